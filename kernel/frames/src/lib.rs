@@ -1,0 +1,2 @@
+//! (see below)
+#![no_std]

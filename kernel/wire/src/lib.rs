@@ -1,0 +1,233 @@
+//! What the kernel and its host say to each other on the second serial port.
+//!
+//! A message is one COBS frame of [postcard](https://postcard.jamesmunns.com) bytes that ends with a
+//! zero byte, so a reader that joins late, or that meets a damaged frame, resumes at the next zero.
+//! The console (COM1) carries text only; nothing here is ever parsed out of the log.
+#![no_std]
+
+mod frame;
+
+pub use frame::{Decoder, MAX_FRAME_BYTES, WireError, encode};
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the messages below; [`ToHost::Hello`] carries it and the host refuses another.
+pub const PROTOCOL_VERSION: u16 = 1;
+
+/// Values that the guest writes to QEMU's `isa-debug-exit` port; QEMU then exits with `2 * value + 1`.
+pub mod exit_value {
+    /// Every verdict passed.
+    pub const PASSED: u32 = 0x10;
+    /// A verdict failed.
+    pub const FAILED: u32 = 0x11;
+    /// The kernel panicked, or died of an exception.
+    pub const CRASHED: u32 = 0x12;
+    /// The kernel refused its configuration (too little memory, too many CPUs, an unknown option).
+    pub const REFUSED: u32 = 0x13;
+    /// The loader refused the kernel image. `boot` shares no crate with the host, so it repeats this number.
+    pub const LOADER_REFUSED: u32 = 0x14;
+
+    /// QEMU's exit status for a value.
+    pub const fn qemu_status(value: u32) -> i32 {
+        (value as i32) * 2 + 1
+    }
+}
+
+/// Name of the fw_cfg item that holds the kernel's options, separated by white space.
+pub const CMDLINE_ITEM: &str = "opt/org.tidemark/cmdline";
+
+/// A source of allocation requests: the rows of the summary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Source {
+    /// Kernel threads.
+    Task,
+    /// The LAPIC timer interrupt, on every CPU.
+    Timer,
+    /// The call-function IPI, on every CPU.
+    CallFunction,
+    /// COM1's receive interrupt.
+    SerialRx,
+    /// The ACPI system control interrupt.
+    Sci,
+    /// The non-maskable interrupt.
+    Nmi,
+}
+
+impl Source {
+    /// All sources, in the order in which tables show them.
+    pub const ALL: [Source; 6] = [
+        Source::Task,
+        Source::Timer,
+        Source::CallFunction,
+        Source::SerialRx,
+        Source::Sci,
+        Source::Nmi,
+    ];
+
+    /// The name used in logs and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Source::Task => "task",
+            Source::Timer => "timer",
+            Source::CallFunction => "call-function",
+            Source::SerialRx => "serial-rx",
+            Source::Sci => "sci",
+            Source::Nmi => "nmi",
+        }
+    }
+}
+
+/// What happened to the requests of one [`Source`] during the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceCounts {
+    /// Allocation requests made.
+    pub requests: u64,
+    /// Requests that returned no frame, whatever the reason.
+    pub failures: u64,
+    /// Failures whose walk overlapped a rebuild: the price of a reader that does not retry.
+    pub failures_overlapping_rebuild: u64,
+    /// Failures while the kernel had announced that it would take the zones below their marks.
+    pub failures_under_announced_pressure: u64,
+    /// Requests that entered the slow path.
+    pub slow_path: u64,
+    /// Slow-path entries that read an odd counter.
+    pub odd: u64,
+    /// Slow-path walks whose counter was odd, or changed, between begin and end.
+    pub overlapped: u64,
+    /// Retries that the counter caused.
+    pub retries: u64,
+}
+
+/// The totals of a demonstration, as the guest counted them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Cycles completed; a cycle pulls every DIMM and puts it back.
+    pub cycles: u32,
+    /// Zonelist rebuilds.
+    pub rebuilds: u64,
+    /// Longest stretch of one rebuild with interrupts off, in nanoseconds.
+    pub irq_off_max_ns: u64,
+    /// Median of the stretches with interrupts off, in nanoseconds.
+    pub irq_off_median_ns: u64,
+    /// Frames that are neither free, cached nor owned by anybody.
+    pub frames_lost: u64,
+    /// Pages whose content was not what their owner had written.
+    pub pages_corrupted: u64,
+    /// Pages that were read back and compared.
+    pub pages_checked: u64,
+    /// Pulls asked of the host.
+    pub pulls: u64,
+    /// Pulls that the host confirmed with QEMU's `DEVICE_DELETED`.
+    pub pulls_confirmed: u64,
+    /// DIMMs put back and onlined.
+    pub plugs: u64,
+    /// Frames migrated off leaving DIMMs.
+    pub migrated: u64,
+    /// Page-cache frames reclaimed.
+    pub reclaimed: u64,
+    /// Log records lost because a ring was full.
+    pub log_lost: u64,
+    /// Whether the oracle found everything in order at rest, at the end.
+    pub validate_ok: bool,
+    /// Whether every verdict that the guest can judge passed.
+    pub passed: bool,
+}
+
+/// What the guest asks of the host: a fixed list, nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ask {
+    /// Ask QEMU to remove this DIMM (`device_del`).
+    Pull {
+        /// Number of the DIMM, from 0.
+        dimm: u8,
+    },
+    /// Put this DIMM back (`device_add`).
+    Plug {
+        /// Number of the DIMM, from 0.
+        dimm: u8,
+    },
+    /// Inject an NMI into every CPU through LINT1 (`inject-nmi`).
+    InjectNmi,
+    /// Type this many bytes into COM1.
+    Type {
+        /// Number of bytes, 1 to 255.
+        bytes: u8,
+    },
+}
+
+/// From the guest to the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToHost {
+    /// First message.
+    Hello {
+        /// [`PROTOCOL_VERSION`] of the guest.
+        protocol: u16,
+    },
+    /// Boot is over; the demonstration or the tests begin.
+    Ready {
+        /// CPUs that came up.
+        cpus: u16,
+        /// CPUs that the tables name but that did not come up.
+        cpus_left_out: u16,
+        /// Nodes with memory.
+        nodes: u8,
+    },
+    /// Sent every 100 ms of guest time by a thread; carries what every CPU's timer has counted.
+    Heartbeat {
+        /// Number of this heartbeat, from 0.
+        seq: u32,
+        /// Guest time since boot, in nanoseconds.
+        now_ns: u64,
+        /// A CPU whose timer has not ticked since at least ten heartbeats.
+        silent_cpu: Option<u16>,
+    },
+    /// The guest asks for something and waits for [`ToGuest::Answer`] with the same number.
+    Ask {
+        /// Number of the request, from 1.
+        id: u32,
+        /// What is asked.
+        ask: Ask,
+    },
+    /// One row of the summary.
+    Counts {
+        /// Who made the requests.
+        source: Source,
+        /// What happened to them.
+        counts: SourceCounts,
+    },
+    /// The totals; the guest exits after it.
+    Totals(Totals),
+    /// The kernel is dying; COM1 has the words.
+    Crash {
+        /// CPU that died first.
+        cpu: u16,
+        /// Instruction pointer where it was.
+        rip: u64,
+    },
+}
+
+/// From the host to the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToGuest {
+    /// QEMU accepted or refused what was asked.
+    Answer {
+        /// Number of the request.
+        id: u32,
+        /// Whether QEMU accepted it.
+        accepted: bool,
+    },
+    /// QEMU sent `DEVICE_DELETED` for this DIMM.
+    DeviceDeleted {
+        /// Number of the DIMM, from 0.
+        dimm: u8,
+    },
+    /// QEMU sent `ACPI_DEVICE_OST` for this DIMM's slot.
+    Ost {
+        /// Number of the DIMM, from 0.
+        dimm: u8,
+        /// OST source event.
+        source: u32,
+        /// OST status code.
+        status: u32,
+    },
+}
