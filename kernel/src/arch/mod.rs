@@ -1,0 +1,3 @@
+//! What belongs to the processor.
+
+pub mod mem;
