@@ -7,6 +7,8 @@ compile_error!(
 );
 
 pub mod arch;
+pub mod hotplug;
+pub mod mm;
 
 use bootloader_api::BootInfo;
 use core::fmt::Write as _;

@@ -1,0 +1,4 @@
+//! Memory management above the allocator: from the machine's memory map to `frames`, the page cache
+//! as the owner of movable frames, reclaim, OOM, and the direct map.
+
+pub mod carve;
