@@ -7,6 +7,9 @@ compile_error!(
 );
 
 pub mod arch;
+pub mod console;
+pub mod options;
+pub mod panic;
 pub mod hotplug;
 pub mod mm;
 
