@@ -1,0 +1,1 @@
+//! The interrupt descriptor table, one for all CPUs.

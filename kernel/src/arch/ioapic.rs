@@ -1,0 +1,1 @@
+//! The IO-APICs and the legacy controllers that they replace.

@@ -1,0 +1,223 @@
+//! Interrupts off by count, and preemption off by count (the pin), on the running CPU.
+
+use super::percpu::{self, PerCpu};
+use core::marker::PhantomData;
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicPtr, Ordering::*};
+use x86_64::instructions::interrupts;
+
+/// Counted interrupts-off of the running CPU. NMI code never uses it: its token proves the same.
+#[derive(Debug)]
+pub struct Irqs;
+
+/// Interrupts-off state of a CPU, as a context switch carries it from thread to thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IrqState {
+    count: u32,
+    saved: u32,
+}
+
+impl IrqState {
+    /// The state of a new thread: entered with interrupts off once, to be undone by one pop that
+    /// turns them on.
+    pub const NEW_THREAD: Self = Self { count: 1, saved: 1 };
+
+    /// Returns the running CPU's state; interrupts are off.
+    pub fn save() -> Self {
+        let block = percpu::current();
+        Self {
+            count: block.irq_count.load(Relaxed),
+            saved: block.irq_saved.load(Relaxed),
+        }
+    }
+
+    /// Makes this the running CPU's state; interrupts are off.
+    pub fn restore(self) {
+        let block = percpu::current();
+        block.irq_count.store(self.count, Relaxed);
+        block.irq_saved.store(self.saved, Relaxed);
+    }
+}
+
+#[cfg(feature = "freestanding")]
+macro_rules! gs {
+    ($instruction:literal, $field:ident) => {
+        // SAFETY: one gs-relative instruction on a field of this CPU's block; no memory option, so
+        // it is a compiler fence as well.
+        unsafe {
+            core::arch::asm!(concat!($instruction, " dword ptr gs:[{}]"),
+                const offset_of!(PerCpu, $field), options(nostack));
+        }
+    };
+}
+
+#[cfg(feature = "freestanding")]
+macro_rules! gs_read {
+    ($field:ident) => {{
+        let value: u32;
+        // SAFETY: as above.
+        unsafe {
+            core::arch::asm!("mov {:e}, gs:[{}]", out(reg) value, const offset_of!(PerCpu, $field),
+                options(nostack, preserves_flags));
+        }
+        value
+    }};
+}
+
+#[cfg(not(feature = "freestanding"))]
+macro_rules! gs {
+    ("inc", $field:ident) => {
+        percpu::current().$field.fetch_add(1, SeqCst)
+    };
+    ("dec", $field:ident) => {
+        percpu::current().$field.fetch_sub(1, SeqCst)
+    };
+}
+
+#[cfg(not(feature = "freestanding"))]
+macro_rules! gs_read {
+    ($field:ident) => {
+        percpu::current().$field.load(SeqCst)
+    };
+}
+
+impl Irqs {
+    /// Turns interrupts off and counts it. Task and hard-IRQ context.
+    pub fn push_off() {
+        let enabled = interrupts_enabled();
+        disable();
+        gs!("inc", irq_count);
+        // The flag is written after the count: code that interrupts here (an exception) and pushes
+        // for itself then sees a count above 0 and leaves the flag alone.
+        if gs_read!(irq_count) == 1 {
+            percpu::current()
+                .irq_saved
+                .store(u32::from(enabled), Relaxed);
+        }
+    }
+
+    /// Undoes one [`Irqs::push_off`]; the last one restores what the first one found.
+    pub fn pop_off() {
+        debug_assert!(!interrupts_enabled(), "interrupts are on in a pop");
+        // Read before the decrement: at count 0 the flag belongs to whoever pushes next.
+        let saved = gs_read!(irq_saved);
+        debug_assert!(gs_read!(irq_count) > 0, "more pops than pushes");
+        gs!("dec", irq_count);
+        if gs_read!(irq_count) == 0 && saved != 0 {
+            enable();
+            preempt_point();
+        }
+    }
+
+    /// Returns how many pushes are open on the running CPU.
+    pub fn depth() -> u32 {
+        gs_read!(irq_count)
+    }
+}
+
+/// Runs `f` with interrupts off.
+pub fn without_interrupts<R>(f: impl FnOnce() -> R) -> R {
+    struct Off;
+    impl Drop for Off {
+        fn drop(&mut self) {
+            Irqs::pop_off();
+        }
+    }
+    Irqs::push_off();
+    let _off = Off;
+    f()
+}
+
+/// Proof that the caller stays on its CPU: preemption is off until it drops.
+#[derive(Debug)]
+#[must_use = "the pin ends when it drops"]
+pub struct Pinned(PhantomData<*mut ()>);
+
+/// Keeps the caller on its CPU. Any context; nests.
+pub fn pin() -> Pinned {
+    pin_raw();
+    Pinned(PhantomData)
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        unpin_raw();
+    }
+}
+
+/// Counts a pin without a guard, for `Platform::pin`.
+pub fn pin_raw() {
+    gs!("inc", pin_count);
+}
+
+/// Undoes one [`pin_raw`], and gives way if a switch was asked for meanwhile.
+pub fn unpin_raw() {
+    debug_assert!(gs_read!(pin_count) > 0, "more unpins than pins");
+    gs!("dec", pin_count);
+    if gs_read!(resched) != 0 {
+        preempt_point();
+    }
+}
+
+/// Returns how many pins are open on the running CPU.
+pub fn pin_depth() -> u32 {
+    gs_read!(pin_count)
+}
+
+/// Asks for a switch on the running CPU at the next point where it is allowed. Any context but NMI.
+pub fn set_need_resched() {
+    percpu::current().resched.store(1, Relaxed);
+}
+
+/// Takes back [`set_need_resched`]; the scheduler calls it when it picks the next thread.
+pub fn clear_need_resched() {
+    percpu::current().resched.store(0, Relaxed);
+}
+
+/// Tells whether a switch was asked for on the running CPU.
+pub fn need_resched() -> bool {
+    gs_read!(resched) != 0
+}
+
+static YIELD: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Sets what a task calls at a point where it may be preempted and a switch was asked for (an
+/// unpin, the end of an interrupts-off section). It is called with interrupts on.
+pub fn set_yield_hook(hook: fn()) {
+    YIELD.store(hook as *mut (), Release);
+}
+
+/// Switches if that was asked for and the running code may be preempted here: interrupts on, no
+/// pin. Interrupt handlers run with interrupts off, so nothing happens in them.
+pub fn preempt_point() {
+    if need_resched() && pin_depth() == 0 && interrupts_enabled() {
+        let hook = YIELD.load(Acquire);
+        if !hook.is_null() {
+            // SAFETY: only `set_yield_hook` writes it, with a `fn()`.
+            let hook: fn() = unsafe { core::mem::transmute(hook) };
+            hook();
+        }
+    }
+}
+
+/// Tells whether the running CPU takes interrupts.
+pub fn interrupts_enabled() -> bool {
+    cfg!(feature = "freestanding") && interrupts::are_enabled()
+}
+
+/// Turns interrupts off without counting; for the scheduler and boot.
+pub fn disable() {
+    #[cfg(feature = "freestanding")]
+    interrupts::disable();
+}
+
+/// Turns interrupts on without counting; for the scheduler and boot.
+pub fn enable() {
+    #[cfg(feature = "freestanding")]
+    interrupts::enable();
+}
+
+/// Turns interrupts on and halts until one comes, with no gap in between.
+pub fn enable_and_halt() {
+    interrupts::enable_and_hlt();
+}

@@ -1,0 +1,44 @@
+//! Port I/O, and the ends of execution.
+
+use x86_64::instructions::port::Port;
+
+macro_rules! port {
+    ($read:ident, $write:ident, $type:ty) => {
+        /// Reads a port.
+        ///
+        /// # Safety
+        /// Reading this port has no effect that breaks memory safety.
+        pub unsafe fn $read(port: u16) -> $type {
+            // SAFETY: the caller's promise.
+            unsafe { Port::new(port).read() }
+        }
+
+        /// Writes a port.
+        ///
+        /// # Safety
+        /// Writing this value to this port has no effect that breaks memory safety.
+        pub unsafe fn $write(port: u16, value: $type) {
+            // SAFETY: the caller's promise.
+            unsafe { Port::new(port).write(value) }
+        }
+    };
+}
+
+port!(inb, outb, u8);
+port!(inw, outw, u16);
+port!(inl, outl, u32);
+
+/// Ends QEMU with a value of `tidemark_wire::exit_value`; without the exit device, halts for good.
+pub fn exit(value: u32) -> ! {
+    // SAFETY: the debug-exit device does nothing but end the machine.
+    unsafe { outl(0xf4, value) };
+    halt_forever()
+}
+
+/// Halts the running CPU for good, interrupts off.
+pub fn halt_forever() -> ! {
+    loop {
+        x86_64::instructions::interrupts::disable();
+        x86_64::instructions::hlt();
+    }
+}

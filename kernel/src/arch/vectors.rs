@@ -1,0 +1,80 @@
+//! Which interrupt vector means what.
+
+/// Vectors below this one are the processor's exceptions.
+pub const FIRST_IRQ: u8 = 32;
+/// What the masked legacy controllers would raise, were they to misfire.
+pub const LEGACY: u8 = 0x20;
+/// The first of the vectors that IO-APIC lines are routed to: line n has `GSI_BASE + n`.
+pub const GSI_BASE: u8 = 0x30;
+/// How many IO-APIC lines get a vector.
+pub const GSI_COUNT: u8 = 0x80;
+/// Work asked for by a bit; raised from an NMI, too (a fixed self-IPI by shorthand).
+pub const WORK: u8 = 0xe8;
+/// A function to run, and the sender waits.
+pub const CALL: u8 = 0xe9;
+/// As `CALL`, for draining per-CPU caches.
+pub const DRAIN: u8 = 0xea;
+/// As `CALL`, for a TLB shootdown.
+pub const TLB: u8 = 0xeb;
+/// Look at the run queue.
+pub const RESCHEDULE: u8 = 0xec;
+/// Stop for good.
+pub const STOP: u8 = 0xed;
+/// The local APIC reports an error.
+pub const APIC_ERROR: u8 = 0xee;
+/// The local APIC's timer.
+pub const TIMER: u8 = 0xef;
+/// The local APIC's spurious vector; its low four bits are set, as old parts demand.
+pub const SPURIOUS: u8 = 0xff;
+
+/// The non-maskable interrupt.
+pub const NMI: u8 = 2;
+/// The double fault.
+pub const DOUBLE_FAULT: u8 = 8;
+/// The general protection fault.
+pub const GENERAL_PROTECTION: u8 = 13;
+/// The page fault.
+pub const PAGE_FAULT: u8 = 14;
+/// The machine check.
+pub const MACHINE_CHECK: u8 = 18;
+
+const _: () = assert!(GSI_BASE as u16 + GSI_COUNT as u16 <= WORK as u16);
+const _: () = assert!(SPURIOUS & 0xf == 0xf);
+
+/// Returns what `vector` is for.
+pub fn name(vector: u8) -> &'static str {
+    match vector {
+        0 => "divide error",
+        1 => "debug",
+        2 => "NMI",
+        3 => "breakpoint",
+        4 => "overflow",
+        5 => "bound range",
+        6 => "invalid opcode",
+        7 => "device not available",
+        8 => "double fault",
+        10 => "invalid TSS",
+        11 => "segment not present",
+        12 => "stack fault",
+        13 => "general protection",
+        14 => "page fault",
+        16 => "x87 error",
+        17 => "alignment check",
+        18 => "machine check",
+        19 => "SIMD error",
+        20 => "virtualization",
+        21 => "control protection",
+        0..FIRST_IRQ => "reserved exception",
+        WORK => "work",
+        CALL => "call",
+        DRAIN => "drain",
+        TLB => "TLB shootdown",
+        RESCHEDULE => "reschedule",
+        STOP => "stop",
+        APIC_ERROR => "APIC error",
+        TIMER => "timer",
+        SPURIOUS => "spurious",
+        GSI_BASE..WORK => "IO-APIC",
+        _ => "unknown",
+    }
+}
