@@ -8,10 +8,12 @@ compile_error!(
 
 pub mod arch;
 pub mod console;
+pub mod hotplug;
+pub mod link;
+pub mod mm;
 pub mod options;
 pub mod panic;
-pub mod hotplug;
-pub mod mm;
+pub mod selftest;
 
 use bootloader_api::BootInfo;
 use core::fmt::Write as _;

@@ -4,6 +4,7 @@
 //! the port then tries to become the console's owner; the owner writes out every CPU's records in order. An NMI, and a
 //! caller inside a [`Deferred`] section, only stores: a self-IPI gets the records written afterwards.
 
+use crate::arch::context::HardIrq;
 use core::fmt;
 
 /// How much a record matters, and how its line looks.
@@ -70,6 +71,12 @@ pub fn init_early() {
 
 /// Starts what needs interrupts and threads: COM1's receive interrupt and the console thread.
 pub fn init() {
+    todo!()
+}
+
+/// What takes a frame for each byte that COM1 receives; called in COM1's interrupt with the port's lock held.
+pub fn set_rx_alloc_hook(hook: fn(&HardIrq, u8)) {
+    let _ = hook;
     todo!()
 }
 
