@@ -2,6 +2,9 @@
 //!
 //! The interrupt handler only acknowledges and wakes the hot-plug thread, which does the work.
 
+pub mod gpe;
+pub mod policy;
+pub mod ports;
 pub mod slot;
 
 use slot::MAX_SLOTS;

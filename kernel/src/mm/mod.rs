@@ -2,3 +2,6 @@
 //! as the owner of movable frames, reclaim, OOM, and the direct map.
 
 pub mod carve;
+pub mod nodes;
+pub mod oom;
+pub mod page_cache;
