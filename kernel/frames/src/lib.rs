@@ -1,2 +1,38 @@
-//! (see below)
-#![no_std]
+//! The physical frame allocator: nodes, zones, marks, zonelists, per-CPU caches over a lock-free core.
+//!
+//! It knows no hardware and prints nothing: what it needs of its surroundings it takes as a
+//! [`Platform`]. An allocation's journey reads top-down: [`mod@alloc`] (request, fast path) → `slow`
+//! → [`zonelist`] → [`zone`] → `pcp` → `area`.
+#![cfg_attr(not(any(test, loom)), no_std)]
+#![cfg_attr(not(test), forbid(unsafe_code))]
+
+pub mod alloc;
+mod block;
+pub mod hotplug;
+mod memory;
+mod owner;
+mod platform;
+mod request;
+mod stats;
+mod types;
+pub mod validate;
+pub mod zone;
+pub mod zonelist;
+
+pub use alloc::{AllocError, Frames, Storage, WalkInfo};
+pub use block::{Block, FrameHandle};
+pub use hotplug::{OfflineError, OfflineStats, OnlineError, OnlineStats};
+pub use memory::{AddError, BLOCK_FRAMES, BlockMeta, BlockSlot, CpuCaches, Node};
+pub use owner::{FrameState, Owner, OwnerKind};
+pub use platform::{
+    AllocReport, FreeError, FreeFault, MigrateError, OomOutcome, Platform, Point, Topology,
+};
+pub use request::{Gfp, Request};
+pub use stats::{ListSnapshot, RebuildStats, ZoneInfo};
+pub use types::{
+    BlockNo, CpuId, FRAME_SIZE, MAX_CPUS, MAX_NODES, MAX_ZONES, NodeId, NodeMask, Order, Pfn,
+    PfnRange, ZoneId, ZoneKind,
+};
+pub use validate::{Census, Inconsistency};
+pub use zone::Zone;
+pub use zonelist::{ListKind, Variant};

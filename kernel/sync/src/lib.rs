@@ -1,2 +1,16 @@
-//! (see below)
-#![no_std]
+//! What CPUs and contexts need in order to share: context tokens, IRQ-off sections that count, ranked
+//! spinlocks, the bare sequence counter of the zonelists, and atomics that a model checker can replace.
+#![cfg_attr(not(any(test, loom)), no_std)]
+
+pub mod atomic;
+pub mod context;
+mod irq;
+mod rank;
+mod seqcount;
+mod spinlock;
+
+pub use context::{Context, ContextKind, HardIrq, Nmi, Task};
+pub use irq::{IrqOff, LocalIrq};
+pub use rank::{HeldRanks, Rank};
+pub use seqcount::{Cookie, SeqCount};
+pub use spinlock::{IrqSpinGuard, IrqSpinLock};

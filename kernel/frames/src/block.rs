@@ -1,0 +1,105 @@
+//! A block of frames as a linear value.
+
+use crate::{Frames, Order, Owner, Pfn, Platform};
+
+/// An allocated block of frames. It cannot be cloned; dropping it frees it, in any context.
+#[must_use = "dropping a block frees it"]
+pub struct Block<'f, 'm, P: Platform> {
+    pub(crate) frames: &'f Frames<'m, P>,
+    pub(crate) pfn: Pfn,
+    pub(crate) order: Order,
+}
+
+impl<'f, 'm, P: Platform> Block<'f, 'm, P> {
+    /// First frame.
+    pub fn pfn(&self) -> Pfn {
+        self.pfn
+    }
+
+    /// Size.
+    pub fn order(&self) -> Order {
+        self.order
+    }
+
+    /// Who owns it, as its entry says.
+    pub fn owner(&self) -> Owner {
+        todo!()
+    }
+
+    /// Names the owner: a block without one is in flight, and an offline waits for it.
+    pub fn set_owner(&self, owner: Owner) {
+        let _ = owner;
+        todo!()
+    }
+
+    /// Splits into two halves; a block of one frame comes back whole.
+    ///
+    /// # Errors
+    ///
+    /// Returns the block unchanged if its order is 0.
+    pub fn split(self) -> Result<(Self, Self), Self> {
+        todo!()
+    }
+
+    /// Gives up the allocator's reference: a handle can be sent through atomics. It must come back
+    /// by [`Frames::adopt`], else the frames are lost.
+    pub fn leak(self) -> FrameHandle {
+        let handle = FrameHandle {
+            pfn: self.pfn,
+            order: self.order,
+        };
+        core::mem::forget(self);
+        handle
+    }
+}
+
+impl<P: Platform> Drop for Block<'_, '_, P> {
+    fn drop(&mut self) {
+        self.frames.free_raw(self.pfn, self.order);
+    }
+}
+
+impl<P: Platform> core::fmt::Debug for Block<'_, '_, P> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Block")
+            .field("pfn", &self.pfn)
+            .field("order", &self.order)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A block on its way between contexts, without its allocator. Linear: neither `Copy` nor `Clone`.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a handle that is dropped loses its frames"]
+pub struct FrameHandle {
+    pub(crate) pfn: Pfn,
+    pub(crate) order: Order,
+}
+
+impl FrameHandle {
+    /// First frame.
+    pub fn pfn(&self) -> Pfn {
+        self.pfn
+    }
+
+    /// Size.
+    pub fn order(&self) -> Order {
+        self.order
+    }
+
+    /// Packs into a word that is never 0, for an atomic slot.
+    pub fn into_raw(self) -> u64 {
+        self.pfn.0 << 8 | u64::from(self.order.get()) << 1 | 1
+    }
+
+    /// Unpacks a word made by [`FrameHandle::into_raw`]; nothing for any other. The caller takes
+    /// care to unpack a word once: [`Frames::adopt`] finds a second free only if nobody got the
+    /// frame in between.
+    pub fn from_raw(raw: u64) -> Option<Self> {
+        let order = Order::new((raw >> 1 & 0x7f) as u8)?;
+        (raw & 1 == 1).then_some(Self {
+            pfn: Pfn(raw >> 8),
+            order,
+        })
+    }
+}

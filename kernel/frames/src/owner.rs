@@ -1,0 +1,120 @@
+//! Whose a frame is, and what state it is in.
+
+/// What kind of user holds a frame. `None` marks a birth or a death in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum OwnerKind {
+    /// Nobody yet, or nobody any more: an offline waits for it instead of naming it.
+    None,
+    /// The kernel itself; not movable. The number is free for the user.
+    Kernel,
+    /// The page cache; movable. The number is the page's index.
+    PageCache,
+    /// A demonstration's interrupt source.
+    Interrupt,
+    /// The demonstration's balloon.
+    Balloon,
+    /// A thread's stack.
+    Stack,
+    /// A page table.
+    PageTable,
+    /// A test.
+    Test,
+}
+
+impl OwnerKind {
+    const ALL: [Self; 8] = [
+        Self::None,
+        Self::Kernel,
+        Self::PageCache,
+        Self::Interrupt,
+        Self::Balloon,
+        Self::Stack,
+        Self::PageTable,
+        Self::Test,
+    ];
+
+    /// Whether the platform can be asked to move a frame of this owner.
+    pub const fn is_movable(self) -> bool {
+        matches!(self, Self::PageCache)
+    }
+
+    /// The name used in logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "nobody",
+            Self::Kernel => "kernel",
+            Self::PageCache => "page cache",
+            Self::Interrupt => "interrupt",
+            Self::Balloon => "balloon",
+            Self::Stack => "stack",
+            Self::PageTable => "page table",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// A frame's owner: a kind and a number of 22 bits, packed into the frame's entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    kind: OwnerKind,
+    number: u32,
+}
+
+impl Owner {
+    /// A birth or death in flight.
+    pub const NONE: Self = Self::new(OwnerKind::None, 0);
+    /// The largest number.
+    pub const MAX_NUMBER: u32 = (1 << 22) - 1;
+
+    /// Makes an owner; only the low 22 bits of `number` are kept.
+    pub const fn new(kind: OwnerKind, number: u32) -> Self {
+        Self {
+            kind,
+            number: number & Self::MAX_NUMBER,
+        }
+    }
+
+    /// Its kind.
+    pub const fn kind(self) -> OwnerKind {
+        self.kind
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u32 {
+        self.number
+    }
+
+    /// Packs into 26 bits.
+    pub(crate) const fn pack(self) -> u32 {
+        (self.kind as u32) << 22 | self.number
+    }
+
+    pub(crate) const fn unpack(bits: u32) -> Self {
+        Self::new(OwnerKind::ALL[(bits >> 22 & 7) as usize], bits)
+    }
+}
+
+impl core::fmt::Display for Owner {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} {}", self.kind.name(), self.number)
+    }
+}
+
+/// What a frame's entry says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameState {
+    /// Free, or part of a larger allocated block whose first frame has the entry.
+    Free,
+    /// In a CPU's cache.
+    Cached,
+    /// First frame of an allocated block.
+    Allocated {
+        /// Order of the block.
+        order: crate::Order,
+        /// Whose it is.
+        owner: Owner,
+    },
+    /// Not the allocator's: a hole, firmware's, or the kernel's own image.
+    Absent,
+}

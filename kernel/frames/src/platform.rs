@@ -1,0 +1,195 @@
+//! What the allocator needs of its surroundings.
+
+use crate::{
+    CpuId, FrameState, Gfp, MAX_NODES, NodeId, NodeMask, Order, Owner, Pfn, WalkInfo, ZoneKind,
+};
+use tidemark_sync::{ContextKind, LocalIrq, Task};
+
+/// The surroundings of the allocator: the kernel, a host test or a model checker.
+///
+/// Unless said otherwise a method may be called in any context, an NMI included.
+pub trait Platform: LocalIrq + Sized {
+    /// Keeps the caller on its CPU (counted; no preemption) until [`Platform::unpin`].
+    fn pin(&self);
+
+    /// Ends one pinned section. In a task it may switch threads if one is due.
+    fn unpin(&self);
+
+    /// The node of the CPU that runs this.
+    fn local_node(&self) -> NodeId;
+
+    /// Whether this CPU came up: its cache is drained, and waited for.
+    fn cpu_online(&self, cpu: CpuId) -> bool;
+
+    /// Monotonic time in nanoseconds.
+    fn now_ns(&self) -> u64;
+
+    /// Lets time pass in a task that waits: yields, or spins.
+    fn relax(&self, task: &Task);
+
+    /// Runs [`Frames::drain_local`](crate::Frames::drain_local) in hard-interrupt context on every
+    /// online CPU but the caller's, and returns when all handlers have run.
+    fn drain_others(&self, task: &Task);
+
+    /// Asks the background reclaimer of `node` to run. From an NMI only a bit and a self-IPI.
+    fn wake_reclaim(&self, node: NodeId, context: ContextKind);
+
+    /// Frees up to `frames` reclaimable frames of `node` in zones up to `highest`; returns how many.
+    fn shrink(&self, node: NodeId, highest: ZoneKind, frames: usize, task: &Task) -> usize;
+
+    /// About how many frames of `node` could be reclaimed from zones up to `highest`.
+    fn reclaimable(&self, node: NodeId, highest: ZoneKind) -> usize;
+
+    /// Moves the content of a movable frame elsewhere and frees the frame. `owner` is what the
+    /// frame's entry said; the platform must cope with its having changed meanwhile.
+    fn migrate(&self, pfn: Pfn, owner: Owner, task: &Task) -> Result<(), MigrateError>;
+
+    /// No progress is possible: reports, and kills a victim if there is one.
+    fn oom(&self, report: &AllocReport, task: &Task) -> OomOutcome;
+
+    /// A request failed and did not ask for silence.
+    fn alloc_failed(&self, report: &AllocReport, context: ContextKind) {
+        let _ = (report, context);
+    }
+
+    /// Fills a block with zeroes.
+    fn zero(&self, pfn: Pfn, order: Order);
+
+    /// A free, or a pop from a cache, found something that cannot be; the frame was left alone.
+    fn report(&self, error: &FreeError);
+
+    /// A schedule point was reached.
+    #[inline(always)]
+    fn point(&self, point: Point) {
+        let _ = point;
+    }
+}
+
+/// Nodes, their distances, and which of them have CPUs.
+#[derive(Clone, Copy, Debug)]
+pub struct Topology {
+    /// Nodes of the machine.
+    pub nodes: NodeMask,
+    /// Nodes with CPUs.
+    pub with_cpus: NodeMask,
+    /// SLIT distances, row by row; 10 is local.
+    pub distance: [[u8; MAX_NODES]; MAX_NODES],
+}
+
+impl Topology {
+    /// One node with everything.
+    pub const SINGLE: Self = Self::flat(NodeMask(1));
+
+    /// These nodes, all with CPUs, 20 from each other.
+    pub const fn flat(nodes: NodeMask) -> Self {
+        let mut distance = [[20; MAX_NODES]; MAX_NODES];
+        let mut node = 0;
+        while node < MAX_NODES {
+            distance[node][node] = 10;
+            node += 1;
+        }
+        Self {
+            nodes,
+            with_cpus: nodes,
+            distance,
+        }
+    }
+}
+
+/// Why a frame could not be moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrateError {
+    /// Try again later: the frame is in use at this moment, or no target frame was found.
+    Busy,
+    /// The owner cannot be moved at all.
+    Unmovable,
+}
+
+/// What the OOM hook achieved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OomOutcome {
+    /// A victim was killed, or is dying: memory will come.
+    VictimKilled,
+    /// There is nobody left to kill.
+    NoVictim,
+}
+
+/// A request that failed, or is about to.
+#[derive(Clone, Copy, Debug)]
+pub struct AllocReport {
+    /// Its size.
+    pub order: Order,
+    /// Its flags.
+    pub gfp: Gfp,
+    /// The node it wanted.
+    pub node: NodeId,
+    /// What its walks met.
+    pub walk: WalkInfo,
+}
+
+/// What a free, or a pop from a cache, demanded and did not find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FreeFault {
+    /// The frame is free already.
+    DoubleFree,
+    /// The frame lies in a cache already.
+    DoubleFreeCached,
+    /// The block was allocated with another order.
+    WrongOrder,
+    /// Not a frame of the allocator, or not the first one of a block.
+    Foreign,
+    /// A frame in a cache is not marked as cached: two CPUs freed it at once.
+    CacheCorrupt,
+    /// The bits of the block were clear already: the last line of defence.
+    BitsClear,
+}
+
+/// A detected error, with both parties where known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreeError {
+    /// What was wrong.
+    pub fault: FreeFault,
+    /// The frame.
+    pub pfn: Pfn,
+    /// Order that the caller gave.
+    pub order: Order,
+    /// What the frame's entry says.
+    pub found: FrameState,
+    /// The CPU that found it.
+    pub cpu: CpuId,
+}
+
+/// Named schedule points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Point {
+    /// Rebuild: the counter has just become odd. Interrupts off, the writers' lock held.
+    RebuildOdd,
+    /// Rebuild: an entry's zone is stored, its index not yet.
+    RebuildEntry,
+    /// Rebuild: the lists are written, the counter is about to become even.
+    RebuildEven,
+    /// Slow path: the cookie has just been read.
+    SlowBegin,
+    /// Slow path: the preferred entry has been chosen, the walk is about to begin.
+    SlowWalk,
+    /// Slow path: a walk found nothing.
+    SlowWalked,
+    /// Slow path: the retry check before OOM is next.
+    SlowCheckOom,
+    /// Slow path: the retry check at `nopage` is next.
+    SlowCheckNopage,
+    /// Walk: an entry's index was read, its zone not yet.
+    WalkEntry,
+    /// Offline: caches are off and drained, the range is isolated.
+    OfflineIsolated,
+    /// Offline: one scan of the range is done.
+    OfflineScanned,
+    /// Offline: the frames have left the zone, the zonelists still name it.
+    OfflineLeft,
+    /// Offline: everything is done.
+    OfflineDone,
+    /// Online: the frames are counted but isolated, the zonelists are about to be rebuilt.
+    OnlineCounted,
+    /// Online: everything is done.
+    OnlineDone,
+}

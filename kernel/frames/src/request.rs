@@ -1,0 +1,172 @@
+//! What a caller asks for.
+
+use crate::{NodeId, NodeMask, Order, Owner, ZoneKind};
+use core::ops::BitOr;
+
+/// Request flags, with the field's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gfp(u32);
+
+impl Gfp {
+    /// Only the DMA zone.
+    pub const DMA: Self = Self(1 << 0);
+    /// DMA32 or lower.
+    pub const DMA32: Self = Self(1 << 1);
+    /// The owner can be asked to move the frame: MOVABLE zones may be used.
+    pub const MOVABLE: Self = Self(1 << 2);
+    /// May go below the MIN mark.
+    pub const HIGH: Self = Self(1 << 3);
+    /// Wakes the background reclaimer.
+    pub const KSWAPD_RECLAIM: Self = Self(1 << 4);
+    /// May reclaim itself; acts only with a task token.
+    pub const DIRECT_RECLAIM: Self = Self(1 << 5);
+    /// Reclaim may start I/O.
+    pub const IO: Self = Self(1 << 6);
+    /// Reclaim may enter the file layer.
+    pub const FS: Self = Self(1 << 7);
+    /// Failure is not reported.
+    pub const NOWARN: Self = Self(1 << 8);
+    /// Gives up after one round of reclaim.
+    pub const NORETRY: Self = Self(1 << 9);
+    /// Tries hard, but fails rather than kill.
+    pub const RETRY_MAYFAIL: Self = Self(1 << 10);
+    /// Never fails; waits in a task.
+    pub const NOFAIL: Self = Self(1 << 11);
+    /// Only the wanted node.
+    pub const THISNODE: Self = Self(1 << 12);
+    /// The frames are zeroed.
+    pub const ZERO: Self = Self(1 << 13);
+    /// Never uses the reserves.
+    pub const NOMEMALLOC: Self = Self(1 << 14);
+    /// Ignores the marks: the request itself frees memory soon.
+    pub const MEMALLOC: Self = Self(1 << 15);
+    /// Only nodes of the task's cpuset.
+    pub const HARDWALL: Self = Self(1 << 16);
+
+    /// No flag.
+    pub const NONE: Self = Self(0);
+    /// Ordinary kernel memory.
+    pub const KERNEL: Self =
+        Self(Self::DIRECT_RECLAIM.0 | Self::KSWAPD_RECLAIM.0 | Self::IO.0 | Self::FS.0);
+    /// From contexts that cannot wait.
+    pub const ATOMIC: Self = Self(Self::HIGH.0 | Self::KSWAPD_RECLAIM.0);
+    /// From contexts that cannot wait and can do without.
+    pub const NOWAIT: Self = Self(Self::KSWAPD_RECLAIM.0 | Self::NOWARN.0);
+
+    /// Whether every flag of `flags` is set.
+    #[inline]
+    pub const fn contains(self, flags: Self) -> bool {
+        self.0 & flags.0 == flags.0
+    }
+
+    /// These flags without those of `flags`.
+    #[must_use]
+    pub const fn without(self, flags: Self) -> Self {
+        Self(self.0 & !flags.0)
+    }
+
+    /// The highest zone that a request with these flags may use.
+    #[inline]
+    pub const fn highest_zone(self) -> ZoneKind {
+        if self.contains(Self::DMA) {
+            ZoneKind::Dma
+        } else if self.contains(Self::DMA32) {
+            ZoneKind::Dma32
+        } else if self.contains(Self::MOVABLE) {
+            ZoneKind::Movable
+        } else {
+            ZoneKind::Normal
+        }
+    }
+}
+
+impl BitOr for Gfp {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// A request for one block of frames.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a request does nothing until it is handed to `Frames::alloc`"]
+pub struct Request {
+    /// Flags.
+    pub gfp: Gfp,
+    /// Size.
+    pub order: Order,
+    /// Wanted node; `None` is the node of the CPU that asks.
+    pub node: Option<NodeId>,
+    /// Nodes that may be used.
+    pub nodes: NodeMask,
+    /// Who will own the block. [`Owner::NONE`] until the owner is set means "in flight".
+    pub owner: Owner,
+}
+
+impl Request {
+    /// A request with these flags: local node first, any node allowed, no owner yet.
+    pub const fn new(gfp: Gfp, order: Order) -> Self {
+        Self {
+            gfp,
+            order,
+            node: None,
+            nodes: NodeMask::ALL,
+            owner: Owner::NONE,
+        }
+    }
+
+    /// GFP_KERNEL.
+    pub const fn kernel(order: Order) -> Self {
+        Self::new(Gfp::KERNEL, order)
+    }
+
+    /// GFP_ATOMIC.
+    pub const fn atomic(order: Order) -> Self {
+        Self::new(Gfp::ATOMIC, order)
+    }
+
+    /// GFP_NOWAIT.
+    pub const fn nowait(order: Order) -> Self {
+        Self::new(Gfp::NOWAIT, order)
+    }
+
+    /// GFP_KERNEL that may use MOVABLE zones: the owner must be movable.
+    pub const fn movable(order: Order) -> Self {
+        Self::new(Gfp(Gfp::KERNEL.0 | Gfp::MOVABLE.0), order)
+    }
+
+    /// The same, owned by `owner`.
+    pub const fn owned_by(self, owner: Owner) -> Self {
+        Self { owner, ..self }
+    }
+
+    /// The same, from `node` if possible.
+    pub const fn on_node(self, node: NodeId) -> Self {
+        Self {
+            node: Some(node),
+            ..self
+        }
+    }
+
+    /// The same, from these nodes only.
+    pub const fn among(self, nodes: NodeMask) -> Self {
+        Self { nodes, ..self }
+    }
+
+    /// The same, with more flags.
+    pub const fn with(self, gfp: Gfp) -> Self {
+        Self {
+            gfp: Gfp(self.gfp.0 | gfp.0),
+            ..self
+        }
+    }
+
+    /// The same, without these flags.
+    pub const fn without(self, gfp: Gfp) -> Self {
+        Self {
+            gfp: self.gfp.without(gfp),
+            ..self
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Numbers with a meaning: frames, orders, nodes, zones, CPUs.
+
+use core::fmt;
+
+/// Size of a frame in bytes.
+pub const FRAME_SIZE: u64 = 4096;
+/// Most nodes that a machine may have.
+pub const MAX_NODES: usize = 8;
+/// Most CPUs that a machine may have.
+pub const MAX_CPUS: usize = 64;
+/// Zones of a machine: four kinds on each node.
+pub const MAX_ZONES: usize = MAX_NODES * ZoneKind::ALL.len();
+
+/// Physical frame number: the physical address divided by [`FRAME_SIZE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pfn(pub u64);
+
+impl Pfn {
+    /// The frame that holds a physical address.
+    pub const fn containing(address: u64) -> Self {
+        Self(address / FRAME_SIZE)
+    }
+
+    /// Physical address of the frame's first byte.
+    pub const fn address(self) -> u64 {
+        self.0 * FRAME_SIZE
+    }
+}
+
+impl fmt::Display for Pfn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// Frames from `start` up to, not including, `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PfnRange {
+    /// First frame.
+    pub start: Pfn,
+    /// Frame after the last one.
+    pub end: Pfn,
+}
+
+impl PfnRange {
+    /// Frames from `start` up to, not including, `end`.
+    pub const fn new(start: Pfn, end: Pfn) -> Self {
+        Self { start, end }
+    }
+
+    /// Number of frames.
+    pub const fn len(self) -> u64 {
+        self.end.0.saturating_sub(self.start.0)
+    }
+
+    /// Whether the range holds no frame.
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether `pfn` is in the range.
+    pub const fn contains(self, pfn: Pfn) -> bool {
+        self.start.0 <= pfn.0 && pfn.0 < self.end.0
+    }
+}
+
+/// Size of a block of frames, as a power of two: 0 to [`Order::MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Order(u8);
+
+impl Order {
+    /// One frame.
+    pub const ZERO: Self = Self(0);
+    /// 512 frames, 2 MiB.
+    pub const HUGE: Self = Self(9);
+    /// 1,024 frames, 4 MiB: the largest.
+    pub const MAX: Self = Self(10);
+    /// Orders above this one are costly: the slow path gives up on them early.
+    pub const COSTLY: Self = Self(3);
+
+    /// Returns the order, or nothing if it is above [`Order::MAX`].
+    pub const fn new(order: u8) -> Option<Self> {
+        if order <= Self::MAX.0 {
+            Some(Self(order))
+        } else {
+            None
+        }
+    }
+
+    /// The exponent.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+
+    /// Number of frames, 1 to 1,024.
+    pub const fn frames(self) -> u64 {
+        1 << self.0
+    }
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A NUMA node, 0 to [`MAX_NODES`] − 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u8);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A set of nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeMask(pub u8);
+
+impl NodeMask {
+    /// Every node.
+    pub const ALL: Self = Self(u8::MAX);
+    /// No node.
+    pub const NONE: Self = Self(0);
+
+    /// Only this node.
+    pub const fn only(node: NodeId) -> Self {
+        Self(1 << node.0)
+    }
+
+    /// Whether `node` is in the set.
+    pub const fn contains(self, node: NodeId) -> bool {
+        self.0 >> node.0 & 1 == 1
+    }
+
+    /// The set with `node`.
+    #[must_use]
+    pub const fn with(self, node: NodeId) -> Self {
+        Self(self.0 | 1 << node.0)
+    }
+
+    /// The set's nodes, in ascending order.
+    pub fn iter(self) -> impl Iterator<Item = NodeId> {
+        (0..MAX_NODES as u8)
+            .map(NodeId)
+            .filter(move |&node| self.contains(node))
+    }
+}
+
+/// The kinds of zone, lowest first. The number is the zone's index in zonelists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum ZoneKind {
+    /// Below 16 MiB.
+    Dma,
+    /// Below 4 GiB.
+    Dma32,
+    /// The rest.
+    Normal,
+    /// Memory that is meant to leave: movable requests only.
+    Movable,
+}
+
+impl ZoneKind {
+    /// Every kind, lowest first.
+    pub const ALL: [Self; 4] = [Self::Dma, Self::Dma32, Self::Normal, Self::Movable];
+
+    /// The name used in logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dma => "DMA",
+            Self::Dma32 => "DMA32",
+            Self::Normal => "Normal",
+            Self::Movable => "Movable",
+        }
+    }
+
+    /// The kind of boot memory at `pfn`.
+    pub const fn of_boot_memory(pfn: Pfn) -> Self {
+        match pfn.address() {
+            0..0x100_0000 => Self::Dma,
+            0x100_0000..0x1_0000_0000 => Self::Dma32,
+            _ => Self::Normal,
+        }
+    }
+}
+
+impl fmt::Display for ZoneKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A zone of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ZoneId(u8);
+
+impl ZoneId {
+    /// The zone of this kind on this node.
+    pub const fn new(node: NodeId, kind: ZoneKind) -> Self {
+        Self(node.0 * ZoneKind::ALL.len() as u8 + kind as u8)
+    }
+
+    pub(crate) const fn from_index(index: usize) -> Self {
+        Self(index as u8)
+    }
+
+    /// Its number, 0 to [`MAX_ZONES`] − 1.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// Its node.
+    pub const fn node(self) -> NodeId {
+        NodeId(self.0 / ZoneKind::ALL.len() as u8)
+    }
+
+    /// Its kind.
+    pub const fn kind(self) -> ZoneKind {
+        ZoneKind::ALL[self.0 as usize % ZoneKind::ALL.len()]
+    }
+}
+
+impl fmt::Display for ZoneId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {} {}", self.node(), self.kind())
+    }
+}
+
+/// A CPU, 0 to [`MAX_CPUS`] − 1. Not its APIC id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CpuId(pub usize);
+
+/// A block of 128 MiB, the unit of hot-plug: the physical address divided by its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockNo(pub usize);
+
+impl BlockNo {
+    /// The block that holds a frame.
+    pub const fn containing(pfn: Pfn) -> Self {
+        Self((pfn.0 / crate::BLOCK_FRAMES as u64) as usize)
+    }
+
+    /// The block's first frame.
+    pub const fn start(self) -> Pfn {
+        Pfn((self.0 * crate::BLOCK_FRAMES) as u64)
+    }
+}

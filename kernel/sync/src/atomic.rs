@@ -1,0 +1,24 @@
+//! The atomics that shared algorithms use: `core`'s, or loom's under `--cfg loom`.
+//!
+//! loom does not model compiler fences; what relies on them (same-CPU protocols) is tested by
+//! enumeration instead.
+
+#[cfg(not(loom))]
+pub use core::{
+    hint::spin_loop,
+    sync::atomic::{
+        AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+        compiler_fence, fence,
+    },
+};
+
+#[cfg(loom)]
+pub use core::sync::atomic::compiler_fence;
+#[cfg(loom)]
+pub use loom::{
+    hint::spin_loop,
+    sync::atomic::{
+        AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+        fence,
+    },
+};

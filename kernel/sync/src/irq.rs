@@ -1,0 +1,51 @@
+//! Interrupt-off sections that nest by count.
+
+use crate::HeldRanks;
+use core::marker::PhantomData;
+
+/// What a lock needs of the CPU it runs on. The kernel implements it by single `gs`-relative
+/// instructions, host tests by thread-locals. Never called from an NMI, except [`LocalIrq::cpu`].
+pub trait LocalIrq {
+    /// Turns maskable interrupts off and counts one section more; the outermost one remembers
+    /// whether they were on.
+    fn push_off();
+
+    /// Ends one section; the outermost one turns interrupts on again if they were on before it.
+    fn pop_off();
+
+    /// Returns the number of the CPU that runs this, from 0. Stable only while pinned.
+    fn cpu() -> usize;
+
+    /// Returns the ranks of the locks that this CPU holds. Called with interrupts off.
+    fn held() -> &'static HeldRanks;
+}
+
+/// A section with interrupts off; dropping it ends the section. Sections may be dropped in any order.
+#[derive(Debug)]
+#[must_use = "interrupts are on again as soon as this is dropped"]
+pub struct IrqOff<L: LocalIrq> {
+    /// Not `Send`: the count belongs to the CPU that began the section.
+    _here: PhantomData<(*const (), L)>,
+}
+
+impl<L: LocalIrq> IrqOff<L> {
+    /// Begins a section. Task or hard-interrupt context.
+    #[inline]
+    pub fn new() -> Self {
+        L::push_off();
+        Self { _here: PhantomData }
+    }
+}
+
+impl<L: LocalIrq> Default for IrqOff<L> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<L: LocalIrq> Drop for IrqOff<L> {
+    #[inline]
+    fn drop(&mut self) {
+        L::pop_off();
+    }
+}

@@ -1,0 +1,116 @@
+//! The one global lock order.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// Every spinlock's place in the global order: a CPU that holds a lock may only take locks that
+/// stand further down. Two locks of one rank are never held together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Rank {
+    /// Hot-plug slots and their requests.
+    Hotplug,
+    /// The page cache's index.
+    PageCache,
+    /// The demonstration's shared tables.
+    Workload,
+    /// Work handed to another CPU.
+    CallQueue,
+    /// Sleeping locks, events and wait queues.
+    WaitQueue,
+    /// Sleeping threads and their wake-up times.
+    Timer,
+    /// A CPU's run queue.
+    RunQueue,
+    /// The writers of the zonelists. A print may happen under it.
+    ZonelistUpdate,
+    /// The kernel's own page tables.
+    PageTable,
+    /// The interrupt controllers' registers.
+    IrqChip,
+    /// The second serial port.
+    Link,
+    /// The console's owner.
+    Console,
+    /// COM1's port lock; the tty layer allocates atomically under it.
+    SerialPort,
+    /// The tty buffer.
+    Tty,
+    /// Anything that takes no other lock.
+    Leaf,
+}
+
+/// The ranks of the locks that one CPU holds. Read and written by that CPU only, with interrupts
+/// off, so relaxed loads and stores are enough.
+#[derive(Debug, Default)]
+pub struct HeldRanks {
+    mask: AtomicU32,
+}
+
+impl HeldRanks {
+    /// Returns an empty set; all-zero bytes are one, too.
+    pub const fn new() -> Self {
+        Self {
+            mask: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether no lock is held.
+    pub fn is_empty(&self) -> bool {
+        self.mask.load(Ordering::Relaxed) == 0
+    }
+
+    /// Notes that a lock of this rank is about to be taken.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a lock of this or a later rank is held.
+    pub(crate) fn enter(&self, rank: Rank) {
+        let mask = self.mask.load(Ordering::Relaxed);
+        let here = 1 << rank as u32;
+        assert!(
+            mask < here,
+            "lock order: {rank:?} wanted while ranks {mask:#x} are held"
+        );
+        self.mask.store(mask | here, Ordering::Relaxed);
+    }
+
+    /// Notes that the lock of this rank was released.
+    pub(crate) fn leave(&self, rank: Rank) {
+        let mask = self.mask.load(Ordering::Relaxed);
+        self.mask
+            .store(mask & !(1 << rank as u32), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_taken_downwards_pass_and_may_be_released_in_any_order() {
+        let held = HeldRanks::new();
+        held.enter(Rank::Hotplug);
+        held.enter(Rank::Console);
+        held.leave(Rank::Hotplug);
+        held.enter(Rank::Leaf);
+        held.leave(Rank::Leaf);
+        held.leave(Rank::Console);
+        assert!(held.is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "lock order: ZonelistUpdate")]
+    fn a_lock_taken_upwards_panics() {
+        let held = HeldRanks::new();
+        held.enter(Rank::SerialPort);
+        held.enter(Rank::ZonelistUpdate);
+    }
+
+    #[test]
+    #[should_panic(expected = "lock order: RunQueue")]
+    fn two_locks_of_one_rank_panic() {
+        let held = HeldRanks::new();
+        held.enter(Rank::RunQueue);
+        held.enter(Rank::RunQueue);
+    }
+}

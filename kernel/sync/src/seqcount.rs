@@ -1,0 +1,88 @@
+//! The bare sequence counter of the `seed` zonelist protocol: a reader never waits.
+
+use crate::atomic::{AtomicU32, Ordering, fence};
+
+/// What a reader saw when it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cookie(u32);
+
+impl Cookie {
+    /// Whether a writer was inside when the counter was read.
+    pub const fn is_odd(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    /// The counter's value.
+    pub const fn value(self) -> u32 {
+        self.0
+    }
+
+    /// Makes a cookie of a counter's value.
+    pub const fn from_value(value: u32) -> Self {
+        Self(value)
+    }
+}
+
+/// A counter that is odd while its one writer rewrites what it stands for. Writers are serialised
+/// by a lock that the caller holds; anybody may read, in any context.
+#[derive(Debug)]
+pub struct SeqCount {
+    value: AtomicU32,
+}
+
+impl Default for SeqCount {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SeqCount {
+    /// Returns an even counter.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self {
+            value: AtomicU32::new(0),
+        }
+    }
+
+    /// Returns an even counter.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        Self {
+            value: AtomicU32::new(0),
+        }
+    }
+
+    /// Reads the counter: a plain read that may find it odd and never waits.
+    #[inline]
+    pub fn begin(&self) -> Cookie {
+        // Relaxed is what the seed has: loads of the entries may be satisfied before this one, and
+        // a whole rebuild be missed (H9). On x86 only the compiler could do it.
+        Cookie(self.value.load(Ordering::Relaxed))
+    }
+
+    /// Whether the counter changed since `cookie` was read, or is odd now.
+    #[inline]
+    pub fn changed_or_odd(&self, cookie: Cookie) -> bool {
+        // The seed's smp_rmb: entries are read before the counter is read again. Pairs with the
+        // writer's release fence: who saw a new entry sees the odd counter, too.
+        fence(Ordering::Acquire);
+        let now = self.begin();
+        now != cookie || now.is_odd()
+    }
+
+    /// Runs `rewrite` while the counter is odd. The caller holds the writers' lock.
+    #[inline]
+    pub fn write<R>(&self, rewrite: impl FnOnce() -> R) -> R {
+        let even = self.value.load(Ordering::Relaxed);
+        debug_assert!(even & 1 == 0, "two writers inside one sequence counter");
+        self.value.store(even.wrapping_add(1), Ordering::Relaxed);
+        // The seed's first smp_wmb: "odd" is visible before any new entry. Pairs with the acquire
+        // fence in `changed_or_odd`. (A releasing increment would not order the stores after it.)
+        fence(Ordering::Release);
+        let result = rewrite();
+        // The seed's second smp_wmb: every new entry is visible before "even" is.
+        self.value.store(even.wrapping_add(2), Ordering::Release);
+        result
+    }
+}
