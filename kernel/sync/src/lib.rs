@@ -4,8 +4,10 @@
 
 pub mod atomic;
 pub mod context;
+pub mod handoff;
 mod irq;
 mod rank;
+pub mod ring;
 mod seqcount;
 mod spinlock;
 

@@ -59,6 +59,11 @@ impl HeldRanks {
         self.mask.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether a lock of this rank may be taken now: nothing of its rank or a later one is held.
+    pub fn may_take(&self, rank: Rank) -> bool {
+        self.mask.load(Ordering::Relaxed) < 1 << rank as u32
+    }
+
     /// Notes that a lock of this rank is about to be taken.
     ///
     /// # Panics
