@@ -14,6 +14,7 @@ pub mod mm;
 pub mod options;
 pub mod panic;
 pub mod selftest;
+pub mod thread;
 
 use bootloader_api::BootInfo;
 use core::fmt::Write as _;

@@ -1,0 +1,70 @@
+//! What reports and backtraces may know about threads.
+
+use core::ops::Range;
+
+use super::{
+    ThreadId, stack,
+    table::{MAX_THREADS, State, thread},
+};
+use crate::arch::percpu::CpuId;
+
+/// A thread as reports show it: true a moment ago.
+#[derive(Clone, Copy, Debug)]
+pub struct ThreadInfo {
+    /// Its identity.
+    pub id: ThreadId,
+    name: [u8; 16],
+    /// What it was doing.
+    pub state: State,
+    /// Its CPU.
+    pub cpu: CpuId,
+    /// Time it had run for, up to the last switch away from it, in nanoseconds.
+    pub cpu_time_ns: u64,
+    /// Saved stack pointer of a thread that does not run; 0 for one that does. Check it against
+    /// [`stack_bounds_of`] before following it.
+    pub rsp: u64,
+}
+
+impl ThreadInfo {
+    /// Returns the name, at most 16 bytes.
+    pub fn name(&self) -> &str {
+        let length = self.name.iter().position(|&byte| byte == 0).unwrap_or(16);
+        core::str::from_utf8(&self.name[..length]).unwrap_or("?")
+    }
+
+    /// Returns where a thread that does not run goes on: the saved (rsp, rbp, rip), if its saved
+    /// registers lie within its own stack. Any context.
+    pub fn saved_frame(&self) -> Option<(u64, u64, u64)> {
+        stack::saved_frame(self.rsp)
+    }
+}
+
+/// Calls `f` for every thread. Any context, an NMI included: takes no lock.
+pub fn for_each_thread(mut f: impl FnMut(ThreadInfo)) {
+    for slot in 0..MAX_THREADS as u16 {
+        let thread = thread(slot);
+        let state = thread.state();
+        if matches!(state, State::Free | State::New) {
+            continue;
+        }
+        f(ThreadInfo {
+            id: ThreadId::new(slot),
+            name: thread.name_bytes(),
+            state,
+            cpu: thread.home(),
+            cpu_time_ns: thread
+                .cpu_time_ns
+                .load(core::sync::atomic::Ordering::Relaxed),
+            rsp: match state {
+                State::Running => 0,
+                _ => thread.rsp.load(core::sync::atomic::Ordering::Relaxed),
+            },
+        });
+    }
+}
+
+/// Returns the bounds of the known, mapped stack that `address` lies in: a thread's, or one of
+/// the processor's own (boot, application processor, interrupt). Any context.
+pub fn stack_bounds_of(address: u64) -> Option<Range<u64>> {
+    stack::bounds_of(address)
+}

@@ -1,0 +1,33 @@
+//! Preemptive kernel threads: run queues, sleep and wake, timers, a sleeping mutex, bringing the
+//! machine to rest.
+//!
+//! A thread stays on the CPU that it was placed on. Everything that decides about it (its state,
+//! its place in a queue, its timer) is therefore guarded by one lock, that CPU's scheduler lock,
+//! and only that CPU ever switches to or from it: a thread that is being switched away from can be
+//! woken, but not run, elsewhere.
+//!
+//! Lock order: wait queue, then scheduler; no thread code takes a second lock of either kind.
+
+mod info;
+mod links;
+mod lock;
+mod mutex;
+pub mod quiesce;
+mod ring;
+mod runqueue;
+mod sched;
+pub mod selftests;
+mod stack;
+mod switch;
+mod table;
+mod timer;
+mod wait;
+
+pub use info::{ThreadInfo, for_each_thread, stack_bounds_of};
+pub use mutex::{Mutex, MutexGuard};
+pub use ring::{Full, Ring};
+pub use runqueue::Priority;
+pub use sched::{exit, idle, init_cpu, join, sleep_ns, sleep_until, spawn, yield_now};
+pub use stack::{InitError, STACK_BYTES, init};
+pub use table::{Entry, JoinError, Placement, SpawnError, State, ThreadId, current};
+pub use wait::{DeferredWake, Event, MayWake, TimedOut, WaitQueue};

@@ -1,0 +1,112 @@
+//! A lock whose waiters sleep.
+
+use core::{
+    cell::UnsafeCell,
+    marker::PhantomData,
+    ops::{Deref, DerefMut},
+    sync::atomic::{
+        AtomicU32,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+};
+
+use super::{WaitQueue, sched};
+use crate::arch::context::Task;
+
+/// Nobody holds the lock.
+const FREE: u32 = 0;
+
+/// A mutual exclusion lock for tasks; waiters sleep, the holder may sleep and may be preempted.
+#[derive(Debug)]
+pub struct Mutex<T> {
+    /// [`FREE`], or the holder's slot plus one.
+    owner: AtomicU32,
+    waiters: WaitQueue,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the lock hands out access to the value to one thread at a time.
+unsafe impl<T: Send> Sync for Mutex<T> {}
+
+impl<T> Mutex<T> {
+    /// Returns an open lock around `value`.
+    pub const fn new(value: T) -> Self {
+        Self {
+            owner: AtomicU32::new(FREE),
+            waiters: WaitQueue::new(),
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    /// Takes the lock, sleeping while another thread holds it.
+    ///
+    /// # Panics
+    ///
+    /// If the caller holds it already.
+    pub fn lock<'a>(&'a self, task: &'a Task) -> MutexGuard<'a, T> {
+        if let Some(guard) = self.try_lock(task) {
+            return guard;
+        }
+        let me = u32::from(sched::blockable()) + 1;
+        assert!(
+            self.owner.load(Relaxed) != me,
+            "a thread takes a mutex that it holds"
+        );
+        let waited = self.waiters.wait_until(task, None, || self.take(me));
+        debug_assert!(waited.is_ok(), "a wait without deadline timed out");
+        self.guard()
+    }
+
+    /// Takes the lock if nobody holds it.
+    pub fn try_lock<'a>(&'a self, _task: &'a Task) -> Option<MutexGuard<'a, T>> {
+        let me = u32::from(sched::current_or_boot()) + 1;
+        self.take(me).then(|| self.guard())
+    }
+
+    fn take(&self, me: u32) -> bool {
+        // Acquire: pairs with the Release in the guard's drop; the value as the last holder left it.
+        self.owner
+            .compare_exchange(FREE, me, Acquire, Relaxed)
+            .is_ok()
+    }
+
+    fn guard(&self) -> MutexGuard<'_, T> {
+        MutexGuard {
+            mutex: self,
+            not_send: PhantomData,
+        }
+    }
+}
+
+/// The lock is held until this is dropped.
+#[derive(Debug)]
+#[must_use = "the lock opens when the guard is dropped"]
+pub struct MutexGuard<'a, T> {
+    mutex: &'a Mutex<T>,
+    /// The owner is a thread: another must not open the lock for it.
+    not_send: PhantomData<*mut ()>,
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the guard's thread holds the lock.
+        unsafe { &*self.mutex.value.get() }
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the guard's thread holds the lock, and the guard is borrowed exclusively.
+        unsafe { &mut *self.mutex.value.get() }
+    }
+}
+
+impl<T> Drop for MutexGuard<'_, T> {
+    fn drop(&mut self) {
+        // Release: pairs with the Acquire in `take`.
+        self.mutex.owner.store(FREE, Release);
+        self.mutex.waiters.wake(1);
+    }
+}

@@ -1,0 +1,175 @@
+//! Bringing the whole machine to rest for a moment.
+//!
+//! Each CPU has a thread of the top priority, called a rester. Asked for, it takes its CPU: no
+//! other thread runs there, and since pinned sections are not preempted, none is open there. That
+//! happens in two steps, because a pinned thread of one CPU may be waiting for another CPU to answer
+//! an interrupt: first every rester takes its CPU and goes on taking interrupts; only when all have
+//! done so, and nobody is left who could be waiting, do they turn interrupts off.
+
+use core::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+};
+
+use super::{Mutex, Placement, Priority, WaitQueue, sched, spawn};
+use crate::arch::{CpuId, MAX_CPUS, context::Task, cpu_id, percpu, time, without_interrupts};
+
+/// How long [`at_rest`] waits for the other CPUs.
+pub const DEADLINE_NS: u64 = 2_000_000_000;
+
+/// The machine did not come to rest in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAtRest {
+    /// A CPU that kept it from doing so.
+    pub cpu: CpuId,
+}
+
+/// What the resters are asked for: the request's number times 4, plus one of the steps below.
+/// Written by the holder of [`TURN`]. Release: pairs with the resters' Acquire loads.
+static REQUEST: AtomicU64 = AtomicU64::new(0);
+const RELEASE: u64 = 0;
+const TAKE_CPU: u64 = 1;
+const INTERRUPTS_OFF: u64 = 2;
+const STEP: u64 = 3;
+
+/// The last request that each CPU's rester has fulfilled; written by it alone. Release: what its
+/// CPU did before is visible to the requester, which loads with Acquire.
+static FULFILLED: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+
+/// Which CPUs have a rester, as a mask; each sets its own bit once.
+static RESTERS: AtomicU64 = AtomicU64::new(0);
+
+/// The CPU that asks; its rester has nothing to do. Written before `REQUEST`, which publishes it.
+static REQUESTER: AtomicU32 = AtomicU32::new(0);
+
+static NMIS_HELD: AtomicBool = AtomicBool::new(false);
+
+/// One request at a time.
+static TURN: Mutex<()> = Mutex::new(());
+/// Where resters wait for a request.
+static ASKED: WaitQueue = WaitQueue::new();
+/// Where the requester waits for the resters.
+static ANSWERED: WaitQueue = WaitQueue::new();
+
+/// Whether the machine is at rest or about to be: an NMI handler of the kernel's own then does
+/// nothing. Any context. A handler that found this false has ended before its CPU is at rest.
+pub fn nmis_held() -> bool {
+    // SeqCst: pairs with the store in `at_rest_by`, before the CPUs are asked to rest.
+    NMIS_HELD.load(SeqCst)
+}
+
+/// Runs `f` while every other CPU rests, as [`at_rest_by`] within [`DEADLINE_NS`].
+///
+/// # Errors
+///
+/// [`NotAtRest`], naming a CPU that did not come to rest in time.
+pub fn at_rest<R>(task: &Task, f: impl FnOnce() -> R) -> Result<R, NotAtRest> {
+    at_rest_by(task, time::now_ns().saturating_add(DEADLINE_NS), f)
+}
+
+/// Runs `f` on the running CPU, with interrupts off, while every other CPU rests: no thread, no
+/// handler, no pinned section anywhere. CPUs that are not online are not waited for. `f` must be
+/// short, and neither sleep nor wait for another CPU.
+///
+/// # Errors
+///
+/// [`NotAtRest`], naming a CPU that did not come to rest by `deadline_ns` (since boot).
+pub fn at_rest_by<R>(task: &Task, deadline_ns: u64, f: impl FnOnce() -> R) -> Result<R, NotAtRest> {
+    sched::blockable();
+    let _turn = TURN.lock(task);
+    let number = (REQUEST.load(Relaxed) / (STEP + 1) + 1) * (STEP + 1);
+    let request = Request { number };
+    REQUESTER.store(cpu_id().0, Relaxed);
+    NMIS_HELD.store(true, SeqCst);
+    REQUEST.store(number + TAKE_CPU, Release);
+    ASKED.wake_all(task);
+    let gathered = ANSWERED.wait_until(task, Some(deadline_ns), || {
+        request.missing(TAKE_CPU).is_none()
+    });
+    if gathered.is_err()
+        && let Some(cpu) = request.missing(TAKE_CPU)
+    {
+        return Err(NotAtRest { cpu });
+    }
+    without_interrupts(|| {
+        REQUEST.store(number + INTERRUPTS_OFF, Release);
+        while let Some(cpu) = request.missing(INTERRUPTS_OFF) {
+            if time::now_ns() >= deadline_ns {
+                return Err(NotAtRest { cpu });
+            }
+            core::hint::spin_loop();
+        }
+        Ok(f())
+    })
+}
+
+/// A request under way; dropping it lets the resters go.
+struct Request {
+    number: u64,
+}
+
+impl Request {
+    /// A CPU that has not fulfilled `step`, if any. The requester's own CPU has nobody to rest but
+    /// the requester.
+    fn missing(&self, step: u64) -> Option<CpuId> {
+        let here = cpu_id();
+        let others = RESTERS.load(Acquire) & percpu::online_mask() & !percpu::mask_of(here);
+        percpu::cpus_in(others)
+            .find(|cpu| FULFILLED[cpu.0 as usize].load(Acquire) != self.number + step)
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        REQUEST.store(self.number + RELEASE, Release);
+        NMIS_HELD.store(false, SeqCst);
+    }
+}
+
+/// Gives the running CPU its rester.
+pub(super) fn init_cpu(cpu: CpuId) {
+    let spawned = spawn(
+        "rest",
+        Placement::Cpu(cpu),
+        Priority::Top,
+        rester,
+        cpu.0 as usize,
+    );
+    assert!(spawned.is_ok(), "no thread for the rest of cpu{}", cpu.0);
+    RESTERS.fetch_or(percpu::mask_of(cpu), Release);
+}
+
+fn rester(task: &Task, cpu: usize) {
+    let mut served = 0;
+    loop {
+        let mut asked = 0;
+        let waited = ASKED.wait_until(task, None, || {
+            asked = REQUEST.load(Acquire);
+            asked & STEP != RELEASE && asked & !STEP != served
+        });
+        debug_assert!(waited.is_ok(), "a wait without deadline timed out");
+        served = asked & !STEP;
+        if REQUESTER.load(Relaxed) == cpu as u32 {
+            continue;
+        }
+        FULFILLED[cpu].store(served + TAKE_CPU, Release);
+        ANSWERED.wake_one(task);
+        if spin_while(served + TAKE_CPU) == served + INTERRUPTS_OFF {
+            without_interrupts(|| {
+                FULFILLED[cpu].store(served + INTERRUPTS_OFF, Release);
+                spin_while(served + INTERRUPTS_OFF);
+            });
+        }
+    }
+}
+
+/// Spins while the request is `request`; returns what replaced it.
+fn spin_while(request: u64) -> u64 {
+    loop {
+        let now = REQUEST.load(Acquire);
+        if now != request {
+            return now;
+        }
+        core::hint::spin_loop();
+    }
+}

@@ -1,0 +1,411 @@
+//! Each CPU's scheduler: who runs next, and the ways off the CPU.
+
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use super::{
+    links::Slot,
+    lock::IrqSpinLock,
+    quiesce,
+    runqueue::{Priority, RunQueue},
+    stack,
+    switch::{self, FLOAT_CONTROL, Saved},
+    table::{
+        DEADLINES, Entry, JoinError, MAX_THREADS, Placement, RUN_LINKS, SpawnError, State,
+        ThreadId, current_slot, set_current, thread,
+    },
+    timer::TimerList,
+    wait,
+};
+use crate::arch::{
+    CpuId, Irqs, MAX_CPUS,
+    context::{HardIrq, Task},
+    cpu_id, entry, ipi,
+    irqs::{self, IrqState},
+    percpu, time, timer,
+};
+
+/// Ticks that a thread runs for before an equal one gets its turn.
+const QUANTUM_TICKS: u32 = 4;
+
+/// One CPU's scheduler.
+#[derive(Debug)]
+struct Scheduler {
+    ready: RunQueue,
+    timers: TimerList,
+    /// The thread that runs, the idle one if no other.
+    current: Slot,
+    /// Ticks left for `current`.
+    quantum: u32,
+    /// When `current` was switched to.
+    since_ns: u64,
+    /// Whether the CPU has entered the scheduler.
+    entered: bool,
+}
+
+/// The lock is taken by any CPU; only the CPU itself changes `current` and takes from `ready`.
+static SCHEDULERS: [IrqSpinLock<Scheduler>; MAX_CPUS] = [const {
+    IrqSpinLock::new(Scheduler {
+        ready: RunQueue::new(),
+        timers: TimerList::new(),
+        current: 0,
+        quantum: 0,
+        since_ns: 0,
+        entered: false,
+    })
+}; MAX_CPUS];
+
+/// Spawned threads that live on each CPU; a hint for [`Placement::Any`], changed by anyone.
+static POPULATION: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
+
+/// Why a thread leaves the CPU.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leave {
+    /// It could go on.
+    Ready,
+    /// It waits for [`unpark`], or for the deadline.
+    Blocked { deadline_ns: Option<u64> },
+    /// It has ended.
+    Dead,
+}
+
+impl Scheduler {
+    /// Whether a ready thread should run instead of the current one, whose turn goes on or is over.
+    fn should_switch(&self, idle: Slot, turn_over: bool) -> bool {
+        if self.current == idle {
+            return !self.ready.is_empty();
+        }
+        let priority = thread(self.current).priority();
+        self.ready.has_above(priority) || turn_over && self.ready.has_at_least(priority)
+    }
+
+    /// Makes the blocked thread in `slot` ready; otherwise leaves it a permit.
+    fn make_ready(&mut self, slot: Slot) -> bool {
+        let thread = thread(slot);
+        if thread.state() != State::Blocked {
+            thread.permit.store(true, Relaxed);
+            return false;
+        }
+        thread.set_state(State::Ready);
+        self.ready.push(&RUN_LINKS, slot, thread.priority());
+        true
+    }
+}
+
+/// The idle thread of a CPU has the slot of the CPU's number.
+fn idle_of(cpu: CpuId) -> Slot {
+    cpu.0 as Slot
+}
+
+fn scheduler(cpu: CpuId) -> &'static IrqSpinLock<Scheduler> {
+    &SCHEDULERS[cpu.0 as usize]
+}
+
+/// Sets the hooks through which interrupts reach the scheduler.
+pub(super) fn set_hooks() -> Result<(), crate::arch::irq::IrqError> {
+    entry::set_preempt_hook(preempt);
+    irqs::set_yield_hook(preempt);
+    timer::add_hook(on_tick)?;
+    wait::set_hooks()
+}
+
+/// Turns the flow that the running CPU has executed since its start into its idle thread: from
+/// here on others may be placed on this CPU. [`super::init`] ran before. Interrupts may be on or
+/// off; the flow ends in [`idle`].
+pub fn init_cpu(cpu: CpuId) {
+    assert_eq!(cpu, cpu_id(), "a CPU enters the scheduler for another");
+    let slot = idle_of(cpu);
+    let idle = thread(slot);
+    let mut name = *b"idle/00";
+    name[5] += (cpu.0 / 10) as u8;
+    name[6] += (cpu.0 % 10) as u8;
+    idle.describe(
+        core::str::from_utf8(&name).unwrap_or("idle"),
+        cpu,
+        Priority::Low,
+    );
+    Irqs::push_off();
+    idle.set_state(State::Running);
+    set_current(slot);
+    {
+        let mut scheduler = scheduler(cpu).lock();
+        scheduler.current = slot;
+        scheduler.since_ns = time::now_ns();
+        scheduler.entered = true;
+    }
+    Irqs::pop_off();
+    quiesce::init_cpu(cpu);
+}
+
+/// Runs the idle thread: lets ready threads run, otherwise halts until an interrupt. Ends the boot
+/// flow of every CPU.
+pub fn idle() -> ! {
+    assert_eq!(
+        current_slot(),
+        Some(idle_of(cpu_id())),
+        "a thread other than the idle one idles"
+    );
+    irqs::enable();
+    loop {
+        leave(Leave::Ready);
+        // A wake-up from here on finds interrupts off: its interrupt (the tick's, the reschedule
+        // IPI's) stays pending, and ends the halt because turning interrupts on takes effect only
+        // after the next instruction, which is the halt.
+        irqs::disable();
+        if irqs::need_resched() {
+            irqs::enable();
+        } else {
+            irqs::enable_and_halt();
+        }
+    }
+}
+
+/// Creates a thread that executes `entry` with `arg` and ends when that returns. The name is cut
+/// at 16 bytes. Task context, or hard IRQ.
+///
+/// # Errors
+///
+/// [`SpawnError`] if there is no slot with a stack, or no such CPU.
+pub fn spawn(
+    name: &str,
+    placement: Placement,
+    priority: Priority,
+    entry: Entry,
+    arg: usize,
+) -> Result<ThreadId, SpawnError> {
+    let cpu = match placement {
+        Placement::Cpu(cpu) => cpu,
+        Placement::Any => least_populated(),
+    };
+    if cpu.0 as usize >= MAX_CPUS || !scheduler(cpu).lock().entered {
+        return Err(SpawnError::CpuOffline(cpu));
+    }
+    let slot = (MAX_CPUS..MAX_CPUS + stack::count())
+        .map(|slot| slot as Slot)
+        .find(|&slot| thread(slot).claim())
+        .ok_or(SpawnError::NoSlot)?;
+    POPULATION[cpu.0 as usize].fetch_add(1, Relaxed);
+    let new = thread(slot);
+    new.describe(name, cpu, priority);
+    new.entry.store(entry as *mut (), Relaxed);
+    new.arg.store(arg, Relaxed);
+    let saved = Saved {
+        float_control: FLOAT_CONTROL,
+        rip: switch::trampoline as *const () as u64,
+        ..Saved::default()
+    };
+    // SAFETY: `claim` made the slot and with it the stack ours; no thread uses it yet.
+    new.rsp
+        .store(unsafe { stack::prepare(slot, saved) }, Relaxed);
+    let id = ThreadId::new(slot);
+    new.set_state(State::Blocked);
+    unpark(slot);
+    Ok(id)
+}
+
+fn least_populated() -> CpuId {
+    percpu::online()
+        .filter(|&cpu| scheduler(cpu).lock().entered)
+        .min_by_key(|cpu| POPULATION[cpu.0 as usize].load(Relaxed))
+        .unwrap_or(CpuId(0))
+}
+
+/// Lets the other ready threads of the same or a higher priority run first.
+pub fn yield_now(_task: &Task) {
+    leave(Leave::Ready);
+}
+
+/// Sleeps for `ns` nanoseconds or a little longer: the tick wakes.
+pub fn sleep_ns(task: &Task, ns: u64) {
+    sleep_until(task, time::now_ns().saturating_add(ns));
+}
+
+/// Sleeps until the clock (nanoseconds since boot) reaches `deadline_ns`.
+pub fn sleep_until(_task: &Task, deadline_ns: u64) {
+    blockable();
+    while time::now_ns() < deadline_ns {
+        park(Some(deadline_ns));
+    }
+}
+
+/// Waits until the thread has ended; at once if it has already.
+///
+/// # Errors
+///
+/// [`JoinError::Itself`] for the caller's own id.
+pub fn join(task: &Task, id: ThreadId) -> Result<(), JoinError> {
+    if current_slot() == Some(id.slot()) && id.is_alive() {
+        return Err(JoinError::Itself);
+    }
+    let waited = thread(id.slot())
+        .ended
+        .wait_until(task, None, || !id.is_alive());
+    debug_assert!(waited.is_ok(), "a wait without deadline timed out");
+    Ok(())
+}
+
+/// Ends the running thread. Nothing on its stack is dropped.
+pub fn exit(_task: &Task) -> ! {
+    blockable();
+    leave(Leave::Dead);
+    unreachable!("a thread ran after its end");
+}
+
+/// The slot of the running thread, which is about to sleep.
+///
+/// # Panics
+///
+/// If it may not: interrupts are off, a pin is open, or it is an idle thread or the boot flow.
+pub(super) fn blockable() -> Slot {
+    let Some(slot) = current_slot() else {
+        panic!("sleeping before the CPU has entered the scheduler");
+    };
+    assert!(slot as usize >= MAX_CPUS, "an idle thread sleeps");
+    assert_eq!(Irqs::depth(), 0, "sleeping with interrupts off");
+    assert_eq!(irqs::pin_depth(), 0, "sleeping while pinned");
+    slot
+}
+
+/// The slot of the running thread; during boot, that of the CPU's idle thread to be.
+pub(super) fn current_or_boot() -> Slot {
+    current_slot().unwrap_or_else(|| idle_of(cpu_id()))
+}
+
+/// Sleeps until [`unpark`] or the deadline; may also return for no reason.
+pub(super) fn park(deadline_ns: Option<u64>) {
+    leave(Leave::Blocked { deadline_ns });
+}
+
+/// Ends the sleep of the thread in `slot`, or makes its next [`park`] return at once. Task or hard
+/// IRQ.
+pub(super) fn unpark(slot: Slot) {
+    let home = thread(slot).home();
+    let mut scheduler = scheduler(home).lock();
+    if scheduler.make_ready(slot) && scheduler.should_switch(idle_of(home), false) {
+        // Interrupts are off: the caller stays on its CPU until the request is made.
+        if home == cpu_id() {
+            irqs::set_need_resched();
+        } else {
+            ipi::reschedule(home);
+        }
+    }
+}
+
+/// What a new thread executes first, on its own stack, with interrupts off.
+pub(super) extern "C" fn start(from: Slot) -> ! {
+    IrqState::NEW_THREAD.restore();
+    finish(from);
+    let me = thread(current_or_boot());
+    // SAFETY: `spawn` stored an `Entry`.
+    let entry: Entry = unsafe { core::mem::transmute::<*mut (), Entry>(me.entry.load(Relaxed)) };
+    let arg = me.arg.load(Relaxed);
+    Irqs::pop_off();
+    // SAFETY: this is the thread's own flow: a task, for as long as `entry` runs.
+    let task = unsafe { Task::mint() };
+    entry(&task, arg);
+    exit(&task)
+}
+
+/// Gives way while a switch is asked for. From the end of an interrupt (interrupts off) or from a
+/// task's preemption point (interrupts on).
+fn preempt() {
+    while irqs::need_resched() {
+        leave(Leave::Ready);
+    }
+}
+
+/// Leaves the CPU to the next ready thread, and returns when this one's turn comes again.
+fn leave(why: Leave) {
+    Irqs::push_off();
+    assert_eq!(
+        Irqs::depth(),
+        1,
+        "a switch inside an interrupts-off section"
+    );
+    assert_eq!(irqs::pin_depth(), 0, "a switch while pinned");
+    irqs::clear_need_resched();
+    let cpu = cpu_id();
+    let idle = idle_of(cpu);
+    let me = current_or_boot();
+    let mut deadline = None;
+    let next = {
+        let mut scheduler = scheduler(cpu).lock();
+        match why {
+            Leave::Ready if me == idle => thread(me).set_state(State::Ready),
+            Leave::Ready => {
+                thread(me).set_state(State::Ready);
+                scheduler.ready.push(&RUN_LINKS, me, thread(me).priority());
+            }
+            Leave::Blocked { deadline_ns } => {
+                assert!(me != idle, "the idle thread sleeps");
+                if thread(me).permit.swap(false, Relaxed) {
+                    drop(scheduler);
+                    Irqs::pop_off();
+                    return;
+                }
+                thread(me).set_state(State::Blocked);
+                deadline = deadline_ns;
+                if let Some(at_ns) = deadline_ns {
+                    scheduler.timers.arm(&DEADLINES, me, at_ns);
+                }
+            }
+            Leave::Dead => thread(me).set_state(State::Dead),
+        }
+        let next = scheduler.ready.pop(&RUN_LINKS).unwrap_or(idle);
+        thread(next).set_state(State::Running);
+        scheduler.quantum = QUANTUM_TICKS;
+        if next != me {
+            let now_ns = time::now_ns();
+            let ran_ns = now_ns.saturating_sub(scheduler.since_ns);
+            thread(me).cpu_time_ns.fetch_add(ran_ns, Relaxed);
+            scheduler.since_ns = now_ns;
+            scheduler.current = next;
+            set_current(next);
+        }
+        next
+    };
+    if next != me {
+        // The lock is open again: a wake-up of this thread on another CPU can queue it, but only
+        // this CPU takes from the queue, and only after the switch has saved it.
+        let state = IrqState::save();
+        // SAFETY: this thread's own slot; `next` was saved by a switch on this CPU or prepared by
+        // `spawn`, and is on no queue.
+        let from =
+            unsafe { switch::switch(thread(me).rsp.as_ptr(), thread(next).rsp.load(Relaxed), me) };
+        state.restore();
+        finish(from);
+    }
+    if deadline.is_some() {
+        scheduler(cpu).lock().timers.disarm(&DEADLINES, me);
+    }
+    Irqs::pop_off();
+}
+
+/// After a switch, on the new thread's stack: the stack of `from`, if that has ended, is free now.
+fn finish(from: Slot) {
+    let gone = thread(from);
+    if gone.state() == State::Dead {
+        POPULATION[gone.home().0 as usize].fetch_sub(1, Relaxed);
+        gone.retire();
+        gone.ended.wake(u32::MAX);
+    }
+}
+
+/// The tick: wakes those whose deadline has come, and ends turns.
+fn on_tick(_irq: &HardIrq) {
+    let cpu = cpu_id();
+    let now_ns = time::now_ns();
+    let mut scheduler = scheduler(cpu).lock();
+    if !scheduler.entered {
+        return;
+    }
+    while let Some(slot) = scheduler.timers.expire(&DEADLINES, now_ns) {
+        scheduler.make_ready(slot);
+    }
+    scheduler.quantum = scheduler.quantum.saturating_sub(1);
+    let turn_over = scheduler.quantum == 0;
+    if scheduler.should_switch(idle_of(cpu), turn_over) {
+        irqs::set_need_resched();
+    }
+}
+
+const _: () = assert!(MAX_THREADS < Slot::MAX as usize);
