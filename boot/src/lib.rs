@@ -1,2 +1,42 @@
-//! (see below)
+//! Tidemark's loader: from QEMU's PVH entry to the contract of `bootloader_api` 0.11.
+//!
+//! QEMU enters [`entry`] in 32-bit mode with the machine's description ([`start_info`]). [`start`] is the
+//! whole way from there: [`memory`] puts the memory map in order, [`image`] reads the kernel's ELF file,
+//! [`plan`] decides where everything goes in the kernel's address space, [`load`] copies the segments,
+//! [`paging`] builds the page tables, [`hand_over`] leaves. Whatever is wrong with the kernel ends as
+//! one line on COM1 ([`error`]) and an exit code of its own.
 #![no_std]
+
+#[cfg(target_feature = "avx")]
+compile_error!(
+    "the loader turns on SSE only: build without target-cpu or target-feature flags that enable AVX"
+);
+
+#[cfg(test)]
+extern crate std;
+
+pub mod config;
+#[cfg(feature = "freestanding")]
+pub mod console;
+#[cfg(feature = "freestanding")]
+pub mod entry;
+pub mod error;
+pub mod frames;
+#[cfg(feature = "freestanding")]
+pub mod hand_over;
+pub mod image;
+pub mod load;
+pub mod mem;
+pub mod memory;
+pub mod paging;
+pub mod plan;
+pub mod space;
+#[cfg(feature = "freestanding")]
+pub mod start;
+pub mod start_info;
+
+/// Bytes of a page and of a frame.
+pub const PAGE: u64 = 4096;
+
+/// 4 GiB: what the loader itself has mapped, and the least that the kernel's map of memory covers.
+pub const FOUR_GIB: u64 = 1 << 32;

@@ -1,0 +1,44 @@
+//! The loader's last words: one line on COM1, then the machine's end.
+
+use crate::error::Error;
+use core::fmt::{Display, Write as _};
+use core::panic::PanicInfo;
+use uart_16550::{Config, Uart16550Tty};
+use x86_64::instructions::{hlt, port::Port};
+
+/// COM1's first port.
+const COM1: u16 = 0x3f8;
+/// Port of QEMU's isa-debug-exit device.
+const EXIT: u16 = 0xf4;
+/// What the loader writes there when it refuses to boot: QEMU's status is twice that and one.
+/// The kernel's values are its own (0x10 and up); the host's programs know both.
+pub const LOADER_REFUSED: u32 = 0x14;
+
+/// Says what is wrong and ends the machine.
+pub fn refuse(error: &Error) -> ! {
+    end(error)
+}
+
+/// Ends the machine after a panic, which is a mistake of the loader's own.
+pub fn die(info: &PanicInfo<'_>) -> ! {
+    end(&format_args!(
+        "loader: {}, at {}; report this",
+        info.message(),
+        info.location()
+            .map_or(&"unknown place" as &dyn Display, |place| place),
+    ))
+}
+
+fn end(line: &dyn Display) -> ! {
+    // SAFETY: nothing else uses COM1 while the loader runs, and it runs on one CPU.
+    if let Ok(mut com1) = unsafe { Uart16550Tty::new_port(COM1, Config::default()) } {
+        // No one is left to tell if this fails.
+        let _ = writeln!(com1, "boot: {line}");
+    }
+    let mut exit = Port::<u32>::new(EXIT);
+    // SAFETY: writing there ends QEMU, or does nothing where the device is missing.
+    unsafe { exit.write(LOADER_REFUSED) };
+    loop {
+        hlt();
+    }
+}

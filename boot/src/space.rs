@@ -1,0 +1,110 @@
+//! Who has which virtual addresses of the kernel.
+
+use crate::PAGE;
+use crate::error::{Error, Result};
+use arrayvec::ArrayVec;
+use core::ops::RangeInclusive;
+
+/// Addresses that one entry of the level-4 table covers.
+pub const ENTRY_SPAN: u64 = 1 << 39;
+/// Number of entries of the level-4 table.
+const ENTRIES: u64 = 512;
+/// Most ranges that can be claimed.
+const MAX_CLAIMS: usize = 32;
+
+/// The address space. Claims are ranges of whole pages, their last byte included so that the top of the
+/// space can be claimed.
+#[derive(Debug)]
+pub struct AddressSpace {
+    claims: ArrayVec<(RangeInclusive<u64>, &'static str), MAX_CLAIMS>,
+    /// Where dynamic addresses may be, first and last byte.
+    dynamic: RangeInclusive<u64>,
+}
+
+impl AddressSpace {
+    /// Starts with nothing claimed. The lowest 512 GiB are never given out dynamically: identity
+    /// mappings are there.
+    pub fn new(dynamic_start: Option<u64>, dynamic_end: Option<u64>) -> Self {
+        let start = dynamic_start.unwrap_or(0).max(ENTRY_SPAN);
+        // The end names the last page that may be used.
+        let end = dynamic_end.unwrap_or(u64::MAX) | (PAGE - 1);
+        Self {
+            claims: ArrayVec::new(),
+            dynamic: start..=end,
+        }
+    }
+
+    /// Claims whole pages around `len` bytes at a fixed address, `len` not being 0.
+    pub fn claim(&mut self, what: &'static str, at: u64, len: u64) -> Result<()> {
+        let outside = Error::NotCanonical { what, at };
+        let last = at.checked_add(len - 1).ok_or(outside)?;
+        let range = at & !(PAGE - 1)..=last | (PAGE - 1);
+        let half = |at: u64| match at >> 47 {
+            0 => Some(false),
+            0x1_ffff => Some(true),
+            _ => None,
+        };
+        let lower = half(*range.start()).ok_or(outside)?;
+        if half(*range.end()) != Some(lower) {
+            return Err(outside);
+        }
+        if let Some((_, with)) = self.claims.iter().find(|(claim, _)| meet(claim, &range)) {
+            return Err(Error::Collision { what, at, with });
+        }
+        self.claims
+            .try_push((range, what))
+            .map_err(|_| Error::Collision {
+                what,
+                at,
+                with: "the loader's limit on mappings",
+            })
+    }
+
+    /// Claims as [`Self::claim`] does, at an address that has to be aligned.
+    pub fn claim_aligned(&mut self, what: &'static str, at: u64, len: u64, to: u64) -> Result<()> {
+        if !at.is_multiple_of(to) {
+            return Err(Error::NotAligned { what, at, to });
+        }
+        self.claim(what, at, len)
+    }
+
+    /// Finds and claims room in entries of the level-4 table that nobody else uses; the address is
+    /// aligned to 512 GiB.
+    pub fn find(&mut self, what: &'static str, len: u64) -> Result<u64> {
+        let full = Error::NoAddressSpace { what, len };
+        for index in 0..ENTRIES {
+            let at = entry_start(index);
+            let span = len
+                .max(1)
+                .checked_next_multiple_of(ENTRY_SPAN)
+                .ok_or(full)?;
+            let Some(last) = at.checked_add(span - 1) else {
+                break;
+            };
+            let range = at..=last;
+            let inside = self.dynamic.contains(&at) && self.dynamic.contains(&last);
+            if inside
+                && !self.claims.iter().any(|(claim, _)| meet(claim, &range))
+                && self.claim(what, at, len).is_ok()
+            {
+                return Ok(at);
+            }
+        }
+        Err(full)
+    }
+}
+
+/// The first address that an entry of the level-4 table covers.
+fn entry_start(index: u64) -> u64 {
+    let low = index * ENTRY_SPAN;
+    if index < ENTRIES / 2 {
+        low
+    } else {
+        low | !((1 << 48) - 1)
+    }
+}
+
+/// Whether two ranges share a byte.
+fn meet(a: &RangeInclusive<u64>, b: &RangeInclusive<u64>) -> bool {
+    a.start() <= b.end() && b.start() <= a.end()
+}
