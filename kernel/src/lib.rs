@@ -14,6 +14,7 @@ pub mod mm;
 pub mod options;
 pub mod panic;
 pub mod selftest;
+pub mod tests;
 pub mod thread;
 
 use bootloader_api::BootInfo;
