@@ -2,6 +2,8 @@
 //! as the owner of movable frames, reclaim, OOM, and the direct map.
 
 pub mod carve;
+pub mod free_errors;
 pub mod nodes;
 pub mod oom;
 pub mod page_cache;
+pub mod points;

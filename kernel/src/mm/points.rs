@@ -1,0 +1,53 @@
+//! What happens at the allocator's schedule points: nothing, unless somebody set a hook.
+
+use core::{
+    mem::transmute,
+    ptr,
+    sync::atomic::{AtomicPtr, Ordering},
+};
+use tidemark_frames::Point;
+
+/// What is called at every schedule point, in the context that reaches it: locks may be held and
+/// interrupts off, so it neither sleeps nor prints.
+pub type Hook = fn(Point);
+
+static HOOK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+
+/// Keeps a hook in place; dropping it takes the hook away. A CPU that is inside the hook stays there.
+#[derive(Debug)]
+#[must_use = "the hook goes when this is dropped"]
+pub struct Hooked(());
+
+/// Sets the hook.
+///
+/// # Panics
+///
+/// Panics if there is one already.
+pub fn set_hook(hook: Hook) -> Hooked {
+    // Release: what the hook's owner prepared is visible to the CPU that calls it (`reached`).
+    let set = HOOK.compare_exchange(
+        ptr::null_mut(),
+        hook as *mut (),
+        Ordering::Release,
+        Ordering::Relaxed,
+    );
+    assert!(set.is_ok(), "the schedule points have a hook already");
+    Hooked(())
+}
+
+impl Drop for Hooked {
+    fn drop(&mut self) {
+        HOOK.store(ptr::null_mut(), Ordering::Relaxed);
+    }
+}
+
+/// Calls the hook, if there is one: what the platform does at a point. Any context.
+#[inline]
+pub fn reached(point: Point) {
+    let hook = HOOK.load(Ordering::Acquire);
+    if !hook.is_null() {
+        // SAFETY: only `set_hook` stores anything but null, and that is a `Hook`.
+        let hook: Hook = unsafe { transmute(hook) };
+        hook(point);
+    }
+}
