@@ -20,10 +20,12 @@ pub enum OwnerKind {
     PageTable,
     /// A test.
     Test,
+    /// A demonstration's task.
+    Task,
 }
 
 impl OwnerKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::None,
         Self::Kernel,
         Self::PageCache,
@@ -32,6 +34,7 @@ impl OwnerKind {
         Self::Stack,
         Self::PageTable,
         Self::Test,
+        Self::Task,
     ];
 
     /// Whether the platform can be asked to move a frame of this owner.
@@ -50,6 +53,7 @@ impl OwnerKind {
             Self::Stack => "stack",
             Self::PageTable => "page table",
             Self::Test => "test",
+            Self::Task => "task",
         }
     }
 }
@@ -91,7 +95,10 @@ impl Owner {
     }
 
     pub(crate) const fn unpack(bits: u32) -> Self {
-        Self::new(OwnerKind::ALL[(bits >> 22 & 7) as usize], bits)
+        let kind = (bits >> 22 & 15) as usize;
+        // No entry holds a kind that nobody packed; one that does is nobody's.
+        let kind = if kind < OwnerKind::ALL.len() { kind } else { 0 };
+        Self::new(OwnerKind::ALL[kind], bits)
     }
 }
 

@@ -109,6 +109,9 @@ pub struct Totals {
     pub irq_off_max_ns: u64,
     /// Median of the stretches with interrupts off, in nanoseconds.
     pub irq_off_median_ns: u64,
+    /// Looks between the two steps of the counter that found interrupts on: 0, or the writer's lock
+    /// does not do what it is for.
+    pub rebuilds_with_interrupts_on: u64,
     /// Frames that are neither free, cached nor owned by anybody.
     pub frames_lost: u64,
     /// Pages whose content was not what their owner had written.
