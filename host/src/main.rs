@@ -1,2 +1,54 @@
-//! The `tidemark` command.
-fn main() {}
+//! The `tidemark` command: builds the kernel, runs it under QEMU, pulls its DIMMs and judges the run.
+
+mod build;
+mod cli;
+mod conductor;
+mod console;
+mod demo;
+mod diagnose;
+mod hosttests;
+mod interrupt;
+mod json;
+mod ktap;
+mod machine;
+mod options;
+mod planted;
+mod qemu;
+mod qmp;
+mod record;
+mod report;
+mod run;
+mod size;
+mod skips;
+mod suite;
+mod verdict;
+mod watchdog;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(line) => {
+            eprintln!("{line}");
+            return exit(verdict::EXIT_USAGE);
+        }
+    };
+    let code = interrupt::catch()
+        .map_err(anyhow::Error::from)
+        .and_then(|()| match &cli.command {
+            Some(cli::Command::Test(args)) => suite::test(args),
+            None => demo::run(&cli.demo),
+        });
+    match code {
+        Ok(code) => exit(code),
+        Err(error) => {
+            eprintln!("tidemark: {error:#}");
+            exit(verdict::EXIT_USAGE)
+        }
+    }
+}
+
+fn exit(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}

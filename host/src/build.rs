@@ -1,0 +1,201 @@
+//! Builds what runs in the guest with an inner cargo.
+//!
+//! The guest needs its own profile, flags and target directory: `dev` and `release` unwind, a host
+//! crate's features must not reach the kernel, and RUSTFLAGS variables would silently replace the
+//! flags that the kernel depends on.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// The triple of both the host and the guest.
+const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+const PROFILE: &str = "freestanding";
+const FLAGS: &str = r#"target.x86_64-unknown-linux-gnu.rustflags=["-Cno-redzone=yes","-Cforce-frame-pointers=yes","-Crelocation-model=static"]"#;
+/// The arguments that say what is built; clippy's run over the guest takes the same.
+const WHAT: [&str; 7] = [
+    "--locked",
+    "-p",
+    "tidemark-boot",
+    "-p",
+    "tidemark-kernel",
+    "--features",
+    "tidemark-boot/freestanding,tidemark-kernel/freestanding",
+];
+
+/// The images of the guest.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The loader.
+    pub loader: PathBuf,
+    /// The kernel as QEMU is given it: symbols, but no DWARF.
+    pub kernel: PathBuf,
+    /// The kernel as linked, for debuggers and to look up addresses.
+    pub unstripped: PathBuf,
+}
+
+/// Root of the workspace that this program was built from.
+pub fn workspace() -> PathBuf {
+    let host = Path::new(env!("CARGO_MANIFEST_DIR"));
+    host.parent().unwrap_or(host).to_owned()
+}
+
+/// The cargo that runs us, or the one on the path.
+pub fn cargo() -> Command {
+    let mut command =
+        Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    command.current_dir(workspace());
+    for (name, _) in std::env::vars_os() {
+        if is_of_outer_build(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Whether a variable would change how the inner cargo builds: flags, and what `cargo run` sets.
+fn is_of_outer_build(name: &str) -> bool {
+    name.ends_with("RUSTFLAGS")
+        || name == "CARGO_TARGET_DIR"
+        || name.starts_with("CARGO_BUILD_TARGET")
+        || name.starts_with("CARGO_PKG_")
+        || name.starts_with("CARGO_MANIFEST_")
+        || name.starts_with("CARGO_PROFILE_")
+}
+
+/// The cargo command that builds the guest.
+fn guest_command() -> Command {
+    let mut command = cargo();
+    command
+        .arg("build")
+        .args(WHAT)
+        .args(["--profile", PROFILE, "--target", TRIPLE])
+        .args(["--target-dir", "target/guest", "--config", FLAGS]);
+    command
+}
+
+/// Builds the loader and the kernel. On a terminal cargo shows its progress.
+///
+/// # Errors
+/// Cargo could not be run, or the build failed; cargo's own words are on standard error by then.
+pub fn guest() -> Result<Built> {
+    let root = workspace();
+    if !root.join("Cargo.toml").is_file() {
+        bail!(
+            "the kernel's sources are not at {}; run tidemark from its source tree",
+            root.display()
+        );
+    }
+    let mut command = guest_command();
+    if !std::io::stderr().is_terminal() {
+        command.arg("--quiet");
+    }
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .context("cargo could not be run to build the kernel")?;
+    if !status.success() {
+        bail!("the kernel did not build");
+    }
+    let images = root.join("target/guest").join(TRIPLE).join(PROFILE);
+    let unstripped = images.join("tidemark-kernel");
+    let kernel = images.join("tidemark-kernel.stripped");
+    let linked = fs::read(&unstripped)
+        .with_context(|| format!("the kernel is not at {}", unstripped.display()))?;
+    replace(&kernel, &strip_dwarf(&linked)?)?;
+    Ok(Built {
+        loader: images.join("tidemark-boot"),
+        kernel,
+        unstripped,
+    })
+}
+
+/// Puts a file in place at once, so that another run never boots half of it.
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    let folder = path.parent().context("the image has no folder")?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    std::io::Write::write_all(&mut file, bytes)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// Leaves out the sections that only debuggers read; symbols stay, for the kernel's backtraces.
+///
+/// # Errors
+/// The bytes are no ELF file that can be rewritten.
+pub fn strip_dwarf(elf: &[u8]) -> Result<Vec<u8>> {
+    let mut builder =
+        object::build::elf::Builder::read(elf).context("the kernel is no ELF file")?;
+    for section in builder.sections.iter_mut() {
+        let name = section.name.to_string();
+        if name.starts_with(".debug_") || name.starts_with(".comment") {
+            section.delete = true;
+        }
+    }
+    let mut stripped = Vec::with_capacity(elf.len());
+    builder
+        .write(&mut stripped)
+        .context("the kernel could not be stripped")?;
+    Ok(stripped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object::{Object, ObjectSegment, ObjectSymbol};
+
+    #[test]
+    fn stripping_drops_dwarf_and_keeps_symbols_and_segments() {
+        // The test program itself is an ELF file with both.
+        let path = std::env::current_exe().unwrap();
+        let before = fs::read(path).unwrap();
+        let after = strip_dwarf(&before).unwrap();
+        let (before, after) = (
+            object::File::parse(&*before).unwrap(),
+            object::File::parse(&*after).unwrap(),
+        );
+        assert!(before.section_by_name(".debug_line").is_some());
+        assert!(after.section_by_name(".debug_line").is_none());
+        assert_eq!(before.entry(), after.entry());
+        let segments = |file: &object::File<'_>| -> Vec<(u64, u64)> {
+            file.segments().map(|s| (s.address(), s.size())).collect()
+        };
+        assert_eq!(segments(&before), segments(&after));
+        let data = |file: &object::File<'_>| -> Vec<u8> {
+            let first = file.segments().nth(1).unwrap();
+            first.data().unwrap().to_vec()
+        };
+        assert_eq!(data(&before), data(&after));
+        let symbols = after.symbols().filter(|s| s.is_definition()).count();
+        assert!(symbols > 100);
+    }
+
+    #[test]
+    fn flags_of_the_outer_build_do_not_reach_the_kernel() {
+        for name in [
+            "RUSTFLAGS",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "CARGO_BUILD_RUSTFLAGS",
+            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
+            "CARGO_TARGET_DIR",
+        ] {
+            assert!(is_of_outer_build(name), "{name}");
+        }
+        for name in [
+            "CARGO_HOME",
+            "RUSTUP_TOOLCHAIN",
+            "PATH",
+            "CARGO_NET_OFFLINE",
+        ] {
+            assert!(!is_of_outer_build(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! The command line: what may be asked, and one clear line for what may not.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::size::{self, Mib};
+
+/// Fewest MiB that the kernel runs with; less is refused.
+pub const MIN_MEMORY: Mib = Mib(32);
+/// Most CPUs that the kernel runs with; more is refused.
+pub const MAX_CPUS: u16 = 64;
+/// Most NUMA nodes that a machine may have.
+pub const MAX_NODES: u8 = 8;
+
+const LONG_ABOUT: &str = "\
+Builds the Tidemark kernel and boots it under QEMU. The demonstration allocates from tasks, \
+interrupt handlers and NMIs on every CPU while the host pulls DIMMs out of the running machine and \
+puts them back; the run is then judged.";
+
+const AFTER_HELP: &str = "\
+Examples:
+  cargo run                                   the demonstration: 4 CPUs, 3 GiB, 2 nodes, 2 DIMMs
+  cargo run -- --cpus 8 --nodes 4 --cycles 50 --seed 7
+  cargo run -- test                           host tests, self-tests in the guest, planted faults
+  cargo run -- -q --json result.json          the summary only, and the result for a program
+  cargo run -- -- -d int -D qemu.log          what follows the second -- goes to QEMU
+
+Exit codes: 0 passed, 1 a verdict failed, 2 usage or a missing tool, 3 the guest crashed, 4 the guest hung.
+docs/output.md describes the log, KTAP and the JSON.";
+
+/// What the user asked for.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tidemark",
+    version,
+    about = "Boots the Tidemark kernel under QEMU, pulls its DIMMs and judges the run",
+    long_about = LONG_ABOUT,
+    after_long_help = AFTER_HELP,
+    after_help = "--help explains each option with an example.",
+    args_conflicts_with_subcommands = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub demo: DemoArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs every test: the host's, then the kernel's self-tests in QEMU, then the planted faults.
+    Test(TestArgs),
+}
+
+/// The demonstration.
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// Number of CPUs, 1 to 64.
+    ///
+    /// Example: --cpus 16
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = parse_cpus)]
+    pub cpus: u16,
+    /// Number of NUMA nodes, 1 to 8; CPUs and memory are spread evenly over them.
+    ///
+    /// Example: --nodes 4
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = parse_nodes)]
+    pub nodes: u8,
+    /// Memory beside the DIMMs, 32M or more.
+    ///
+    /// Example: --memory 8G
+    #[arg(long, value_name = "SIZE", default_value = "3G", value_parser = parse_memory)]
+    pub memory: Mib,
+    /// How often both DIMMs are pulled and put back.
+    ///
+    /// Example: --cycles 50
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub cycles: u32,
+    /// Repeats the host's actions and the workload's choices, not the interleaving.
+    ///
+    /// CPUs, interrupts and NMIs still meet as they happen to: two runs with one seed ask for the same
+    /// things, and may see different races.
+    ///
+    /// Example: --seed 7
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// How QEMU runs the guest.
+    ///
+    /// tcg behaves the same everywhere. kvm is untested until somebody has run it.
+    ///
+    /// Example: --accel kvm
+    #[arg(long, value_enum, default_value_t = Accel::Tcg)]
+    pub accel: Accel,
+    /// The protocol by which readers and rebuilds of the zonelists meet.
+    ///
+    /// seed is the seqcount whose writer disables interrupts under a spinlock.
+    ///
+    /// Example: --zonelist seed
+    #[arg(long, value_enum, default_value_t = Zonelist::Seed)]
+    pub zonelist: Zonelist,
+    /// What the machine lacks: dimms, or srat (the table of nodes, and with it the DIMMs).
+    ///
+    /// Without DIMMs nothing can be pulled, so the run ends "not exercised".
+    ///
+    /// Example: --without dimms
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHAT",
+        help_heading = "Options",
+        value_delimiter = ','
+    )]
+    pub without: Vec<Part>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Lets QEMU wait for a debugger and prints the gdb command.
+    ///
+    /// Example: --gdb
+    #[arg(long, help_heading = "Output and debugging")]
+    pub gdb: bool,
+    /// Prints a QEMU command that boots this machine by hand, and ends.
+    ///
+    /// Example: --print-qemu
+    #[arg(long, help_heading = "Output and debugging")]
+    pub print_qemu: bool,
+    /// Makes one verdict fail on purpose.
+    #[arg(long, value_enum, hide = true)]
+    pub plant: Option<Plant>,
+    /// Boots this file instead of the kernel.
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub kernel_image: Option<PathBuf>,
+    /// Arguments for QEMU.
+    #[arg(last = true, value_name = "EXTRA")]
+    pub extra: Vec<OsString>,
+}
+
+/// The tests.
+#[derive(Args, Clone, Debug)]
+pub struct TestArgs {
+    /// Runs only the tests whose name contains this.
+    #[arg(value_name = "PATTERN", value_parser = parse_pattern)]
+    pub pattern: Option<String>,
+    /// Adds 8 CPUs with 4 nodes, 16 CPUs, no SRAT, no DIMMs, and 8 GiB.
+    ///
+    /// Example: test --full
+    #[arg(long)]
+    pub full: bool,
+    /// Runs the self-tests on one machine with this many CPUs, 1 to 64, and nothing else.
+    ///
+    /// Example: test --cpus 16
+    #[arg(long, value_name = "N", value_parser = parse_cpus, conflicts_with = "full")]
+    pub cpus: Option<u16>,
+    /// Runs the self-tests on one machine with this many nodes, 1 to 8, and nothing else.
+    ///
+    /// Example: test --nodes 1
+    #[arg(long, value_name = "N", value_parser = parse_nodes, conflicts_with = "full")]
+    pub nodes: Option<u8>,
+    /// Runs the self-tests on one machine with this much memory, 32M or more, and nothing else.
+    ///
+    /// Example: test --memory 48M
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory, conflicts_with = "full")]
+    pub memory: Option<Mib>,
+    /// Runs the self-tests on one machine that lacks this, and nothing else.
+    ///
+    /// Example: test --without srat
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHAT",
+        value_delimiter = ',',
+        conflicts_with = "full"
+    )]
+    pub without: Vec<Part>,
+    /// How QEMU runs the guest.
+    #[arg(long, value_enum, default_value_t = Accel::Tcg)]
+    pub accel: Accel,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Where results go.
+#[derive(Args, Clone, Debug, Default)]
+pub struct OutputArgs {
+    /// Writes the result to a file; docs/output.md describes it.
+    ///
+    /// Example: --json result.json
+    #[arg(long, value_name = "FILE", help_heading = "Output and debugging")]
+    pub json: Option<PathBuf>,
+    /// Writes the whole serial log, verbose lines included, to a file.
+    ///
+    /// Example: --log serial.log
+    #[arg(long, value_name = "FILE", help_heading = "Output and debugging")]
+    pub log: Option<PathBuf>,
+    /// Shows every line of the log.
+    ///
+    /// Example: -v
+    #[arg(
+        short,
+        long,
+        conflicts_with = "quiet",
+        help_heading = "Output and debugging"
+    )]
+    pub verbose: bool,
+    /// Shows the summary only.
+    ///
+    /// Example: -q
+    #[arg(short, long, help_heading = "Output and debugging")]
+    pub quiet: bool,
+}
+
+/// How much of the log the terminal shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verbosity {
+    /// The summary only.
+    Quiet,
+    /// The story, at most [`crate::console::BUDGET_LINES`] lines of it.
+    Story,
+    /// Every line.
+    All,
+}
+
+impl OutputArgs {
+    /// What `-v` and `-q` ask for.
+    pub fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::All,
+            _ => Verbosity::Story,
+        }
+    }
+}
+
+/// How QEMU executes guest code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Accel {
+    Tcg,
+    Kvm,
+}
+
+/// The zonelist protocols that the kernel has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Zonelist {
+    Seed,
+}
+
+/// What a machine may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    Srat,
+    Dimms,
+}
+
+/// A fault that the kernel commits on purpose, so that a verdict turns red.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Plant {
+    LostFrame,
+    CorruptPage,
+    AtomicFailure,
+    MissedEject,
+    IrqOn,
+    Panic,
+    Hang,
+    TripleFault,
+}
+
+/// The name of an option's value, as the command line and the kernel's options spell it.
+pub fn name_of(value: impl ValueEnum) -> String {
+    value
+        .to_possible_value()
+        .map(|v| v.get_name().to_owned())
+        .unwrap_or_default()
+}
+
+fn parse_cpus(text: &str) -> Result<u16, String> {
+    match text.parse::<u16>() {
+        Ok(n) if n > MAX_CPUS => Err(format!("the kernel runs at most {MAX_CPUS} CPUs")),
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err(format!("a number from 1 to {MAX_CPUS} is wanted")),
+    }
+}
+
+fn parse_nodes(text: &str) -> Result<u8, String> {
+    match text.parse::<u8>() {
+        Ok(n) if (1..=MAX_NODES).contains(&n) => Ok(n),
+        _ => Err(format!("a number from 1 to {MAX_NODES} is wanted")),
+    }
+}
+
+fn parse_memory(text: &str) -> Result<Mib, String> {
+    let memory = size::parse(text)?;
+    if memory < MIN_MEMORY {
+        return Err(format!("the kernel needs {MIN_MEMORY} or more"));
+    }
+    Ok(memory)
+}
+
+fn parse_pattern(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 48 || text.contains(char::is_whitespace) {
+        return Err("1 to 48 characters without white space are wanted".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads the command line. Help and version are printed and end the program with 0; anything wrong
+/// ends as one line.
+///
+/// # Errors
+/// The line to print.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, String> {
+    Cli::try_parse_from(args).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => error.exit(),
+        _ => one_line(&error.to_string()),
+    })
+}
+
+/// Joins what clap says before its usage text.
+fn one_line(text: &str) -> String {
+    let words: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .filter(|line| !line.is_empty() && !line.starts_with("tip:"))
+        .collect();
+    format!("{} (see --help)", words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parsed(line: &str) -> Result<Cli, String> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_defaults_are_the_machine_of_the_demonstration() {
+        let cli = parsed("tidemark").unwrap();
+        assert_eq!((cli.demo.cpus, cli.demo.nodes), (4, 2));
+        assert_eq!((cli.demo.memory, cli.demo.cycles), (Mib(3072), 10));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_on_one_line() {
+        for (line, part) in [
+            ("tidemark --bogus", "--bogus"),
+            ("tidemark --cpus 65", "at most 64 CPUs"),
+            ("tidemark --cpus 0", "from 1 to 64"),
+            ("tidemark --memory 31M", "32 MiB or more"),
+            ("tidemark --nodes 9", "from 1 to 8"),
+            ("tidemark --cycles 0", "0 is not in"),
+            ("tidemark --accel xen", "tcg, kvm"),
+            ("tidemark tset", "tset"),
+            ("tidemark -v -q", "cannot be used with"),
+            ("tidemark test --full --cpus 2", "cannot be used with"),
+        ] {
+            let error = parsed(line).expect_err(line);
+            assert_eq!(error.lines().count(), 1, "{error}");
+            assert!(error.contains(part), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_follows_the_dashes_is_for_qemu() {
+        let cli = parsed("tidemark --cpus 2 -- -d int").unwrap();
+        assert_eq!(cli.demo.extra, ["-d", "int"]);
+    }
+
+    #[test]
+    fn every_visible_option_of_the_demonstration_has_an_example() {
+        for arg in Cli::command().get_arguments() {
+            let hidden = arg.is_hide_set() || arg.get_long().is_none();
+            if hidden || ["help", "version"].contains(&arg.get_id().as_str()) {
+                continue;
+            }
+            let help = arg.get_long_help().map(ToString::to_string);
+            assert!(help.is_some_and(|h| h.contains("Example:")), "{arg}");
+        }
+    }
+}

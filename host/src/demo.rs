@@ -1,0 +1,102 @@
+//! The demonstration, from its options to its exit code.
+
+use anyhow::Result;
+
+use crate::cli::{Accel, DemoArgs, Verbosity};
+use crate::conductor::Watch;
+use crate::console::{Console, say};
+use crate::diagnose::Symbols;
+use crate::machine::{Machine, Wiring, kvm_obstacle, shell_line};
+use crate::options::{Mode, Options};
+use crate::report::{crash_report, summary};
+use crate::run::Spec;
+use crate::verdict::{Expectation, judge};
+use crate::{build, json, suite};
+
+/// Runs the demonstration and returns the program's exit code.
+///
+/// # Errors
+/// A tool is missing, the kernel does not build, or a result cannot be written.
+pub fn run(args: &DemoArgs) -> Result<i32> {
+    let mut console = Console::new(args.output.verbosity(), args.output.log.as_deref())?;
+    let spec = spec(args)?;
+    if args.print_qemu {
+        say(shell_line(&spec.arguments(Wiring::ByHand)));
+        return Ok(0);
+    }
+    let talks = args.output.verbosity() != Verbosity::Quiet;
+    if talks {
+        say(format!(
+            "tidemark: {}; seed {}, {} cycles",
+            spec.machine, args.seed, args.cycles
+        ));
+    }
+    if args.gdb {
+        say(format!(
+            "QEMU waits for: gdb {} -ex 'target remote :1234'",
+            spec.built.unstripped.display()
+        ));
+    }
+    let record = crate::run::run(&spec, |line| console.line(line))?;
+    console.unfold();
+    let expected = Expectation {
+        cycles: args.cycles,
+        cpus: spec.machine.cpus,
+        dimms: spec.machine.dimms(),
+    };
+    let verdict = judge(&expected, &record);
+    let symbols = Symbols::of_files(&[&spec.built.unstripped, &spec.built.loader]);
+    for line in crash_report(&record, &symbols) {
+        say(line);
+    }
+    for line in summary(&expected, &record, &verdict) {
+        say(line);
+    }
+    if let Some(path) = &args.output.json {
+        let machine = spec.machine.to_string();
+        let value = json::demonstration(&record, &verdict, &symbols, args.seed, &machine);
+        json::write(path, &value)?;
+    }
+    Ok(verdict.outcome.exit_code())
+}
+
+fn spec(args: &DemoArgs) -> Result<Spec> {
+    let machine = Machine {
+        cpus: args.cpus,
+        nodes: args.nodes,
+        memory: args.memory,
+        accel: usable(args.accel),
+        without: args.without.clone(),
+    };
+    Ok(Spec {
+        machine,
+        options: Options {
+            mode: Mode::Demo {
+                cycles: args.cycles,
+                seed: args.seed,
+            },
+            zonelist: args.zonelist,
+            plant: args.plant,
+            verbose: suite::wants_details(&args.output),
+        },
+        built: build::guest()?,
+        kernel_image: args.kernel_image.clone(),
+        extra: args.extra.clone(),
+        watch: if args.gdb { Watch::Off } else { Watch::On },
+    })
+}
+
+/// KVM if it was asked for and can run a guest here; else TCG.
+fn usable(accel: Accel) -> Accel {
+    match (accel, kvm_obstacle()) {
+        (Accel::Kvm, Some(obstacle)) => {
+            say(format!("tidemark: no KVM here ({obstacle}): TCG instead"));
+            Accel::Tcg
+        }
+        (Accel::Kvm, None) => {
+            say("tidemark: nobody has tried KVM yet: results are untested");
+            Accel::Kvm
+        }
+        (Accel::Tcg, _) => Accel::Tcg,
+    }
+}

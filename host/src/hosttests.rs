@@ -1,0 +1,104 @@
+//! The tests that run on the host, by `cargo test`.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::build;
+use crate::cli::{OutputArgs, Verbosity};
+use crate::console::say;
+use crate::suite::{Tally, print_part};
+
+/// Runs the workspace's tests, and the models that loom explores.
+///
+/// # Errors
+/// Cargo cannot be run.
+pub fn run(pattern: Option<&str>, output: &OutputArgs) -> Result<Tally> {
+    let mut total = Tally::default();
+    let mut command = build::cargo();
+    command.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
+    total.add(&cargo_tests(
+        "host",
+        "cargo test --workspace",
+        command,
+        pattern,
+        output,
+    )?);
+    Ok(total)
+}
+
+fn cargo_tests(
+    name: &str,
+    what: &str,
+    mut command: Command,
+    pattern: Option<&str>,
+    output: &OutputArgs,
+) -> Result<Tally> {
+    let started = Instant::now();
+    command
+        .args(pattern)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    if output.verbosity() != Verbosity::All {
+        // Cargo's progress shows on a terminal only; what it says of errors always does.
+        command.arg("--quiet");
+    }
+    let mut child = command.spawn().context("cargo could not be run")?;
+    let Some(stdout) = child.stdout.take() else {
+        bail!("cargo test has no output");
+    };
+    let mut tally = Tally::default();
+    let mut lines = Vec::new();
+    for line in BufReader::new(stdout).lines() {
+        let line = line.context("cargo's output could not be read")?;
+        if let Some((passed, failed, ignored)) = closing_line(&line) {
+            tally.ok += passed;
+            tally.not_ok += failed;
+            tally.skipped += ignored;
+        }
+        if output.verbosity() == Verbosity::All {
+            say(&line);
+        } else {
+            lines.push(line);
+        }
+    }
+    let status = child.wait().context("cargo could not be waited for")?;
+    if !status.success() {
+        tally.not_ok = tally.not_ok.max(1);
+        tally.problems.push(format!("{name}: `{what}` failed"));
+        for line in &lines {
+            say(line);
+        }
+    }
+    print_part(name, what, &tally, started.elapsed());
+    Ok(tally)
+}
+
+/// Reads `test result: ok. 12 passed; 0 failed; 1 ignored; …`.
+fn closing_line(line: &str) -> Option<(u64, u64, u64)> {
+    let rest = line.trim().strip_prefix("test result: ")?;
+    let rest = rest.split_once(". ")?.1;
+    let number = |name: &str| {
+        rest.split("; ")
+            .find_map(|part| part.strip_suffix(name)?.trim().parse().ok())
+    };
+    Some((number("passed")?, number("failed")?, number("ignored")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargos_closing_line_is_read() {
+        assert_eq!(
+            closing_line(
+                "test result: FAILED. 12 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s"
+            ),
+            Some((12, 2, 1))
+        );
+        assert_eq!(closing_line("running 3 tests"), None);
+    }
+}

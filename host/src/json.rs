@@ -1,0 +1,187 @@
+//! The result for programs; docs/output.md describes it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+use tidemark_wire::Source;
+
+use crate::diagnose::{self, Symbols};
+use crate::record::Record;
+use crate::suite::Tally;
+use crate::verdict::{Verdict, unexplained};
+
+/// Version of the layout; it grows when a field changes its meaning or goes.
+const SCHEMA: u32 = 1;
+
+/// The result of a demonstration.
+pub fn demonstration(
+    record: &Record,
+    verdict: &Verdict,
+    symbols: &Symbols,
+    seed: u64,
+    machine: &str,
+) -> Value {
+    let totals = record.totals.unwrap_or_default();
+    let mut contexts = Map::new();
+    for source in Source::ALL {
+        let Some(counts) = record.counts_of(source) else {
+            continue;
+        };
+        contexts.insert(
+            source.name().to_owned(),
+            json!({
+                "requests": counts.requests,
+                "failures": counts.failures,
+                "failures_overlapping_rebuild": counts.failures_overlapping_rebuild,
+                "failures_under_announced_pressure": counts.failures_under_announced_pressure,
+                "failures_unexplained": unexplained(counts),
+                "slow_path": counts.slow_path,
+                "odd": counts.odd,
+                "overlapped": counts.overlapped,
+                "retries": counts.retries,
+            }),
+        );
+    }
+    let host = &record.host;
+    json!({
+        "schema": SCHEMA,
+        "kind": "demonstration",
+        "verdict": verdict.outcome.name(),
+        "exit_code": verdict.outcome.exit_code(),
+        "reasons": verdict.reasons,
+        "diagnosis": diagnose::headline(record, symbols),
+        "machine": machine,
+        "seed": seed,
+        "qemu": record.qemu_version,
+        "cpus": record.ready.map(|ready| ready.cpus),
+        "nodes": record.ready.map(|ready| ready.nodes),
+        "cycles": totals.cycles,
+        "rebuilds": totals.rebuilds,
+        "irq_off_max_ns": totals.irq_off_max_ns,
+        "irq_off_median_ns": totals.irq_off_median_ns,
+        "pulls": totals.pulls,
+        "pulls_confirmed": totals.pulls_confirmed,
+        "device_deleted": host.device_deleted,
+        "plugs": totals.plugs,
+        "frames_lost": totals.frames_lost,
+        "pages_corrupted": totals.pages_corrupted,
+        "pages_checked": totals.pages_checked,
+        "migrated": totals.migrated,
+        "reclaimed": totals.reclaimed,
+        "log_lost": totals.log_lost,
+        "validate_ok": totals.validate_ok,
+        "complete": record.totals.is_some(),
+        "contexts": contexts,
+        "host": {
+            "pulls": host.pulls,
+            "plugs": host.plugs,
+            "refused_by_qemu": host.refused_by_qemu,
+            "device_deleted": host.device_deleted,
+            "ost_inserted": host.ost_inserted,
+            "ost_ejecting": host.ost_ejecting,
+            "ost_refused": host.ost_refused,
+            "nmis": host.nmis,
+            "typed": host.typed,
+            "guest_exits": host.guest_exits,
+        },
+        "ready_ms": record.ready.map(|ready| ready.after.as_millis() as u64),
+        "wall_ms": record.wall.as_millis() as u64,
+    })
+}
+
+/// The result of the tests: the total and each part.
+pub fn tests(total: &Tally, exit_code: i32, parts: &[(String, Tally)]) -> Value {
+    let entry = |tally: &Tally| {
+        json!({
+            "ok": tally.ok,
+            "not_ok": tally.not_ok,
+            "skipped": tally.skipped,
+            "problems": tally.problems,
+        })
+    };
+    let parts: Vec<Value> = parts
+        .iter()
+        .map(|(name, tally)| {
+            let mut value = entry(tally);
+            value["name"] = Value::from(name.as_str());
+            value
+        })
+        .collect();
+    let verdict = match exit_code {
+        0 => "passed",
+        crate::verdict::EXIT_INTERRUPTED => "interrupted",
+        _ => "failed",
+    };
+    json!({
+        "schema": SCHEMA,
+        "kind": "tests",
+        "verdict": verdict,
+        "exit_code": exit_code,
+        "ok": total.ok,
+        "not_ok": total.not_ok,
+        "skipped": total.skipped,
+        "parts": parts,
+    })
+}
+
+/// Writes a result.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write(path: &Path, value: &Value) -> Result<()> {
+    std::fs::write(path, format!("{value:#}\n"))
+        .with_context(|| format!("the result {} cannot be written", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::{Expectation, judge, tests::good};
+
+    #[test]
+    fn the_documented_fields_are_there() {
+        let record = good();
+        let expected = Expectation {
+            cycles: 10,
+            cpus: 4,
+            dimms: 2,
+        };
+        let verdict = judge(&expected, &record);
+        let value = demonstration(&record, &verdict, &Symbols::default(), 1, "machine");
+        assert_eq!(value["verdict"], "passed");
+        for field in ["rebuilds", "pulls", "device_deleted"] {
+            assert_eq!(value[field], 20, "{field}");
+        }
+        for field in ["frames_lost", "pages_corrupted"] {
+            assert_eq!(value[field], 0, "{field}");
+        }
+        for source in Source::ALL {
+            for field in [
+                "requests",
+                "failures",
+                "failures_overlapping_rebuild",
+                "slow_path",
+                "odd",
+                "overlapped",
+                "retries",
+            ] {
+                assert!(value["contexts"][source.name()][field].is_u64(), "{field}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_tests_result_has_totals_and_parts() {
+        let tally = Tally {
+            ok: 3,
+            not_ok: 1,
+            skipped: 2,
+            problems: vec!["a".to_owned()],
+        };
+        let value = tests(&tally, 1, &[("one".to_owned(), tally.clone())]);
+        assert_eq!(value["not_ok"], 1);
+        assert_eq!(value["verdict"], "failed");
+        assert_eq!(value["parts"][0]["name"], "one");
+    }
+}

@@ -1,0 +1,73 @@
+//! The kernel's options, as its fw_cfg item carries them.
+
+use crate::cli::{Plant, Zonelist, name_of};
+
+/// What the kernel is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The demonstration.
+    Demo { cycles: u32, seed: u64 },
+    /// The self-tests whose name contains the pattern.
+    Test { pattern: Option<String> },
+}
+
+/// The kernel's options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    pub mode: Mode,
+    pub zonelist: Zonelist,
+    pub plant: Option<Plant>,
+    /// Whether the kernel logs what only `-v` and `--log` show.
+    pub verbose: bool,
+}
+
+impl Options {
+    /// The options as words separated by spaces.
+    pub fn command_line(&self) -> String {
+        let mut words = match &self.mode {
+            Mode::Demo { cycles, seed } => vec![
+                "mode=demo".to_owned(),
+                format!("cycles={cycles}"),
+                format!("seed={seed}"),
+            ],
+            Mode::Test { pattern } => {
+                let mut words = vec!["mode=test".to_owned()];
+                words.extend(pattern.as_ref().map(|p| format!("pattern={p}")));
+                words
+            }
+        };
+        words.push(format!("zonelist={}", name_of(self.zonelist)));
+        words.extend(self.plant.map(|plant| format!("plant={}", name_of(plant))));
+        if self.verbose {
+            words.push("verbose".to_owned());
+        }
+        words.join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_words() {
+        let mut options = Options {
+            mode: Mode::Demo { cycles: 3, seed: 7 },
+            zonelist: Zonelist::Seed,
+            plant: Some(Plant::LostFrame),
+            verbose: true,
+        };
+        assert_eq!(
+            options.command_line(),
+            "mode=demo cycles=3 seed=7 zonelist=seed plant=lost-frame verbose"
+        );
+        options.mode = Mode::Test {
+            pattern: Some("pcp".to_owned()),
+        };
+        (options.plant, options.verbose) = (None, false);
+        assert_eq!(
+            options.command_line(),
+            "mode=test pattern=pcp zonelist=seed"
+        );
+    }
+}

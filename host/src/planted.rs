@@ -1,0 +1,191 @@
+//! Planted faults: each must turn its verdict red, with the expected exit code and reason.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::build::Built;
+use crate::cli::{Accel, Plant, Zonelist, name_of};
+use crate::conductor::Watch;
+use crate::console::Console;
+use crate::interrupt;
+use crate::machine::Machine;
+use crate::options::{Mode, Options};
+use crate::run::{Spec, run};
+use crate::size::Mib;
+use crate::suite::{Tally, print_part};
+use crate::verdict::{Expectation, Verdict, judge};
+
+/// One run that must fail.
+struct Case {
+    name: String,
+    plant: Option<Plant>,
+    /// Bytes that are booted in the kernel's stead.
+    image: Option<&'static [u8]>,
+    code: i32,
+    /// A reason of the verdict must contain one of these.
+    reasons: &'static [&'static str],
+}
+
+/// Cycles of a run with a planted fault.
+const CYCLES: u32 = 1;
+
+fn cases() -> Vec<Case> {
+    let plant = |plant: Plant, code, reasons| Case {
+        name: format!("plant/{}", name_of(plant)),
+        plant: Some(plant),
+        image: None,
+        code,
+        reasons,
+    };
+    let image = |name: &str, bytes| Case {
+        name: format!("loader/{name}"),
+        plant: None,
+        image: Some(bytes),
+        code: 2,
+        reasons: &["the loader refuses"],
+    };
+    vec![
+        plant(Plant::LostFrame, 1, &["frames lost"]),
+        plant(Plant::CorruptPage, 1, &["pages corrupted"]),
+        plant(Plant::AtomicFailure, 1, &["atomic failures"]),
+        plant(Plant::MissedEject, 1, &["confirmed by DEVICE_DELETED"]),
+        plant(Plant::IrqOn, 1, &["own verdict"]),
+        plant(Plant::Panic, 3, &["panicked"]),
+        plant(Plant::Hang, 4, &["heartbeat", "timer interrupt"]),
+        plant(Plant::TripleFault, 3, &["triple fault"]),
+        image("text-file", b"This is no kernel.\n"),
+        image("empty-elf", b"\x7fELF\x02\x01\x01"),
+    ]
+}
+
+/// Runs every planted fault whose name contains the pattern.
+///
+/// # Errors
+/// QEMU cannot be started.
+pub fn run_all(
+    pattern: Option<&str>,
+    accel: Accel,
+    built: &Built,
+    console: &mut Console,
+) -> Result<Tally> {
+    let started = Instant::now();
+    let folder = tempfile::tempdir().context("no folder for planted images")?;
+    let mut total = Tally::default();
+    for case in cases() {
+        if interrupt::requested() {
+            break;
+        }
+        if !pattern.is_none_or(|pattern| case.name.contains(pattern)) {
+            continue;
+        }
+        let image = match case.image {
+            None => None,
+            Some(bytes) => {
+                let path: PathBuf = folder.path().join("image");
+                std::fs::write(&path, bytes)?;
+                Some(path)
+            }
+        };
+        let verdict = verdict_of(&case, accel, built, image, console)?;
+        total.add(&Tally::one(check(&case, &verdict)));
+    }
+    if total != Tally::default() {
+        print_part(
+            "planted faults",
+            "each must fail its run",
+            &total,
+            started.elapsed(),
+        );
+    }
+    Ok(total)
+}
+
+fn verdict_of(
+    case: &Case,
+    accel: Accel,
+    built: &Built,
+    kernel_image: Option<PathBuf>,
+    console: &mut Console,
+) -> Result<Verdict> {
+    let machine = Machine {
+        cpus: 4,
+        nodes: 2,
+        memory: Mib(3072),
+        accel,
+        without: Vec::new(),
+    };
+    let expected = Expectation {
+        cycles: CYCLES,
+        cpus: machine.cpus,
+        dimms: machine.dimms(),
+    };
+    let spec = Spec {
+        machine,
+        options: Options {
+            mode: Mode::Demo {
+                cycles: CYCLES,
+                seed: 1,
+            },
+            zonelist: Zonelist::Seed,
+            plant: case.plant,
+            verbose: false,
+        },
+        built: built.clone(),
+        kernel_image,
+        extra: Vec::new(),
+        watch: Watch::On,
+    };
+    console.write_log(&format!("# {}", case.name));
+    let record = run(&spec, |line| console.write_log(line))?;
+    let verdict = judge(&expected, &record);
+    let took = Duration::from_millis(record.wall.as_millis() as u64);
+    console.write_log(&format!("# {}: {verdict:?} after {took:?}", case.name));
+    Ok(verdict)
+}
+
+fn check(case: &Case, verdict: &Verdict) -> Result<(), String> {
+    let code = verdict.outcome.exit_code();
+    if code != case.code {
+        return Err(format!(
+            "{}: exit code {code}, not {}: {:?}",
+            case.name, case.code, verdict.reasons
+        ));
+    }
+    let named = |words: &&str| verdict.reasons.iter().any(|reason| reason.contains(*words));
+    if case.reasons.iter().any(named) {
+        return Ok(());
+    }
+    Err(format!(
+        "{}: no reason names {:?}: {:?}",
+        case.name, case.reasons, verdict.reasons
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::Outcome;
+    use clap::ValueEnum;
+
+    #[test]
+    fn every_plant_has_a_case() {
+        for plant in Plant::value_variants() {
+            assert!(cases().iter().any(|case| case.plant == Some(*plant)));
+        }
+    }
+
+    #[test]
+    fn a_plant_that_passes_or_fails_otherwise_is_noticed() {
+        let case = &cases()[0];
+        let verdict = |outcome, reason: &str| Verdict {
+            outcome,
+            reasons: vec![reason.to_owned()],
+        };
+        assert!(check(case, &verdict(Outcome::Failed, "3 frames lost")).is_ok());
+        assert!(check(case, &verdict(Outcome::Failed, "1 pages corrupted")).is_err());
+        assert!(check(case, &verdict(Outcome::Passed, "3 frames lost")).is_err());
+        assert!(check(case, &verdict(Outcome::Hung, "3 frames lost")).is_err());
+    }
+}

@@ -1,0 +1,98 @@
+//! Runs one guest from QEMU's start to its end.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::build::Built;
+use crate::conductor::{Action, Conductor, Watch};
+use crate::machine::{Images, Machine, Wiring};
+use crate::options::Options;
+use crate::qemu::Qemu;
+use crate::record::Record;
+use crate::{diagnose, interrupt};
+
+/// Longest wait without looking at the time.
+const TICK: Duration = Duration::from_millis(50);
+
+/// One run.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    pub machine: Machine,
+    pub options: Options,
+    pub built: Built,
+    /// Booted in the kernel's stead.
+    pub kernel_image: Option<PathBuf>,
+    /// Arguments for QEMU, after ours.
+    pub extra: Vec<std::ffi::OsString>,
+    pub watch: Watch,
+}
+
+impl Spec {
+    /// QEMU's arguments.
+    pub fn arguments(&self, wiring: Wiring<'_>) -> Vec<std::ffi::OsString> {
+        let images = Images {
+            loader: &self.built.loader,
+            kernel: self.kernel_image.as_ref().unwrap_or(&self.built.kernel),
+        };
+        let mut args = self
+            .machine
+            .arguments(images, &self.options.command_line(), wiring);
+        if self.watch == Watch::Off {
+            args.extend(["-s", "-S"].map(Into::into));
+        }
+        args.extend(self.extra.iter().cloned());
+        args
+    }
+}
+
+/// Runs a guest to its end and gives each line of its log to `on_line`.
+///
+/// # Errors
+/// QEMU cannot be started or waited for. What goes wrong later is in the record.
+pub fn run(spec: &Spec, mut on_line: impl FnMut(&str)) -> Result<Record> {
+    let folder = tempfile::tempdir().context("no folder for QEMU's log")?;
+    let log = folder.path().join("qemu.log");
+    let started = Instant::now();
+    let mut qemu = Qemu::start(|ports| spec.arguments(Wiring::Inherited { ports, log: &log }))?;
+    let mut conductor = Conductor::new(&spec.machine, spec.watch, started);
+    let mut ticked = started;
+    loop {
+        let mut killed = false;
+        for action in conductor.actions() {
+            match action {
+                Action::Write(port, bytes) => qemu.write(port, &bytes),
+                Action::Line(line) => on_line(&line),
+                Action::Kill => killed = true,
+            }
+        }
+        if killed || conductor.is_over() {
+            break;
+        }
+        let input = qemu.input(TICK);
+        let now = Instant::now();
+        // A verdict about silence waits until everything that has arrived is read, but not for ever.
+        if input.is_none() || now - ticked > 40 * TICK {
+            ticked = now;
+            conductor.tick(now);
+        }
+        if let Some(input) = input {
+            conductor.input(now, input);
+        }
+        if interrupt::requested() {
+            conductor.interrupt(now);
+        }
+    }
+    let status = if conductor.is_over() {
+        qemu.end().context("QEMU could not be waited for")?
+    } else {
+        qemu.kill().context("QEMU could not be killed")?
+    };
+    let mut record = conductor.finish(status, Instant::now());
+    if record.ended == crate::record::Ended::Reset && record.registers.is_empty() {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        record.registers = diagnose::parse_registers(&text).pop().into_iter().collect();
+    }
+    Ok(record)
+}

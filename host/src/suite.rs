@@ -1,0 +1,369 @@
+//! `tidemark test`: the host's tests, the self-tests on several machines, the planted faults.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::build::{self, Built};
+use crate::cli::{OutputArgs, Part, TestArgs, Verbosity};
+use crate::conductor::Watch;
+use crate::console::{BAD, Console, FAINT, GOOD, say};
+use crate::diagnose::Symbols;
+use crate::ktap::{Outcome, Parser, Results};
+use crate::machine::Machine;
+use crate::options::{Mode, Options};
+use crate::record::Record;
+use crate::report::{crash_report, seconds};
+use crate::run::{Spec, run};
+use crate::size::Mib;
+use crate::skips::Skips;
+use crate::verdict::{self, EXIT_INTERRUPTED};
+use crate::{interrupt, json, planted};
+
+/// Results counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub ok: u64,
+    pub not_ok: u64,
+    pub skipped: u64,
+    /// What is wrong, a line each.
+    pub problems: Vec<String>,
+}
+
+impl Tally {
+    /// One test that passed, or failed for this reason.
+    pub fn one(result: Result<(), String>) -> Self {
+        match result {
+            Ok(()) => Tally {
+                ok: 1,
+                ..Tally::default()
+            },
+            Err(problem) => Tally {
+                not_ok: 1,
+                problems: vec![problem],
+                ..Tally::default()
+            },
+        }
+    }
+
+    /// Adds another tally.
+    pub fn add(&mut self, other: &Tally) {
+        self.ok += other.ok;
+        self.not_ok += other.not_ok;
+        self.skipped += other.skipped;
+        self.problems.extend(other.problems.iter().cloned());
+    }
+}
+
+/// One machine that the self-tests run on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    pub name: &'static str,
+    pub machine: Machine,
+}
+
+/// The machines of `test`, or of `test --full`, or the one that the options describe.
+pub fn configurations(args: &TestArgs) -> Vec<Configuration> {
+    let configuration = |name, cpus, nodes, memory, without: &[Part]| Configuration {
+        name,
+        machine: Machine {
+            cpus,
+            nodes,
+            memory: Mib(memory),
+            accel: args.accel,
+            without: without.to_vec(),
+        },
+    };
+    if is_custom(args) {
+        return vec![Configuration {
+            name: "custom",
+            machine: Machine {
+                cpus: args.cpus.unwrap_or(4),
+                nodes: args.nodes.unwrap_or(2),
+                memory: args.memory.unwrap_or(Mib(3072)),
+                accel: args.accel,
+                without: args.without.clone(),
+            },
+        }];
+    }
+    let mut list = vec![
+        configuration("1cpu-1node", 1, 1, 3072, &[]),
+        configuration("4cpu-2node", 4, 2, 3072, &[]),
+        configuration("2cpu-48m", 2, 1, 48, &[]),
+    ];
+    if args.full {
+        list.extend([
+            configuration("8cpu-4node", 8, 4, 3072, &[]),
+            configuration("16cpu", 16, 2, 3072, &[]),
+            configuration("no-srat", 4, 2, 3072, &[Part::Srat]),
+            configuration("no-dimms", 4, 2, 3072, &[Part::Dimms]),
+            configuration("8g", 4, 2, 8192, &[]),
+        ]);
+    }
+    list
+}
+
+fn is_custom(args: &TestArgs) -> bool {
+    args.cpus.is_some() || args.nodes.is_some() || args.memory.is_some() || !args.without.is_empty()
+}
+
+/// Runs the tests and returns the program's exit code.
+///
+/// # Errors
+/// A tool is missing, the kernel does not build, or a result cannot be written.
+pub fn test(args: &TestArgs) -> Result<i32> {
+    let started = Instant::now();
+    let mut parts: Vec<(String, Tally)> = Vec::new();
+    if !is_custom(args) {
+        let tally = crate::hosttests::run(args.pattern.as_deref(), &args.output)?;
+        parts.push(("host".to_owned(), tally));
+    }
+    let built = build::guest()?;
+    let symbols = Symbols::of_files(&[&built.unstripped, &built.loader]);
+    let mut console = Console::new(args.output.verbosity(), args.output.log.as_deref())?;
+    let skips = Skips::read()?;
+    for configuration in configurations(args) {
+        if interrupt::requested() {
+            break;
+        }
+        let tally = self_tests(&configuration, args, &built, &symbols, &skips, &mut console)?;
+        parts.push((configuration.name.to_owned(), tally));
+    }
+    if !is_custom(args) {
+        let planted = planted::run_all(args.pattern.as_deref(), args.accel, &built, &mut console)?;
+        parts.push(("planted faults".to_owned(), planted));
+    }
+    let mut total = Tally::default();
+    parts.iter().for_each(|(_, tally)| total.add(tally));
+    let exit_code = exit_code(&total, args);
+    if let Some(path) = &args.output.json {
+        json::write(path, &json::tests(&total, exit_code, &parts))?;
+    }
+    print_total(&total, exit_code, started.elapsed());
+    Ok(exit_code)
+}
+
+fn exit_code(total: &Tally, args: &TestArgs) -> i32 {
+    if interrupt::requested() {
+        return EXIT_INTERRUPTED;
+    }
+    if let (0, 0, 0, Some(pattern)) = (total.ok, total.not_ok, total.skipped, &args.pattern) {
+        eprintln!("tidemark: no test's name contains {pattern:?}");
+        return verdict::EXIT_USAGE;
+    }
+    i32::from(total.not_ok > 0 || total.ok == 0)
+}
+
+fn print_total(total: &Tally, exit_code: i32, wall: Duration) {
+    for problem in &total.problems {
+        say(format!("{BAD}problem{BAD:#}: {problem}"));
+    }
+    let (style, word) = if exit_code == 0 {
+        (GOOD, "PASS")
+    } else {
+        (BAD, "FAIL")
+    };
+    say(format!("{style}{word}{style:#} in {}", seconds(wall)));
+    // Alone on its line and plain, for programs that read it.
+    say(format!(
+        "{} passed, {} failed, {} skipped",
+        total.ok, total.not_ok, total.skipped
+    ));
+}
+
+fn self_tests(
+    configuration: &Configuration,
+    args: &TestArgs,
+    built: &Built,
+    symbols: &Symbols,
+    skips: &Skips,
+    console: &mut Console,
+) -> Result<Tally> {
+    let spec = Spec {
+        machine: configuration.machine.clone(),
+        options: Options {
+            mode: Mode::Test {
+                pattern: args.pattern.clone(),
+            },
+            zonelist: crate::cli::Zonelist::Seed,
+            plant: None,
+            verbose: wants_details(&args.output),
+        },
+        built: built.clone(),
+        kernel_image: None,
+        extra: Vec::new(),
+        watch: Watch::On,
+    };
+    let streams = args.output.verbosity() == Verbosity::All;
+    if streams {
+        say(format!("{}: {}", configuration.name, configuration.machine));
+    }
+    console.write_log(&format!(
+        "# {}: {}",
+        configuration.name, configuration.machine
+    ));
+    let mut parser = Parser::default();
+    let record = run(&spec, |line| {
+        parser.line(line);
+        if streams {
+            console.line(line);
+        } else {
+            console.write_log(line);
+        }
+    })?;
+    console.unfold();
+    let mut tally = count(configuration.name, parser.finish(), skips);
+    tally
+        .problems
+        .extend(ending(configuration.name, &record, &tally));
+    if !tally.problems.is_empty() {
+        // A guest that dies between tests must fail the run even if every result so far is good.
+        tally.not_ok = tally.not_ok.max(1);
+    }
+    print_part(
+        configuration.name,
+        &configuration.machine.to_string(),
+        &tally,
+        record.wall,
+    );
+    for line in crash_report(&record, symbols) {
+        say(line);
+    }
+    Ok(tally)
+}
+
+/// Whether the kernel is to log what only `-v` and `--log` show.
+pub fn wants_details(output: &OutputArgs) -> bool {
+    output.log.is_some() || output.verbosity() == Verbosity::All
+}
+
+/// Counts results; a skip that is not expected is a failure.
+fn count(configuration: &str, results: Results, skips: &Skips) -> Tally {
+    let mut tally = Tally::default();
+    for test in results.tests {
+        let problem = match test.outcome {
+            Outcome::Ok | Outcome::ExpectedFailure => {
+                tally.ok += 1;
+                continue;
+            }
+            Outcome::Skipped(_) if skips.expects(configuration, &test.name) => {
+                tally.skipped += 1;
+                continue;
+            }
+            Outcome::Skipped(why) => format!("unexpected SKIP: {why}"),
+            Outcome::NotOk if test.diagnostics.is_empty() => "failed".to_owned(),
+            Outcome::NotOk => format!("failed: {}", test.diagnostics.join("; ")),
+        };
+        tally.not_ok += 1;
+        tally
+            .problems
+            .push(format!("{configuration}: {}: {problem}", test.name));
+    }
+    for violation in results.violations {
+        tally.not_ok += 1;
+        tally
+            .problems
+            .push(format!("{configuration}: KTAP: {violation}"));
+    }
+    tally
+}
+
+/// What the guest's end adds to the results that it printed.
+fn ending(name: &str, record: &Record, tally: &Tally) -> Option<String> {
+    use crate::record::Ended;
+    use tidemark_wire::exit_value::{FAILED, PASSED};
+    if let Some(verdict) = verdict::of_ending(record) {
+        return Some(format!("{name}: {}", verdict.reasons.join("; ")));
+    }
+    let failed = tally.problems.iter().any(|p| p.contains(": failed"));
+    match record.ended {
+        Ended::Exit(PASSED) if failed => Some(format!(
+            "{name}: the guest exits as if every test had passed"
+        )),
+        Ended::Exit(FAILED) if !failed => Some(format!(
+            "{name}: the guest exits with a failure that no test shows"
+        )),
+        _ => None,
+    }
+}
+
+/// One line about a part of the run.
+pub fn print_part(name: &str, what: &str, tally: &Tally, wall: Duration) {
+    let (style, word) = if tally.not_ok == 0 {
+        (GOOD, "ok  ")
+    } else {
+        (BAD, "FAIL")
+    };
+    let skipped = match tally.skipped {
+        0 => String::new(),
+        n => format!(", {n} skipped"),
+    };
+    say(format!(
+        "{style}{word}{style:#} {name:<16} {:>4} passed, {} failed{skipped} in {} {FAINT}{what}{FAINT:#}",
+        tally.ok,
+        tally.not_ok,
+        seconds(wall)
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn results(text: &str) -> Results {
+        let mut parser = Parser::default();
+        text.lines().for_each(|line| parser.line(line));
+        parser.finish()
+    }
+
+    fn args(line: &str) -> TestArgs {
+        let words = format!("tidemark test {line}");
+        let cli = crate::cli::parse(words.split_whitespace().map(Into::into)).unwrap();
+        let Some(crate::cli::Command::Test(args)) = cli.command else {
+            panic!("not the test command");
+        };
+        args
+    }
+
+    #[test]
+    fn the_matrix_is_the_documented_one() {
+        let names = |line: &str| -> Vec<&'static str> {
+            configurations(&args(line)).iter().map(|c| c.name).collect()
+        };
+        assert_eq!(names(""), ["1cpu-1node", "4cpu-2node", "2cpu-48m"]);
+        assert_eq!(names("--full").len(), 8);
+        assert_eq!(names("--memory 8G"), ["custom"]);
+    }
+
+    #[test]
+    fn only_expected_skips_pass() {
+        let skips = Skips::parse("1cpu-1node ipi/*\n").unwrap();
+        let text = "KTAP version 1\n1..2\nok 1 ipi/stop # SKIP one CPU\nok 2 b";
+        let tally = count("1cpu-1node", results(text), &skips);
+        assert_eq!((tally.ok, tally.not_ok, tally.skipped), (1, 0, 1));
+        let tally = count("4cpu-2node", results(text), &skips);
+        assert_eq!((tally.ok, tally.not_ok, tally.skipped), (1, 1, 0));
+        assert!(tally.problems[0].contains("unexpected SKIP"));
+    }
+
+    #[test]
+    fn a_log_that_stops_short_fails() {
+        let skips = Skips::default();
+        let tally = count("x", results("KTAP version 1\n1..2\nok 1 a"), &skips);
+        assert_eq!((tally.ok, tally.not_ok), (1, 1));
+    }
+
+    #[test]
+    fn the_exit_value_must_agree_with_the_results() {
+        let mut record = crate::verdict::tests::good();
+        let good = Tally::one(Ok(()));
+        let bad = Tally::one(Err("x: a: failed".to_owned()));
+        assert_eq!(ending("x", &record, &good), None);
+        assert!(ending("x", &record, &bad).is_some());
+        record.ended = crate::record::Ended::Exit(tidemark_wire::exit_value::FAILED);
+        assert!(ending("x", &record, &good).is_some());
+        assert_eq!(ending("x", &record, &bad), None);
+        record.ended = crate::record::Ended::Reset;
+        assert!(ending("x", &record, &good).is_some());
+    }
+}
