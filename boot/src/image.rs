@@ -7,15 +7,18 @@ use arrayvec::ArrayVec;
 use bootloader_api::BootloaderConfig;
 use core::ops::Range;
 use elf::ElfBytes;
+use elf::abi;
+use elf::dynamic::{Dyn, DynamicTable};
 use elf::endian::LittleEndian;
-use elf::file::Class;
+use elf::file::{Class, parse_ident};
 use elf::parse::ParseError;
 use elf::segment::ProgramHeader;
-use elf::{abi, dynamic::Dyn};
 
 /// Most segments of type `PT_LOAD`.
 pub const MAX_SEGMENTS: usize = 16;
 
+/// Largest alignment of a segment.
+const MAX_ALIGN: u64 = 1 << 30;
 /// The section with the kernel's configuration.
 const CONFIG_SECTION: &str = ".bootloader-config";
 /// Tag of the compact table of relative relocations (gABI, 2018), which the `elf` crate does not name.
@@ -135,7 +138,11 @@ impl<'a> Image<'a> {
             image.take_in(file, &header)?;
         }
         image.check_segments()?;
-        if let Some(table) = elf.dynamic().map_err(|error| damaged(&error, "dynamic"))? {
+        if let Some(header) = headers.iter().find(|it| it.p_type == abi::PT_DYNAMIC) {
+            let table = elf
+                .segment_data(&header)
+                .map_err(|error| damaged(&error, "dynamic"))?;
+            let table = DynamicTable::new(LittleEndian, Class::ELF64, table);
             image.relocations = image.find_relocations(table.iter())?;
         }
         for relocation in image.relocations() {
@@ -175,12 +182,13 @@ impl<'a> Image<'a> {
         match header.p_type {
             abi::PT_LOAD if header.p_memsz > 0 => {
                 let segment = segment(file, header)?;
-                if header.p_align > 1 && !header.p_align.is_power_of_two() {
+                let align = header.p_align.max(1);
+                if !align.is_power_of_two() || align > MAX_ALIGN {
                     return Err(Error::Malformed {
-                        what: "a segment's alignment is not a power of two",
+                        what: "a segment's alignment is not a power of two up to 1 GiB",
                     });
                 }
-                self.align = self.align.max(header.p_align);
+                self.align = self.align.max(align);
                 self.segments
                     .try_push(segment)
                     .map_err(|_| Error::TooManySegments { most: MAX_SEGMENTS })
@@ -291,13 +299,18 @@ fn open(file: &[u8]) -> Result<ElfBytes<'_, LittleEndian>> {
     if found != abi::ELFMAGIC {
         return Err(Error::NotElf { found });
     }
-    let elf = ElfBytes::<LittleEndian>::minimal_parse(file)
-        .map_err(|error| damaged(&error, "headers"))?;
-    if elf.ehdr.class != Class::ELF64 {
+    let unreadable = |error: ParseError| damaged(&error, "headers");
+    // `parse_ident` indexes into these bytes.
+    if file.len() < abi::EI_NIDENT {
+        return Err(unreadable(ParseError::BadOffset(0)));
+    }
+    let (_, class, ..) = parse_ident::<LittleEndian>(file).map_err(unreadable)?;
+    if class != Class::ELF64 {
         return Err(Error::WrongMachine {
             what: Foreign::Class(abi::ELFCLASS32),
         });
     }
+    let elf = ElfBytes::<LittleEndian>::minimal_parse(file).map_err(unreadable)?;
     match elf.ehdr.e_machine {
         abi::EM_X86_64 => Ok(elf),
         machine => Err(Error::WrongMachine {
@@ -397,3 +410,6 @@ fn damaged(error: &ParseError, what: &'static str) -> Error {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,8 @@ pub mod space;
 #[cfg(feature = "freestanding")]
 pub mod start;
 pub mod start_info;
+#[cfg(test)]
+mod testing;
 
 /// Bytes of a page and of a frame.
 pub const PAGE: u64 = 4096;

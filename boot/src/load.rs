@@ -18,22 +18,20 @@ impl Reach {
     ///
     /// # Safety
     ///
-    /// All frames that are passed to the functions of this module are mapped for writing at this
-    /// offset, and nothing else uses them.
+    /// The window that the tables' frames come from is mapped for writing at this offset for as long as
+    /// the loader runs, and nothing else uses it.
     pub unsafe fn new(offset: u64) -> Self {
         Self { offset }
     }
 
-    /// Where physical address 0 is mapped.
-    pub fn offset(self) -> u64 {
-        self.offset
-    }
-
-    /// The memory at a physical address, for `len` bytes.
-    fn bytes<'a>(self, at: u64, len: u64) -> &'a mut [u8] {
+    /// Takes fresh frames and gives their address and their contents, which are undefined so far.
+    fn take<'a>(self, pages: u64, tables: &mut Tables<'_>) -> Result<(u64, &'a mut [u8])> {
+        let at = tables.frames().take(pages)?;
         let start = (at + self.offset) as *mut u8;
-        // SAFETY: `new`'s caller vouches for every frame, and this module takes one slice at a time.
-        unsafe { core::slice::from_raw_parts_mut(start, len as usize) }
+        // SAFETY: `new`'s caller vouches that the frames are mapped there; they were taken just now, so
+        // no other slice covers them.
+        let bytes = unsafe { core::slice::from_raw_parts_mut(start, (pages * PAGE) as usize) };
+        Ok((at, bytes))
     }
 }
 
@@ -47,8 +45,7 @@ pub fn load_image(
     for segment in &image.segments {
         let pages = segment.pages();
         let count = (pages.end - pages.start) / PAGE;
-        let frames = tables.frames().take(count)?;
-        let memory = reach.bytes(frames, count * PAGE);
+        let (frames, memory) = reach.take(count, tables)?;
         fill(memory, segment, pages.start);
         relocate(memory, segment, image, plan.image_offset)?;
         map_segment(image, segment, plan, tables, frames)?;
@@ -59,8 +56,8 @@ pub fn load_image(
 /// Maps what is not the image: the stack, the physical memory, the recursive entry.
 pub fn map_rest(plan: &Plan, tables: &mut Tables<'_>, huge: HugePages, reach: Reach) -> Result<()> {
     let pages = plan.stack_pages();
-    let frames = tables.frames().take(pages)?;
-    reach.bytes(frames, pages * PAGE).fill(0);
+    let (frames, memory) = reach.take(pages, tables)?;
+    memory.fill(0);
     tables.map(plan.stack_bottom, frames, pages, Access::ReadWrite)?;
     if let Some(at) = plan.physical_memory {
         tables.map_physical(at, plan.physical_end, huge)?;
@@ -135,3 +132,6 @@ fn map_segment(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,3 +146,143 @@ pub const fn down(at: u64) -> u64 {
 pub const fn up(at: u64) -> u64 {
     down(at + (PAGE - 1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Random;
+    use std::vec::Vec;
+
+    const QEMU_3G: [(u64, u64, u32); 7] = [
+        (0, 0x9_fc00, 1),
+        (0x9_fc00, 0x400, 2),
+        (0xf_0000, 0x1_0000, 2),
+        (0x10_0000, 0x7fee_0000, 1),
+        (0x7ffe_0000, 0x2_0000, 2),
+        (0x1_0000_0000, 0x4000_0000, 1),
+        (0xfd_0000_0000, 0x3_0000_0000, 2),
+    ];
+
+    fn map(entries: &[(u64, u64, u32)]) -> MemoryMap {
+        let entries = entries.iter().map(|&(addr, size, kind)| MemmapEntry {
+            addr,
+            size,
+            kind,
+            reserved: 0,
+        });
+        MemoryMap::new(entries).expect("few entries")
+    }
+
+    fn region(start: u64, end: u64, kind: MemoryRegionKind) -> MemoryRegion {
+        MemoryRegion { start, end, kind }
+    }
+
+    #[test]
+    fn reserved_ranges_size_nothing() {
+        let map = map(&QEMU_3G);
+        assert_eq!(map.usable_end(), 0x1_4000_0000);
+        assert_eq!(map.largest_free(), Some(0x10_0000..0x7ffe_0000));
+    }
+
+    #[test]
+    fn carves_whole_pages_out_of_usable_memory_only() {
+        use MemoryRegionKind::{Bootloader, UnknownBios, Usable};
+        let mut map = map(&[
+            (0, 0x9_fc00, 1),
+            (0x9_fc00, 0x400, 2),
+            (0x10_0000, 0x10_0000, 1),
+        ]);
+        map.carve(0x1234..0x1235);
+        map.carve(0x9_e800..0x9_fe00);
+        map.carve(0x18_0000..0x30_0000);
+        map.carve(0x5000..0x5000);
+        let expected = [
+            region(0, 0x1000, Usable),
+            region(0x1000, 0x2000, Bootloader),
+            region(0x2000, 0x9_e000, Usable),
+            region(0x9_e000, 0x9_f000, Bootloader),
+            region(0x9_f000, 0xa_0000, UnknownBios(2)),
+            region(0x10_0000, 0x18_0000, Usable),
+            region(0x18_0000, 0x20_0000, Bootloader),
+        ];
+        assert_eq!(map.regions()[..], expected);
+        assert_eq!(map.largest_free(), Some(0x10_0000..0x18_0000));
+    }
+
+    #[test]
+    fn too_many_entries_are_refused_and_empty_ones_do_not_count() {
+        let one = MemmapEntry {
+            addr: 0,
+            size: PAGE,
+            kind: 1,
+            reserved: 0,
+        };
+        let many = [one; MAX_ENTRIES + 1];
+        let entries = many.len();
+        let error = MemoryMap::new(many.into_iter()).expect_err("one too many");
+        assert_eq!(error, Error::MemoryMapTooLong { entries });
+        let empty = [MemmapEntry { size: 0, ..one }; MAX_ENTRIES + 1];
+        let map = MemoryMap::new(empty.into_iter()).expect("nothing to keep");
+        assert!(map.regions().is_empty());
+        assert_eq!(map.usable_end(), 0);
+        assert_eq!(map.largest_free(), None);
+    }
+
+    /// Against a page-by-page account, on overlapping and unordered maps.
+    #[test]
+    fn regions_agree_with_an_account_of_every_page() {
+        const PAGES: u64 = 64;
+        let mut random = Random(0x6d61_7073);
+        for round in 0..2000 {
+            let entries: Vec<_> = (0..1 + random.below(8))
+                .map(|_| {
+                    let start = random.below(PAGES * PAGE);
+                    let len = random.below(PAGES * PAGE - start);
+                    (start, len, 1 + random.below(3) as u32)
+                })
+                .collect();
+            let mut map = map(&entries);
+            let carved: Vec<_> = (0..random.below(4))
+                .map(|_| {
+                    let start = random.below(PAGES * PAGE);
+                    start..start + random.below(8 * PAGE)
+                })
+                .collect();
+            carved.iter().cloned().for_each(|range| map.carve(range));
+
+            let regions = map.regions();
+            assert!(regions.len() <= map.regions_bound(0), "round {round}");
+            for pair in regions.windows(2) {
+                assert!(pair[0].end <= pair[1].start, "round {round}: {regions:?}");
+            }
+            for page in 0..PAGES {
+                let (start, end) = (page * PAGE, (page + 1) * PAGE);
+                let covered = |from: u64, to: u64| from <= start && end <= to;
+                let touched = |from: u64, to: u64| from < end && start < to;
+                let reserved = entries
+                    .iter()
+                    .filter(|it| it.2 != 1 && it.1 > 0 && touched(it.0, it.0 + it.1))
+                    .map(|it| it.2)
+                    .max();
+                let usable = entries
+                    .iter()
+                    .any(|it| it.2 == 1 && covered(it.0, it.0 + it.1));
+                let taken = carved
+                    .iter()
+                    .any(|it| !it.is_empty() && touched(it.start, it.end));
+                let expected = match (reserved, usable, taken) {
+                    (Some(kind), ..) => Some(MemoryRegionKind::UnknownBios(kind)),
+                    (None, true, true) => Some(MemoryRegionKind::Bootloader),
+                    (None, true, false) => Some(MemoryRegionKind::Usable),
+                    (None, false, _) => None,
+                };
+                let found = regions.iter().find(|it| covered(it.start, it.end));
+                assert_eq!(
+                    found.map(|it| it.kind),
+                    expected,
+                    "round {round}, page {page}"
+                );
+            }
+        }
+    }
+}

@@ -172,3 +172,6 @@ impl Wish {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,3 +108,82 @@ fn entry_start(index: u64) -> u64 {
 fn meet(a: &RangeInclusive<u64>, b: &RangeInclusive<u64>) -> bool {
     a.start() <= b.end() && b.start() <= a.end()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOP: u64 = 0xffff_8000_0000_0000;
+
+    fn everywhere() -> AddressSpace {
+        AddressSpace::new(None, None)
+    }
+
+    #[test]
+    fn finds_the_lowest_entries_that_nobody_uses() {
+        let mut space = everywhere();
+        assert_eq!(space.find("a", 1), Ok(ENTRY_SPAN));
+        space.claim("b", 3 * ENTRY_SPAN + 0x5000, 1).expect("free");
+        assert_eq!(space.find("c", 2 * ENTRY_SPAN), Ok(4 * ENTRY_SPAN));
+        assert_eq!(space.find("d", ENTRY_SPAN), Ok(2 * ENTRY_SPAN));
+    }
+
+    #[test]
+    fn keeps_within_the_dynamic_range() {
+        let mut upper = AddressSpace::new(Some(TOP), Some(TOP + 2 * ENTRY_SPAN - PAGE));
+        assert_eq!(upper.find("a", 1), Ok(TOP));
+        assert_eq!(upper.find("b", ENTRY_SPAN), Ok(TOP + ENTRY_SPAN));
+        let what = "c";
+        assert_eq!(
+            upper.find(what, 1),
+            Err(Error::NoAddressSpace { what, len: 1 })
+        );
+        // One page less than the entry.
+        let mut short = AddressSpace::new(Some(TOP), Some(TOP + ENTRY_SPAN - 2 * PAGE));
+        assert!(short.find("a", 1).is_err());
+        let mut top = AddressSpace::new(Some(TOP + 255 * ENTRY_SPAN), None);
+        assert_eq!(top.find("a", ENTRY_SPAN), Ok(TOP + 255 * ENTRY_SPAN));
+        assert!(AddressSpace::new(Some(1), Some(0)).find("a", 1).is_err());
+    }
+
+    #[test]
+    fn never_crosses_the_hole_or_the_end() {
+        let mut space = everywhere();
+        let half = 256 * ENTRY_SPAN;
+        assert_eq!(
+            space.find("a", half),
+            Ok(TOP),
+            "the lower half lacks its first entry"
+        );
+        assert!(space.find("b", half).is_err());
+        for at in [half, half - PAGE + 1, TOP - 1, 0x1234_5678_9abc_d000] {
+            let error = everywhere().claim("c", at, PAGE);
+            assert!(matches!(error, Err(Error::NotCanonical { .. })), "{at:#x}");
+        }
+        assert!(everywhere().claim("d", u64::MAX - 0xfff, 0x1001).is_err());
+        assert_eq!(everywhere().claim("d", u64::MAX - 0xfff, 0x1000), Ok(()));
+        assert!(everywhere().find("e", u64::MAX).is_err());
+    }
+
+    #[test]
+    fn names_both_parties_of_a_collision() {
+        let mut space = everywhere();
+        space.claim("first", TOP + 0x1800, 0x1000).expect("free");
+        let collision = |what, at| Error::Collision {
+            what,
+            at,
+            with: "first",
+        };
+        let at = TOP + 0x2fff;
+        assert_eq!(space.claim("b", at, 1), Err(collision("b", at)));
+        assert_eq!(space.claim("c", TOP, 0x1001), Err(collision("c", TOP)));
+        assert_eq!(space.claim("d", TOP, 0x1000), Ok(()));
+        assert_eq!(space.claim("e", TOP + 0x3000, 1), Ok(()));
+        let to = 0x20_0000;
+        let at = TOP + 0x1000;
+        assert_eq!(
+            space.claim_aligned("f", at, 1, to),
+            Err(Error::NotAligned { what: "f", at, to })
+        );
+    }
+}

@@ -78,9 +78,8 @@ unsafe fn boot(start_info: u64) -> Result<Infallible> {
     map.carve(start_info..start_info + size_of::<StartInfo>() as u64);
     map.carve(extent(modules));
     map.carve(extent(entries));
-    for module in modules {
-        map.carve(module.paddr..module.paddr.saturating_add(module.size));
-    }
+    // Modules beyond the kernel are nobody's: BootInfo has no place for them.
+    map.carve(module.paddr..module.paddr + module.size);
     let image = Image::parse(file)?;
 
     // The loader's own image is free memory as soon as the kernel runs, but not before.
