@@ -13,7 +13,6 @@ mod links;
 mod lock;
 mod mutex;
 pub mod quiesce;
-mod ring;
 mod runqueue;
 mod sched;
 pub mod selftests;
@@ -25,9 +24,9 @@ mod wait;
 
 pub use info::{ThreadInfo, for_each_thread, stack_bounds_of};
 pub use mutex::{Mutex, MutexGuard};
-pub use ring::{Full, Ring};
 pub use runqueue::Priority;
 pub use sched::{exit, idle, init_cpu, join, sleep_ns, sleep_until, spawn, yield_now};
 pub use stack::{InitError, STACK_BYTES, init};
 pub use table::{Entry, JoinError, Placement, SpawnError, State, ThreadId, current};
+pub use tidemark_sync::queue::{Queue as Ring, Rejected};
 pub use wait::{DeferredWake, Event, MayWake, TimedOut, WaitQueue};

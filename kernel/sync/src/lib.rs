@@ -6,6 +6,7 @@ pub mod atomic;
 pub mod context;
 pub mod handoff;
 mod irq;
+pub mod queue;
 mod rank;
 pub mod ring;
 mod seqcount;
