@@ -1,6 +1,11 @@
 //! Exceptions: what happened, said once, by one routine that does not return.
 
 use super::entry::TrapFrame;
+use super::{percpu, port, vectors};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering::*};
+use tidemark_wire::exit_value;
+use x86_64::registers::control::Cr2;
 
 /// What an exception was.
 #[derive(Debug, Clone, Copy)]
@@ -9,20 +14,113 @@ pub struct ExceptionInfo {
     pub vector: u8,
     /// The error code, 0 where there is none.
     pub error: u64,
-    /// The address that a page fault was about.
+    /// The address that a page fault (or the double fault after one) was about.
     pub address: Option<u64>,
     /// Exceptions under way on this CPU, this one included; above 1, dying itself has failed.
     pub depth: u32,
 }
 
-/// Sets the routine that reports an exception and ends the machine.
-pub fn set_die_hook(hook: fn(&TrapFrame, ExceptionInfo) -> !) {
-    let _ = hook;
-    todo!()
+impl ExceptionInfo {
+    /// Returns the exception's name.
+    pub fn name(&self) -> &'static str {
+        vectors::name(self.vector)
+    }
 }
 
-/// Reads the 8 bytes at `address`, or returns None if that faults. Any context but NMI.
+type Die = fn(&TrapFrame, ExceptionInfo) -> !;
+
+static DIE: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+
+/// Sets the routine that reports an exception and ends the machine.
+pub fn set_die_hook(hook: Die) {
+    DIE.store(hook as *mut (), Release);
+}
+
+/// Takes an exception that was not expected: it does not come back from this.
+pub(super) fn dispatch(frame: &mut TrapFrame) {
+    if fixup(frame) {
+        return;
+    }
+    // Never taken back: from here on this CPU only dies.
+    let depth = percpu::current().exception_depth.fetch_add(1, Relaxed) + 1;
+    let vector = frame.vector as u8;
+    let info = ExceptionInfo {
+        vector,
+        error: frame.error,
+        address: matches!(vector, vectors::PAGE_FAULT | vectors::DOUBLE_FAULT).then(Cr2::read_raw),
+        depth,
+    };
+    let hook = DIE.load(Acquire);
+    if hook.is_null() || depth > 2 {
+        last_words(frame, info);
+    }
+    // SAFETY: only `set_die_hook` writes it, with a `Die`.
+    let hook: Die = unsafe { core::mem::transmute(hook) };
+    hook(frame, info)
+}
+
+/// Says what happened without the console: straight to COM1, then ends the machine.
+fn last_words(frame: &TrapFrame, info: ExceptionInfo) -> ! {
+    use core::fmt::Write as _;
+    struct Com1;
+    impl core::fmt::Write for Com1 {
+        fn write_str(&mut self, text: &str) -> core::fmt::Result {
+            for byte in text.bytes() {
+                // SAFETY: COM1's data register; the machine is about to end.
+                unsafe { port::outb(0x3f8, byte) };
+            }
+            Ok(())
+        }
+    }
+    let _ = writeln!(
+        Com1,
+        "\ncpu{}: {} error {:#x} at {:#x}, address {:#x}, rsp {:#x}, depth {}",
+        percpu::cpu_id().0,
+        info.name(),
+        info.error,
+        frame.rip,
+        info.address.unwrap_or(0),
+        frame.rsp,
+        info.depth
+    );
+    port::exit(exit_value::CRASHED)
+}
+
+/// Reads the 8 bytes at `address`, or returns None if that faults. Any context but NMI, where
+/// nothing may fault.
 pub fn probe_read(address: u64) -> Option<u64> {
-    let _ = address;
-    todo!()
+    let (value, ok) = probe(address);
+    (ok != 0).then_some(value)
+}
+
+#[repr(C)]
+struct Probed(u64, u64);
+
+fn probe(address: u64) -> (u64, u64) {
+    // SAFETY: a load that either succeeds or is sent to `probe_failed` by `fixup`.
+    let Probed(value, ok) = unsafe { probe_load(address) };
+    (value, ok)
+}
+
+#[unsafe(naked)]
+unsafe extern "C" fn probe_load(address: u64) -> Probed {
+    core::arch::naked_asm!("mov rax, [rdi]", "mov edx, 1", "ret")
+}
+
+#[unsafe(naked)]
+extern "C" fn probe_failed() -> Probed {
+    core::arch::naked_asm!("xor eax, eax", "xor edx, edx", "ret")
+}
+
+/// Sends a fault of the probing load on to its failure; tells whether it was one.
+fn fixup(frame: &mut TrapFrame) -> bool {
+    let probing = frame.rip == probe_load as *const () as u64
+        && matches!(
+            frame.vector as u8,
+            vectors::PAGE_FAULT | vectors::GENERAL_PROTECTION
+        );
+    if probing {
+        frame.rip = probe_failed as *const () as u64;
+    }
+    probing
 }

@@ -1,8 +1,13 @@
 //! Messages between CPUs: calls that are waited for, work bits that are not, reschedule, stop.
 
 use super::context::{HardIrq, Nmi, Task};
-use super::irq::IrqError;
-use super::percpu::CpuId;
+use super::entry::TrapFrame;
+use super::irq::{Handler, IrqError};
+use super::irqs;
+use super::percpu::{self, CpuId, PerCpu};
+use super::{apic, nmi, port, time, vectors};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
 
 /// Which of the call vectors carries a call; they differ in what the counters say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,51 +20,234 @@ pub enum CallKind {
     Tlb,
 }
 
-/// Runs `f(arg)` in a hard interrupt on each online CPU of `mask` (the own one included, if
-/// named) and waits until all have done so. CPUs that are not online or stop meanwhile are not
-/// waited for. Starts with interrupts on and no spinlock held.
-pub fn call_on(mask: u64, kind: CallKind, f: fn(&HardIrq, usize), arg: usize, task: &Task) {
-    let _ = (mask, kind, f, arg, task);
-    todo!()
+impl CallKind {
+    fn vector(self) -> u8 {
+        match self {
+            Self::Call => vectors::CALL,
+            Self::Drain => vectors::DRAIN,
+            Self::Tlb => vectors::TLB,
+        }
+    }
 }
 
-/// As [`call_on`] for every online CPU but the running one (the caller is pinned for that long).
-pub fn call_on_others(f: fn(&HardIrq, usize), arg: usize, task: &Task) {
-    let _ = (f, arg, task);
-    todo!()
+/// What runs on the other CPU.
+pub type CallFn = fn(&HardIrq, usize);
+
+/// A call under way; it lives on the caller's stack until every CPU is done with it.
+struct Call {
+    function: CallFn,
+    arg: usize,
+    /// CPUs that have not finished, as bits. A CPU's last access is clearing its own.
+    waiting: AtomicU64,
+}
+
+/// Runs `f(arg)` in a hard interrupt on each online CPU of `mask` (the own one included, if
+/// named) and waits until all have done so. CPUs that are not online or stop meanwhile are not
+/// waited for. Starts with interrupts on and no spinlock held: while it waits, it serves others.
+pub fn call_on(mask: u64, kind: CallKind, f: CallFn, arg: usize, task: &Task) {
+    let _ = task;
+    // A spinlock held would mean interrupts off, too.
+    assert!(
+        irqs::interrupts_enabled(),
+        "a call to other CPUs with interrupts off"
+    );
+    let mask = mask & percpu::online_mask();
+    let call = Call {
+        function: f,
+        arg,
+        waiting: AtomicU64::new(mask),
+    };
+    for cpu in percpu::cpus_in(mask) {
+        post(percpu::of(cpu), &call, kind.vector());
+    }
+    // Acquire: pairs with the Release in `handle_calls`; what the calls did is visible here.
+    while call.waiting.load(Acquire) & percpu::online_mask() != 0 {
+        core::hint::spin_loop();
+    }
+}
+
+/// As [`call_on`] for every online CPU but the running one; the caller stays pinned until the end.
+pub fn call_on_others(kind: CallKind, f: CallFn, arg: usize, task: &Task) {
+    let _pin = irqs::pin();
+    let mask = percpu::online_mask() & !percpu::mask_of(percpu::cpu_id());
+    call_on(mask, kind, f, arg, task);
+}
+
+fn post(target: &PerCpu, call: &Call, vector: u8) {
+    // Any slot will do; starting from the own CPU's keeps callers apart.
+    let from = percpu::cpu_id().0;
+    let call = ptr::from_ref(call).cast_mut().cast();
+    'posted: while target.is_online() {
+        for slot in 0..percpu::MAX_CPUS {
+            let slot = (from + slot) % percpu::MAX_CPUS;
+            // Release: pairs with the Acquire swap in `handle_calls`, publishing the call.
+            let posted =
+                target.calls[slot].compare_exchange(ptr::null_mut(), call, Release, Relaxed);
+            if posted.is_ok() {
+                // After the slot: a handler that sees the bit finds the call.
+                target.calls_posted.fetch_or(1 << slot, Release);
+                break 'posted;
+            }
+        }
+        core::hint::spin_loop();
+    }
+    apic::send(target.apic_id.load(Relaxed), apic::Message::Vector(vector));
+}
+
+pub(super) fn handle_calls(token: &HardIrq) {
+    let block = percpu::current();
+    let own = !percpu::mask_of(block.id());
+    // One interrupt may stand for several posts: all of them run.
+    loop {
+        let posted = block.calls_posted.swap(0, Acquire);
+        if posted == 0 {
+            return;
+        }
+        for slot in percpu::cpus_in(posted) {
+            let call: *const Call = block.calls[slot.0]
+                .swap(ptr::null_mut(), Acquire)
+                .cast_const()
+                .cast();
+            // SAFETY: the caller waits for this CPU's bit, which is still set.
+            let Some(call) = (unsafe { call.as_ref() }) else {
+                continue;
+            };
+            (call.function)(token, call.arg);
+            // Release: pairs with the caller's Acquire. The call may be gone after this.
+            call.waiting.fetch_and(own, Release);
+        }
+    }
 }
 
 /// A kind of work that can be asked for by a bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkId(u8);
 
+static WORK: [AtomicPtr<()>; 32] = [const { AtomicPtr::new(ptr::null_mut()) }; 32];
+
 /// Adds a kind of work (up to 32): what a CPU runs when the bit was raised on it. Raising it again
 /// before it ran makes one run.
-pub fn register_work(f: fn(&HardIrq)) -> Result<WorkId, IrqError> {
-    let _ = f;
-    todo!()
+pub fn register_work(f: Handler) -> Result<WorkId, IrqError> {
+    for (id, slot) in WORK.iter().enumerate() {
+        // Release: pairs with the Acquire in `handle_work`.
+        let set = slot.compare_exchange(ptr::null_mut(), f as *mut (), Release, Relaxed);
+        if set.is_ok() {
+            return Ok(WorkId(id as u8));
+        }
+    }
+    Err(IrqError::Full)
 }
 
-/// Asks every online CPU of `mask` to run `work`; does not wait. Any context but NMI.
+/// Asks every online CPU of `mask` to run `work`, the own one included, if named; does not wait.
+/// Any context but NMI.
 pub fn raise(mask: u64, work: WorkId) {
-    let _ = (mask, work);
-    todo!()
+    let bit = 1 << work.0;
+    for cpu in percpu::cpus_in(mask & percpu::online_mask()) {
+        let block = percpu::of(cpu);
+        // Whoever sets the bit sends, and is not switched away in between: others rely on it.
+        irqs::without_interrupts(|| {
+            // Release: pairs with the Acquire in `handle_work`.
+            if block.work.fetch_or(bit, Release) & bit == 0 {
+                let message = apic::Message::Vector(vectors::WORK);
+                apic::send(block.apic_id.load(Relaxed), message);
+            }
+        });
+    }
 }
 
 /// Asks the running CPU to run `work` once the NMI is over.
-pub fn raise_from_nmi(nmi: &Nmi, work: WorkId) {
-    let _ = (nmi, work);
-    todo!()
+pub fn raise_from_nmi(_nmi: &Nmi, work: WorkId) {
+    raise_self(work);
 }
 
-/// Makes `cpu` look at its run queue (its `need_resched` is set by the handler). Any context but NMI.
-pub fn reschedule(cpu: CpuId) {
-    let _ = cpu;
-    todo!()
+/// Asks the running CPU to run `work` as soon as it takes interrupts. Any context, NMI included.
+pub fn raise_self(work: WorkId) {
+    // Not the sender's rule of `raise`: the CPU that set the bit may have been interrupted before
+    // it sent, and the interrupt is wanted when this NMI ends.
+    percpu::current().work.fetch_or(1 << work.0, Release);
+    apic::send_self(vectors::WORK);
 }
+
+pub(super) fn handle_work(token: &HardIrq) {
+    let mut work = percpu::current().work.swap(0, Acquire);
+    while work != 0 {
+        let id = work.trailing_zeros() as usize;
+        work &= work - 1;
+        let f = WORK[id].load(Acquire);
+        if !f.is_null() {
+            // SAFETY: only `register_work` writes it, with a `Handler`.
+            let f: Handler = unsafe { core::mem::transmute(f) };
+            f(token);
+        }
+    }
+}
+
+/// Makes `cpu` look at its run queue: sets its need_resched, there. Any context but NMI.
+pub fn reschedule(cpu: CpuId) {
+    if let Some(block) = percpu::get(cpu) {
+        let message = apic::Message::Vector(vectors::RESCHEDULE);
+        apic::send(block.apic_id.load(Relaxed), message);
+    }
+}
+
+/// CPUs that have to stop, as bits: looked at by the NMI, too, in case interrupts are off there.
+static STOP: AtomicU64 = AtomicU64::new(0);
+/// The CPU that stops the others, plus 1.
+static STOPPER: AtomicUsize = AtomicUsize::new(0);
+
+/// How long a CPU is given to stop, by interrupt and again by NMI.
+const STOP_NS: u64 = 100_000_000;
 
 /// Stops every other CPU for good, by interrupt and then by NMI, and returns the mask of those
-/// that did not answer in time. For the dying routine: any context, takes no lock.
+/// that did not answer in time. For the dying routine: any context, takes no lock. Of two CPUs that
+/// die at once, the later one stops here.
 pub fn stop_others() -> u64 {
-    todo!()
+    irqs::disable();
+    let own = percpu::cpu_id();
+    // Relaxed: only who came first matters.
+    let first = STOPPER.compare_exchange(0, own.0 + 1, Relaxed, Relaxed);
+    if first.is_err_and(|stopper| stopper != own.0 + 1) {
+        percpu::set_offline(own);
+        port::halt_forever();
+    }
+    let others = percpu::online_mask() & !percpu::mask_of(own);
+    STOP.store(others, Release);
+    let stopped = || percpu::online_mask() & others == 0;
+    for cpu in percpu::cpus_in(others) {
+        let message = apic::Message::Vector(vectors::STOP);
+        apic::send(percpu::of(cpu).apic_id.load(Relaxed), message);
+    }
+    if !time::spin_until(STOP_NS, stopped) {
+        percpu::cpus_in(others & percpu::online_mask()).for_each(nmi::send);
+        time::spin_until(STOP_NS, stopped);
+    }
+    percpu::online_mask() & others
+}
+
+/// Stops the running CPU for good.
+pub(super) fn stop_here(frame: &TrapFrame) -> ! {
+    let block = percpu::current();
+    for (slot, value) in block
+        .stopped_at
+        .iter()
+        .zip([frame.rip, frame.rbp, frame.rsp])
+    {
+        slot.store(value, Relaxed);
+    }
+    percpu::set_offline(block.id());
+    port::halt_forever()
+}
+
+/// Stops the running CPU if that was asked for; from the NMI.
+pub(super) fn stop_if_asked(frame: &TrapFrame) {
+    if STOP.load(Acquire) & percpu::mask_of(percpu::cpu_id()) != 0 {
+        stop_here(frame);
+    }
+}
+
+/// Returns where a stopped CPU was: the interrupted rip, rbp and rsp.
+pub fn stopped_at(cpu: CpuId) -> Option<[u64; 3]> {
+    let block = percpu::get(cpu).filter(|block| !block.is_online())?;
+    let at = [0, 1, 2].map(|slot: usize| block.stopped_at[slot].load(Relaxed));
+    (at[0] != 0).then_some(at)
 }

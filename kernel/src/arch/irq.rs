@@ -1,6 +1,13 @@
 //! Hard interrupts: handlers by vector and by IO-APIC line.
 
+use super::acpi::{Madt, Wiring};
 use super::context::HardIrq;
+use super::entry::TrapFrame;
+use super::percpu::{self, CpuId};
+use super::{apic, ioapic, ipi, timer, vectors};
+use core::fmt;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::*};
 
 /// An interrupt handler: interrupts are off, it may not sleep.
 pub type Handler = fn(&HardIrq);
@@ -16,21 +23,109 @@ pub enum IrqError {
     Full,
 }
 
-/// Adds a handler for `vector`; up to four share one.
-pub fn register(vector: u8, handler: Handler) -> Result<(), IrqError> {
-    let _ = (vector, handler);
-    todo!()
+impl fmt::Display for IrqError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchGsi(gsi) => write!(f, "no IO-APIC has interrupt line {gsi}"),
+            Self::Taken(vector) => write!(f, "vector {vector:#x} has a handler already"),
+            Self::Full => write!(f, "the table of handlers is full"),
+        }
+    }
 }
 
-/// Adds a handler for IO-APIC line `gsi` (after MADT overrides; for a legacy IRQ see
-/// [`request_isa`]) and unmasks it on the boot CPU. Task context.
+/// Handlers by vector; each written once.
+static HANDLERS: [AtomicPtr<()>; 256] = [const { AtomicPtr::new(ptr::null_mut()) }; 256];
+/// Vectors without a handler that came nevertheless and were reported, as bits.
+static UNEXPECTED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+static MADT: spin::Once<Madt> = spin::Once::new();
+
+/// Keeps what [`request_gsi`] needs to know of the wiring.
+pub(super) fn init(madt: &Madt) {
+    MADT.call_once(|| madt.clone());
+}
+
+/// Adds the handler of `vector`.
+pub fn register(vector: u8, handler: Handler) -> Result<(), IrqError> {
+    // Release: pairs with the Acquire in `dispatch`.
+    HANDLERS[usize::from(vector)]
+        .compare_exchange(ptr::null_mut(), handler as *mut (), Release, Relaxed)
+        .map(drop)
+        .map_err(|_| IrqError::Taken(vector))
+}
+
+/// Adds the handler of IO-APIC line `gsi` (a line's number, not a legacy IRQ's: see
+/// [`request_isa`]) and unmasks it, to the boot CPU. Task context.
 pub fn request_gsi(gsi: u32, handler: Handler) -> Result<(), IrqError> {
-    let _ = (gsi, handler);
-    todo!()
+    let madt = MADT.get().ok_or(IrqError::NoSuchGsi(gsi))?;
+    request(madt.gsi(gsi), handler)
 }
 
 /// As [`request_gsi`], for a legacy IRQ (COM1 is 4, COM2 is 3), after the MADT's overrides.
 pub fn request_isa(irq: u8, handler: Handler) -> Result<(), IrqError> {
-    let _ = (irq, handler);
-    todo!()
+    let madt = MADT.get().ok_or(IrqError::NoSuchGsi(u32::from(irq)))?;
+    request(madt.isa(irq), handler)
+}
+
+fn request(wiring: Wiring, handler: Handler) -> Result<(), IrqError> {
+    let line = u8::try_from(wiring.gsi)
+        .ok()
+        .filter(|line| *line < vectors::GSI_COUNT)
+        .ok_or(IrqError::NoSuchGsi(wiring.gsi))?;
+    let vector = vectors::GSI_BASE + line;
+    register(vector, handler)?;
+    let boot_cpu = percpu::of(CpuId(0)).apic_id.load(Relaxed);
+    if ioapic::route(wiring, vector, boot_cpu) {
+        Ok(())
+    } else {
+        Err(IrqError::NoSuchGsi(wiring.gsi))
+    }
+}
+
+/// Handles one hard interrupt, on its stack, with interrupts off.
+pub(super) fn dispatch(frame: &TrapFrame, vector: u8) {
+    let block = percpu::current();
+    block.in_irq.store(1, Relaxed);
+    // SAFETY: this is a hard interrupt's handler, and the token ends with it.
+    let token = unsafe { HardIrq::mint() };
+    match vector {
+        vectors::TIMER => timer::handle(&token),
+        vectors::CALL | vectors::DRAIN | vectors::TLB => ipi::handle_calls(&token),
+        vectors::WORK => ipi::handle_work(&token),
+        vectors::RESCHEDULE => super::irqs::set_need_resched(),
+        vectors::STOP => ipi::stop_here(frame),
+        vectors::SPURIOUS => {}
+        vectors::APIC_ERROR => {
+            crate::warn!("local APIC error {:#x}", apic::take_errors());
+        }
+        _ => other(&token, vector),
+    }
+    // A spurious interrupt is not in service. The others end after their handler, which has quieted
+    // a level-triggered line by then.
+    if vector != vectors::SPURIOUS && vector >= vectors::GSI_BASE {
+        apic::end_of_interrupt();
+    }
+    block.in_irq.store(0, Relaxed);
+}
+
+fn other(token: &HardIrq, vector: u8) {
+    let handler = HANDLERS[usize::from(vector)].load(Acquire);
+    if handler.is_null() {
+        let bit = 1 << (vector % 64);
+        let seen = UNEXPECTED[usize::from(vector / 64)].fetch_or(bit, Relaxed);
+        if seen & bit == 0 {
+            crate::warn!("interrupt {vector:#x} has no handler; counted from now on");
+        }
+        return;
+    }
+    // SAFETY: only `register` writes it, with a `Handler`.
+    let handler: Handler = unsafe { core::mem::transmute(handler) };
+    handler(token);
+}
+
+/// Returns how many interrupts of `vector` all CPUs have taken.
+pub fn taken(vector: u8) -> u64 {
+    (0..super::MAX_CPUS)
+        .filter_map(|cpu| percpu::get(CpuId(cpu)))
+        .map(|block| u64::from(block.taken(vector)))
+        .sum()
 }

@@ -1,9 +1,13 @@
 //! Interrupts off by count, and preemption off by count (the pin), on the running CPU.
 
-use super::percpu::{self, PerCpu};
+use super::percpu;
+#[cfg(feature = "freestanding")]
+use super::percpu::PerCpu;
 use core::marker::PhantomData;
+#[cfg(feature = "freestanding")]
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicPtr, Ordering::*};
+use tidemark_sync::{HeldRanks, IrqOff, LocalIrq};
 use x86_64::instructions::interrupts;
 
 /// Counted interrupts-off of the running CPU. NMI code never uses it: its token proves the same.
@@ -81,9 +85,8 @@ macro_rules! gs_read {
     };
 }
 
-impl Irqs {
-    /// Turns interrupts off and counts it. Task and hard-IRQ context.
-    pub fn push_off() {
+impl LocalIrq for Irqs {
+    fn push_off() {
         let enabled = interrupts_enabled();
         disable();
         gs!("inc", irq_count);
@@ -96,8 +99,7 @@ impl Irqs {
         }
     }
 
-    /// Undoes one [`Irqs::push_off`]; the last one restores what the first one found.
-    pub fn pop_off() {
+    fn pop_off() {
         debug_assert!(!interrupts_enabled(), "interrupts are on in a pop");
         // Read before the decrement: at count 0 the flag belongs to whoever pushes next.
         let saved = gs_read!(irq_saved);
@@ -109,6 +111,16 @@ impl Irqs {
         }
     }
 
+    fn cpu() -> usize {
+        percpu::cpu_id().0
+    }
+
+    fn held() -> &'static HeldRanks {
+        &percpu::current().held
+    }
+}
+
+impl Irqs {
     /// Returns how many pushes are open on the running CPU.
     pub fn depth() -> u32 {
         gs_read!(irq_count)
@@ -117,14 +129,7 @@ impl Irqs {
 
 /// Runs `f` with interrupts off.
 pub fn without_interrupts<R>(f: impl FnOnce() -> R) -> R {
-    struct Off;
-    impl Drop for Off {
-        fn drop(&mut self) {
-            Irqs::pop_off();
-        }
-    }
-    Irqs::push_off();
-    let _off = Off;
+    let _off = IrqOff::<Irqs>::new();
     f()
 }
 

@@ -24,5 +24,95 @@ pub mod timer;
 pub mod tlb;
 pub mod vectors;
 
+use acpi::{AcpiError, DirectMap, Tables};
+use bootloader_api::BootInfo;
+use core::fmt;
+use early::BumpAllocator;
+use paging::PagingError;
+use smp::SmpError;
+
 pub use irqs::{Irqs, Pinned, pin, without_interrupts};
 pub use percpu::{CpuId, MAX_CPUS, PerCpu, cpu_id};
+
+/// Why the processor layer cannot work on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum ArchError {
+    NoPhysicalMap,
+    NoRootPointer,
+    Acpi(AcpiError),
+    Paging(PagingError),
+    Smp(SmpError),
+}
+
+impl fmt::Display for ArchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPhysicalMap => write!(f, "the loader did not map physical memory"),
+            Self::NoRootPointer => write!(f, "the loader did not find the ACPI tables"),
+            Self::Acpi(error) => error.fmt(f),
+            Self::Paging(error) => error.fmt(f),
+            Self::Smp(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<AcpiError> for ArchError {
+    fn from(error: AcpiError) -> Self {
+        Self::Acpi(error)
+    }
+}
+
+impl From<PagingError> for ArchError {
+    fn from(error: PagingError) -> Self {
+        Self::Paging(error)
+    }
+}
+
+impl From<SmpError> for ArchError {
+    fn from(error: SmpError) -> Self {
+        Self::Smp(error)
+    }
+}
+
+static TABLES: spin::Once<Tables> = spin::Once::new();
+
+/// Sets up the boot CPU (gs is set: [`percpu::init_boot_cpu`]): page tables taken over, descriptor
+/// tables and interrupt stacks, ACPI's tables, time, interrupt controllers. Leaves interrupts off,
+/// the tick running.
+pub fn init(boot: &BootInfo, early: &mut BumpAllocator) -> Result<&'static Tables, ArchError> {
+    let offset = boot.physical_memory_offset.into_option();
+    paging::init(offset.ok_or(ArchError::NoPhysicalMap)?)?;
+    paging::stack::set_boot_stack(boot.kernel_stack_bottom, boot.kernel_stack_len);
+    let block = percpu::current();
+    // SAFETY: the boot CPU does this once; loading the segments clears gs, so the block comes after.
+    unsafe {
+        gdt::prepare(block, early)?;
+        gdt::load(block);
+        percpu::load(block);
+    }
+    idt::init();
+    idt::load();
+    let rsdp = boot.rsdp_addr.into_option();
+    let tables = acpi::read(rsdp.ok_or(ArchError::NoRootPointer)?, &DirectMap)?;
+    let tables = TABLES.call_once(|| tables);
+    let madt = &tables.madt;
+    apic::init(madt, &mut || early.frame())?;
+    let cpu = madt.cpus.iter().find(|cpu| cpu.apic_id == apic::id());
+    if let Some(cpu) = cpu {
+        block.set_firmware_ids(*cpu);
+    }
+    apic::enable(madt, block.uid());
+    ioapic::init(madt, &mut || early.frame())?;
+    irq::init(madt);
+    let hz = time::calibrate(&tables.fadt, apic::timer_ticks());
+    apic::set_timer_hz(hz);
+    timer::start();
+    percpu::set_online();
+    Ok(tables)
+}
+
+/// Returns what the firmware's tables say, once [`init`] has read them.
+pub fn tables() -> Option<&'static Tables> {
+    TABLES.get()
+}

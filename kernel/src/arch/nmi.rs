@@ -3,24 +3,55 @@
 use super::context::Nmi;
 use super::entry::TrapFrame;
 use super::irq::IrqError;
-use super::percpu::CpuId;
+use super::percpu::{self, CpuId};
+use super::{apic, ipi, vectors};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering::*};
 
-/// What an NMI calls: it takes no lock, wakes nobody, must not fault.
+/// What an NMI calls: it takes no lock, wakes nobody, must not fault (the return from a fault
+/// would let the next NMI in on this one's stack).
 pub type Handler = fn(&Nmi, &TrapFrame);
+
+static HOOKS: [AtomicPtr<()>; 8] = [const { AtomicPtr::new(ptr::null_mut()) }; 8];
 
 /// Adds a handler that every NMI calls; up to eight.
 pub fn add_hook(handler: Handler) -> Result<(), IrqError> {
-    let _ = handler;
-    todo!()
+    for slot in &HOOKS {
+        // Release: pairs with the Acquire in `dispatch`.
+        let set = slot.compare_exchange(ptr::null_mut(), handler as *mut (), Release, Relaxed);
+        if set.is_ok() {
+            return Ok(());
+        }
+    }
+    Err(IrqError::Full)
 }
 
-/// Sends an NMI to `cpu` (its own CPU too: by physical destination). Any context.
+pub(super) fn dispatch(frame: &TrapFrame) {
+    let block = percpu::current();
+    block.in_nmi.store(1, Relaxed);
+    ipi::stop_if_asked(frame);
+    // SAFETY: this is the NMI's handler.
+    let token = unsafe { Nmi::mint() };
+    for slot in &HOOKS {
+        let hook = slot.load(Acquire);
+        if hook.is_null() {
+            break;
+        }
+        // SAFETY: only `add_hook` writes it, with a `Handler`.
+        let hook: Handler = unsafe { core::mem::transmute(hook) };
+        hook(&token, frame);
+    }
+    block.in_nmi.store(0, Relaxed);
+}
+
+/// Sends an NMI to `cpu`, its own too: by physical destination. Any context but NMI.
 pub fn send(cpu: CpuId) {
-    let _ = cpu;
-    todo!()
+    if let Some(block) = percpu::get(cpu) {
+        apic::send(block.apic_id.load(Relaxed), apic::Message::Nmi);
+    }
 }
 
 /// Returns how many NMIs `cpu` has taken.
 pub fn count(cpu: CpuId) -> u32 {
-    super::percpu::of(cpu).taken(super::vectors::NMI)
+    percpu::of(cpu).taken(vectors::NMI)
 }

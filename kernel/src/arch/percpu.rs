@@ -4,18 +4,15 @@
 //! from early memory. Fields that code changes by one gs-relative instruction are named by the
 //! offsets below, checked at compile time.
 
+use super::acpi::Cpu;
 use super::gdt::CpuTables;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
+use tidemark_sync::HeldRanks;
 
-/// A CPU's number: dense, from 0 (the boot CPU); not its APIC id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CpuId(pub u32);
-
-/// The most CPUs the kernel runs on.
-pub const MAX_CPUS: usize = 64;
+pub use tidemark_frames::{CpuId, MAX_CPUS};
 
 /// One CPU's block.
 ///
@@ -25,7 +22,7 @@ pub const MAX_CPUS: usize = 64;
 #[derive(Debug)]
 pub struct PerCpu {
     self_ptr: AtomicPtr<PerCpu>,
-    cpu: AtomicU32,
+    cpu: AtomicUsize,
     pub(super) irq_count: AtomicU32,
     pub(super) irq_saved: AtomicU32,
     pub(super) pin_count: AtomicU32,
@@ -38,6 +35,7 @@ pub struct PerCpu {
     pub(super) in_nmi: AtomicU32,
     pub(super) thread: AtomicPtr<()>,
     pub(super) apic_id: AtomicU32,
+    uid: AtomicU32,
     /// Written once by its own CPU when it can take interrupts, cleared when it stops.
     pub(super) online: AtomicBool,
     /// Work bits for the self-work interrupt; set by anyone, cleared by this CPU.
@@ -46,6 +44,8 @@ pub struct PerCpu {
     pub(super) calls: [AtomicPtr<()>; MAX_CPUS],
     /// Which slots of `calls` may hold something.
     pub(super) calls_posted: AtomicU64,
+    /// Where it was when it was stopped: the interrupted rip, rbp and rsp.
+    pub(super) stopped_at: [AtomicU64; 3],
     /// Interrupts taken, by vector.
     pub(super) taken: [AtomicU32; 256],
     /// Words for the scheduler; it says who may write them.
@@ -54,8 +54,11 @@ pub struct PerCpu {
     pub console: [AtomicU64; 8],
     /// Words for memory management; it says who may write them.
     pub mm: [AtomicU64; 8],
+    pub(super) held: HeldRanks,
     pub(super) tables: UnsafeCell<CpuTables>,
 }
+
+const _: () = assert!(MAX_CPUS == 64, "CPU masks are 64 bits");
 
 // SAFETY: every field but `tables` is atomic; `tables` is written by its own CPU during bring-up
 // only and read by the processor afterwards.
@@ -69,7 +72,7 @@ impl PerCpu {
     pub const fn new() -> Self {
         Self {
             self_ptr: AtomicPtr::new(ptr::null_mut()),
-            cpu: AtomicU32::new(0),
+            cpu: AtomicUsize::new(0),
             irq_count: AtomicU32::new(0),
             irq_saved: AtomicU32::new(0),
             pin_count: AtomicU32::new(0),
@@ -79,14 +82,17 @@ impl PerCpu {
             in_nmi: AtomicU32::new(0),
             thread: AtomicPtr::new(ptr::null_mut()),
             apic_id: AtomicU32::new(0),
+            uid: AtomicU32::new(0),
             online: AtomicBool::new(false),
             work: AtomicU32::new(0),
             calls: [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CPUS],
             calls_posted: AtomicU64::new(0),
+            stopped_at: [const { AtomicU64::new(0) }; 3],
             taken: [const { AtomicU32::new(0) }; 256],
             sched: [const { AtomicU64::new(0) }; 8],
             console: [const { AtomicU64::new(0) }; 8],
             mm: [const { AtomicU64::new(0) }; 8],
+            held: HeldRanks::new(),
             tables: UnsafeCell::new(CpuTables::new()),
         }
     }
@@ -94,6 +100,22 @@ impl PerCpu {
     /// Returns this block's CPU.
     pub fn id(&self) -> CpuId {
         CpuId(self.cpu.load(Relaxed))
+    }
+
+    /// Returns its local APIC's id.
+    pub fn apic_id(&self) -> u32 {
+        self.apic_id.load(Relaxed)
+    }
+
+    /// Returns what the firmware's tables call it.
+    pub(super) fn uid(&self) -> u32 {
+        self.uid.load(Relaxed)
+    }
+
+    /// Notes what the firmware calls it; before the CPU starts.
+    pub(super) fn set_firmware_ids(&self, cpu: Cpu) {
+        self.apic_id.store(cpu.apic_id, Relaxed);
+        self.uid.store(cpu.uid, Relaxed);
     }
 
     /// Tells whether this CPU has come up and has not been stopped.
@@ -132,7 +154,7 @@ pub fn init_boot_cpu() {
 ///
 /// # Safety
 /// `block` points to memory for a `PerCpu`, given away for good.
-pub(super) unsafe fn create(cpu: CpuId, apic_id: u32, block: *mut PerCpu) -> &'static PerCpu {
+pub(super) unsafe fn create(cpu: CpuId, from: Cpu, block: *mut PerCpu) -> &'static PerCpu {
     // SAFETY: the caller gives memory of the right size and alignment away.
     let block = unsafe {
         block.write(PerCpu::new());
@@ -142,9 +164,9 @@ pub(super) unsafe fn create(cpu: CpuId, apic_id: u32, block: *mut PerCpu) -> &'s
         .self_ptr
         .store(ptr::from_ref(block).cast_mut(), Relaxed);
     block.cpu.store(cpu.0, Relaxed);
-    block.apic_id.store(apic_id, Relaxed);
+    block.set_firmware_ids(from);
     // Release: pairs with the Acquire in `get`, publishing the block's contents.
-    BLOCKS[cpu.0 as usize].store(ptr::from_ref(block).cast_mut(), Release);
+    BLOCKS[cpu.0].store(ptr::from_ref(block).cast_mut(), Release);
     block
 }
 
@@ -178,10 +200,10 @@ pub fn current() -> &'static PerCpu {
 pub fn cpu_id() -> CpuId {
     #[cfg(feature = "freestanding")]
     {
-        let cpu: u32;
+        let cpu: usize;
         // SAFETY: reads this CPU's number from its block.
         unsafe {
-            core::arch::asm!("mov {:e}, gs:[{}]", out(reg) cpu, const offset_of!(PerCpu, cpu),
+            core::arch::asm!("mov {}, gs:[{}]", out(reg) cpu, const offset_of!(PerCpu, cpu),
                 options(nostack, preserves_flags, readonly));
         }
         CpuId(cpu)
@@ -192,7 +214,7 @@ pub fn cpu_id() -> CpuId {
 
 /// Returns the block of `cpu`, if that CPU was found at boot.
 pub fn get(cpu: CpuId) -> Option<&'static PerCpu> {
-    let block = BLOCKS.get(cpu.0 as usize)?.load(Acquire);
+    let block = BLOCKS.get(cpu.0)?.load(Acquire);
     // SAFETY: blocks are published once, complete, and never freed.
     unsafe { block.as_ref() }
 }
@@ -225,7 +247,7 @@ pub fn online() -> impl Iterator<Item = CpuId> {
 
 /// Iterates over the CPUs of a mask.
 pub fn cpus_in(mask: u64) -> impl Iterator<Item = CpuId> {
-    (0..MAX_CPUS as u32)
+    (0..MAX_CPUS)
         .filter(move |cpu| mask >> cpu & 1 != 0)
         .map(CpuId)
 }

@@ -1,17 +1,221 @@
-//! Bringing up the other CPUs.
+//! Bringing up the other CPUs: INIT, then STARTUP, to all of them at once. Intel SDM volume 3, 9.4.
 
-use super::percpu::CpuId;
+mod trampoline;
+
+use super::acpi::{Cpu, Madt};
+use super::apic::{self, Message};
+use super::early::BumpAllocator;
+use super::paging::{self, PagingError};
+use super::percpu::{self, CpuId, MAX_CPUS, PerCpu};
+use super::{gdt, idt, time, timer};
+use core::fmt;
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::*};
+use heapless::Vec;
+use x86_64::registers::control::Cr3;
+use x86_64::structures::paging::PhysFrame;
+
+/// Pages of an application processor's first stack, on which it later idles.
+const STACK_PAGES: usize = 8;
+/// How long a CPU has from its first STARTUP on.
+const DEADLINE_NS: u64 = 2_000_000_000;
+/// How long to wait before the second STARTUP, for a CPU that missed the first.
+const SECOND_STARTUP_NS: u64 = 20_000_000;
 
 /// What came of bringing up the other CPUs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Report {
     /// How many CPUs are online, the boot CPU included.
     pub online: usize,
-    /// APIC ids of CPUs that did not come up in time; `failed_count` are valid.
-    pub failed: [u32; super::MAX_CPUS],
-    /// How many CPUs did not come up.
-    pub failed_count: usize,
+    /// APIC ids of the CPUs that did not come up in time; they are left out.
+    pub failed: Vec<u32, MAX_CPUS>,
+    /// How many CPUs the firmware lists beyond [`MAX_CPUS`].
+    pub left_out: usize,
 }
 
-/// What an application processor runs once it is set up: interrupts off, on a stack of its own.
+/// Why no CPU could be brought up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SmpError {
+    /// Memory or addresses ran out.
+    Paging(PagingError),
+    /// There is no free frame below 640 KiB, or none below 4 GiB, for the trampoline.
+    NoLowFrame,
+}
+
+impl From<PagingError> for SmpError {
+    fn from(error: PagingError) -> Self {
+        Self::Paging(error)
+    }
+}
+
+impl fmt::Display for SmpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Paging(error) => write!(f, "application processors: {error}"),
+            Self::NoLowFrame => write!(f, "no low frame for the trampoline"),
+        }
+    }
+}
+
+/// What an application processor runs once it is set up: interrupts off, the tick started, on a
+/// stack of its own.
 pub type ApMain = fn(CpuId) -> !;
+
+static AP_MAIN: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+/// Where each CPU's first stack ends; written before the CPU starts.
+static STACK_TOP: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+static MADT: AtomicPtr<Madt> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Gives each CPU a number: the boot CPU 0, the others as the firmware lists them. CPUs that an
+/// 8-bit APIC id cannot name, and those beyond [`MAX_CPUS`], are counted as left out.
+fn number(cpus: &[Cpu], boot: u32) -> (Vec<(CpuId, Cpu), MAX_CPUS>, usize) {
+    let mut numbered = Vec::new();
+    let mut left_out = 0;
+    for cpu in cpus.iter().filter(|cpu| cpu.apic_id != boot) {
+        let id = CpuId(numbered.len() + 1);
+        if id.0 >= MAX_CPUS || cpu.apic_id >= 0xff || numbered.push((id, *cpu)).is_err() {
+            left_out += 1;
+        }
+    }
+    (numbered, left_out)
+}
+
+/// Starts the other CPUs; each sets itself up and calls `ap_main`. Returns when all are online
+/// or had their time. Boot CPU, task context, interrupts on or off.
+pub fn start_others(
+    madt: &'static Madt,
+    early: &mut BumpAllocator,
+    ap_main: ApMain,
+) -> Result<Report, SmpError> {
+    let (others, left_out) = number(&madt.cpus, apic::id());
+    let mut report = Report {
+        online: 1,
+        failed: Vec::new(),
+        left_out,
+    };
+    if others.is_empty() {
+        return Ok(report);
+    }
+    AP_MAIN.store(ap_main as *mut (), Relaxed);
+    MADT.store(core::ptr::from_ref(madt).cast_mut(), Relaxed);
+    let low = early.alloc_real_mode().ok_or(SmpError::NoLowFrame)?;
+    let page = paging::phys_to_virt(low.start_address().as_u64());
+    let setup = trampoline::Setup {
+        cr3: paging::identity_tables(low, &mut || early.frame())?
+            .try_into()
+            .map_err(|_| SmpError::NoLowFrame)?,
+        kernel_cr3: Cr3::read().0.start_address().as_u64(),
+        entry: ap_entry as *const () as u64,
+    };
+    let phys = low.start_address().as_u64() as u32;
+    // SAFETY: a frame of its own below 640 KiB.
+    unsafe { trampoline::write(page, phys, setup) };
+    for (id, cpu) in &others {
+        prepare(*id, *cpu, early)?;
+        // SAFETY: the page written above.
+        unsafe { trampoline::set_word(page, cpu.apic_id as u8, id.0 as u64 | 1 << 32) };
+    }
+    wake(&others, low);
+    for (id, cpu) in &others {
+        if !percpu::of(*id).is_online() {
+            // From here on the CPU sleeps if it does come. No more CPUs than the array holds.
+            // SAFETY: the page written above.
+            unsafe { trampoline::set_word(page, cpu.apic_id as u8, 0) };
+            let _ = report.failed.push(cpu.apic_id);
+        }
+    }
+    report.online = percpu::online_count();
+    Ok(report)
+}
+
+fn prepare(id: CpuId, cpu: Cpu, early: &mut BumpAllocator) -> Result<(), SmpError> {
+    let memory = early
+        .alloc_zeroed(size_of::<PerCpu>(), 4096)
+        .ok_or(PagingError::NoFrame)?;
+    // SAFETY: page-aligned early memory of that size, given away here.
+    let block = unsafe { percpu::create(id, cpu, memory.as_mut_ptr().cast()) };
+    // SAFETY: the CPU has not started.
+    unsafe { gdt::prepare(block, early)? };
+    let stack = gdt::early_stack(early, STACK_PAGES)?;
+    STACK_TOP[id.0].store(stack.top, Relaxed);
+    Ok(())
+}
+
+/// Wakes all and waits for them: the delays are for all at once.
+fn wake(others: &[(CpuId, Cpu)], page: PhysFrame) {
+    let startup = Message::Startup((page.start_address().as_u64() >> 12) as u8);
+    let to_missing = |message| {
+        for (id, cpu) in others {
+            if !percpu::of(*id).is_online() {
+                apic::send(cpu.apic_id, message);
+            }
+        }
+    };
+    let all_online = || others.iter().all(|(id, _)| percpu::of(*id).is_online());
+    to_missing(Message::Init);
+    // The 10 ms of the SDM are for the 82489DX; a few microseconds suffice since the P6.
+    time::spin_ns(200_000);
+    to_missing(startup);
+    if !time::spin_until(SECOND_STARTUP_NS, all_online) {
+        to_missing(startup);
+        time::spin_until(DEADLINE_NS, all_online);
+    }
+}
+
+/// Where the trampoline ends up: the kernel's tables first, then the stack of the CPU in rsi.
+#[unsafe(naked)]
+extern "C" fn ap_entry() -> ! {
+    core::arch::naked_asm!(
+        "mov cr3, rdi",
+        "mov edi, esi",
+        "lea rax, [rip + {stacks}]",
+        "mov rsp, [rax + rdi * 8]",
+        "xor ebp, ebp",
+        "call {rust}",
+        "ud2",
+        stacks = sym STACK_TOP,
+        rust = sym ap_rust,
+    )
+}
+
+extern "C" fn ap_rust(cpu: usize) -> ! {
+    let block = percpu::of(CpuId(cpu));
+    // SAFETY: this CPU's block and tables, prepared before it was started; loading the segments
+    // clears gs, so the block comes after.
+    unsafe {
+        gdt::load(block);
+        percpu::load(block);
+    }
+    idt::load();
+    // SAFETY: stored by `start_others` from a static reference.
+    let madt = unsafe { &*MADT.load(Relaxed) };
+    apic::enable(madt, block.uid());
+    timer::start();
+    percpu::set_online();
+    // SAFETY: stored by `start_others` from an `ApMain`.
+    let main: ApMain = unsafe { core::mem::transmute(AP_MAIN.load(Relaxed)) };
+    main(CpuId(cpu))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_are_numbered_without_gaps_from_the_boot_cpu_on() {
+        let cpus = [0, 4, 8, 300, 12].map(|apic_id| Cpu { apic_id, uid: 0 });
+        let (others, left_out) = number(&cpus, 4);
+        let numbers: Vec<_, 8> = others.iter().map(|(id, cpu)| (id.0, cpu.apic_id)).collect();
+        assert_eq!(numbers.as_slice(), [(1, 0), (2, 8), (3, 12)]);
+        assert_eq!(left_out, 1);
+    }
+
+    #[test]
+    fn cpus_beyond_the_64th_are_left_out() {
+        let cpus: [Cpu; 80] = core::array::from_fn(|n| Cpu {
+            apic_id: n as u32,
+            uid: 0,
+        });
+        let (others, left_out) = number(&cpus, 0);
+        assert_eq!((others.len(), left_out), (63, 16));
+    }
+}

@@ -1,0 +1,155 @@
+//! The code that an application processor starts with: from real mode to the kernel's entry.
+//!
+//! It is copied to one frame below 640 KiB, and runs from there in tables of its own, which are the
+//! kernel's plus that one page, read-only and executable at its physical address. So the kernel's
+//! own tables never hold that mapping, and no CPU does once it has left the trampoline.
+
+use core::ptr;
+use x86_64::registers::control::{Cr0, Cr4, Efer, EferFlags};
+
+/// Where the parameters lie in the page.
+const PARAMS: usize = 0x200;
+/// Where the table of blocks by APIC id lies.
+const BLOCKS: usize = 0x800;
+
+/// What the code reads; its offsets are in the code below.
+#[repr(C)]
+struct Params {
+    gdt: [u64; 3],
+    gdt_limit: u16,
+    gdt_base: [u16; 2],
+    pad: u16,
+    far_offset: u32,
+    far_segment: u32,
+    cr3: u32,
+    cr4: u32,
+    efer: u64,
+    cr0: u64,
+    entry: u64,
+    kernel_cr3: u64,
+}
+
+const _: () = assert!(core::mem::offset_of!(Params, gdt_limit) == 24);
+const _: () = assert!(core::mem::offset_of!(Params, far_offset) == 32);
+const _: () = assert!(core::mem::offset_of!(Params, cr3) == 40);
+const _: () = assert!(core::mem::offset_of!(Params, efer) == 48);
+const _: () = assert!(core::mem::offset_of!(Params, entry) == 64);
+
+// Real mode: CS is the page, IP 0. Long mode is entered at once: PAE, tables, EFER with long mode
+// and no-execute (the tables use it, so before paging), then paging and protection together.
+//
+// The 64-bit part finds its block by the APIC id of CPUID leaf 1; the block's first words are given
+// in the table: the stack to use. edi keeps the page's address throughout.
+core::arch::global_asm!(
+    ".pushsection .rodata.trampoline, \"a\", @progbits",
+    ".balign 16",
+    ".code16",
+    "tidemark_trampoline:",
+    "cli",
+    "cld",
+    "movw %cs, %ax",
+    "movw %ax, %ds",
+    "xorl %edi, %edi",
+    "movw %ax, %di",
+    "shll $4, %edi",
+    "lgdtl 0x200 + 24",
+    "movl 0x200 + 44, %eax",
+    "movl %eax, %cr4",
+    "movl 0x200 + 40, %eax",
+    "movl %eax, %cr3",
+    "movl $0xc0000080, %ecx",
+    "movl 0x200 + 48, %eax",
+    "movl 0x200 + 52, %edx",
+    "wrmsr",
+    "movl 0x200 + 56, %eax",
+    "movl %eax, %cr0",
+    "ljmpl *0x200 + 32",
+    ".code64",
+    "tidemark_trampoline_64:",
+    "movl $16, %eax",
+    "movl %eax, %ds",
+    "movl %eax, %es",
+    "movl %eax, %ss",
+    "movl $1, %eax",
+    "cpuid",
+    "shrl $24, %ebx",
+    "movl %edi, %edi",
+    "movq 0x800(%rdi, %rbx, 8), %rsi",
+    "testq %rsi, %rsi",
+    "jz 3f",
+    "movq 0x200 + 64(%rdi), %rax",
+    "movq 0x200 + 72(%rdi), %rdi",
+    "jmpq *%rax",
+    // A CPU that nobody asked for.
+    "3: cli",
+    "hlt",
+    "jmp 3b",
+    "tidemark_trampoline_end:",
+    ".popsection",
+    options(att_syntax),
+);
+
+unsafe extern "C" {
+    static tidemark_trampoline: u8;
+    static tidemark_trampoline_64: u8;
+    static tidemark_trampoline_end: u8;
+}
+
+/// What every starting CPU needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup {
+    /// The trampoline's own tables; below 4 GiB.
+    pub cr3: u32,
+    /// The kernel's tables.
+    pub kernel_cr3: u64,
+    /// Where to go: called by a jump, with `kernel_cr3` in rdi and the CPU's word in rsi.
+    pub entry: u64,
+}
+
+/// Writes the trampoline to `page`, which is physical address `phys`.
+///
+/// # Safety
+/// `page` is a writable page below 1 MiB that nobody else uses.
+pub unsafe fn write(page: *mut u8, phys: u32, setup: Setup) {
+    let start = &raw const tidemark_trampoline;
+    let len = (&raw const tidemark_trampoline_end) as usize - start as usize;
+    let long_mode = (&raw const tidemark_trampoline_64) as usize - start as usize;
+    assert!(len <= PARAMS, "the trampoline grew into its parameters");
+    let gdt = phys + PARAMS as u32;
+    let params = Params {
+        // Null, 64-bit code, data.
+        gdt: [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff],
+        gdt_limit: 23,
+        gdt_base: [gdt as u16, (gdt >> 16) as u16],
+        pad: 0,
+        far_offset: phys + long_mode as u32,
+        far_segment: 8,
+        cr3: setup.cr3,
+        cr4: Cr4::read_raw() as u32,
+        // Long mode becomes active by turning paging on; only the enabling is written.
+        efer: (Efer::read() - EferFlags::LONG_MODE_ACTIVE).bits(),
+        cr0: Cr0::read_raw(),
+        entry: setup.entry,
+        kernel_cr3: setup.kernel_cr3,
+    };
+    // SAFETY: the caller's page; the parts lie within it and do not overlap.
+    unsafe {
+        page.write_bytes(0, 4096);
+        ptr::copy_nonoverlapping(start, page, len);
+        page.add(PARAMS).cast::<Params>().write_unaligned(params);
+    }
+}
+
+/// Sets the word that the CPU with this APIC id takes along; 0 sends it to sleep.
+///
+/// # Safety
+/// As for [`write`], which was called on `page`.
+pub unsafe fn set_word(page: *mut u8, apic_id: u8, word: u64) {
+    // SAFETY: 256 words from 0x800 on end with the page.
+    unsafe {
+        page.add(BLOCKS)
+            .cast::<u64>()
+            .add(usize::from(apic_id))
+            .write_volatile(word);
+    }
+}
