@@ -121,6 +121,16 @@ impl LocalIrq for Irqs {
 }
 
 impl Irqs {
+    /// As [`LocalIrq::push_off`], without naming the trait. Task and hard-IRQ context.
+    pub fn push_off() {
+        <Self as LocalIrq>::push_off();
+    }
+
+    /// As [`LocalIrq::pop_off`], without naming the trait.
+    pub fn pop_off() {
+        <Self as LocalIrq>::pop_off();
+    }
+
     /// Returns how many pushes are open on the running CPU.
     pub fn depth() -> u32 {
         gs_read!(irq_count)

@@ -79,7 +79,7 @@ pub fn at_rest_by<R>(task: &Task, deadline_ns: u64, f: impl FnOnce() -> R) -> Re
     let _turn = TURN.lock(task);
     let number = (REQUEST.load(Relaxed) / (STEP + 1) + 1) * (STEP + 1);
     let request = Request { number };
-    REQUESTER.store(cpu_id().0, Relaxed);
+    REQUESTER.store(cpu_id().0 as u32, Relaxed);
     NMIS_HELD.store(true, SeqCst);
     REQUEST.store(number + TAKE_CPU, Release);
     ASKED.wake_all(task);

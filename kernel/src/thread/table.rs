@@ -191,7 +191,7 @@ impl Thread {
     }
 
     pub(super) fn home(&self) -> CpuId {
-        CpuId(self.home.load(Relaxed))
+        CpuId(self.home.load(Relaxed) as usize)
     }
 
     pub(super) fn describe(&self, name: &str, home: CpuId, priority: Priority) {
@@ -204,7 +204,7 @@ impl Thread {
             raw.copy_from_slice(part);
             word.store(u64::from_le_bytes(raw), Relaxed);
         }
-        self.home.store(home.0, Relaxed);
+        self.home.store(home.0 as u32, Relaxed);
         self.priority.store(priority as u8, Relaxed);
         self.permit.store(false, Relaxed);
         self.cpu_time_ns.store(0, Relaxed);
