@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 /// The triple of both the host and the guest.
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 const PROFILE: &str = "freestanding";
-const FLAGS: &str = r#"target.x86_64-unknown-linux-gnu.rustflags=["-Cno-redzone=yes","-Cforce-frame-pointers=yes","-Crelocation-model=static"]"#;
+const FLAGS: &str = r#"target.x86_64-unknown-linux-gnu.rustflags=["-Cno-redzone=yes","-Cforce-frame-pointers=yes","-Crelocation-model=static","-Ccode-model=kernel"]"#;
 /// The arguments that say what is built; clippy's run over the guest takes the same.
 const WHAT: [&str; 7] = [
     "--locked",
