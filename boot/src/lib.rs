@@ -1,6 +1,6 @@
 //! Tidemark's loader: from QEMU's PVH entry to the contract of `bootloader_api` 0.11.
 //!
-//! QEMU enters [`entry`] in 32-bit mode with the machine's description ([`start_info`]). [`start`] is the
+//! QEMU enters `entry` in 32-bit mode with the machine's description ([`start_info`]). [`start`] is the
 //! whole way from there: [`memory`] puts the memory map in order, [`image`] reads the kernel's ELF file,
 //! [`plan`] decides where everything goes in the kernel's address space, [`load`] copies the segments,
 //! [`paging`] builds the page tables, [`hand_over`] leaves. Whatever is wrong with the kernel ends as
@@ -16,13 +16,11 @@ compile_error!(
 extern crate std;
 
 pub mod config;
-#[cfg(feature = "freestanding")]
 pub mod console;
 #[cfg(feature = "freestanding")]
 pub mod entry;
 pub mod error;
 pub mod frames;
-#[cfg(feature = "freestanding")]
 pub mod hand_over;
 pub mod image;
 pub mod load;
@@ -31,7 +29,6 @@ pub mod memory;
 pub mod paging;
 pub mod plan;
 pub mod space;
-#[cfg(feature = "freestanding")]
 pub mod start;
 pub mod start_info;
 #[cfg(test)]
