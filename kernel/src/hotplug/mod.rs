@@ -2,59 +2,104 @@
 //!
 //! The interrupt handler only acknowledges and wakes the hot-plug thread, which does the work.
 
+mod board;
+mod dimm;
 pub mod gpe;
 pub mod policy;
 pub mod ports;
 pub mod slot;
+mod worker;
 
-use slot::MAX_SLOTS;
+pub use board::{Counters, Obstacle, SlotPhase, SlotView, counters, phase, view, wait};
+pub use slot::MAX_SLOTS;
 
-/// Where a slot stands, as the hot-plug thread last saw it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SlotPhase {
-    /// No DIMM.
-    #[default]
-    Empty,
-    /// A DIMM whose frames are in use (or that has no usable frames).
-    Online,
-    /// A removal is under way.
-    Leaving,
-    /// The last removal was refused to the host; the DIMM is online.
-    Refused,
-    /// A DIMM that could not be brought online.
-    Failed,
+use crate::arch::acpi::Fadt;
+use crate::arch::irq;
+use crate::thread::{self, Event, Placement, Priority};
+use crate::warn;
+use board::COUNTS;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use ports::PortBlock;
+use slot::Slots;
+use tidemark_sync::{HardIrq, Task};
+use worker::{DEADLINE_NS, Worker};
+
+/// What a user of the SCI's context calls there.
+pub type SciHook = fn(&HardIrq);
+
+/// Signalled by the SCI handler, taken by the hot-plug thread.
+static ANNOUNCED: Event = Event::new();
+/// A [`SciHook`], or null.
+static SCI_HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+/// Signalled once the DIMMs that were there at boot have been looked at.
+static PROBED_EVENT: Event = Event::new();
+
+/// Sets, or takes away, what each system control interrupt calls after it was acknowledged.
+pub fn set_sci_hook(hook: Option<SciHook>) {
+    let raw = hook.map_or(core::ptr::null_mut(), |hook| hook as *mut ());
+    // Release: what the hook reads was written before; pairs with the Acquire in `on_sci`.
+    SCI_HOOK.store(raw, Ordering::Release);
 }
 
-/// What hot-plug has done since boot.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counters {
-    /// System control interrupts taken for memory hot-plug.
-    pub sci: u64,
-    /// Removals asked by the host.
-    pub removals_asked: u64,
-    /// DIMMs ejected.
-    pub ejected: u64,
-    /// Removals refused.
-    pub refused: u64,
-    /// DIMMs brought online after boot.
-    pub added: u64,
-    /// Frames migrated off leaving DIMMs.
-    pub migrated_frames: u64,
+/// Sets how long a removal may take from now on, in nanoseconds.
+pub fn set_deadline_ns(ns: u64) {
+    DEADLINE_NS.store(ns, Ordering::Relaxed);
 }
 
-/// Sets up the interrupt and the thread, and brings the DIMMs online that are there at boot.
-/// Call once, in a task, after `mm::init` and once threads and the IO-APIC work.
-pub fn init() {
-    todo!()
+/// Sets up the interrupt and the thread, and brings the DIMMs online that are there at boot; returns
+/// when they are. Once, after `mm::start`.
+///
+/// # Panics
+///
+/// Panics if the thread cannot be created.
+pub fn init(fadt: &Fadt, task: &Task) {
+    thread::spawn("hotplug", Placement::Any, Priority::High, run, 0)
+        .expect("a slot for the hot-plug thread");
+    let waited = PROBED_EVENT.wait(task, None);
+    debug_assert!(waited.is_ok(), "a wait without a deadline timed out");
+    let sci = u8::try_from(fadt.sci_gsi).unwrap_or(u8::MAX);
+    if let Err(error) = irq::request_isa(sci, on_sci) {
+        warn!("no system control interrupt {sci}, so no hot-plug: {error:?}");
+        return;
+    }
+    let ports = gpe::Ports {
+        smi_cmd: fadt.smi_command,
+        acpi_enable: fadt.acpi_enable,
+        pm1a_cnt: fadt.pm1a_control,
+        gpe0: fadt.gpe0,
+        gpe0_len: fadt.gpe0_len,
+    };
+    // SAFETY: the ports are FADT's, and nothing else in the kernel uses them.
+    if !unsafe { gpe::enable(&ports) } {
+        warn!("the machine does not enter ACPI mode, so no hot-plug");
+    }
 }
 
-/// Returns what hot-plug has done so far. Any context.
-pub fn counters() -> Counters {
-    todo!()
+/// The system control interrupt: acknowledges and wakes, no more.
+fn on_sci(irq: &HardIrq) {
+    if gpe::acknowledge() {
+        COUNTS.interrupts.fetch_add(1, Ordering::Relaxed);
+        ANNOUNCED.signal(irq);
+    }
+    // Acquire: pairs with the Release in `set_sci_hook`.
+    let hook = SCI_HOOK.load(Ordering::Acquire);
+    if !hook.is_null() {
+        // SAFETY: only `set_sci_hook` stores here, and only a `SciHook`.
+        let hook = unsafe { core::mem::transmute::<*mut (), SciHook>(hook) };
+        hook(irq);
+    }
 }
 
-/// Returns where a slot stands. Any context.
-pub fn phase(slot: usize) -> SlotPhase {
-    assert!(slot < MAX_SLOTS, "slot {slot} of {MAX_SLOTS}");
-    todo!()
+fn run(task: &Task, _: usize) {
+    // SAFETY: the machine is QEMU's, and only this thread uses the block.
+    let mut worker = Worker::new(Slots::new(unsafe { PortBlock::new() }));
+    worker.probe(task);
+    PROBED_EVENT.signal(task);
+    loop {
+        // An event between the probe and the enabling of the interrupt stays in the status register
+        // and raises the line when it is enabled.
+        let waited = ANNOUNCED.wait(task, None);
+        debug_assert!(waited.is_ok(), "a wait without a deadline timed out");
+        worker.serve(task);
+    }
 }

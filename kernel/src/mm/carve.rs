@@ -6,6 +6,8 @@ use core::ops::Range;
 pub const FRAME_BYTES: u64 = 4096;
 /// Frames in a block, the unit of hot-plug (128 MiB).
 pub const BLOCK_FRAMES: u64 = (128 << 20) / FRAME_BYTES;
+/// Frames in an area (2 MiB), which belongs to one zone.
+pub const AREA_FRAMES: u64 = 512;
 /// First frame above the DMA zone (16 MiB).
 pub const DMA_END: u64 = (16 << 20) / FRAME_BYTES;
 /// First frame above the DMA32 zone (4 GiB).

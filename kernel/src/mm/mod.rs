@@ -1,9 +1,67 @@
 //! Memory management above the allocator: from the machine's memory map to `frames`, the page cache
 //! as the owner of movable frames, reclaim, OOM, and the direct map.
 
+pub mod boot;
 pub mod carve;
+pub mod direct_map;
 pub mod free_errors;
 pub mod nodes;
 pub mod oom;
 pub mod page_cache;
+pub mod platform;
 pub mod points;
+pub mod reclaim;
+pub mod report;
+
+pub use boot::{init, refuse_too_little, start};
+pub use direct_map::{KernelBlock, content, content_mut};
+pub use platform::Kernel;
+
+use nodes::Nodes;
+use tidemark_frames::{AllocError, Frames, Gfp, NodeId, Order, Owner, Request};
+use tidemark_sync::Task;
+
+/// The kernel's allocator.
+pub type KernelFrames = Frames<'static, Kernel>;
+
+static FRAMES: spin::Once<KernelFrames> = spin::Once::new();
+static NODES: spin::Once<Nodes> = spin::Once::new();
+
+/// The frame allocator. Any context.
+///
+/// # Panics
+///
+/// Panics before [`init`].
+pub fn frames() -> &'static KernelFrames {
+    FRAMES.get().expect("frames are used before mm::init")
+}
+
+/// The frame allocator, if it is there already: for the dying routine. Any context.
+pub fn try_frames() -> Option<&'static KernelFrames> {
+    FRAMES.get()
+}
+
+/// The machine's nodes. Any context.
+///
+/// # Panics
+///
+/// Panics before [`init`].
+pub fn machine_nodes() -> &'static Nodes {
+    NODES.get().expect("nodes are asked for before mm::init")
+}
+
+/// Nodes that have lists of their own: all of the machine's.
+pub fn nodes_with_lists() -> impl Iterator<Item = NodeId> {
+    (0..machine_nodes().len() as u8).map(NodeId)
+}
+
+/// Allocates what the kernel keeps for good or for long: below 4 GiB, so never on a DIMM that may
+/// be asked to leave.
+///
+/// # Errors
+///
+/// See [`AllocError`].
+pub fn alloc_longlived(order: Order, owner: Owner, task: &Task) -> Result<KernelBlock, AllocError> {
+    let request = Request::kernel(order).with(Gfp::DMA32).owned_by(owner);
+    frames().alloc(task, &request)
+}

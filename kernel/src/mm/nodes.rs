@@ -2,8 +2,8 @@
 
 use super::carve::{Affinity, whole_frames};
 
-/// Most nodes that the kernel knows.
-pub const MAX_NODES: usize = 16;
+pub use tidemark_frames::MAX_NODES;
+
 /// Most ranges of memory with a node.
 pub const MAX_AFFINITIES: usize = 64;
 

@@ -37,7 +37,7 @@ fn words(seed: u64, page: u32) -> impl Iterator<Item = u64> {
 }
 
 /// Writes a page of the file.
-pub fn fill(seed: u64, page: u32, frame: &mut [u64; WORDS]) {
+pub fn fill(seed: u64, page: u32, frame: &mut [u64]) {
     for (slot, word) in frame.iter_mut().zip(words(seed, page)) {
         *slot = word;
     }

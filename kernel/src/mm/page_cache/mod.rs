@@ -1,7 +1,305 @@
 //! The page cache: movable frames that hold pages of a synthetic file.
+//!
+//! A page is read by index: a miss takes a movable frame and fills it, a hit checks what is there.
+//! Frames may be taken back (reclaim) or replaced (migration) at any time between readings; each
+//! page's lock bit keeps the three apart.
 
 mod content;
 mod slot;
+mod sweep;
 
-pub use content::{Mismatch, WORDS, check, fill};
-pub use slot::{Locked, PageSlot, Word};
+pub use content::Mismatch;
+pub use slot::PageSlot;
+pub use sweep::{Verified, corrupt_one, drop_all, verify_all};
+
+use super::{direct_map, frames};
+use crate::thread;
+use crate::warn;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use slot::Locked;
+use tidemark_frames::{
+    AllocError, Gfp, MAX_ZONES, MigrateError, NodeId, Order, Owner, OwnerKind, Pfn, Request,
+    WalkInfo, ZoneId, ZoneKind,
+};
+use tidemark_sync::Task;
+
+/// The cache: one entry a page of the file.
+#[derive(Debug)]
+struct Cache {
+    slots: &'static [PageSlot],
+    seed: u64,
+}
+
+static CACHE: spin::Once<Cache> = spin::Once::new();
+
+/// The clock's hand: the next entry that reclaim looks at.
+static HAND: AtomicUsize = AtomicUsize::new(0);
+/// Pages in each zone. Changed under the page's lock; the sum is exact at rest, a hint otherwise.
+static RESIDENT: [AtomicUsize; MAX_ZONES] = [const { AtomicUsize::new(0) }; MAX_ZONES];
+
+static HITS: AtomicU64 = AtomicU64::new(0);
+static FILLED: AtomicU64 = AtomicU64::new(0);
+static CORRUPTED: AtomicU64 = AtomicU64::new(0);
+static RECLAIMED: AtomicU64 = AtomicU64::new(0);
+static MIGRATED: AtomicU64 = AtomicU64::new(0);
+static MIGRATIONS_FAILED: AtomicU64 = AtomicU64::new(0);
+
+/// Tries for a page's lock bit before the waiter sleeps between them.
+const YIELDS: u32 = 8;
+/// Sleep between two tries: the holder may have a lower priority.
+const PAGE_WAIT_NS: u64 = 50_000;
+/// Corruptions told in full.
+const CORRUPTIONS_TOLD: u64 = 5;
+
+/// What the cache has done since boot.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Readings that found the page, each compared word by word.
+    pub hits: u64,
+    /// Readings that filled a frame.
+    pub filled: u64,
+    /// Pages that were not what the file says.
+    pub corrupted: u64,
+    /// Frames given back under pressure.
+    pub reclaimed: u64,
+    /// Pages moved to another frame.
+    pub migrated: u64,
+    /// Moves that were put off: the page was in use, or no frame was to be had.
+    pub migrations_failed: u64,
+}
+
+/// How a reading went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// The page was there, and right.
+    Hit,
+    /// A frame was filled.
+    Filled,
+}
+
+/// Why a reading failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadError {
+    /// No frame for a page that was not there.
+    NoMemory(AllocError),
+    /// The frame does not hold the page. It has been dropped from the cache.
+    Corrupted(Mismatch),
+}
+
+/// Sets the cache up over `slots.len()` pages of the file that `seed` determines. Once, at boot.
+pub(super) fn init(slots: &'static [PageSlot], seed: u64) {
+    CACHE.call_once(|| Cache { slots, seed });
+}
+
+fn cache() -> &'static Cache {
+    CACHE.get().expect("the page cache is used before mm::init")
+}
+
+/// Pages of the file; indices are below it.
+pub fn pages() -> u32 {
+    cache().slots.len() as u32
+}
+
+/// Pages that are in memory now. Any context.
+pub fn resident() -> usize {
+    RESIDENT.iter().map(|n| n.load(Ordering::Relaxed)).sum()
+}
+
+/// Pages that are in a zone now. Any context.
+pub fn resident_in_zone(zone: ZoneId) -> usize {
+    RESIDENT[zone.index()].load(Ordering::Relaxed)
+}
+
+/// Pages that are in zones of `node` up to `highest` now. Any context.
+pub(super) fn resident_in(node: NodeId, highest: ZoneKind) -> usize {
+    ZoneKind::ALL
+        .into_iter()
+        .filter(|&kind| kind <= highest)
+        .map(|kind| resident_in_zone(ZoneId::new(node, kind)))
+        .sum()
+}
+
+/// Returns what the cache has done so far. Any context.
+pub fn counters() -> Counters {
+    Counters {
+        hits: HITS.load(Ordering::Relaxed),
+        filled: FILLED.load(Ordering::Relaxed),
+        corrupted: CORRUPTED.load(Ordering::Relaxed),
+        reclaimed: RECLAIMED.load(Ordering::Relaxed),
+        migrated: MIGRATED.load(Ordering::Relaxed),
+        migrations_failed: MIGRATIONS_FAILED.load(Ordering::Relaxed),
+    }
+}
+
+/// Waits for a page's lock.
+fn lock(page: u32, task: &Task) -> Locked<'static> {
+    let slot = &cache().slots[page as usize];
+    let mut tries = 0;
+    loop {
+        if let Some(held) = slot.try_lock() {
+            return held;
+        }
+        tries += 1;
+        if tries < YIELDS {
+            thread::yield_now(task);
+        } else {
+            thread::sleep_ns(task, PAGE_WAIT_NS);
+        }
+    }
+}
+
+fn owner(page: u32) -> Owner {
+    Owner::new(OwnerKind::PageCache, page)
+}
+
+/// Counts a page in or out of its zone. The frame is allocated, so its area is in a zone.
+fn note_resident(pfn: Pfn, change: isize) {
+    if let Some(zone) = frames().zone_of(pfn) {
+        RESIDENT[zone.index()].fetch_add(change as usize, Ordering::Relaxed);
+    }
+}
+
+/// Reads a page: checks the frame that holds it, or fills one.
+///
+/// # Errors
+///
+/// See [`ReadError`].
+///
+/// # Panics
+///
+/// Panics if `page` is not below [`pages`].
+pub fn read(page: u32, task: &Task) -> Result<Lookup, ReadError> {
+    read_traced(page, &mut WalkInfo::default(), task)
+}
+
+/// As [`read`]; tells what the request for a frame met, if one was made.
+///
+/// # Errors
+///
+/// See [`ReadError`].
+pub fn read_traced(page: u32, walk: &mut WalkInfo, task: &Task) -> Result<Lookup, ReadError> {
+    let mut held = lock(page, task);
+    if let Some(pfn) = held.pfn() {
+        // SAFETY: the cache owns the frame, which is allocated and so mapped; who writes to it
+        // holds the page's lock, as this does.
+        let right = content::check(cache().seed, page, unsafe { direct_map::words(pfn) });
+        return match right {
+            Ok(()) => {
+                held.set_referenced();
+                HITS.fetch_add(1, Ordering::Relaxed);
+                Ok(Lookup::Hit)
+            }
+            Err(mismatch) => {
+                tell_corruption(&mismatch, pfn);
+                evict(&mut held);
+                Err(ReadError::Corrupted(mismatch))
+            }
+        };
+    }
+    let request = Request::movable(Order::ZERO).owned_by(owner(page));
+    let mut block = frames()
+        .alloc_traced(task, &request, walk)
+        .map_err(ReadError::NoMemory)?;
+    content::fill(cache().seed, page, direct_map::content_mut(&mut block));
+    note_resident(block.pfn(), 1);
+    held.put(block.leak());
+    FILLED.fetch_add(1, Ordering::Relaxed);
+    Ok(Lookup::Filled)
+}
+
+fn tell_corruption(mismatch: &Mismatch, pfn: Pfn) {
+    let nth = CORRUPTED.fetch_add(1, Ordering::Relaxed);
+    if nth < CORRUPTIONS_TOLD {
+        warn!(
+            "page {} is corrupt in frame {pfn}: word {} is {:#018x}, not {:#018x}",
+            mismatch.page, mismatch.word, mismatch.found, mismatch.expected
+        );
+    }
+}
+
+/// Empties an entry and frees its frame. Returns whether there was one.
+fn evict(held: &mut Locked<'_>) -> bool {
+    let Some(handle) = held.take() else {
+        return false;
+    };
+    note_resident(handle.pfn(), -1);
+    match frames().adopt(handle) {
+        Ok(block) => {
+            drop(block);
+            true
+        }
+        Err(handle) => {
+            // The allocator reported it; the frame is lost to the cache either way.
+            warn!("page cache: frame {} is not allocated", handle.pfn());
+            false
+        }
+    }
+}
+
+/// Frees up to `wanted` pages in zones of `node` up to `highest`, those not read lately first.
+/// Returns how many.
+pub(super) fn shrink(node: NodeId, highest: ZoneKind, wanted: usize, _task: &Task) -> usize {
+    let slots = cache().slots;
+    let mut freed = 0;
+    // Twice around: the first pass may find every page referenced and only clear that.
+    for _ in 0..2 * slots.len() {
+        if freed >= wanted || resident_in(node, highest) == 0 {
+            break;
+        }
+        let slot = &slots[HAND.fetch_add(1, Ordering::Relaxed) % slots.len()];
+        let Some(pfn) = slot.peek().pfn() else {
+            continue;
+        };
+        let ours = |zone: ZoneId| zone.node() == node && zone.kind() <= highest;
+        if !frames().zone_of(pfn).is_some_and(ours) {
+            continue;
+        }
+        // Only a try: the task may hold another page's lock, and allocate for it.
+        let Some(mut held) = slot.try_lock() else {
+            continue;
+        };
+        if held.pfn() != Some(pfn) || held.clear_referenced() {
+            continue;
+        }
+        if evict(&mut held) {
+            freed += 1;
+        }
+    }
+    RECLAIMED.fetch_add(freed as u64, Ordering::Relaxed);
+    freed
+}
+
+/// Moves a page to another frame and frees this one. `from` may have changed hands meanwhile.
+pub(super) fn migrate(from: Pfn, whose: Owner, task: &Task) -> Result<(), MigrateError> {
+    if whose.kind() != OwnerKind::PageCache {
+        return Err(MigrateError::Unmovable);
+    }
+    let page = whose.number();
+    let slot = cache().slots.get(page as usize);
+    // Only a try: the holder may be waiting for memory, the offline comes back to the frame.
+    let busy = || {
+        MIGRATIONS_FAILED.fetch_add(1, Ordering::Relaxed);
+        MigrateError::Busy
+    };
+    let mut held = slot
+        .ok_or(MigrateError::Unmovable)?
+        .try_lock()
+        .ok_or_else(busy)?;
+    if held.pfn() != Some(from) {
+        // A birth or a death in flight.
+        return Err(busy());
+    }
+    let request = Request::movable(Order::ZERO)
+        .owned_by(owner(page))
+        .with(Gfp::NORETRY)
+        .with(Gfp::NOWARN);
+    let mut block = frames().alloc(task, &request).map_err(|_| busy())?;
+    // SAFETY: the cache owns `from`, which is allocated and so mapped; its lock keeps writers away.
+    let content = unsafe { direct_map::words(from) };
+    direct_map::content_mut(&mut block).copy_from_slice(content);
+    note_resident(block.pfn(), 1);
+    evict(&mut held);
+    held.put(block.leak());
+    MIGRATED.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}

@@ -1,20 +1,25 @@
 //! One page's entry in the cache: frame, lock bit and clock bit in one word.
 
 use core::sync::atomic::{AtomicU64, Ordering};
+use tidemark_frames::{FrameHandle, Pfn};
 
 const LOCKED: u64 = 1 << 0;
-const PRESENT: u64 = 1 << 1;
-const REFERENCED: u64 = 1 << 2;
-const PFN_SHIFT: u32 = 12;
+const REFERENCED: u64 = 1 << 1;
+/// The packed handle stands above; 0 is no frame.
+const HANDLE_SHIFT: u32 = 4;
+
+fn pfn(word: u64) -> Option<Pfn> {
+    FrameHandle::from_raw(word >> HANDLE_SHIFT).map(|handle| handle.pfn())
+}
 
 /// What an entry says.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word(u64);
 
 impl Word {
-    /// The frame that holds the page, by number.
-    pub fn frame(self) -> Option<u64> {
-        (self.0 & PRESENT != 0).then_some(self.0 >> PFN_SHIFT)
+    /// The frame that holds the page.
+    pub fn pfn(self) -> Option<Pfn> {
+        pfn(self.0)
     }
 
     /// Whether somebody works on the page.
@@ -28,9 +33,10 @@ impl Word {
     }
 }
 
-/// An entry. Only the holder of its lock bit changes the rest; anybody may peek, and must then
-/// decide again under the lock.
+/// An entry; zeroed memory is one without a frame. Only the holder of its lock bit changes the
+/// rest; anybody may peek, and must then decide again under the lock.
 #[derive(Debug, Default)]
+#[repr(transparent)]
 pub struct PageSlot(AtomicU64);
 
 impl PageSlot {
@@ -59,6 +65,7 @@ impl PageSlot {
 }
 
 /// The right to read and change one page; dropping it lets go of the lock.
+#[derive(Debug)]
 #[must_use]
 pub struct Locked<'a> {
     slot: &'a PageSlot,
@@ -67,19 +74,23 @@ pub struct Locked<'a> {
 }
 
 impl Locked<'_> {
-    /// What the entry says; never `locked`.
-    pub fn word(&self) -> Word {
-        Word(self.word)
+    /// The frame that holds the page.
+    pub fn pfn(&self) -> Option<Pfn> {
+        pfn(self.word)
     }
 
-    /// Puts a frame in the entry, in place of what is there.
-    pub fn set_frame(&mut self, frame: u64) {
-        self.word = frame << PFN_SHIFT | PRESENT | (self.word & REFERENCED);
+    /// Puts a frame in the entry, which is empty.
+    pub fn put(&mut self, handle: FrameHandle) {
+        debug_assert!(self.pfn().is_none(), "a page has one frame");
+        self.word = handle.into_raw() << HANDLE_SHIFT | (self.word & REFERENCED);
     }
 
-    /// Empties the entry.
-    pub fn clear_frame(&mut self) {
-        self.word = 0;
+    /// Takes the frame out of the entry; the note of a reading stays for the frame that follows.
+    #[must_use]
+    pub fn take(&mut self) -> Option<FrameHandle> {
+        let raw = self.word >> HANDLE_SHIFT;
+        self.word &= REFERENCED;
+        FrameHandle::from_raw(raw)
     }
 
     /// Notes a reading, for the clock.
@@ -97,8 +108,10 @@ impl Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
+        let empty = self.word >> HANDLE_SHIFT == 0;
+        let word = if empty { 0 } else { self.word };
         // Release: publishes the frame's content to the next holder (`try_lock`).
-        self.slot.0.store(self.word, Ordering::Release);
+        self.slot.0.store(word, Ordering::Release);
     }
 }
 
@@ -106,10 +119,14 @@ impl Drop for Locked<'_> {
 mod tests {
     use super::*;
 
+    fn handle(pfn: u64) -> FrameHandle {
+        FrameHandle::from_raw(pfn << 8 | 1).unwrap()
+    }
+
     #[test]
     fn a_new_slot_is_empty_and_unlocked() {
         let slot = PageSlot::new();
-        assert_eq!(slot.peek().frame(), None);
+        assert_eq!(slot.peek().pfn(), None);
         assert!(!slot.peek().locked());
     }
 
@@ -127,27 +144,39 @@ mod tests {
     fn changes_show_when_the_lock_is_let_go() {
         let slot = PageSlot::new();
         let mut held = slot.try_lock().unwrap();
-        held.set_frame(0x12_3456);
-        assert_eq!(slot.peek().frame(), None);
+        held.put(handle(0xff_1234_5678));
+        assert_eq!(slot.peek().pfn(), None);
         drop(held);
-        assert_eq!(slot.peek().frame(), Some(0x12_3456));
+        assert_eq!(slot.peek().pfn(), Some(Pfn(0xff_1234_5678)));
     }
 
     #[test]
-    fn migration_keeps_the_clock_bit_and_eviction_drops_it() {
+    fn a_frame_comes_out_as_it_went_in() {
         let slot = PageSlot::new();
         let mut held = slot.try_lock().unwrap();
-        held.set_frame(1);
-        held.set_referenced();
-        held.set_frame(2);
+        held.put(handle(77));
         drop(held);
-        assert_eq!(slot.peek().frame(), Some(2));
+        let mut held = slot.try_lock().unwrap();
+        assert_eq!(held.take(), Some(handle(77)));
+        assert_eq!(held.take(), None);
+        drop(held);
+        assert_eq!(slot.peek().pfn(), None);
+    }
+
+    #[test]
+    fn migration_keeps_the_note_of_a_reading_and_eviction_drops_it() {
+        let slot = PageSlot::new();
+        let mut held = slot.try_lock().unwrap();
+        held.put(handle(1));
+        held.set_referenced();
+        assert!(held.take().is_some());
+        held.put(handle(2));
+        drop(held);
         assert!(slot.peek().referenced());
         let mut held = slot.try_lock().unwrap();
-        held.clear_frame();
+        assert!(held.take().is_some());
         drop(held);
         assert!(!slot.peek().referenced());
-        assert_eq!(slot.peek().frame(), None);
     }
 
     #[test]

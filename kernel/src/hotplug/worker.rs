@@ -1,0 +1,275 @@
+//! The hot-plug thread: looks at the slots, and does what they ask.
+
+use super::board::{self, COUNTS, SlotPhase};
+use super::dimm::{Dimm, deadline};
+use super::policy::{self, OnlineSlot};
+use super::ports::PortBlock;
+use super::slot::{
+    MAX_SLOTS, OST_EJECT, OST_INSERTED, STATUS_EJECTING, STATUS_FAILED, STATUS_IN_USE,
+    STATUS_SUCCESS, SlotState, Slots,
+};
+use crate::arch::time::now_ns;
+use crate::console::{Level, printk};
+use crate::mm::report::Size;
+use crate::mm::{frames, machine_nodes, report};
+use crate::{info, options, warn};
+use core::sync::atomic::{AtomicU64, Ordering};
+use tidemark_sync::Task;
+
+/// How long a removal may take, in nanoseconds. Changed by tests.
+pub(super) static DEADLINE_NS: AtomicU64 = AtomicU64::new(5_000_000_000);
+
+/// Everything that only the hot-plug thread touches.
+pub(super) struct Worker {
+    slots: Slots<PortBlock>,
+    dimms: [Option<Dimm>; MAX_SLOTS],
+    /// Events told in full; the later ones are details.
+    told_pulls: u32,
+    told_plugs: u32,
+}
+
+/// Pulls, and plugs, that are told at full length: the first of each of two DIMMs.
+const TOLD: u32 = 2;
+
+impl Worker {
+    pub fn new(slots: Slots<PortBlock>) -> Self {
+        Self {
+            slots,
+            dimms: [const { None }; MAX_SLOTS],
+            told_pulls: 0,
+            told_plugs: 0,
+        }
+    }
+
+    /// Brings the DIMMs online that are there at boot: they raise no event.
+    pub fn probe(&mut self, task: &Task) {
+        for slot in 0..MAX_SLOTS {
+            let state = self.slots.read(slot);
+            if state.flags.enabled() && state.size_bytes > 0 {
+                self.arrive(slot, &state, Level::Info, task);
+            }
+        }
+    }
+
+    /// Looks at every slot and does what it asks.
+    pub fn serve(&mut self, task: &Task) {
+        for slot in 0..MAX_SLOTS {
+            let state = self.slots.read(slot);
+            if state.flags.inserted() && self.dimms[slot].is_none() {
+                let level = level(&mut self.told_plugs);
+                self.arrive(slot, &state, level, task);
+            } else if state.flags.inserted() {
+                self.slots.clear_inserted(slot);
+            }
+            if state.flags.removal_asked() {
+                self.leave(slot, task);
+            }
+        }
+    }
+
+    fn online(&self) -> [Option<OnlineSlot>; MAX_SLOTS] {
+        core::array::from_fn(|slot| {
+            let dimm = self.dimms[slot].as_ref()?;
+            Some(OnlineSlot {
+                node: dimm.zone.node().0,
+                kind: dimm.kind,
+            })
+        })
+    }
+
+    fn arrive(&mut self, slot: usize, state: &SlotState, level: Level, task: &Task) {
+        let announced = state.flags.inserted();
+        if announced {
+            self.slots.clear_inserted(slot);
+        }
+        let node = machine_nodes()
+            .node_of_proximity(state.proximity)
+            .unwrap_or(0);
+        let dimm = Dimm::new(state, node, policy::default_policy(node, &self.online()));
+        name_unused(slot, &dimm);
+        let began = now_ns();
+        let arrived = dimm.arrive(task);
+        let took_ns = now_ns() - began;
+        let status = match &arrived {
+            Ok(stats) => {
+                let irq_off_ns = rebuild_ns(stats.zone_was_empty);
+                tell_arrival(level, slot, &dimm, took_ns, irq_off_ns);
+                board::change(slot, task, |view| {
+                    view.phase = SlotPhase::Online;
+                    view.zone = Some(dimm.zone);
+                    view.frames = dimm.frames();
+                    view.arrivals += 1;
+                    view.took_ns = took_ns;
+                    view.irq_off_ns = irq_off_ns;
+                });
+                STATUS_SUCCESS
+            }
+            Err(error) => {
+                warn!("dimm{slot} at {state} is not used: {error}");
+                board::change(slot, task, |view| {
+                    view.phase = SlotPhase::Failed;
+                    view.frames = 0;
+                    view.zone = None;
+                });
+                STATUS_FAILED
+            }
+        };
+        self.dimms[slot] = arrived.is_ok().then_some(dimm);
+        if announced {
+            COUNTS.added.fetch_add(1, Ordering::Relaxed);
+            self.slots.report(slot, OST_INSERTED, status);
+        }
+    }
+
+    fn leave(&mut self, slot: usize, task: &Task) {
+        // Cleared first: a request that comes while this one is served is seen afterwards.
+        self.slots.clear_removal(slot);
+        COUNTS.removals_asked.fetch_add(1, Ordering::Relaxed);
+        board::change(slot, task, |view| view.phase = SlotPhase::Leaving);
+        let began = now_ns();
+        let left = match &self.dimms[slot] {
+            Some(dimm) => dimm.leave(deadline(DEADLINE_NS.load(Ordering::Relaxed)), task),
+            None => Ok(Default::default()),
+        };
+        let took_ns = now_ns() - began;
+        match left {
+            Ok(stats) => {
+                let level = level(&mut self.told_pulls);
+                let dimm = self.dimms[slot].take();
+                self.slots.report(slot, OST_EJECT, STATUS_EJECTING);
+                if options::get().plant == Some(options::Plant::MissedEject) {
+                    warn!("dimm{slot}: eject left out on purpose");
+                } else {
+                    self.slots.eject(slot);
+                }
+                COUNTS.ejected.fetch_add(1, Ordering::Relaxed);
+                COUNTS
+                    .migrated_frames
+                    .fetch_add(stats.migrated, Ordering::Relaxed);
+                let irq_off_ns = rebuild_ns(stats.zone_emptied);
+                if let Some(dimm) = dimm {
+                    tell_departure(level, slot, &dimm, stats.migrated, took_ns, irq_off_ns);
+                }
+                board::change(slot, task, |view| {
+                    view.phase = SlotPhase::Empty;
+                    view.zone = None;
+                    view.frames = 0;
+                    view.removals += 1;
+                    view.migrated = stats.migrated;
+                    view.took_ns = took_ns;
+                    view.irq_off_ns = irq_off_ns;
+                    view.obstacle = None;
+                });
+            }
+            Err(error) => {
+                info!(
+                    "dimm{slot} stays, refused to the host after {} ms: {error}",
+                    took_ns / 1_000_000
+                );
+                self.slots.report(slot, OST_EJECT, STATUS_IN_USE);
+                COUNTS.refused.fetch_add(1, Ordering::Relaxed);
+                board::change(slot, task, |view| {
+                    view.phase = SlotPhase::Refused;
+                    view.removals += 1;
+                    view.took_ns = took_ns;
+                    view.obstacle = Some(error.obstacle());
+                });
+            }
+        }
+    }
+}
+
+fn level(told: &mut u32) -> Level {
+    if *told < TOLD {
+        *told += 1;
+        Level::Info
+    } else {
+        Level::Debug
+    }
+}
+
+/// Interrupts-off time of the rebuild that the last step made, if it made one.
+fn rebuild_ns(rebuilt: impl Into<bool>) -> u64 {
+    if rebuilt.into() {
+        frames().rebuild_stats().irq_off_last_ns
+    } else {
+        0
+    }
+}
+
+fn name_unused(slot: usize, dimm: &Dimm) {
+    if dimm.cut.unused_bytes() > 0 {
+        info!(
+            "dimm{slot}: {} MiB at its head and {} MiB at its tail are not used, blocks are 128 MiB and aligned",
+            dimm.cut.head_bytes >> 20,
+            dimm.cut.tail_bytes >> 20
+        );
+    }
+}
+
+fn tell_arrival(level: Level, slot: usize, dimm: &Dimm, took_ns: u64, irq_off_ns: u64) {
+    if dimm.frames() == 0 {
+        printk(
+            level,
+            format_args!(
+                "dimm{slot} of {} MiB has no usable block",
+                dimm.size_bytes >> 20
+            ),
+        );
+        return;
+    }
+    printk(
+        level,
+        format_args!(
+            "dimm{slot} at {:#x}: {} join {} in {} ms{}",
+            dimm.address,
+            Size(dimm.frames()),
+            dimm.zone,
+            took_ns / 1_000_000,
+            Rebuilt(irq_off_ns)
+        ),
+    );
+    if irq_off_ns > 0 {
+        report::lists(level);
+    }
+}
+
+fn tell_departure(
+    level: Level,
+    slot: usize,
+    dimm: &Dimm,
+    migrated: u64,
+    took_ns: u64,
+    irq_off_ns: u64,
+) {
+    printk(
+        level,
+        format_args!(
+            "dimm{slot} leaves {}: {} gone, {migrated} frames migrated, {} ms{}; ejected",
+            dimm.zone,
+            Size(dimm.frames()),
+            took_ns / 1_000_000,
+            Rebuilt(irq_off_ns)
+        ),
+    );
+    if irq_off_ns > 0 {
+        report::lists(level);
+    }
+}
+
+/// What the log says about a rebuild.
+struct Rebuilt(u64);
+
+impl core::fmt::Display for Rebuilt {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            ns => write!(
+                f,
+                ", lists rebuilt with interrupts off for {}.{} us",
+                ns / 1000,
+                ns / 100 % 10
+            ),
+        }
+    }
+}

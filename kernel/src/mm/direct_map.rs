@@ -1,0 +1,117 @@
+//! Where frames' contents are: all memory that is in use is mapped at a fixed distance.
+
+use super::{alloc_longlived, platform::Kernel};
+use crate::arch::paging::{self, PagingError};
+use crate::arch::tlb;
+use crate::thread::Mutex;
+use core::ops::Range;
+use tidemark_frames::{Block, FRAME_SIZE, Order, Owner, OwnerKind, Pfn};
+use tidemark_sync::Task;
+use x86_64::PhysAddr;
+use x86_64::structures::paging::PhysFrame;
+
+/// 64-bit words in a frame.
+pub const WORDS: usize = FRAME_SIZE as usize / 8;
+
+/// A block of the kernel's allocator.
+pub type KernelBlock = Block<'static, 'static, Kernel>;
+
+/// Serialises changes of the map.
+static CHANGING: Mutex<()> = Mutex::new(());
+
+/// Returns a frame's content.
+///
+/// # Safety
+///
+/// The frame is in the direct map (its block is online, or the frame was carved off at boot), and for
+/// as long as the reference lives it is not freed and nobody writes to it.
+pub unsafe fn words<'a>(pfn: Pfn) -> &'a [u64; WORDS] {
+    // SAFETY: the caller's promises; a frame is aligned to its size, and any bits are a `u64`.
+    unsafe { &*paging::phys_to_virt(pfn.address()).cast() }
+}
+
+/// Returns a frame's content, to be changed.
+///
+/// # Safety
+///
+/// As for [`words`], and nobody else reads it either.
+pub unsafe fn words_mut<'a>(pfn: Pfn) -> &'a mut [u64; WORDS] {
+    // SAFETY: the caller's promises; a frame is aligned to its size, and any bits are a `u64`.
+    unsafe { &mut *paging::phys_to_virt(pfn.address()).cast() }
+}
+
+/// The content of a block that the caller owns; 512 words a frame.
+pub fn content(block: &KernelBlock) -> &[u64] {
+    let len = WORDS * block.order().frames() as usize;
+    let start = paging::phys_to_virt(block.pfn().address()).cast::<u64>();
+    // SAFETY: a block is the sole owner of its frames for as long as it lives, the allocator hands
+    // out mapped memory only, and the borrow of the block keeps writers away.
+    unsafe { core::slice::from_raw_parts(start, len) }
+}
+
+/// The content of a block that the caller owns, to be changed.
+pub fn content_mut(block: &mut KernelBlock) -> &mut [u64] {
+    let len = WORDS * block.order().frames() as usize;
+    let start = paging::phys_to_virt(block.pfn().address()).cast::<u64>();
+    // SAFETY: a block is the sole owner of its frames for as long as it lives, the allocator hands
+    // out mapped memory only, and the borrow of the block is exclusive.
+    unsafe { core::slice::from_raw_parts_mut(start, len) }
+}
+
+/// Frames for page tables, taken beforehand: the tables change with interrupts off. Tables of memory
+/// that has left serve it when it returns, so most of the frames come back.
+struct TableFrames([Option<KernelBlock>; MAX_TABLES]);
+
+/// A table covers 1 GiB of 2 MiB pages; DIMMs beyond this size are refused.
+const MAX_TABLES: usize = 66;
+
+impl TableFrames {
+    fn for_range(bytes: &Range<u64>, task: &Task) -> Result<Self, PagingError> {
+        let wanted = (bytes.end - bytes.start).div_ceil(1 << 30) as usize + 2;
+        if wanted > MAX_TABLES {
+            return Err(PagingError::NoFrame);
+        }
+        let mut frames = Self([const { None }; MAX_TABLES]);
+        for frame in frames.0.iter_mut().take(wanted) {
+            let owner = Owner::new(OwnerKind::PageTable, 0);
+            let block = alloc_longlived(Order::ZERO, owner, task);
+            *frame = Some(block.map_err(|_| PagingError::NoFrame)?);
+        }
+        Ok(frames)
+    }
+
+    /// Gives one away for good.
+    fn next(&mut self) -> Option<PhysFrame> {
+        let block = self.0.iter_mut().find_map(Option::take)?;
+        let address = PhysAddr::new(block.leak().pfn().address());
+        Some(PhysFrame::containing_address(address))
+    }
+}
+
+/// Maps the frames of memory that arrives; whole 2 MiB pages.
+///
+/// # Errors
+///
+/// See [`PagingError`]; what was mapped before the error stays.
+pub fn add(bytes: Range<u64>, task: &Task) -> Result<(), PagingError> {
+    let _changing = CHANGING.lock(task);
+    let mut tables = TableFrames::for_range(&bytes, task)?;
+    let len = bytes.end - bytes.start;
+    paging::direct_map_add(bytes.start, len, &mut || tables.next())
+}
+
+/// Takes the frames of memory that leaves off the map, on every CPU; whole 2 MiB pages. Nobody uses
+/// them any more.
+///
+/// # Errors
+///
+/// See [`PagingError`]; what was unmapped before the error stays so.
+pub fn remove(bytes: Range<u64>, task: &Task) -> Result<(), PagingError> {
+    let _changing = CHANGING.lock(task);
+    let mut tables = TableFrames::for_range(&bytes, task)?;
+    let len = bytes.end - bytes.start;
+    let unmapped = paging::direct_map_remove(bytes.start, len, &mut || tables.next());
+    let start = paging::phys_to_virt(bytes.start) as u64;
+    tlb::shootdown(start, len, task);
+    unmapped
+}

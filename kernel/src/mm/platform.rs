@@ -1,0 +1,148 @@
+//! What the allocator needs of its surroundings, done by the kernel.
+
+use super::{direct_map, frames, free_errors, oom, page_cache, points, reclaim, report};
+use crate::arch::{self, Irqs};
+use crate::{debug, warn};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use tidemark_frames::{
+    AllocReport, CpuId, FreeError, Gfp, MAX_CPUS, MigrateError, NodeId, OomOutcome, Order, Owner,
+    Pfn, Platform, Point, ZoneKind,
+};
+use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Task};
+
+/// The kernel as the allocator's platform.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kernel;
+
+/// Node of each CPU. Written at boot before other CPUs run; read by anybody.
+static CPU_NODE: [AtomicU8; MAX_CPUS] = [const { AtomicU8::new(0) }; MAX_CPUS];
+
+static ALLOC_FAILURES: AtomicU64 = AtomicU64::new(0);
+
+/// Failures told in full; later ones are counted only.
+const FAILURES_TOLD: u64 = 3;
+
+/// Requests that failed and had not asked for silence, so far.
+pub fn alloc_failures() -> u64 {
+    ALLOC_FAILURES.load(Ordering::Relaxed)
+}
+
+/// Says on which node a CPU is. At boot.
+pub(super) fn set_cpu_node(cpu: usize, node: u8) {
+    if let Some(entry) = CPU_NODE.get(cpu) {
+        entry.store(node, Ordering::Relaxed);
+    }
+}
+
+/// The node of a CPU. Any context.
+pub fn node_of_cpu(cpu: usize) -> NodeId {
+    NodeId(
+        CPU_NODE
+            .get(cpu)
+            .map_or(0, |node| node.load(Ordering::Relaxed)),
+    )
+}
+
+impl LocalIrq for Kernel {
+    fn push_off() {
+        <Irqs as LocalIrq>::push_off();
+    }
+
+    fn pop_off() {
+        <Irqs as LocalIrq>::pop_off();
+    }
+
+    fn cpu() -> usize {
+        <Irqs as LocalIrq>::cpu()
+    }
+
+    fn held() -> &'static HeldRanks {
+        <Irqs as LocalIrq>::held()
+    }
+}
+
+impl Platform for Kernel {
+    fn pin(&self) {
+        arch::irqs::pin_raw();
+    }
+
+    fn unpin(&self) {
+        arch::irqs::unpin_raw();
+    }
+
+    fn local_node(&self) -> NodeId {
+        node_of_cpu(Self::cpu())
+    }
+
+    fn cpu_online(&self, cpu: CpuId) -> bool {
+        arch::percpu::online_mask() >> cpu.0 & 1 == 1
+    }
+
+    fn now_ns(&self) -> u64 {
+        arch::time::now_ns()
+    }
+
+    fn relax(&self, task: &Task) {
+        crate::thread::sleep_ns(task, reclaim::RELAX_NS);
+    }
+
+    fn drain_others(&self, task: &Task) {
+        fn drain(irq: &HardIrq, _: usize) {
+            frames().drain_local(irq);
+        }
+        arch::ipi::call_on_others(arch::ipi::CallKind::Drain, drain, 0, task);
+    }
+
+    fn wake_reclaim(&self, node: NodeId, _context: ContextKind) {
+        reclaim::wake(node);
+    }
+
+    fn shrink(&self, node: NodeId, highest: ZoneKind, frames: usize, task: &Task) -> usize {
+        reclaim::direct(node, highest, frames, task)
+    }
+
+    fn reclaimable(&self, node: NodeId, highest: ZoneKind) -> usize {
+        page_cache::resident_in(node, highest)
+    }
+
+    fn migrate(&self, pfn: Pfn, owner: Owner, task: &Task) -> Result<(), MigrateError> {
+        page_cache::migrate(pfn, owner, task)
+    }
+
+    fn oom(&self, report: &AllocReport, task: &Task) -> OomOutcome {
+        oom::handle(report, task)
+    }
+
+    fn alloc_failed(&self, report: &AllocReport, context: ContextKind) {
+        let nth = ALLOC_FAILURES.fetch_add(1, Ordering::Relaxed);
+        if nth < FAILURES_TOLD {
+            warn!("allocation failed: {}", report::Requester(report, context));
+            // Somebody who cannot wait gets the one line: the zones' state is many.
+            if context == ContextKind::Task && report.gfp.contains(Gfp::DIRECT_RECLAIM) {
+                report::zones(crate::console::Level::Info);
+            }
+        } else {
+            debug!("allocation failed: {}", report::Requester(report, context));
+        }
+    }
+
+    fn zero(&self, pfn: Pfn, order: Order) {
+        for frame in 0..order.frames() {
+            // SAFETY: the allocator zeroes a block between taking it and handing it out: nobody
+            // else has it, and allocated memory is mapped.
+            unsafe { direct_map::words_mut(Pfn(pfn.0 + frame)) }.fill(0);
+        }
+    }
+
+    fn report(&self, error: &FreeError) {
+        free_errors::record(error);
+        warn!(
+            "bad free on cpu{}: {:?} of frame {} order {}; its entry says {:?}",
+            error.cpu.0, error.fault, error.pfn, error.order, error.found
+        );
+    }
+
+    fn point(&self, point: Point) {
+        points::reached(point);
+    }
+}

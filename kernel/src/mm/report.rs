@@ -1,0 +1,151 @@
+//! The zones and lists in words.
+
+use super::frames;
+use crate::console::{Level, printk};
+use core::fmt;
+use tidemark_frames::{AllocReport, Gfp, ListKind, ListSnapshot, NodeId, ZoneId, ZoneInfo};
+use tidemark_sync::ContextKind;
+
+/// Frames as MiB, rounded down; as KiB below 1 MiB.
+pub struct Size(pub u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0..256 => write!(f, "{} KiB", self.0 * 4),
+            frames => write!(f, "{} MiB", frames / 256),
+        }
+    }
+}
+
+/// A zone's line: what there is, what is free, the marks.
+pub struct ZoneLine<'a>(pub &'a ZoneInfo);
+
+impl fmt::Display for ZoneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let zone = self.0;
+        write!(
+            f,
+            "node {} {:<7} {:>8}, {:>7} of {:>7} frames free, {} cached, marks min {} low {} high {}",
+            zone.id.node(),
+            zone.id.kind(),
+            Size(zone.managed),
+            zone.free,
+            zone.managed,
+            zone.cached,
+            zone.min,
+            zone.low,
+            zone.high
+        )
+    }
+}
+
+/// A fallback list: its zones in order, each node named where it begins.
+pub struct ListLine<'a>(pub &'a ListSnapshot);
+
+impl fmt::Display for ListLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut before: Option<ZoneId> = None;
+        for zone in self.0.iter() {
+            match before {
+                Some(last) if last.node() == zone.node() => write!(f, ", {}", zone.kind())?,
+                Some(_) => write!(f, "; then node {}: {}", zone.node(), zone.kind())?,
+                None => write!(f, "node {}: {}", zone.node(), zone.kind())?,
+            }
+            before = Some(zone);
+        }
+        if before.is_none() {
+            f.write_str("nothing")?;
+        }
+        Ok(())
+    }
+}
+
+/// Who asked for memory, and what for.
+pub struct Requester<'a>(pub &'a AllocReport, pub ContextKind);
+
+impl fmt::Display for Requester<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(report, context) = self;
+        let who = match context {
+            ContextKind::Task => "a task",
+            ContextKind::HardIrq => "an interrupt handler",
+            ContextKind::Nmi => "an NMI handler",
+        };
+        write!(
+            f,
+            "{who} wanted {} frame(s), {}, node {}, highest zone {}",
+            report.order.frames(),
+            Flags(report.gfp),
+            report.node,
+            report.gfp.highest_zone()
+        )?;
+        if report.walk.slow {
+            write!(
+                f,
+                "; slow path{}{}, {} retries",
+                if report.walk.odd { ", counter odd" } else { "" },
+                if report.walk.overlapped {
+                    ", overlapped a rebuild"
+                } else {
+                    ""
+                },
+                report.walk.retries
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Request flags by their usual names.
+pub struct Flags(pub Gfp);
+
+impl fmt::Display for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.contains(Gfp::KERNEL) {
+            "GFP_KERNEL"
+        } else if self.0.contains(Gfp::ATOMIC) {
+            "GFP_ATOMIC"
+        } else if self.0.contains(Gfp::NOWAIT) {
+            "GFP_NOWAIT"
+        } else {
+            "GFP_NONE"
+        })?;
+        let modifiers = [
+            (Gfp::DMA, "DMA"),
+            (Gfp::DMA32, "DMA32"),
+            (Gfp::MOVABLE, "MOVABLE"),
+            (Gfp::NORETRY, "NORETRY"),
+            (Gfp::THISNODE, "THISNODE"),
+            (Gfp::NOFAIL, "NOFAIL"),
+        ];
+        for (flag, name) in modifiers {
+            if self.0.contains(flag) {
+                write!(f, "|{name}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Prints a line for each zone with memory. Any context.
+pub fn zones(level: Level) {
+    for zone in frames().zones() {
+        printk(level, format_args!("{}", ZoneLine(&zone)));
+    }
+}
+
+/// Prints each node's fallback list, as a request from that node would walk it. Any context.
+pub fn lists(level: Level) {
+    for node in super::nodes_with_lists() {
+        list(node, level);
+    }
+}
+
+fn list(node: NodeId, level: Level) {
+    let list = frames().zonelist(node, ListKind::Fallback);
+    printk(
+        level,
+        format_args!("requests on node {node} try {}", ListLine(&list)),
+    );
+}
