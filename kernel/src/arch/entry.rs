@@ -56,6 +56,7 @@ impl TrapFrame {
 // 5 words of its own, 2 of the stub, 15 registers and 272 bytes follow.
 core::arch::global_asm!(
     ".balign 16",
+    ".globl tidemark_entry_stubs",
     "tidemark_entry_stubs:",
     ".set vector, 0",
     ".rept 256",

@@ -38,6 +38,8 @@ pub struct PerCpu {
     uid: AtomicU32,
     /// Written once by its own CPU when it can take interrupts, cleared when it stops.
     pub(super) online: AtomicBool,
+    /// Who decided first while the CPU was starting: itself to take part, or the boot CPU to give up.
+    admission: AtomicU32,
     /// Work bits for the self-work interrupt; set by anyone, cleared by this CPU.
     pub(super) work: AtomicU32,
     /// Calls posted to this CPU: slot n by a caller on CPU n, taken by this CPU.
@@ -64,6 +66,10 @@ const _: () = assert!(MAX_CPUS == 64, "CPU masks are 64 bits");
 // only and read by the processor afterwards.
 unsafe impl Sync for PerCpu {}
 
+const UNDECIDED: u32 = 0;
+const ADMITTED: u32 = 1;
+const GIVEN_UP: u32 = 2;
+
 const _: () = assert!(offset_of!(PerCpu, self_ptr) == 0);
 const _: () = assert!(offset_of!(PerCpu, cpu) == 8);
 
@@ -84,6 +90,7 @@ impl PerCpu {
             apic_id: AtomicU32::new(0),
             uid: AtomicU32::new(0),
             online: AtomicBool::new(false),
+            admission: AtomicU32::new(UNDECIDED),
             work: AtomicU32::new(0),
             calls: [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CPUS],
             calls_posted: AtomicU64::new(0),
@@ -116,6 +123,24 @@ impl PerCpu {
     pub(super) fn set_firmware_ids(&self, cpu: Cpu) {
         self.apic_id.store(cpu.apic_id, Relaxed);
         self.uid.store(cpu.uid, Relaxed);
+    }
+
+    fn decide(&self, decision: u32) -> bool {
+        // AcqRel: one of the starting CPU and the boot CPU wins, and sees what the other did before.
+        let decided = self
+            .admission
+            .compare_exchange(UNDECIDED, decision, AcqRel, Acquire);
+        decided.is_ok()
+    }
+
+    /// Decides that this starting CPU takes part; false if the boot CPU has given it up.
+    pub(super) fn admit(&self) -> bool {
+        self.decide(ADMITTED)
+    }
+
+    /// Decides that this CPU is left out; false if it is about to be online.
+    pub(super) fn give_up(&self) -> bool {
+        self.decide(GIVEN_UP)
     }
 
     /// Tells whether this CPU has come up and has not been stopped.

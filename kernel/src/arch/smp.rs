@@ -7,7 +7,7 @@ use super::apic::{self, Message};
 use super::early::BumpAllocator;
 use super::paging::{self, PagingError};
 use super::percpu::{self, CpuId, MAX_CPUS, PerCpu};
-use super::{gdt, idt, time, timer};
+use super::{gdt, idt, port, time, timer};
 use core::fmt;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::*};
 use heapless::Vec;
@@ -116,11 +116,13 @@ pub fn start_others(
     }
     wake(&others, low);
     for (id, cpu) in &others {
-        if !percpu::of(*id).is_online() {
-            // From here on the CPU sleeps if it does come. No more CPUs than the array holds.
-            // SAFETY: the page written above.
-            unsafe { trampoline::set_word(page, cpu.apic_id as u8, 0) };
+        let block = percpu::of(*id);
+        if block.give_up() {
+            // The report has room for every CPU.
             let _ = report.failed.push(cpu.apic_id);
+        } else {
+            // It has started and has a few instructions to go.
+            time::spin_until(DEADLINE_NS, || block.is_online());
         }
     }
     report.online = percpu::online_count();
@@ -179,6 +181,9 @@ extern "C" fn ap_entry() -> ! {
 
 extern "C" fn ap_rust(cpu: usize) -> ! {
     let block = percpu::of(CpuId(cpu));
+    if !block.admit() {
+        port::halt_forever();
+    }
     // SAFETY: this CPU's block and tables, prepared before it was started; loading the segments
     // clears gs, so the block comes after.
     unsafe {

@@ -43,6 +43,7 @@ const _: () = assert!(core::mem::offset_of!(Params, entry) == 64);
 core::arch::global_asm!(
     ".pushsection .rodata.trampoline, \"a\", @progbits",
     ".balign 16",
+    ".globl tidemark_trampoline, tidemark_trampoline_64, tidemark_trampoline_end",
     ".code16",
     "tidemark_trampoline:",
     "cli",
