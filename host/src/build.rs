@@ -16,16 +16,10 @@ use anyhow::{Context, Result, bail};
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 const PROFILE: &str = "freestanding";
 const FLAGS: &str = r#"target.x86_64-unknown-linux-gnu.rustflags=["-Cno-redzone=yes","-Cforce-frame-pointers=yes","-Crelocation-model=static","-Ccode-model=kernel"]"#;
-/// The arguments that say what is built; clippy's run over the guest takes the same.
-const WHAT: [&str; 7] = [
-    "--locked",
-    "-p",
-    "tidemark-boot",
-    "-p",
-    "tidemark-kernel",
-    "--features",
-    "tidemark-boot/freestanding,tidemark-kernel/freestanding",
-];
+/// What is built, and where.
+const WHAT: &str = "--locked -p tidemark-boot -p tidemark-kernel \
+    --features tidemark-boot/freestanding,tidemark-kernel/freestanding \
+    --target-dir target/guest";
 
 /// The images of the guest.
 #[derive(Clone, Debug)]
@@ -67,15 +61,28 @@ fn is_of_outer_build(name: &str) -> bool {
         || name.starts_with("CARGO_PROFILE_")
 }
 
-/// The cargo command that builds the guest.
-fn guest_command() -> Command {
+/// A cargo command over what runs in the guest.
+fn guest_command(verb: &str) -> Command {
     let mut command = cargo();
     command
-        .arg("build")
-        .args(WHAT)
-        .args(["--profile", PROFILE, "--target", TRIPLE])
-        .args(["--target-dir", "target/guest", "--config", FLAGS]);
+        .arg(verb)
+        .args(WHAT.split_whitespace())
+        .args(["--profile", PROFILE, "--target", TRIPLE, "--config", FLAGS])
+        .stdin(Stdio::null());
+    if !std::io::stderr().is_terminal() {
+        command.arg("--quiet");
+    }
     command
+}
+
+/// Runs clippy over the guest, as it is built; returns the program's exit code.
+///
+/// # Errors
+/// Cargo cannot be run.
+pub fn lint_guest() -> Result<i32> {
+    let mut command = guest_command("clippy");
+    let status = command.args(["--", "-D", "warnings"]).status()?;
+    Ok(i32::from(!status.success()))
 }
 
 /// Builds the loader and the kernel. On a terminal cargo shows its progress.
@@ -90,12 +97,7 @@ pub fn guest() -> Result<Built> {
             root.display()
         );
     }
-    let mut command = guest_command();
-    if !std::io::stderr().is_terminal() {
-        command.arg("--quiet");
-    }
-    let status = command
-        .stdin(Stdio::null())
+    let status = guest_command("build")
         .stdout(Stdio::null())
         .status()
         .context("cargo could not be run to build the kernel")?;

@@ -54,6 +54,9 @@ pub struct Cli {
 pub enum Command {
     /// Runs every test: the host's, then the kernel's self-tests in QEMU, then the planted faults.
     Test(TestArgs),
+    /// Runs clippy over the loader and the kernel as the guest is built.
+    #[command(hide = true)]
+    LintGuest,
 }
 
 /// The demonstration.

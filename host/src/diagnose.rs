@@ -15,20 +15,22 @@ pub struct CpuState {
     pub halted: bool,
     /// Whether it takes interrupts.
     pub interrupts: bool,
+    /// Whether it has a table of interrupt handlers at all.
+    pub has_idt: bool,
 }
 
-/// Reads what `info registers -a` prints, or QEMU's log of a reset.
+/// Reads what `info registers -a` prints.
 pub fn parse_registers(text: &str) -> Vec<CpuState> {
-    let mut states = Vec::new();
+    let mut states: Vec<CpuState> = Vec::new();
     let mut cpu = 0;
     for line in text.lines() {
         let line = line.trim();
-        if let Some(number) = line
-            .strip_prefix("CPU#")
-            .or_else(|| line.strip_prefix("CPU Reset (CPU "))
-        {
-            let digits: String = number.chars().take_while(char::is_ascii_digit).collect();
-            cpu = digits.parse().unwrap_or(0);
+        if let Some(number) = line.strip_prefix("CPU#") {
+            cpu = number.parse().unwrap_or(0);
+        }
+        if let (Some(table), Some(state)) = (line.strip_prefix("IDT="), states.last_mut()) {
+            let limit = table.split_whitespace().nth(1);
+            state.has_idt = limit.is_none_or(|limit| !limit.trim_matches('0').is_empty());
         }
         let field = |name: &str| {
             let rest = line.split(name).nth(1)?;
@@ -42,6 +44,7 @@ pub fn parse_registers(text: &str) -> Vec<CpuState> {
                 rip,
                 halted: field("HLT=") == Some(1),
                 interrupts: flags & 0x200 != 0,
+                has_idt: true,
             });
         }
     }
@@ -138,11 +141,17 @@ fn suspect(states: &[CpuState]) -> Option<&CpuState> {
         .or(states.first())
 }
 
-/// The CPU whose fault reset the machine. QEMU's processor halts at a triple fault, wherever it was.
+/// The CPU whose fault most likely reset the machine: QEMU does not say which it was, but leaves it
+/// running at the instruction that it could not get past.
 fn faulting(states: &[CpuState]) -> Option<&CpuState> {
     states
         .iter()
-        .find(|state| state.halted && !state.interrupts)
+        .find(|state| !state.has_idt)
+        .or_else(|| {
+            states
+                .iter()
+                .find(|state| !state.halted && !state.interrupts)
+        })
         .or_else(|| suspect(states))
 }
 
@@ -176,6 +185,13 @@ RIP=ffffffff80001234 RFL=00000246 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=1\r
 CPU#11\r
 RAX=0000000000000000 RBX=0000000000000000 RCX=0000000000000000 RDX=0000000000000000\r
 RIP=ffffffff80004321 RFL=00000046 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=0\r
+GDT=     ffff800000001000 0000004f\r
+IDT=     ffff800000002000 00000fff\r
+\r
+CPU#2\r
+RIP=ffffffff80004444 RFL=00000246 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=0\r
+GDT=     ffff800000001000 0000004f\r
+IDT=     0000000000000000 00000000\r
 ";
 
     #[test]
@@ -188,17 +204,27 @@ RIP=ffffffff80004321 RFL=00000046 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=0\r
                     cpu: 0,
                     rip: 0xffff_ffff_8000_1234,
                     halted: true,
-                    interrupts: true
+                    interrupts: true,
+                    has_idt: true,
                 },
                 CpuState {
                     cpu: 11,
                     rip: 0xffff_ffff_8000_4321,
                     halted: false,
-                    interrupts: false
+                    interrupts: false,
+                    has_idt: true,
+                },
+                CpuState {
+                    cpu: 2,
+                    rip: 0xffff_ffff_8000_4444,
+                    halted: false,
+                    interrupts: true,
+                    has_idt: false,
                 },
             ]
         );
         assert_eq!(suspect(&states).map(|state| state.cpu), Some(11));
+        assert_eq!(faulting(&states).map(|state| state.cpu), Some(2));
     }
 
     #[test]

@@ -29,9 +29,9 @@ pub struct Machine {
 
 /// The ends of QEMU's character devices.
 #[derive(Clone, Copy, Debug)]
-pub enum Wiring<'a> {
-    /// File descriptors that QEMU inherits, and the file for its own log.
-    Inherited { ports: PortFds, log: &'a Path },
+pub enum Wiring {
+    /// File descriptors that QEMU inherits.
+    Inherited(PortFds),
     /// By hand: console on the terminal, messages nowhere, QMP on a socket.
     ByHand,
 }
@@ -92,12 +92,7 @@ impl Machine {
     }
 
     /// QEMU's arguments, `options` being the kernel's.
-    pub fn arguments(
-        &self,
-        images: Images<'_>,
-        options: &str,
-        wiring: Wiring<'_>,
-    ) -> Vec<OsString> {
+    pub fn arguments(&self, images: Images<'_>, options: &str, wiring: Wiring) -> Vec<OsString> {
         let mut args = Arguments::default();
         args.flags("-no-user-config -nodefaults -display none -no-reboot");
         args.pair("-name", "tidemark");
@@ -118,7 +113,7 @@ impl Machine {
         );
         args.pair("-device", "isa-debug-exit,iobase=0xf4,iosize=4");
         match wiring {
-            Wiring::Inherited { ports, log } => {
+            Wiring::Inherited(ports) => {
                 // A guest that resets itself (a triple fault) stays as it was, to be examined.
                 args.flags("-no-shutdown");
                 for (name, fd) in [
@@ -128,8 +123,6 @@ impl Machine {
                 ] {
                     args.pair("-chardev", format!("socket,id={name},fd={fd}"));
                 }
-                args.pair("-d", "cpu_reset");
-                args.path("-D", log);
             }
             Wiring::ByHand => {
                 args.pair("-chardev", "stdio,id=console,signal=on");

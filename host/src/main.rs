@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         .map_err(anyhow::Error::from)
         .and_then(|()| match &cli.command {
             Some(cli::Command::Test(args)) => suite::test(args),
+            Some(cli::Command::LintGuest) => build::lint_guest(),
             None => demo::run(&cli.demo),
         });
     match code {

@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 
 use crate::build::Built;
 use crate::conductor::{Action, Conductor, Watch};
+use crate::interrupt;
 use crate::machine::{Images, Machine, Wiring};
 use crate::options::Options;
 use crate::qemu::Qemu;
 use crate::record::Record;
-use crate::{diagnose, interrupt};
 
 /// Longest wait without looking at the time.
 const TICK: Duration = Duration::from_millis(50);
@@ -31,7 +31,7 @@ pub struct Spec {
 
 impl Spec {
     /// QEMU's arguments.
-    pub fn arguments(&self, wiring: Wiring<'_>) -> Vec<std::ffi::OsString> {
+    pub fn arguments(&self, wiring: Wiring) -> Vec<std::ffi::OsString> {
         let images = Images {
             loader: &self.built.loader,
             kernel: self.kernel_image.as_ref().unwrap_or(&self.built.kernel),
@@ -52,10 +52,8 @@ impl Spec {
 /// # Errors
 /// QEMU cannot be started or waited for. What goes wrong later is in the record.
 pub fn run(spec: &Spec, mut on_line: impl FnMut(&str)) -> Result<Record> {
-    let folder = tempfile::tempdir().context("no folder for QEMU's log")?;
-    let log = folder.path().join("qemu.log");
     let started = Instant::now();
-    let mut qemu = Qemu::start(|ports| spec.arguments(Wiring::Inherited { ports, log: &log }))?;
+    let mut qemu = Qemu::start(|ports| spec.arguments(Wiring::Inherited(ports)))?;
     let mut conductor = Conductor::new(&spec.machine, spec.watch, started);
     let mut ticked = started;
     loop {
@@ -89,10 +87,5 @@ pub fn run(spec: &Spec, mut on_line: impl FnMut(&str)) -> Result<Record> {
     } else {
         qemu.kill().context("QEMU could not be killed")?
     };
-    let mut record = conductor.finish(status, Instant::now());
-    if record.ended == crate::record::Ended::Reset && record.registers.is_empty() {
-        let text = std::fs::read_to_string(&log).unwrap_or_default();
-        record.registers = diagnose::parse_registers(&text).pop().into_iter().collect();
-    }
-    Ok(record)
+    Ok(conductor.finish(status, Instant::now()))
 }

@@ -178,11 +178,12 @@ pub fn judge(expected: &Expectation, record: &Record) -> Verdict {
         return verdict;
     }
     let mut failures = Vec::new();
-    if record.protocol != Some(PROTOCOL_VERSION) {
-        failures.push(format!(
-            "the guest speaks protocol {:?}, the host {PROTOCOL_VERSION}",
-            record.protocol
-        ));
+    match record.protocol {
+        Some(PROTOCOL_VERSION) => {}
+        Some(other) => failures.push(format!(
+            "the guest speaks protocol {other}, the host {PROTOCOL_VERSION}"
+        )),
+        None => failures.push("the guest named no protocol: it never said hello".to_owned()),
     }
     if record.damaged_messages > 0 {
         failures.push(format!("{} damaged messages", record.damaged_messages));
@@ -194,11 +195,18 @@ pub fn judge(expected: &Expectation, record: &Record) -> Verdict {
         }
         None => failures.push("the guest sent no totals".to_owned()),
     }
+    let mut missing = Vec::new();
     for source in Source::ALL {
         match record.counts_of(source) {
             Some(counts) => judge_source(source, counts, &mut failures),
-            None => failures.push(format!("the guest sent no counts for {}", source.name())),
+            None => missing.push(source.name()),
         }
+    }
+    if !missing.is_empty() {
+        failures.push(format!(
+            "the guest sent no counts for {}",
+            missing.join(", ")
+        ));
     }
     for &source in expected.sources() {
         let entries = record.counts_of(source).map_or(0, |c| c.slow_path);
