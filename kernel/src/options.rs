@@ -1,5 +1,13 @@
 //! The kernel's options: words of the fw_cfg item [`tidemark_wire::CMDLINE_ITEM`].
 
+use crate::panic;
+use core::fmt;
+use qemu_fw_cfg::FwCfg;
+use tidemark_wire::{CMDLINE_ITEM, exit_value};
+
+/// Longest command line that is read, in bytes.
+const CMDLINE_BYTES: usize = 1024;
+
 /// What the kernel does after boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -20,7 +28,7 @@ pub enum Plant {
     AtomicFailure,
     /// An eject that is never written.
     MissedEject,
-    /// Interrupts left off on one CPU.
+    /// A rebuild with interrupts on.
     IrqOn,
     /// A panic.
     Panic,
@@ -37,12 +45,12 @@ pub enum Zonelist {
     Seed,
 }
 
-/// All options, each with its default.
+/// All options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// What to do after boot.
     pub mode: Mode,
-    /// Run only the self-tests whose `group/name` contains this; empty means all.
+    /// Run only the self-tests whose `group/test` contains this; empty means all.
     pub pattern: Pattern,
     /// Cycles of the demonstration, 1 to 10,000.
     pub cycles: u32,
@@ -54,13 +62,28 @@ pub struct Options {
     pub plant: Option<Plant>,
     /// Whether debug records are shown.
     pub verbose: bool,
-    /// Timer interrupts a second and CPU, 10 to 1,000.
+    /// Timer interrupts a second and CPU, 10 to 10,000.
     pub timer_hz: u32,
     /// Use at most this many CPUs, 1 to 64.
     pub cpus: u32,
 }
 
-/// A short piece of text.
+impl Options {
+    /// What holds without a word from outside.
+    pub const DEFAULT: Options = Options {
+        mode: Mode::Demo,
+        pattern: Pattern::EMPTY,
+        cycles: 10,
+        seed: 1,
+        zonelist: Zonelist::Seed,
+        plant: None,
+        verbose: false,
+        timer_hz: 1000,
+        cpus: 64,
+    };
+}
+
+/// A short piece of text, at most 48 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pattern {
     bytes: [u8; 48],
@@ -68,18 +91,337 @@ pub struct Pattern {
 }
 
 impl Pattern {
+    /// Matches everything.
+    pub const EMPTY: Pattern = Pattern {
+        bytes: [0; 48],
+        len: 0,
+    };
+
+    fn new(text: &str) -> Option<Self> {
+        let mut pattern = Self::EMPTY;
+        pattern
+            .bytes
+            .get_mut(..text.len())?
+            .copy_from_slice(text.as_bytes());
+        pattern.len = text.len() as u8;
+        Some(pattern)
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
-        core::str::from_utf8(&self.bytes[..self.len as usize]).unwrap_or("")
+        core::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or("")
     }
 }
 
-/// The options of this boot: the defaults until [`init`] has read them.
-pub fn get() -> &'static Options {
-    todo!()
+/// One option that the kernel knows.
+struct Known {
+    name: &'static str,
+    /// What may stand after `name=`; empty if nothing may.
+    values: &'static str,
+    /// Sets it; None if the value is none of `values`.
+    set: fn(&mut Options, &str) -> Option<()>,
 }
 
-/// Reads and parses the options. On an unknown one or a bad value prints one line that names it, and the known ones, and exits `REFUSED`.
+macro_rules! known {
+    ($name:literal, $values:literal, |$options:ident, $value:ident| $set:expr) => {
+        Known {
+            name: $name,
+            values: $values,
+            set: |$options, $value| {
+                $set;
+                Some(())
+            },
+        }
+    };
+}
+
+const KNOWN: &[Known] = &[
+    known!("mode", "demo|test", |o, v| o.mode = match v {
+        "demo" => Mode::Demo,
+        "test" => Mode::Test,
+        _ => return None,
+    }),
+    known!("pattern", "TEXT", |o, v| o.pattern = Pattern::new(v)?),
+    known!("cycles", "1..10000", |o, v| o.cycles =
+        number(v, 1, 10_000)? as u32),
+    known!("seed", "NUMBER", |o, v| o.seed = number(v, 0, u64::MAX)?),
+    known!("zonelist", "seed", |o, v| o.zonelist = match v {
+        "seed" => Zonelist::Seed,
+        _ => return None,
+    }),
+    known!(
+        "plant",
+        "lost-frame|corrupt-page|atomic-failure|missed-eject|irq-on|panic|hang|triple-fault",
+        |o, v| o.plant = Some(match v {
+            "lost-frame" => Plant::LostFrame,
+            "corrupt-page" => Plant::CorruptPage,
+            "atomic-failure" => Plant::AtomicFailure,
+            "missed-eject" => Plant::MissedEject,
+            "irq-on" => Plant::IrqOn,
+            "panic" => Plant::Panic,
+            "hang" => Plant::Hang,
+            "triple-fault" => Plant::TripleFault,
+            _ => return None,
+        })
+    ),
+    known!("verbose", "", |o, _v| o.verbose = true),
+    known!("timer_hz", "10..10000", |o, v| o.timer_hz =
+        number(v, 10, 10_000)? as u32),
+    known!("cpus", "1..64", |o, v| o.cpus = number(v, 1, 64)? as u32),
+];
+
+fn number(text: &str, lowest: u64, highest: u64) -> Option<u64> {
+    let number = text.parse().ok()?;
+    (lowest..=highest).contains(&number).then_some(number)
+}
+
+/// What is wrong with a command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal<'c> {
+    /// No such option.
+    Unknown(&'c str),
+    /// The option does not take this value.
+    BadValue {
+        /// The whole word.
+        word: &'c str,
+        /// What it could be.
+        values: &'static str,
+    },
+    /// The command line is longer than the kernel reads, or is no text.
+    Unreadable,
+}
+
+impl fmt::Display for Refusal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Unknown(word) => write!(f, "unknown option \"{word}\""),
+            Refusal::BadValue { word, values: "" } => {
+                write!(f, "bad option \"{word}\": it takes no value")
+            }
+            Refusal::BadValue { word, values } => {
+                write!(f, "bad option \"{word}\": the value is one of {values}")
+            }
+            Refusal::Unreadable => {
+                write!(
+                    f,
+                    "the options are not text of at most {CMDLINE_BYTES} bytes"
+                )
+            }
+        }
+    }
+}
+
+/// Lists the known options.
+struct KnownOptions;
+
+impl fmt::Display for KnownOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("known options:")?;
+        for known in KNOWN {
+            match known.values {
+                "" => write!(f, " {}", known.name)?,
+                values => write!(f, " {}={values}", known.name)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Parses a command line: words between white space, `name` or `name=value`; the last word about an option wins.
+///
+/// # Errors
+/// [`Refusal`] of the first word that is wrong.
+pub fn parse(cmdline: &str) -> Result<Options, Refusal<'_>> {
+    let mut options = Options::DEFAULT;
+    for word in cmdline.split_ascii_whitespace() {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word, None),
+        };
+        let known = KNOWN
+            .iter()
+            .find(|known| known.name == name)
+            .ok_or(Refusal::Unknown(word))?;
+        value
+            .or(Some(""))
+            .filter(|_| value.is_none() == known.values.is_empty())
+            .and_then(|value| (known.set)(&mut options, value))
+            .ok_or(Refusal::BadValue {
+                word,
+                values: known.values,
+            })?;
+    }
+    Ok(options)
+}
+
+static OPTIONS: spin::Once<Options> = spin::Once::new();
+
+/// The options of this boot: the defaults until [`init`] has read them.
+pub fn get() -> &'static Options {
+    OPTIONS.get().unwrap_or(&Options::DEFAULT)
+}
+
+/// Reads and parses the options, once. If a word is wrong, says so, lists the known options and exits `REFUSED`.
 pub fn init() {
-    todo!()
+    let mut buffer = [0; CMDLINE_BYTES];
+    let parsed = read(&mut buffer).and_then(parse);
+    match parsed {
+        Ok(options) => {
+            OPTIONS.call_once(|| options);
+            crate::console::show_debug(options.verbose);
+        }
+        Err(refusal) => {
+            crate::warn!("{refusal}\n{KnownOptions}");
+            panic::exit(exit_value::REFUSED)
+        }
+    }
+}
+
+/// Reads the item; an absent one, and a machine without fw_cfg, have no words.
+fn read(buffer: &mut [u8; CMDLINE_BYTES]) -> Result<&str, Refusal<'static>> {
+    // SAFETY: the ports belong to fw_cfg or, without QEMU, to nobody; nothing else in the kernel uses them.
+    let Ok(mut fw_cfg) = (unsafe { FwCfg::new_for_x86() }) else {
+        return Ok("");
+    };
+    let Some(file) = fw_cfg.find_file(CMDLINE_ITEM) else {
+        return Ok("");
+    };
+    let text = buffer.get_mut(..file.size()).ok_or(Refusal::Unreadable)?;
+    fw_cfg.read_file_to_buffer(&file, text);
+    let text = core::str::from_utf8(text).map_err(|_| Refusal::Unreadable)?;
+    Ok(text.trim_end_matches('\0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    extern crate std;
+    use std::string::ToString;
+
+    #[test]
+    fn nothing_means_the_defaults() {
+        assert_eq!(parse(""), Ok(Options::DEFAULT));
+        assert_eq!(parse(" \n\t "), Ok(Options::DEFAULT));
+    }
+
+    #[test]
+    fn every_option_sets_its_own_field() {
+        let cmdline = "mode=test pattern=zone/ cycles=50 seed=7 zonelist=seed plant=irq-on verbose timer_hz=250 cpus=3";
+        let expected = Options {
+            mode: Mode::Test,
+            pattern: Pattern::new("zone/").unwrap(),
+            cycles: 50,
+            seed: 7,
+            zonelist: Zonelist::Seed,
+            plant: Some(Plant::IrqOn),
+            verbose: true,
+            timer_hz: 250,
+            cpus: 3,
+        };
+        assert_eq!(parse(cmdline), Ok(expected));
+        assert_eq!(parse(cmdline).unwrap().pattern.as_str(), "zone/");
+    }
+
+    #[test]
+    fn every_documented_value_is_taken() {
+        for known in KNOWN {
+            for value in known.values.split('|') {
+                let word = match known.values {
+                    "" => known.name.to_string(),
+                    _ => std::format!("{}={value}", known.name),
+                };
+                let range = value.split_once("..");
+                let words = range.map_or_else(
+                    || std::vec![word.replace("NUMBER", "5")],
+                    |(low, high)| {
+                        [low, high]
+                            .map(|end| std::format!("{}={end}", known.name))
+                            .to_vec()
+                    },
+                );
+                for word in words {
+                    assert!(parse(&word).is_ok(), "{word}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_plant_is_itself() {
+        let plant = |name: &str| parse(&std::format!("plant={name}")).unwrap().plant;
+        assert_eq!(plant("lost-frame"), Some(Plant::LostFrame));
+        assert_eq!(plant("corrupt-page"), Some(Plant::CorruptPage));
+        assert_eq!(plant("atomic-failure"), Some(Plant::AtomicFailure));
+        assert_eq!(plant("missed-eject"), Some(Plant::MissedEject));
+        assert_eq!(plant("irq-on"), Some(Plant::IrqOn));
+        assert_eq!(plant("panic"), Some(Plant::Panic));
+        assert_eq!(plant("hang"), Some(Plant::Hang));
+        assert_eq!(plant("triple-fault"), Some(Plant::TripleFault));
+    }
+
+    #[test]
+    fn the_last_word_wins() {
+        assert_eq!(parse("cycles=1 cycles=2").unwrap().cycles, 2);
+    }
+
+    #[test]
+    fn an_unknown_option_is_named() {
+        for word in ["cycle=5", "Mode=demo", "verbose2", "=", "=5", "mode-demo"] {
+            assert_eq!(parse(word), Err(Refusal::Unknown(word)), "{word}");
+        }
+        assert_eq!(
+            parse("cycles=5 nonsense verbose").unwrap_err().to_string(),
+            "unknown option \"nonsense\""
+        );
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_what_it_could_be() {
+        for word in [
+            "mode",
+            "mode=",
+            "mode=Demo",
+            "cycles=0",
+            "cycles=10001",
+            "cycles=-1",
+            "cycles=1x",
+            "seed=18446744073709551616",
+            "seed=",
+            "zonelist=none",
+            "plant=",
+            "plant=fire",
+            "verbose=1",
+            "verbose=",
+            "timer_hz=9",
+            "timer_hz=10001",
+            "cpus=0",
+            "cpus=65",
+        ] {
+            let known = KNOWN.iter().find(|known| word.starts_with(known.name));
+            let values = known.unwrap().values;
+            assert_eq!(
+                parse(word),
+                Err(Refusal::BadValue { word, values }),
+                "{word}"
+            );
+        }
+        let long = std::format!("pattern={}", "x".repeat(49));
+        assert!(parse(&long).is_err());
+        assert!(parse(&long[..long.len() - 1]).is_ok());
+        assert_eq!(
+            parse("cpus=0").unwrap_err().to_string(),
+            "bad option \"cpus=0\": the value is one of 1..64"
+        );
+        assert_eq!(
+            parse("verbose=1").unwrap_err().to_string(),
+            "bad option \"verbose=1\": it takes no value"
+        );
+    }
+
+    #[test]
+    fn the_list_names_every_option() {
+        let list = KnownOptions.to_string();
+        assert!(list.starts_with("known options: mode=demo|test pattern=TEXT cycles=1..10000"));
+        assert!(KNOWN.iter().all(|known| list.contains(known.name)));
+    }
 }

@@ -313,6 +313,11 @@ pub fn thread() -> *mut () {
     current().thread.load(Relaxed)
 }
 
+/// Tells whether the running CPU is in an NMI. Any context.
+pub fn in_nmi() -> bool {
+    current().in_nmi.load(Relaxed) != 0
+}
+
 /// Stores the running CPU's current thread; the scheduler calls it with interrupts off.
 pub fn set_thread(thread: *mut ()) {
     current().thread.store(thread, Relaxed);

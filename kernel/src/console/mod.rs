@@ -1,11 +1,24 @@
 //! The console: log records from any context, written out on COM1.
 //!
-//! [`printk`] formats in the caller's context, stores one record a line in the CPU's ring and never waits. Whoever may take
-//! the port then tries to become the console's owner; the owner writes out every CPU's records in order. An NMI, and a
-//! caller inside a [`Deferred`] section, only stores: a self-IPI gets the records written afterwards.
+//! [`printk`] formats in the caller's context, stores one record a line in the CPU's ring and never waits for a ring.
+//! Whoever may take the port then tries to become the console's owner; the owner writes out every CPU's records in order, one
+//! line a hold of the port's lock. An NMI, and a caller inside a [`Deferred`] section or one that holds the port's lock or a
+//! later one, only stores: a work interrupt to itself gets the records written afterwards.
 
-use crate::arch::context::HardIrq;
+mod deferred;
+mod output;
+pub(crate) mod port;
+mod receive;
+mod record;
+
+use crate::arch::context::Task;
 use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+pub use deferred::Deferred;
+pub use output::{Share, flush, init_early, lost_total};
+pub(crate) use output::{drain_after_stop, finish_before_exit, prefix, write_out_from_hang};
+pub use receive::{received_total, set_rx_alloc_hook};
 
 /// How much a record matters, and how its line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,13 +34,46 @@ pub enum Level {
     Debug,
 }
 
+impl Level {
+    fn from_code(code: u8) -> Self {
+        match code {
+            0 => Level::Plain,
+            1 => Level::Warn,
+            2 => Level::Info,
+            _ => Level::Debug,
+        }
+    }
+}
+
+static SHOW_DEBUG: AtomicBool = AtomicBool::new(false);
+
 /// Stores the lines of a text as records and, where the caller's context allows, writes them out.
 ///
-/// Callable from every context, an NMI included, and from boot's first instruction on. Never waits for another CPU's lock
-/// from an NMI or while deferred; counts what it cannot store.
+/// Callable from every context, an NMI included, once the boot CPU has its per-CPU block. Records that a full ring refuses
+/// are counted, and the count is shown as a line.
 pub fn printk(level: Level, text: fmt::Arguments<'_>) {
-    let _ = (level, text);
-    todo!()
+    if level == Level::Debug && !SHOW_DEBUG.load(Ordering::Relaxed) {
+        return;
+    }
+    let mut lines = record::Lines::new(|line: &str| {
+        // A refused record is counted by the ring.
+        let _ = output::store(level, line);
+    });
+    // The writer above never fails; a Display that does loses the rest of its own text only.
+    let _ = fmt::write(&mut lines, text);
+    lines.finish();
+    output::write_out_or_defer();
+}
+
+/// Prints lines without a time stamp, and loses none: waits for room in the ring.
+pub fn plain(_task: &Task, text: fmt::Arguments<'_>) {
+    let mut lines = record::Lines::new(|line: &str| {
+        output::wait_for_room();
+        let _ = output::store(Level::Plain, line);
+    });
+    let _ = fmt::write(&mut lines, text);
+    lines.finish();
+    output::write_out_or_defer();
 }
 
 /// Logs a part of the story.
@@ -48,45 +94,13 @@ macro_rules! debug {
     ($($arg:tt)*) => { $crate::console::printk($crate::console::Level::Debug, ::core::format_args!($($arg)*)) };
 }
 
-/// Defers printing on this CPU while it lives: records are stored and written out after the last one ends.
-///
-/// The caller stays on its CPU meanwhile (interrupts off, or pinned).
-#[must_use]
-#[derive(Debug)]
-pub struct Deferred {
-    _cpu: core::marker::PhantomData<*const ()>,
-}
-
-impl Deferred {
-    /// Begins a deferred section on this CPU; sections nest.
-    pub fn enter() -> Self {
-        todo!()
-    }
-}
-
-/// Sets up COM1 for polling; from here on [`printk`] works, before per-CPU data and interrupts do.
-pub fn init_early() {
-    todo!()
-}
-
-/// Starts what needs interrupts and threads: COM1's receive interrupt and the console thread.
-pub fn init() {
-    todo!()
-}
-
-/// What takes a frame for each byte that COM1 receives; called in COM1's interrupt with the port's lock held.
-pub fn set_rx_alloc_hook(hook: fn(&HardIrq, u8)) {
-    let _ = hook;
-    todo!()
-}
-
-/// Records lost so far because a ring was full, over all CPUs.
-pub fn lost_total() -> u64 {
-    todo!()
+/// Starts what needs interrupts and threads: COM1's receive interrupt, deferred printing and the console thread.
+pub fn init(task: &Task) {
+    deferred::init(task);
+    receive::init();
 }
 
 /// Shows or hides records of [`Level::Debug`].
 pub fn show_debug(show: bool) {
-    let _ = show;
-    todo!()
+    SHOW_DEBUG.store(show, Ordering::Relaxed);
 }

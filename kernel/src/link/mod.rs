@@ -1,7 +1,26 @@
 //! COM2: the messages between the kernel and its host.
+//!
+//! Without a second port, or without a host behind it, nothing here waits for long: messages go nowhere and requests fail.
 
-use crate::arch::context::Task;
-use tidemark_wire::{Ask, ToHost};
+mod heartbeat;
+mod inbox;
+
+use crate::arch::context::{HardIrq, Task};
+use crate::arch::{Irqs, irq, time};
+use crate::console::port::Serial;
+use crate::thread::WaitQueue;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use inbox::Inbox;
+use tidemark_sync::{IrqSpinLock, Rank};
+use tidemark_wire::{Ask, Decoder, MAX_FRAME_BYTES, PROTOCOL_VERSION, ToGuest, ToHost, encode};
+
+pub use inbox::DimmEvents;
+
+const BASE: u16 = 0x2f8;
+/// COM2's legacy interrupt.
+const IRQ: u8 = 3;
+/// How long a request waits for its answer: many times what QEMU needs on a machine that is busy with everything else.
+const ANSWER_PATIENCE_NS: u64 = 10_000_000_000;
 
 /// Why a request got no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,63 +34,140 @@ pub enum LinkError {
     },
 }
 
-/// What QEMU has told the host about one DIMM, counted since boot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DimmEvents {
-    /// `DEVICE_DELETED` events.
-    pub deleted: u32,
-    /// `ACPI_DEVICE_OST` events.
-    pub osts: u32,
-    /// Source event of the last OST.
-    pub last_source: u32,
-    /// Status of the last OST.
-    pub last_status: u32,
+/// The port, and what has arrived of the next message.
+struct Link {
+    port: Serial,
+    decoder: Decoder,
 }
 
-/// Looks for the second serial port and says hello; threads need not run yet.
+static LINK: IrqSpinLock<Link, Irqs> = IrqSpinLock::new(
+    Rank::Link,
+    Link {
+        // SAFETY: on every q35 these are COM2's ports, if it is there; only this lock's holder and a dying CPU use them.
+        port: unsafe { Serial::at(BASE) },
+        decoder: Decoder::new(),
+    },
+);
+static PRESENT: AtomicBool = AtomicBool::new(false);
+static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+/// What the host said. Written by the receive interrupt, read by those who wait.
+static INBOX: Inbox = Inbox::new();
+/// Those who wait for the inbox to change.
+static CHANGED: WaitQueue = WaitQueue::new();
+
+/// Looks for the second port and says hello. Interrupts and threads need not run yet.
 pub fn init() {
-    todo!()
+    PRESENT.store(LINK.lock().port.init(), Ordering::Relaxed);
+    transmit(&ToHost::Hello {
+        protocol: PROTOCOL_VERSION,
+    });
 }
 
-/// Starts the heartbeat thread and the receiver.
+/// Starts the receive interrupt and the heartbeat. Interrupts and threads run.
 pub fn start(task: &Task) {
-    let _ = task;
-    todo!()
+    if present() {
+        match irq::request_isa(IRQ, on_receive) {
+            Ok(()) => LINK.lock().port.interrupt_on_receive(),
+            Err(error) => crate::warn!("link: COM2 receives nothing: {error:?}"),
+        }
+    } else {
+        crate::warn!("link: no second serial port; nothing can be asked of the host");
+    }
+    heartbeat::start(task);
 }
 
 /// Whether a second serial port is there.
 pub fn present() -> bool {
-    todo!()
+    PRESENT.load(Ordering::Relaxed)
 }
 
 /// Sends a message; waits only for the port. Without a port it does nothing.
-pub fn send(task: &Task, message: &ToHost) {
-    let _ = (task, message);
-    todo!()
+pub fn send(_task: &Task, message: &ToHost) {
+    transmit(message);
 }
 
-/// Asks the host for something and waits for its answer, at most a few seconds.
+fn transmit(message: &ToHost) {
+    let mut buffer = [0; MAX_FRAME_BYTES];
+    if let (true, Ok(frame)) = (present(), encode(message, &mut buffer)) {
+        LINK.lock().port.send(frame);
+    }
+}
+
+/// Tells the host of a crash, around the port's lock: for the dying routine, when the other CPUs have stopped.
+pub(crate) fn send_crash(cpu: u16, rip: u64) {
+    let mut buffer = [0; MAX_FRAME_BYTES];
+    if let (true, Ok(frame)) = (present(), encode(&ToHost::Crash { cpu, rip }, &mut buffer)) {
+        // SAFETY: no other CPU sends any more.
+        let mut port = unsafe { Serial::at(BASE) };
+        // A zero ends whatever message was under way.
+        port.send(&[0]);
+        port.send(frame);
+    }
+}
+
+/// Asks the host for something and waits for its answer, at most ten seconds.
 ///
 /// # Errors
-/// [`LinkError`] if there is nobody to answer. A refusal is an answer: `Ok(false)`.
+/// [`LinkError`] if nobody answers. A refusal is an answer: `Ok(false)`.
 pub fn ask(task: &Task, ask: Ask) -> Result<bool, LinkError> {
-    let _ = (task, ask);
-    todo!()
+    if !present() {
+        return Err(LinkError::NoPort);
+    }
+    let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+    let started = time::now_ns();
+    send(task, &ToHost::Ask { id, ask });
+    let mut answer = None;
+    let _ = CHANGED.wait_until(task, Some(started + ANSWER_PATIENCE_NS), || {
+        answer = INBOX.answer_to(id);
+        answer.is_some()
+    });
+    answer.ok_or_else(|| LinkError::NoAnswer {
+        waited_ns: time::now_ns() - started,
+    })
 }
 
-/// The events of a DIMM so far.
+/// The events of a DIMM so far; take them before asking, and wait for a change from there.
 pub fn dimm_events(dimm: u8) -> DimmEvents {
-    let _ = dimm;
-    todo!()
+    INBOX.dimm(dimm)
 }
 
-/// Waits until `done` holds for a DIMM's events or the deadline passes; returns the last state seen, and whether `done` held.
+/// Waits until `done` holds for a DIMM's events or the clock reaches `deadline_ns` (since boot); returns the last state
+/// seen, and whether `done` held.
 pub fn wait_dimm(
     task: &Task,
     dimm: u8,
     deadline_ns: u64,
     done: impl Fn(&DimmEvents) -> bool,
 ) -> (DimmEvents, bool) {
-    let _ = (task, dimm, deadline_ns, done);
-    todo!()
+    let mut seen = dimm_events(dimm);
+    let in_time = CHANGED.wait_until(task, Some(deadline_ns), || {
+        seen = dimm_events(dimm);
+        done(&seen)
+    });
+    (seen, in_time.is_ok())
+}
+
+fn on_receive(irq: &HardIrq) {
+    let mut changed = false;
+    {
+        let mut link = LINK.lock();
+        while let Some(byte) = link.port.receive() {
+            match link.decoder.push::<ToGuest>(byte) {
+                Some(Ok(message)) => {
+                    INBOX.put(&message);
+                    changed = true;
+                }
+                Some(Err(error)) => INBOX.note_error(error),
+                None => {}
+            }
+        }
+    }
+    if changed {
+        CHANGED.wake_all(irq);
+    }
+}
+
+/// Frames from the host that were no messages.
+pub fn receive_errors() -> u32 {
+    INBOX.errors()
 }

@@ -1,80 +1,244 @@
 //! The one way to die: safe against itself, and against other CPUs that die at the same time.
+//!
+//! The first CPU that comes here stops the others, takes the console's port away from whoever has it, writes out what the
+//! rings hold and then its report, tells the host on the second port, and ends the machine. A second CPU stops; the same
+//! CPU, dying of its own report, says so in one line and ends the machine at once.
 
-use core::fmt;
+mod backtrace;
+mod hang;
+mod registers;
+mod symbols;
+
+pub use hang::ticks;
+
+use crate::arch::entry::TrapFrame;
+use crate::arch::exceptions::{self, ExceptionInfo};
+use crate::arch::{self, ipi, port, vectors};
+use crate::console;
+use crate::{link, thread};
+use backtrace::{End, Stacks};
+use core::fmt::{self, Write};
+use core::ops::Range;
 use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use registers::Registers;
+use symbols::Image;
+use tidemark_wire::exit_value;
 
-/// The registers of an interrupted context, as a crash report shows them.
-#[derive(Clone, Copy, Debug, Default)]
-#[expect(missing_docs, reason = "the fields are the registers' own names")]
-pub struct Registers {
-    pub rax: u64,
-    pub rbx: u64,
-    pub rcx: u64,
-    pub rdx: u64,
-    pub rsi: u64,
-    pub rdi: u64,
-    pub rbp: u64,
-    pub rsp: u64,
-    pub r8: u64,
-    pub r9: u64,
-    pub r10: u64,
-    pub r11: u64,
-    pub r12: u64,
-    pub r13: u64,
-    pub r14: u64,
-    pub r15: u64,
-    pub rip: u64,
-    pub rflags: u64,
-    pub cs: u64,
-    pub ss: u64,
-    pub error_code: u64,
-    pub vector: u64,
+/// Nobody is dying.
+const NOBODY: usize = usize::MAX;
+
+/// The CPU that dies, or [`NOBODY`]. Written once, by the first.
+static DYING: AtomicUsize = AtomicUsize::new(NOBODY);
+static IMAGE: spin::Once<Image> = spin::Once::new();
+static ZONES: spin::Once<ZonesHook> = spin::Once::new();
+
+/// Writes the zones' state into a crash report. It takes no lock and follows no unchecked pointer.
+pub type ZonesHook = fn(&mut dyn Write) -> fmt::Result;
+
+/// Registers with the exceptions and the NMI, and remembers where the kernel's ELF file lies (`file`, and what was added to
+/// its addresses), so that backtraces have names.
+pub fn init(file: &'static [u8], load_offset: u64) {
+    IMAGE.call_once(|| Image::new(file, load_offset));
+    exceptions::set_die_hook(on_exception);
 }
 
-/// Dies: reason, registers if there are any, backtrace, zones, the other CPUs stopped, exit code `CRASHED`.
-///
-/// Callable from every context. The first CPU that comes here reports; others stop.
-pub fn die(reason: fmt::Arguments<'_>, registers: Option<&Registers>) -> ! {
-    let _ = (reason, registers);
-    todo!()
+/// Starts the watch over CPUs whose timer stands still; interrupts must run.
+pub fn init_hang_report() {
+    hang::init();
+}
+
+/// Sets, once, what writes the zones' state into a crash report.
+pub fn set_zones_hook(hook: ZonesHook) {
+    ZONES.call_once(|| hook);
 }
 
 /// What the panic handler calls.
 pub fn on_panic(info: &PanicInfo<'_>) -> ! {
-    let _ = info;
-    todo!()
+    let message = info.message();
+    match info.location() {
+        Some(at) => die(
+            format_args!("{message}, at {}:{}", at.file(), at.line()),
+            None,
+        ),
+        None => die(format_args!("{message}"), None),
+    }
 }
 
-/// Whether a CPU is dying and this one should stop: asked by every stop IPI and NMI handler, which then calls [`stop_here`].
-pub fn stopping() -> bool {
-    todo!()
+fn on_exception(frame: &TrapFrame, info: ExceptionInfo) -> ! {
+    let name = vectors::name(info.vector);
+    let nested = if info.depth > 1 {
+        " within an exception"
+    } else {
+        ""
+    };
+    match info.address {
+        Some(address) => die(
+            format_args!(
+                "{name}{nested} at address {address:#x}, error {:#x}",
+                info.error
+            ),
+            Some(frame),
+        ),
+        None => die(
+            format_args!("{name}{nested}, error {:#x}", info.error),
+            Some(frame),
+        ),
+    }
 }
 
-/// Stops this CPU for good after another one has died.
-pub fn stop_here() -> ! {
-    todo!()
+/// Dies: reason, registers if there are any, backtrace, zones; exit code `CRASHED`. Any context.
+pub fn die(reason: fmt::Arguments<'_>, frame: Option<&TrapFrame>) -> ! {
+    arch::irqs::disable();
+    let me = arch::cpu_id().0;
+    match DYING.compare_exchange(NOBODY, me, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => {}
+        Err(first) if first == me => die_of_the_report(reason),
+        // The first one stops us, too; this only saves it the wait.
+        Err(_) => port::halt_forever(),
+    }
+    let silent = ipi::stop_others();
+    let mut out = Report {
+        port: console::drain_after_stop(),
+        at_line_start: true,
+    };
+    // The report's writer never fails.
+    let _ = write_report(&mut out, reason, frame, silent);
+    let rip = frame.map_or_else(|| panicking_place(own_frame_pointer()), |frame| frame.rip);
+    link::send_crash(me as u16, rip);
+    port::exit(exit_value::CRASHED)
 }
 
-/// Reports where an interrupted context is, once, if its CPU has not ticked for a second: called by every NMI handler.
-pub fn report_if_silent(registers: &Registers) {
-    let _ = registers;
-    todo!()
+fn write_report(
+    out: &mut Report,
+    reason: fmt::Arguments<'_>,
+    frame: Option<&TrapFrame>,
+    silent: u64,
+) -> fmt::Result {
+    writeln!(out, "panic: {reason}")?;
+    let start = match frame {
+        Some(frame) => {
+            writeln!(out, "at {}", Named(frame.rip))?;
+            write!(out, "{}", Registers(frame))?;
+            frame.rbp
+        }
+        None => own_frame_pointer(),
+    };
+    write_backtrace(out, start)?;
+    if silent != 0 {
+        writeln!(out, "CPUs {silent:#x} did not stop")?;
+    }
+    if let Some(zones) = ZONES.get() {
+        zones(out)?;
+    }
+    Ok(())
 }
 
-/// Sets what writes the zones' state into a crash report; it must take no lock and follow no unchecked pointer.
-pub fn set_zones_hook(hook: fn(&mut dyn fmt::Write) -> fmt::Result) {
-    let _ = hook;
-    todo!()
+/// The end of a CPU that died while it reported its own death: one line, no walk, no lock.
+fn die_of_the_report(reason: fmt::Arguments<'_>) -> ! {
+    static DEPTH: AtomicU32 = AtomicU32::new(0);
+    if DEPTH.fetch_add(1, Ordering::Relaxed) == 0 {
+        let mut out = Report {
+            // SAFETY: the others were stopped before the report began; what it had under way does not go on.
+            port: unsafe { console::port::broken_open() },
+            at_line_start: true,
+        };
+        let _ = writeln!(out, "\npanic: died while reporting: {reason}");
+    }
+    port::exit(exit_value::CRASHED)
 }
 
-/// Tells where the kernel's ELF image lies in memory, so that backtraces have names.
-pub fn set_kernel_image(image: &'static [u8], load_offset: u64) {
-    let _ = (image, load_offset);
-    todo!()
+/// Writes lines straight to the port, each with the time and the CPU before it.
+struct Report {
+    port: console::port::Serial,
+    at_line_start: bool,
+}
+
+impl Write for Report {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for line in text.split_inclusive('\n') {
+            if self.at_line_start {
+                self.port.send(console::prefix().as_bytes());
+            }
+            self.port.send(line.as_bytes());
+            self.at_line_start = line.ends_with('\n');
+        }
+        Ok(())
+    }
+}
+
+/// An address with the function that it lies in, if that is known.
+struct Named(u64);
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match IMAGE.get().and_then(|image| image.place_of(self.0)) {
+            Some(place) => write!(f, "{place} ({:#x})", self.0),
+            None => write!(f, "{:#x}", self.0),
+        }
+    }
+}
+
+/// Writes the return addresses from a frame pointer on.
+fn write_backtrace(out: &mut dyn Write, frame_pointer: u64) -> fmt::Result {
+    writeln!(out, "backtrace:")?;
+    let mut number = 0;
+    let mut result = Ok(());
+    let end = backtrace::walk(&KernelStacks, frame_pointer, |address| {
+        // One before the return address: the call, which may be the function's last instruction.
+        result = result.and(writeln!(out, "  {number}: {}", Named(address - 1)));
+        number += 1;
+    });
+    result?;
+    match end {
+        End::First => Ok(()),
+        End::Unknown(pointer) => {
+            writeln!(out, "  (frame pointer {pointer:#x} is in no known stack)")
+        }
+        End::Limit => writeln!(out, "  …"),
+    }
+}
+
+/// The first address from a frame pointer on that does not belong to the machinery of panics itself; 0 if there is none.
+fn panicking_place(frame_pointer: u64) -> u64 {
+    let mut found = 0;
+    backtrace::walk(&KernelStacks, frame_pointer, |address| {
+        let place = IMAGE.get().and_then(|image| image.place_of(address - 1));
+        if found == 0 && place.is_some_and(|place| !place.is_panic_machinery()) {
+            found = address - 1;
+        }
+    });
+    found
+}
+
+/// The stacks that threads and the processor use.
+struct KernelStacks;
+
+impl Stacks for KernelStacks {
+    fn bounds_of(&self, address: u64) -> Option<Range<u64>> {
+        thread::stack_bounds_of(address)
+    }
+
+    fn word_at(&self, address: u64) -> u64 {
+        // SAFETY: aligned, and within the bounds of a stack that stays mapped.
+        unsafe { core::ptr::with_exposed_provenance::<u64>(address as usize).read_volatile() }
+    }
+}
+
+/// The caller's frame pointer.
+#[inline(always)]
+fn own_frame_pointer() -> u64 {
+    let pointer: u64;
+    // SAFETY: reads a register.
+    unsafe {
+        core::arch::asm!("mov {}, rbp", out(reg) pointer, options(nomem, nostack, preserves_flags))
+    };
+    pointer
 }
 
 /// Writes everything out (bounded) and ends QEMU with a value of `tidemark_wire::exit_value`; without the exit device, halts for good.
+/// Task context; from an interrupt only if nobody holds the port's lock.
 pub fn exit(value: u32) -> ! {
-    let _ = value;
-    todo!()
+    console::finish_before_exit();
+    port::exit(value)
 }

@@ -1,0 +1,218 @@
+//! From the rings to the port: storing, the owner's loop, and the two ends (exit and death).
+
+use super::Level;
+use super::deferred;
+use super::port::{self, COM1, Serial};
+use super::record::{LineBuffer, RECORD_WORDS, Record};
+use crate::arch::{self, MAX_CPUS, time};
+use core::fmt::{self, Write as _};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tidemark_sync::handoff::{Finish, Handoff, Offer};
+use tidemark_sync::ring::{Full, Head, Ring};
+
+/// Records that one CPU can store before any is written out.
+const RING_RECORDS: usize = 128;
+/// Lines that one owner writes before it leaves the rest to the console thread: the longest time that a print can cost.
+const OWNER_LINES: usize = 24;
+/// How long an exit waits for the owner to finish.
+const EXIT_PATIENCE_NS: u64 = 500_000_000;
+
+/// How long a hanging CPU waits for somebody else to write its report out.
+const HANG_PATIENCE_NS: u64 = 300_000_000;
+
+/// Written by their CPU in every context; emptied by the owner.
+static RINGS: [Ring<RING_RECORDS, RECORD_WORDS>; MAX_CPUS] = [const { Ring::new() }; MAX_CPUS];
+/// Losses already shown. Written by the owner only.
+static LOSSES_SHOWN: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+/// Places in the order of all records. A relaxed counter: one variable's order is all that is asked of it.
+static NEXT_SEQ: AtomicU64 = AtomicU64::new(0);
+static OWNER: Handoff = Handoff::new();
+/// Whether the dying routine owns the port: everybody else only stores.
+static PORT_SEIZED: AtomicBool = AtomicBool::new(false);
+
+/// Sets up COM1 for polling; from here on printing works, before interrupts do. The boot CPU's block must be loaded.
+pub fn init_early() {
+    COM1.lock().init();
+}
+
+/// Stores one line as a record of the running CPU. Any context.
+pub(super) fn store(level: Level, line: &str) -> Result<(), Full> {
+    let seq = NEXT_SEQ.fetch_add(1, Ordering::Relaxed);
+    let mut record = Record::new(seq, time::now_ns(), level, line);
+    // Off, so that a task cannot be moved or preempted with a record half stored, which would hold up the records behind it.
+    // A plain save and restore: it nests by scope, and in an NMI it changes nothing.
+    uncounted_interrupts_off(|| {
+        let cpu = arch::cpu_id().0;
+        record.cpu = cpu as u8;
+        RINGS[cpu].push(&record.to_words())
+    })
+}
+
+#[cfg(feature = "freestanding")]
+fn uncounted_interrupts_off<R>(f: impl FnOnce() -> R) -> R {
+    x86_64::instructions::interrupts::without_interrupts(f)
+}
+
+#[cfg(not(feature = "freestanding"))]
+fn uncounted_interrupts_off<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
+/// Waits until the running CPU's ring has room to spare, writing records out meanwhile. Task context, nothing held.
+pub(super) fn wait_for_room() {
+    while RINGS[arch::cpu_id().0].room() < RING_RECORDS / 2 {
+        write_out_or_defer();
+        core::hint::spin_loop();
+    }
+}
+
+/// Writes records out if the caller's context allows it, else sees to it that somebody does.
+pub(super) fn write_out_or_defer() {
+    if deferred::must_only_store() {
+        deferred::ask();
+    } else {
+        flush(Share::Some);
+    }
+}
+
+/// How much one owner writes before it leaves the rest to the console thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// A bounded number of lines: what a print may cost its caller.
+    Some,
+    /// Everything there is.
+    All,
+}
+
+/// Writes out what is stored, or leaves it to the owner of the moment. Task or hard-interrupt context, without the port's lock.
+pub fn flush(share: Share) {
+    if PORT_SEIZED.load(Ordering::Relaxed) || OWNER.offer() == Offer::Left {
+        return;
+    }
+    let mut lines = 0;
+    loop {
+        while let Some(line) = next_line() {
+            COM1.lock().send(line.as_bytes());
+            lines += 1;
+            if share == Share::Some && lines >= OWNER_LINES && deferred::can_be_asked() {
+                OWNER.abandon();
+                deferred::ask();
+                return;
+            }
+        }
+        if OWNER.finish() == Finish::Done {
+            return;
+        }
+    }
+}
+
+/// Whether the running CPU's ring holds anything.
+pub(super) fn anything_stored() -> bool {
+    RINGS[arch::cpu_id().0].head() != Head::Empty
+}
+
+/// Takes the next line in the order of all CPUs. For the owner only.
+///
+/// A record that its writer has not finished holds up its own CPU's later ones, not those of other CPUs: the order is
+/// exact but for records that are stored at the same moment.
+fn next_line() -> Option<LineBuffer> {
+    let oldest = RINGS
+        .iter()
+        .filter(|ring| ring.head() == Head::Ready)
+        .min_by_key(|ring| ring.peek(0));
+    if let Some(words) = oldest.and_then(Ring::take) {
+        return Some(formatted(format_args!("{}", Record::from_words(&words))));
+    }
+    (0..MAX_CPUS).find_map(loss_line)
+}
+
+/// The line that says how many records of a CPU were lost since the last such line.
+fn loss_line(cpu: usize) -> Option<LineBuffer> {
+    let lost = RINGS[cpu].lost();
+    let shown = LOSSES_SHOWN[cpu].swap(lost, Ordering::Relaxed);
+    (lost > shown).then(|| {
+        let lost = lost - shown;
+        let mut record = Record::new(0, time::now_ns(), Level::Warn, "");
+        record.cpu = cpu as u8;
+        formatted(format_args!(
+            "{}… {lost} records lost on cpu{cpu}\n",
+            record.prefix()
+        ))
+    })
+}
+
+/// What stands before a line of the running CPU at this moment; for the dying routine.
+pub(crate) fn prefix() -> LineBuffer {
+    let mut record = Record::new(0, time::now_ns(), Level::Info, "");
+    record.cpu = arch::cpu_id().0 as u8;
+    formatted(format_args!("{}", record.prefix()))
+}
+
+fn formatted(line: fmt::Arguments<'_>) -> LineBuffer {
+    let mut buffer = LineBuffer::new();
+    // The buffer holds the longest line; it cuts and never fails.
+    let _ = buffer.write_fmt(line);
+    buffer
+}
+
+/// Records lost so far because a ring was full, over all CPUs.
+pub fn lost_total() -> u64 {
+    RINGS.iter().map(Ring::lost).sum()
+}
+
+/// Writes everything out before an orderly exit: as owner if the owner of the moment finishes in time, else around it.
+pub(crate) fn finish_before_exit() {
+    let done = time::spin_until(EXIT_PATIENCE_NS, || {
+        if OWNER.offer() == Offer::Left {
+            return false;
+        }
+        while let Some(line) = next_line() {
+            COM1.lock().send(line.as_bytes());
+        }
+        OWNER.abandon();
+        true
+    });
+    if !done {
+        drain_after_stop();
+    }
+}
+
+/// Takes the port away from its owner, writes out what the rings hold, torn records left out, and returns the port.
+///
+/// For a CPU whose fellows have stopped.
+pub(crate) fn drain_after_stop() -> Serial {
+    PORT_SEIZED.store(true, Ordering::Relaxed);
+    // SAFETY: the others have stopped or did not react to an NMI; on this CPU the lock's holder does not go on.
+    let mut port = unsafe { port::broken_open() };
+    drain_to(&mut port);
+    port
+}
+
+/// Writes out what the rings hold from the NMI of a CPU that seems to hang, whoever owns the port.
+///
+/// If the owner of the moment does not write it within a while, it is part of the hang: a torn line is better than none.
+pub(crate) fn write_out_from_hang() {
+    let written = time::spin_until(HANG_PATIENCE_NS, || {
+        !anything_stored() || OWNER.offer() == Offer::Owner
+    });
+    if written && !anything_stored() {
+        return;
+    }
+    PORT_SEIZED.store(true, Ordering::Relaxed);
+    // SAFETY: nobody has written for a while; should somebody after all, lines mix, and nothing worse.
+    drain_to(&mut unsafe { port::broken_open() });
+    OWNER.abandon();
+    PORT_SEIZED.store(false, Ordering::Relaxed);
+}
+
+fn drain_to(port: &mut Serial) {
+    for _ in 0..RING_RECORDS * MAX_CPUS {
+        if let Some(line) = next_line() {
+            port.send(line.as_bytes());
+        } else if let Some(torn) = RINGS.iter().find(|ring| ring.head() == Head::InFlight) {
+            torn.skip();
+        } else {
+            break;
+        }
+    }
+}
