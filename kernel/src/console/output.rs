@@ -44,7 +44,7 @@ pub(super) fn store(level: Level, line: &str) -> Result<(), Full> {
     uncounted_interrupts_off(|| {
         let cpu = arch::cpu_id().0;
         record.cpu = cpu as u8;
-        RINGS[cpu].push(&record.to_words())
+        RINGS[cpu].push(&record.as_words())
     })
 }
 

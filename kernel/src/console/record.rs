@@ -44,7 +44,7 @@ impl Record {
     }
 
     /// The words that a ring stores.
-    pub fn to_words(&self) -> [u64; RECORD_WORDS] {
+    pub fn as_words(&self) -> [u64; RECORD_WORDS] {
         let mut words = [0; RECORD_WORDS];
         words[0] = self.seq;
         words[1] = self.time_ns;
@@ -55,7 +55,7 @@ impl Record {
         words
     }
 
-    /// What [`Record::to_words`] made words of.
+    /// What [`Record::as_words`] made words of.
     pub fn from_words(words: &[u64; RECORD_WORDS]) -> Self {
         let mut text = [0; TEXT_BYTES];
         for (bytes, word) in text.as_chunks_mut::<8>().0.iter_mut().zip(&words[3..]) {
@@ -224,12 +224,12 @@ mod tests {
         ] {
             let mut record = Record::new(5, 6, level, line);
             record.cpu = 63;
-            assert_eq!(Record::from_words(&record.to_words()), record);
+            assert_eq!(Record::from_words(&record.as_words()), record);
             assert_eq!(record.text(), line);
         }
         let full = "x".repeat(TEXT_BYTES);
         let record = Record::new(1, 2, Level::Info, &full);
-        assert_eq!(Record::from_words(&record.to_words()).text(), full);
+        assert_eq!(Record::from_words(&record.as_words()).text(), full);
     }
 
     #[test]
