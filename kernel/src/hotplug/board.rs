@@ -4,7 +4,7 @@ use super::slot::MAX_SLOTS;
 use crate::arch::Irqs;
 use crate::thread::{TimedOut, WaitQueue};
 use core::sync::atomic::{AtomicU64, Ordering};
-use tidemark_frames::{Owner, Pfn, ZoneId};
+use tidemark_frames::{Owner, Pfn, PfnRange, ZoneId};
 use tidemark_sync::{IrqSpinLock, Rank, Task};
 
 /// Where a slot stands, as the hot-plug thread last saw it.
@@ -44,8 +44,10 @@ pub struct SlotView {
     pub phase: SlotPhase,
     /// The zone that has its frames.
     pub zone: Option<ZoneId>,
-    /// Usable frames.
-    pub frames: u64,
+    /// The usable frames; they are the allocator's while the DIMM is online.
+    pub range: Option<PfnRange>,
+    /// Size of the DIMM in bytes, usable or not.
+    pub size_bytes: u64,
     /// Removals that ended, well or refused; a waiter compares it with what it saw before.
     pub removals: u64,
     /// DIMMs brought online in this slot, at boot included.
@@ -100,7 +102,8 @@ pub(super) static COUNTS: Counts = Counts {
 const EMPTY: SlotView = SlotView {
     phase: SlotPhase::Empty,
     zone: None,
-    frames: 0,
+    range: None,
+    size_bytes: 0,
     removals: 0,
     arrivals: 0,
     migrated: 0,

@@ -101,7 +101,8 @@ impl Dimm {
         frames.end - frames.start
     }
 
-    fn range(&self) -> PfnRange {
+    /// The usable frames.
+    pub fn range(&self) -> PfnRange {
         let frames = self.cut.frames();
         PfnRange::new(Pfn(frames.start), Pfn(frames.end))
     }

@@ -97,7 +97,8 @@ impl Worker {
                 board::change(slot, task, |view| {
                     view.phase = SlotPhase::Online;
                     view.zone = Some(dimm.zone);
-                    view.frames = dimm.frames();
+                    view.range = (dimm.frames() > 0).then(|| dimm.range());
+                    view.size_bytes = dimm.size_bytes;
                     view.arrivals += 1;
                     view.took_ns = took_ns;
                     view.irq_off_ns = irq_off_ns;
@@ -108,7 +109,8 @@ impl Worker {
                 warn!("dimm{slot} at {state} is not used: {error}");
                 board::change(slot, task, |view| {
                     view.phase = SlotPhase::Failed;
-                    view.frames = 0;
+                    view.range = None;
+                    view.size_bytes = state.size_bytes;
                     view.zone = None;
                 });
                 STATUS_FAILED
@@ -153,7 +155,8 @@ impl Worker {
                 board::change(slot, task, |view| {
                     view.phase = SlotPhase::Empty;
                     view.zone = None;
-                    view.frames = 0;
+                    view.range = None;
+                    view.size_bytes = 0;
                     view.removals += 1;
                     view.migrated = stats.migrated;
                     view.took_ns = took_ns;

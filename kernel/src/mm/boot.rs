@@ -268,7 +268,7 @@ pub fn start(tables: &Tables, _task: &Task) {
         for cpu in crate::arch::percpu::online() {
             let apic_id = crate::arch::percpu::of(cpu).apic_id();
             let domain = srat.domain_of(apic_id);
-            let node = domain.and_then(|domain| machine_node(domain));
+            let node = domain.and_then(machine_node);
             platform::set_cpu_node(cpu.0, node.unwrap_or(0));
         }
     }

@@ -35,7 +35,7 @@ pub fn record(error: &FreeError) {
         .iter()
         .position(|&fault| fault == error.fault)
         .unwrap_or(0);
-    let packed = error.pfn.0 << 8 | u64::from(error.order.get()) << 4 | fault as u64 + 1;
+    let packed = error.pfn.0 << 8 | u64::from(error.order.get()) << 4 | (fault as u64 + 1);
     let at = TOTAL.fetch_add(1, Ordering::Relaxed);
     LAST[at as usize % KEPT].store(packed, Ordering::Relaxed);
 }

@@ -128,9 +128,12 @@ impl fmt::Display for Flags {
     }
 }
 
-/// Prints a line for each zone with memory. Any context.
+/// Prints a line for each zone with memory; nothing before there are zones. Any context.
 pub fn zones(level: Level) {
-    for zone in frames().zones() {
+    let Some(frames) = super::try_frames() else {
+        return;
+    };
+    for zone in frames.zones() {
         printk(level, format_args!("{}", ZoneLine(&zone)));
     }
 }

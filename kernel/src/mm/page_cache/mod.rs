@@ -10,7 +10,7 @@ mod sweep;
 
 pub use content::Mismatch;
 pub use slot::PageSlot;
-pub use sweep::{Verified, corrupt_one, drop_all, verify_all};
+pub use sweep::{Verified, check, corrupt_one, drop_all, verify_all};
 
 use super::{direct_map, frames};
 use crate::thread;
@@ -119,6 +119,15 @@ pub(super) fn resident_in(node: NodeId, highest: ZoneKind) -> usize {
         .sum()
 }
 
+/// The frame that holds a page now, if it is in memory: a hint. Any context.
+///
+/// # Panics
+///
+/// Panics if `page` is not below [`pages`].
+pub fn frame_of(page: u32) -> Option<Pfn> {
+    cache().slots[page as usize].peek().pfn()
+}
+
 /// Returns what the cache has done so far. Any context.
 pub fn counters() -> Counters {
     Counters {
@@ -180,21 +189,9 @@ pub fn read(page: u32, task: &Task) -> Result<Lookup, ReadError> {
 pub fn read_traced(page: u32, walk: &mut WalkInfo, task: &Task) -> Result<Lookup, ReadError> {
     let mut held = lock(page, task);
     if let Some(pfn) = held.pfn() {
-        // SAFETY: the cache owns the frame, which is allocated and so mapped; who writes to it
-        // holds the page's lock, as this does.
-        let right = content::check(cache().seed, page, unsafe { direct_map::words(pfn) });
-        return match right {
-            Ok(()) => {
-                held.set_referenced();
-                HITS.fetch_add(1, Ordering::Relaxed);
-                Ok(Lookup::Hit)
-            }
-            Err(mismatch) => {
-                tell_corruption(&mismatch, pfn);
-                evict(&mut held);
-                Err(ReadError::Corrupted(mismatch))
-            }
-        };
+        sweep::check_held(&mut held, page, pfn).map_err(ReadError::Corrupted)?;
+        held.set_referenced();
+        return Ok(Lookup::Hit);
     }
     let request = Request::movable(Order::ZERO).owned_by(owner(page));
     let mut block = frames()

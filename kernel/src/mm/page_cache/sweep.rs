@@ -1,8 +1,10 @@
 //! Going over the whole cache: at the end of a run, and for planted faults.
 
-use super::{HITS, cache, content, evict, lock, tell_corruption};
+use super::slot::Locked;
+use super::{HITS, Mismatch, cache, content, evict, lock, tell_corruption};
 use crate::mm::direct_map;
 use core::sync::atomic::Ordering;
+use tidemark_frames::Pfn;
 use tidemark_sync::Task;
 
 /// What a sweep found.
@@ -14,26 +16,41 @@ pub struct Verified {
     pub corrupted: u64,
 }
 
+/// Compares a page with the file if it is in memory; fills nothing. A page that is not right is told
+/// and dropped from the cache.
+///
+/// # Panics
+///
+/// Panics if `page` is not below [`super::pages`].
+pub fn check(page: u32, task: &Task) -> Option<Result<(), Mismatch>> {
+    let mut held = lock(page, task);
+    let pfn = held.pfn()?;
+    Some(check_held(&mut held, page, pfn))
+}
+
+/// Compares a page that is in memory, under its lock.
+pub(super) fn check_held(held: &mut Locked<'_>, page: u32, pfn: Pfn) -> Result<(), Mismatch> {
+    // SAFETY: the cache owns the frame, which is allocated and so mapped; who writes to it holds
+    // the page's lock, as the caller does.
+    let right = content::check(cache().seed, page, unsafe { direct_map::words(pfn) });
+    match &right {
+        Ok(()) => {
+            HITS.fetch_add(1, Ordering::Relaxed);
+        }
+        Err(mismatch) => {
+            tell_corruption(mismatch, pfn);
+            evict(held);
+        }
+    }
+    right
+}
+
 /// Compares every page that is in memory with the file; fills nothing.
 pub fn verify_all(task: &Task) -> Verified {
     let mut verified = Verified::default();
-    for page in 0..cache().slots.len() as u32 {
-        let mut held = lock(page, task);
-        let Some(pfn) = held.pfn() else { continue };
+    for right in (0..cache().slots.len() as u32).filter_map(|page| check(page, task)) {
         verified.checked += 1;
-        // SAFETY: the cache owns the frame, which is allocated and so mapped; the page's lock keeps
-        // writers away.
-        let right = content::check(cache().seed, page, unsafe { direct_map::words(pfn) });
-        match right {
-            Ok(()) => {
-                HITS.fetch_add(1, Ordering::Relaxed);
-            }
-            Err(mismatch) => {
-                verified.corrupted += 1;
-                tell_corruption(&mismatch, pfn);
-                evict(&mut held);
-            }
-        }
+        verified.corrupted += u64::from(right.is_err());
     }
     verified
 }
