@@ -1,0 +1,115 @@
+//! Who runs, and when.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+
+use super::{Crew, PATIENCE_NS, ensure, finished, nth_cpu};
+use crate::{
+    arch::{context::Task, cpu_id, irqs, time},
+    selftest::{Outcome, Report},
+    thread::Priority,
+};
+
+static STOP: AtomicBool = AtomicBool::new(false);
+static ROUNDS: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// Two threads that never give way spin on one CPU until each has seen the other move often.
+pub(super) fn equal_threads_share(task: &Task, report: &mut Report) -> Outcome {
+    fn spinner(task: &Task, me: usize) {
+        let give_up_ns = time::now_ns() + PATIENCE_NS;
+        let mut changes = 0;
+        let mut last = 0;
+        while changes < 5 && time::now_ns() < give_up_ns {
+            ROUNDS[me].fetch_add(1, SeqCst);
+            let other = ROUNDS[1 - me].load(SeqCst);
+            if other != last {
+                (last, changes) = (other, changes + 1);
+            }
+        }
+        // The other one needs to see us move as often.
+        while !STOP.load(SeqCst) && time::now_ns() < give_up_ns {
+            ROUNDS[me].fetch_add(1, SeqCst);
+        }
+        if changes == 5 {
+            finished(task);
+        }
+    }
+    STOP.store(false, SeqCst);
+    let mut crew = Crew::new();
+    let cpu = nth_cpu(1);
+    for me in 0..2 {
+        let started = crew.start(cpu, Priority::Normal, spinner, me);
+        ensure!(started, report, "no slot for spinner {me}");
+    }
+    // On a machine with one CPU the test's own thread takes turns with them as well.
+    let give_up_ns = time::now_ns() + PATIENCE_NS;
+    let moved = |from: &[u64; 2]| (0..2).all(|at| ROUNDS[at].load(SeqCst) > from[at]);
+    let mut seen = 0;
+    while seen < 10 && time::now_ns() < give_up_ns {
+        let from = [ROUNDS[0].load(SeqCst), ROUNDS[1].load(SeqCst)];
+        while !moved(&from) && time::now_ns() < give_up_ns {
+            core::hint::spin_loop();
+        }
+        seen += 1;
+    }
+    STOP.store(true, SeqCst);
+    ensure!(
+        crew.wait(task),
+        report,
+        "a spinner never ran beside the other"
+    );
+    Outcome::Pass
+}
+
+static URGENT_RAN: AtomicBool = AtomicBool::new(false);
+
+fn urgent(task: &Task, _: usize) {
+    URGENT_RAN.store(true, SeqCst);
+    finished(task);
+}
+
+/// Starting a more urgent thread on the own CPU runs it before the next statement.
+pub(super) fn urgent_preempts(task: &Task, report: &mut Report) -> Outcome {
+    for priority in [Priority::High, Priority::Low] {
+        URGENT_RAN.store(false, SeqCst);
+        let mut crew = Crew::new();
+        let pin = crate::arch::pin();
+        let here = cpu_id();
+        drop(pin);
+        ensure!(
+            crew.start(here, priority, urgent, 0),
+            report,
+            "no slot for the urgent thread"
+        );
+        let ran = URGENT_RAN.load(SeqCst);
+        ensure!(
+            ran == (priority == Priority::High),
+            report,
+            "{priority:?}: ran at once: {ran}"
+        );
+        ensure!(crew.wait(task), report, "{priority:?} never ran");
+    }
+    Outcome::Pass
+}
+
+/// While a pin is open a more urgent thread waits, ticks or not; it runs when the pin ends.
+pub(super) fn pin_holds_off(task: &Task, report: &mut Report) -> Outcome {
+    URGENT_RAN.store(false, SeqCst);
+    let mut crew = Crew::new();
+    let outer = crate::arch::pin();
+    let inner = crate::arch::pin();
+    let started = crew.start(cpu_id(), Priority::High, urgent, 0);
+    time::spin_ns(10_000_000);
+    let while_pinned = URGENT_RAN.load(SeqCst);
+    drop(inner);
+    let half_pinned = URGENT_RAN.load(SeqCst);
+    let asked = irqs::need_resched();
+    drop(outer);
+    let after = URGENT_RAN.load(SeqCst);
+    ensure!(started, report, "no slot for the urgent thread");
+    ensure!(!while_pinned, report, "the pin did not hold");
+    ensure!(!half_pinned, report, "the inner of two pins ended both");
+    ensure!(asked, report, "no switch was asked for");
+    ensure!(after, report, "the end of the pin did not give way");
+    ensure!(crew.wait(task), report, "the urgent thread never finished");
+    Outcome::Pass
+}
