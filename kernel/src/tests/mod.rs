@@ -1,11 +1,47 @@
 //! The in-kernel self-tests: one module a group, each test a property of the running machine.
 
+mod arch;
+mod boot;
+mod frames;
+mod policy;
+mod support;
+
 use crate::{
     arch::context::Task,
-    selftest::{self, Summary},
+    mm,
+    selftest::{self, Group, Report, Summary},
+    thread,
 };
+
+/// The groups, in the order in which they run: what others rest upon comes first.
+const GROUPS: &[Group] = &[
+    boot::GROUP,
+    arch::GROUP,
+    thread::selftests::GROUP,
+    frames::GROUP,
+    policy::GROUP,
+];
+
+/// Why a test about several CPUs is skipped.
+const ONE_CPU: &str = "only one CPU";
 
 /// Runs the self-tests whose `group/test` contains `pattern`, prints KTAP, and returns the counts.
 pub fn run(task: &Task, pattern: &str) -> Summary {
-    selftest::run_all(task, &[], pattern, |_, _| Ok(()))
+    selftest::run_all(task, GROUPS, pattern, validate)
+}
+
+/// What must hold after every test: the allocator's books are right, with the whole machine at rest.
+fn validate(task: &Task, report: &mut Report) -> Result<(), ()> {
+    let found = thread::quiesce::at_rest(task, || mm::frames().validate_at_rest());
+    match found {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(inconsistency)) => {
+            report.note(format_args!("the books are wrong: {inconsistency:?}"));
+            Err(())
+        }
+        Err(busy) => {
+            report.note(format_args!("cpu{} does not come to rest", busy.cpu.0));
+            Err(())
+        }
+    }
 }

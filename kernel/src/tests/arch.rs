@@ -1,0 +1,477 @@
+//! Interrupts, messages between CPUs, NMIs, time, translations.
+
+use super::support::{
+    MS, SOON_NS, ensure,
+    everywhere::{Jobs, Team, call_everywhere, others},
+    tests, walk, want,
+};
+use crate::{
+    arch::{
+        CpuId, Irqs,
+        context::{HardIrq, Nmi, Task},
+        cpu_id, exceptions,
+        ipi::{self, CallKind},
+        irqs, nmi,
+        paging::{self, phys_to_virt},
+        percpu, pin, time, timer, tlb, vectors, without_interrupts,
+    },
+    selftest::{Group, Outcome, Report},
+};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use tidemark_sync::IrqOff;
+use x86_64::instructions::port::Port;
+
+/// The group.
+pub const GROUP: Group = Group {
+    name: "arch",
+    tests: tests![
+        irq_off_sections_end_in_any_order,
+        pins_nest_and_leave_interrupts_alone,
+        a_call_reaches_each_cpu_and_only_it,
+        a_call_is_waited_for,
+        calls_from_every_cpu_at_once_all_arrive,
+        an_nmi_to_oneself_is_taken_and_counted,
+        an_nmi_reaches_every_other_cpu,
+        work_raised_in_an_nmi_runs_after_it,
+        a_spurious_interrupt_is_counted_and_survived,
+        the_clock_agrees_with_the_legacy_timer,
+        the_clock_does_not_step_back_between_cpus,
+        every_cpu_ticks,
+        a_shootdown_takes_translations_down_everywhere,
+    ],
+};
+
+fn irq_off_sections_end_in_any_order(_: &Task, report: &mut Report) -> Outcome {
+    ensure!(
+        report,
+        irqs::interrupts_enabled(),
+        "the test began with interrupts off"
+    );
+    let first = IrqOff::<Irqs>::new();
+    let second = IrqOff::<Irqs>::new();
+    let third = without_interrupts(IrqOff::<Irqs>::new);
+    ensure!(
+        report,
+        Irqs::depth() == 3,
+        "depth {} with three sections",
+        Irqs::depth()
+    );
+    for (open, section) in [(2, first), (1, third)] {
+        drop(section);
+        ensure!(
+            report,
+            !irqs::interrupts_enabled(),
+            "on again with {open} sections open"
+        );
+        ensure!(
+            report,
+            Irqs::depth() == open,
+            "depth {} with {open} open",
+            Irqs::depth()
+        );
+    }
+    drop(second);
+    ensure!(
+        report,
+        irqs::interrupts_enabled(),
+        "off with no section open"
+    );
+    Outcome::Pass
+}
+
+fn pins_nest_and_leave_interrupts_alone(_: &Task, report: &mut Report) -> Outcome {
+    let before = irqs::pin_depth();
+    let outer = pin();
+    let inner = pin();
+    drop(outer);
+    ensure!(
+        report,
+        irqs::pin_depth() == before + 1,
+        "{} pins",
+        irqs::pin_depth()
+    );
+    ensure!(
+        report,
+        irqs::interrupts_enabled(),
+        "a pin turned interrupts off"
+    );
+    drop(inner);
+    ensure!(
+        report,
+        irqs::pin_depth() == before,
+        "{} pins left",
+        irqs::pin_depth()
+    );
+    Outcome::Pass
+}
+
+static ARRIVED: [AtomicU32; crate::arch::MAX_CPUS] =
+    [const { AtomicU32::new(0) }; crate::arch::MAX_CPUS];
+
+fn reset() {
+    for count in &ARRIVED {
+        count.store(0, SeqCst);
+    }
+}
+
+fn arrive() {
+    ARRIVED[cpu_id().0].fetch_add(1, SeqCst);
+}
+
+fn arrived(cpu: CpuId) -> u32 {
+    ARRIVED[cpu.0].load(SeqCst)
+}
+
+fn arrive_in_call(_: &HardIrq, _: usize) {
+    arrive();
+}
+
+fn a_call_reaches_each_cpu_and_only_it(task: &Task, report: &mut Report) -> Outcome {
+    for target in percpu::online() {
+        reset();
+        ipi::call_on(
+            percpu::mask_of(target),
+            CallKind::Call,
+            arrive_in_call,
+            0,
+            task,
+        );
+        for cpu in percpu::online() {
+            let expected = u32::from(cpu == target);
+            ensure!(
+                report,
+                arrived(cpu) == expected,
+                "a call to cpu{} ran {} times on cpu{}",
+                target.0,
+                arrived(cpu),
+                cpu.0
+            );
+        }
+    }
+    Outcome::Pass
+}
+
+fn a_call_is_waited_for(task: &Task, report: &mut Report) -> Outcome {
+    fn slow(_: &HardIrq, _: usize) {
+        time::spin_ns(2 * MS);
+        arrive();
+    }
+    reset();
+    call_everywhere(slow, 0, task);
+    for cpu in percpu::online() {
+        ensure!(
+            report,
+            arrived(cpu) == 1,
+            "the call returned before cpu{} had done it",
+            cpu.0
+        );
+    }
+    Outcome::Pass
+}
+
+/// Calls that each CPU makes in the storm.
+const CALLS: u32 = 200;
+
+fn calls_from_every_cpu_at_once_all_arrive(task: &Task, report: &mut Report) -> Outcome {
+    fn storm(task: &Task, _: usize) {
+        for _ in 0..CALLS {
+            call_everywhere(arrive_in_call, 0, task);
+        }
+    }
+    reset();
+    let team = want!(report, Team::start(task, "test-calls", storm), "no threads");
+    ensure!(
+        report,
+        team.join(task, 10 * SOON_NS),
+        "the calls did not end"
+    );
+    let expected = CALLS * percpu::online_count() as u32;
+    for cpu in percpu::online() {
+        ensure!(
+            report,
+            arrived(cpu) == expected,
+            "{} of {expected} calls ran on cpu{}",
+            arrived(cpu),
+            cpu.0
+        );
+    }
+    Outcome::Pass
+}
+
+fn arrive_in_nmi(_: &Nmi) {
+    arrive();
+}
+
+fn nothing(_: &HardIrq) {}
+
+fn an_nmi_to_oneself_is_taken_and_counted(_: &Task, report: &mut Report) -> Outcome {
+    let _jobs = want!(
+        report,
+        Jobs::set(arrive_in_nmi, nothing),
+        "no room for hooks"
+    );
+    reset();
+    let _pinned = pin();
+    let here = cpu_id();
+    for round in 1..=100 {
+        let before = nmi::count(here);
+        // Interrupts off or on makes no difference to an NMI: every second one finds them off.
+        let _off = (round % 2 == 0).then(IrqOff::<Irqs>::new);
+        nmi::send(here);
+        ensure!(
+            report,
+            time::spin_until(SOON_NS, || arrived(here) == round),
+            "NMI {round} was not taken"
+        );
+        ensure!(
+            report,
+            nmi::count(here) == before + 1,
+            "NMI {round} was not counted once"
+        );
+    }
+    Outcome::Pass
+}
+
+fn an_nmi_reaches_every_other_cpu(_: &Task, report: &mut Report) -> Outcome {
+    if percpu::online_count() == 1 {
+        return Outcome::Skip(super::ONE_CPU);
+    }
+    let _jobs = want!(
+        report,
+        Jobs::set(arrive_in_nmi, nothing),
+        "no room for hooks"
+    );
+    reset();
+    let _pinned = pin();
+    for cpu in percpu::cpus_in(others()) {
+        let before = nmi::count(cpu);
+        nmi::send(cpu);
+        ensure!(
+            report,
+            time::spin_until(SOON_NS, || arrived(cpu) == 1),
+            "cpu{} took none",
+            cpu.0
+        );
+        ensure!(
+            report,
+            nmi::count(cpu) == before + 1,
+            "cpu{} counted none",
+            cpu.0
+        );
+    }
+    ensure!(report, arrived(cpu_id()) == 0, "the sender took one itself");
+    Outcome::Pass
+}
+
+fn work_raised_in_an_nmi_runs_after_it(_: &Task, report: &mut Report) -> Outcome {
+    static WORK: spin::Once<ipi::WorkId> = spin::Once::new();
+    fn raise(nmi: &Nmi) {
+        if let Some(&work) = WORK.get() {
+            ipi::raise_from_nmi(nmi, work);
+        }
+    }
+    fn run(_: &HardIrq) {
+        arrive();
+    }
+    let jobs = want!(report, Jobs::set(raise, run), "no room for hooks");
+    WORK.call_once(|| jobs.work());
+    reset();
+    let _pinned = pin();
+    for cpu in percpu::online() {
+        nmi::send(cpu);
+        ensure!(
+            report,
+            time::spin_until(SOON_NS, || arrived(cpu) == 1),
+            "cpu{} did not run it",
+            cpu.0
+        );
+    }
+    Outcome::Pass
+}
+
+fn a_spurious_interrupt_is_counted_and_survived(_: &Task, report: &mut Report) -> Outcome {
+    let _pinned = pin();
+    let here = percpu::current();
+    for round in 0..3 {
+        let before = [vectors::SPURIOUS, vectors::LEGACY].map(|vector| here.taken(vector));
+        #[cfg(feature = "freestanding")]
+        // SAFETY: both vectors have handlers; a software interrupt enters them as hardware would.
+        unsafe {
+            core::arch::asm!("int 0xff", "int 0x20");
+        }
+        let after = [vectors::SPURIOUS, vectors::LEGACY].map(|vector| here.taken(vector));
+        ensure!(
+            report,
+            after == before.map(|count| count.wrapping_add(1)),
+            "round {round}: {before:?} became {after:?}"
+        );
+    }
+    Outcome::Pass
+}
+
+/// Frequency of the legacy timer, which the clock is not calibrated against where there is a PM timer.
+const PIT_HZ: u64 = 1_193_182;
+/// Ticks that it counts down: about 50 ms.
+const PIT_TICKS: u16 = 59_659;
+
+/// How many nanoseconds of the clock the legacy timer takes to count down once.
+fn clock_during_countdown() -> Option<u64> {
+    let mut control = Port::<u8>::new(0x43);
+    let mut channel2 = Port::<u8>::new(0x42);
+    let mut gate = Port::<u8>::new(0x61);
+    let [low, high] = PIT_TICKS.to_le_bytes();
+    without_interrupts(|| {
+        // SAFETY: channel 2 drives the speaker only, which stays off; nobody uses it after boot.
+        unsafe {
+            let closed = gate.read() & !3;
+            gate.write(closed);
+            control.write(0b1011_0000);
+            channel2.write(low);
+            channel2.write(high);
+            gate.write(closed | 1);
+        }
+        let start = time::now_ns();
+        // SAFETY: reading the gate's port has no effect.
+        let done = time::spin_until(SOON_NS, || unsafe { gate.read() } & 1 << 5 != 0);
+        done.then(|| time::now_ns() - start)
+    })
+}
+
+fn the_clock_agrees_with_the_legacy_timer(_: &Task, report: &mut Report) -> Outcome {
+    let expected = u64::from(PIT_TICKS) * 1_000_000_000 / PIT_HZ;
+    // A busy host may hold this CPU between timer and clock: one undisturbed try suffices, and a
+    // clock that runs wrong has none.
+    for _ in 0..5 {
+        let measured = want!(
+            report,
+            clock_during_countdown(),
+            "the legacy timer does not count"
+        );
+        if measured.abs_diff(expected) * 100 < expected * 2 {
+            return Outcome::Pass;
+        }
+        report.note(format_args!(
+            "the clock says {measured} ns, the timer {expected}"
+        ));
+    }
+    Outcome::Fail
+}
+
+fn the_clock_does_not_step_back_between_cpus(task: &Task, report: &mut Report) -> Outcome {
+    static NOW: AtomicU64 = AtomicU64::new(0);
+    fn read(_: &HardIrq, _: usize) {
+        NOW.store(time::now_ns(), SeqCst);
+    }
+    for round in 0..20 {
+        for cpu in percpu::online() {
+            let before = time::now_ns();
+            ipi::call_on(percpu::mask_of(cpu), CallKind::Call, read, 0, task);
+            let after = time::now_ns();
+            let there = NOW.load(SeqCst);
+            // What a CPU reads lies between two readings here, up to a microsecond of skew.
+            ensure!(
+                report,
+                before <= there + 1_000 && there <= after + 1_000,
+                "round {round}: {before} here, {there} on cpu{}, {after} here",
+                cpu.0
+            );
+        }
+    }
+    Outcome::Pass
+}
+
+fn every_cpu_ticks(task: &Task, report: &mut Report) -> Outcome {
+    let hz = u64::from(timer::hz());
+    for cpu in percpu::online() {
+        let ticks = || percpu::of(cpu).taken(vectors::TIMER);
+        let (before, start) = (ticks(), time::now_ns());
+        let enough =
+            super::support::eventually(task, SOON_NS, || ticks().wrapping_sub(before) >= 10);
+        ensure!(
+            report,
+            enough,
+            "cpu{} ticked {} times",
+            cpu.0,
+            ticks().wrapping_sub(before)
+        );
+        // A tick may be late on a busy host, never early: ten periods take nine at least.
+        let most = (time::now_ns() - start) * hz / 1_000_000_000 + 2;
+        let taken = u64::from(ticks().wrapping_sub(before));
+        ensure!(
+            report,
+            taken <= most * 2,
+            "cpu{}: {taken} ticks where {most} were due",
+            cpu.0
+        );
+    }
+    Outcome::Pass
+}
+
+/// Physical addresses beyond all memory, that nothing answers: QEMU reads them as some constant.
+const NOWHERE: u64 = 96 << 30;
+/// The size mapped there.
+const NOWHERE_BYTES: u64 = 2 << 20;
+
+static READABLE: AtomicU64 = AtomicU64::new(0);
+
+fn probe_nowhere(_: &HardIrq, address: usize) {
+    let bit = percpu::mask_of(cpu_id());
+    match exceptions::probe_read(address as u64) {
+        Some(_) => READABLE.fetch_or(bit, SeqCst),
+        None => READABLE.fetch_and(!bit, SeqCst),
+    };
+}
+
+fn a_shootdown_takes_translations_down_everywhere(task: &Task, report: &mut Report) -> Outcome {
+    let address = phys_to_virt(NOWHERE) as usize;
+    ensure!(
+        report,
+        walk::lookup(address as u64).is_none(),
+        "{NOWHERE:#x} is mapped already"
+    );
+    let readable_on = || {
+        call_everywhere(probe_nowhere, address, task);
+        READABLE.load(SeqCst)
+    };
+    ensure!(
+        report,
+        readable_on() == 0,
+        "readable though unmapped: {:#x}",
+        READABLE.load(SeqCst)
+    );
+    for round in 0..5 {
+        let mut source = super::support::table_frames(task);
+        let added = paging::direct_map_add(NOWHERE, NOWHERE_BYTES, &mut source);
+        ensure!(
+            report,
+            added.is_ok(),
+            "round {round}: could not map: {added:?}"
+        );
+        let mapped_on = readable_on();
+        let removed = paging::direct_map_remove(NOWHERE, NOWHERE_BYTES, &mut source);
+        let stale_on = readable_on();
+        tlb::shootdown(address as u64, NOWHERE_BYTES, task);
+        let left_on = readable_on();
+        ensure!(
+            report,
+            removed.is_ok(),
+            "round {round}: could not unmap: {removed:?}"
+        );
+        ensure!(
+            report,
+            mapped_on == percpu::online_mask(),
+            "mapped, readable on {mapped_on:#x}"
+        );
+        ensure!(
+            report,
+            left_on == 0,
+            "round {round}: after the shootdown CPUs {left_on:#x} read it still (before: {stale_on:#x})"
+        );
+    }
+    ensure!(
+        report,
+        walk::lookup(address as u64).is_none(),
+        "mapped in the tables still"
+    );
+    Outcome::Pass
+}
