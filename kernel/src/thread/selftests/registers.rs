@@ -3,7 +3,7 @@
 use core::{
     arch::asm,
     cell::UnsafeCell,
-    sync::atomic::{AtomicBool, AtomicU32, Ordering::*},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::*},
 };
 
 use super::{Crew, PATIENCE_NS, ensure, finished};
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The CPU whose ticks disturb, plus one; 0 for none.
-static DISTURBED: AtomicU32 = AtomicU32::new(0);
+static DISTURBED: AtomicUsize = AtomicUsize::new(0);
 /// Whether the running test's thread is inside a backward copy.
 static COPYING: AtomicBool = AtomicBool::new(false);
 static COPIES_HIT: AtomicU32 = AtomicU32::new(0);

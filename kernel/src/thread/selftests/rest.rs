@@ -23,8 +23,8 @@ fn counter(task: &Task, index: usize) {
 
 fn snapshot() -> [(u64, u32); MAX_CPUS] {
     core::array::from_fn(|at| {
-        let ticks = percpu::get(crate::arch::CpuId(at as u32))
-            .map_or(0, |block| block.taken(vectors::TIMER));
+        let ticks =
+            percpu::get(crate::arch::CpuId(at)).map_or(0, |block| block.taken(vectors::TIMER));
         (COUNTS[at].load(SeqCst), ticks)
     })
 }

@@ -236,12 +236,12 @@ pub(super) fn slots_are_reused(task: &Task, report: &mut Report) -> Outcome {
     Outcome::Pass
 }
 
-static SIGNED: Ring<u32, 16> = Ring::new();
+static SIGNED: Ring<usize, 16> = Ring::new();
 static PUSHED: AtomicUsize = AtomicUsize::new(0);
 static REFUSED: AtomicUsize = AtomicUsize::new(0);
 static ARRIVED: WaitQueue = WaitQueue::new();
 
-fn sign(cpu: u32) {
+fn sign(cpu: usize) {
     match SIGNED.push(cpu) {
         Ok(()) => PUSHED.fetch_add(1, SeqCst),
         Err(_) => REFUSED.fetch_add(1, SeqCst),
