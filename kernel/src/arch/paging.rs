@@ -68,8 +68,8 @@ static TABLES: IrqSpinLock<Area, Irqs> = IrqSpinLock::new(Rank::PageTable, Area 
 /// Takes over the loader's tables, given where it mapped physical memory. Boot CPU, once.
 pub fn init(phys_offset: u64) -> Result<(), PagingError> {
     PHYS_OFFSET.store(phys_offset, Relaxed);
-    let guard = lock();
-    let root = root(&guard);
+    let mut guard = lock();
+    let root = root(&mut guard);
     let slot = (256..512usize)
         .rev()
         .find(|&slot| root[slot].is_unused())
@@ -94,7 +94,7 @@ fn lock() -> Guard {
 }
 
 /// Returns the top-level table of the running CPU, for as long as the lock is held.
-fn root(_held: &Guard) -> &mut PageTable {
+fn root(_held: &mut Guard) -> &mut PageTable {
     let (frame, _) = Cr3::read();
     // SAFETY: CR3 points to a table within the physical-memory map, and the lock is held.
     unsafe { &mut *phys_to_virt(frame.start_address().as_u64()).cast() }
@@ -117,7 +117,7 @@ unsafe impl FrameAllocator<Size4KiB> for Tables<'_, '_> {
 
 /// Maps one page that nothing is mapped at yet.
 fn map_page(
-    guard: &Guard,
+    guard: &mut Guard,
     virt: u64,
     frame: PhysFrame,
     flags: Flags,
@@ -152,7 +152,7 @@ pub fn map_mmio(phys: u64, len: u64, mut tables: FrameSource<'_>) -> Result<*mut
     for page in 0..pages {
         let frame = PhysFrame::containing_address(PhysAddr::new(first + page * 4096));
         let flags = DATA | Flags::NO_CACHE | Flags::WRITE_THROUGH;
-        map_page(&guard, virt + page * 4096, frame, flags, &mut tables)?;
+        map_page(&mut guard, virt + page * 4096, frame, flags, &mut tables)?;
     }
     Ok((virt + (phys - first)) as *mut u8)
 }
@@ -177,8 +177,8 @@ pub fn find_writable_executable() -> Option<u64> {
         }
         None
     }
-    let guard = lock();
-    walk(root(&guard), 4, 0, true)
+    let mut guard = lock();
+    walk(root(&mut guard), 4, 0, true)
 }
 
 /// Drops every translation that the running CPU has cached, global ones included.
@@ -200,7 +200,7 @@ pub(super) fn identity_tables(
     page: PhysFrame,
     tables: FrameSource<'_>,
 ) -> Result<u64, PagingError> {
-    let guard = lock();
+    let mut guard = lock();
     let mut new_table = || {
         let phys = tables().ok_or(PagingError::NoFrame)?.start_address();
         // SAFETY: a frame given away for this table.
@@ -209,7 +209,7 @@ pub(super) fn identity_tables(
         Ok((phys, table))
     };
     let (top, table) = new_table()?;
-    for (copy, entry) in table.iter_mut().zip(root(&guard).iter()) {
+    for (copy, entry) in table.iter_mut().zip(root(&mut guard).iter()) {
         *copy = entry.clone();
     }
     let at = page.start_address().as_u64();

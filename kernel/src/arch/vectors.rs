@@ -64,7 +64,7 @@ pub fn name(vector: u8) -> &'static str {
         19 => "SIMD error",
         20 => "virtualization",
         21 => "control protection",
-        0..FIRST_IRQ => "reserved exception",
+        9 | 15 | 22..FIRST_IRQ => "reserved exception",
         WORK => "work",
         CALL => "call",
         DRAIN => "drain",

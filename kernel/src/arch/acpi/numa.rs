@@ -118,9 +118,9 @@ impl Slit {
             return Err(table.too_many("domains"));
         }
         let mut distances = [[0; MAX_DOMAINS]; MAX_DOMAINS];
-        for from in 0..domains {
-            for to in 0..domains {
-                distances[from][to] = table.u8(44 + from * domains + to)?;
+        for (from, row) in distances.iter_mut().enumerate().take(domains) {
+            for (to, distance) in row.iter_mut().enumerate().take(domains) {
+                *distance = table.u8(44 + from * domains + to)?;
             }
         }
         Ok(Self { domains, distances })

@@ -13,10 +13,10 @@ pub fn direct_map_add(
     len: u64,
     mut tables: FrameSource<'_>,
 ) -> Result<(), PagingError> {
-    assert!((start | len) % PAGE == 0, "{len:#x} bytes at {start:#x}");
-    let guard = lock();
+    check(start, len);
+    let mut guard = lock();
     for phys in (start..start + len).step_by(PAGE as usize) {
-        add_page(&guard, phys, &mut tables)?;
+        add_page(&mut guard, phys, &mut tables)?;
     }
     Ok(())
 }
@@ -29,11 +29,11 @@ pub fn direct_map_remove(
     len: u64,
     mut tables: FrameSource<'_>,
 ) -> Result<(), PagingError> {
-    assert!((start | len) % PAGE == 0, "{len:#x} bytes at {start:#x}");
-    let guard = lock();
+    check(start, len);
+    let mut guard = lock();
     for phys in (start..start + len).step_by(PAGE as usize) {
         let at = indices(phys);
-        let Some(third) = present(&mut root(&guard)[at[0]]) else {
+        let Some(third) = present(&mut root(&mut guard)[at[0]]) else {
             continue;
         };
         let entry = &mut third[at[1]];
@@ -55,9 +55,9 @@ pub fn direct_map_remove(
 
 /// Tells whether `phys` is in the direct map.
 pub fn direct_mapped(phys: u64) -> bool {
-    let guard = lock();
+    let mut guard = lock();
     let at = indices(phys);
-    let Some(third) = present(&mut root(&guard)[at[0]]) else {
+    let Some(third) = present(&mut root(&mut guard)[at[0]]) else {
         return false;
     };
     let mut entry = &mut third[at[1]];
@@ -68,6 +68,11 @@ pub fn direct_mapped(phys: u64) -> bool {
         }
     }
     entry.flags().contains(Flags::PRESENT)
+}
+
+fn check(start: u64, len: u64) {
+    let whole = (start | len).is_multiple_of(PAGE);
+    assert!(whole, "{len:#x} bytes at {start:#x}");
 }
 
 fn indices(phys: u64) -> [usize; 4] {
@@ -81,7 +86,7 @@ fn present(entry: &mut PageTableEntry) -> Option<&'static mut PageTable> {
     (flags.contains(Flags::PRESENT) && !flags.contains(Flags::HUGE_PAGE)).then(|| next_table(entry))
 }
 
-fn add_page(guard: &Guard, phys: u64, tables: &mut FrameSource<'_>) -> Result<(), PagingError> {
+fn add_page(guard: &mut Guard, phys: u64, tables: &mut FrameSource<'_>) -> Result<(), PagingError> {
     let at = indices(phys);
     let third = table_or_new(&mut root(guard)[at[0]], tables)?;
     let entry = &mut third[at[1]];

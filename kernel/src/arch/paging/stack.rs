@@ -46,7 +46,7 @@ fn map(
     mut tables: FrameSource<'_>,
 ) -> Result<Stack, PagingError> {
     assert!((1..=MAX_PAGES).contains(&pages), "a stack of {pages} pages");
-    let guard = lock();
+    let mut guard = lock();
     let slot = USED.load(Relaxed);
     if slot == SLOTS {
         return Err(PagingError::NoAddresses);
@@ -56,7 +56,7 @@ fn map(
     let bottom = top - pages as u64 * 4096;
     for page in 0..pages {
         let virt = bottom + page as u64 * 4096;
-        map_page(&guard, virt, frame(page), DATA, &mut tables)?;
+        map_page(&mut guard, virt, frame(page), DATA, &mut tables)?;
     }
     PAGES[slot].store(pages as u8, Release);
     Ok(Stack { bottom, top })
