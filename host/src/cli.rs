@@ -109,13 +109,7 @@ pub struct DemoArgs {
     /// Without DIMMs nothing can be pulled, so the run ends "not exercised".
     ///
     /// Example: --without dimms
-    #[arg(
-        long,
-        value_enum,
-        value_name = "WHAT",
-        help_heading = "Options",
-        value_delimiter = ','
-    )]
+    #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
     pub without: Vec<Part>,
     #[command(flatten)]
     pub output: OutputArgs,

@@ -11,7 +11,7 @@ use crate::options::{Mode, Options};
 use crate::report::{crash_report, summary};
 use crate::run::Spec;
 use crate::verdict::{Expectation, judge};
-use crate::{build, json, suite};
+use crate::{build, json, qemu, suite};
 
 /// Runs the demonstration and returns the program's exit code.
 ///
@@ -19,6 +19,9 @@ use crate::{build, json, suite};
 /// A tool is missing, the kernel does not build, or a result cannot be written.
 pub fn run(args: &DemoArgs) -> Result<i32> {
     let mut console = Console::new(args.output.verbosity(), args.output.log.as_deref())?;
+    if !args.print_qemu {
+        qemu::require()?;
+    }
     let spec = spec(args)?;
     if args.print_qemu {
         say(shell_line(&spec.arguments(Wiring::ByHand)));

@@ -10,10 +10,35 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::machine::{PortFds, QEMU};
+
+/// Checks that QEMU is there, before anything is built for it.
+///
+/// # Errors
+/// It is not; the message says how to install it.
+pub fn require() -> Result<()> {
+    let answer = Command::new(QEMU)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    match answer {
+        Err(error) => Err(not_started(&error)),
+        Ok(_) => Ok(()),
+    }
+}
+
+fn not_started(error: &io::Error) -> anyhow::Error {
+    if error.kind() == io::ErrorKind::NotFound {
+        anyhow!("{QEMU} is not installed: run ./run.sh, or `apt-get install qemu-system-x86`")
+    } else {
+        anyhow!("{QEMU} cannot be started: {error}")
+    }
+}
 
 /// A connection to the guest or to QEMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,13 +107,7 @@ impl Qemu {
         // SAFETY: between fork and exec the closure makes two kinds of system call and nothing else:
         // it allocates nothing and takes no lock.
         unsafe { command.pre_exec(inherit) };
-        let mut child = match command.spawn() {
-            Ok(child) => child,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                bail!("{QEMU} is not installed: run ./run.sh, or `apt-get install qemu-system-x86`")
-            }
-            Err(error) => return Err(error).context("QEMU could not be started"),
-        };
+        let mut child = command.spawn().map_err(|error| not_started(&error))?;
         // Our copies of QEMU's ends go with the command, so that its death closes the connections.
         drop(command);
         let (sender, inputs) = mpsc::channel();

@@ -18,7 +18,7 @@ use crate::run::{Spec, run};
 use crate::size::Mib;
 use crate::skips::Skips;
 use crate::verdict::{self, EXIT_INTERRUPTED};
-use crate::{interrupt, json, planted};
+use crate::{interrupt, json, planted, qemu};
 
 /// Results counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,6 +112,7 @@ fn is_custom(args: &TestArgs) -> bool {
 /// # Errors
 /// A tool is missing, the kernel does not build, or a result cannot be written.
 pub fn test(args: &TestArgs) -> Result<i32> {
+    qemu::require()?;
     let started = Instant::now();
     let mut parts: Vec<(String, Tally)> = Vec::new();
     if !is_custom(args) {
