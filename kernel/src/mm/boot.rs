@@ -205,6 +205,7 @@ pub fn init(mut memory: BumpAllocator, tables: &Tables, variant: Variant, seed: 
     let map = memory.into_memory_map();
     hand_over(&map, nodes);
     frames().finish_boot();
+    crate::panic::set_zones_hook(report::write_zones);
     tell(total_frames, &map, nodes);
 }
 

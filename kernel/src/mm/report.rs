@@ -138,6 +138,14 @@ pub fn zones(level: Level) {
     }
 }
 
+/// Writes the zones into a crash report: reads atomics only, takes no lock.
+pub(super) fn write_zones(out: &mut dyn fmt::Write) -> fmt::Result {
+    for zone in frames().zones() {
+        writeln!(out, "{}", ZoneLine(&zone))?;
+    }
+    Ok(())
+}
+
 /// Prints each node's fallback list, as a request from that node would walk it. Any context.
 pub fn lists(level: Level) {
     for node in super::nodes_with_lists() {
