@@ -6,7 +6,7 @@ use super::{
     ThreadId, stack,
     table::{MAX_THREADS, State, thread},
 };
-use crate::arch::percpu::CpuId;
+use crate::arch::{CpuId, paging};
 
 /// A thread as reports show it: true a moment ago.
 #[derive(Clone, Copy, Debug)]
@@ -66,5 +66,6 @@ pub fn for_each_thread(mut f: impl FnMut(ThreadInfo)) {
 /// Returns the bounds of the known, mapped stack that `address` lies in: a thread's, or one of
 /// the processor's own (boot, application processor, interrupt). Any context.
 pub fn stack_bounds_of(address: u64) -> Option<Range<u64>> {
-    stack::bounds_of(address)
+    let stack = paging::stack_of(address)?;
+    Some(stack.bottom..stack.top)
 }

@@ -10,7 +10,6 @@
 
 mod info;
 mod links;
-mod lock;
 mod mutex;
 pub mod quiesce;
 mod runqueue;

@@ -114,8 +114,7 @@ impl Request {
     fn missing(&self, step: u64) -> Option<CpuId> {
         let here = cpu_id();
         let others = RESTERS.load(Acquire) & percpu::online_mask() & !percpu::mask_of(here);
-        percpu::cpus_in(others)
-            .find(|cpu| FULFILLED[cpu.0 as usize].load(Acquire) != self.number + step)
+        percpu::cpus_in(others).find(|cpu| FULFILLED[cpu.0].load(Acquire) != self.number + step)
     }
 }
 
@@ -128,13 +127,7 @@ impl Drop for Request {
 
 /// Gives the running CPU its rester.
 pub(super) fn init_cpu(cpu: CpuId) {
-    let spawned = spawn(
-        "rest",
-        Placement::Cpu(cpu),
-        Priority::Top,
-        rester,
-        cpu.0 as usize,
-    );
+    let spawned = spawn("rest", Placement::Cpu(cpu), Priority::Top, rester, cpu.0);
     assert!(spawned.is_ok(), "no thread for the rest of cpu{}", cpu.0);
     RESTERS.fetch_or(percpu::mask_of(cpu), Release);
 }

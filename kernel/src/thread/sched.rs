@@ -4,7 +4,6 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::{
     links::Slot,
-    lock::IrqSpinLock,
     quiesce,
     runqueue::{Priority, RunQueue},
     stack,
@@ -23,6 +22,8 @@ use crate::arch::{
     irqs::{self, IrqState},
     percpu, time, timer,
 };
+
+use tidemark_sync::{IrqSpinLock, Rank};
 
 /// Ticks that a thread runs for before an equal one gets its turn.
 const QUANTUM_TICKS: u32 = 4;
@@ -43,15 +44,18 @@ struct Scheduler {
 }
 
 /// The lock is taken by any CPU; only the CPU itself changes `current` and takes from `ready`.
-static SCHEDULERS: [IrqSpinLock<Scheduler>; MAX_CPUS] = [const {
-    IrqSpinLock::new(Scheduler {
-        ready: RunQueue::new(),
-        timers: TimerList::new(),
-        current: 0,
-        quantum: 0,
-        since_ns: 0,
-        entered: false,
-    })
+static SCHEDULERS: [IrqSpinLock<Scheduler, Irqs>; MAX_CPUS] = [const {
+    IrqSpinLock::new(
+        Rank::RunQueue,
+        Scheduler {
+            ready: RunQueue::new(),
+            timers: TimerList::new(),
+            current: 0,
+            quantum: 0,
+            since_ns: 0,
+            entered: false,
+        },
+    )
 }; MAX_CPUS];
 
 /// Spawned threads that live on each CPU; a hint for [`Placement::Any`], changed by anyone.
@@ -96,8 +100,8 @@ fn idle_of(cpu: CpuId) -> Slot {
     cpu.0 as Slot
 }
 
-fn scheduler(cpu: CpuId) -> &'static IrqSpinLock<Scheduler> {
-    &SCHEDULERS[cpu.0 as usize]
+fn scheduler(cpu: CpuId) -> &'static IrqSpinLock<Scheduler, Irqs> {
+    &SCHEDULERS[cpu.0]
 }
 
 /// Sets the hooks through which interrupts reach the scheduler.
@@ -176,14 +180,14 @@ pub fn spawn(
         Placement::Cpu(cpu) => cpu,
         Placement::Any => least_populated(),
     };
-    if cpu.0 as usize >= MAX_CPUS || !scheduler(cpu).lock().entered {
+    if cpu.0 >= MAX_CPUS || !scheduler(cpu).lock().entered {
         return Err(SpawnError::CpuOffline(cpu));
     }
     let slot = (MAX_CPUS..MAX_CPUS + stack::count())
         .map(|slot| slot as Slot)
         .find(|&slot| thread(slot).claim())
         .ok_or(SpawnError::NoSlot)?;
-    POPULATION[cpu.0 as usize].fetch_add(1, Relaxed);
+    POPULATION[cpu.0].fetch_add(1, Relaxed);
     let new = thread(slot);
     new.describe(name, cpu, priority);
     new.entry.store(entry as *mut (), Relaxed);
@@ -205,7 +209,7 @@ pub fn spawn(
 fn least_populated() -> CpuId {
     percpu::online()
         .filter(|&cpu| scheduler(cpu).lock().entered)
-        .min_by_key(|cpu| POPULATION[cpu.0 as usize].load(Relaxed))
+        .min_by_key(|cpu| POPULATION[cpu.0].load(Relaxed))
         .unwrap_or(CpuId(0))
 }
 
@@ -384,7 +388,7 @@ fn leave(why: Leave) {
 fn finish(from: Slot) {
     let gone = thread(from);
     if gone.state() == State::Dead {
-        POPULATION[gone.home().0 as usize].fetch_sub(1, Relaxed);
+        POPULATION[gone.home().0].fetch_sub(1, Relaxed);
         gone.retire();
         gone.ended.wake(u32::MAX);
     }

@@ -108,16 +108,9 @@ pub(super) unsafe fn prepare(slot: Slot, saved: Saved) -> u64 {
     rsp
 }
 
-/// See [`super::stack_bounds_of`].
-pub(super) fn bounds_of(address: u64) -> Option<Range<u64>> {
-    (0..count())
-        .map(bounds)
-        .find(|bounds| bounds.contains(&address))
-}
-
 /// The (rsp, rbp, rip) that a thread saved at `rsp` goes on with.
 pub(super) fn saved_frame(rsp: u64) -> Option<(u64, u64, u64)> {
-    let bounds = bounds_of(rsp)?;
+    let bounds = super::stack_bounds_of(rsp)?;
     let end = rsp.checked_add(size_of::<Saved>() as u64)?;
     if end > bounds.end || !rsp.is_multiple_of(8) {
         return None;

@@ -8,16 +8,17 @@ use core::sync::atomic::{
 
 use super::{
     links::{Fifo, Slot},
-    lock::IrqSpinLock,
     sched,
     table::WAIT_LINKS,
 };
 use crate::arch::{
+    Irqs,
     context::{HardIrq, Nmi, Task},
     ipi::{self, WorkId},
     irq::IrqError,
     time,
 };
+use tidemark_sync::{IrqSpinLock, Rank};
 
 /// The deadline passed before the condition held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +52,7 @@ impl MayWake for HardIrq {}
 /// one behind it does not sleep beside a true condition.
 #[derive(Debug)]
 pub struct WaitQueue {
-    waiters: IrqSpinLock<Fifo>,
+    waiters: IrqSpinLock<Fifo, Irqs>,
     /// Length of `waiters`: written under its lock, read without it by a waker that may skip it.
     count: AtomicU32,
 }
@@ -60,7 +61,7 @@ impl WaitQueue {
     /// Returns a queue on which nobody waits.
     pub const fn new() -> Self {
         Self {
-            waiters: IrqSpinLock::new(Fifo::new()),
+            waiters: IrqSpinLock::new(Rank::WaitQueue, Fifo::new()),
             count: AtomicU32::new(0),
         }
     }

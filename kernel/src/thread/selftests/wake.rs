@@ -147,7 +147,7 @@ fn on_nmi(nmi: &Nmi, _: &TrapFrame) {
     if NMI_PUSHES.load(SeqCst) {
         sign(cpu.0);
     }
-    NMI_SEEN[cpu.0 as usize].store(true, SeqCst);
+    NMI_SEEN[cpu.0].store(true, SeqCst);
     NMI_WAKE.raise(nmi);
 }
 
@@ -164,7 +164,7 @@ fn hook_nmi() -> bool {
 pub(super) fn nmi_wakes(task: &Task, report: &mut Report) -> Outcome {
     ensure!(hook_nmi(), report, "no room for an NMI handler");
     for cpu in percpu::online() {
-        let seen = &NMI_SEEN[cpu.0 as usize];
+        let seen = &NMI_SEEN[cpu.0];
         seen.store(false, SeqCst);
         nmi::send(cpu);
         let woken = NMI_QUEUE.wait_until(task, patience(), || seen.load(SeqCst));
