@@ -8,6 +8,9 @@ use tidemark_wire::{CMDLINE_ITEM, exit_value};
 /// Longest command line that is read, in bytes.
 const CMDLINE_BYTES: usize = 1024;
 
+/// Where a line of the list of known options is broken.
+const LIST_LINE_BYTES: usize = 100;
+
 /// What the kernel does after boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -217,7 +220,14 @@ struct KnownOptions;
 impl fmt::Display for KnownOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("known options:")?;
+        let mut used = 0;
         for known in KNOWN {
+            let len = known.name.len() + known.values.len() + 2;
+            used += len;
+            if used > LIST_LINE_BYTES {
+                f.write_str("\n ")?;
+                used = len;
+            }
             match known.values {
                 "" => write!(f, " {}", known.name)?,
                 values => write!(f, " {}={values}", known.name)?,
@@ -423,5 +433,6 @@ mod tests {
         let list = KnownOptions.to_string();
         assert!(list.starts_with("known options: mode=demo|test pattern=TEXT cycles=1..10000"));
         assert!(KNOWN.iter().all(|known| list.contains(known.name)));
+        assert!(list.lines().all(|line| line.len() <= LIST_LINE_BYTES + 20));
     }
 }

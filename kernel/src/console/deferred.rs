@@ -43,8 +43,9 @@ impl Deferred {
 impl Drop for Deferred {
     fn drop(&mut self) {
         let depth = depth();
-        depth.store(depth.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
-        if output::anything_stored() {
+        let left = depth.load(Ordering::Relaxed) - 1;
+        depth.store(left, Ordering::Relaxed);
+        if left == 0 && output::anything_stored() {
             ask();
         }
     }

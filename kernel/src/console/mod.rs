@@ -10,6 +10,7 @@ mod output;
 pub(crate) mod port;
 mod receive;
 mod record;
+pub mod selftests;
 
 use crate::arch::context::Task;
 use core::fmt;

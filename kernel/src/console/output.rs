@@ -111,6 +111,11 @@ pub(super) fn anything_stored() -> bool {
     RINGS[arch::cpu_id().0].head() != Head::Empty
 }
 
+/// Whether no CPU's ring holds anything.
+pub(super) fn all_written() -> bool {
+    RINGS.iter().all(|ring| ring.head() == Head::Empty)
+}
+
 /// Takes the next line in the order of all CPUs. For the owner only.
 ///
 /// A record that its writer has not finished holds up its own CPU's later ones, not those of other CPUs: the order is

@@ -13,7 +13,7 @@ pub use hang::ticks;
 
 use crate::arch::entry::TrapFrame;
 use crate::arch::exceptions::{self, ExceptionInfo};
-use crate::arch::{self, ipi, port, vectors};
+use crate::arch::{self, ipi, percpu, port, vectors};
 use crate::console;
 use crate::{link, thread};
 use backtrace::{End, Stacks};
@@ -97,13 +97,14 @@ pub fn die(reason: fmt::Arguments<'_>, frame: Option<&TrapFrame>) -> ! {
         // The first one stops us, too; this only saves it the wait.
         Err(_) => port::halt_forever(),
     }
-    let silent = ipi::stop_others();
+    let others = percpu::online_mask() & !percpu::mask_of(arch::cpu_id());
+    ipi::stop_others();
     let mut out = Report {
         port: console::drain_after_stop(),
         at_line_start: true,
     };
     // The report's writer never fails.
-    let _ = write_report(&mut out, reason, frame, silent);
+    let _ = write_report(&mut out, reason, frame, others);
     let rip = frame.map_or_else(|| panicking_place(own_frame_pointer()), |frame| frame.rip);
     link::send_crash(me as u16, rip);
     port::exit(exit_value::CRASHED)
@@ -113,7 +114,7 @@ fn write_report(
     out: &mut Report,
     reason: fmt::Arguments<'_>,
     frame: Option<&TrapFrame>,
-    silent: u64,
+    others: u64,
 ) -> fmt::Result {
     writeln!(out, "panic: {reason}")?;
     let start = match frame {
@@ -125,8 +126,11 @@ fn write_report(
         None => own_frame_pointer(),
     };
     write_backtrace(out, start)?;
-    if silent != 0 {
-        writeln!(out, "CPUs {silent:#x} did not stop")?;
+    for cpu in percpu::cpus_in(others) {
+        match ipi::stopped_at(cpu) {
+            Some([rip, ..]) => writeln!(out, "cpu{} was at {}", cpu.0, Named(rip))?,
+            None => writeln!(out, "cpu{} did not stop", cpu.0)?,
+        }
     }
     if let Some(zones) = ZONES.get() {
         zones(out)?;
@@ -197,6 +201,15 @@ fn write_backtrace(out: &mut dyn Write, frame_pointer: u64) -> fmt::Result {
         }
         End::Limit => writeln!(out, "  …"),
     }
+}
+
+/// Calls `f` with the mangled name of each function that led here, innermost first; None where the image has no name.
+#[inline(never)]
+pub(crate) fn for_each_caller(mut f: impl FnMut(Option<&str>)) {
+    backtrace::walk(&KernelStacks, own_frame_pointer(), |address| {
+        let place = IMAGE.get().and_then(|image| image.place_of(address - 1));
+        f(place.map(|place| place.symbol));
+    });
 }
 
 /// The first address from a frame pointer on that does not belong to the machinery of panics itself; 0 if there is none.
