@@ -8,6 +8,7 @@ compile_error!(
 
 pub mod arch;
 pub mod console;
+pub mod demo;
 pub mod hotplug;
 pub mod link;
 pub mod mm;
@@ -17,44 +18,121 @@ pub mod selftest;
 pub mod tests;
 pub mod thread;
 
+use arch::acpi::Tables;
+use arch::context::Task;
+use arch::early::BumpAllocator;
+use arch::{ArchError, CpuId, MAX_CPUS, irqs, paging, percpu, smp, timer};
 use bootloader_api::BootInfo;
-use core::fmt::Write as _;
+use core::fmt;
 use core::panic::PanicInfo;
-use tidemark_wire::exit_value;
-use uart_16550::{Config, Uart16550Tty};
-use x86_64::instructions::{hlt, port::Port};
+use options::{Mode, Zonelist};
+use thread::{Placement, Priority};
+use tidemark_frames::Variant;
+use tidemark_wire::{ToHost, exit_value};
+
+/// What the boot CPU found, for the first thread.
+static FOUND: spin::Once<Found> = spin::Once::new();
+
+struct Found {
+    tables: &'static Tables,
+    smp: smp::Report,
+}
 
 /// Boots the kernel: the order of boot, top to bottom.
-pub fn kmain(boot_info: &'static mut BootInfo) -> ! {
-    // SAFETY: COM1's ports are there on every q35, and nothing else uses them this early.
-    if let Ok(mut com1) = unsafe { Uart16550Tty::new_port(0x3f8, Config::default()) } {
-        let _ = writeln!(com1, "tidemark");
-        for region in boot_info.memory_regions.iter() {
-            let _ = writeln!(
-                com1,
-                "{:#014x}..{:#014x} {:?}",
-                region.start, region.end, region.kind
-            );
-        }
+pub fn kmain(boot: &'static mut BootInfo) -> ! {
+    percpu::init_boot_cpu();
+    console::init_early();
+    options::init();
+    let options = options::get();
+    console::show_debug(options.verbose);
+    let Zonelist::Seed = options.zonelist;
+    let variant = Variant::Seed;
+    info!(
+        "tidemark {}, zonelist={}",
+        env!("CARGO_PKG_VERSION"),
+        variant.name()
+    );
+    mm::refuse_too_little(&boot.memory_regions);
+    let mut early = BumpAllocator::new(&boot.memory_regions);
+    timer::set_hz(options.timer_hz);
+    let tables = arch::init(boot, &mut early).unwrap_or_else(|error| refuse(&error));
+    panic::init(kernel_file(boot), boot.kernel_image_offset);
+    let cpus = tables.madt.cpus.len();
+    if cpus > MAX_CPUS {
+        refuse(&format_args!(
+            "{cpus} CPUs: Tidemark runs on {MAX_CPUS} at most"
+        ));
     }
-    exit(exit_value::PASSED)
+    thread::init(cpus, &mut || early.frame()).expect("memory for the threads' stacks");
+    thread::init_cpu(CpuId(0));
+    let started = smp::start_others(&tables.madt, &mut early, ap_main);
+    let smp = started.unwrap_or_else(|error| refuse(&ArchError::from(error)));
+    info!("{} of {cpus} CPUs are up", smp.online);
+    for apic_id in &smp.failed {
+        warn!("the CPU with APIC id {apic_id} did not come up and is left out");
+    }
+    mm::init(early, tables, variant, options.seed);
+    panic::set_zones_hook(mm::report::write_zones);
+    FOUND.call_once(|| Found { tables, smp });
+    thread::spawn("main", Placement::Cpu(CpuId(0)), Priority::Normal, main, 0)
+        .expect("a slot for the first thread");
+    thread::idle()
+}
+
+/// The first thread: starts what needs threads, then does what the machine was booted for.
+fn main(task: &Task, _: usize) {
+    let found = FOUND
+        .get()
+        .expect("the boot CPU has published what it found");
+    console::init(task);
+    panic::init_hang_report();
+    mm::start(found.tables, task);
+    link::init();
+    link::start(task);
+    hotplug::init(&found.tables.fadt, task);
+    link::send(
+        task,
+        &ToHost::Ready {
+            cpus: found.smp.online as u16,
+            cpus_left_out: (found.smp.failed.len() + found.smp.left_out) as u16,
+            nodes: mm::machine_nodes().len() as u8,
+        },
+    );
+    info!("ready");
+    let options = options::get();
+    let passed = match options.mode {
+        Mode::Demo => demo::run(task) == demo::Verdict::Passed,
+        Mode::Test => tests::run(task, options.pattern.as_str()).not_ok == 0,
+    };
+    panic::exit(if passed {
+        exit_value::PASSED
+    } else {
+        exit_value::FAILED
+    })
+}
+
+/// What another CPU does once it is set up: it idles, and runs what is placed on it.
+fn ap_main(cpu: CpuId) -> ! {
+    thread::init_cpu(cpu);
+    thread::idle()
+}
+
+/// The kernel's own ELF file, which the loader has left in memory.
+fn kernel_file(boot: &BootInfo) -> &'static [u8] {
+    let start = paging::phys_to_virt(boot.kernel_addr);
+    // SAFETY: the contract of `bootloader_api`: the file lies there, in memory that is not usable,
+    // so nobody writes to it; physical memory is mapped.
+    unsafe { core::slice::from_raw_parts(start, boot.kernel_len as usize) }
+}
+
+/// Ends a boot on a machine that the kernel cannot work with: one line, and the exit code for it.
+fn refuse(why: &dyn fmt::Display) -> ! {
+    warn!("{why}");
+    panic::exit(exit_value::REFUSED)
 }
 
 /// Ends the machine after a panic.
 pub fn die(info: &PanicInfo<'_>) -> ! {
-    // SAFETY: the machine ends here; whoever used the port before does not go on.
-    if let Ok(mut com1) = unsafe { Uart16550Tty::new_port(0x3f8, Config::default()) } {
-        let _ = writeln!(com1, "{info}");
-    }
-    exit(exit_value::CRASHED)
-}
-
-/// Ends QEMU with a value of [`exit_value`]; without the exit device, halts for good.
-pub fn exit(value: u32) -> ! {
-    let mut port = Port::<u32>::new(0xf4);
-    // SAFETY: the debug-exit device does nothing but end the machine.
-    unsafe { port.write(value) };
-    loop {
-        hlt();
-    }
+    irqs::disable();
+    panic::on_panic(info)
 }

@@ -25,7 +25,7 @@ pub enum OwnerKind {
 }
 
 impl OwnerKind {
-    const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::None,
         Self::Kernel,
         Self::PageCache,

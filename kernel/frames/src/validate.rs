@@ -1,6 +1,6 @@
 //! The oracle: recounts everything from the bits and names the first inconsistency.
 
-use crate::{Frames, Pfn, Platform, ZoneId};
+use crate::{Frames, OwnerKind, Pfn, Platform, ZoneId};
 
 /// What the oracle found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,15 @@ pub struct Census {
     pub allocated: u64,
     /// Allocated ones without an owner.
     pub ownerless: u64,
+    /// Allocated ones by kind of owner; see [`Census::owned`].
+    by_owner: [u64; OwnerKind::ALL.len()],
+}
+
+impl Census {
+    /// Allocated frames of owners of this kind.
+    pub fn owned(&self, kind: OwnerKind) -> u64 {
+        self.by_owner[kind as usize]
+    }
 }
 
 impl<P: Platform> Frames<'_, P> {

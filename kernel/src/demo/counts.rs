@@ -1,0 +1,95 @@
+//! What happened to the requests of each source, counted by CPU.
+
+use crate::arch::{MAX_CPUS, cpu_id};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use tidemark_frames::WalkInfo;
+use tidemark_wire::{Source, SourceCounts};
+
+const SOURCES: usize = Source::ALL.len();
+
+/// One source on one CPU. Only that CPU adds, but an NMI may interrupt a task's addition: each
+/// source has counters of its own, and a source never interrupts itself on its CPU.
+struct Counters {
+    requests: AtomicU64,
+    failures: AtomicU64,
+    failures_overlapping: AtomicU64,
+    failures_announced: AtomicU64,
+    slow_path: AtomicU64,
+    odd: AtomicU64,
+    overlapped: AtomicU64,
+    retries: AtomicU64,
+}
+
+impl Counters {
+    const fn new() -> Self {
+        Self {
+            requests: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            failures_overlapping: AtomicU64::new(0),
+            failures_announced: AtomicU64::new(0),
+            slow_path: AtomicU64::new(0),
+            odd: AtomicU64::new(0),
+            overlapped: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+        }
+    }
+}
+
+static COUNTERS: [[Counters; SOURCES]; MAX_CPUS] =
+    [const { [const { Counters::new() }; SOURCES] }; MAX_CPUS];
+
+/// Set while the kernel has announced that it takes the zones below their MIN marks.
+static ANNOUNCED: AtomicBool = AtomicBool::new(false);
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// A block came.
+    Served,
+    /// None came.
+    Failed,
+}
+
+/// Announces that requests may fail from here on, or takes that back. Any context.
+pub fn announce_pressure(on: bool) {
+    ANNOUNCED.store(on, Relaxed);
+}
+
+/// Counts one request by the running CPU. Any context. A task that moves between the look at the
+/// CPU's number and the addition counts on the CPU it left, which is why these are additions.
+pub fn count(source: Source, walk: &WalkInfo, ending: Ending) {
+    let counters = &COUNTERS[cpu_id().0][source as usize];
+    counters.requests.fetch_add(1, Relaxed);
+    if walk.slow {
+        counters.slow_path.fetch_add(1, Relaxed);
+        counters.odd.fetch_add(u64::from(walk.odd), Relaxed);
+        counters
+            .overlapped
+            .fetch_add(u64::from(walk.overlapped), Relaxed);
+        counters.retries.fetch_add(u64::from(walk.retries), Relaxed);
+    }
+    if ending == Ending::Failed {
+        counters.failures.fetch_add(1, Relaxed);
+        if walk.overlapped {
+            counters.failures_overlapping.fetch_add(1, Relaxed);
+        } else if ANNOUNCED.load(Relaxed) {
+            counters.failures_announced.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// Adds up one source over all CPUs.
+pub fn of(source: Source) -> SourceCounts {
+    let mut sum = SourceCounts::default();
+    for counters in COUNTERS.iter().map(|cpu| &cpu[source as usize]) {
+        sum.requests += counters.requests.load(Relaxed);
+        sum.failures += counters.failures.load(Relaxed);
+        sum.failures_overlapping_rebuild += counters.failures_overlapping.load(Relaxed);
+        sum.failures_under_announced_pressure += counters.failures_announced.load(Relaxed);
+        sum.slow_path += counters.slow_path.load(Relaxed);
+        sum.odd += counters.odd.load(Relaxed);
+        sum.overlapped += counters.overlapped.load(Relaxed);
+        sum.retries += counters.retries.load(Relaxed);
+    }
+    sum
+}

@@ -1,0 +1,230 @@
+//! The demonstration: DIMMs are pulled and put back while every CPU's interrupt handlers allocate
+//! atomically and tasks allocate, read back and free.
+
+mod balloon;
+mod counts;
+mod cycles;
+mod plant;
+mod random;
+mod signature;
+mod sources;
+mod tasks;
+mod window;
+
+use crate::arch::{context::Task, percpu};
+use crate::mm::{self, page_cache};
+use crate::thread::{self, Placement, Priority, ThreadId, quiesce};
+use crate::{console, hotplug, info, link, options, warn};
+use tidemark_frames::{Census, OwnerKind};
+use tidemark_wire::{Source, ToHost, Totals};
+
+/// Slow-path entries that each interrupt source of every CPU makes at least in a whole run.
+const SLOW_PATH_ENTRIES: u64 = 1000;
+/// Rebuilds of one cycle with two DIMMs, each the only memory of its zone: two leave, two come back.
+const REBUILDS_A_CYCLE: u64 = 4;
+
+/// The threads of the demonstration.
+struct Threads {
+    ids: [Option<ThreadId>; 2 * crate::arch::MAX_CPUS + 2],
+    count: usize,
+}
+
+impl Threads {
+    fn start(
+        &mut self,
+        name: &'static str,
+        place: Placement,
+        priority: Priority,
+        entry: thread::Entry,
+        arg: usize,
+    ) {
+        match thread::spawn(name, place, priority, entry, arg) {
+            Ok(id) => {
+                self.ids[self.count] = Some(id);
+                self.count += 1;
+            }
+            Err(error) => warn!("demo: no thread {name}: {error:?}"),
+        }
+    }
+
+    fn join_all(&mut self, task: &Task) {
+        for id in self.ids.iter_mut().filter_map(Option::take) {
+            if let Err(error) = thread::join(task, id) {
+                warn!("demo: a thread did not end: {error:?}");
+            }
+        }
+        self.count = 0;
+    }
+}
+
+/// Runs the demonstration; returns what becomes the kernel's exit value: whether it passed.
+pub fn run(task: &Task) -> Verdict {
+    let options = options::get();
+    let before = census(task);
+    if let Err(error) = sources::hook_in() {
+        warn!("demo: the handlers could not be hooked in: {error:?}");
+        return Verdict::Failed;
+    }
+    let mut threads = Threads {
+        ids: [const { None }; 2 * crate::arch::MAX_CPUS + 2],
+        count: 0,
+    };
+    sources::arm(true);
+    for cpu in percpu::online() {
+        let (place, number) = (Placement::Cpu(cpu), cpu.0);
+        threads.start("check", place, Priority::High, sources::checker, number);
+        threads.start("work", place, Priority::Normal, tasks::worker, number);
+    }
+    threads.start(
+        "balloon",
+        Placement::Any,
+        Priority::High,
+        balloon::thread,
+        0,
+    );
+    threads.start("storm", Placement::Any, Priority::Normal, window::storm, 0);
+    let hooked = mm::points::set_hook(window::at);
+    let rebuilds = u64::from(options.cycles) * REBUILDS_A_CYCLE;
+    window::open(SLOW_PATH_ENTRIES / rebuilds + 50);
+
+    plant::at_start(task);
+    let (tally, ended) = cycles::run(task, options.cycles, options.seed);
+    plant::at_end(task);
+
+    window::close();
+    tasks::finish();
+    balloon::finish();
+    sources::arm(false);
+    threads.join_all(task);
+    drop(hooked);
+    page_cache::verify_all(task);
+    let after = census(task);
+
+    let (rebuilds, cache) = (mm::frames().rebuild_stats(), page_cache::counters());
+    let mut totals = Totals {
+        cycles: tally.cycles,
+        rebuilds: rebuilds.count,
+        irq_off_max_ns: rebuilds.irq_off_max_ns,
+        irq_off_median_ns: rebuilds.irq_off_median_ns,
+        rebuilds_with_interrupts_on: window::interrupts_on(),
+        frames_lost: lost(&before, &after),
+        pages_corrupted: signature::corrupted() + cache.corrupted,
+        pages_checked: signature::checked() + cache.hits,
+        pulls: tally.pulls,
+        pulls_confirmed: tally.confirmed,
+        plugs: tally.plugs,
+        migrated: hotplug::counters().migrated_frames,
+        reclaimed: cache.reclaimed,
+        log_lost: console::lost_total(),
+        validate_ok: before.is_some() && after.is_some(),
+        passed: false,
+    };
+    totals.passed = ended.is_ok() && passed(&totals);
+    report(task, &totals);
+    if totals.passed {
+        Verdict::Passed
+    } else {
+        Verdict::Failed
+    }
+}
+
+/// Whether a run passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Everything that the kernel can judge holds.
+    Passed,
+    /// Something does not; the log has said what.
+    Failed,
+}
+
+/// What the kernel can judge by itself; the host judges the rest.
+fn passed(totals: &Totals) -> bool {
+    let unexplained = |source: Source| {
+        let counts = counts::of(source);
+        counts.failures
+            - counts.failures_overlapping_rebuild
+            - counts.failures_under_announced_pressure
+    };
+    totals.frames_lost == 0
+        && totals.pages_corrupted == 0
+        && totals.pulls == totals.pulls_confirmed
+        && totals.rebuilds_with_interrupts_on == 0
+        && totals.validate_ok
+        && Source::ALL
+            .into_iter()
+            .all(|source| unexplained(source) == 0)
+}
+
+/// Recounts everything with the machine at rest; nothing if the oracle found an inconsistency.
+fn census(task: &Task) -> Option<Census> {
+    mm::frames().drain_all(task);
+    match quiesce::at_rest(task, || mm::frames().validate_at_rest()) {
+        Ok(Ok(census)) => Some(census),
+        Ok(Err(inconsistency)) => {
+            warn!("validate: {inconsistency:?}");
+            None
+        }
+        Err(error) => {
+            warn!("validate: the machine did not come to rest: {error:?}");
+            None
+        }
+    }
+}
+
+/// Frames that nobody owns any more although they are not free: what the demonstration's own users
+/// have left behind, and what the kernel holds beyond what it held before.
+fn lost(before: &Option<Census>, after: &Option<Census>) -> u64 {
+    let (Some(before), Some(after)) = (before, after) else {
+        return 0;
+    };
+    let grown = |kind: OwnerKind| after.owned(kind).saturating_sub(before.owned(kind));
+    [
+        OwnerKind::None,
+        OwnerKind::Interrupt,
+        OwnerKind::Balloon,
+        OwnerKind::Task,
+        OwnerKind::Kernel,
+    ]
+    .into_iter()
+    .map(grown)
+    .sum::<u64>()
+        + after
+            .owned(OwnerKind::PageCache)
+            .abs_diff(page_cache::resident() as u64)
+}
+
+fn report(task: &Task, totals: &Totals) {
+    for source in Source::ALL {
+        let counts = counts::of(source);
+        link::send(task, &ToHost::Counts { source, counts });
+        info!(
+            "{:<13} {:>8} requests, {} failed ({} over a rebuild), {} slow, {} odd, {} overlapped, {} retries",
+            source.name(),
+            counts.requests,
+            counts.failures,
+            counts.failures_overlapping_rebuild,
+            counts.slow_path,
+            counts.odd,
+            counts.overlapped,
+            counts.retries
+        );
+    }
+    if window::not_squeezed() != 0 {
+        warn!(
+            "demo: {} rebuilds went on without the squeeze",
+            window::not_squeezed()
+        );
+    }
+    info!(
+        "{}: {} rebuilds, {} of {} pulls confirmed, {} frames lost, {} of {} pages corrupted, validate {}",
+        if totals.passed { "passed" } else { "FAILED" },
+        totals.rebuilds,
+        totals.pulls_confirmed,
+        totals.pulls,
+        totals.frames_lost,
+        totals.pages_corrupted,
+        totals.pages_checked,
+        if totals.validate_ok { "ok" } else { "FAILED" },
+    );
+    link::send(task, &ToHost::Totals(*totals));
+}

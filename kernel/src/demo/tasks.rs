@@ -1,0 +1,79 @@
+//! Tasks that allocate, write, read back and free while everything else goes on.
+
+use super::{
+    counts::{self, Ending},
+    random::Random,
+    signature,
+};
+use crate::arch::{context::Task, time};
+use crate::mm::{self, KernelBlock, page_cache};
+use crate::thread;
+use core::sync::atomic::{AtomicBool, Ordering::*};
+use tidemark_frames::{Order, Owner, OwnerKind, Request, WalkInfo};
+use tidemark_wire::Source;
+
+/// Blocks that one task holds at most. What it holds in a leaving DIMM is let go within a few
+/// milliseconds: short-lived, but not movable.
+const HELD: usize = 16;
+/// Pages of the file that one round reads.
+const PAGES_A_ROUND: u32 = 4;
+const ROUND_NS: u64 = 1_000_000;
+/// Largest block that a task asks for.
+const MAX_ORDER: u64 = 3;
+
+static OVER: AtomicBool = AtomicBool::new(false);
+
+/// Makes the tasks give everything back and end.
+pub fn finish() {
+    OVER.store(true, Release);
+}
+
+/// What the owner of a task's blocks is called.
+fn owner(cpu: usize) -> Owner {
+    Owner::new(OwnerKind::Task, cpu as u32)
+}
+
+/// One task; started once a CPU.
+pub fn worker(task: &Task, cpu: usize) {
+    let mut random = Random::new(crate::options::get().seed, cpu as u64 + 1);
+    let mut held: [Option<KernelBlock>; HELD] = [const { None }; HELD];
+    while !OVER.load(Acquire) {
+        for _ in 0..HELD / 4 {
+            let slot = random.below(HELD as u64) as usize;
+            if let Some(block) = held[slot].take() {
+                signature::check(&block, cpu as u64);
+            } else {
+                held[slot] = take(task, cpu, &mut random);
+            }
+        }
+        for _ in 0..PAGES_A_ROUND {
+            let page = random.below(u64::from(page_cache::pages())) as u32;
+            // A page that cannot be brought in now is asked for again some other round; the
+            // request behind it has been counted.
+            let _ = page_cache::read(page, task);
+        }
+        thread::sleep_until(task, time::now_ns() + ROUND_NS);
+    }
+    for block in held.into_iter().flatten() {
+        signature::check(&block, cpu as u64);
+    }
+}
+
+fn take(task: &Task, cpu: usize, random: &mut Random) -> Option<KernelBlock> {
+    // Half of the requests are for one frame, a quarter for two, and so on.
+    let order = u64::from(random.next().trailing_zeros()).min(MAX_ORDER);
+    let order = Order::new(order as u8).unwrap_or(Order::ZERO);
+    let mut walk = WalkInfo::default();
+    let request = Request::kernel(order).owned_by(owner(cpu));
+    match mm::frames().alloc_traced(task, &request, &mut walk) {
+        Ok(mut block) => {
+            counts::count(Source::Task, &walk, Ending::Served);
+            signature::sign(&mut block, cpu as u64);
+            Some(block)
+        }
+        Err(_) => {
+            counts::count(Source::Task, &walk, Ending::Failed);
+            None
+        }
+    }
+}

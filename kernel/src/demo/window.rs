@@ -1,0 +1,136 @@
+//! What the demonstration does at the schedule points around a rebuild of the zonelists.
+//!
+//! The hot-plug thread is held just before the rebuild until the balloon has the zones between MIN
+//! and LOW and every CPU's handlers have been through the slow path; then the rebuild goes on under
+//! that fire. Between the two steps of the counter one NMI and one round of interrupts are sent.
+
+use super::{balloon, counts, sources};
+use crate::arch::{self, context::Task, irqs, percpu, time};
+use crate::options::{self, Plant};
+use crate::thread;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use tidemark_frames::Point;
+use tidemark_wire::Source;
+
+/// How long the hot-plug thread is held for the squeeze at most, and then for the handlers.
+const HOLD_NS: u64 = 2_000_000_000;
+/// Time between two rounds of call-function interrupts while the zones are tight.
+const STORM_EVERY_NS: u64 = 50_000;
+const IDLE_NS: u64 = 2_000_000;
+const LOOK_EVERY_NS: u64 = 1_000_000;
+
+/// Slow-path entries that each source must add before a rebuild goes on.
+static QUOTA: AtomicU64 = AtomicU64::new(0);
+static ACTIVE: AtomicBool = AtomicBool::new(false);
+static OVER: AtomicBool = AtomicBool::new(false);
+/// Rebuilds that were not squeezed within the time; the summary then may be `not exercised`.
+static NOT_SQUEEZED: AtomicU64 = AtomicU64::new(0);
+/// Looks between the counter's two steps that found interrupts on.
+static INTERRUPTS_ON: AtomicU64 = AtomicU64::new(0);
+
+/// Starts to act at the points: each rebuild waits for `quota` slow-path entries of each source.
+pub fn open(quota: u64) {
+    QUOTA.store(quota, Relaxed);
+    ACTIVE.store(true, Release);
+}
+
+/// Acts no longer, and ends the storm.
+pub fn close() {
+    ACTIVE.store(false, Release);
+    OVER.store(true, Release);
+}
+
+/// Rebuilds that went on although the zones were not tight in time.
+pub fn not_squeezed() -> u64 {
+    NOT_SQUEEZED.load(Relaxed)
+}
+
+/// How often interrupts were found on between the counter's two steps.
+pub fn interrupts_on() -> u64 {
+    INTERRUPTS_ON.load(Relaxed)
+}
+
+/// The hook at the allocator's schedule points.
+pub fn at(point: Point) {
+    if !ACTIVE.load(Acquire) {
+        return;
+    }
+    match point {
+        Point::OfflineLeft | Point::OnlineCounted => {
+            // SAFETY: these two points are reached in a task, the hot-plug thread, with interrupts
+            // on and no spinlock held: both stand in functions that take the task's token.
+            hold(&unsafe { Task::mint() })
+        }
+        Point::RebuildOdd => {
+            look_at_interrupts();
+            sources::call(percpu::online_mask() & !percpu::mask_of(arch::cpu_id()));
+            arch::nmi::send(arch::cpu_id());
+        }
+        Point::RebuildEven => look_at_interrupts(),
+        Point::OfflineDone | Point::OnlineDone => balloon::relax(),
+        _ => {}
+    }
+}
+
+fn look_at_interrupts() {
+    let planted = options::get().plant == Some(Plant::IrqOn);
+    if planted {
+        irqs::enable();
+    }
+    if irqs::interrupts_enabled() {
+        INTERRUPTS_ON.fetch_add(1, Relaxed);
+    }
+    if planted {
+        irqs::disable();
+    }
+}
+
+/// Holds the caller, a task, until the zones are tight and the handlers have met their quota.
+fn hold(task: &Task) {
+    balloon::squeeze();
+    if !sleep_until(task, balloon::is_tight) {
+        NOT_SQUEEZED.fetch_add(1, Relaxed);
+        return;
+    }
+    let slow = || [Source::Timer, Source::CallFunction].map(|source| counts::of(source).slow_path);
+    let (before, quota) = (slow(), QUOTA.load(Relaxed));
+    let met = || {
+        let now = slow();
+        (0..now.len()).all(|source| now[source] - before[source] >= quota)
+    };
+    if !sleep_until(task, met) {
+        NOT_SQUEEZED.fetch_add(1, Relaxed);
+    }
+}
+
+/// Sleeps until `condition` holds; returns whether it did within [`HOLD_NS`].
+fn sleep_until(task: &Task, condition: impl Fn() -> bool) -> bool {
+    let deadline = time::now_ns() + HOLD_NS;
+    while !condition() {
+        if time::now_ns() >= deadline {
+            return false;
+        }
+        thread::sleep_ns(task, LOOK_EVERY_NS);
+    }
+    true
+}
+
+/// The storm's thread: while the zones are tight it interrupts every CPU, and sends NMIs in turn.
+pub fn storm(task: &Task, _: usize) {
+    let mut round = 0_u64;
+    while !OVER.load(Acquire) {
+        if !balloon::is_tight() {
+            thread::sleep_until(task, time::now_ns() + IDLE_NS);
+            continue;
+        }
+        sources::call(percpu::online_mask());
+        round += 1;
+        if round.is_multiple_of(8) {
+            let turn = (round / 8) as usize % percpu::online_count();
+            if let Some(cpu) = percpu::online().nth(turn) {
+                arch::nmi::send(cpu);
+            }
+        }
+        time::spin_ns(STORM_EVERY_NS);
+    }
+}
