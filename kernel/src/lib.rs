@@ -72,7 +72,6 @@ pub fn kmain(boot: &'static mut BootInfo) -> ! {
         warn!("the CPU with APIC id {apic_id} did not come up and is left out");
     }
     mm::init(early, tables, variant, options.seed);
-    panic::set_zones_hook(mm::report::write_zones);
     FOUND.call_once(|| Found { tables, smp });
     thread::spawn("main", Placement::Cpu(CpuId(0)), Priority::Normal, main, 0)
         .expect("a slot for the first thread");

@@ -160,18 +160,3 @@ fn list(node: NodeId, level: Level) {
         format_args!("requests on node {node} try {}", ListLine(&list)),
     );
 }
-
-/// Writes the zones and the lists into a crash report: takes no lock. Any context.
-///
-/// # Errors
-///
-/// What the writer says.
-pub fn write_zones(out: &mut dyn fmt::Write) -> fmt::Result {
-    let Some(frames) = super::try_frames() else {
-        return writeln!(out, "zones: there is no allocator yet");
-    };
-    for zone in frames.zones() {
-        writeln!(out, "{}", ZoneLine(&zone))?;
-    }
-    Ok(())
-}
