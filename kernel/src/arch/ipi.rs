@@ -37,6 +37,8 @@ pub type CallFn = fn(&HardIrq, usize);
 struct Call {
     function: CallFn,
     arg: usize,
+    /// The CPU that waits.
+    from: CpuId,
     /// CPUs that have not finished, as bits. A CPU's last access is clearing its own.
     waiting: AtomicU64,
 }
@@ -51,19 +53,51 @@ pub fn call_on(mask: u64, kind: CallKind, f: CallFn, arg: usize, task: &Task) {
         irqs::interrupts_enabled(),
         "a call to other CPUs with interrupts off"
     );
+    let _pin = irqs::pin();
     let mask = mask & percpu::online_mask();
     let call = Call {
         function: f,
         arg,
+        from: percpu::cpu_id(),
         waiting: AtomicU64::new(mask),
     };
     for cpu in percpu::cpus_in(mask) {
         post(percpu::of(cpu), &call, kind.vector());
     }
-    // Acquire: pairs with the Release in `handle_calls`; what the calls did is visible here.
-    while call.waiting.load(Acquire) & percpu::online_mask() != 0 {
-        core::hint::spin_loop();
+    let mut spins = 0;
+    while call.is_under_way() {
+        spins += 1;
+        if spins < SPINS {
+            core::hint::spin_loop();
+        } else {
+            doze(&call);
+        }
     }
+}
+
+impl Call {
+    fn is_under_way(&self) -> bool {
+        // SeqCst: pairs with `handle_calls`. What the calls did is visible once this is false.
+        self.waiting.load(SeqCst) & percpu::online_mask() != 0
+    }
+}
+
+/// How often a waiting caller looks before it halts. Where CPUs outnumber the host's cores, a spin
+/// keeps from running whoever is waited for.
+const SPINS: u32 = 200;
+
+/// Halts until an interrupt comes: another CPU's request, the end of the call, or the tick.
+fn doze(call: &Call) {
+    let dozing = &percpu::of(call.from).dozing;
+    irqs::disable();
+    // SeqCst, store before load: the last CPU clears its bit before it looks here, so either it sees
+    // the doze and sends, or the bit is seen to be clear. A send before the halt ends the halt.
+    dozing.store(true, SeqCst);
+    if call.is_under_way() {
+        irqs::enable_and_halt();
+    }
+    dozing.store(false, Relaxed);
+    irqs::enable();
 }
 
 /// As [`call_on`] for every online CPU but the running one; the caller stays pinned until the end.
@@ -113,8 +147,13 @@ pub(super) fn handle_calls(token: &HardIrq) {
                 continue;
             };
             (call.function)(token, call.arg);
-            // Release: pairs with the caller's Acquire. The call may be gone after this.
-            call.waiting.fetch_and(own, Release);
+            let from = percpu::of(call.from);
+            // SeqCst: pairs with the caller's loads. Once no bit is set, the call is gone.
+            let rest = call.waiting.fetch_and(own, SeqCst) & own;
+            if rest == 0 && from.dozing.load(SeqCst) {
+                let message = apic::Message::Vector(vectors::WAKE);
+                apic::send(from.apic_id.load(Relaxed), message);
+            }
         }
     }
 }

@@ -93,7 +93,7 @@ pub(super) fn dispatch(frame: &TrapFrame, vector: u8) {
         vectors::WORK => ipi::handle_work(&token),
         vectors::RESCHEDULE => super::irqs::set_need_resched(),
         vectors::STOP => ipi::stop_here(frame),
-        vectors::SPURIOUS => {}
+        vectors::SPURIOUS | vectors::WAKE => {}
         vectors::APIC_ERROR => {
             crate::warn!("local APIC error {:#x}", apic::take_errors());
         }

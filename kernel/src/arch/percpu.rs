@@ -42,6 +42,8 @@ pub struct PerCpu {
     admission: AtomicU32,
     /// Work bits for the self-work interrupt; set by anyone, cleared by this CPU.
     pub(super) work: AtomicU32,
+    /// A caller on this CPU has halted until its call is over.
+    pub(super) dozing: AtomicBool,
     /// Calls posted to this CPU: slot n by a caller on CPU n, taken by this CPU.
     pub(super) calls: [AtomicPtr<()>; MAX_CPUS],
     /// Which slots of `calls` may hold something.
@@ -92,6 +94,7 @@ impl PerCpu {
             online: AtomicBool::new(false),
             admission: AtomicU32::new(UNDECIDED),
             work: AtomicU32::new(0),
+            dozing: AtomicBool::new(false),
             calls: [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CPUS],
             calls_posted: AtomicU64::new(0),
             stopped_at: [const { AtomicU64::new(0) }; 3],

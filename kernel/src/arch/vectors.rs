@@ -8,6 +8,8 @@ pub const LEGACY: u8 = 0x20;
 pub const GSI_BASE: u8 = 0x30;
 /// How many IO-APIC lines get a vector.
 pub const GSI_COUNT: u8 = 0x80;
+/// Ends a halt; nothing else.
+pub const WAKE: u8 = 0xe7;
 /// Work asked for by a bit; raised from an NMI, too (a fixed self-IPI by shorthand).
 pub const WORK: u8 = 0xe8;
 /// A function to run, and the sender waits.
@@ -38,7 +40,7 @@ pub const PAGE_FAULT: u8 = 14;
 /// The machine check.
 pub const MACHINE_CHECK: u8 = 18;
 
-const _: () = assert!(GSI_BASE as u16 + GSI_COUNT as u16 <= WORK as u16);
+const _: () = assert!(GSI_BASE as u16 + GSI_COUNT as u16 <= WAKE as u16);
 const _: () = assert!(SPURIOUS & 0xf == 0xf);
 
 /// Returns what `vector` is for.
@@ -65,6 +67,7 @@ pub fn name(vector: u8) -> &'static str {
         20 => "virtualization",
         21 => "control protection",
         9 | 15 | 22..FIRST_IRQ => "reserved exception",
+        WAKE => "wake",
         WORK => "work",
         CALL => "call",
         DRAIN => "drain",
@@ -74,7 +77,7 @@ pub fn name(vector: u8) -> &'static str {
         APIC_ERROR => "APIC error",
         TIMER => "timer",
         SPURIOUS => "spurious",
-        GSI_BASE..WORK => "IO-APIC",
+        GSI_BASE..WAKE => "IO-APIC",
         _ => "unknown",
     }
 }
