@@ -1,11 +1,17 @@
 //! The allocator and its fast path.
 
 use crate::{
-    AddError, Block, BlockMeta, BlockNo, BlockSlot, CpuCaches, FrameHandle, FrameState,
-    ListSnapshot, Node, NodeId, Order, Owner, Pfn, PfnRange, Platform, RebuildStats, Request,
-    Topology, Variant, Zone, ZoneId, ZoneInfo, zonelist::ListKind,
+    Block, BlockSlot, CpuCaches, Gfp, Node, NodeId, Order, Owner, Pfn, Platform, Request, Variant,
+    Zone, ZoneId,
+    owner::Entry,
+    rebuild::RebuildTimes,
+    zone::{Access, Mark, Reserves},
+    zonelist::{Eligible, List, ListKind, Seed},
 };
-use tidemark_sync::{Context, HardIrq, Task};
+use tidemark_sync::{
+    Context,
+    atomic::{AtomicBool, AtomicU32, Ordering},
+};
 
 /// The memory that the allocator works in.
 #[derive(Debug, Clone, Copy)]
@@ -49,73 +55,28 @@ pub enum AllocError {
 pub struct Frames<'m, P: Platform> {
     pub(crate) platform: P,
     pub(crate) storage: Storage<'m>,
-    variant: Variant,
+    pub(crate) variant: Variant,
+    pub(crate) seed: Seed<P>,
+    pub(crate) rebuilds: RebuildTimes,
+    /// Number of the last drain that somebody asked for.
+    pub(crate) drains: AtomicU32,
+    /// Whether hot-plug, or set-up, is under way.
+    pub(crate) resizing: AtomicBool,
+}
+
+/// A request on its way: what it may use, and where its walks begin.
+pub(crate) struct Walk<'m> {
+    pub(crate) gfp: Gfp,
+    pub(crate) order: Order,
+    pub(crate) owner: Owner,
+    pub(crate) node: NodeId,
+    pub(crate) list: List<'m>,
+    pub(crate) eligible: Eligible,
+    /// Position in the list where walks begin; remembered across them.
+    pub(crate) preferred: usize,
 }
 
 impl<'m, P: Platform> Frames<'m, P> {
-    /// Makes an allocator without memory. `storage.zones` has four entries a node.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the storage has no CPU or node, more than the limits, or not four zones a node.
-    pub fn new(platform: P, storage: Storage<'m>, variant: Variant) -> Self {
-        Self {
-            platform,
-            storage,
-            variant,
-        }
-    }
-
-    /// The surroundings.
-    pub fn platform(&self) -> &P {
-        &self.platform
-    }
-
-    /// The zonelist protocol in force.
-    pub fn variant(&self) -> Variant {
-        self.variant
-    }
-
-    /// Sets the nodes and their distances, and computes each node's order of nodes. At boot, before
-    /// memory is added; later in a task.
-    pub fn set_topology(&self, topology: &Topology) {
-        let _ = topology;
-        todo!()
-    }
-
-    /// Hands in the books of a block. They stay for good: a block that leaves and comes back keeps them.
-    ///
-    /// # Errors
-    ///
-    /// [`AddError::NoBlock`] beyond the table; [`AddError::Present`] if the block has books already.
-    pub fn add_block(&self, block: BlockNo, meta: &'m BlockMeta) -> Result<(), AddError> {
-        let _ = (block, meta);
-        todo!()
-    }
-
-    /// Whether a block has books.
-    pub fn has_block(&self, block: BlockNo) -> bool {
-        let _ = block;
-        todo!()
-    }
-
-    /// Adds memory of the boot map, frame by frame if need be, to a zone; several ranges may share
-    /// an area if they share the zone. Returns the number of frames added. Before other CPUs allocate; follow with
-    /// [`Frames::finish_boot`].
-    ///
-    /// # Errors
-    ///
-    /// See [`AddError`]; frames before the one named have been added.
-    pub fn add_boot_range(&self, range: PfnRange, zone: ZoneId) -> Result<u64, AddError> {
-        let _ = (range, zone);
-        todo!()
-    }
-
-    /// Computes marks and builds the zonelists for the first time.
-    pub fn finish_boot(&self) {
-        todo!()
-    }
-
     /// Allocates a block. DIRECT_RECLAIM acts only with a task token.
     ///
     /// # Errors
@@ -135,110 +96,101 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// # Errors
     ///
     /// See [`AllocError`].
+    #[inline]
     pub fn alloc_traced<'f>(
         &'f self,
         context: &impl Context,
         request: &Request,
-        walk: &mut WalkInfo,
+        info: &mut WalkInfo,
     ) -> Result<Block<'f, 'm, P>, AllocError> {
-        let _ = (context, request, walk);
-        todo!()
+        let mut walk = self.begin_walk(request)?;
+        let access = Access {
+            mark: Mark::Low,
+            reserves: Reserves::None,
+            highest: walk.eligible.highest,
+        };
+        let pfn = match self.try_list(&walk, access) {
+            Some(pfn) => pfn,
+            None => self.alloc_slow(context, &mut walk, info)?,
+        };
+        if request.gfp.contains(Gfp::ZERO) {
+            self.platform.zero(pfn, request.order);
+        }
+        Ok(Block {
+            frames: self,
+            pfn,
+            order: request.order,
+        })
     }
 
-    /// Allocates from one zone, whatever its marks: for tests and for pressure.
+    #[inline]
+    fn begin_walk(&self, request: &Request) -> Result<Walk<'m>, AllocError> {
+        let node = request.node.unwrap_or_else(|| self.platform.local_node());
+        let lists = self.storage.nodes.get(node.0 as usize);
+        let list =
+            lists
+                .ok_or(AllocError::NoNode(node))?
+                .list(if request.gfp.contains(Gfp::THISNODE) {
+                    ListKind::NoFallback
+                } else {
+                    ListKind::Fallback
+                });
+        let eligible = Eligible {
+            highest: request.gfp.highest_zone(),
+            nodes: request.nodes,
+        };
+        Ok(Walk {
+            gfp: request.gfp,
+            order: request.order,
+            owner: request.owner,
+            node,
+            list,
+            eligible,
+            preferred: list.preferred(eligible),
+        })
+    }
+
+    /// One walk of the list from the preferred entry on: the first zone above its mark that has a block.
+    #[inline]
+    pub(crate) fn try_list(&self, walk: &Walk<'m>, access: Access) -> Option<Pfn> {
+        walk.list
+            .walk(walk.preferred, walk.eligible, || ())
+            .filter(|&(_, zone)| self.zone(zone).mark_ok(walk.order, access))
+            .find_map(|(_, zone)| self.take(zone, walk.order, walk.owner))
+    }
+
+    /// Takes a block from a zone, whatever its marks: single frames through this CPU's cache.
+    #[inline]
+    pub(crate) fn take(&self, zone: ZoneId, order: Order, owner: Owner) -> Option<Pfn> {
+        self.platform.pin();
+        let cpu = self.this_cpu();
+        let cached = if order == Order::ZERO {
+            self.take_cached(zone, cpu)
+        } else {
+            None
+        };
+        let pfn = cached.or_else(|| self.take_from_zone(zone, order, cpu));
+        if let Some((area, frame)) = pfn.and_then(|pfn| self.area_of(pfn)) {
+            // The frame is ours alone; whoever looks at the entry meanwhile gets a hint.
+            let entry = Entry::allocated(order, owner);
+            area.entry(frame).store(entry.0, Ordering::Relaxed);
+        }
+        self.platform.unpin();
+        pfn
+    }
+
+    /// Allocates from one zone, whatever its marks, past the caches: for tests and for pressure.
     pub fn alloc_in_zone<'f>(
         &'f self,
         zone: ZoneId,
         order: Order,
         owner: Owner,
     ) -> Option<Block<'f, 'm, P>> {
-        let _ = (zone, order, owner);
-        todo!()
-    }
-
-    /// Takes a handle back as a block.
-    ///
-    /// # Errors
-    ///
-    /// Returns the handle if no such block is allocated; the error is reported to the platform.
-    pub fn adopt<'f>(&'f self, handle: FrameHandle) -> Result<Block<'f, 'm, P>, FrameHandle> {
-        let _ = handle;
-        todo!()
-    }
-
-    /// Frees a block by number, checking it against its entry. Any context.
-    pub(crate) fn free_raw(&self, pfn: Pfn, order: Order) {
-        let _ = (pfn, order);
-        todo!()
-    }
-
-    /// What a frame's entry says; [`FrameState::Absent`] for what is not the allocator's.
-    pub fn frame_state(&self, pfn: Pfn) -> FrameState {
-        let _ = pfn;
-        todo!()
-    }
-
-    /// Changes the owner of an allocated block by its first frame, if it is `from` now; returns
-    /// whether it was.
-    pub fn change_owner(&self, pfn: Pfn, from: Owner, to: Owner) -> bool {
-        let _ = (pfn, from, to);
-        todo!()
-    }
-
-    /// The zone of a frame's area, while that is online.
-    pub fn zone_of(&self, pfn: Pfn) -> Option<ZoneId> {
-        let _ = pfn;
-        todo!()
-    }
-
-    /// The handler of the drain IPI: empties this CPU's caches, or leaves that to the interrupted
-    /// section if there is one.
-    pub fn drain_local(&self, irq: &HardIrq) {
-        let _ = irq;
-        todo!()
-    }
-
-    /// Empties every CPU's caches and returns when all of them are drained.
-    pub fn drain_all(&self, task: &Task) {
-        let _ = task;
-        todo!()
-    }
-
-    /// A zone's counters and marks.
-    pub fn zone_info(&self, zone: ZoneId) -> ZoneInfo {
-        let _ = zone;
-        todo!()
-    }
-
-    /// Every zone with memory, by node, lowest kind first.
-    pub fn zones(&self) -> impl Iterator<Item = ZoneInfo> + '_ {
-        core::iter::empty()
-    }
-
-    /// Frames that are free in all zones; caches and isolated areas are not counted.
-    pub fn free_frames(&self) -> u64 {
-        todo!()
-    }
-
-    /// Frames that the background reclaimer of `node` should free so that each of its zones is above its HIGH mark.
-    pub fn reclaim_wanted(&self, node: NodeId) -> u64 {
-        let _ = node;
-        todo!()
-    }
-
-    /// A node's zonelist as it is now.
-    pub fn zonelist(&self, node: NodeId, list: ListKind) -> ListSnapshot {
-        let _ = (node, list);
-        todo!()
-    }
-
-    /// The protocol's counter, where it has one: odd while a rebuild is under way.
-    pub fn rebuild_counter(&self) -> u32 {
-        todo!()
-    }
-
-    /// Rebuilds so far.
-    pub fn rebuild_stats(&self) -> RebuildStats {
-        todo!()
+        let pfn = self.take(zone, order, owner)?;
+        Some(Block {
+            frames: self,
+            pfn,
+            order,
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! A block of frames as a linear value.
 
-use crate::{Frames, Order, Owner, Pfn, Platform};
+use crate::{FrameState, Frames, Order, Owner, Pfn, Platform};
 
 /// An allocated block of frames. It cannot be cloned; dropping it frees it, in any context.
 #[must_use = "dropping a block frees it"]
@@ -23,22 +23,36 @@ impl<'f, 'm, P: Platform> Block<'f, 'm, P> {
 
     /// Who owns it, as its entry says.
     pub fn owner(&self) -> Owner {
-        todo!()
+        match self.frames.frame_state(self.pfn) {
+            FrameState::Allocated { owner, .. } => owner,
+            _ => Owner::NONE,
+        }
     }
 
     /// Names the owner: a block without one is in flight, and an offline waits for it.
     pub fn set_owner(&self, owner: Owner) {
-        let _ = owner;
-        todo!()
+        self.frames.label(self.pfn, self.order, owner);
     }
 
-    /// Splits into two halves; a block of one frame comes back whole.
+    /// Splits into two halves, lower one first, with the same owner.
     ///
     /// # Errors
     ///
     /// Returns the block unchanged if its order is 0.
     pub fn split(self) -> Result<(Self, Self), Self> {
-        todo!()
+        let half = self.order.get().checked_sub(1).and_then(Order::new);
+        let Some(half) = half else {
+            return Err(self);
+        };
+        let frames = self.frames;
+        frames.halve(self.pfn, self.order, half, self.owner());
+        let lower = self.leak().pfn;
+        let block = |pfn| Self {
+            frames,
+            pfn,
+            order: half,
+        };
+        Ok((block(lower), block(Pfn(lower.0 + half.frames()))))
     }
 
     /// Gives up the allocator's reference: a handle can be sent through atomics. It must come back
@@ -101,5 +115,22 @@ impl FrameHandle {
             pfn: Pfn(raw >> 8),
             order,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_survives_its_word_and_other_words_are_refused() {
+        for order in (0..=10).filter_map(Order::new) {
+            let pfn = Pfn(0xfff_ffff);
+            let raw = FrameHandle { pfn, order }.into_raw();
+            assert_ne!(raw, 0);
+            assert_eq!(FrameHandle::from_raw(raw), Some(FrameHandle { pfn, order }));
+        }
+        assert_eq!(FrameHandle::from_raw(0), None);
+        assert_eq!(FrameHandle::from_raw(11 << 1 | 1), None);
     }
 }

@@ -1,7 +1,13 @@
-//! Memory leaves, and comes back.
+//! Memory comes, and what coming and leaving share. Leaving itself: `offline`.
 
-use crate::{Frames, Owner, Pfn, PfnRange, Platform, ZoneId};
-use tidemark_sync::Task;
+use crate::{
+    Frames, Owner, Pfn, PfnRange, Platform, Point, ZoneId, area::State, memory::AREA_FRAMES,
+    offline::Isolated,
+};
+use tidemark_sync::{
+    Task,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// What an offline did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,16 +37,16 @@ pub enum OfflineError {
         /// First frame of the second zone.
         at: Pfn,
     },
-    /// An unmovable frame is in the way.
+    /// An unmovable frame was still in the way at the deadline.
     Unmovable {
         /// The frame.
         at: Pfn,
         /// Whose it is.
         owner: Owner,
     },
-    /// The deadline passed with frames still in use.
+    /// The deadline passed with movable frames, or births and deaths in flight, still in the way.
     Deadline {
-        /// A frame that was still in use.
+        /// The first such frame.
         at: Pfn,
         /// Whose it is; nobody, if in flight.
         owner: Owner,
@@ -75,25 +81,42 @@ pub enum OnlineError {
     NoNode,
 }
 
-impl<P: Platform> Frames<'_, P> {
-    /// Takes a range of whole 4 MiB pairs out of its zone: isolates, drains, migrates, removes, and
-    /// rebuilds the zonelists if the zone became empty. `deadline_ns` is in [`Platform::now_ns`]'s
-    /// time: until then frames without an owner are waited for. One at a time; others wait.
-    ///
-    /// # Errors
-    ///
-    /// See [`OfflineError`]; every step is undone.
-    pub fn offline_range(
-        &self,
-        range: PfnRange,
-        deadline_ns: u64,
-        task: &Task,
-    ) -> Result<OfflineStats, OfflineError> {
-        let _ = (range, deadline_ns, task);
-        todo!()
+/// Frames of a pair of areas.
+const PAIR_FRAMES: u64 = 2 * AREA_FRAMES as u64;
+
+/// Indices of the areas of an aligned range.
+pub(crate) fn areas(range: PfnRange) -> core::ops::Range<u64> {
+    range.start.0 / AREA_FRAMES as u64..range.end.0 / AREA_FRAMES as u64
+}
+
+/// The hot-plug lock: sizes, marks, lists and spans change under it only. A task waits for it by
+/// [`Platform::relax`].
+pub(crate) struct Resizing<'a>(&'a AtomicBool);
+
+impl Drop for Resizing<'_> {
+    fn drop(&mut self) {
+        // Release pairs with the acquire in `lock_resizing`.
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl<'m, P: Platform> Frames<'m, P> {
+    pub(crate) fn lock_resizing(&self, task: &Task) -> Resizing<'_> {
+        // Acquire: what the last holder wrote is visible.
+        while self.resizing.swap(true, Ordering::Acquire) {
+            self.platform.relax(task);
+        }
+        Resizing(&self.resizing)
     }
 
-    /// Brings a range of whole 4 MiB pairs into a zone; its blocks have books.
+    pub(crate) fn is_aligned(range: PfnRange) -> bool {
+        !range.is_empty()
+            && range.start.0.is_multiple_of(PAIR_FRAMES)
+            && range.end.0.is_multiple_of(PAIR_FRAMES)
+    }
+
+    /// Brings a range of whole 4 MiB pairs into a zone; its blocks have books. Task context,
+    /// interrupts on, no spinlock held.
     ///
     /// # Errors
     ///
@@ -101,10 +124,52 @@ impl<P: Platform> Frames<'_, P> {
     pub fn online_range(
         &self,
         range: PfnRange,
-        zone: ZoneId,
+        zone_id: ZoneId,
         task: &Task,
     ) -> Result<OnlineStats, OnlineError> {
-        let _ = (range, zone, task);
-        todo!()
+        let _resizing = self.lock_resizing(task);
+        self.check_coming(range, zone_id)?;
+        let zone = self.zone(zone_id);
+        let was_empty = !zone.is_populated();
+        let span = areas(range);
+        zone.cover(span.start, span.end);
+        for area in span.filter_map(|index| self.area(index)) {
+            area.set_zone(zone_id);
+            area.core().join(State::ISOLATED_EMPTY);
+        }
+        let isolated = Isolated::adopt(self, zone_id, range);
+        zone.grow(range.len());
+        self.platform.point(Point::OnlineCounted);
+        if was_empty {
+            self.rebuild_zonelists();
+        }
+        drop(isolated);
+        self.refresh_policy();
+        self.platform.point(Point::OnlineDone);
+        Ok(OnlineStats {
+            frames: range.len(),
+            zone_was_empty: was_empty,
+        })
+    }
+
+    fn check_coming(&self, range: PfnRange, zone: ZoneId) -> Result<(), OnlineError> {
+        if !Self::is_aligned(range) {
+            return Err(OnlineError::Misaligned);
+        }
+        if zone.index() >= self.storage.zones.len() {
+            return Err(OnlineError::NoNode);
+        }
+        for index in areas(range) {
+            let at = Pfn(index * AREA_FRAMES as u64);
+            let area = self.area(index).ok_or(OnlineError::NoBlock { at })?;
+            if area.core().state() != State::GONE {
+                return Err(OnlineError::Present { at });
+            }
+        }
+        Ok(())
     }
 }
+
+#[cfg(all(test, not(loom)))]
+#[path = "hotplug_tests.rs"]
+mod tests;

@@ -7,13 +7,24 @@
 #![cfg_attr(not(test), forbid(unsafe_code))]
 
 pub mod alloc;
+mod area;
 mod block;
+mod free;
 pub mod hotplug;
+mod marks;
 mod memory;
+mod mutant;
+mod offline;
 mod owner;
+mod pcp;
 mod platform;
+mod rebuild;
 mod request;
+mod setup;
+mod slow;
 mod stats;
+#[cfg(all(test, not(loom)))]
+mod testing;
 mod types;
 pub mod validate;
 pub mod zone;
@@ -22,8 +33,9 @@ pub mod zonelist;
 pub use alloc::{AllocError, Frames, Storage, WalkInfo};
 pub use block::{Block, FrameHandle};
 pub use hotplug::{OfflineError, OfflineStats, OnlineError, OnlineStats};
-pub use memory::{AddError, BLOCK_FRAMES, BlockMeta, BlockSlot, CpuCaches, Node};
+pub use memory::{AddError, BLOCK_FRAMES, BlockMeta, BlockSlot};
 pub use owner::{FrameState, Owner, OwnerKind};
+pub use pcp::CpuCaches;
 pub use platform::{
     AllocReport, FreeError, FreeFault, MigrateError, OomOutcome, Platform, Point, Topology,
 };
@@ -35,4 +47,4 @@ pub use types::{
 };
 pub use validate::{Census, Inconsistency};
 pub use zone::Zone;
-pub use zonelist::{ListKind, Variant};
+pub use zonelist::{ListKind, Node, Variant};

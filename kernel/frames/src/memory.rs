@@ -1,8 +1,8 @@
 //! The memory that the allocator keeps its books in; the caller hands it in.
 
-use crate::{Pfn, ZoneId};
+use crate::{Frames, Pfn, Platform, ZoneId, area::Area, owner::Entry};
 use core::array;
-use tidemark_sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+use tidemark_sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// Frames in a block of 128 MiB.
 pub const BLOCK_FRAMES: usize = 1 << 15;
@@ -49,6 +49,99 @@ impl Default for BlockMeta {
     }
 }
 
+#[cfg(not(loom))]
+const _: () = {
+    assert!(size_of::<AreaBits>() == 64);
+    assert!(size_of::<AreaPair>() == 4);
+    // Five bytes a frame at most: four of them are its entry.
+    assert!(size_of::<BlockMeta>() <= BLOCK_FRAMES * 5);
+};
+
+/// An area of a block that has books.
+#[derive(Clone, Copy)]
+pub(crate) struct AreaRef<'m> {
+    meta: &'m BlockMeta,
+    /// Index of the area in the whole of memory: frame number / 512.
+    pub(crate) index: u64,
+}
+
+impl<'m> AreaRef<'m> {
+    /// The lock-free core of the area.
+    #[inline]
+    pub(crate) fn core(self) -> Area<'m> {
+        let local = self.local();
+        Area {
+            bits: &self.meta.bits[local],
+            pair: &self.meta.pairs[local / 2],
+            shift: (local as u32 & 1) * 16,
+        }
+    }
+
+    /// Index of the area in its block, 0 to 63.
+    #[inline]
+    fn local(self) -> usize {
+        self.index as usize % BLOCK_AREAS
+    }
+
+    /// The zone that has the area. Fixed while a frame of it is reserved, allocated or cached, or
+    /// while hot-plug is locked: an area changes zones only by leaving.
+    #[inline]
+    pub(crate) fn zone(self) -> ZoneId {
+        ZoneId::from_index(self.meta.zones[self.local()].load(Ordering::Relaxed) as usize)
+    }
+
+    /// Written before the area joins; published by [`Area::join`].
+    pub(crate) fn set_zone(self, zone: ZoneId) {
+        self.meta.zones[self.local()].store(zone.index() as u8, Ordering::Relaxed);
+    }
+
+    /// First frame.
+    #[inline]
+    pub(crate) fn start(self) -> Pfn {
+        Pfn(self.index * AREA_FRAMES as u64)
+    }
+
+    /// The entry of a frame of the area. Written by whoever holds the frame; anybody may look, and
+    /// gets a hint.
+    #[inline]
+    pub(crate) fn entry(self, frame: u32) -> &'m AtomicU32 {
+        &self.meta.entries[self.local() * AREA_FRAMES + frame as usize]
+    }
+
+    /// What the entry of a frame says.
+    #[inline]
+    pub(crate) fn entry_now(self, frame: u32) -> Entry {
+        Entry(self.entry(frame).load(Ordering::Relaxed))
+    }
+
+    /// The other area of the pair, if this is the lower one.
+    pub(crate) fn upper(self) -> Self {
+        Self {
+            index: self.index | 1,
+            ..self
+        }
+    }
+}
+
+impl<'m, P: Platform> Frames<'m, P> {
+    /// The area of this index, if its block has books.
+    #[inline]
+    pub(crate) fn area(&self, index: u64) -> Option<AreaRef<'m>> {
+        let slot = self.storage.blocks.get(index as usize / BLOCK_AREAS)?;
+        Some(AreaRef {
+            meta: slot.meta.get()?,
+            index,
+        })
+    }
+
+    /// The area of a frame, and the frame's index in it.
+    #[inline]
+    pub(crate) fn area_of(&self, pfn: Pfn) -> Option<(AreaRef<'m>, u32)> {
+        let area = self.area(pfn.0 / AREA_FRAMES as u64)?;
+        Some((area, (pfn.0 % AREA_FRAMES as u64) as u32))
+    }
+}
+
 /// A place in the table of blocks; index = block number. Once filled it stays so. Not valid when
 /// zeroed: write `BlockSlot::new()` into each.
 #[derive(Debug)]
@@ -66,50 +159,6 @@ impl BlockSlot<'_> {
 }
 
 impl Default for BlockSlot<'_> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// One CPU's caches, about 17 KiB. Atomics only: zeroed memory is a valid value.
-#[derive(Debug)]
-#[repr(C, align(64))]
-pub struct CpuCaches {
-    _todo: AtomicU32,
-}
-
-impl CpuCaches {
-    /// Returns empty caches.
-    pub fn new() -> Self {
-        Self {
-            _todo: AtomicU32::new(0),
-        }
-    }
-}
-
-impl Default for CpuCaches {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// One node's zonelists. Atomics only: zeroed memory is a valid value.
-#[derive(Debug)]
-#[repr(C, align(64))]
-pub struct Node {
-    _todo: AtomicU32,
-}
-
-impl Node {
-    /// Returns a node with empty lists.
-    pub fn new() -> Self {
-        Self {
-            _todo: AtomicU32::new(0),
-        }
-    }
-}
-
-impl Default for Node {
     fn default() -> Self {
         Self::new()
     }

@@ -1,5 +1,7 @@
 //! Whose a frame is, and what state it is in.
 
+use crate::Order;
+
 /// What kind of user holds a frame. `None` marks a birth or a death in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -108,6 +110,41 @@ impl core::fmt::Display for Owner {
     }
 }
 
+/// A frame's entry: state in bits 30–31, order in 26–29, owner in 0–25. Only the first frame of an
+/// allocated block carries the block's entry; the others say free. Zero is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry(pub(crate) u32);
+
+impl Entry {
+    pub(crate) const FREE: Self = Self(0);
+    pub(crate) const CACHED: Self = Self(1 << 30);
+    pub(crate) const ABSENT: Self = Self(3 << 30);
+    const ALLOCATED: u32 = 2 << 30;
+
+    #[inline]
+    pub(crate) const fn allocated(order: Order, owner: Owner) -> Self {
+        Self(Self::ALLOCATED | (order.get() as u32) << 26 | owner.pack())
+    }
+
+    /// Whether it says allocated with this order, whoever the owner.
+    #[inline]
+    pub(crate) const fn is_allocated(self, order: Order) -> bool {
+        self.0 >> 26 == Self::ALLOCATED >> 26 | order.get() as u32
+    }
+
+    pub(crate) fn state(self) -> FrameState {
+        match (self.0 >> 30, Order::new((self.0 >> 26 & 0xf) as u8)) {
+            (0, _) => FrameState::Free,
+            (1, _) => FrameState::Cached,
+            (2, Some(order)) => FrameState::Allocated {
+                order,
+                owner: Owner::unpack(self.0),
+            },
+            _ => FrameState::Absent,
+        }
+    }
+}
+
 /// What a frame's entry says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameState {
@@ -118,10 +155,36 @@ pub enum FrameState {
     /// First frame of an allocated block.
     Allocated {
         /// Order of the block.
-        order: crate::Order,
+        order: Order,
         /// Whose it is.
         owner: Owner,
     },
     /// Not the allocator's: a hole, firmware's, or the kernel's own image.
     Absent,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_keep_what_they_are_given() {
+        for kind in OwnerKind::ALL {
+            for number in [0, 1, 77, Owner::MAX_NUMBER] {
+                for order in (0..=10).filter_map(Order::new) {
+                    let owner = Owner::new(kind, number);
+                    let entry = Entry::allocated(order, owner);
+                    assert_eq!(entry.state(), FrameState::Allocated { order, owner });
+                    assert!(entry.is_allocated(order));
+                    assert!(!entry.is_allocated(Order::new((order.get() + 1) % 11).unwrap()));
+                }
+            }
+        }
+        assert_eq!(Entry::FREE.state(), FrameState::Free);
+        assert_eq!(Entry::CACHED.state(), FrameState::Cached);
+        assert_eq!(Entry::ABSENT.state(), FrameState::Absent);
+        for entry in [Entry::FREE, Entry::CACHED, Entry::ABSENT] {
+            assert!(!entry.is_allocated(Order::ZERO));
+        }
+    }
 }

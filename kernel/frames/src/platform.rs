@@ -58,6 +58,10 @@ pub trait Platform: LocalIrq + Sized {
     /// A free, or a pop from a cache, found something that cannot be; the frame was left alone.
     fn report(&self, error: &FreeError);
 
+    /// A step inside a same-CPU protocol: an interrupt may come here.
+    #[cfg(test)]
+    fn step(&self) {}
+
     /// A schedule point was reached.
     #[inline(always)]
     fn point(&self, point: Point) {

@@ -1,6 +1,9 @@
 //! What may be looked at: zones, lists, rebuilds.
 
-use crate::{MAX_ZONES, ZoneId};
+use crate::{
+    Frames, MAX_ZONES, NodeId, Pfn, PfnRange, Platform, ZoneId, ZoneKind, memory::AREA_FRAMES,
+    zone::Mark,
+};
 
 /// A zone at a moment, in frames; each number is exact by itself, not together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +27,7 @@ pub struct ZoneInfo {
     /// What is kept back from requests whose highest zone is the index.
     pub reserve: [u64; 4],
     /// First frame and frame after the last one, holes included.
-    pub span: crate::PfnRange,
+    pub span: PfnRange,
 }
 
 /// A zonelist at a moment.
@@ -51,4 +54,51 @@ pub struct RebuildStats {
     pub irq_off_median_ns: u64,
     /// The last stretch, in nanoseconds.
     pub irq_off_last_ns: u64,
+}
+
+impl<P: Platform> Frames<'_, P> {
+    /// A zone's counters and marks.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the zone's node is beyond the storage.
+    pub fn zone_info(&self, id: ZoneId) -> ZoneInfo {
+        let zone = self.zone(id);
+        let (first, end) = zone.span();
+        let pfn = |area| Pfn(area * AREA_FRAMES as u64);
+        ZoneInfo {
+            id,
+            free: zone.free(),
+            cached: self.cached_frames(id),
+            min: zone.mark(Mark::Min),
+            low: zone.mark(Mark::Low),
+            high: zone.mark(Mark::High),
+            managed: zone.managed(),
+            present: zone.present(),
+            reserve: ZoneKind::ALL.map(|highest| zone.reserve(highest)),
+            span: PfnRange::new(pfn(first), pfn(end)),
+        }
+    }
+
+    /// Every zone with memory, by node, lowest kind first.
+    pub fn zones(&self) -> impl Iterator<Item = ZoneInfo> + '_ {
+        self.zone_ids()
+            .filter(|&zone| self.zone(zone).is_populated())
+            .map(|zone| self.zone_info(zone))
+    }
+
+    /// Frames that are free in all zones; caches and isolated areas are not counted.
+    pub fn free_frames(&self) -> u64 {
+        self.zone_ids().map(|zone| self.zone(zone).free()).sum()
+    }
+
+    /// Frames that the background reclaimer of `node` should free so that each of its zones is
+    /// above its HIGH mark.
+    pub fn reclaim_wanted(&self, node: NodeId) -> u64 {
+        ZoneKind::ALL
+            .into_iter()
+            .map(|kind| self.zone(ZoneId::new(node, kind)))
+            .map(|zone| zone.mark(Mark::High).saturating_sub(zone.free()))
+            .sum()
+    }
 }

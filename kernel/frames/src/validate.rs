@@ -1,6 +1,14 @@
 //! The oracle: recounts everything from the bits and names the first inconsistency.
 
-use crate::{Frames, OwnerKind, Pfn, Platform, ZoneId};
+use crate::{
+    CpuId, FrameState, Frames, ListKind, MAX_ZONES, NodeId, Order, Owner, OwnerKind, Pfn, Platform,
+    ZoneId,
+    memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS},
+    owner::Entry,
+    zone::Zone,
+    zonelist::Protocol,
+};
+use tidemark_sync::atomic::Ordering;
 
 /// What the oracle found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +36,17 @@ pub enum Inconsistency {
         /// What is wrong.
         what: &'static str,
         /// The node whose list it is.
-        node: crate::NodeId,
+        node: NodeId,
         /// Index of the entry.
         entry: usize,
     },
+    /// A CPU is inside the allocator, or owes a drain.
+    Cpu {
+        /// Which one.
+        cpu: CpuId,
+    },
+    /// The protocol's counter is odd, or hot-plug is under way.
+    NotAtRest,
 }
 
 /// What the oracle counted, in frames.
@@ -51,11 +66,12 @@ pub struct Census {
     by_owner: [u64; OwnerKind::ALL.len()],
 }
 
-impl Census {
-    /// Allocated frames of owners of this kind.
-    pub fn owned(&self, kind: OwnerKind) -> u64 {
-        self.by_owner[kind as usize]
-    }
+/// Frames of one zone, counted from bits and entries.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    managed: u64,
+    free: u64,
+    cached: u64,
 }
 
 impl<P: Platform> Frames<'_, P> {
@@ -65,15 +81,252 @@ impl<P: Platform> Frames<'_, P> {
     ///
     /// The first inconsistency found.
     pub fn validate_at_rest(&self) -> Result<Census, Inconsistency> {
-        todo!()
+        let mut census = Census::default();
+        let mut tallies = [Tally::default(); MAX_ZONES];
+        self.check_rest()?;
+        for block in 0..self.storage.blocks.len() {
+            for local in 0..BLOCK_AREAS {
+                let Some(area) = self.area((block * BLOCK_AREAS + local) as u64) else {
+                    break;
+                };
+                if area.core().state().is_present() {
+                    self.check_area(area, &mut census, &mut tallies[area.zone().index()])?;
+                }
+            }
+        }
+        for zone in self.zone_ids() {
+            self.check_zone(zone, tallies[zone.index()])?;
+        }
+        self.check_lists()?;
+        Ok(census)
     }
 
-    /// Checks what must hold at any time, while others allocate.
+    /// Checks what must hold at any time, while others allocate: marks in order, and no counter
+    /// beyond what it counts.
     ///
     /// # Errors
     ///
     /// The first inconsistency found.
     pub fn validate(&self) -> Result<(), Inconsistency> {
-        todo!()
+        for id in self.zone_ids() {
+            let zone = self.zone(id);
+            let marks = zone.policy().marks;
+            let count = |what, says: u64, counted: u64| Inconsistency::Count {
+                what,
+                zone: id,
+                says: says as i64,
+                counted: counted as i64,
+            };
+            if marks.min > marks.low || marks.low > marks.high {
+                return Err(count("marks out of order", marks.low, marks.high));
+            }
+            // Read in this order: an offline lowers the free count long before the managed one.
+            let free = zone.free();
+            let managed = zone.managed();
+            if free > managed && !self.resizing.load(Ordering::Relaxed) {
+                return Err(count("more free than managed", free, managed));
+            }
+        }
+        Ok(())
     }
+
+    fn check_rest(&self) -> Result<(), Inconsistency> {
+        if self.protocol().observe().is_odd() || self.resizing.load(Ordering::Relaxed) {
+            return Err(Inconsistency::NotAtRest);
+        }
+        for (number, cpu) in self.storage.cpus.iter().enumerate() {
+            if !cpu.owner.is_at_rest() {
+                let cpu = CpuId(number);
+                return Err(Inconsistency::Cpu { cpu });
+            }
+            for (index, cache) in cpu.pcp.iter().enumerate() {
+                let zone = ZoneId::from_index(index);
+                for (depth, pfn) in cache.iter().enumerate() {
+                    let frame = |what| Inconsistency::Frame { what, at: pfn };
+                    if self.frame_state(pfn) != FrameState::Cached {
+                        return Err(frame("in a cache, but its entry does not say so"));
+                    }
+                    if self.zone_of(pfn) != Some(zone) {
+                        return Err(frame("in the cache of another zone"));
+                    }
+                    if cache.iter().take(depth).any(|other| other == pfn) {
+                        return Err(frame("twice in a cache"));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_area(
+        &self,
+        area: AreaRef<'_>,
+        census: &mut Census,
+        tally: &mut Tally,
+    ) -> Result<(), Inconsistency> {
+        let state = area.core().state();
+        let at = |frame: u32| Pfn(area.start().0 + u64::from(frame));
+        let wrong = |what, frame| {
+            Err(Inconsistency::Frame {
+                what,
+                at: at(frame),
+            })
+        };
+        if state.is_isolated() {
+            return wrong("isolated, but nobody is going offline", 0);
+        }
+        if state.is_taken() {
+            return self.check_taken(area, census, tally);
+        }
+        let (mut free, mut frame) = (0, 0);
+        while frame < AREA_FRAMES as u32 {
+            let set = is_set(area, frame);
+            frame += match area.entry_now(frame).state() {
+                FrameState::Free if !set => {
+                    free += 1;
+                    1
+                }
+                FrameState::Free => return wrong("not free, but without an entry", frame),
+                _ if !set => return wrong("free, but its entry says otherwise", frame),
+                FrameState::Absent => 1,
+                FrameState::Cached => {
+                    census.cached += 1;
+                    tally.cached += 1;
+                    tally.managed += 1;
+                    1
+                }
+                FrameState::Allocated { order, owner } => {
+                    if !u64::from(frame).is_multiple_of(order.frames()) || order >= Order::HUGE {
+                        return wrong("allocated with an order that does not fit", frame);
+                    }
+                    let size = order.frames() as u32;
+                    let mut body = frame + 1..frame + size;
+                    let stray =
+                        body.find(|&f| !is_set(area, f) || area.entry_now(f) != Entry::FREE);
+                    if let Some(stray) = stray {
+                        return wrong("inside a block, but with books of its own", stray);
+                    }
+                    census.count_allocated(order.frames(), owner);
+                    tally.managed += order.frames();
+                    size
+                }
+            };
+        }
+        if state.free() != free {
+            return wrong("its area's count is not the number of its zero bits", 0);
+        }
+        census.free += u64::from(free);
+        tally.free += u64::from(free);
+        tally.managed += u64::from(free);
+        census.managed = census.free + census.cached + census.allocated;
+        Ok(())
+    }
+
+    /// An area that is wholly taken: an order 9, or half of an order 10.
+    fn check_taken(
+        &self,
+        area: AreaRef<'_>,
+        census: &mut Census,
+        tally: &mut Tally,
+    ) -> Result<(), Inconsistency> {
+        let at = area.start();
+        let wrong = |what| Err(Inconsistency::Frame { what, at });
+        let mut frames = 0..AREA_FRAMES as u32;
+        if area.core().state().free() != 0 || frames.any(|frame| is_set(area, frame)) {
+            return wrong("wholly taken, but with bits or a count");
+        }
+        if (1..AREA_FRAMES as u32).any(|frame| area.entry_now(frame) != Entry::FREE) {
+            return wrong("wholly taken, but with entries inside");
+        }
+        let is_upper = area.index % 2 == 1;
+        let lower = self
+            .area(area.index & !1)
+            .map(|area| area.entry_now(0).state());
+        let owner = match (area.entry_now(0).state(), lower) {
+            (FrameState::Allocated { order, owner }, _) if order == Order::HUGE => owner,
+            (FrameState::Allocated { order, owner }, _) if order == Order::MAX && !is_upper => {
+                owner
+            }
+            (FrameState::Free, Some(FrameState::Allocated { order, owner }))
+                if order == Order::MAX && is_upper =>
+            {
+                owner
+            }
+            _ => return wrong("wholly taken, but by nobody"),
+        };
+        census.count_allocated(AREA_FRAMES as u64, owner);
+        tally.managed += AREA_FRAMES as u64;
+        census.managed = census.free + census.cached + census.allocated;
+        Ok(())
+    }
+
+    fn check_zone(&self, id: ZoneId, tally: Tally) -> Result<(), Inconsistency> {
+        let zone = self.zone(id);
+        let policy = (zone.policy(), self.wanted_policy(id));
+        let counts = [
+            ("free", zone.free_exact(), tally.free),
+            ("managed", zone.managed() as i64, tally.managed),
+            ("cached", self.cached_frames(id) as i64, tally.cached),
+            ("min", policy.0.marks.min as i64, policy.1.marks.min),
+            ("low", policy.0.marks.low as i64, policy.1.marks.low),
+            ("high", policy.0.marks.high as i64, policy.1.marks.high),
+        ];
+        let reserves = policy.0.reserve.into_iter().zip(policy.1.reserve);
+        let reserves = reserves.map(|(says, wanted)| ("reserve", says as i64, wanted));
+        for (what, says, counted) in counts.into_iter().chain(reserves) {
+            if says != counted as i64 {
+                return Err(Inconsistency::Count {
+                    what,
+                    zone: id,
+                    says,
+                    counted: counted as i64,
+                });
+            }
+        }
+        if zone.caches_are_off() {
+            return Err(Inconsistency::NotAtRest);
+        }
+        Ok(())
+    }
+
+    fn check_lists(&self) -> Result<(), Inconsistency> {
+        let zones: &[Zone] = self.storage.zones;
+        for (number, lists) in self.storage.nodes.iter().enumerate() {
+            let node = NodeId(number as u8);
+            for kind in [ListKind::Fallback, ListKind::NoFallback] {
+                let list = lists.list(kind);
+                let mut wanted = lists.wanted(node, kind, zones);
+                for entry in 0..list.len() {
+                    let zone = wanted.next();
+                    if !list.is_exactly(entry, zone) {
+                        let what = "not the zone that belongs here";
+                        return Err(Inconsistency::List { what, node, entry });
+                    }
+                    if zone.is_none() {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Census {
+    /// Allocated frames of owners of this kind.
+    pub fn owned(&self, kind: OwnerKind) -> u64 {
+        self.by_owner[kind as usize]
+    }
+
+    fn count_allocated(&mut self, frames: u64, owner: Owner) {
+        self.allocated += frames;
+        self.by_owner[owner.kind() as usize] += frames;
+        if owner == Owner::NONE {
+            self.ownerless += frames;
+        }
+    }
+}
+
+fn is_set(area: AreaRef<'_>, frame: u32) -> bool {
+    area.core().bits.0[frame as usize / 64].load(Ordering::Relaxed) >> (frame % 64) & 1 == 1
 }

@@ -1,0 +1,431 @@
+//! The lock-free core: areas of 2 MiB, in pairs.
+//!
+//! An area is one cache line of bits (1 = not free) and half a word of state. The state's count and
+//! the bits are kept in step by the order of steps, not by a lock:
+//!
+//! * an allocation subtracts from the count ([`Area::reserve`]), then claims bits; if it finds no
+//!   run it adds back ([`Area::unreserve`]);
+//! * a free clears bits ([`Area::clear`]), then adds to the count ([`Area::add`]).
+//!
+//! So the zero bits are never fewer than the count and the open reservations together, and a count
+//! of 512 means: every bit is zero, nobody is about to claim one. Orders 9 and 10 therefore look at
+//! the state only, and an area leaves by one compare-and-swap.
+
+use crate::{
+    Order,
+    memory::{AREA_FRAMES, AreaBits, AreaPair},
+    mutant::{self, Mutant},
+};
+use tidemark_sync::atomic::{Ordering, spin_loop};
+
+/// Times that a claim of single frames goes round the bits before it gives up its reservation.
+/// The bits are there; a round misses them only if others free behind it and claim ahead of it.
+const CLAIM_ROUNDS: u32 = 8;
+
+/// State of one area. Zero means gone: not the allocator's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State(u16);
+
+impl State {
+    const COUNT: u16 = (1 << 10) - 1;
+    const ISOLATED: u16 = 1 << 10;
+    const PRESENT: u16 = 1 << 11;
+    const TAKEN: u16 = 1 << 12;
+
+    /// Not the allocator's.
+    pub(crate) const GONE: Self = Self(0);
+    /// Present, nothing free.
+    pub(crate) const FULL: Self = Self(Self::PRESENT);
+    /// Present, all free.
+    pub(crate) const EMPTY: Self = Self(Self::PRESENT | AREA_FRAMES as u16);
+    /// All free, but nobody may allocate.
+    pub(crate) const ISOLATED_EMPTY: Self = Self(Self::EMPTY.0 | Self::ISOLATED);
+    /// Wholly taken as part of an order 9 or 10.
+    pub(crate) const WHOLE: Self = Self(Self::PRESENT | Self::TAKEN);
+
+    /// Frames that may be reserved, 0 to 512.
+    pub(crate) const fn free(self) -> u32 {
+        (self.0 & Self::COUNT) as u32
+    }
+
+    pub(crate) const fn is_present(self) -> bool {
+        self.0 & Self::PRESENT != 0
+    }
+
+    pub(crate) const fn is_isolated(self) -> bool {
+        self.0 & Self::ISOLATED != 0
+    }
+
+    /// Whether the area is wholly taken; its bits are all zero then.
+    pub(crate) const fn is_taken(self) -> bool {
+        self.0 & Self::TAKEN != 0
+    }
+
+    /// Whether an allocation may reserve here at all.
+    const fn is_open(self) -> bool {
+        self.0 & (Self::PRESENT | Self::ISOLATED | Self::TAKEN) == Self::PRESENT
+    }
+
+    const fn without_isolation(self) -> Self {
+        Self(self.0 & !Self::ISOLATED)
+    }
+}
+
+impl AreaPair {
+    /// States of both areas.
+    #[inline]
+    pub(crate) fn states(&self) -> [State; 2] {
+        let word = self.0.load(Ordering::Relaxed);
+        [State(word as u16), State((word >> 16) as u16)]
+    }
+
+    /// Takes both areas as one order 10, if all of both is free and open.
+    #[inline]
+    pub(crate) fn take(&self) -> bool {
+        const FREE: u32 = State::EMPTY.0 as u32 * 0x1_0001;
+        const TAKEN: u32 = State::WHOLE.0 as u32 * 0x1_0001;
+        // Acquire pairs with the release in `add` and `give`: what the last owners wrote into the
+        // frames and their entries is visible.
+        self.0
+            .compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Gives an order 10 back; returns the states before, or nothing if the pair was not taken.
+    #[inline]
+    pub(crate) fn give(&self) -> Option<[State; 2]> {
+        const DELTA: u32 = (AREA_FRAMES as u32).wrapping_sub(State::TAKEN as u32);
+        const TAKEN: u32 = State::TAKEN as u32 * 0x1_0001;
+        let before = self
+            .0
+            .fetch_update(Ordering::Release, Ordering::Relaxed, |word| {
+                (word & TAKEN == TAKEN).then(|| word.wrapping_add(DELTA).wrapping_add(DELTA << 16))
+            })
+            .ok()?;
+        Some([State(before as u16), State((before >> 16) as u16)])
+    }
+}
+
+/// One area: its bits and its half of the pair's word.
+#[derive(Clone, Copy)]
+pub(crate) struct Area<'a> {
+    pub(crate) bits: &'a AreaBits,
+    pub(crate) pair: &'a AreaPair,
+    /// 0 for the lower area of the pair, 16 for the upper one.
+    pub(crate) shift: u32,
+}
+
+impl Area<'_> {
+    /// The state at this moment.
+    #[inline]
+    pub(crate) fn state(&self) -> State {
+        State((self.pair.0.load(Ordering::Relaxed) >> self.shift) as u16)
+    }
+
+    /// Changes the state by compare-and-swap for as long as `change` wants to.
+    #[inline]
+    fn update(
+        &self,
+        success: Ordering,
+        mut change: impl FnMut(State) -> Option<State>,
+    ) -> Option<State> {
+        let before = self
+            .pair
+            .0
+            .fetch_update(success, Ordering::Relaxed, |word| {
+                let new = change(State((word >> self.shift) as u16))?;
+                Some(word & !(0xffff << self.shift) | u32::from(new.0) << self.shift)
+            })
+            .ok()?;
+        Some(State((before >> self.shift) as u16))
+    }
+
+    /// Reserves up to `frames`, at least `least`; returns how many, 0 if the area has not enough
+    /// or is not open.
+    #[inline]
+    pub(crate) fn reserve(&self, least: u32, frames: u32) -> u32 {
+        let mut reserved = 0;
+        // Acquire pairs with `add`: the bits that the count stands for are seen as clear. It pairs
+        // with `join` as well: the area's zone, read after this, is the one it has now.
+        let done = self.update(Ordering::Acquire, |state| {
+            reserved = frames.min(state.free());
+            (state.is_open() && reserved >= least).then(|| State(state.0 - reserved as u16))
+        });
+        if done.is_some() { reserved } else { 0 }
+    }
+
+    /// Gives up a reservation of which no bit is claimed; returns the state before.
+    #[inline]
+    pub(crate) fn unreserve(&self, frames: u32) -> State {
+        self.add(frames)
+    }
+
+    /// Claims an aligned run for a reservation of that size; order 0 to 8. Returns the index of its
+    /// first frame, or nothing if there is no run.
+    #[inline]
+    pub(crate) fn claim(&self, order: Order) -> Option<u32> {
+        match order.get() {
+            0 => {
+                let mut index = None;
+                let claimed = self.claim_singles(1, |word, mask| {
+                    index = Some(word as u32 * 64 + mask.trailing_zeros());
+                });
+                debug_assert!(claimed == u32::from(index.is_some()));
+                index
+            }
+            1..=6 => self.claim_run(order),
+            7 | 8 => self.claim_words(order),
+            _ => None,
+        }
+    }
+
+    /// Claims up to `frames` single frames for a reservation of that size, up to a word of them by
+    /// one compare-and-swap; tells `got` the word and mask of each. Returns how many.
+    pub(crate) fn claim_singles(&self, frames: u32, mut got: impl FnMut(usize, u64)) -> u32 {
+        let mut left = frames;
+        for _ in 0..CLAIM_ROUNDS {
+            for (index, word) in self.bits.0.iter().enumerate() {
+                let mut seen = word.load(Ordering::Relaxed);
+                while seen != u64::MAX {
+                    let mask = lowest_zeros(seen, left);
+                    // Acquire pairs with `clear`: what the frame's last owner wrote is visible.
+                    match word.compare_exchange(seen, seen | mask, claim_order(), Ordering::Relaxed)
+                    {
+                        Ok(_) => {
+                            got(index, mask);
+                            left -= mask.count_ones();
+                            break;
+                        }
+                        Err(now) => seen = now,
+                    }
+                }
+                if left == 0 {
+                    return frames;
+                }
+            }
+            spin_loop();
+        }
+        frames - left
+    }
+
+    /// Orders 1 to 6: a run inside one word.
+    fn claim_run(&self, order: Order) -> Option<u32> {
+        for (index, word) in self.bits.0.iter().enumerate() {
+            let mut seen = word.load(Ordering::Relaxed);
+            while let Some(bit) = aligned_run(seen, order) {
+                let mask = run_mask(order) << bit;
+                match word.compare_exchange(seen, seen | mask, claim_order(), Ordering::Relaxed) {
+                    Ok(_) => return Some(index as u32 * 64 + bit),
+                    Err(now) => seen = now,
+                }
+            }
+        }
+        None
+    }
+
+    /// Orders 7 and 8: two or four whole words. A word lost to somebody else gives back those
+    /// already claimed: half a block must not be taken for a whole one.
+    fn claim_words(&self, order: Order) -> Option<u32> {
+        let words = order.frames() as usize / 64;
+        'group: for (group, run) in self.bits.0.chunks_exact(words).enumerate() {
+            for (claimed, word) in run.iter().enumerate() {
+                if word
+                    .compare_exchange(0, u64::MAX, claim_order(), Ordering::Relaxed)
+                    .is_err()
+                {
+                    if mutant::is(Mutant::ClaimWithoutRollback) {
+                        return Some((group * words * 64) as u32);
+                    }
+                    for word in &run[..claimed] {
+                        // Only this claim has these bits: nobody else clears them.
+                        word.store(0, Ordering::Release);
+                    }
+                    continue 'group;
+                }
+            }
+            return Some((group * words * 64) as u32);
+        }
+        None
+    }
+
+    /// Clears the bits of a run, order 0 to 8; returns how many were set.
+    #[inline]
+    pub(crate) fn clear(&self, index: u32, order: Order) -> u32 {
+        let word = (index / 64) as usize;
+        if order.get() <= 6 {
+            return self.clear_mask(word, run_mask(order) << (index % 64));
+        }
+        let words = order.frames() as usize / 64;
+        (word..word + words)
+            .map(|word| self.clear_mask(word, u64::MAX))
+            .sum()
+    }
+
+    /// Clears bits of one word; returns how many were set.
+    #[inline]
+    pub(crate) fn clear_mask(&self, word: usize, mask: u64) -> u32 {
+        let release = if mutant::is(Mutant::RelaxedClear) {
+            Ordering::Relaxed
+        } else {
+            // Pairs with the claims: whoever claims the bit sees what was written before.
+            Ordering::Release
+        };
+        (self.bits.0[word].fetch_and(!mask, release) & mask).count_ones()
+    }
+
+    /// Adds cleared frames to the count; returns the state before. Whether that was isolated tells
+    /// whether the zone's counter has them: this one step decides it.
+    #[inline]
+    pub(crate) fn add(&self, frames: u32) -> State {
+        let release = if mutant::is(Mutant::RelaxedAdd) {
+            Ordering::Relaxed
+        } else {
+            // Pairs with `reserve`, `take` and `leave`, which may look at the count alone.
+            Ordering::Release
+        };
+        let before = self.pair.0.fetch_add(frames << self.shift, release);
+        let before = State((before >> self.shift) as u16);
+        debug_assert!(before.free() + frames <= AREA_FRAMES as u32);
+        before
+    }
+
+    /// Frees a run, order 0 to 8: clears its bits, then adds those that were set. Returns how many
+    /// they were, and the state before the addition.
+    #[inline]
+    pub(crate) fn free(&self, index: u32, order: Order) -> (u32, State) {
+        if mutant::is(Mutant::AddBeforeClear) {
+            let before = self.add(order.frames() as u32);
+            return (self.clear(index, order), before);
+        }
+        let cleared = self.clear(index, order);
+        (cleared, self.add(cleared))
+    }
+
+    /// Takes the whole area as one order 9, if all of it is free and open.
+    #[inline]
+    pub(crate) fn take(&self) -> bool {
+        // Acquire: as in `AreaPair::take`.
+        self.update(Ordering::Acquire, |state| {
+            (state == State::EMPTY).then_some(State::WHOLE)
+        })
+        .is_some()
+    }
+
+    /// Gives an order 9 back; returns the state before, or nothing if the area was not taken.
+    #[inline]
+    pub(crate) fn give(&self) -> Option<State> {
+        // Release: as in `add`.
+        self.update(Ordering::Release, |state| {
+            state
+                .is_taken()
+                .then(|| State(state.0 - State::TAKEN + AREA_FRAMES as u16))
+        })
+    }
+
+    /// Turns a wholly taken area into 512 claimed bits. Its sole owner calls it.
+    pub(crate) fn break_up(&self) {
+        for word in &self.bits.0 {
+            word.store(u64::MAX, Ordering::Relaxed);
+        }
+        // Release: whoever sees the area as broken up sees its bits set.
+        self.update(Ordering::Release, |state| {
+            Some(State(state.0 & !State::TAKEN))
+        });
+    }
+
+    /// Forbids allocation; returns the state before, whose free frames the zone's counter loses.
+    pub(crate) fn isolate(&self) -> Option<State> {
+        self.update(Ordering::Relaxed, |state| {
+            (state.is_present() && !state.is_isolated()).then(|| State(state.0 | State::ISOLATED))
+        })
+    }
+
+    /// Permits allocation again; returns the state before, whose free frames the zone's counter gains.
+    pub(crate) fn unisolate(&self) -> Option<State> {
+        // Release: whoever reserves here sees the zone byte and the counters written for it.
+        self.update(Ordering::Release, |state| {
+            state.is_isolated().then(|| state.without_isolation())
+        })
+    }
+
+    /// Leaves the allocator: (512 free, isolated) → gone, in one step. Returns whether it did.
+    pub(crate) fn leave(&self) -> bool {
+        if mutant::is(Mutant::LeaveInTwoSteps) {
+            if self.state().free() as usize != AREA_FRAMES {
+                return false;
+            }
+            self.update(Ordering::Relaxed, |_| Some(State::GONE));
+            return true;
+        }
+        // Acquire pairs with `add`: every free of these frames lies before their leaving.
+        self.update(Ordering::Acquire, |state| {
+            (state == State::ISOLATED_EMPTY).then_some(State::GONE)
+        })
+        .is_some()
+    }
+
+    /// Joins the allocator in the given state; returns false if it was there already.
+    pub(crate) fn join(&self, joined: State) -> bool {
+        // Release pairs with `reserve`: the zone byte and the bits were written before.
+        self.update(Ordering::Release, |state| {
+            (state == State::GONE).then_some(joined)
+        })
+        .is_some()
+    }
+}
+
+fn claim_order() -> Ordering {
+    if mutant::is(Mutant::RelaxedClaim) {
+        Ordering::Relaxed
+    } else {
+        Ordering::Acquire
+    }
+}
+
+/// Mask of the `count` lowest zeros of `word`, or of all of them if there are fewer.
+#[inline]
+fn lowest_zeros(word: u64, count: u32) -> u64 {
+    let zeros = !word;
+    if count == 1 {
+        return zeros & zeros.wrapping_neg();
+    }
+    if zeros.count_ones() <= count {
+        return zeros;
+    }
+    let mut rest = zeros;
+    for _ in 0..count {
+        rest &= rest - 1;
+    }
+    zeros & !rest
+}
+
+/// Mask of a run at bit 0, order 0 to 6.
+#[inline]
+const fn run_mask(order: Order) -> u64 {
+    u64::MAX >> (64 - order.frames())
+}
+
+/// Bit of the lowest aligned run of zeros in `word`, order 1 to 6.
+#[inline]
+fn aligned_run(word: u64, order: Order) -> Option<u32> {
+    /// Bits at multiples of 2^order.
+    const STARTS: [u64; 7] = [
+        u64::MAX,
+        0x5555_5555_5555_5555,
+        0x1111_1111_1111_1111,
+        0x0101_0101_0101_0101,
+        0x0001_0001_0001_0001,
+        0x0000_0001_0000_0001,
+        1,
+    ];
+    let mut zeros = !word;
+    for step in 0..order.get() {
+        zeros &= zeros >> (1 << step);
+    }
+    zeros &= STARTS[order.get() as usize];
+    (zeros != 0).then(|| zeros.trailing_zeros())
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "area_tests.rs"]
+mod tests;

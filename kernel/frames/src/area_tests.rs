@@ -1,0 +1,168 @@
+use super::*;
+use core::array;
+use tidemark_sync::atomic::{AtomicU32, AtomicU64};
+
+struct Owned {
+    bits: AreaBits,
+    pair: AreaPair,
+}
+
+impl Owned {
+    fn new(states: [State; 2]) -> Self {
+        Self {
+            bits: AreaBits(array::from_fn(|_| AtomicU64::new(0))),
+            pair: AreaPair(AtomicU32::new(
+                u32::from(states[0].0) | u32::from(states[1].0) << 16,
+            )),
+        }
+    }
+
+    fn area(&self) -> Area<'_> {
+        Area {
+            bits: &self.bits,
+            pair: &self.pair,
+            shift: 16,
+        }
+    }
+
+    fn allocate(&self, order: Order) -> Option<u32> {
+        let frames = order.frames() as u32;
+        if self.area().reserve(frames, frames) == 0 {
+            return None;
+        }
+        let index = self.area().claim(order);
+        if index.is_none() {
+            self.area().unreserve(frames);
+        }
+        index
+    }
+}
+
+fn orders(range: core::ops::RangeInclusive<u8>) -> impl Iterator<Item = Order> {
+    range.filter_map(Order::new)
+}
+
+#[test]
+fn every_small_order_fills_an_area_exactly_and_empties_it_again() {
+    for order in orders(0..=8) {
+        let owned = Owned::new([State::GONE, State::EMPTY]);
+        let mut taken = Vec::new();
+        while let Some(index) = owned.allocate(order) {
+            assert_eq!(index as u64 % order.frames(), 0);
+            taken.push(index);
+        }
+        assert_eq!(taken.len() as u64 * order.frames(), 512);
+        taken.sort_unstable();
+        taken.dedup();
+        assert_eq!(taken.len() as u64 * order.frames(), 512);
+        assert_eq!(owned.area().state(), State::FULL);
+        for index in taken {
+            let (cleared, before) = owned.area().free(index, order);
+            assert_eq!(u64::from(cleared), order.frames());
+            assert!(!before.is_isolated());
+        }
+        assert_eq!(owned.area().state(), State::EMPTY);
+        assert_eq!(owned.pair.states()[0], State::GONE);
+    }
+}
+
+#[test]
+fn a_run_is_aligned_and_found_between_single_frames() {
+    for order in orders(1..=6) {
+        let hole = order.frames() as u32;
+        // Everything is taken but one aligned run, and an unaligned one that must not do.
+        let word = !(run_mask(order) << (64 - hole)) & !0b10;
+        assert_eq!(aligned_run(word, order), Some(64 - hole));
+        assert_eq!(aligned_run(!0b110, order), None);
+    }
+}
+
+#[test]
+fn words_of_a_large_order_are_given_back_when_one_is_lost() {
+    let order = Order::new(8).unwrap();
+    let owned = Owned::new([State::GONE, State::EMPTY]);
+    // One frame in the last word of each group makes both groups fail at their last step.
+    for word in [3, 7] {
+        owned.bits.0[word].store(1 << 17, Ordering::Relaxed);
+    }
+    assert_eq!(owned.area().claim(order), None);
+    let set: u32 = owned
+        .bits
+        .0
+        .iter()
+        .map(|word| word.load(Ordering::Relaxed).count_ones())
+        .sum();
+    assert_eq!(set, 2);
+}
+
+#[test]
+fn singles_come_by_the_word_and_never_twice() {
+    let owned = Owned::new([State::GONE, State::EMPTY]);
+    let mut seen = [0_u64; 8];
+    for want in [63, 64, 1, 200, 184] {
+        assert_eq!(owned.area().reserve(1, want), want);
+        let got = owned.area().claim_singles(want, |word, mask| {
+            assert_eq!(seen[word] & mask, 0);
+            seen[word] |= mask;
+        });
+        assert_eq!(got, want);
+    }
+    assert_eq!(seen, [u64::MAX; 8]);
+    assert_eq!(owned.area().reserve(1, 64), 0);
+}
+
+#[test]
+fn a_huge_block_needs_all_frames_and_an_order_10_both_areas() {
+    let owned = Owned::new([State::EMPTY, State::EMPTY]);
+    let frame = owned.allocate(Order::ZERO).unwrap();
+    assert!(!owned.area().take());
+    assert!(!owned.pair.take());
+    owned.area().free(frame, Order::ZERO);
+    assert!(owned.pair.take());
+    assert_eq!(owned.pair.states(), [State::WHOLE; 2]);
+    assert_eq!(owned.area().reserve(1, 1), 0);
+    assert_eq!(owned.pair.give(), Some([State::WHOLE; 2]));
+    assert_eq!(owned.pair.give(), None);
+    assert!(owned.area().take());
+    assert_eq!(owned.pair.states(), [State::EMPTY, State::WHOLE]);
+    owned.area().break_up();
+    assert_eq!(owned.area().state(), State::FULL);
+    assert_eq!(owned.area().free(256, Order::new(8).unwrap()).0, 256);
+    assert_eq!(owned.area().state().free(), 256);
+}
+
+#[test]
+fn an_isolated_area_gives_nothing_takes_frees_and_leaves_when_empty() {
+    let owned = Owned::new([State::GONE, State::EMPTY]);
+    let frame = owned.allocate(Order::ZERO).unwrap();
+    assert_eq!(owned.area().isolate().map(State::free), Some(511));
+    assert_eq!(owned.area().isolate(), None);
+    assert_eq!(owned.area().reserve(1, 1), 0);
+    assert!(!owned.area().leave());
+    assert!(owned.area().free(frame, Order::ZERO).1.is_isolated());
+    assert!(!owned.area().take());
+    assert!(owned.area().leave());
+    assert_eq!(owned.area().state(), State::GONE);
+    assert!(owned.area().join(State::ISOLATED_EMPTY));
+    assert!(!owned.area().join(State::ISOLATED_EMPTY));
+    assert_eq!(owned.area().unisolate().map(State::free), Some(512));
+    assert_eq!(owned.area().state(), State::EMPTY);
+}
+
+#[test]
+fn an_isolated_order_10_stays_isolated_when_it_is_given_back() {
+    let owned = Owned::new([State::EMPTY, State::EMPTY]);
+    assert!(owned.pair.take());
+    owned.area().isolate();
+    let before = owned.pair.give().unwrap();
+    assert_eq!(before.map(State::is_isolated), [false, true]);
+    assert_eq!(owned.pair.states(), [State::EMPTY, State::ISOLATED_EMPTY]);
+}
+
+#[test]
+fn clearing_clear_bits_is_noticed() {
+    let owned = Owned::new([State::GONE, State::EMPTY]);
+    let frame = owned.allocate(Order::ZERO).unwrap();
+    assert_eq!(owned.area().clear(frame, Order::ZERO), 1);
+    assert_eq!(owned.area().clear(frame, Order::ZERO), 0);
+}

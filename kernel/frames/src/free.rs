@@ -1,0 +1,167 @@
+//! Freeing: the checks, then the cache or the area.
+
+use crate::{
+    Block, FrameHandle, FrameState, Frames, FreeFault, Order, Owner, Pfn, Platform, ZoneId,
+    area::State,
+    memory::{AREA_FRAMES, AreaRef},
+    owner::Entry,
+};
+use tidemark_sync::atomic::Ordering;
+
+impl<'m, P: Platform> Frames<'m, P> {
+    /// Frees a block by number, if its entry says that such a block is allocated. Any context.
+    #[inline]
+    pub(crate) fn free_raw(&self, pfn: Pfn, order: Order) {
+        let Some((area, frame)) = self.check_allocated(pfn, order) else {
+            return;
+        };
+        self.platform.pin();
+        let to_cache = order == Order::ZERO && self.free_to_cache(area, frame, self.this_cpu());
+        if !to_cache {
+            // Before bits or state say free: after that the entry is the next owner's.
+            area.entry(frame).store(Entry::FREE.0, Ordering::Relaxed);
+            match order {
+                Order::MAX => self.free_pair(area),
+                Order::HUGE => self.free_area(area),
+                _ => self.free_run_of(area, frame, order),
+            }
+        }
+        self.platform.unpin();
+    }
+
+    /// The area and index of an allocated block; reports why not, otherwise.
+    #[inline]
+    fn check_allocated(&self, pfn: Pfn, order: Order) -> Option<(AreaRef<'m>, u32)> {
+        let found = self.area_of(pfn);
+        let entry = found.map_or(Entry::ABSENT, |(area, frame)| area.entry_now(frame));
+        if entry.is_allocated(order) {
+            return found;
+        }
+        let is_gone = found.is_none_or(|(area, _)| !area.core().state().is_present());
+        let fault = match entry.state() {
+            _ if is_gone => FreeFault::Foreign,
+            FrameState::Free => FreeFault::DoubleFree,
+            FrameState::Cached => FreeFault::DoubleFreeCached,
+            FrameState::Allocated { .. } => FreeFault::WrongOrder,
+            FrameState::Absent => FreeFault::Foreign,
+        };
+        self.report_fault(fault, pfn, order, entry);
+        None
+    }
+
+    /// Orders 0 to 8, into the area.
+    fn free_run_of(&self, area: AreaRef<'m>, frame: u32, order: Order) {
+        // Read before the addition, after which the area may leave.
+        let zone = self.zone(area.zone());
+        let (cleared, before) = area.core().free(frame, order);
+        if u64::from(cleared) != order.frames() {
+            let pfn = Pfn(area.start().0 + u64::from(frame));
+            self.report_fault(FreeFault::BitsClear, pfn, order, Entry::FREE);
+        }
+        if !before.is_isolated() {
+            zone.gain(cleared);
+        }
+    }
+
+    /// Order 9.
+    fn free_area(&self, area: AreaRef<'m>) {
+        let zone = self.zone(area.zone());
+        match area.core().give() {
+            Some(before) if before.is_isolated() => {}
+            Some(_) => zone.gain(AREA_FRAMES as u32),
+            None => {
+                self.report_fault(FreeFault::BitsClear, area.start(), Order::HUGE, Entry::FREE);
+            }
+        }
+    }
+
+    /// Order 10.
+    fn free_pair(&self, area: AreaRef<'m>) {
+        let zone = self.zone(area.zone());
+        let Some(before) = area.core().pair.give() else {
+            self.report_fault(FreeFault::BitsClear, area.start(), Order::MAX, Entry::FREE);
+            return;
+        };
+        let counted = before
+            .iter()
+            .filter(|state| !State::is_isolated(**state))
+            .count();
+        zone.gain((counted * AREA_FRAMES) as u32);
+    }
+
+    /// Takes a handle back as a block.
+    ///
+    /// # Errors
+    ///
+    /// Returns the handle if no such block is allocated; the error is reported to the platform.
+    pub fn adopt<'f>(&'f self, handle: FrameHandle) -> Result<Block<'f, 'm, P>, FrameHandle> {
+        if self.check_allocated(handle.pfn, handle.order).is_none() {
+            return Err(handle);
+        }
+        Ok(Block {
+            frames: self,
+            pfn: handle.pfn,
+            order: handle.order,
+        })
+    }
+
+    /// What a frame's entry says; [`FrameState::Absent`] for what is not the allocator's.
+    pub fn frame_state(&self, pfn: Pfn) -> FrameState {
+        match self.area_of(pfn) {
+            Some((area, frame)) if area.core().state().is_present() => {
+                area.entry_now(frame).state()
+            }
+            _ => FrameState::Absent,
+        }
+    }
+
+    /// Changes the owner of an allocated block by its first frame, if it is `from` now; returns
+    /// whether it was.
+    pub fn change_owner(&self, pfn: Pfn, from: Owner, to: Owner) -> bool {
+        let Some((area, frame)) = self.area_of(pfn) else {
+            return false;
+        };
+        let FrameState::Allocated { order, .. } = area.entry_now(frame).state() else {
+            return false;
+        };
+        // Relaxed: the entry is a label; what it labels is published by whoever hands the frame on.
+        area.entry(frame)
+            .compare_exchange(
+                Entry::allocated(order, from).0,
+                Entry::allocated(order, to).0,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            )
+            .is_ok()
+    }
+
+    /// Writes the entry of an allocated block; its sole owner calls it.
+    pub(crate) fn label(&self, pfn: Pfn, order: Order, owner: Owner) {
+        if let Some((area, frame)) = self.area_of(pfn) {
+            let entry = Entry::allocated(order, owner);
+            area.entry(frame).store(entry.0, Ordering::Relaxed);
+        }
+    }
+
+    /// Turns an allocated block into two halves; its sole owner calls it. An offline that scans
+    /// meanwhile may see the upper half without an entry: in flight, it looks again.
+    pub(crate) fn halve(&self, pfn: Pfn, order: Order, half: Order, owner: Owner) {
+        if order == Order::HUGE {
+            if let Some((area, _)) = self.area_of(pfn) {
+                area.core().break_up();
+            }
+        }
+        self.label(pfn, half, owner);
+        self.label(Pfn(pfn.0 + half.frames()), half, owner);
+    }
+
+    /// The zone of a frame's area, while that is online.
+    pub fn zone_of(&self, pfn: Pfn) -> Option<ZoneId> {
+        let (area, _) = self.area_of(pfn)?;
+        area.core().state().is_present().then(|| area.zone())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "free_tests.rs"]
+mod tests;

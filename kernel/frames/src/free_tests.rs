@@ -1,0 +1,152 @@
+use crate::testing::*;
+use crate::*;
+
+fn faults(frames: &TestFrames) -> Vec<FreeFault> {
+    let faults = std::mem::take(&mut *frames.platform().faults.lock().unwrap());
+    faults.into_iter().map(|error| error.fault).collect()
+}
+
+fn normal(frames: &'static TestFrames, order: Order) -> TestBlock {
+    frames
+        .alloc_in_zone(zone(0, ZoneKind::Normal), order, test_owner(1))
+        .unwrap()
+}
+
+#[test]
+fn every_order_is_allocated_and_comes_back() {
+    let frames = small_machine(1);
+    let before = assert_sound(frames);
+    for order in (0..=10).filter_map(Order::new) {
+        let request = Request::kernel(order).owned_by(test_owner(9));
+        let block = frames.alloc(&task(), &request).unwrap();
+        assert_eq!(block.order(), order);
+        assert_eq!(block.pfn().0 % order.frames(), 0);
+        assert_eq!(block.owner(), test_owner(9));
+        let during = assert_sound(frames);
+        assert_eq!(during.allocated, order.frames());
+        assert_eq!(during.ownerless, 0);
+        drop(block);
+        let after = assert_sound(frames);
+        assert_eq!(after.free + after.cached, before.free + before.cached);
+    }
+}
+
+#[test]
+fn a_double_free_is_found_at_the_free() {
+    let frames = small_machine(1);
+    let block = normal(frames, Order::ZERO);
+    let pfn = block.pfn();
+    drop(block);
+    frames.free_raw(pfn, Order::ZERO);
+    assert_eq!(faults(frames), [FreeFault::DoubleFreeCached]);
+    let block = normal(frames, Order::COSTLY);
+    let pfn = block.pfn();
+    drop(block);
+    frames.free_raw(pfn, Order::COSTLY);
+    assert_eq!(faults(frames), [FreeFault::DoubleFree]);
+    assert_sound(frames);
+}
+
+#[test]
+fn a_wrong_order_and_a_foreign_frame_are_refused() {
+    let frames = small_machine(1);
+    let block = normal(frames, Order::COSTLY);
+    frames.free_raw(block.pfn(), Order::ZERO);
+    frames.free_raw(Pfn(0xa0), Order::ZERO);
+    frames.free_raw(Pfn(u64::MAX / 2), Order::ZERO);
+    frames.free_raw(BlockNo(33).start(), Order::ZERO);
+    assert_eq!(
+        faults(frames),
+        [
+            FreeFault::WrongOrder,
+            FreeFault::Foreign,
+            FreeFault::Foreign,
+            FreeFault::Foreign
+        ]
+    );
+    drop(block);
+    assert_sound(frames);
+}
+
+#[test]
+fn a_double_free_that_races_on_two_cpus_is_found_at_the_second_pop() {
+    let frames = small_machine(2);
+    let block = normal(frames, Order::ZERO);
+    let pfn = block.pfn();
+    let handle = block.leak();
+    // Both CPUs have checked the entry; then both put the frame into their caches.
+    let (area, frame) = frames.area_of(pfn).unwrap();
+    for cpu in 0..2 {
+        assert!(on_cpu(cpu, || {
+            frames.free_to_cache(area, frame, frames.this_cpu())
+        }));
+    }
+    let first = on_cpu(0, || normal(frames, Order::ZERO));
+    assert_eq!(first.pfn(), pfn);
+    let second = on_cpu(1, || normal(frames, Order::ZERO));
+    assert_ne!(second.pfn(), pfn);
+    assert_eq!(faults(frames), [FreeFault::CacheCorrupt]);
+    let _ = handle;
+    drop((first, second));
+    assert_sound(frames);
+}
+
+#[test]
+fn the_bits_are_the_last_line() {
+    let frames = small_machine(1);
+    let order = Order::new(4).unwrap();
+    let block = normal(frames, order);
+    let pfn = block.leak().pfn();
+    frames.free_raw(pfn, order);
+    frames.label(pfn, order, Owner::NONE);
+    frames.free_raw(pfn, order);
+    assert_eq!(faults(frames), [FreeFault::BitsClear]);
+    assert_sound(frames);
+}
+
+#[test]
+fn a_block_is_split_down_to_frames_and_each_part_freed_by_itself() {
+    let frames = small_machine(1);
+    let before = assert_sound(frames);
+    let mut parts = vec![normal(frames, Order::MAX)];
+    while let Some(at) = parts.iter().position(|part| part.order() > Order::ZERO) {
+        let (lower, upper) = parts.swap_remove(at).split().unwrap();
+        assert_eq!(lower.pfn().0 + lower.order().frames(), upper.pfn().0);
+        assert_eq!(upper.owner(), test_owner(1));
+        parts.extend([lower, upper]);
+        if parts.len() < 24 {
+            assert_sound(frames);
+        }
+    }
+    assert_eq!(parts.len(), 1024);
+    assert!(parts.pop().unwrap().split().is_err());
+    assert_sound(frames);
+    drop(parts);
+    frames.drain_all(&task());
+    let after = assert_sound(frames);
+    assert_eq!(after.free, before.free + before.cached);
+}
+
+#[test]
+fn a_handle_is_adopted_once() {
+    let frames = small_machine(1);
+    let raw = normal(frames, Order::COSTLY).leak().into_raw();
+    let adopted = frames.adopt(FrameHandle::from_raw(raw).unwrap()).unwrap();
+    drop(adopted);
+    assert!(frames.adopt(FrameHandle::from_raw(raw).unwrap()).is_err());
+    assert_eq!(faults(frames), [FreeFault::DoubleFree]);
+    assert_sound(frames);
+}
+
+#[test]
+fn an_owner_changes_only_from_the_one_named() {
+    let frames = small_machine(1);
+    let block = normal(frames, Order::ZERO);
+    assert!(!frames.change_owner(block.pfn(), test_owner(2), test_owner(3)));
+    assert!(frames.change_owner(block.pfn(), test_owner(1), test_owner(3)));
+    assert_eq!(block.owner(), test_owner(3));
+    block.set_owner(test_owner(4));
+    assert_eq!(block.owner(), test_owner(4));
+    drop(block);
+    assert_sound(frames);
+}

@@ -1,0 +1,424 @@
+//! Per-CPU caches of single frames, behind an owner flag.
+//!
+//! The flag makes its CPU's caches private for the length of a section without masking anything: an
+//! interrupt or NMI that finds it set goes straight to the zone. The caller is pinned, so nobody
+//! else of this CPU can be inside. Order of steps: set the flag, compiler fence, test isolation,
+//! work, compiler fence, clear the flag, compiler fence, test whether a drain is wanted.
+//!
+//! Only the drain interrupt on the CPU itself asks for a drain. It reads the flag: clear means it
+//! drains at once; set means that the section it interrupted does so on its way out. `drained`
+//! follows `wanted` only when the caches are empty, so a waiter never takes the arrival of the
+//! interrupt for the drain itself.
+
+use crate::{
+    CpuId, Frames, FreeError, FreeFault, MAX_ZONES, Order, Pfn, Platform, ZoneId,
+    area::State,
+    memory::AreaRef,
+    mutant::{self, Mutant},
+    owner::Entry,
+    zone::{Hints, Mark},
+};
+use core::array;
+use tidemark_sync::{
+    HardIrq, Task,
+    atomic::{AtomicU32, Ordering, compiler_fence},
+};
+
+/// Frames that a cache can hold.
+pub(crate) const CAPACITY: usize = 127;
+
+/// A stack of single frames of one zone: numbers below 2^32, 16 TiB. Touched inside sections only.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Pcp {
+    count: AtomicU32,
+    stack: [AtomicU32; CAPACITY],
+}
+
+/// The owner flag and the drain's two numbers. Own CPU only, but for `drained`, which the drain's
+/// initiator reads.
+#[derive(Debug, Default)]
+pub(crate) struct Owner {
+    busy: AtomicU32,
+    /// Number of the drain that the interrupt asked for last; written by that interrupt only.
+    wanted: AtomicU32,
+    /// Number of the last drain done.
+    drained: AtomicU32,
+}
+
+impl Pcp {
+    pub(crate) fn new() -> Self {
+        Self {
+            count: AtomicU32::new(0),
+            stack: array::from_fn(|_| AtomicU32::new(0)),
+        }
+    }
+
+    /// Frames in it; exact inside a section.
+    #[inline]
+    pub(crate) fn len(&self) -> u32 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Pfn> + '_ {
+        self.stack
+            .iter()
+            .take(self.len() as usize)
+            .map(|pfn| Pfn(u64::from(pfn.load(Ordering::Relaxed))))
+    }
+
+    #[inline]
+    fn push(&self, pfn: Pfn) {
+        let count = self.len();
+        self.stack[count as usize].store(pfn.0 as u32, Ordering::Relaxed);
+        self.count.store(count + 1, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn pop(&self) -> Option<Pfn> {
+        let count = self.len().checked_sub(1)?;
+        let pfn = self.stack[count as usize].load(Ordering::Relaxed);
+        self.count.store(count, Ordering::Relaxed);
+        Some(Pfn(u64::from(pfn)))
+    }
+}
+
+impl Owner {
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) == 0 && !self.is_drain_due()
+    }
+
+    /// Whether drain number `drain` is done. Pairs with the release in `acknowledge`: the frames
+    /// are back in their areas.
+    fn has_drained(&self, drain: u32) -> bool {
+        !is_newer(drain, self.drained.load(Ordering::Acquire))
+    }
+
+    /// Whether a drain is wanted that is not done.
+    #[inline]
+    fn is_drain_due(&self) -> bool {
+        let wanted = self.wanted.load(Ordering::Relaxed);
+        is_newer(wanted, self.drained.load(Ordering::Relaxed))
+    }
+
+    /// Notes a drain as done; inside the section that did it.
+    fn acknowledge(&self, drain: u32) {
+        if is_newer(drain, self.drained.load(Ordering::Relaxed)) {
+            self.drained.store(drain, Ordering::Release);
+        }
+    }
+}
+
+/// A step of a section: tests interrupt here.
+macro_rules! step {
+    ($frames:expr) => {
+        #[cfg(test)]
+        $frames.platform.step();
+    };
+}
+
+impl<'m, P: Platform> Frames<'m, P> {
+    /// The caches of the CPU that runs this. Pinned.
+    #[inline]
+    pub(crate) fn this_cpu(&self) -> &'m CpuCaches {
+        &self.storage.cpus[P::cpu()]
+    }
+
+    /// Takes a single frame from this CPU's cache of a zone, filling it first if it is empty.
+    /// Nothing if the cache cannot be used now, or the zone has nothing to fill it with. Pinned.
+    #[inline]
+    pub(crate) fn take_cached(&self, zone: ZoneId, cpu: &CpuCaches) -> Option<Pfn> {
+        self.enter(cpu)?;
+        step!(self);
+        let mut taken = None;
+        if !self.zone(zone).caches_are_off() {
+            step!(self);
+            let cache = &cpu.pcp[zone.index()];
+            if cache.len() == 0 {
+                self.refill(zone, cache, cpu);
+            }
+            taken = self.pop_checked(cache);
+        }
+        step!(self);
+        self.leave(cpu);
+        taken
+    }
+
+    /// Pops a frame whose entry says cached. One that says otherwise was freed by two CPUs at once:
+    /// it is reported and left out for good.
+    #[inline]
+    fn pop_checked(&self, cache: &Pcp) -> Option<Pfn> {
+        loop {
+            let pfn = cache.pop()?;
+            step!(self);
+            let (area, frame) = self.area_of(pfn)?;
+            let entry = area.entry_now(frame);
+            if entry == Entry::CACHED {
+                return Some(pfn);
+            }
+            self.report_fault(FreeFault::CacheCorrupt, pfn, Order::ZERO, entry);
+        }
+    }
+
+    /// Puts a single frame whose entry was checked into this CPU's cache; returns whether it did.
+    /// Below the LOW mark, while the caches are off and into isolated areas it does not. Pinned.
+    #[inline]
+    pub(crate) fn free_to_cache(&self, area: AreaRef<'m>, frame: u32, cpu: &CpuCaches) -> bool {
+        let zone_id = area.zone();
+        let zone = self.zone(zone_id);
+        let may_cache = || !area.core().state().is_isolated() && !zone.caches_are_off();
+        if mutant::is(Mutant::IsolationTestedBeforeFlag) && !may_cache() {
+            return false;
+        }
+        step!(self);
+        if self.enter(cpu).is_none() {
+            return false;
+        }
+        step!(self);
+        // Inside the section: an offline isolates first and drains then. Were this tested before
+        // the flag is set, its drain could run in between, and the frame go into a drained cache.
+        let cached = (mutant::is(Mutant::IsolationTestedBeforeFlag) || may_cache())
+            && zone.free() >= zone.mark(Mark::Low);
+        if cached {
+            step!(self);
+            area.entry(frame).store(Entry::CACHED.0, Ordering::Relaxed);
+            let cache = &cpu.pcp[zone_id.index()];
+            cache.push(Pfn(area.start().0 + u64::from(frame)));
+            step!(self);
+            if cache.len() >= zone.cache_high() {
+                self.drain_cache(cache, zone.cache_batch().max(1));
+            }
+        }
+        step!(self);
+        self.leave(cpu);
+        cached
+    }
+
+    /// Fills an empty cache, with no more than what the zone has above MIN.
+    fn refill(&self, zone_id: ZoneId, cache: &Pcp, cpu: &CpuCaches) {
+        let zone = self.zone(zone_id);
+        let above_min = zone.free().saturating_sub(zone.mark(Mark::Min));
+        let want = u64::from(zone.cache_batch()).min(above_min) as u32;
+        if want == 0 {
+            return;
+        }
+        self.take_singles(zone_id, want, cpu, |area, frame| {
+            step!(self);
+            area.entry(frame).store(Entry::CACHED.0, Ordering::Relaxed);
+            cache.push(Pfn(area.start().0 + u64::from(frame)));
+        });
+    }
+
+    /// Gives up to `frames` frames of a cache back to their areas, those of one word by one step.
+    fn drain_cache(&self, cache: &Pcp, frames: u32) {
+        let mut run: Option<Run<'m>> = None;
+        for _ in 0..frames {
+            let Some(pfn) = self.pop_checked(cache) else {
+                break;
+            };
+            step!(self);
+            let Some((area, frame)) = self.area_of(pfn) else {
+                continue;
+            };
+            // Before the bit is clear: after that the frame is somebody else's.
+            area.entry(frame).store(Entry::FREE.0, Ordering::Relaxed);
+            let word = frame as usize / 64;
+            let mask = 1 << (frame % 64);
+            match &mut run {
+                Some(run) if run.area.index == area.index && run.word == word => run.mask |= mask,
+                other => {
+                    let ended = other.replace(Run { area, word, mask });
+                    self.free_run(ended);
+                }
+            }
+        }
+        self.free_run(run);
+    }
+
+    /// Frees frames of one word.
+    fn free_run(&self, run: Option<Run<'m>>) {
+        let Some(Run { area, word, mask }) = run else {
+            return;
+        };
+        let cleared = area.core().clear_mask(word, mask);
+        if cleared != mask.count_ones() {
+            let pfn = Pfn(area.start().0 + word as u64 * 64);
+            self.report_fault(FreeFault::BitsClear, pfn, Order::ZERO, Entry::FREE);
+        }
+        self.return_frames(area, cleared);
+    }
+
+    /// Adds cleared frames to their area's count, and to the zone's unless the area is isolated.
+    #[inline]
+    pub(crate) fn return_frames(&self, area: AreaRef<'m>, frames: u32) {
+        // Read before the addition, after which the area may leave.
+        let zone = self.zone(area.zone());
+        let before: State = area.core().add(frames);
+        if !before.is_isolated() {
+            zone.gain(frames);
+        }
+    }
+
+    /// Begins a section; nothing if this CPU is inside one already. Pinned.
+    #[inline]
+    fn enter(&self, cpu: &CpuCaches) -> Option<()> {
+        // An interrupt between load and store begins and ends its own section there: it leaves the
+        // flag as it found it.
+        if cpu.owner.busy.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        step!(self);
+        cpu.owner.busy.store(1, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        Some(())
+    }
+
+    /// Ends a section, and drains if that was wanted meanwhile.
+    #[inline]
+    fn leave(&self, cpu: &CpuCaches) {
+        let owner = &cpu.owner;
+        let tested_early = mutant::is(Mutant::DrainTestedBeforeClear).then(|| owner.is_drain_due());
+        step!(self);
+        compiler_fence(Ordering::SeqCst);
+        owner.busy.store(0, Ordering::Relaxed);
+        // The flag is clear before the drain is tested for: an interrupt before the clearing is
+        // seen here, one after it finds the flag clear and drains itself.
+        compiler_fence(Ordering::SeqCst);
+        step!(self);
+        if tested_early.unwrap_or_else(|| owner.is_drain_due()) {
+            self.drain_wanted(cpu);
+        }
+    }
+
+    /// Drains until nothing more is wanted, unless it interrupted a section, which will. An NMI
+    /// that ends a section in the gap between another one's flag and test may come here, too: it
+    /// finds the flag clear, does the whole drain, and leaves nothing to do.
+    #[cold]
+    fn drain_wanted(&self, cpu: &CpuCaches) {
+        while cpu.owner.is_drain_due() {
+            step!(self);
+            if self.enter(cpu).is_none() {
+                return;
+            }
+            self.drain_section(cpu, cpu.owner.wanted.load(Ordering::Relaxed));
+        }
+    }
+
+    /// The rest of a section that empties the caches for drain number `drain`, read inside it.
+    fn drain_section(&self, cpu: &CpuCaches, drain: u32) {
+        for cache in &cpu.pcp {
+            self.drain_cache(cache, cache.len());
+        }
+        step!(self);
+        cpu.owner.acknowledge(drain);
+        compiler_fence(Ordering::SeqCst);
+        cpu.owner.busy.store(0, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        step!(self);
+    }
+
+    /// The handler of the drain IPI: empties this CPU's caches, or leaves that to the section that
+    /// it interrupted, which does it on its way out.
+    pub fn drain_local(&self, irq: &HardIrq) {
+        let _ = irq;
+        let cpu = self.this_cpu();
+        let owner = &cpu.owner;
+        let wanted = self.drains.load(Ordering::Acquire);
+        owner.wanted.store(wanted, Ordering::Relaxed);
+        if mutant::is(Mutant::DrainAcknowledgedEarly) {
+            owner.acknowledge(wanted);
+        }
+        compiler_fence(Ordering::SeqCst);
+        self.drain_wanted(cpu);
+    }
+
+    /// Empties every CPU's caches and returns when all of them are drained. Not on behalf of an
+    /// interrupt: it waits for the others.
+    pub fn drain_all(&self, task: &Task) {
+        // Release pairs with the acquire in `drain_local`: the isolation before it is seen there.
+        let drain = self.drains.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
+        self.platform.pin();
+        self.drain_this_cpu(drain);
+        self.platform.unpin();
+        self.platform.drain_others(task);
+        for (number, cpu) in self.storage.cpus.iter().enumerate() {
+            while self.platform.cpu_online(CpuId(number)) && !cpu.owner.has_drained(drain) {
+                // A handler that interrupted a section left the drain to it; that section is
+                // pinned, so it ends without being waited for by anybody else.
+                self.platform.relax(task);
+            }
+        }
+    }
+
+    /// The initiator's own share. As a task that is pinned it cannot have interrupted a section.
+    fn drain_this_cpu(&self, drain: u32) {
+        let cpu = self.this_cpu();
+        let Some(()) = self.enter(cpu) else {
+            unreachable!("a pinned task met a section of its own CPU");
+        };
+        self.drain_section(cpu, drain);
+        self.drain_wanted(cpu);
+    }
+
+    /// Frames in all caches of a zone; exact at rest.
+    pub(crate) fn cached_frames(&self, zone: ZoneId) -> u64 {
+        self.storage
+            .cpus
+            .iter()
+            .map(|cpu| u64::from(cpu.pcp[zone.index()].len()))
+            .sum()
+    }
+
+    /// Hands an error to the platform.
+    #[cold]
+    pub(crate) fn report_fault(&self, fault: FreeFault, pfn: Pfn, order: Order, found: Entry) {
+        self.platform.report(&FreeError {
+            fault,
+            pfn,
+            order,
+            found: found.state(),
+            cpu: CpuId(P::cpu()),
+        });
+    }
+}
+
+/// Whether drain number `a` was asked for after `b`; numbers wrap.
+#[inline]
+const fn is_newer(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b) as i32 > 0
+}
+
+/// Frames of one word of an area.
+struct Run<'m> {
+    area: AreaRef<'m>,
+    word: usize,
+    mask: u64,
+}
+
+/// One CPU's caches, about 17 KiB. Atomics only: zeroed memory is a valid value.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct CpuCaches {
+    pub(crate) owner: Owner,
+    pub(crate) hints: Hints,
+    pub(crate) huge_hints: Hints,
+    pub(crate) pcp: [Pcp; MAX_ZONES],
+}
+
+impl CpuCaches {
+    /// Returns empty caches.
+    pub fn new() -> Self {
+        Self {
+            owner: Owner::default(),
+            hints: Hints::new(),
+            huge_hints: Hints::new(),
+            pcp: array::from_fn(|_| Pcp::new()),
+        }
+    }
+}
+
+impl Default for CpuCaches {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,132 @@
+//! Rebuilding the zonelists, and recomputing what follows from the zones' sizes.
+
+use crate::{
+    Frames, NodeId, Platform, Point, RebuildStats, ZoneId, ZoneKind, marks, pcp, zone::Policy,
+    zonelist::Protocol,
+};
+use core::array;
+use tidemark_sync::{
+    Task,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+/// Rebuilds whose time is remembered for the median.
+const REMEMBERED: usize = 63;
+
+/// Times of the rebuilds. Written under the hot-plug lock, read by anybody.
+#[derive(Debug)]
+pub(crate) struct RebuildTimes {
+    count: AtomicU64,
+    max_ns: AtomicU64,
+    /// The last ones, in nanoseconds, as a ring.
+    last_ns: [AtomicU32; REMEMBERED],
+}
+
+impl RebuildTimes {
+    pub(crate) fn new() -> Self {
+        Self {
+            count: AtomicU64::new(0),
+            max_ns: AtomicU64::new(0),
+            last_ns: array::from_fn(|_| AtomicU32::new(0)),
+        }
+    }
+
+    fn note(&self, irq_off_ns: u64) {
+        let count = self.count.load(Ordering::Relaxed);
+        let place = &self.last_ns[count as usize % REMEMBERED];
+        place.store(
+            u32::try_from(irq_off_ns).unwrap_or(u32::MAX),
+            Ordering::Relaxed,
+        );
+        if irq_off_ns > self.max_ns.load(Ordering::Relaxed) {
+            self.max_ns.store(irq_off_ns, Ordering::Relaxed);
+        }
+        self.count.store(count + 1, Ordering::Relaxed);
+    }
+
+    fn stats(&self) -> RebuildStats {
+        let count = self.count.load(Ordering::Relaxed);
+        let mut last =
+            array::from_fn::<u32, REMEMBERED, _>(|at| self.last_ns[at].load(Ordering::Relaxed));
+        let newest = last[(count as usize + REMEMBERED - 1) % REMEMBERED];
+        let known = &mut last[..(count as usize).min(REMEMBERED)];
+        known.sort_unstable();
+        RebuildStats {
+            count,
+            irq_off_max_ns: self.max_ns.load(Ordering::Relaxed),
+            irq_off_median_ns: known.get(known.len() / 2).copied().unwrap_or(0).into(),
+            irq_off_last_ns: newest.into(),
+        }
+    }
+}
+
+impl<P: Platform> Frames<'_, P> {
+    /// Writes the populated zones out into every node's lists. Under the hot-plug lock. Everything
+    /// that does not depend on which zones are populated was done before, so that the stretch with
+    /// interrupts off stays short.
+    pub(crate) fn rebuild_zonelists(&self) {
+        let mut irq_off_ns = 0;
+        self.protocol().rewrite(&mut || {
+            let begun_ns = self.platform.now_ns();
+            self.platform.point(Point::RebuildOdd);
+            for (number, node) in self.storage.nodes.iter().enumerate() {
+                node.write(NodeId(number as u8), self.storage.zones, |point| {
+                    self.platform.point(point);
+                });
+            }
+            self.platform.point(Point::RebuildEven);
+            irq_off_ns = self.platform.now_ns().saturating_sub(begun_ns);
+        });
+        self.rebuilds.note(irq_off_ns);
+    }
+
+    /// Rebuilds the zonelists although no zone came or went: for tests of those who read them. Task
+    /// context, interrupts on, no spinlock held.
+    pub fn rebuild(&self, task: &Task) {
+        let _resizing = self.lock_resizing(task);
+        self.rebuild_zonelists();
+    }
+
+    /// Rebuilds so far.
+    pub fn rebuild_stats(&self) -> RebuildStats {
+        self.rebuilds.stats()
+    }
+
+    /// Recomputes marks, reserves and cache sizes of every zone. Under the hot-plug lock.
+    pub(crate) fn refresh_policy(&self) {
+        for zone in self.zone_ids() {
+            self.zone(zone).set_policy(&self.wanted_policy(zone));
+        }
+    }
+
+    /// What a zone's marks, reserves and cache sizes should be.
+    pub(crate) fn wanted_policy(&self, zone: ZoneId) -> Policy {
+        let lowmem = self
+            .zone_ids()
+            .filter(|zone| zone.kind() != ZoneKind::Movable)
+            .map(|zone| self.zone(zone).managed())
+            .sum();
+        let managed = self.zone(zone).managed();
+        let of_node = ZoneKind::ALL.map(|kind| self.zone(ZoneId::new(zone.node(), kind)).managed());
+        let marks = marks::marks(zone.kind(), managed, lowmem);
+        let batch = marks::batch(managed);
+        let cpus = self.storage.cpus.len();
+        Policy {
+            marks,
+            reserve: marks::lowmem_reserve(of_node)[zone.kind() as usize],
+            batch,
+            cache_high: marks::cache_high(
+                managed,
+                marks.low,
+                cpus,
+                batch,
+                pcp::CAPACITY as u32 - 1,
+            ),
+        }
+    }
+
+    /// Every zone that the storage has room for.
+    pub(crate) fn zone_ids(&self) -> impl Iterator<Item = ZoneId> + use<P> {
+        (0..self.storage.zones.len()).map(ZoneId::from_index)
+    }
+}

@@ -1,0 +1,282 @@
+//! The slow path: what a request does when no zone is above its LOW mark.
+//!
+//! The order of steps is the field's (mm/page_alloc.c of Linux 6.1 to 6.19): cookie, preferred
+//! entry, background reclaim, one try at MIN; then rounds of direct reclaim with the retry checks
+//! of the zonelist protocol before OOM and at `nopage`.
+
+use crate::{
+    AllocError, AllocReport, Frames, Gfp, NodeId, NodeMask, OomOutcome, Order, Pfn, Platform,
+    Point, WalkInfo, ZoneKind,
+    alloc::Walk,
+    zone::{Access, Mark, Reserves},
+    zonelist::Protocol,
+};
+use tidemark_sync::{Context, Cookie, Task};
+
+/// Rounds without progress after which a request gives up reclaiming.
+const MAX_ROUNDS: u32 = 16;
+/// Frames that direct reclaim asks for at least.
+const RECLAIM_BATCH: usize = 32;
+
+/// How the rounds between one begin and the next ended.
+enum Outcome {
+    Got(Pfn),
+    /// The zonelist protocol asks to begin again.
+    Restart,
+    Failed,
+}
+
+/// What a round without a frame leads to.
+enum Next {
+    Retry,
+    NoPage,
+}
+
+impl<'m, P: Platform> Frames<'m, P> {
+    /// Allocates when the fast path found nothing.
+    #[cold]
+    pub(crate) fn alloc_slow(
+        &self,
+        context: &impl Context,
+        walk: &mut Walk<'m>,
+        info: &mut WalkInfo,
+    ) -> Result<Pfn, AllocError> {
+        info.slow = true;
+        if context.task().is_none() {
+            // Who cannot sleep cannot reclaim: nor may it go round an odd counter, which it may
+            // itself have interrupted.
+            walk.gfp = walk.gfp.without(Gfp::DIRECT_RECLAIM);
+        }
+        loop {
+            let cookie = self.protocol().begin();
+            info.odd |= cookie.is_odd();
+            self.platform.point(Point::SlowBegin);
+            let outcome = self.alloc_from_begin(context, walk, cookie, info);
+            info.overlapped |= cookie.is_odd() || self.protocol().observe() != cookie;
+            match outcome {
+                Outcome::Got(pfn) => return Ok(pfn),
+                Outcome::Failed => break,
+                Outcome::Restart => info.retries += 1,
+            }
+        }
+        if !walk.gfp.contains(Gfp::NOWARN) {
+            let report = self.alloc_report(walk, info);
+            self.platform.alloc_failed(&report, context.kind());
+        }
+        Err(AllocError::NoMemory { order: walk.order })
+    }
+
+    /// From `restart` to its end.
+    fn alloc_from_begin(
+        &self,
+        context: &impl Context,
+        walk: &mut Walk<'m>,
+        cookie: Cookie,
+        info: &WalkInfo,
+    ) -> Outcome {
+        walk.preferred = walk.list.preferred(walk.eligible);
+        self.wake_reclaimers(context, walk);
+        if let Some(pfn) = self.try_walk(walk, self.slow_access(walk)) {
+            return Outcome::Got(pfn);
+        }
+        let mut rounds = 0;
+        loop {
+            let next = match self.retry_round(context, walk, cookie, &mut rounds, info) {
+                Ok(outcome) => return outcome,
+                Err(next) => next,
+            };
+            if let Next::Retry = next {
+                continue;
+            }
+            self.platform.point(Point::SlowCheckNopage);
+            if self.protocol().must_restart(cookie, walk.gfp) {
+                return Outcome::Restart;
+            }
+            match self.never_fail(context, walk) {
+                Some(Ok(pfn)) => return Outcome::Got(pfn),
+                Some(Err(())) => {}
+                None => return Outcome::Failed,
+            }
+        }
+    }
+
+    /// One round from `retry`: an outcome, or where to go on.
+    fn retry_round(
+        &self,
+        context: &impl Context,
+        walk: &Walk<'m>,
+        cookie: Cookie,
+        rounds: &mut u32,
+        info: &WalkInfo,
+    ) -> Result<Outcome, Next> {
+        self.wake_reclaimers(context, walk);
+        let mut access = self.slow_access(walk);
+        if walk.gfp.contains(Gfp::MEMALLOC) && !walk.gfp.contains(Gfp::NOMEMALLOC) {
+            access.reserves = Reserves::All;
+        }
+        if let Some(pfn) = self.try_walk(walk, access) {
+            return Ok(Outcome::Got(pfn));
+        }
+        let Some(task) = self.reclaims(context, walk) else {
+            return Err(Next::NoPage);
+        };
+        let progress = self.reclaim(walk, task);
+        if let Some(pfn) = self.try_walk(walk, access) {
+            return Ok(Outcome::Got(pfn));
+        }
+        // What is missing may lie in other CPUs' caches.
+        self.drain_all(task);
+        if let Some(pfn) = self.try_walk(walk, access) {
+            return Ok(Outcome::Got(pfn));
+        }
+        let is_costly = walk.order > Order::COSTLY;
+        if walk.gfp.contains(Gfp::NORETRY) || is_costly && !walk.gfp.contains(Gfp::RETRY_MAYFAIL) {
+            return Err(Next::NoPage);
+        }
+        if progress > 0 && !is_costly {
+            *rounds = 0;
+        } else {
+            *rounds += 1;
+        }
+        if *rounds <= MAX_ROUNDS && self.could_progress(walk, access) {
+            self.platform.relax(task);
+            return Err(Next::Retry);
+        }
+        self.platform.point(Point::SlowCheckOom);
+        if self.protocol().must_restart(cookie, walk.gfp) {
+            return Ok(Outcome::Restart);
+        }
+        self.out_of_memory(walk, rounds, info, task)
+    }
+
+    /// The last try, and then a victim.
+    fn out_of_memory(
+        &self,
+        walk: &Walk<'m>,
+        rounds: &mut u32,
+        info: &WalkInfo,
+        task: &Task,
+    ) -> Result<Outcome, Next> {
+        // HIGH, so that only memory that somebody else's victim gave back is taken.
+        let last = Access {
+            mark: Mark::High,
+            reserves: Reserves::None,
+            highest: walk.eligible.highest,
+        };
+        if let Some(pfn) = self.try_walk(walk, last) {
+            return Ok(Outcome::Got(pfn));
+        }
+        let spares_victims = walk.order > Order::COSTLY
+            || walk.gfp.contains(Gfp::RETRY_MAYFAIL)
+            || walk.gfp.contains(Gfp::THISNODE)
+            || walk.eligible.highest < ZoneKind::Normal;
+        if spares_victims {
+            return Err(Next::NoPage);
+        }
+        match self.platform.oom(&self.alloc_report(walk, info), task) {
+            OomOutcome::VictimKilled => {
+                *rounds = 0;
+                self.platform.relax(task);
+                Err(Next::Retry)
+            }
+            OomOutcome::NoVictim => Err(Next::NoPage),
+        }
+    }
+
+    /// At `nopage`: NOFAIL tries the reserves and goes round (`Some(Err)`); others fail (`None`).
+    fn never_fail(&self, context: &impl Context, walk: &Walk<'m>) -> Option<Result<Pfn, ()>> {
+        let task = context.task()?;
+        if !walk.gfp.contains(Gfp::NOFAIL | Gfp::DIRECT_RECLAIM) {
+            return None;
+        }
+        let mut access = self.slow_access(walk);
+        access.reserves = Reserves::Most;
+        if let Some(pfn) = self.try_walk(walk, access) {
+            return Some(Ok(pfn));
+        }
+        self.platform.relax(task);
+        Some(Err(()))
+    }
+
+    /// The token of a request that may reclaim for itself, and is not a reclaimer already.
+    fn reclaims<'t>(&self, context: &'t impl Context, walk: &Walk<'m>) -> Option<&'t Task> {
+        let may = walk.gfp.contains(Gfp::DIRECT_RECLAIM) && !walk.gfp.contains(Gfp::MEMALLOC);
+        context.task().filter(|_| may)
+    }
+
+    fn slow_access(&self, walk: &Walk<'m>) -> Access {
+        Access {
+            mark: Mark::Min,
+            reserves: Reserves::of(walk.gfp),
+            highest: walk.eligible.highest,
+        }
+    }
+
+    /// A walk of the slow path, between its schedule points.
+    fn try_walk(&self, walk: &Walk<'m>, access: Access) -> Option<Pfn> {
+        self.platform.point(Point::SlowWalk);
+        let taken = walk
+            .list
+            .walk(walk.preferred, walk.eligible, || {
+                self.platform.point(Point::WalkEntry);
+            })
+            .filter(|&(_, zone)| self.zone(zone).mark_ok(walk.order, access))
+            .find_map(|(_, zone)| self.take(zone, walk.order, walk.owner));
+        if taken.is_none() {
+            self.platform.point(Point::SlowWalked);
+        }
+        taken
+    }
+
+    /// Wakes the background reclaimer of each node that the request may use.
+    fn wake_reclaimers(&self, context: &impl Context, walk: &Walk<'m>) {
+        if walk.gfp.contains(Gfp::KSWAPD_RECLAIM) {
+            for node in self.nodes_of(walk) {
+                self.platform.wake_reclaim(node, context.kind());
+            }
+        }
+    }
+
+    /// Reclaims from each node that the request may use; returns how many frames came free.
+    fn reclaim(&self, walk: &Walk<'m>, task: &Task) -> usize {
+        let want = RECLAIM_BATCH.max(walk.order.frames() as usize);
+        let highest = walk.eligible.highest;
+        self.nodes_of(walk)
+            .map(|node| self.platform.shrink(node, highest, want, task))
+            .sum()
+    }
+
+    /// Whether some zone would pass its mark if everything reclaimable in it were free. It looks at
+    /// the whole list, as the field's test does, whatever the preferred entry.
+    fn could_progress(&self, walk: &Walk<'m>, access: Access) -> bool {
+        let highest = walk.eligible.highest;
+        walk.list.walk(0, walk.eligible, || ()).any(|(_, zone)| {
+            let reclaimable = self.platform.reclaimable(zone.node(), highest) as u64;
+            let zone = self.zone(zone);
+            let free = (zone.free() + reclaimable).min(zone.managed());
+            zone.mark_ok_with(free, walk.order, access)
+        })
+    }
+
+    /// The nodes of the zones that the request may use, each once.
+    fn nodes_of(&self, walk: &Walk<'m>) -> impl Iterator<Item = NodeId> + 'm {
+        let mut seen = NodeMask::NONE;
+        walk.list
+            .walk(walk.preferred, walk.eligible, || ())
+            .filter_map(move |(_, zone)| {
+                let node = zone.node();
+                let is_new = !seen.contains(node);
+                seen = seen.with(node);
+                is_new.then_some(node)
+            })
+    }
+
+    fn alloc_report(&self, walk: &Walk<'m>, info: &WalkInfo) -> AllocReport {
+        AllocReport {
+            order: walk.order,
+            gfp: walk.gfp,
+            node: walk.node,
+            walk: *info,
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! A machine for tests: threads are CPUs, interrupts are function calls at named steps.
+
+use crate::{
+    AllocReport, BLOCK_FRAMES, BlockMeta, BlockNo, BlockSlot, Census, CpuCaches, CpuId, Frames,
+    FreeError, MigrateError, Node, NodeId, NodeMask, OomOutcome, Order, Owner, OwnerKind, Pfn,
+    PfnRange, Platform, Point, Storage, Topology, Variant, Zone, ZoneId, ZoneKind,
+};
+use std::{
+    cell::{Cell, RefCell},
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Task};
+
+std::thread_local! {
+    static CPU: Cell<usize> = const { Cell::new(0) };
+    static OFF: Cell<u32> = const { Cell::new(0) };
+    static HELD: &'static HeldRanks = Box::leak(Box::new(HeldRanks::new()));
+    static STEP: RefCell<Option<Box<dyn FnMut()>>> = const { RefCell::new(None) };
+    static POINT: RefCell<Option<Box<dyn FnMut(Point)>>> = const { RefCell::new(None) };
+}
+
+pub(crate) type TestFrames = Frames<'static, Host>;
+pub(crate) type TestBlock = crate::Block<'static, 'static, Host>;
+
+type Shrink = Box<dyn FnMut(NodeId, ZoneKind, usize) -> usize + Send>;
+type Migrate = Box<dyn FnMut(Pfn, Owner) -> Result<(), MigrateError> + Send>;
+type Oom = Box<dyn FnMut(&AllocReport) -> OomOutcome + Send>;
+
+/// The surroundings, with everything that was reported.
+#[derive(Default)]
+pub(crate) struct Host {
+    frames: OnceLock<&'static TestFrames>,
+    pub(crate) faults: Mutex<Vec<FreeError>>,
+    pub(crate) failed: Mutex<Vec<AllocReport>>,
+    pub(crate) wakes: AtomicUsize,
+    pub(crate) drains: AtomicUsize,
+    pub(crate) shrink: Mutex<Option<Shrink>>,
+    pub(crate) reclaimable: AtomicUsize,
+    pub(crate) migrate: Mutex<Option<Migrate>>,
+    pub(crate) oom: Mutex<Option<Oom>>,
+    pub(crate) relaxes: AtomicUsize,
+    now_ns: AtomicU64,
+    /// CPUs that run as threads of their own; interrupts to them are asked for here.
+    pub(crate) threaded: Vec<AtomicBool>,
+    pending: Vec<AtomicBool>,
+}
+
+impl LocalIrq for Host {
+    fn push_off() {
+        OFF.set(OFF.get() + 1);
+    }
+
+    fn pop_off() {
+        OFF.set(
+            OFF.get()
+                .checked_sub(1)
+                .expect("interrupts turned on twice"),
+        );
+    }
+
+    fn cpu() -> usize {
+        CPU.get()
+    }
+
+    fn held() -> &'static HeldRanks {
+        HELD.with(|held| *held)
+    }
+}
+
+impl Host {
+    fn frames(&self) -> &'static TestFrames {
+        self.frames.get().expect("the machine is set up")
+    }
+
+    /// Takes the drain interrupt if one is pending for the thread's CPU.
+    pub(crate) fn take_interrupts(&self) {
+        let pending = self.pending.get(CPU.get());
+        // Acquire pairs with the release in `drain_others`.
+        if pending.is_some_and(|pending| pending.load(Ordering::Acquire)) {
+            self.frames().drain_local(&hard_irq());
+            self.pending[CPU.get()].store(false, Ordering::Release);
+        }
+    }
+}
+
+impl Platform for Host {
+    fn pin(&self) {}
+
+    fn unpin(&self) {
+        self.take_interrupts();
+    }
+
+    fn local_node(&self) -> NodeId {
+        NodeId((CPU.get() % self.frames().storage.nodes.len()) as u8)
+    }
+
+    fn cpu_online(&self, _cpu: CpuId) -> bool {
+        true
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now_ns.fetch_add(1_000, Ordering::Relaxed)
+    }
+
+    fn relax(&self, _task: &Task) {
+        self.relaxes.fetch_add(1, Ordering::Relaxed);
+        self.take_interrupts();
+        std::thread::yield_now();
+    }
+
+    fn drain_others(&self, _task: &Task) {
+        self.drains.fetch_add(1, Ordering::Relaxed);
+        let here = CPU.get();
+        let others = || (0..self.frames().storage.cpus.len()).filter(|&cpu| cpu != here);
+        let is_threaded = |cpu: usize| self.threaded[cpu].load(Ordering::Acquire);
+        for cpu in others() {
+            if is_threaded(cpu) {
+                self.pending[cpu].store(true, Ordering::Release);
+            } else {
+                on_cpu(cpu, || self.frames().drain_local(&hard_irq()));
+            }
+        }
+        for cpu in others() {
+            while self.pending[cpu].load(Ordering::Acquire) {
+                if !is_threaded(cpu) {
+                    // Its thread has ended: nobody is inside its sections.
+                    on_cpu(cpu, || self.take_interrupts());
+                }
+                self.take_interrupts();
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    fn wake_reclaim(&self, _node: NodeId, _context: ContextKind) {
+        self.wakes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn shrink(&self, node: NodeId, highest: ZoneKind, frames: usize, _task: &Task) -> usize {
+        let shrink = self.shrink.lock().unwrap().take();
+        let Some(mut shrink) = shrink else { return 0 };
+        let freed = shrink(node, highest, frames);
+        self.shrink.lock().unwrap().get_or_insert(shrink);
+        freed
+    }
+
+    fn reclaimable(&self, _node: NodeId, _highest: ZoneKind) -> usize {
+        self.reclaimable.load(Ordering::Relaxed)
+    }
+
+    fn migrate(&self, pfn: Pfn, owner: Owner, _task: &Task) -> Result<(), MigrateError> {
+        match &mut *self.migrate.lock().unwrap() {
+            Some(migrate) => migrate(pfn, owner),
+            None => Err(MigrateError::Busy),
+        }
+    }
+
+    fn oom(&self, report: &AllocReport, _task: &Task) -> OomOutcome {
+        match &mut *self.oom.lock().unwrap() {
+            Some(oom) => oom(report),
+            None => OomOutcome::NoVictim,
+        }
+    }
+
+    fn alloc_failed(&self, report: &AllocReport, _context: ContextKind) {
+        self.failed.lock().unwrap().push(*report);
+    }
+
+    fn zero(&self, _pfn: Pfn, _order: Order) {}
+
+    fn report(&self, error: &FreeError) {
+        self.faults.lock().unwrap().push(*error);
+    }
+
+    fn step(&self) {
+        self.take_interrupts();
+        // Taken out while it runs: what it interrupts with does not interrupt itself.
+        if let Some(mut step) = STEP.take() {
+            step();
+            STEP.with(|slot| {
+                slot.borrow_mut().get_or_insert(step);
+            });
+        }
+    }
+
+    fn point(&self, point: Point) {
+        if let Some(mut hook) = POINT.take() {
+            hook(point);
+            POINT.with(|slot| {
+                slot.borrow_mut().get_or_insert(hook);
+            });
+        }
+    }
+}
+
+/// Runs `body` as another CPU.
+pub(crate) fn on_cpu<R>(cpu: usize, body: impl FnOnce() -> R) -> R {
+    let before = CPU.replace(cpu);
+    let result = body();
+    CPU.set(before);
+    result
+}
+
+/// Whether interrupts are off on this thread's CPU.
+pub(crate) fn irqs_are_off() -> bool {
+    OFF.get() > 0
+}
+
+/// Calls `hook` at every step of same-CPU protocols of this thread, until the guard is dropped.
+pub(crate) fn at_steps(hook: impl FnMut() + 'static) -> HookGuard {
+    STEP.set(Some(Box::new(hook)));
+    HookGuard
+}
+
+/// Calls `hook` at every schedule point that this thread reaches, until the guard is dropped.
+pub(crate) fn at_points(hook: impl FnMut(Point) + 'static) -> HookGuard {
+    POINT.set(Some(Box::new(hook)));
+    HookGuard
+}
+
+#[must_use = "the hook is gone when this is dropped"]
+pub(crate) struct HookGuard;
+
+impl Drop for HookGuard {
+    fn drop(&mut self) {
+        STEP.set(None);
+        POINT.set(None);
+    }
+}
+
+#[expect(unsafe_code, reason = "a test establishes its contexts itself")]
+pub(crate) fn task() -> Task {
+    // SAFETY: a test's thread stands for a task, and holds no lock here.
+    unsafe { Task::mint() }
+}
+
+#[expect(unsafe_code, reason = "a test establishes its contexts itself")]
+pub(crate) fn hard_irq() -> HardIrq {
+    // SAFETY: the caller plays an interrupt handler.
+    unsafe { HardIrq::mint() }
+}
+
+#[expect(unsafe_code, reason = "a test establishes its contexts itself")]
+pub(crate) fn nmi() -> tidemark_sync::Nmi {
+    // SAFETY: the caller plays an NMI handler.
+    unsafe { tidemark_sync::Nmi::mint() }
+}
+
+fn leak<T>(count: usize, make: impl FnMut() -> T) -> &'static [T] {
+    std::iter::repeat_with(make)
+        .take(count)
+        .collect::<Vec<_>>()
+        .leak()
+}
+
+/// A machine without memory: `cpus`, `nodes` at distance 20, room for 40 blocks.
+pub(crate) fn bare_machine(cpus: usize, nodes: usize) -> &'static TestFrames {
+    let storage = Storage {
+        blocks: leak(40, BlockSlot::new),
+        cpus: leak(cpus, CpuCaches::new),
+        nodes: leak(nodes, Node::new),
+        zones: leak(nodes * 4, Zone::new),
+    };
+    let host = Host {
+        threaded: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
+        pending: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
+        ..Host::default()
+    };
+    let frames: &'static TestFrames =
+        Box::leak(Box::new(Frames::new(host, storage, Variant::Seed)));
+    assert!(frames.platform().frames.set(frames).is_ok());
+    let mask = (u16::MAX >> (16 - nodes)) as u8;
+    frames.set_topology(&Topology::flat(NodeMask(mask)));
+    frames
+}
+
+/// Gives books to a block.
+pub(crate) fn add_block(frames: &'static TestFrames, block: usize) {
+    let meta = Box::leak(Box::new(BlockMeta::new()));
+    frames.add_block(BlockNo(block), meta).unwrap();
+}
+
+/// The frames of a block.
+pub(crate) fn block_range(block: usize) -> PfnRange {
+    PfnRange::new(BlockNo(block).start(), BlockNo(block + 1).start())
+}
+
+pub(crate) fn zone(node: u8, kind: ZoneKind) -> ZoneId {
+    ZoneId::new(NodeId(node), kind)
+}
+
+/// One node: block 0 has 4,096 frames of DMA, with holes, and the rest DMA32; block 32 is NORMAL.
+pub(crate) fn small_machine(cpus: usize) -> &'static TestFrames {
+    let frames = bare_machine(cpus, 1);
+    add_block(frames, 0);
+    let add = |start, end, kind| {
+        let range = PfnRange::new(Pfn(start), Pfn(end));
+        frames.add_boot_range(range, zone(0, kind)).unwrap();
+    };
+    add(1, 0x9f, ZoneKind::Dma);
+    add(0x100, 0x1000, ZoneKind::Dma);
+    add(0x1000, BLOCK_FRAMES as u64 - 77, ZoneKind::Dma32);
+    frames.finish_boot();
+    add_block(frames, 32);
+    frames
+        .online_range(block_range(32), zone(0, ZoneKind::Normal), &task())
+        .unwrap();
+    frames.validate_at_rest().unwrap();
+    frames
+}
+
+/// The oracle's verdict, with nothing reported.
+#[track_caller]
+pub(crate) fn assert_sound(frames: &TestFrames) -> Census {
+    let faults = frames.platform().faults.lock().unwrap();
+    assert!(faults.is_empty(), "faults: {faults:?}");
+    frames.validate_at_rest().unwrap()
+}
+
+/// A test's owner.
+pub(crate) const fn test_owner(number: u32) -> Owner {
+    Owner::new(OwnerKind::Test, number)
+}
