@@ -2,9 +2,13 @@
 
 mod arch;
 mod boot;
+mod contexts;
 mod frames;
+mod page_cache;
 mod policy;
+mod slowpath;
 mod support;
+mod zonelist;
 
 use crate::{
     arch::context::Task,
@@ -19,7 +23,11 @@ const GROUPS: &[Group] = &[
     arch::GROUP,
     thread::selftests::GROUP,
     frames::GROUP,
+    contexts::GROUP,
     policy::GROUP,
+    zonelist::GROUP,
+    slowpath::GROUP,
+    page_cache::GROUP,
 ];
 
 /// Why a test about several CPUs is skipped.

@@ -3,14 +3,14 @@
 use super::support::{
     ensure,
     frames::{
-        Block, OWNER, Pile, at_min, between_min_and_low, nothing, take_all_down, take_down,
+        Block, OWNER, Pile, at_min, between_min_and_low, nothing, quiet, take_all_down, take_down,
         unmovable,
     },
     tests, want,
 };
 use crate::{
     arch::context::Task,
-    mm::{self, page_cache},
+    mm,
     selftest::{Group, Outcome, Report},
 };
 use tidemark_frames::{
@@ -41,13 +41,6 @@ fn atomic() -> Request {
     Request::atomic(Order::ZERO)
         .with(Gfp::NOWARN)
         .owned_by(OWNER)
-}
-
-/// Empties the page cache, so that reclaim, which every slow path wakes, finds nothing to free while
-/// a test holds zones at a level.
-pub fn quiet(task: &Task) {
-    page_cache::drop_all(task);
-    mm::frames().drain_all(task);
 }
 
 fn requests_fall_back_in_the_order_of_the_lists(task: &Task, report: &mut Report) -> Outcome {

@@ -135,6 +135,13 @@ pub fn take_all_down(task: &Task, which: fn(ZoneId) -> bool, level: Level, pile:
     }
 }
 
+/// Empties the page cache, so that reclaim, which every slow path wakes, finds nothing to free while
+/// a test holds zones at a level.
+pub fn quiet(task: &Task) {
+    mm::page_cache::drop_all(task);
+    mm::frames().drain_all(task);
+}
+
 /// Zones that unmovable requests may use.
 pub fn unmovable(zone: ZoneId) -> bool {
     zone.kind() != tidemark_frames::ZoneKind::Movable

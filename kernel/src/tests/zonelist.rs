@@ -1,0 +1,498 @@
+//! The fallback lists, and the seed's protocol between their readers and their writer.
+
+use super::support::{
+    SOON_NS, ensure,
+    everywhere::{Jobs, others},
+    frames::{
+        Block, OWNER, Pile, at_min, between_min_and_low, nothing, quiet, sign, take_all_down,
+        unmovable, unsigned,
+    },
+    tests, want,
+};
+use crate::{
+    arch::{
+        MAX_CPUS,
+        context::{HardIrq, Nmi, Task},
+        cpu_id, irqs, nmi, percpu, time,
+    },
+    mm::{self, oom, points},
+    selftest::{Group, Outcome, Report},
+};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+use tidemark_frames::{
+    FrameHandle, Gfp, ListKind, Order, Point, Request, WalkInfo, ZoneId, ZoneInfo,
+};
+use tidemark_sync::Context;
+
+/// The group.
+pub const GROUP: Group = Group {
+    name: "zonelist",
+    tests: tests![
+        lists_hold_every_populated_zone_nearest_node_first,
+        a_rebuild_moves_the_counter_by_two_and_changes_nothing_else,
+        atomic_requests_complete_while_the_counter_is_odd,
+        an_atomic_request_does_not_look_again,
+        a_request_that_may_wait_looks_again_before_it_fails,
+        a_request_that_may_wait_looks_again_before_oom,
+        a_task_that_began_at_an_odd_counter_goes_round_and_gets_its_frame,
+    ],
+};
+
+/// Rebuilds the lists as hot-plug does, over the same zones: boot's last step, once more.
+fn rebuild() {
+    mm::frames().finish_boot();
+}
+
+fn lists_hold_every_populated_zone_nearest_node_first(_: &Task, report: &mut Report) -> Outcome {
+    let frames = mm::frames();
+    let nodes = mm::machine_nodes();
+    let populated = frames.zones().count();
+    for node in mm::nodes_with_lists() {
+        let distance =
+            |zone: ZoneId| nodes.distance(usize::from(node.0), usize::from(zone.node().0));
+        let list = frames.zonelist(node, ListKind::Fallback);
+        ensure!(
+            report,
+            list.iter().count() == populated,
+            "node {node}: {} of {populated} zones",
+            list.iter().count()
+        );
+        for zone in frames.zones() {
+            let times = list.iter().filter(|&listed| listed == zone.id).count();
+            ensure!(
+                report,
+                times == 1,
+                "node {node}: {} is there {times} times",
+                zone.id
+            );
+        }
+        for (zone, next) in list.iter().zip(list.iter().skip(1)) {
+            if zone.node() == next.node() {
+                ensure!(
+                    report,
+                    zone.kind() > next.kind(),
+                    "node {node}: {zone} before {next}"
+                );
+            } else {
+                ensure!(
+                    report,
+                    distance(zone) <= distance(next),
+                    "node {node}: {zone} at {} before {next} at {}",
+                    distance(zone),
+                    distance(next)
+                );
+                let back = list.iter().skip_while(|&listed| listed != next);
+                let again = back.into_iter().any(|listed| listed.node() == zone.node());
+                ensure!(
+                    report,
+                    !again,
+                    "node {node}: node {} is there twice",
+                    zone.node()
+                );
+            }
+        }
+        let own = frames.zonelist(node, ListKind::NoFallback);
+        let expected = list.iter().filter(|zone| zone.node() == node);
+        ensure!(
+            report,
+            own.iter().eq(expected),
+            "node {node}: NOFALLBACK is not its own zones"
+        );
+    }
+    Outcome::Pass
+}
+
+fn a_rebuild_moves_the_counter_by_two_and_changes_nothing_else(
+    _: &Task,
+    report: &mut Report,
+) -> Outcome {
+    let frames = mm::frames();
+    let lists = || mm::nodes_with_lists().map(|node| frames.zonelist(node, ListKind::Fallback));
+    let mut before = [None; tidemark_frames::MAX_NODES];
+    for (place, list) in before.iter_mut().zip(lists()) {
+        *place = Some(list);
+    }
+    let (counter, stats) = (frames.rebuild_counter(), frames.rebuild_stats());
+    ensure!(report, counter % 2 == 0, "the counter is {counter} at rest");
+    rebuild();
+    ensure!(
+        report,
+        frames.rebuild_counter() == counter.wrapping_add(2),
+        "{counter} became {}",
+        frames.rebuild_counter()
+    );
+    ensure!(
+        report,
+        frames.rebuild_stats().count == stats.count + 1,
+        "not counted as one"
+    );
+    ensure!(
+        report,
+        lists()
+            .map(Some)
+            .eq(before.into_iter().take(lists().count())),
+        "the lists are others"
+    );
+    Outcome::Pass
+}
+
+/// What a handler's request met, in a word: 0 until it is done.
+#[derive(Clone, Copy)]
+struct Met(u64);
+
+impl Met {
+    const DONE: u64 = 1;
+    const GOT: u64 = 2;
+    const SLOW: u64 = 4;
+    const ODD: u64 = 8;
+    const OVERLAPPED: u64 = 16;
+    /// The counter was odd still when the request was over.
+    const ODD_AFTER: u64 = 32;
+    const RETRIED: u64 = 64;
+
+    /// What the mission demands of every handler.
+    const AS_PROMISED: u64 =
+        Self::DONE | Self::GOT | Self::SLOW | Self::ODD | Self::OVERLAPPED | Self::ODD_AFTER;
+
+    fn of(got: bool, walk: &WalkInfo) -> Self {
+        let odd_after = mm::frames().rebuild_counter() % 2 == 1;
+        let bit = |holds: bool, bit| if holds { bit } else { 0 };
+        Self(
+            Self::DONE
+                | bit(got, Self::GOT)
+                | bit(walk.slow, Self::SLOW)
+                | bit(walk.odd, Self::ODD)
+                | bit(walk.overlapped, Self::OVERLAPPED)
+                | bit(odd_after, Self::ODD_AFTER)
+                | bit(walk.retries > 0, Self::RETRIED),
+        )
+    }
+}
+
+/// What each CPU's handlers met, and the frames that they got: interrupt, then NMI.
+static MET: [[AtomicU64; 2]; MAX_CPUS] = [const { [const { AtomicU64::new(0) }; 2] }; MAX_CPUS];
+static GOT: [[AtomicU64; 2]; MAX_CPUS] = [const { [const { AtomicU64::new(0) }; 2] }; MAX_CPUS];
+const TAG: u64 = 0x7164_6d61;
+
+fn request_in_handler(context: &impl Context, which: usize) {
+    let cpu = cpu_id().0;
+    let request = Request::atomic(Order::ZERO)
+        .with(Gfp::NOWARN)
+        .owned_by(OWNER);
+    let mut walk = WalkInfo::default();
+    let block = mm::frames().alloc_traced(context, &request, &mut walk).ok();
+    let met = Met::of(block.is_some(), &walk);
+    if let Some(block) = block {
+        sign(&block, TAG);
+        GOT[cpu][which].store(block.leak().into_raw(), SeqCst);
+    }
+    MET[cpu][which].store(met.0, SeqCst);
+}
+
+fn in_interrupt(irq: &HardIrq) {
+    request_in_handler(irq, 0);
+}
+
+fn in_nmi(nmi: &Nmi) {
+    request_in_handler(nmi, 1);
+}
+
+/// The writer's CPU, plus one, once the hook has run; the hook's work of this test.
+static WRITER: AtomicU32 = AtomicU32::new(0);
+static WRITER_HAD_INTERRUPTS: AtomicBool = AtomicBool::new(false);
+static WORK: spin::Once<crate::arch::ipi::WorkId> = spin::Once::new();
+
+/// Stands inside the rebuild until every handler is done, or for as long as [`SOON_NS`].
+fn interrupt_the_writer(point: Point) {
+    let Some(&work) = WORK.get() else { return };
+    if point != Point::RebuildOdd {
+        return;
+    }
+    let here = cpu_id();
+    WRITER_HAD_INTERRUPTS.store(irqs::interrupts_enabled(), SeqCst);
+    crate::arch::ipi::raise(others(), work);
+    nmi::send(here);
+    let done = |cpu: usize, which: usize| MET[cpu][which].load(SeqCst) != 0;
+    // An NMI is not taken at the very next instruction under emulation in threads.
+    time::spin_until(SOON_NS, || {
+        done(here.0, 1) && percpu::cpus_in(others()).all(|cpu| done(cpu.0, 0))
+    });
+    WRITER.store(here.0 as u32 + 1, SeqCst);
+}
+
+/// The mission in a nutshell: the counter is odd, its writer has interrupts off and waits; interrupt
+/// handlers on all other CPUs and an NMI handler on the writer's own make atomic requests that reach
+/// the slow path, and each completes before the counter is even again.
+fn atomic_requests_complete_while_the_counter_is_odd(task: &Task, report: &mut Report) -> Outcome {
+    for round in 0..20 {
+        for (met, got) in MET.iter().flatten().zip(GOT.iter().flatten()) {
+            met.store(0, SeqCst);
+            got.store(0, SeqCst);
+        }
+        WRITER.store(0, SeqCst);
+        let jobs = want!(report, Jobs::set(in_nmi, in_interrupt), "no room for hooks");
+        WORK.call_once(|| jobs.work());
+        quiet(task);
+        let mut pile = Pile::new();
+        take_all_down(task, unmovable, between_min_and_low, &mut pile);
+        let counter = mm::frames().rebuild_counter();
+        let hooked = points::set_hook(interrupt_the_writer);
+        rebuild();
+        drop(hooked);
+        let even = mm::frames().rebuild_counter();
+        drop(pile);
+        let writer = WRITER.load(SeqCst);
+        ensure!(report, writer != 0, "the rebuild did not come by");
+        let writer = writer as usize - 1;
+        ensure!(
+            report,
+            !WRITER_HAD_INTERRUPTS.load(SeqCst),
+            "the writer has interrupts on"
+        );
+        ensure!(
+            report,
+            even == counter.wrapping_add(2),
+            "{counter} became {even}"
+        );
+        let interrupts = percpu::online()
+            .filter(|cpu| cpu.0 != writer)
+            .map(|cpu| (cpu.0, 0));
+        let mut failed = None;
+        for (cpu, which) in interrupts.chain([(writer, 1)]) {
+            let met = MET[cpu][which].load(SeqCst);
+            if met != Met::AS_PROMISED {
+                failed = Some((cpu, which, met));
+            }
+            if let Some(handle) = FrameHandle::from_raw(GOT[cpu][which].load(SeqCst)) {
+                let block = want!(
+                    report,
+                    mm::frames().adopt(handle),
+                    "cpu{cpu}: no such block"
+                );
+                ensure!(
+                    report,
+                    unsigned(&block, TAG).is_none(),
+                    "cpu{cpu}: the signature is gone"
+                );
+            }
+        }
+        if let Some((cpu, which, met)) = failed {
+            report.note(format_args!(
+                "round {round}, cpu{cpu}, {}: {met:#b}, not {:#b}",
+                ["interrupt", "NMI"][which],
+                Met::AS_PROMISED
+            ));
+            return Outcome::Fail;
+        }
+    }
+    Outcome::Pass
+}
+
+/// A block that is freed at a point, so that memory comes back where a test wants it; raw, or 0.
+static SPARE: AtomicU64 = AtomicU64::new(0);
+
+fn set_spare(block: Block) {
+    SPARE.store(block.leak().into_raw(), SeqCst);
+}
+
+/// Frees the spare block, if it is there still. Any context.
+fn free_spare() {
+    if let Some(handle) = FrameHandle::from_raw(SPARE.swap(0, SeqCst)) {
+        // A spare that is not adopted is reported by the allocator.
+        drop(mm::frames().adopt(handle));
+    }
+}
+
+/// Empties every zone that unmovable requests may use, but for a spare block that a hook frees.
+fn empty_but_for_a_spare(task: &Task) -> Option<Pile> {
+    quiet(task);
+    let order = Order::new(9)?;
+    let request = Request::kernel(order).owned_by(OWNER).with(Gfp::DMA32);
+    set_spare(mm::frames().alloc(task, &request).ok()?);
+    let mut pile = Pile::new();
+    // Just below MIN, not at nothing: the spare lifts its zone above.
+    let below = |zone: &ZoneInfo| at_min(zone).saturating_sub(8);
+    take_all_down(task, unmovable, below, &mut pile);
+    Some(pile)
+}
+
+fn an_atomic_request_does_not_look_again(task: &Task, report: &mut Report) -> Outcome {
+    /// Makes the NMI come while the counter is odd, and memory come back just before the check.
+    fn hook(point: Point) {
+        match point {
+            Point::RebuildOdd => {
+                let here = cpu_id();
+                nmi::send(here);
+                time::spin_until(SOON_NS, || MET[here.0][1].load(SeqCst) != 0);
+                WRITER.store(here.0 as u32 + 1, SeqCst);
+            }
+            Point::SlowCheckNopage => free_spare(),
+            _ => {}
+        }
+    }
+    MET.iter().flatten().for_each(|met| met.store(0, SeqCst));
+    GOT.iter().flatten().for_each(|got| got.store(0, SeqCst));
+    WRITER.store(0, SeqCst);
+    let _jobs = want!(report, Jobs::set(in_nmi, |_| {}), "no room for hooks");
+    let mut pile = want!(report, empty_but_for_a_spare(task), "no spare block");
+    take_all_down(task, unmovable, nothing, &mut pile);
+    let hooked = points::set_hook(hook);
+    rebuild();
+    drop(hooked);
+    drop(pile);
+    free_spare();
+    let writer = want!(
+        report,
+        WRITER.load(SeqCst).checked_sub(1),
+        "no rebuild came by"
+    );
+    let met = MET[writer as usize][1].load(SeqCst);
+    let got = FrameHandle::from_raw(GOT[writer as usize][1].load(SeqCst));
+    drop(got.map(|handle| mm::frames().adopt(handle)));
+    let expected = Met::AS_PROMISED & !Met::GOT;
+    ensure!(
+        report,
+        met == expected,
+        "it met {met:#b}, not {expected:#b}"
+    );
+    Outcome::Pass
+}
+
+/// At which point of a request the lists are rebuilt, in [`rebuild_underneath`].
+static REBUILD_AT_OOM: AtomicBool = AtomicBool::new(false);
+static REBUILT: AtomicBool = AtomicBool::new(false);
+
+/// Rebuilds the lists once, between a request's cookie and its check, and gives memory back where
+/// only another round finds it.
+fn rebuild_underneath(point: Point) {
+    let at_oom = REBUILD_AT_OOM.load(SeqCst);
+    let here = match point {
+        Point::SlowCheckOom => at_oom,
+        Point::SlowCheckNopage => !at_oom,
+        _ => false,
+    };
+    if here && !REBUILT.swap(true, SeqCst) {
+        rebuild();
+        free_spare();
+    }
+}
+
+/// A request that fails unless it looks again; returns whether it got a frame, and what it met.
+fn looks_again(task: &Task, at_oom: bool, request: Request) -> Option<(bool, WalkInfo)> {
+    REBUILD_AT_OOM.store(at_oom, SeqCst);
+    REBUILT.store(false, SeqCst);
+    let pile = empty_but_for_a_spare(task)?;
+    let hooked = points::set_hook(rebuild_underneath);
+    let mut walk = WalkInfo::default();
+    let request = request.with(Gfp::NOWARN).owned_by(OWNER);
+    let got = mm::frames().alloc_traced(task, &request, &mut walk).is_ok();
+    drop(hooked);
+    drop(pile);
+    free_spare();
+    REBUILT.load(SeqCst).then_some((got, walk))
+}
+
+fn looked_again(report: &mut Report, got: bool, walk: &WalkInfo) -> Outcome {
+    ensure!(report, got, "it failed, with memory free: {walk:?}");
+    ensure!(report, walk.retries == 1, "{walk:?}");
+    ensure!(
+        report,
+        walk.slow && walk.overlapped && !walk.odd,
+        "{walk:?}"
+    );
+    Outcome::Pass
+}
+
+fn a_request_that_may_wait_looks_again_before_it_fails(
+    task: &Task,
+    report: &mut Report,
+) -> Outcome {
+    let request = Request::kernel(Order::ZERO).with(Gfp::NORETRY);
+    let (got, walk) = want!(
+        report,
+        looks_again(task, false, request),
+        "the check was not reached"
+    );
+    looked_again(report, got, &walk)
+}
+
+fn a_request_that_may_wait_looks_again_before_oom(task: &Task, report: &mut Report) -> Outcome {
+    let before = oom::calls();
+    let request = Request::kernel(Order::ZERO);
+    let (got, walk) = want!(
+        report,
+        looks_again(task, true, request),
+        "the check was not reached"
+    );
+    ensure!(report, oom::calls() == before, "it went on to OOM");
+    looked_again(report, got, &walk)
+}
+
+/// The request's thread: its CPU plus one; then what it met.
+static READER: AtomicU32 = AtomicU32::new(0);
+static GO: AtomicBool = AtomicBool::new(false);
+static BEGAN_ODD: AtomicBool = AtomicBool::new(false);
+static READER_MET: AtomicU64 = AtomicU64::new(0);
+
+fn a_task_that_began_at_an_odd_counter_goes_round_and_gets_its_frame(
+    task: &Task,
+    report: &mut Report,
+) -> Outcome {
+    fn reader(task: &Task, _: usize) {
+        while !GO.load(SeqCst) {
+            core::hint::spin_loop();
+        }
+        READER.store(cpu_id().0 as u32 + 1, SeqCst);
+        let request = Request::kernel(Order::ZERO)
+            .with(Gfp::NORETRY)
+            .with(Gfp::NOWARN);
+        let mut walk = WalkInfo::default();
+        let block = mm::frames().alloc_traced(task, &request.owned_by(OWNER), &mut walk);
+        READER_MET.store(Met::of(block.is_ok(), &walk).0, SeqCst);
+    }
+    /// The writer stays until the reader has begun; memory comes back just before its check.
+    fn hook(point: Point) {
+        let reader = READER.load(SeqCst) == cpu_id().0 as u32 + 1;
+        match point {
+            Point::RebuildOdd => {
+                GO.store(true, SeqCst);
+                time::spin_until(SOON_NS, || BEGAN_ODD.load(SeqCst));
+            }
+            Point::SlowBegin if reader => BEGAN_ODD.store(true, SeqCst),
+            Point::SlowCheckNopage if reader => free_spare(),
+            _ => {}
+        }
+    }
+    let Some(cpu) = percpu::cpus_in(others()).next() else {
+        return Outcome::Skip(super::ONE_CPU);
+    };
+    for flag in [&GO, &BEGAN_ODD] {
+        flag.store(false, SeqCst);
+    }
+    READER.store(0, SeqCst);
+    READER_MET.store(0, SeqCst);
+    let placement = crate::thread::Placement::Cpu(cpu);
+    let priority = crate::thread::Priority::Normal;
+    let started = crate::thread::spawn("test-reader", placement, priority, reader, 0);
+    let started = want!(report, started, "no thread");
+    let Some(pile) = empty_but_for_a_spare(task) else {
+        GO.store(true, SeqCst);
+        report.note(format_args!("no spare block"));
+        return Outcome::Fail;
+    };
+    let hooked = points::set_hook(hook);
+    rebuild();
+    let ended = super::support::eventually(task, SOON_NS, || !started.is_alive());
+    drop(hooked);
+    drop(pile);
+    free_spare();
+    ensure!(report, ended, "the request did not end");
+    let met = READER_MET.load(SeqCst);
+    let expected = Met::DONE | Met::GOT | Met::SLOW | Met::ODD | Met::OVERLAPPED | Met::RETRIED;
+    ensure!(
+        report,
+        met == expected,
+        "it met {met:#b}, not {expected:#b}"
+    );
+    Outcome::Pass
+}
