@@ -4,7 +4,6 @@ use super::board::Obstacle;
 use super::policy::OnlineAs;
 use super::slot::SlotState;
 use crate::arch::paging::PagingError;
-use crate::arch::time::now_ns;
 use crate::mm::carve::DimmCut;
 use crate::mm::{alloc_longlived, direct_map, frames};
 use core::fmt;
@@ -192,9 +191,4 @@ fn add_books(block: BlockNo, task: &Task) -> Result<(), ArriveError> {
     // zeroes are valid books, which consist of atomics only.
     let books: &'static BlockMeta = unsafe { &*start.cast() };
     frames().add_block(block, books).map_err(ArriveError::Add)
-}
-
-/// A deadline from now.
-pub(super) fn deadline(ns: u64) -> u64 {
-    now_ns().saturating_add(ns)
 }

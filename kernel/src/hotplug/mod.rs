@@ -15,6 +15,8 @@ pub use slot::MAX_SLOTS;
 
 use crate::arch::acpi::Fadt;
 use crate::arch::irq;
+use crate::console::Level;
+use crate::mm::report;
 use crate::thread::{self, Event, Placement, Priority};
 use crate::warn;
 use board::COUNTS;
@@ -46,8 +48,8 @@ pub fn set_deadline_ns(ns: u64) {
     DEADLINE_NS.store(ns, Ordering::Relaxed);
 }
 
-/// Sets up the interrupt and the thread, and brings the DIMMs online that are there at boot; returns
-/// when they are. Once, after `mm::start`.
+/// Sets up the interrupt and the thread, brings the DIMMs online that are there at boot, and tells
+/// what zones and lists the machine has then. Once, after `mm::start`.
 ///
 /// # Panics
 ///
@@ -57,6 +59,7 @@ pub fn init(fadt: &Fadt, task: &Task) {
         .expect("a slot for the hot-plug thread");
     let waited = PROBED_EVENT.wait(task, None);
     debug_assert!(waited.is_ok(), "a wait without a deadline timed out");
+    report::overview(Level::Info);
     let sci = u8::try_from(fadt.sci_gsi).unwrap_or(u8::MAX);
     if let Err(error) = irq::request_isa(sci, on_sci) {
         warn!("no system control interrupt {sci}, so no hot-plug: {error:?}");

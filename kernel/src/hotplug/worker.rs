@@ -1,7 +1,7 @@
 //! The hot-plug thread: looks at the slots, and does what they ask.
 
 use super::board::{self, COUNTS, SlotPhase};
-use super::dimm::{Dimm, deadline};
+use super::dimm::Dimm;
 use super::policy::{self, OnlineSlot};
 use super::ports::PortBlock;
 use super::slot::{
@@ -11,13 +11,17 @@ use super::slot::{
 use crate::arch::time::now_ns;
 use crate::console::{Level, printk};
 use crate::mm::report::Size;
-use crate::mm::{frames, machine_nodes, report};
+use crate::mm::{frames, machine_nodes, page_cache, report};
 use crate::{info, options, warn};
 use core::sync::atomic::{AtomicU64, Ordering};
 use tidemark_sync::Task;
 
-/// How long a removal may take, in nanoseconds. Changed by tests.
+/// How long a removal may wait for frames that do not move, in nanoseconds. Changed by tests.
 pub(super) static DEADLINE_NS: AtomicU64 = AtomicU64::new(5_000_000_000);
+
+/// What a removal is given for each page that has to be moved: several times what it takes on a busy
+/// host.
+const PER_PAGE_NS: u64 = 250_000;
 
 /// Everything that only the hot-plug thread touches.
 pub(super) struct Worker {
@@ -26,6 +30,15 @@ pub(super) struct Worker {
     /// Events told in full; the later ones are details.
     told_pulls: u32,
     told_plugs: u32,
+}
+
+/// When the lists that a DIMM has changed are shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lists {
+    /// With the DIMM's line.
+    Now,
+    /// At the end of boot, once for all.
+    Later,
 }
 
 /// Pulls, and plugs, that are told at full length: the first of each of two DIMMs.
@@ -46,7 +59,7 @@ impl Worker {
         for slot in 0..MAX_SLOTS {
             let state = self.slots.read(slot);
             if state.flags.enabled() && state.size_bytes > 0 {
-                self.arrive(slot, &state, Level::Info, task);
+                self.arrive(slot, &state, Lists::Later, Level::Info, task);
             }
         }
     }
@@ -57,7 +70,7 @@ impl Worker {
             let state = self.slots.read(slot);
             if state.flags.inserted() && self.dimms[slot].is_none() {
                 let level = level(&mut self.told_plugs);
-                self.arrive(slot, &state, level, task);
+                self.arrive(slot, &state, Lists::Now, level, task);
             } else if state.flags.inserted() {
                 self.slots.clear_inserted(slot);
             }
@@ -77,7 +90,7 @@ impl Worker {
         })
     }
 
-    fn arrive(&mut self, slot: usize, state: &SlotState, level: Level, task: &Task) {
+    fn arrive(&mut self, slot: usize, state: &SlotState, lists: Lists, level: Level, task: &Task) {
         let announced = state.flags.inserted();
         if announced {
             self.slots.clear_inserted(slot);
@@ -94,6 +107,9 @@ impl Worker {
             Ok(stats) => {
                 let irq_off_ns = rebuild_ns(stats.zone_was_empty);
                 tell_arrival(level, slot, &dimm, took_ns, irq_off_ns);
+                if lists == Lists::Now && irq_off_ns > 0 {
+                    report::lists(level);
+                }
                 board::change(slot, task, |view| {
                     view.phase = SlotPhase::Online;
                     view.zone = Some(dimm.zone);
@@ -130,7 +146,11 @@ impl Worker {
         board::change(slot, task, |view| view.phase = SlotPhase::Leaving);
         let began = now_ns();
         let left = match &self.dimms[slot] {
-            Some(dimm) => dimm.leave(deadline(DEADLINE_NS.load(Ordering::Relaxed)), task),
+            Some(dimm) => {
+                let pages = page_cache::resident_in_zone(dimm.zone) as u64;
+                let patience_ns = DEADLINE_NS.load(Ordering::Relaxed) + pages * PER_PAGE_NS;
+                dimm.leave(began + patience_ns, task)
+            }
             None => Ok(Default::default()),
         };
         let took_ns = now_ns() - began;
@@ -232,9 +252,6 @@ fn tell_arrival(level: Level, slot: usize, dimm: &Dimm, took_ns: u64, irq_off_ns
             Rebuilt(irq_off_ns)
         ),
     );
-    if irq_off_ns > 0 {
-        report::lists(level);
-    }
 }
 
 fn tell_departure(

@@ -8,7 +8,6 @@ use super::{FRAMES, Kernel, NODES, frames, platform, reclaim};
 use crate::arch::acpi::Tables;
 use crate::arch::early::{BumpAllocator, MemoryMap, Range};
 use crate::arch::port::exit;
-use crate::console::Level;
 use crate::{info, warn};
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
 use core::mem::{align_of, size_of};
@@ -258,8 +257,6 @@ fn tell(total_frames: u64, map: &MemoryMap, nodes: &Nodes) {
         nodes.len(),
         Size(total_frames - left)
     );
-    report::zones(Level::Info);
-    report::lists(Level::Info);
 }
 
 /// Starts what needs threads: the background reclaimers; and learns which CPU is on which node.

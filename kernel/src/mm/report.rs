@@ -6,15 +6,17 @@ use core::fmt;
 use tidemark_frames::{AllocReport, Gfp, ListKind, ListSnapshot, NodeId, ZoneId, ZoneInfo};
 use tidemark_sync::ContextKind;
 
-/// Frames as MiB, rounded down; as KiB below 1 MiB.
+/// Frames as MiB, rounded down; as KiB below 4 MiB.
 pub struct Size(pub u64);
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0..256 => write!(f, "{} KiB", self.0 * 4),
-            frames => write!(f, "{} MiB", frames / 256),
-        }
+        let (number, unit) = match self.0 {
+            0..1024 => (self.0 * 4, "KiB"),
+            frames => (frames / 256, "MiB"),
+        };
+        let width = f.width().unwrap_or(0).saturating_sub(unit.len() + 1);
+        write!(f, "{number:>width$} {unit}")
     }
 }
 
@@ -26,13 +28,12 @@ impl fmt::Display for ZoneLine<'_> {
         let zone = self.0;
         write!(
             f,
-            "node {} {:<7} {:>8}, {:>7} of {:>7} frames free, {} cached, marks min {} low {} high {}",
+            "node {} {:<7} {:>8}: {:>7} of {:>7} frames free, marks min {} low {} high {}",
             zone.id.node(),
             zone.id.kind(),
             Size(zone.managed),
-            zone.free,
+            zone.free + zone.cached,
             zone.managed,
-            zone.cached,
             zone.min,
             zone.low,
             zone.high
@@ -136,6 +137,12 @@ pub fn zones(level: Level) {
     for zone in frames.zones() {
         printk(level, format_args!("{}", ZoneLine(&zone)));
     }
+}
+
+/// Tells what boot has set up: the zones with their marks, and the lists in order. Any context.
+pub fn overview(level: Level) {
+    zones(level);
+    lists(level);
 }
 
 /// Writes the zones into a crash report: reads atomics only, takes no lock.
