@@ -37,11 +37,12 @@ pub fn init_early() {
 
 /// Stores one line as a record of the running CPU. Any context.
 pub(super) fn store(level: Level, line: &str) -> Result<(), Full> {
-    let seq = NEXT_SEQ.fetch_add(1, Ordering::Relaxed);
-    let mut record = Record::new(seq, time::now_ns(), level, line);
-    // Off, so that a task cannot be moved or preempted with a record half stored, which would hold up the records behind it.
+    // Off, so that a task cannot be moved or preempted with a record half stored, which would hold up the records behind it,
+    // and so that the order in the ring is the order of the numbers, but for NMIs.
     // A plain save and restore: it nests by scope, and in an NMI it changes nothing.
     uncounted_interrupts_off(|| {
+        let seq = NEXT_SEQ.fetch_add(1, Ordering::Relaxed);
+        let mut record = Record::new(seq, time::now_ns(), level, line);
         let cpu = arch::cpu_id().0;
         record.cpu = cpu as u8;
         RINGS[cpu].push(&record.as_words())
