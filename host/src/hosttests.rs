@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::build;
 use crate::cli::{OutputArgs, Verbosity};
 use crate::console::say;
 use crate::suite::{Tally, print_part};
+use crate::{build, interrupt};
 
 /// Runs the workspace's tests, and the models that loom explores.
 ///
@@ -19,13 +19,20 @@ pub fn run(pattern: Option<&str>, output: &OutputArgs) -> Result<Tally> {
     let mut total = Tally::default();
     let mut command = build::cargo();
     command.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
-    total.add(&cargo_tests(
-        "host",
-        "cargo test --workspace",
-        command,
-        pattern,
-        output,
-    )?);
+    let what = "cargo test --workspace";
+    total.add(&cargo_tests("host", what, command, pattern, output)?);
+    if total.not_ok > 0 || interrupt::requested() {
+        return Ok(total);
+    }
+    let mut command = build::cargo();
+    command
+        .args(["test", "--locked", "--target-dir", "target/loom", "--lib"])
+        .args(["-p", "tidemark-sync", "-p", "tidemark-frames"])
+        .env("RUSTFLAGS", "--cfg loom")
+        // Bounds the search; most races need two preemptions.
+        .env("LOOM_MAX_PREEMPTIONS", "3");
+    let what = "every interleaving of the lock-free parts, up to 3 preemptions";
+    total.add(&cargo_tests("loom", what, command, pattern, output)?);
     Ok(total)
 }
 

@@ -218,6 +218,9 @@ pub fn judge(expected: &Expectation, record: &Record) -> Verdict {
             ));
         }
     }
+    if let Some(totals) = &record.totals {
+        compare_verdicts(record, totals, &mut failures);
+    }
     if !failures.is_empty() {
         return Verdict {
             outcome: Outcome::Failed,
@@ -303,6 +306,10 @@ fn compare_counts(record: &Record, totals: &Totals, failures: &mut Vec<String>) 
             ));
         }
     }
+}
+
+/// The guest's own verdict, said twice.
+fn compare_verdicts(record: &Record, totals: &Totals, failures: &mut Vec<String>) {
     let said = record.ended == Ended::Exit(exit_value::PASSED);
     if said != totals.passed {
         failures.push("the guest's exit value contradicts its totals".to_owned());
