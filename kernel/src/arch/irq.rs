@@ -33,7 +33,7 @@ impl fmt::Display for IrqError {
     }
 }
 
-/// Handlers by vector; each written once.
+/// Handlers by vector; one that is in use stays.
 static HANDLERS: [AtomicPtr<()>; 256] = [const { AtomicPtr::new(ptr::null_mut()) }; 256];
 /// Vectors without a handler that came nevertheless and were reported, as bits.
 static UNEXPECTED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
@@ -77,6 +77,7 @@ fn request(wiring: Wiring, handler: Handler) -> Result<(), IrqError> {
     if ioapic::route(wiring, vector, boot_cpu) {
         Ok(())
     } else {
+        HANDLERS[usize::from(vector)].store(ptr::null_mut(), Release);
         Err(IrqError::NoSuchGsi(wiring.gsi))
     }
 }
