@@ -12,6 +12,7 @@ mod zonelist;
 
 use crate::{
     arch::context::Task,
+    console,
     mm,
     selftest::{self, Group, Report, Summary},
     thread,
@@ -22,6 +23,7 @@ const GROUPS: &[Group] = &[
     boot::GROUP,
     arch::GROUP,
     thread::selftests::GROUP,
+    console::selftests::GROUP,
     frames::GROUP,
     contexts::GROUP,
     policy::GROUP,
