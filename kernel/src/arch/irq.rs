@@ -94,7 +94,7 @@ pub(super) fn dispatch(frame: &TrapFrame, vector: u8) {
         vectors::WORK => ipi::handle_work(&token),
         vectors::RESCHEDULE => super::irqs::set_need_resched(),
         vectors::STOP => ipi::stop_here(frame),
-        vectors::SPURIOUS | vectors::WAKE => {}
+        vectors::SPURIOUS | vectors::WAKE | vectors::REST => {}
         vectors::APIC_ERROR => {
             crate::warn!("local APIC error {:#x}", apic::take_errors());
         }

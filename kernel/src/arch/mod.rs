@@ -18,6 +18,7 @@ pub mod nmi;
 pub mod paging;
 pub mod percpu;
 pub mod port;
+pub mod rest;
 pub mod smp;
 pub mod time;
 pub mod timer;

@@ -26,6 +26,8 @@ pub const STOP: u8 = 0xed;
 pub const APIC_ERROR: u8 = 0xee;
 /// The local APIC's timer.
 pub const TIMER: u8 = 0xef;
+/// Ends a rest ([`super::rest`]); in a class of its own, above everything that a rest holds back.
+pub const REST: u8 = 0xf0;
 /// The local APIC's spurious vector; its low four bits are set, as old parts demand.
 pub const SPURIOUS: u8 = 0xff;
 
@@ -76,6 +78,7 @@ pub fn name(vector: u8) -> &'static str {
         STOP => "stop",
         APIC_ERROR => "APIC error",
         TIMER => "timer",
+        REST => "end of rest",
         SPURIOUS => "spurious",
         GSI_BASE..WAKE => "IO-APIC",
         _ => "unknown",

@@ -4,7 +4,8 @@
 //! other thread runs there, and since pinned sections are not preempted, none is open there. That
 //! happens in two steps, because a pinned thread of one CPU may be waiting for another CPU to answer
 //! an interrupt: first every rester takes its CPU and goes on taking interrupts; only when all have
-//! done so, and nobody is left who could be waiting, do they turn interrupts off.
+//! done so, and nobody is left who could be waiting, do they stop taking interrupts. They halt
+//! meanwhile, so that on an overcommitted host the CPU that works has the host to itself.
 
 use core::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
@@ -12,10 +13,12 @@ use core::sync::atomic::{
 };
 
 use super::{Mutex, Placement, Priority, WaitQueue, sched, spawn};
-use crate::arch::{CpuId, MAX_CPUS, context::Task, cpu_id, percpu, time, without_interrupts};
+use crate::arch::{
+    CpuId, MAX_CPUS, context::Task, cpu_id, ipi, irqs, percpu, rest, time, without_interrupts,
+};
 
 /// How long [`at_rest`] waits for the other CPUs.
-pub const DEADLINE_NS: u64 = 2_000_000_000;
+pub const DEADLINE_NS: u64 = 10_000_000_000;
 
 /// The machine did not come to rest in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,15 +94,19 @@ pub fn at_rest_by<R>(task: &Task, deadline_ns: u64, f: impl FnOnce() -> R) -> Re
     {
         return Err(NotAtRest { cpu });
     }
-    without_interrupts(|| {
+    // The request ends inside: a preemption behind it would prolong everybody's rest.
+    without_interrupts(move || {
         REQUEST.store(number + INTERRUPTS_OFF, Release);
+        request.others().for_each(ipi::reschedule);
         while let Some(cpu) = request.missing(INTERRUPTS_OFF) {
             if time::now_ns() >= deadline_ns {
                 return Err(NotAtRest { cpu });
             }
             core::hint::spin_loop();
         }
-        Ok(f())
+        let result = f();
+        drop(request);
+        Ok(result)
     })
 }
 
@@ -109,12 +116,16 @@ struct Request {
 }
 
 impl Request {
-    /// A CPU that has not fulfilled `step`, if any. The requester's own CPU has nobody to rest but
-    /// the requester.
+    /// The CPUs that have to rest. The requester's own has nobody to rest but the requester.
+    fn others(&self) -> impl Iterator<Item = CpuId> {
+        let here = percpu::mask_of(cpu_id());
+        percpu::cpus_in(RESTERS.load(Acquire) & percpu::online_mask() & !here)
+    }
+
+    /// A CPU that has not fulfilled `step`, if any.
     fn missing(&self, step: u64) -> Option<CpuId> {
-        let here = cpu_id();
-        let others = RESTERS.load(Acquire) & percpu::online_mask() & !percpu::mask_of(here);
-        percpu::cpus_in(others).find(|cpu| FULFILLED[cpu.0].load(Acquire) != self.number + step)
+        self.others()
+            .find(|cpu| FULFILLED[cpu.0].load(Acquire) != self.number + step)
     }
 }
 
@@ -122,6 +133,7 @@ impl Drop for Request {
     fn drop(&mut self) {
         REQUEST.store(self.number + RELEASE, Release);
         NMIS_HELD.store(false, SeqCst);
+        self.others().for_each(rest::wake);
     }
 }
 
@@ -147,22 +159,28 @@ fn rester(task: &Task, cpu: usize) {
         }
         FULFILLED[cpu].store(served + TAKE_CPU, Release);
         ANSWERED.wake_one(task);
-        if spin_while(served + TAKE_CPU) == served + INTERRUPTS_OFF {
+        if halt_while(served + TAKE_CPU) == served + INTERRUPTS_OFF {
             without_interrupts(|| {
-                FULFILLED[cpu].store(served + INTERRUPTS_OFF, Release);
-                spin_while(served + INTERRUPTS_OFF);
+                let off = served + INTERRUPTS_OFF;
+                rest::halt_until(
+                    || FULFILLED[cpu].store(off, Release),
+                    || REQUEST.load(Acquire) != off,
+                );
             });
         }
     }
 }
 
-/// Spins while the request is `request`; returns what replaced it.
-fn spin_while(request: u64) -> u64 {
+/// Halts, taking interrupts, while the request is `request`; returns what replaced it. The
+/// requester sends an interrupt after each change, and there is the tick.
+fn halt_while(request: u64) -> u64 {
     loop {
+        irqs::disable();
         let now = REQUEST.load(Acquire);
         if now != request {
+            irqs::enable();
             return now;
         }
-        core::hint::spin_loop();
+        irqs::enable_and_halt();
     }
 }

@@ -82,7 +82,16 @@ pub(super) fn nothing_moves(task: &Task, report: &mut Report) -> Outcome {
     }
     STOP.store(true, SeqCst);
     ensure!(crew.wait(task), report, "a counter did not end");
-    report.note(format_args!("at rest within {slowest_ns} ns"));
+    const IDLE_RESTS: u64 = 10;
+    let begin_ns = time::now_ns();
+    for _ in 0..IDLE_RESTS {
+        let rest = quiesce::at_rest(task, || ());
+        ensure!(rest.is_ok(), report, "no rest while idle: {rest:?}");
+    }
+    report.note(format_args!(
+        "at rest within {slowest_ns} ns while busy; {} ns for a rest while idle",
+        (time::now_ns() - begin_ns) / IDLE_RESTS
+    ));
     Outcome::Pass
 }
 
