@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tidemark_wire::{Ask, Decoder, PROTOCOL_VERSION, Source, ToGuest, ToHost, exit_value};
 
+use crate::console::split_stamp;
 use crate::diagnose::parse_registers;
 use crate::machine::Machine;
 use crate::qemu::{Input, Port};
@@ -126,6 +127,7 @@ impl<'m> Conductor<'m> {
                 host: HostCounts::default(),
                 damaged_messages: 0,
                 crash: None,
+                panic: None,
                 registers: Vec::new(),
                 tail: std::collections::VecDeque::new(),
                 wall: Duration::ZERO,
@@ -246,6 +248,10 @@ impl<'m> Conductor<'m> {
                 self.record.tail.pop_front();
             }
             self.record.tail.push_back(line.clone());
+            let text = split_stamp(&line).map_or(line.as_str(), |(_, text)| text);
+            if let (None, Some(words)) = (&self.record.panic, text.strip_prefix("panic: ")) {
+                self.record.panic = Some(words.to_owned());
+            }
             self.actions.push(Action::Line(line));
         }
     }

@@ -275,11 +275,13 @@ fn a_panic_that_never_exits_is_still_a_panic() {
     let mut play = Play::greeted(&machine);
     play.beats();
     play.guest(ToHost::Crash { cpu: 3, rip: 1 });
+    play.input(Port::Console, b"[    1.000000] cpu3: panic: at the disco\n");
     play.wait(DYING);
     assert_eq!(play.commands.last().unwrap().1, "quit");
     let record = play.end(0);
     assert_eq!(record.ended, Ended::Exit(exit_value::CRASHED));
     assert_eq!(record.crash, Some((3, 1)));
+    assert_eq!(record.panic.as_deref(), Some("at the disco"));
 }
 
 #[test]

@@ -23,38 +23,37 @@ struct Case {
     plant: Option<Plant>,
     /// Bytes that are booted in the kernel's stead.
     image: Option<&'static [u8]>,
-    code: i32,
-    /// A reason of the verdict must contain one of these.
-    reasons: &'static [&'static str],
+    /// Exit codes, each with words that a reason must contain; one of them must be met.
+    ends: &'static [(i32, &'static str)],
 }
 
 /// Cycles of a run with a planted fault.
 const CYCLES: u32 = 1;
 
 fn cases() -> Vec<Case> {
-    let plant = |plant: Plant, code, reasons| Case {
+    let plant = |plant: Plant, ends| Case {
         name: format!("plant/{}", name_of(plant)),
         plant: Some(plant),
         image: None,
-        code,
-        reasons,
+        ends,
     };
     let image = |name: &str, bytes| Case {
         name: format!("loader/{name}"),
         plant: None,
         image: Some(bytes),
-        code: 2,
-        reasons: &["the loader refuses"],
+        ends: &[(2, "the loader refuses")],
     };
     vec![
-        plant(Plant::LostFrame, 1, &["frames lost"]),
-        plant(Plant::CorruptPage, 1, &["pages corrupted"]),
-        plant(Plant::AtomicFailure, 1, &["atomic failures"]),
-        plant(Plant::MissedEject, 1, &["confirmed by DEVICE_DELETED"]),
-        plant(Plant::IrqOn, 1, &["own verdict"]),
-        plant(Plant::Panic, 3, &["panicked"]),
-        plant(Plant::Hang, 4, &["heartbeat", "timer interrupt"]),
-        plant(Plant::TripleFault, 3, &["triple fault"]),
+        plant(Plant::LostFrame, &[(1, "frames lost")]),
+        plant(Plant::CorruptPage, &[(1, "pages corrupted")]),
+        plant(Plant::AtomicFailure, &[(1, "atomic failures")]),
+        plant(Plant::MissedEject, &[(1, "confirmed by DEVICE_DELETED")]),
+        // An interrupt that arrives under the writer's lock breaks the lock order before the count
+        // of such rebuilds can fail the run.
+        plant(Plant::IrqOn, &[(1, "own verdict"), (3, "lock order")]),
+        plant(Plant::Panic, &[(3, "planted")]),
+        plant(Plant::Hang, &[(4, "heartbeat"), (4, "timer interrupt")]),
+        plant(Plant::TripleFault, &[(3, "triple fault")]),
         image("text-file", b"This is no kernel.\n"),
         image("empty-elf", b"\x7fELF\x02\x01\x01"),
     ]
@@ -147,19 +146,14 @@ fn verdict_of(
 
 fn check(case: &Case, verdict: &Verdict) -> Result<(), String> {
     let code = verdict.outcome.exit_code();
-    if code != case.code {
-        return Err(format!(
-            "{}: exit code {code}, not {}: {:?}",
-            case.name, case.code, verdict.reasons
-        ));
-    }
-    let named = |words: &&str| verdict.reasons.iter().any(|reason| reason.contains(*words));
-    if case.reasons.iter().any(named) {
+    let says = |words: &str| verdict.reasons.iter().any(|reason| reason.contains(words));
+    let met = |&(wanted, words): &(i32, &str)| code == wanted && says(words);
+    if case.ends.iter().any(met) {
         return Ok(());
     }
     Err(format!(
-        "{}: no reason names {:?}: {:?}",
-        case.name, case.reasons, verdict.reasons
+        "{}: expected {:?}, found exit code {code}: {:?}",
+        case.name, case.ends, verdict.reasons
     ))
 }
 

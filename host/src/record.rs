@@ -77,6 +77,8 @@ pub struct Record {
     pub damaged_messages: u64,
     /// CPU and instruction pointer of a panic.
     pub crash: Option<(u16, u64)>,
+    /// What the kernel said when it panicked.
+    pub panic: Option<String>,
     /// Registers, asked of QEMU after a hang or a triple fault.
     pub registers: Vec<CpuState>,
     /// The last lines of the log.

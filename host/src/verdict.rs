@@ -131,7 +131,13 @@ impl Verdict {
 pub fn of_ending(record: &Record) -> Option<Verdict> {
     Some(match &record.ended {
         Ended::Exit(exit_value::PASSED | exit_value::FAILED) => return None,
-        Ended::Exit(exit_value::CRASHED) => Verdict::new(Outcome::Crashed, "the kernel panicked"),
+        Ended::Exit(exit_value::CRASHED) => Verdict::new(
+            Outcome::Crashed,
+            match &record.panic {
+                Some(words) => format!("the kernel panicked: {words}"),
+                None => "the kernel panicked".to_owned(),
+            },
+        ),
         Ended::Exit(exit_value::REFUSED) => Verdict::new(
             Outcome::Refused,
             format!(

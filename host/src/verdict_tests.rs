@@ -47,6 +47,7 @@ pub(crate) fn good() -> Record {
         },
         damaged_messages: 0,
         crash: None,
+        panic: None,
         registers: Vec::new(),
         tail: VecDeque::new(),
         wall: Duration::from_secs(30),
