@@ -28,6 +28,7 @@ pub mod vectors;
 use acpi::{AcpiError, DirectMap, Tables};
 use bootloader_api::BootInfo;
 use core::fmt;
+use core::ptr;
 use early::BumpAllocator;
 use paging::PagingError;
 use smp::SmpError;
@@ -94,6 +95,10 @@ pub fn init(boot: &BootInfo, early: &mut BumpAllocator) -> Result<&'static Table
     }
     idt::init();
     idt::load();
+    let needed = [ptr::from_ref(boot) as u64, boot.kernel_stack_bottom];
+    if needed.iter().all(|address| *address > u64::MAX / 2) {
+        paging::drop_lower_half();
+    }
     let rsdp = boot.rsdp_addr.into_option();
     let tables = acpi::read(rsdp.ok_or(ArchError::NoRootPointer)?, &DirectMap)?;
     let tables = TABLES.call_once(|| tables);

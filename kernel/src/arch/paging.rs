@@ -81,6 +81,16 @@ pub fn init(phys_offset: u64) -> Result<(), PagingError> {
     Ok(())
 }
 
+/// Unmaps the lower half of the addresses, where a loader may have left what it switched tables
+/// with. Boot CPU, before others start; the kernel's own mappings are all in the upper half.
+pub(super) fn drop_lower_half() {
+    let mut guard = lock();
+    for entry in root(&mut guard).iter_mut().take(256) {
+        entry.set_unused();
+    }
+    flush_local();
+}
+
 /// Converts a physical address to where the physical-memory map has it.
 pub fn phys_to_virt(phys: u64) -> *mut u8 {
     (PHYS_OFFSET.load(Relaxed) + phys) as *mut u8
