@@ -190,7 +190,11 @@ fn write_backtrace(out: &mut dyn Write, frame_pointer: u64) -> fmt::Result {
     let mut result = Ok(());
     let end = backtrace::walk(&KernelStacks, frame_pointer, |address| {
         // One before the return address: the call, which may be the function's last instruction.
-        result = result.and(writeln!(out, "  {number}: {}", Named(address - 1)));
+        let call = address - 1;
+        if number == 0 && is_panic_machinery(call) {
+            return;
+        }
+        result = result.and(writeln!(out, "  {number}: {}", Named(call)));
         number += 1;
     });
     result?;
@@ -216,12 +220,19 @@ pub(crate) fn for_each_caller(mut f: impl FnMut(Option<&str>)) {
 fn panicking_place(frame_pointer: u64) -> u64 {
     let mut found = 0;
     backtrace::walk(&KernelStacks, frame_pointer, |address| {
-        let place = IMAGE.get().and_then(|image| image.place_of(address - 1));
-        if found == 0 && place.is_some_and(|place| !place.is_panic_machinery()) {
+        if found == 0 && !is_panic_machinery(address - 1) {
             found = address - 1;
         }
     });
     found
+}
+
+/// Whether an address lies in what only carries a panic from where it began to the report.
+fn is_panic_machinery(address: u64) -> bool {
+    IMAGE
+        .get()
+        .and_then(|image| image.place_of(address))
+        .is_some_and(|place| place.is_panic_machinery())
 }
 
 /// The stacks that threads and the processor use.

@@ -34,6 +34,7 @@ impl Place<'_> {
             "core::slice::index::",
             "core::str::",
             "tidemark_kernel::panic::",
+            "tidemark_kernel::die",
             "__rustc::rust_begin_unwind",
             "rust_begin_unwind",
         ]

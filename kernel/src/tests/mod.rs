@@ -12,8 +12,7 @@ mod zonelist;
 
 use crate::{
     arch::context::Task,
-    console,
-    mm,
+    console, mm,
     selftest::{self, Group, Report, Summary},
     thread,
 };
