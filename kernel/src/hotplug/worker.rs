@@ -32,16 +32,17 @@ pub(super) struct Worker {
     told_plugs: u32,
 }
 
-/// When the lists that a DIMM has changed are shown.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Lists {
-    /// With the DIMM's line.
-    Now,
-    /// At the end of boot, once for all.
-    Later,
+/// How loudly an event is told.
+#[derive(Clone, Copy)]
+struct Voice {
+    /// The event's own line.
+    event: Level,
+    /// The lists after it; none at boot, where they are shown once for all DIMMs.
+    lists: Option<Level>,
 }
 
-/// Pulls, and plugs, that are told at full length: the first of each of two DIMMs.
+/// Pulls, and plugs, that are told in the log: the first ones, of which the very first also shows
+/// the lists; later ones are details.
 const TOLD: u32 = 2;
 
 impl Worker {
@@ -59,7 +60,11 @@ impl Worker {
         for slot in 0..MAX_SLOTS {
             let state = self.slots.read(slot);
             if state.flags.enabled() && state.size_bytes > 0 {
-                self.arrive(slot, &state, Lists::Later, Level::Info, task);
+                let voice = Voice {
+                    event: Level::Info,
+                    lists: None,
+                };
+                self.arrive(slot, &state, voice, task);
             }
         }
     }
@@ -69,8 +74,8 @@ impl Worker {
         for slot in 0..MAX_SLOTS {
             let state = self.slots.read(slot);
             if state.flags.inserted() && self.dimms[slot].is_none() {
-                let level = level(&mut self.told_plugs);
-                self.arrive(slot, &state, Lists::Now, level, task);
+                let voice = voice(&mut self.told_plugs);
+                self.arrive(slot, &state, voice, task);
             } else if state.flags.inserted() {
                 self.slots.clear_inserted(slot);
             }
@@ -90,7 +95,7 @@ impl Worker {
         })
     }
 
-    fn arrive(&mut self, slot: usize, state: &SlotState, lists: Lists, level: Level, task: &Task) {
+    fn arrive(&mut self, slot: usize, state: &SlotState, voice: Voice, task: &Task) {
         let announced = state.flags.inserted();
         if announced {
             self.slots.clear_inserted(slot);
@@ -106,10 +111,7 @@ impl Worker {
         let status = match &arrived {
             Ok(stats) => {
                 let irq_off_ns = rebuild_ns(stats.zone_was_empty);
-                tell_arrival(level, slot, &dimm, took_ns, irq_off_ns);
-                if lists == Lists::Now && irq_off_ns > 0 {
-                    report::lists(level);
-                }
+                tell_arrival(voice, slot, &dimm, took_ns, irq_off_ns);
                 board::change(slot, task, |view| {
                     view.phase = SlotPhase::Online;
                     view.zone = Some(dimm.zone);
@@ -156,7 +158,7 @@ impl Worker {
         let took_ns = now_ns() - began;
         match left {
             Ok(stats) => {
-                let level = level(&mut self.told_pulls);
+                let voice = voice(&mut self.told_pulls);
                 let dimm = self.dimms[slot].take();
                 self.slots.report(slot, OST_EJECT, STATUS_EJECTING);
                 if options::get().plant == Some(options::Plant::MissedEject) {
@@ -170,7 +172,7 @@ impl Worker {
                     .fetch_add(stats.migrated, Ordering::Relaxed);
                 let irq_off_ns = rebuild_ns(stats.zone_emptied);
                 if let Some(dimm) = dimm {
-                    tell_departure(level, slot, &dimm, stats.migrated, took_ns, irq_off_ns);
+                    tell_departure(voice, slot, &dimm, stats.migrated, took_ns, irq_off_ns);
                 }
                 board::change(slot, task, |view| {
                     view.phase = SlotPhase::Empty;
@@ -202,13 +204,20 @@ impl Worker {
     }
 }
 
-fn level(told: &mut u32) -> Level {
-    if *told < TOLD {
-        *told += 1;
-        Level::Info
-    } else {
-        Level::Debug
-    }
+fn voice(told: &mut u32) -> Voice {
+    let of = |limit| {
+        if *told < limit {
+            Level::Info
+        } else {
+            Level::Debug
+        }
+    };
+    let voice = Voice {
+        event: of(TOLD),
+        lists: Some(of(1)),
+    };
+    *told = told.saturating_add(1);
+    voice
 }
 
 /// Interrupts-off time of the rebuild that the last step made, if it made one.
@@ -230,10 +239,10 @@ fn name_unused(slot: usize, dimm: &Dimm) {
     }
 }
 
-fn tell_arrival(level: Level, slot: usize, dimm: &Dimm, took_ns: u64, irq_off_ns: u64) {
+fn tell_arrival(voice: Voice, slot: usize, dimm: &Dimm, took_ns: u64, irq_off_ns: u64) {
     if dimm.frames() == 0 {
         printk(
-            level,
+            voice.event,
             format_args!(
                 "dimm{slot} of {} MiB has no usable block",
                 dimm.size_bytes >> 20
@@ -242,7 +251,7 @@ fn tell_arrival(level: Level, slot: usize, dimm: &Dimm, took_ns: u64, irq_off_ns
         return;
     }
     printk(
-        level,
+        voice.event,
         format_args!(
             "dimm{slot} at {:#x}: {} join {} in {} ms{}",
             dimm.address,
@@ -252,10 +261,11 @@ fn tell_arrival(level: Level, slot: usize, dimm: &Dimm, took_ns: u64, irq_off_ns
             Rebuilt(irq_off_ns)
         ),
     );
+    tell_lists(voice, irq_off_ns);
 }
 
 fn tell_departure(
-    level: Level,
+    voice: Voice,
     slot: usize,
     dimm: &Dimm,
     migrated: u64,
@@ -263,7 +273,7 @@ fn tell_departure(
     irq_off_ns: u64,
 ) {
     printk(
-        level,
+        voice.event,
         format_args!(
             "dimm{slot} leaves {}: {} gone, {migrated} frames migrated, {} ms{}; ejected",
             dimm.zone,
@@ -272,7 +282,12 @@ fn tell_departure(
             Rebuilt(irq_off_ns)
         ),
     );
-    if irq_off_ns > 0 {
+    tell_lists(voice, irq_off_ns);
+}
+
+/// Shows the lists, if they were rebuilt.
+fn tell_lists(voice: Voice, irq_off_ns: u64) {
+    if let Some(level) = voice.lists.filter(|_| irq_off_ns > 0) {
         report::lists(level);
     }
 }

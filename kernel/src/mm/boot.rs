@@ -251,10 +251,11 @@ fn hand_over(map: &MemoryMap, nodes: &Nodes) {
 
 fn tell(total_frames: u64, map: &MemoryMap, nodes: &Nodes) {
     let left = frames_in(map.as_slice());
+    let nodes = nodes.len();
     info!(
-        "memory: {} on {} node(s), {} of it for the allocator's books and the page cache's table",
+        "memory: {} on {nodes} node{}, {} of it for the allocator's books and the page cache's table",
         Size(total_frames),
-        nodes.len(),
+        if nodes == 1 { "" } else { "s" },
         Size(total_frames - left)
     );
 }

@@ -16,8 +16,8 @@ pub const WORDS: usize = FRAME_SIZE as usize / 8;
 /// A block of the kernel's allocator.
 pub type KernelBlock = Block<'static, 'static, Kernel>;
 
-/// Serialises changes of the map.
-static CHANGING: Mutex<()> = Mutex::new(());
+/// Serialises changes of the map, and keeps the frames for its tables.
+static CHANGING: Mutex<TableFrames> = Mutex::new(TableFrames([const { None }; MAX_TABLES]));
 
 /// Returns a frame's content.
 ///
@@ -58,29 +58,31 @@ pub fn content_mut(block: &mut KernelBlock) -> &mut [u64] {
     unsafe { core::slice::from_raw_parts_mut(start, len) }
 }
 
-/// Frames for page tables, taken beforehand: the tables change with interrupts off. Tables of memory
-/// that has left serve it when it returns, so most of the frames come back.
+/// Frames for page tables, taken beforehand, because the tables change with interrupts off; and kept,
+/// so that memory can leave while there is none to allocate.
 struct TableFrames([Option<KernelBlock>; MAX_TABLES]);
 
-/// A table covers 1 GiB of 2 MiB pages; DIMMs beyond this size are refused.
+/// A table covers 1 GiB of 2 MiB pages; larger DIMMs are refused.
 const MAX_TABLES: usize = 66;
 
 impl TableFrames {
-    fn for_range(bytes: &Range<u64>, task: &Task) -> Result<Self, PagingError> {
+    /// Makes sure that there are enough for a range.
+    fn fill_for(&mut self, bytes: &Range<u64>, task: &Task) -> Result<(), PagingError> {
         let wanted = (bytes.end - bytes.start).div_ceil(1 << 30) as usize + 2;
         if wanted > MAX_TABLES {
             return Err(PagingError::NoFrame);
         }
-        let mut frames = Self([const { None }; MAX_TABLES]);
-        for frame in frames.0.iter_mut().take(wanted) {
+        let have = self.0.iter().flatten().count();
+        let empty = self.0.iter_mut().filter(|frame| frame.is_none());
+        for frame in empty.take(wanted.saturating_sub(have)) {
             let owner = Owner::new(OwnerKind::PageTable, 0);
             let block = alloc_longlived(Order::ZERO, owner, task);
             *frame = Some(block.map_err(|_| PagingError::NoFrame)?);
         }
-        Ok(frames)
+        Ok(())
     }
 
-    /// Gives one away for good.
+    /// Gives one away for good: tables of memory that has left serve it when it returns.
     fn next(&mut self) -> Option<PhysFrame> {
         let block = self.0.iter_mut().find_map(Option::take)?;
         let address = PhysAddr::new(block.leak().pfn().address());
@@ -94,8 +96,8 @@ impl TableFrames {
 ///
 /// See [`PagingError`]; what was mapped before the error stays.
 pub fn add(bytes: Range<u64>, task: &Task) -> Result<(), PagingError> {
-    let _changing = CHANGING.lock(task);
-    let mut tables = TableFrames::for_range(&bytes, task)?;
+    let mut tables = CHANGING.lock(task);
+    tables.fill_for(&bytes, task)?;
     let len = bytes.end - bytes.start;
     paging::direct_map_add(bytes.start, len, &mut || tables.next())
 }
@@ -107,8 +109,8 @@ pub fn add(bytes: Range<u64>, task: &Task) -> Result<(), PagingError> {
 ///
 /// See [`PagingError`]; what was unmapped before the error stays so.
 pub fn remove(bytes: Range<u64>, task: &Task) -> Result<(), PagingError> {
-    let _changing = CHANGING.lock(task);
-    let mut tables = TableFrames::for_range(&bytes, task)?;
+    let mut tables = CHANGING.lock(task);
+    tables.fill_for(&bytes, task)?;
     let len = bytes.end - bytes.start;
     let unmapped = paging::direct_map_remove(bytes.start, len, &mut || tables.next());
     let start = paging::phys_to_virt(bytes.start) as u64;

@@ -5,6 +5,7 @@ mod pool;
 pub use pool::{Choice, MAX_POOLS, OomPool, Registry};
 
 use super::{reclaim, report};
+use crate::arch::time::now_ns;
 use crate::console::Level;
 use crate::thread;
 use crate::{info, warn};
@@ -36,7 +37,10 @@ pub fn calls() -> u64 {
 /// Chooses a victim, or lets the last one go on dying, and reports.
 pub(super) fn handle(report: &AllocReport, task: &Task) -> OomOutcome {
     CALLS.fetch_add(1, Ordering::Relaxed);
-    match REGISTRY.choose() {
+    let now_ns = now_ns();
+    match REGISTRY.choose(now_ns) {
+        // The requester is the victim: it can only die if its request fails.
+        Choice::Dying(pool) if pool.is_mine() => OomOutcome::NoVictim,
         Choice::Dying(_) => {
             // One victim at a time: its memory comes when it has run.
             thread::sleep_ns(task, reclaim::RELAX_NS);
@@ -49,13 +53,16 @@ pub(super) fn handle(report: &AllocReport, task: &Task) -> OomOutcome {
             );
             report::zones(Level::Info);
             let held = pool.held_frames();
-            pool.kill();
+            pool.kill(now_ns);
             KILLS.fetch_add(1, Ordering::Relaxed);
             info!(
                 "out of memory: killed {}, which held {}",
                 pool.name(),
                 report::Size(held as u64)
             );
+            if pool.is_mine() {
+                return OomOutcome::NoVictim;
+            }
             OomOutcome::VictimKilled
         }
         Choice::Nobody => OomOutcome::NoVictim,

@@ -1,6 +1,7 @@
 //! Tasks with memory that may be taken from them.
 
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use crate::thread;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Most pools that can be registered.
 pub const MAX_POOLS: usize = 32;
@@ -14,9 +15,15 @@ pub struct OomPool {
     name: &'static str,
     /// Written by the owner, read by the selection: a stale value chooses a smaller victim, no more.
     held_frames: AtomicUsize,
-    /// Set by the selection, cleared by the owner.
-    killed: AtomicBool,
+    /// Number of the thread that added last, plus one: a request of the victim's own must fail, not
+    /// wait for the victim.
+    holder: AtomicU32,
+    /// When it was killed, in nanoseconds since boot, or 0. Set by the selection, cleared by the owner.
+    killed_ns: AtomicU64,
 }
+
+/// How long a victim is waited for before another one is chosen.
+const PATIENCE_NS: u64 = 2_000_000_000;
 
 impl OomPool {
     /// An empty pool with the name that reports show.
@@ -24,7 +31,8 @@ impl OomPool {
         Self {
             name,
             held_frames: AtomicUsize::new(0),
-            killed: AtomicBool::new(false),
+            holder: AtomicU32::new(0),
+            killed_ns: AtomicU64::new(0),
         }
     }
 
@@ -38,8 +46,10 @@ impl OomPool {
         self.held_frames.load(Ordering::Relaxed)
     }
 
-    /// Notes frames taken by the owner.
+    /// Notes frames taken by the owner, which is the calling thread.
     pub fn add(&self, frames: usize) {
+        let holder = thread::current().map_or(0, |id| id.number() + 1);
+        self.holder.store(holder, Ordering::Relaxed);
         self.held_frames.fetch_add(frames, Ordering::Relaxed);
     }
 
@@ -50,17 +60,30 @@ impl OomPool {
 
     /// Whether the owner must free everything it holds.
     pub fn killed(&self) -> bool {
-        self.killed.load(Ordering::Relaxed)
+        self.killed_ns.load(Ordering::Relaxed) != 0
     }
 
     /// The owner has freed everything and may begin anew.
     pub fn revive(&self) {
-        self.killed.store(false, Ordering::Relaxed);
+        self.killed_ns.store(0, Ordering::Relaxed);
     }
 
     /// Asks the owner to free everything.
-    pub fn kill(&self) {
-        self.killed.store(true, Ordering::Relaxed);
+    pub(super) fn kill(&self, now_ns: u64) {
+        self.killed_ns.store(now_ns.max(1), Ordering::Relaxed);
+    }
+
+    /// Whether the calling thread is the one that holds the memory.
+    pub(super) fn is_mine(&self) -> bool {
+        let me = thread::current().map(|id| id.number() + 1);
+        me == Some(self.holder.load(Ordering::Relaxed))
+    }
+
+    /// Whether it was killed lately and has not freed everything yet.
+    fn is_dying(&self, now_ns: u64) -> bool {
+        self.killed()
+            && self.held_frames() > 0
+            && now_ns < self.killed_ns.load(Ordering::Relaxed) + PATIENCE_NS
     }
 }
 
@@ -115,12 +138,17 @@ impl Registry {
         })
     }
 
-    /// Chooses whom to kill: one victim at a time, the one that holds most.
-    pub fn choose(&self) -> Choice {
-        if let Some(dying) = self.iter().find(|p| p.killed() && p.held_frames() > 0) {
+    /// Chooses whom to kill: one victim at a time, the one that holds most. A victim that does not
+    /// die in time is passed over.
+    pub fn choose(&self, now_ns: u64) -> Choice {
+        if let Some(dying) = self.iter().find(|p| p.is_dying(now_ns)) {
             return Choice::Dying(dying);
         }
-        match self.iter().max_by_key(|p| p.held_frames()) {
+        match self
+            .iter()
+            .filter(|p| !p.killed())
+            .max_by_key(|p| p.held_frames())
+        {
             Some(pool) if pool.held_frames() > 0 => Choice::Victim(pool),
             _ => Choice::Nobody,
         }
@@ -142,12 +170,12 @@ mod tests {
         static A: OomPool = OomPool::new("a");
         static B: OomPool = OomPool::new("b");
         let registry = Registry::new();
-        assert!(matches!(registry.choose(), Choice::Nobody));
+        assert!(matches!(registry.choose(5), Choice::Nobody));
         assert!(registry.register(&A) && registry.register(&B));
-        assert!(matches!(registry.choose(), Choice::Nobody));
+        assert!(matches!(registry.choose(5), Choice::Nobody));
         A.add(10);
         B.add(20);
-        assert!(matches!(registry.choose(), Choice::Victim(p) if p.name() == "b"));
+        assert!(matches!(registry.choose(5), Choice::Victim(p) if p.name() == "b"));
     }
 
     #[test]
@@ -158,11 +186,30 @@ mod tests {
         assert!(registry.register(&A) && registry.register(&B));
         A.add(10);
         B.add(20);
-        A.kill();
-        assert!(matches!(registry.choose(), Choice::Dying(p) if p.name() == "a"));
+        A.kill(3);
+        assert!(matches!(registry.choose(5), Choice::Dying(p) if p.name() == "a"));
         A.sub(10);
         A.revive();
-        assert!(matches!(registry.choose(), Choice::Victim(p) if p.name() == "b"));
+        assert!(matches!(registry.choose(5), Choice::Victim(p) if p.name() == "b"));
+    }
+
+    #[test]
+    fn a_victim_that_does_not_die_is_passed_over() {
+        static A: OomPool = OomPool::new("a");
+        static B: OomPool = OomPool::new("b");
+        let registry = Registry::new();
+        assert!(registry.register(&A) && registry.register(&B));
+        A.add(20);
+        B.add(10);
+        A.kill(3);
+        let late = 3 + PATIENCE_NS;
+        assert!(matches!(registry.choose(late - 1), Choice::Dying(p) if p.name() == "a"));
+        assert!(matches!(registry.choose(late), Choice::Victim(p) if p.name() == "b"));
+        B.kill(late);
+        assert!(matches!(
+            registry.choose(late + PATIENCE_NS),
+            Choice::Nobody
+        ));
     }
 
     #[test]
