@@ -43,6 +43,8 @@ fn main() -> ExitCode {
         });
     match code {
         Ok(code) => exit(code),
+        // What failed was most likely ended by the same Ctrl-C.
+        Err(_) if interrupt::requested() => exit(verdict::EXIT_INTERRUPTED),
         Err(error) => {
             eprintln!("tidemark: {error:#}");
             exit(verdict::EXIT_USAGE)
