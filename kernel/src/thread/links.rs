@@ -64,6 +64,15 @@ impl Fifo {
         self.tail = slot;
     }
 
+    /// Adds `slot` as the oldest: it leaves first.
+    pub(super) fn push_front<const N: usize>(&mut self, links: &Links<N>, slot: Slot) {
+        links.set(slot, self.head);
+        if self.head == NIL {
+            self.tail = slot;
+        }
+        self.head = slot;
+    }
+
     /// Takes the oldest.
     pub(super) fn pop<const N: usize>(&mut self, links: &Links<N>) -> Option<Slot> {
         let slot = self.head;
@@ -125,6 +134,16 @@ mod tests {
         }
         assert_eq!(drain(&mut list, &links)[..5], [5, 0, 7, 2, NIL]);
         assert!(list.is_empty());
+    }
+
+    #[test]
+    fn one_added_in_front_leaves_first() {
+        let links = Links::<8>::new();
+        let mut list = Fifo::new();
+        list.push_front(&links, 3);
+        list.push(&links, 4);
+        list.push_front(&links, 2);
+        assert_eq!(drain(&mut list, &links)[..4], [2, 3, 4, NIL]);
     }
 
     #[test]

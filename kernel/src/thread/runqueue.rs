@@ -44,6 +44,16 @@ impl RunQueue {
         self.levels[priority as usize].push(links, slot);
     }
 
+    /// Adds a thread that was interrupted in its turn before those of its priority.
+    pub(super) fn push_front<const N: usize>(
+        &mut self,
+        links: &Links<N>,
+        slot: Slot,
+        priority: Priority,
+    ) {
+        self.levels[priority as usize].push_front(links, slot);
+    }
+
     /// Takes the thread that runs next: the one that waited longest at the highest priority.
     pub(super) fn pop<const N: usize>(&mut self, links: &Links<N>) -> Option<Slot> {
         self.levels
@@ -101,6 +111,18 @@ mod tests {
             let slot = queue.pop(&links).unwrap();
             assert_eq!(slot, expected);
             queue.push(&links, slot, Priority::Normal);
+        }
+    }
+
+    #[test]
+    fn an_interrupted_turn_goes_on_before_equal_threads() {
+        let links = Links::<8>::new();
+        let mut queue = RunQueue::new();
+        queue.push(&links, 1, Priority::Normal);
+        queue.push_front(&links, 2, Priority::Normal);
+        queue.push(&links, 3, Priority::High);
+        for expected in [3, 2, 1] {
+            assert_eq!(queue.pop(&links), Some(expected));
         }
     }
 

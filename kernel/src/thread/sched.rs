@@ -35,8 +35,6 @@ struct Scheduler {
     timers: TimerList,
     /// The thread that runs, the idle one if no other.
     current: Slot,
-    /// Ticks left for `current`.
-    quantum: u32,
     /// When `current` was switched to.
     since_ns: u64,
     /// Whether the CPU has entered the scheduler.
@@ -51,7 +49,6 @@ static SCHEDULERS: [IrqSpinLock<Scheduler, Irqs>; MAX_CPUS] = [const {
             ready: RunQueue::new(),
             timers: TimerList::new(),
             current: 0,
-            quantum: 0,
             since_ns: 0,
             entered: false,
         },
@@ -64,8 +61,10 @@ static POPULATION: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPU
 /// Why a thread leaves the CPU.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Leave {
-    /// It could go on.
-    Ready,
+    /// It lets others run.
+    Yielding,
+    /// Another one is to run: more urgent, or its turn is over.
+    Preempted,
     /// It waits for [`unpark`], or for the deadline.
     Blocked { deadline_ns: Option<u64> },
     /// It has ended.
@@ -150,7 +149,7 @@ pub fn idle() -> ! {
     );
     irqs::enable();
     loop {
-        leave(Leave::Ready);
+        leave(Leave::Yielding);
         // A wake-up from here on finds interrupts off: its interrupt (the tick's, the reschedule
         // IPI's) stays pending, and ends the halt because turning interrupts on takes effect only
         // after the next instruction, which is the halt.
@@ -215,7 +214,7 @@ fn least_populated() -> CpuId {
 
 /// Lets the other ready threads of the same or a higher priority run first.
 pub fn yield_now(_task: &Task) {
-    leave(Leave::Ready);
+    leave(Leave::Yielding);
 }
 
 /// Sleeps for `ns` nanoseconds or a little longer: the tick wakes.
@@ -313,7 +312,7 @@ pub(super) extern "C" fn start(from: Slot) -> ! {
 /// task's preemption point (interrupts on).
 fn preempt() {
     while irqs::need_resched() {
-        leave(Leave::Ready);
+        leave(Leave::Preempted);
     }
 }
 
@@ -334,10 +333,17 @@ fn leave(why: Leave) {
     let next = {
         let mut scheduler = scheduler(cpu).lock();
         match why {
-            Leave::Ready if me == idle => thread(me).set_state(State::Ready),
-            Leave::Ready => {
-                thread(me).set_state(State::Ready);
-                scheduler.ready.push(&RUN_LINKS, me, thread(me).priority());
+            Leave::Yielding | Leave::Preempted => {
+                let thread = thread(me);
+                thread.set_state(State::Ready);
+                if me == idle {
+                } else if why == Leave::Preempted && thread.quantum.load(Relaxed) > 0 {
+                    let priority = thread.priority();
+                    scheduler.ready.push_front(&RUN_LINKS, me, priority);
+                } else {
+                    thread.quantum.store(0, Relaxed);
+                    scheduler.ready.push(&RUN_LINKS, me, thread.priority());
+                }
             }
             Leave::Blocked { deadline_ns } => {
                 assert!(me != idle, "the idle thread sleeps");
@@ -347,6 +353,7 @@ fn leave(why: Leave) {
                     return;
                 }
                 thread(me).set_state(State::Blocked);
+                thread(me).quantum.store(0, Relaxed);
                 deadline = deadline_ns;
                 if let Some(at_ns) = deadline_ns {
                     scheduler.timers.arm(&DEADLINES, me, at_ns);
@@ -356,7 +363,9 @@ fn leave(why: Leave) {
         }
         let next = scheduler.ready.pop(&RUN_LINKS).unwrap_or(idle);
         thread(next).set_state(State::Running);
-        scheduler.quantum = QUANTUM_TICKS;
+        if thread(next).quantum.load(Relaxed) == 0 {
+            thread(next).quantum.store(QUANTUM_TICKS, Relaxed);
+        }
         if next != me {
             let now_ns = time::now_ns();
             let ran_ns = now_ns.saturating_sub(scheduler.since_ns);
@@ -405,9 +414,10 @@ fn on_tick(_irq: &HardIrq) {
     while let Some(slot) = scheduler.timers.expire(&DEADLINES, now_ns) {
         scheduler.make_ready(slot);
     }
-    scheduler.quantum = scheduler.quantum.saturating_sub(1);
-    let turn_over = scheduler.quantum == 0;
-    if scheduler.should_switch(idle_of(cpu), turn_over) {
+    let quantum = &thread(scheduler.current).quantum;
+    let left = quantum.load(Relaxed).saturating_sub(1);
+    quantum.store(left, Relaxed);
+    if scheduler.should_switch(idle_of(cpu), left == 0) {
         irqs::set_need_resched();
     }
 }

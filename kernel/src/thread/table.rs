@@ -15,7 +15,7 @@ use crate::arch::context::Task;
 use crate::arch::percpu::{self, CpuId, MAX_CPUS};
 
 /// Slots for threads other than the idle ones, whose slots are their CPUs' numbers.
-pub(super) const MAX_SPAWNED: usize = 256;
+pub(super) const MAX_SPAWNED: usize = 448;
 
 /// All slots.
 pub(super) const MAX_THREADS: usize = MAX_CPUS + MAX_SPAWNED;
@@ -127,6 +127,9 @@ pub(super) struct Thread {
     home: AtomicU32,
     /// Counts the slot's occupants; moves on when one has ended.
     pub(super) generation: AtomicU32,
+    /// Ticks that are left of the thread's turn; 0 while it waits for a new one. Under the scheduler
+    /// lock of `home`.
+    pub(super) quantum: AtomicU32,
     /// Time on the CPU up to the last switch away. Written by `home` only.
     pub(super) cpu_time_ns: AtomicU64,
     /// [`Entry`] and its argument; written by the creator before the thread is ready.
@@ -147,6 +150,7 @@ impl Thread {
             priority: AtomicU8::new(Priority::Normal as u8),
             home: AtomicU32::new(0),
             generation: AtomicU32::new(0),
+            quantum: AtomicU32::new(0),
             cpu_time_ns: AtomicU64::new(0),
             entry: AtomicPtr::new(core::ptr::null_mut()),
             arg: AtomicUsize::new(0),
@@ -207,6 +211,7 @@ impl Thread {
         self.home.store(home.0 as u32, Relaxed);
         self.priority.store(priority as u8, Relaxed);
         self.permit.store(false, Relaxed);
+        self.quantum.store(0, Relaxed);
         self.cpu_time_ns.store(0, Relaxed);
     }
 

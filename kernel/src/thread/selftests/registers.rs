@@ -47,8 +47,12 @@ fn disturb(_: &HardIrq) {
         // SAFETY: only this handler on this CPU uses the arena, and it does not nest.
         let filled = unsafe { &mut *FILLED.0.get() };
         let value = COPIES_HIT.load(SeqCst) as u8 | 1;
-        filled.fill(0);
-        core::hint::black_box(&mut *filled)[64..128].fill(value);
+        for byte in &mut *filled {
+            *byte = 0;
+        }
+        // A length that the compiler does not know: a call of memset, not a few stores.
+        let end = core::hint::black_box(128);
+        core::hint::black_box(&mut *filled)[64..end].fill(value);
         let good = core::hint::black_box(&*filled)
             .iter()
             .enumerate()
