@@ -21,7 +21,7 @@ pub mod thread;
 use arch::acpi::Tables;
 use arch::context::Task;
 use arch::early::BumpAllocator;
-use arch::{ArchError, CpuId, MAX_CPUS, irqs, paging, percpu, smp, timer};
+use arch::{ArchError, CpuId, MAX_CPUS, irqs, percpu, smp, timer};
 use bootloader_api::BootInfo;
 use core::fmt;
 use core::panic::PanicInfo;
@@ -55,8 +55,8 @@ pub fn kmain(boot: &'static mut BootInfo) -> ! {
     mm::refuse_too_little(&boot.memory_regions);
     let mut early = BumpAllocator::new(&boot.memory_regions);
     timer::set_hz(options.timer_hz);
-    let tables = arch::init(boot, &mut early).unwrap_or_else(|error| refuse(&error));
     panic::init(kernel_file(boot), boot.kernel_image_offset);
+    let tables = arch::init(boot, &mut early).unwrap_or_else(|error| refuse(&error));
     let cpus = tables.madt.cpus.len();
     if cpus > MAX_CPUS {
         refuse(&format_args!(
@@ -116,9 +116,12 @@ fn ap_main(cpu: CpuId) -> ! {
     thread::idle()
 }
 
-/// The kernel's own ELF file, which the loader has left in memory.
+/// The kernel's own ELF file, which the loader has left in memory; nothing without a map of that.
 fn kernel_file(boot: &BootInfo) -> &'static [u8] {
-    let start = paging::phys_to_virt(boot.kernel_addr);
+    let Some(offset) = boot.physical_memory_offset.into_option() else {
+        return &[];
+    };
+    let start = (offset + boot.kernel_addr) as *const u8;
     // SAFETY: the contract of `bootloader_api`: the file lies there, in memory that is not usable,
     // so nobody writes to it; physical memory is mapped.
     unsafe { core::slice::from_raw_parts(start, boot.kernel_len as usize) }

@@ -67,8 +67,6 @@ pub struct Options {
     pub verbose: bool,
     /// Timer interrupts a second and CPU, 10 to 10,000.
     pub timer_hz: u32,
-    /// Use at most this many CPUs, 1 to 64.
-    pub cpus: u32,
 }
 
 impl Options {
@@ -82,7 +80,6 @@ impl Options {
         plant: None,
         verbose: false,
         timer_hz: 1000,
-        cpus: 64,
     };
 }
 
@@ -170,7 +167,6 @@ const KNOWN: &[Known] = &[
     known!("verbose", "", |o, _v| o.verbose = true),
     known!("timer_hz", "10..10000", |o, v| o.timer_hz =
         number(v, 10, 10_000)? as u32),
-    known!("cpus", "1..64", |o, v| o.cpus = number(v, 1, 64)? as u32),
 ];
 
 fn number(text: &str, lowest: u64, highest: u64) -> Option<u64> {
@@ -316,7 +312,7 @@ mod tests {
 
     #[test]
     fn every_option_sets_its_own_field() {
-        let cmdline = "mode=test pattern=zone/ cycles=50 seed=7 zonelist=seed plant=irq-on verbose timer_hz=250 cpus=3";
+        let cmdline = "mode=test pattern=zone/ cycles=50 seed=7 zonelist=seed plant=irq-on verbose timer_hz=250";
         let expected = Options {
             mode: Mode::Test,
             pattern: Pattern::new("zone/").unwrap(),
@@ -326,7 +322,6 @@ mod tests {
             plant: Some(Plant::IrqOn),
             verbose: true,
             timer_hz: 250,
-            cpus: 3,
         };
         assert_eq!(parse(cmdline), Ok(expected));
         assert_eq!(parse(cmdline).unwrap().pattern.as_str(), "zone/");
@@ -404,8 +399,6 @@ mod tests {
             "verbose=",
             "timer_hz=9",
             "timer_hz=10001",
-            "cpus=0",
-            "cpus=65",
         ] {
             let known = KNOWN.iter().find(|known| word.starts_with(known.name));
             let values = known.unwrap().values;
@@ -419,8 +412,8 @@ mod tests {
         assert!(parse(&long).is_err());
         assert!(parse(&long[..long.len() - 1]).is_ok());
         assert_eq!(
-            parse("cpus=0").unwrap_err().to_string(),
-            "bad option \"cpus=0\": the value is one of 1..64"
+            parse("cycles=0").unwrap_err().to_string(),
+            "bad option \"cycles=0\": the value is one of 1..10000"
         );
         assert_eq!(
             parse("verbose=1").unwrap_err().to_string(),
