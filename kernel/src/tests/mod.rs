@@ -4,6 +4,7 @@ mod arch;
 mod boot;
 mod contexts;
 mod frames;
+mod hotplug;
 mod page_cache;
 mod policy;
 mod slowpath;
@@ -29,10 +30,13 @@ const GROUPS: &[Group] = &[
     zonelist::GROUP,
     slowpath::GROUP,
     page_cache::GROUP,
+    hotplug::GROUP,
 ];
 
 /// Why a test about several CPUs is skipped.
 const ONE_CPU: &str = "only one CPU";
+/// Why a test about memory that leaves is skipped.
+const NO_DIMM: &str = "no DIMM";
 
 /// Runs the self-tests whose `group/test` contains `pattern`, prints KTAP, and returns the counts.
 pub fn run(task: &Task, pattern: &str) -> Summary {

@@ -8,6 +8,7 @@ use crate::{
 use tidemark_frames::{Order, Owner, OwnerKind};
 use x86_64::{PhysAddr, structures::paging::PhysFrame};
 
+pub mod dimms;
 pub mod everywhere;
 pub mod frames;
 pub mod walk;
