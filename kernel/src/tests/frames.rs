@@ -280,7 +280,7 @@ fn drains_end_while_every_cpu_is_inside_its_cache(task: &Task, report: &mut Repo
     let busy = super::support::eventually(task, 5 * SOON_NS, || {
         mm::frames().drain_all(task);
         drains += 1;
-        drains >= 50 && ROUNDS.load(SeqCst) >= 1_000
+        drains >= 10 && ROUNDS.load(SeqCst) >= 1_000
     });
     STOP.store(true, SeqCst);
     ensure!(report, team.join(task, SOON_NS), "the threads did not end");
