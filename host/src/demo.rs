@@ -44,7 +44,6 @@ pub fn run(args: &DemoArgs) -> Result<i32> {
     console.unfold();
     let expected = Expectation {
         cycles: args.cycles,
-        cpus: spec.machine.cpus,
         dimms: spec.machine.dimms(),
     };
     let verdict = judge(&expected, &record);

@@ -144,7 +144,6 @@ mod tests {
         let record = good();
         let expected = Expectation {
             cycles: 10,
-            cpus: 4,
             dimms: 2,
         };
         let verdict = judge(&expected, &record);

@@ -117,7 +117,6 @@ fn verdict_of(
     };
     let expected = Expectation {
         cycles: CYCLES,
-        cpus: machine.cpus,
         dimms: machine.dimms(),
     };
     let spec = Spec {

@@ -217,7 +217,6 @@ mod tests {
 
     const EXPECTED: Expectation = Expectation {
         cycles: 10,
-        cpus: 4,
         dimms: 2,
     };
 

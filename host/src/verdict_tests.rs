@@ -8,7 +8,6 @@ use std::time::Duration;
 
 const EXPECTED: Expectation = Expectation {
     cycles: 10,
-    cpus: 4,
     dimms: 2,
 };
 
@@ -159,6 +158,28 @@ fn a_run_without_an_overlap_is_not_exercised() {
 }
 
 #[test]
+fn a_machine_without_dimms_is_not_exercised() {
+    let mut record = good();
+    let totals = record.totals.as_mut().unwrap();
+    (totals.pulls, totals.pulls_confirmed, totals.plugs) = (0, 0, 0);
+    totals.rebuilds = 0;
+    for counts in record.counts.iter_mut().flatten() {
+        (counts.slow_path, counts.overlapped) = (0, 0);
+    }
+    record.host = HostCounts {
+        guest_exits: 1,
+        ..HostCounts::default()
+    };
+    let bare = Expectation {
+        dimms: 0,
+        ..EXPECTED
+    };
+    let verdict = judge(&bare, &record);
+    assert_eq!(verdict.outcome, Outcome::NotExercised, "{verdict:?}");
+    assert!(verdict.reasons[0].contains("no DIMM"));
+}
+
+#[test]
 fn endings_out_of_order_have_their_own_codes() {
     let hang = Hang::Heartbeat {
         waited: Duration::from_secs(5),
@@ -209,10 +230,5 @@ fn expectations_scale_with_the_run() {
         dimms: 0,
         ..EXPECTED
     };
-    assert_eq!((bare.rebuilds(), bare.pulls()), (0, 0));
-    let alone = Expectation {
-        cpus: 1,
-        ..EXPECTED
-    };
-    assert_eq!(alone.sources(), [Source::Timer]);
+    assert_eq!((bare.slow_path(), bare.rebuilds(), bare.pulls()), (0, 0, 0));
 }
