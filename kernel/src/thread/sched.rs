@@ -279,7 +279,8 @@ pub(super) fn park(deadline_ns: Option<u64>) {
 }
 
 /// Ends the sleep of the thread in `slot`, or makes its next [`park`] return at once. Task or hard
-/// IRQ.
+/// IRQ. The thread does not end meanwhile (its slot could go to one on another CPU): a waker holds
+/// the lock of the queue that the thread has yet to leave.
 pub(super) fn unpark(slot: Slot) {
     let home = thread(slot).home();
     let mut scheduler = scheduler(home).lock();
