@@ -8,6 +8,7 @@ pub mod gpe;
 pub mod policy;
 pub mod ports;
 pub mod slot;
+mod tell;
 mod worker;
 
 pub use board::{Counters, Obstacle, SlotPhase, SlotView, counters, phase, view, wait};

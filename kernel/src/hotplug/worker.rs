@@ -8,10 +8,9 @@ use super::slot::{
     MAX_SLOTS, OST_EJECT, OST_INSERTED, STATUS_EJECTING, STATUS_FAILED, STATUS_IN_USE,
     STATUS_SUCCESS, SlotState, Slots,
 };
+use super::tell::{self, Voice};
 use crate::arch::time::now_ns;
-use crate::console::{Level, printk};
-use crate::mm::report::Size;
-use crate::mm::{frames, machine_nodes, page_cache, report};
+use crate::mm::{frames, machine_nodes, page_cache};
 use crate::{info, options, warn};
 use core::sync::atomic::{AtomicU64, Ordering};
 use tidemark_sync::Task;
@@ -32,19 +31,6 @@ pub(super) struct Worker {
     told_plugs: u32,
 }
 
-/// How loudly an event is told.
-#[derive(Clone, Copy)]
-struct Voice {
-    /// The event's own line.
-    event: Level,
-    /// The lists after it; none at boot, where they are shown once for all DIMMs.
-    lists: Option<Level>,
-}
-
-/// Pulls, and plugs, that are told in the log: the first ones, of which the very first also shows
-/// the lists; later ones are details.
-const TOLD: u32 = 2;
-
 impl Worker {
     pub fn new(slots: Slots<PortBlock>) -> Self {
         Self {
@@ -60,11 +46,7 @@ impl Worker {
         for slot in 0..MAX_SLOTS {
             let state = self.slots.read(slot);
             if state.flags.enabled() && state.size_bytes > 0 {
-                let voice = Voice {
-                    event: Level::Info,
-                    lists: None,
-                };
-                self.arrive(slot, &state, voice, task);
+                self.arrive(slot, &state, Voice::BOOT, task);
             }
         }
     }
@@ -74,7 +56,7 @@ impl Worker {
         for slot in 0..MAX_SLOTS {
             let state = self.slots.read(slot);
             if state.flags.inserted() && self.dimms[slot].is_none() {
-                let voice = voice(&mut self.told_plugs);
+                let voice = Voice::next(&mut self.told_plugs);
                 self.arrive(slot, &state, voice, task);
             } else if state.flags.inserted() {
                 self.slots.clear_inserted(slot);
@@ -87,7 +69,7 @@ impl Worker {
 
     fn online(&self) -> [Option<OnlineSlot>; MAX_SLOTS] {
         core::array::from_fn(|slot| {
-            let dimm = self.dimms[slot].as_ref()?;
+            let dimm = self.dimms[slot].as_ref().filter(|dimm| dimm.frames() > 0)?;
             Some(OnlineSlot {
                 node: dimm.zone.node().0,
                 kind: dimm.kind,
@@ -104,14 +86,18 @@ impl Worker {
             .node_of_proximity(state.proximity)
             .unwrap_or(0);
         let dimm = Dimm::new(state, node, policy::default_policy(node, &self.online()));
-        name_unused(slot, &dimm);
+        tell::unused(voice, slot, &dimm);
         let began = now_ns();
         let arrived = dimm.arrive(task);
         let took_ns = now_ns() - began;
         let status = match &arrived {
             Ok(stats) => {
-                let irq_off_ns = rebuild_ns(stats.zone_was_empty);
-                tell_arrival(voice, slot, &dimm, took_ns, irq_off_ns);
+                let irq_off_ns = if stats.zone_was_empty {
+                    rebuild_ns()
+                } else {
+                    0
+                };
+                tell::arrival(voice, slot, &dimm, took_ns, irq_off_ns);
                 board::change(slot, task, |view| {
                     view.phase = SlotPhase::Online;
                     view.zone = Some(dimm.zone);
@@ -158,7 +144,7 @@ impl Worker {
         let took_ns = now_ns() - began;
         match left {
             Ok(stats) => {
-                let voice = voice(&mut self.told_pulls);
+                let voice = Voice::next(&mut self.told_pulls);
                 let dimm = self.dimms[slot].take();
                 self.slots.report(slot, OST_EJECT, STATUS_EJECTING);
                 if options::get().plant == Some(options::Plant::MissedEject) {
@@ -170,9 +156,9 @@ impl Worker {
                 COUNTS
                     .migrated_frames
                     .fetch_add(stats.migrated, Ordering::Relaxed);
-                let irq_off_ns = rebuild_ns(stats.zone_emptied);
+                let irq_off_ns = if stats.zone_emptied { rebuild_ns() } else { 0 };
                 if let Some(dimm) = dimm {
-                    tell_departure(voice, slot, &dimm, stats.migrated, took_ns, irq_off_ns);
+                    tell::departure(voice, slot, &dimm, stats.migrated, took_ns, irq_off_ns);
                 }
                 board::change(slot, task, |view| {
                     view.phase = SlotPhase::Empty;
@@ -204,107 +190,7 @@ impl Worker {
     }
 }
 
-fn voice(told: &mut u32) -> Voice {
-    let of = |limit| {
-        if *told < limit {
-            Level::Info
-        } else {
-            Level::Debug
-        }
-    };
-    let voice = Voice {
-        event: of(TOLD),
-        lists: Some(of(1)),
-    };
-    *told = told.saturating_add(1);
-    voice
-}
-
-/// Interrupts-off time of the rebuild that the last step made, if it made one.
-fn rebuild_ns(rebuilt: impl Into<bool>) -> u64 {
-    if rebuilt.into() {
-        frames().rebuild_stats().irq_off_last_ns
-    } else {
-        0
-    }
-}
-
-fn name_unused(slot: usize, dimm: &Dimm) {
-    if dimm.cut.unused_bytes() > 0 {
-        info!(
-            "dimm{slot}: {} MiB at its head and {} MiB at its tail are not used, blocks are 128 MiB and aligned",
-            dimm.cut.head_bytes >> 20,
-            dimm.cut.tail_bytes >> 20
-        );
-    }
-}
-
-fn tell_arrival(voice: Voice, slot: usize, dimm: &Dimm, took_ns: u64, irq_off_ns: u64) {
-    if dimm.frames() == 0 {
-        printk(
-            voice.event,
-            format_args!(
-                "dimm{slot} of {} MiB has no usable block",
-                dimm.size_bytes >> 20
-            ),
-        );
-        return;
-    }
-    printk(
-        voice.event,
-        format_args!(
-            "dimm{slot} at {:#x}: {} join {} in {} ms{}",
-            dimm.address,
-            Size(dimm.frames()),
-            dimm.zone,
-            took_ns / 1_000_000,
-            Rebuilt(irq_off_ns)
-        ),
-    );
-    tell_lists(voice, irq_off_ns);
-}
-
-fn tell_departure(
-    voice: Voice,
-    slot: usize,
-    dimm: &Dimm,
-    migrated: u64,
-    took_ns: u64,
-    irq_off_ns: u64,
-) {
-    printk(
-        voice.event,
-        format_args!(
-            "dimm{slot} leaves {}: {} gone, {migrated} frames migrated, {} ms{}; ejected",
-            dimm.zone,
-            Size(dimm.frames()),
-            took_ns / 1_000_000,
-            Rebuilt(irq_off_ns)
-        ),
-    );
-    tell_lists(voice, irq_off_ns);
-}
-
-/// Shows the lists, if they were rebuilt.
-fn tell_lists(voice: Voice, irq_off_ns: u64) {
-    if let Some(level) = voice.lists.filter(|_| irq_off_ns > 0) {
-        report::lists(level);
-    }
-}
-
-/// What the log says about a rebuild.
-struct Rebuilt(u64);
-
-impl core::fmt::Display for Rebuilt {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self.0 {
-            0 => Ok(()),
-            ns => write!(
-                f,
-                ", lists rebuilt with interrupts off for {}.{} us",
-                ns / 1000,
-                ns / 100 % 10
-            ),
-        }
-    }
+/// Interrupts-off time of the last rebuild.
+fn rebuild_ns() -> u64 {
+    frames().rebuild_stats().irq_off_last_ns
 }
