@@ -1,6 +1,6 @@
 //! Self-tests of threads, interrupts and the switch between them; run in the guest.
 //!
-//! Nothing here waits by sleeping: every wait has a condition and [`PATIENCE_NS`].
+//! Nothing here waits by sleeping: every wait has a condition and a deadline.
 
 mod order;
 mod registers;
