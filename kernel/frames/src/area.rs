@@ -336,7 +336,7 @@ impl Area<'_> {
     /// Forbids allocation; returns the state before, whose free frames the zone's counter loses.
     pub(crate) fn isolate(&self) -> Option<State> {
         self.update(Ordering::Relaxed, |state| {
-            (state.is_present() && !state.is_isolated()).then(|| State(state.0 | State::ISOLATED))
+            (state.is_present() && !state.is_isolated()).then_some(State(state.0 | State::ISOLATED))
         })
     }
 
@@ -429,3 +429,7 @@ fn aligned_run(word: u64, order: Order) -> Option<u32> {
 #[cfg(all(test, not(loom)))]
 #[path = "area_tests.rs"]
 mod tests;
+
+#[cfg(all(test, loom))]
+#[path = "area_loom.rs"]
+mod models;

@@ -146,10 +146,10 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Turns an allocated block into two halves; its sole owner calls it. An offline that scans
     /// meanwhile may see the upper half without an entry: in flight, it looks again.
     pub(crate) fn halve(&self, pfn: Pfn, order: Order, half: Order, owner: Owner) {
-        if order == Order::HUGE {
-            if let Some((area, _)) = self.area_of(pfn) {
-                area.core().break_up();
-            }
+        if order == Order::HUGE
+            && let Some((area, _)) = self.area_of(pfn)
+        {
+            area.core().break_up();
         }
         self.label(pfn, half, owner);
         self.label(Pfn(pfn.0 + half.frames()), half, owner);

@@ -27,6 +27,8 @@ mod stats;
 mod testing;
 mod types;
 pub mod validate;
+#[cfg(all(test, not(loom)))]
+mod whole_tests;
 pub mod zone;
 pub mod zonelist;
 

@@ -8,8 +8,6 @@ pub(crate) enum Mutant {
     None,
     /// A free adds to the count before it clears the bits.
     AddBeforeClear,
-    /// An allocation claims bits before it subtracts from the count.
-    ClaimBeforeReserve,
     /// A claim of several words that loses a race keeps what it has.
     ClaimWithoutRollback,
     /// An area leaves by a load and a store.

@@ -422,3 +422,7 @@ impl Default for CpuCaches {
         Self::new()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+#[path = "pcp_tests.rs"]
+mod tests;

@@ -280,3 +280,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+#[path = "slow_tests.rs"]
+mod tests;

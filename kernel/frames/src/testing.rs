@@ -9,7 +9,7 @@ use std::{
     cell::{Cell, RefCell},
     sync::{
         Mutex, OnceLock,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
 };
 use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Task};
@@ -19,15 +19,21 @@ std::thread_local! {
     static OFF: Cell<u32> = const { Cell::new(0) };
     static HELD: &'static HeldRanks = Box::leak(Box::new(HeldRanks::new()));
     static STEP: RefCell<Option<Box<dyn FnMut()>>> = const { RefCell::new(None) };
-    static POINT: RefCell<Option<Box<dyn FnMut(Point)>>> = const { RefCell::new(None) };
+    static POINT: RefCell<Option<PointHook>> = const { RefCell::new(None) };
 }
 
 pub(crate) type TestFrames = Frames<'static, Host>;
 pub(crate) type TestBlock = crate::Block<'static, 'static, Host>;
 
+type PointHook = Box<dyn FnMut(Point)>;
 type Shrink = Box<dyn FnMut(NodeId, ZoneKind, usize) -> usize + Send>;
 type Migrate = Box<dyn FnMut(Pfn, Owner) -> Result<(), MigrateError> + Send>;
 type Oom = Box<dyn FnMut(&AllocReport) -> OomOutcome + Send>;
+
+/// States of the drain interrupt of a CPU.
+const IDLE: u8 = 0;
+const ASKED: u8 = 1;
+const RUNNING: u8 = 2;
 
 /// The surroundings, with everything that was reported.
 #[derive(Default)]
@@ -45,7 +51,7 @@ pub(crate) struct Host {
     now_ns: AtomicU64,
     /// CPUs that run as threads of their own; interrupts to them are asked for here.
     pub(crate) threaded: Vec<AtomicBool>,
-    pending: Vec<AtomicBool>,
+    interrupt: Vec<AtomicU8>,
 }
 
 impl LocalIrq for Host {
@@ -77,11 +83,14 @@ impl Host {
 
     /// Takes the drain interrupt if one is pending for the thread's CPU.
     pub(crate) fn take_interrupts(&self) {
-        let pending = self.pending.get(CPU.get());
-        // Acquire pairs with the release in `drain_others`.
-        if pending.is_some_and(|pending| pending.load(Ordering::Acquire)) {
+        let Some(state) = self.interrupt.get(CPU.get()) else {
+            return;
+        };
+        // Acquire pairs with the release in `drain_others`. A handler is not interrupted by itself.
+        let take = state.compare_exchange(ASKED, RUNNING, Ordering::Acquire, Ordering::Relaxed);
+        if take.is_ok() {
             self.frames().drain_local(&hard_irq());
-            self.pending[CPU.get()].store(false, Ordering::Release);
+            state.store(IDLE, Ordering::Release);
         }
     }
 }
@@ -118,13 +127,13 @@ impl Platform for Host {
         let is_threaded = |cpu: usize| self.threaded[cpu].load(Ordering::Acquire);
         for cpu in others() {
             if is_threaded(cpu) {
-                self.pending[cpu].store(true, Ordering::Release);
+                self.interrupt[cpu].store(ASKED, Ordering::Release);
             } else {
                 on_cpu(cpu, || self.frames().drain_local(&hard_irq()));
             }
         }
         for cpu in others() {
-            while self.pending[cpu].load(Ordering::Acquire) {
+            while self.interrupt[cpu].load(Ordering::Acquire) != IDLE {
                 if !is_threaded(cpu) {
                     // Its thread has ended: nobody is inside its sections.
                     on_cpu(cpu, || self.take_interrupts());
@@ -266,7 +275,7 @@ pub(crate) fn bare_machine(cpus: usize, nodes: usize) -> &'static TestFrames {
     };
     let host = Host {
         threaded: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
-        pending: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
+        interrupt: (0..cpus).map(|_| AtomicU8::new(IDLE)).collect(),
         ..Host::default()
     };
     let frames: &'static TestFrames =

@@ -353,6 +353,16 @@ impl<'m, P: Platform> Frames<'m, P> {
         Some(reserved)
     }
 
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn reserve_for_test(
+        &self,
+        area: AreaRef<'m>,
+        zone: ZoneId,
+        frames: u32,
+    ) -> Option<u32> {
+        self.reserve_in(area, zone, frames, frames)
+    }
+
     /// Gives up a reservation. The zone's counter still has its frames, unless the area was
     /// isolated meanwhile: the isolation took only what it found free.
     fn return_reservation(&self, area: AreaRef<'m>, frames: u32) {

@@ -308,6 +308,6 @@ impl<P: Platform> Frames<'_, P> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 #[path = "zonelist_tests.rs"]
 mod tests;

@@ -74,7 +74,12 @@ impl SeqCount {
     /// Runs `rewrite` while the counter is odd. The caller holds the writers' lock.
     #[inline]
     pub fn write<R>(&self, rewrite: impl FnOnce() -> R) -> R {
-        let even = self.value.load(Ordering::Relaxed);
+        self.write_from(self.value.load(Ordering::Relaxed), rewrite)
+    }
+
+    /// The same, where the counter is `even` now.
+    #[inline]
+    fn write_from<R>(&self, even: u32, rewrite: impl FnOnce() -> R) -> R {
         debug_assert!(even & 1 == 0, "two writers inside one sequence counter");
         self.value.store(even.wrapping_add(1), Ordering::Relaxed);
         // The seed's first smp_wmb: "odd" is visible before any new entry. Pairs with the acquire
@@ -86,3 +91,7 @@ impl SeqCount {
         result
     }
 }
+
+#[cfg(test)]
+#[path = "seqcount_tests.rs"]
+mod tests;

@@ -1,0 +1,287 @@
+//! Models of the area's protocol: every interleaving and every permitted reordering of a few steps.
+
+use super::*;
+use crate::mutant;
+use core::array;
+use loom::{cell::UnsafeCell, model, sync::Arc, thread};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use tidemark_sync::atomic::{AtomicU32, AtomicU64};
+
+const ZERO: Order = Order::ZERO;
+
+/// An area in the upper half of a pair, and the content of its frame 5.
+struct Shared {
+    bits: AreaBits,
+    pair: AreaPair,
+    content: UnsafeCell<u32>,
+}
+
+impl Shared {
+    /// An area whose words are `words`, with as many frames free as bits are zero.
+    fn new(words: [u64; 8], flags: u16) -> Arc<Self> {
+        let free: u32 = words.iter().map(|word| word.count_zeros()).sum();
+        let state = State::PRESENT | flags | free as u16;
+        Arc::new(Self {
+            bits: AreaBits(array::from_fn(|at| AtomicU64::new(words[at]))),
+            pair: AreaPair(AtomicU32::new(
+                u32::from(state) << 16 | u32::from(State::EMPTY.0),
+            )),
+            content: UnsafeCell::new(0),
+        })
+    }
+
+    /// All frames but `frame` are free.
+    fn with_one_taken(frame: u32, flags: u16) -> Arc<Self> {
+        let mut words = [0; 8];
+        words[frame as usize / 64] = 1 << (frame % 64);
+        Self::new(words, flags)
+    }
+
+    fn area(&self) -> Area<'_> {
+        Area {
+            bits: &self.bits,
+            pair: &self.pair,
+            shift: 16,
+        }
+    }
+
+    /// An allocation as the zone makes it.
+    fn allocate(&self, order: Order) -> Option<u32> {
+        let frames = order.frames() as u32;
+        if self.area().reserve(frames, frames) == 0 {
+            return None;
+        }
+        let index = self.area().claim(order);
+        if index.is_none() {
+            assert!(order > ZERO, "a reserved single frame was not to be found");
+            self.area().unreserve(frames);
+        }
+        index
+    }
+
+    /// The wrong one: bits first, count second.
+    fn allocate_bits_first(&self) -> Option<u32> {
+        let index = self.area().claim(ZERO)?;
+        if self.area().reserve(1, 1) == 0 {
+            self.area().clear(index, ZERO);
+            return None;
+        }
+        Some(index)
+    }
+
+    /// Writes the content as a frame's sole owner does; loom reports a race.
+    fn write(&self) {
+        self.content.with_mut(|_| ());
+    }
+
+    fn set_bits(&self) -> u32 {
+        let words = self.bits.0.iter();
+        words
+            .map(|word| word.load(Ordering::Acquire).count_ones())
+            .sum()
+    }
+}
+
+/// Runs a model within bounds that keep it to seconds.
+fn bounded(body: impl Fn() + Sync + Send + 'static) {
+    let mut builder = model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(body);
+}
+
+#[track_caller]
+fn caught(mistake: Mutant, model: fn()) {
+    let result = catch_unwind(AssertUnwindSafe(|| mutant::with(mistake, model)));
+    assert!(result.is_err(), "{mistake:?} passes");
+}
+
+/// One thread frees a frame, another one wants one. With `spare` a second frame is free: then the
+/// reservation may stand for the spare one and the claim still find the freed one, so that nothing
+/// but the bit lies between the two owners.
+fn handed_on(spare: u64) {
+    bounded(move || {
+        let mut words = [u64::MAX; 8];
+        words[0] = !spare;
+        let shared = Shared::new(words, 0);
+        let freeing = Arc::clone(&shared);
+        let owner = thread::spawn(move || {
+            freeing.write();
+            freeing.area().free(5, ZERO);
+        });
+        let got = shared.allocate(ZERO);
+        match got {
+            Some(5) => shared.write(),
+            Some(frame) => assert!(spare >> frame & 1 == 1),
+            None => assert_eq!(spare, 0),
+        }
+        owner.join().unwrap();
+    });
+}
+
+const SPARE: u64 = 1 << 9;
+
+#[test]
+fn a_freed_frame_is_handed_on_with_what_was_written() {
+    handed_on(0);
+    handed_on(SPARE);
+}
+
+/// A count that is added before its bits are clear only makes a single frame's claim wait; what it
+/// breaks is who looks at the count alone: see the models of taking and leaving.
+#[test]
+fn handing_on_without_its_orderings_is_noticed() {
+    caught(Mutant::RelaxedClear, || handed_on(SPARE));
+    caught(Mutant::RelaxedClaim, || handed_on(SPARE));
+}
+
+/// The last frame of an area comes back while another thread takes the area whole.
+fn taken_whole() {
+    bounded(|| {
+        let shared = Shared::with_one_taken(5, 0);
+        let freeing = Arc::clone(&shared);
+        let owner = thread::spawn(move || {
+            freeing.write();
+            freeing.area().free(5, ZERO);
+        });
+        if shared.area().take() {
+            shared.write();
+            assert_eq!(shared.set_bits(), 0);
+        }
+        owner.join().unwrap();
+    });
+}
+
+#[test]
+fn a_whole_area_is_taken_by_its_count_alone() {
+    taken_whole();
+    caught(Mutant::RelaxedAdd, taken_whole);
+    caught(Mutant::AddBeforeClear, taken_whole);
+}
+
+/// An order 10 and a single frame want the same area.
+#[test]
+fn an_order_10_and_a_single_frame_never_both_succeed() {
+    bounded(|| {
+        let shared = Shared::new([0; 8], 0);
+        let other = Arc::clone(&shared);
+        let single = thread::spawn(move || other.allocate(ZERO));
+        let pair = shared.pair.take();
+        let single = single.join().unwrap();
+        assert!(!(pair && single.is_some()));
+        assert!(pair || single.is_some());
+    });
+}
+
+/// Two threads allocate single frames from the last two.
+#[test]
+fn two_reservations_find_two_frames() {
+    bounded(|| {
+        let mut words = [u64::MAX; 8];
+        words[7] = !(1 << 3 | 1 << 60);
+        let shared = Shared::new(words, 0);
+        let other = Arc::clone(&shared);
+        let second = thread::spawn(move || other.allocate(ZERO));
+        let first = shared.allocate(ZERO).unwrap();
+        assert_ne!(second.join().unwrap().unwrap(), first);
+        assert_eq!(shared.area().state(), State::FULL);
+    });
+}
+
+/// An order 7 loses its second word to a single frame.
+fn words_and_singles() {
+    bounded(|| {
+        let mut words = [u64::MAX; 8];
+        (words[0], words[1], words[2]) = (0, 0, !1);
+        let shared = Shared::new(words, 0);
+        let other = Arc::clone(&shared);
+        let large = thread::spawn(move || other.allocate(Order::new(7).unwrap()));
+        let single = shared.allocate(ZERO).unwrap();
+        if let Some(start) = large.join().unwrap() {
+            assert!(
+                !(start..start + 128).contains(&single),
+                "two owners of frame {single}"
+            );
+            assert_eq!(shared.set_bits(), 512);
+        } else {
+            assert_eq!(shared.area().state().free(), 128);
+            assert_eq!(shared.set_bits(), 512 - 128);
+        }
+    });
+}
+
+#[test]
+fn a_large_order_that_loses_a_word_owns_nothing() {
+    words_and_singles();
+    caught(Mutant::ClaimWithoutRollback, words_and_singles);
+}
+
+/// The last frame of an isolated area comes back while the area tries to leave.
+fn last_free_and_leaving() {
+    bounded(|| {
+        let shared = Shared::with_one_taken(5, State::ISOLATED);
+        let freeing = Arc::clone(&shared);
+        let owner = thread::spawn(move || {
+            freeing.write();
+            freeing.area().free(5, ZERO)
+        });
+        if shared.area().leave() {
+            shared.write();
+            assert_eq!(shared.set_bits(), 0, "an area left with a frame in use");
+        }
+        let (cleared, before) = owner.join().unwrap();
+        assert_eq!((cleared, before.is_isolated()), (1, true));
+    });
+}
+
+#[test]
+fn an_area_leaves_after_its_last_free() {
+    last_free_and_leaving();
+    caught(Mutant::AddBeforeClear, last_free_and_leaving);
+}
+
+/// A thread allocates while another one isolates the area and makes it leave.
+fn allocation_and_leaving(allocate: fn(&Shared) -> Option<u32>) {
+    bounded(move || {
+        let shared = Shared::new([0; 8], 0);
+        let other = Arc::clone(&shared);
+        let allocation = thread::spawn(move || allocate(&other));
+        let counted = shared.area().isolate().unwrap().free();
+        let left = shared.area().leave();
+        if left {
+            assert_eq!(shared.set_bits(), 0, "an area left with a bit claimed");
+        }
+        let got = allocation.join().unwrap();
+        assert!(!(left && got.is_some()));
+        // What the isolation took from the zone's counter, and what the allocation took.
+        assert_eq!(counted + u32::from(got.is_some()), 512);
+    });
+}
+
+#[test]
+fn an_area_leaves_only_if_nobody_has_reserved() {
+    allocation_and_leaving(|shared| shared.allocate(ZERO));
+    let wrong = || allocation_and_leaving(Shared::allocate_bits_first);
+    caught(Mutant::None, wrong);
+}
+
+/// An area that is not isolated is allocated from while another thread makes it leave.
+fn open_and_leaving() {
+    bounded(|| {
+        let shared = Shared::new([0; 8], State::ISOLATED);
+        let other = Arc::clone(&shared);
+        // The isolation is undone, and the area used, between a leaving's look and its step.
+        let allocation = thread::spawn(move || {
+            other.area().unisolate()?;
+            other.allocate(ZERO)
+        });
+        let left = shared.area().leave();
+        let got = allocation.join().unwrap();
+        assert!(!(left && got.is_some()), "an area left under its owner");
+    });
+}
+
+#[test]
+fn leaving_is_one_step() {
+    open_and_leaving();
+    caught(Mutant::LeaveInTwoSteps, open_and_leaving);
+}

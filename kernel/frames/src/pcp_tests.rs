@@ -1,0 +1,218 @@
+//! An interrupt at every step of a section: the same-CPU protocol, enumerated.
+
+use crate::{
+    mutant::{self, Mutant},
+    testing::*,
+    *,
+};
+use std::{
+    cell::{Cell, RefCell},
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+};
+
+const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
+
+/// What arrives at one step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Arrival {
+    /// The drain interrupt of an offline that has just turned the caches off.
+    Offline,
+    /// The drain interrupt alone.
+    Drain,
+    /// An NMI that allocates a frame and frees one.
+    Nmi,
+    /// An NMI, and then the drain interrupt.
+    NmiThenDrain,
+}
+
+const ARRIVALS: [Arrival; 4] = [
+    Arrival::Offline,
+    Arrival::Drain,
+    Arrival::Nmi,
+    Arrival::NmiThenDrain,
+];
+
+struct Run {
+    frames: &'static TestFrames,
+    held: Rc<RefCell<Vec<TestBlock>>>,
+    /// Number of the drain that the interrupt asked for.
+    drain: Rc<Cell<u32>>,
+}
+
+impl Run {
+    fn new(frames: &'static TestFrames) -> Self {
+        let held = Rc::new(RefCell::new(Vec::new()));
+        for _ in 0..4 {
+            held.borrow_mut().push(take(frames));
+        }
+        Self {
+            frames,
+            held,
+            drain: Rc::default(),
+        }
+    }
+
+    /// What arrives, as it happens.
+    fn arrival(&self, arrival: Arrival) -> impl Fn() + use<> {
+        let (frames, held, number) = (self.frames, Rc::clone(&self.held), Rc::clone(&self.drain));
+        move || {
+            if matches!(arrival, Arrival::Nmi | Arrival::NmiThenDrain) {
+                let freed = held.borrow_mut().pop();
+                drop(freed);
+                let got = take(frames);
+                held.borrow_mut().push(got);
+            }
+            if arrival == Arrival::Nmi {
+                return;
+            }
+            if arrival == Arrival::Offline {
+                frames.zone(NORMAL).turn_caches_off();
+            }
+            let drain = frames
+                .drains
+                .fetch_add(1, tidemark_sync::atomic::Ordering::AcqRel)
+                + 1;
+            number.set(drain);
+            frames.drain_local(&hard_irq());
+            // An acknowledged drain has happened: the section's own frames are all that may be left.
+            let cpu = &frames.storage.cpus[0];
+            if cpu.owner.has_drained(drain) {
+                assert_eq!(
+                    frames.cached_frames(NORMAL),
+                    0,
+                    "acknowledged, but not drained"
+                );
+            }
+        }
+    }
+}
+
+/// One CPU, and 8 MiB of one zone; big enough for caches of some frames.
+fn tiny_machine() -> &'static TestFrames {
+    let frames = bare_machine(1, 1);
+    add_block(frames, 32);
+    let start = block_range(32).start;
+    let range = PfnRange::new(start, Pfn(start.0 + 2048));
+    frames.online_range(range, NORMAL, &task()).unwrap();
+    frames
+}
+
+fn take(frames: &'static TestFrames) -> TestBlock {
+    frames
+        .alloc_in_zone(NORMAL, Order::ZERO, test_owner(5))
+        .unwrap()
+}
+
+type Work = fn(&Run);
+
+/// What is interrupted: each goes through other branches.
+const WORK: [(&str, Work); 4] = [
+    ("a free into the cache", |run| {
+        let block = run.held.borrow_mut().pop();
+        drop(block);
+    }),
+    ("an allocation from the cache", |run| {
+        let block = take(run.frames);
+        run.held.borrow_mut().push(block);
+    }),
+    ("an allocation that refills", |run| {
+        run.frames.drain_all(&task());
+        let block = take(run.frames);
+        run.held.borrow_mut().push(block);
+    }),
+    ("a free that drains a batch", |run| {
+        let high = run.frames.zone(NORMAL).cache_high();
+        let more = (0..=high).map(|_| take(run.frames)).collect::<Vec<_>>();
+        drop(more);
+    }),
+];
+
+/// Lets `arrivals` happen at the given steps of `work`; returns how many steps there were.
+fn interrupted(frames: &'static TestFrames, work: Work, arrivals: &[(usize, Arrival)]) -> usize {
+    frames.drain_all(&task());
+    let run = Run::new(frames);
+    let steps = Rc::new(Cell::new(0));
+    let hook = {
+        let steps = Rc::clone(&steps);
+        let arrivals = arrivals
+            .iter()
+            .map(|&(at, arrival)| (at, run.arrival(arrival)))
+            .collect::<Vec<_>>();
+        at_steps(move || {
+            let step = steps.replace(steps.get() + 1);
+            for (_, arrive) in arrivals.iter().filter(|(at, _)| *at == step) {
+                arrive();
+            }
+        })
+    };
+    work(&run);
+    drop(hook);
+    let owner = &run.frames.storage.cpus[0].owner;
+    assert!(owner.is_at_rest(), "a section or a drain is left behind");
+    assert!(
+        owner.has_drained(run.drain.get()),
+        "a drain is never acknowledged"
+    );
+    if run.frames.zone(NORMAL).caches_are_off() {
+        let cached = run.frames.cached_frames(NORMAL);
+        assert_eq!(cached, 0, "a frame lies in a cache that is off and drained");
+        run.frames.zone(NORMAL).turn_caches_on();
+    }
+    run.held.borrow_mut().clear();
+    assert_sound(run.frames);
+    steps.get()
+}
+
+fn enumerate_one() {
+    let frames = tiny_machine();
+    for (name, work) in WORK {
+        let steps = interrupted(frames, work, &[]);
+        assert!(steps > 4, "{name} has no steps");
+        for at in 0..steps {
+            for arrival in ARRIVALS {
+                interrupted(frames, work, &[(at, arrival)]);
+            }
+        }
+    }
+}
+
+#[test]
+fn any_interrupt_may_come_at_any_step() {
+    enumerate_one();
+}
+
+#[test]
+fn any_two_interrupts_may_come_at_any_two_steps() {
+    let frames = tiny_machine();
+    for (_, work) in &WORK[..2] {
+        let steps = interrupted(frames, *work, &[]);
+        for first in 0..steps + 2 {
+            for second in first..steps + 2 {
+                for arrivals in [
+                    [Arrival::Drain, Arrival::Offline],
+                    [Arrival::Offline, Arrival::NmiThenDrain],
+                    [Arrival::Nmi, Arrival::Drain],
+                ] {
+                    interrupted(
+                        frames,
+                        *work,
+                        &[(first, arrivals[0]), (second, arrivals[1])],
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_swapped_step_is_noticed() {
+    for mistake in [
+        Mutant::DrainTestedBeforeClear,
+        Mutant::IsolationTestedBeforeFlag,
+        Mutant::DrainAcknowledgedEarly,
+    ] {
+        let caught = catch_unwind(AssertUnwindSafe(|| mutant::with(mistake, enumerate_one)));
+        assert!(caught.is_err(), "{mistake:?} passes");
+    }
+}

@@ -1,0 +1,159 @@
+#[cfg(not(loom))]
+mod sequential {
+    use crate::SeqCount;
+
+    #[test]
+    fn a_reader_learns_of_a_rewriting_before_during_and_after_it() {
+        let counter = SeqCount::new();
+        let before = counter.begin();
+        assert!(!before.is_odd() && !counter.changed_or_odd(before));
+        counter.write(|| {
+            let during = counter.begin();
+            assert!(during.is_odd());
+            assert!(counter.changed_or_odd(during), "odd, though unchanged");
+            assert!(counter.changed_or_odd(before));
+        });
+        assert!(counter.changed_or_odd(before));
+        let after = counter.begin();
+        assert!(!counter.changed_or_odd(after));
+        assert_eq!(after.value(), before.value() + 2);
+    }
+}
+
+#[cfg(loom)]
+mod models {
+    use crate::atomic::{AtomicU32, Ordering, fence};
+    use loom::{model, sync::Arc, thread};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    /// The protocol with its orderings as arguments; `Orderings::SEED` is what `SeqCount` does.
+    #[derive(Clone, Copy)]
+    struct Orderings {
+        begin: Ordering,
+        /// The first increment by a releasing read-modify-write instead of store and fence.
+        is_first_a_release_increment: bool,
+        rereads_after_acquire_fence: bool,
+    }
+
+    impl Orderings {
+        const SEED: Self = Self {
+            begin: Ordering::Relaxed,
+            is_first_a_release_increment: false,
+            rereads_after_acquire_fence: true,
+        };
+    }
+
+    /// What a reader concludes, of lists whose two entries are 0 before the rewriting and 1 after it.
+    #[derive(Clone, Copy, Debug)]
+    struct Seen {
+        begun: u32,
+        entries: [u32; 2],
+    }
+
+    /// Runs one writer and one reader; `judge` sees every walk that the check lets pass.
+    fn explore(orderings: Orderings, judge: fn(Seen)) {
+        model(move || {
+            let shared = Arc::new((AtomicU32::new(0), [AtomicU32::new(0), AtomicU32::new(0)]));
+            let writers = Arc::clone(&shared);
+            let writer = thread::spawn(move || {
+                let (counter, entries) = &*writers;
+                if orderings.is_first_a_release_increment {
+                    counter.fetch_add(1, Ordering::Release);
+                } else {
+                    counter.store(1, Ordering::Relaxed);
+                    fence(Ordering::Release);
+                }
+                for entry in entries {
+                    entry.store(1, Ordering::Relaxed);
+                }
+                counter.store(2, Ordering::Release);
+            });
+            let (counter, entries) = &*shared;
+            let begun = counter.load(orderings.begin);
+            let seen = [0, 1].map(|at: usize| entries[at].load(Ordering::Relaxed));
+            if orderings.rereads_after_acquire_fence {
+                fence(Ordering::Acquire);
+            }
+            let now = counter.load(Ordering::Relaxed);
+            if now == begun && now % 2 == 0 {
+                judge(Seen {
+                    begun,
+                    entries: seen,
+                });
+            }
+            writer.join().unwrap();
+        });
+    }
+
+    /// No walk that passes has seen half a list.
+    fn is_whole(seen: Seen) {
+        assert_eq!(seen.entries[0], seen.entries[1], "{seen:?}");
+    }
+
+    /// No walk that passes and began after the rewriting has missed it.
+    fn is_current(seen: Seen) {
+        assert_eq!(seen.entries, [seen.begun / 2; 2], "{seen:?}");
+    }
+
+    fn finds(orderings: Orderings, judge: fn(Seen)) -> bool {
+        catch_unwind(AssertUnwindSafe(|| explore(orderings, judge))).is_err()
+    }
+
+    #[test]
+    fn h9_the_seeds_plain_begin_misses_a_rebuild_that_is_complete() {
+        assert!(finds(Orderings::SEED, is_current));
+    }
+
+    #[test]
+    fn an_acquiring_begin_misses_nothing() {
+        let acquiring = Orderings {
+            begin: Ordering::Acquire,
+            ..Orderings::SEED
+        };
+        explore(acquiring, is_current);
+        explore(acquiring, is_whole);
+    }
+
+    #[test]
+    fn a_releasing_increment_does_not_order_the_stores_after_it() {
+        let weak = Orderings {
+            begin: Ordering::Acquire,
+            is_first_a_release_increment: true,
+            ..Orderings::SEED
+        };
+        assert!(finds(weak, is_whole));
+    }
+
+    #[test]
+    fn a_reread_without_its_fence_lets_half_a_list_pass() {
+        let weak = Orderings {
+            begin: Ordering::Acquire,
+            rereads_after_acquire_fence: false,
+            ..Orderings::SEED
+        };
+        assert!(finds(weak, is_whole));
+    }
+
+    /// The same of the real thing: H9 is in `SeqCount` itself. (The writer does not load the counter
+    /// here: loom 0.7 remembers one last access of each atomic, and a thread's own load before its
+    /// store hides the reader's from it, so that the interleaving is never tried.)
+    #[test]
+    fn h9_is_in_the_counter_as_it_is_used() {
+        let result = catch_unwind(|| {
+            model(|| {
+                let shared = Arc::new((crate::SeqCount::new(), AtomicU32::new(0)));
+                let writers = Arc::clone(&shared);
+                let writer = thread::spawn(move || {
+                    let rewrite = || writers.1.store(1, Ordering::Relaxed);
+                    writers.0.write_from(0, rewrite);
+                });
+                let cookie = shared.0.begin();
+                let entry = shared.1.load(Ordering::Relaxed);
+                let passed = !shared.0.changed_or_odd(cookie);
+                assert!(!passed || entry == cookie.value() / 2);
+                writer.join().unwrap();
+            });
+        });
+        assert!(result.is_err());
+    }
+}
