@@ -89,7 +89,7 @@ fn spec(args: &DemoArgs) -> Result<Spec> {
 }
 
 /// KVM if it was asked for and can run a guest here; else TCG.
-fn usable(accel: Accel) -> Accel {
+pub fn usable(accel: Accel) -> Accel {
     match (accel, kvm_obstacle()) {
         (Accel::Kvm, Some(obstacle)) => {
             say(format!("tidemark: no KVM here ({obstacle}): TCG instead"));

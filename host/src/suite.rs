@@ -113,6 +113,10 @@ fn is_custom(args: &TestArgs) -> bool {
 /// A tool is missing, the kernel does not build, or a result cannot be written.
 pub fn test(args: &TestArgs) -> Result<i32> {
     qemu::require()?;
+    let args = &TestArgs {
+        accel: crate::demo::usable(args.accel),
+        ..args.clone()
+    };
     let started = Instant::now();
     let mut parts: Vec<(String, Tally)> = Vec::new();
     if !is_custom(args) {
