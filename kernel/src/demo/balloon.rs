@@ -4,7 +4,7 @@
 use crate::arch::{context::Task, time};
 use crate::mm::{self, KernelBlock};
 use crate::thread;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
+use core::sync::atomic::{AtomicBool, Ordering::*};
 use tidemark_frames::{
     FrameHandle, MAX_ZONES, Order, Owner, OwnerKind, ZoneId, ZoneInfo, ZoneKind,
 };
@@ -20,8 +20,6 @@ static WANTED: AtomicBool = AtomicBool::new(false);
 static TIGHT: AtomicBool = AtomicBool::new(false);
 /// Set when the thread is to end.
 static OVER: AtomicBool = AtomicBool::new(false);
-/// Zones that are left alone because they are leaving: bit = index of the zone.
-static SPARED: AtomicU32 = AtomicU32::new(0);
 
 /// Asks for the squeeze; [`is_tight`] says when it is there. Any context.
 pub fn squeeze() {
@@ -39,11 +37,6 @@ pub fn is_tight() -> bool {
     TIGHT.load(Acquire)
 }
 
-/// Leaves these zones alone. Any context.
-pub fn spare(zone: Option<ZoneId>) {
-    SPARED.store(zone.map_or(0, |zone| 1 << zone.index()), Release);
-}
-
 /// Ends the thread once it has let go.
 pub fn finish() {
     relax();
@@ -58,40 +51,85 @@ fn window(zone: &ZoneInfo) -> (u64, u64, u64) {
     (min, low, min + (low - min) / 2)
 }
 
-/// The frames of one zone that the balloon holds, as a list that runs through the frames.
-#[derive(Clone, Copy, Default)]
+/// Words of an index frame: the index frame before it, then handles.
+const INDEX_WORDS: usize = 512;
+
+/// What the balloon holds of one zone: a stack of handles, in frames of the zone that are chained.
+///
+/// The blocks themselves are never touched: on a fresh machine the first touch of each would make
+/// the host find and clear memory for it, which takes longer than all the rest.
 struct Held {
-    first: u64,
+    /// The index frame in use, if anything is held, and how many of its words are used.
+    index: Option<KernelBlock>,
+    used: usize,
 }
 
 impl Held {
-    fn push(&mut self, mut block: KernelBlock) {
-        mm::content_mut(&mut block)[0] = self.first;
-        self.first = block.leak().into_raw();
+    const NONE: Self = Self {
+        index: None,
+        used: 0,
+    };
+
+    fn is_empty(&self) -> bool {
+        self.index.is_none()
     }
 
-    /// Frees the block taken last; returns its frames.
-    fn pop(&mut self) -> u64 {
-        let Some(handle) = FrameHandle::from_raw(self.first) else {
-            return 0;
+    /// Keeps a block; gives it back, and returns false, if there is no frame to note it in.
+    fn push(&mut self, zone: ZoneId, block: KernelBlock) -> bool {
+        if self.used == INDEX_WORDS || self.index.is_none() {
+            let Some(mut index) = mm::frames().alloc_in_zone(zone, Order::ZERO, owner(zone)) else {
+                return false;
+            };
+            let before = self.index.take();
+            mm::content_mut(&mut index)[0] = before.map_or(0, |index| index.leak().into_raw());
+            (self.index, self.used) = (Some(index), 1);
+        }
+        if let Some(index) = &mut self.index {
+            mm::content_mut(index)[self.used] = block.leak().into_raw();
+            self.used += 1;
+        }
+        true
+    }
+
+    /// Frees what was taken last; returns whether there was anything.
+    fn pop(&mut self) -> bool {
+        let Some(index) = &self.index else {
+            return false;
         };
-        match mm::frames().adopt(handle) {
-            Ok(block) => {
-                self.first = mm::content(&block)[0];
-                block.order().frames()
-            }
-            Err(handle) => {
-                self.first = 0;
-                crate::warn!("demo: the balloon lost frame {}", handle.pfn());
-                0
-            }
+        self.used -= 1;
+        let word = mm::content(index)[self.used];
+        if self.used > 0 {
+            drop(adopt(word));
+        } else {
+            // The index frame goes, and the full one before it is in use again.
+            self.index = adopt(word);
+            self.used = INDEX_WORDS;
+        }
+        true
+    }
+}
+
+/// Takes a block back whose handle was kept; nothing for a word that is none.
+fn adopt(word: u64) -> Option<KernelBlock> {
+    match mm::frames().adopt(FrameHandle::from_raw(word)?) {
+        Ok(block) => Some(block),
+        Err(handle) => {
+            crate::warn!(
+                "demo: the balloon's frame {} was freed by somebody else",
+                handle.pfn()
+            );
+            None
         }
     }
 }
 
+fn owner(zone: ZoneId) -> Owner {
+    Owner::new(OwnerKind::Balloon, zone.index() as u32)
+}
+
 /// The balloon's thread.
 pub fn thread(task: &Task, _: usize) {
-    let mut held = [Held::default(); MAX_ZONES];
+    let mut held = [const { Held::NONE }; MAX_ZONES];
     while !OVER.load(Acquire) {
         if WANTED.load(Acquire) {
             let tight = adjust_all(&mut held);
@@ -99,6 +137,7 @@ pub fn thread(task: &Task, _: usize) {
             TIGHT.store(tight && WANTED.load(Acquire), Release);
         } else {
             release_all(&mut held);
+            TIGHT.store(false, Release);
         }
         thread::sleep_until(task, time::now_ns() + LOOK_EVERY_NS);
     }
@@ -107,7 +146,7 @@ pub fn thread(task: &Task, _: usize) {
 
 fn release_all(held: &mut [Held; MAX_ZONES]) {
     for zone in held.iter_mut() {
-        while zone.pop() != 0 {}
+        while zone.pop() {}
     }
 }
 
@@ -119,10 +158,6 @@ fn adjust_all(held: &mut [Held; MAX_ZONES]) -> bool {
         if zone.id.kind() == ZoneKind::Movable {
             continue;
         }
-        if SPARED.load(Acquire) >> zone.id.index() & 1 != 0 {
-            while held.pop() != 0 {}
-            continue;
-        }
         adjust(zone.id, held);
         let now = mm::frames().zone_info(zone.id);
         let (_, low, _) = window(&now);
@@ -132,12 +167,11 @@ fn adjust_all(held: &mut [Held; MAX_ZONES]) -> bool {
 }
 
 fn adjust(zone: ZoneId, held: &mut Held) {
-    let owner = Owner::new(OwnerKind::Balloon, zone.index() as u32);
     let mut order = Order::MAX;
     loop {
         let now = mm::frames().zone_info(zone);
         let (min, _, middle) = window(&now);
-        if now.free <= min + (middle - min) / 2 && held.first != 0 {
+        if now.free <= min + (middle - min) / 2 && !held.is_empty() {
             // Too far down: other users took frames meanwhile. Small blocks were taken last.
             held.pop();
             if mm::frames().zone_info(zone).free > middle {
@@ -152,8 +186,12 @@ fn adjust(zone: ZoneId, held: &mut Held) {
             }
             continue;
         }
-        match mm::frames().alloc_in_zone(zone, order, owner) {
-            Some(block) => held.push(block),
+        match mm::frames().alloc_in_zone(zone, order, owner(zone)) {
+            Some(block) => {
+                if !held.push(zone, block) {
+                    return;
+                }
+            }
             None => match order.get().checked_sub(1).and_then(Order::new) {
                 Some(smaller) => order = smaller,
                 None => return,

@@ -1,7 +1,7 @@
 //! What happened to the requests of each source, counted by CPU.
 
 use crate::arch::{MAX_CPUS, cpu_id};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tidemark_frames::WalkInfo;
 use tidemark_wire::{Source, SourceCounts};
 
@@ -13,7 +13,6 @@ struct Counters {
     requests: AtomicU64,
     failures: AtomicU64,
     failures_overlapping: AtomicU64,
-    failures_announced: AtomicU64,
     slow_path: AtomicU64,
     odd: AtomicU64,
     overlapped: AtomicU64,
@@ -26,7 +25,6 @@ impl Counters {
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             failures_overlapping: AtomicU64::new(0),
-            failures_announced: AtomicU64::new(0),
             slow_path: AtomicU64::new(0),
             odd: AtomicU64::new(0),
             overlapped: AtomicU64::new(0),
@@ -38,9 +36,6 @@ impl Counters {
 static COUNTERS: [[Counters; SOURCES]; MAX_CPUS] =
     [const { [const { Counters::new() }; SOURCES] }; MAX_CPUS];
 
-/// Set while the kernel has announced that it takes the zones below their MIN marks.
-static ANNOUNCED: AtomicBool = AtomicBool::new(false);
-
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -48,11 +43,6 @@ pub enum Ending {
     Served,
     /// None came.
     Failed,
-}
-
-/// Announces that requests may fail from here on, or takes that back. Any context.
-pub fn announce_pressure(on: bool) {
-    ANNOUNCED.store(on, Relaxed);
 }
 
 /// Counts one request by the running CPU. Any context. A task that moves between the look at the
@@ -72,8 +62,6 @@ pub fn count(source: Source, walk: &WalkInfo, ending: Ending) {
         counters.failures.fetch_add(1, Relaxed);
         if walk.overlapped {
             counters.failures_overlapping.fetch_add(1, Relaxed);
-        } else if ANNOUNCED.load(Relaxed) {
-            counters.failures_announced.fetch_add(1, Relaxed);
         }
     }
 }
@@ -85,7 +73,6 @@ pub fn of(source: Source) -> SourceCounts {
         sum.requests += counters.requests.load(Relaxed);
         sum.failures += counters.failures.load(Relaxed);
         sum.failures_overlapping_rebuild += counters.failures_overlapping.load(Relaxed);
-        sum.failures_under_announced_pressure += counters.failures_announced.load(Relaxed);
         sum.slow_path += counters.slow_path.load(Relaxed);
         sum.odd += counters.odd.load(Relaxed);
         sum.overlapped += counters.overlapped.load(Relaxed);
