@@ -179,7 +179,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         pfn
     }
 
-    /// Allocates from one zone, whatever its marks, past the caches: for tests and for pressure.
+    /// Allocates from one zone, whatever its marks: for tests and for pressure.
     pub fn alloc_in_zone<'f>(
         &'f self,
         zone: ZoneId,

@@ -79,13 +79,13 @@ impl<'m, P: Platform> Frames<'m, P> {
         slot.is_some_and(|slot| slot.meta.is_completed())
     }
 
-    /// Adds memory of the boot map, frame by frame if need be, to a zone; several ranges may share
+    /// Adds memory of the boot map, single frames if need be, to a zone; several ranges may share
     /// an area if they share the zone. Returns the number of frames added. Before other CPUs
     /// allocate; follow with [`Frames::finish_boot`].
     ///
     /// # Errors
     ///
-    /// See [`AddError`]; frames before the one named have been added.
+    /// See [`AddError`]; what lies in areas of 2 MiB before the one concerned has been added.
     pub fn add_boot_range(&self, range: PfnRange, zone: ZoneId) -> Result<u64, AddError> {
         if zone.index() >= self.storage.zones.len() {
             return Err(AddError::NoNode);
@@ -101,27 +101,50 @@ impl<'m, P: Platform> Frames<'m, P> {
         Ok(range.len())
     }
 
-    /// Adds some frames of an area.
+    /// Adds some frames of an area: all of it by one step, if it is new, else a word at a time.
     fn add_frames(
         &self,
         area: AreaRef<'m>,
         first: u32,
         frames: u32,
-        zone: ZoneId,
+        zone_id: ZoneId,
     ) -> Result<(), AddError> {
-        self.open_area(area, zone)?;
-        for frame in first..first + frames {
-            if area.entry_now(frame) != Entry::ABSENT {
-                let at = Pfn(area.start().0 + u64::from(frame));
-                return Err(AddError::Present { at });
-            }
-            area.entry(frame).store(Entry::FREE.0, Ordering::Relaxed);
-            area.core()
-                .clear_mask(frame as usize / 64, 1 << (frame % 64));
-            self.return_frames(area, 1);
-            self.zone(zone).grow(1);
+        let zone = self.zone(zone_id);
+        let is_whole = frames == AREA_FRAMES as u32;
+        if is_whole && area.core().state() == State::GONE {
+            // Its bits are clear and its entries say free: they are new, or were left so.
+            self.join_zone(area, zone_id, State::EMPTY);
+            zone.gain(frames);
+            zone.grow(frames.into());
+            return Ok(());
         }
+        self.open_area(area, zone_id)?;
+        let added = first..first + frames;
+        let mut present = added.clone();
+        if let Some(frame) = present.find(|&frame| area.entry_now(frame) != Entry::ABSENT) {
+            let at = Pfn(area.start().0 + u64::from(frame));
+            return Err(AddError::Present { at });
+        }
+        for frame in added.clone() {
+            area.entry(frame).store(Entry::FREE.0, Ordering::Relaxed);
+        }
+        let mut frame = added.start;
+        while frame < added.end {
+            let bits = (64 - frame % 64).min(added.end - frame);
+            let mask = u64::MAX >> (64 - bits) << (frame % 64);
+            area.core().clear_mask(frame as usize / 64, mask);
+            frame += bits;
+        }
+        self.return_frames(area, frames);
+        zone.grow(frames.into());
         Ok(())
+    }
+
+    /// Makes an area that is gone a part of a zone.
+    fn join_zone(&self, area: AreaRef<'m>, zone: ZoneId, joined: State) {
+        area.set_zone(zone);
+        self.zone(zone).cover(area.index, area.index + 1);
+        area.core().join(joined);
     }
 
     /// Makes an area present with all of its frames absent, if it is not present yet.
@@ -142,9 +165,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         for word in &core.bits.0 {
             word.store(u64::MAX, Ordering::Relaxed);
         }
-        area.set_zone(zone);
-        self.zone(zone).cover(area.index, area.index + 1);
-        core.join(State::FULL);
+        self.join_zone(area, zone, State::FULL);
         Ok(())
     }
 
@@ -152,5 +173,65 @@ impl<'m, P: Platform> Frames<'m, P> {
     pub fn finish_boot(&self) {
         self.refresh_policy();
         self.rebuild_zonelists();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{FrameState, Order, testing::*};
+
+    fn range(start: u64, end: u64) -> PfnRange {
+        PfnRange::new(Pfn(start), Pfn(end))
+    }
+
+    #[test]
+    fn fragments_and_whole_areas_add_up_frame_by_frame() {
+        let frames = bare_machine(1, 1);
+        add_block(frames, 0);
+        let zone = zone(0, ZoneKind::Dma);
+        let parts = [(3, 5), (64, 129), (190, 512), (512, 1_600), (1_601, 1_602)];
+        let mut total = 0;
+        for (start, end) in parts {
+            total += frames.add_boot_range(range(start, end), zone).unwrap();
+        }
+        frames.finish_boot();
+        let census = assert_sound(frames);
+        assert_eq!((census.managed, census.free), (total, total));
+        for pfn in 0..2_048 {
+            let is_ours = parts
+                .iter()
+                .any(|&(start, end)| (start..end).contains(&pfn));
+            let expected = if is_ours {
+                FrameState::Free
+            } else {
+                FrameState::Absent
+            };
+            assert_eq!(frames.frame_state(Pfn(pfn)), expected, "frame {pfn}");
+        }
+        let take = || frames.alloc_in_zone(zone, Order::ZERO, test_owner(1));
+        let all = std::iter::from_fn(take).collect::<Vec<_>>();
+        assert_eq!(all.len() as u64, total);
+        drop(all);
+        assert_sound(frames);
+    }
+
+    #[test]
+    fn what_cannot_be_added_is_named() {
+        let frames = bare_machine(1, 1);
+        add_block(frames, 0);
+        let (dma, dma32) = (zone(0, ZoneKind::Dma), zone(0, ZoneKind::Dma32));
+        frames.add_boot_range(range(100, 600), dma).unwrap();
+        let at = Pfn(100);
+        let twice = frames.add_boot_range(range(90, 110), dma);
+        assert_eq!(twice, Err(AddError::Present { at }));
+        let other = frames.add_boot_range(range(700, 701), dma32);
+        let at = Pfn(512);
+        assert_eq!(other, Err(AddError::OtherZone { at, zone: dma }));
+        let at = Pfn(1 << 15);
+        let beyond = frames.add_boot_range(range(at.0, at.0 + 1), dma32);
+        assert_eq!(beyond, Err(AddError::NoBlock { at }));
+        frames.finish_boot();
+        assert_eq!(assert_sound(frames).managed, 500);
     }
 }

@@ -79,6 +79,12 @@ impl HeldRanks {
         self.mask.store(mask | here, Ordering::Relaxed);
     }
 
+    /// Notes that a lock of this rank was taken without waiting, which no order forbids.
+    pub(crate) fn note(&self, rank: Rank) {
+        let mask = self.mask.load(Ordering::Relaxed);
+        self.mask.store(mask | 1 << rank as u32, Ordering::Relaxed);
+    }
+
     /// Notes that the lock of this rank was released.
     pub(crate) fn leave(&self, rank: Rank) {
         let mask = self.mask.load(Ordering::Relaxed);

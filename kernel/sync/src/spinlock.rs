@@ -34,7 +34,8 @@ impl<T, L: LocalIrq> IrqSpinLock<T, L> {
     #[inline]
     pub fn lock(&self) -> IrqSpinGuard<'_, T, L> {
         let irq = IrqOff::new();
-        let held = Held::<L>::new(self.rank);
+        L::held().enter(self.rank);
+        let held = Held::<L>::of(self.rank);
         IrqSpinGuard {
             inner: self.inner.lock(),
             _held: held,
@@ -42,14 +43,17 @@ impl<T, L: LocalIrq> IrqSpinLock<T, L> {
         }
     }
 
-    /// Takes the lock if it is free; interrupts are off only if it was.
+    /// Takes the lock if it is free, whatever else is held; interrupts are off only if it was.
     #[inline]
     pub fn try_lock(&self) -> Option<IrqSpinGuard<'_, T, L>> {
         let irq = IrqOff::new();
         let inner = self.inner.try_lock()?;
         Some(IrqSpinGuard {
             inner,
-            _held: Held::new(self.rank),
+            _held: {
+                L::held().note(self.rank);
+                Held::of(self.rank)
+            },
             irq,
         })
     }
@@ -69,15 +73,14 @@ impl<T, L: LocalIrq> fmt::Debug for IrqSpinLock<T, L> {
     }
 }
 
-/// Notes the rank as held for as long as it lives.
+/// Forgets a rank that was noted as held.
 struct Held<L: LocalIrq> {
     rank: Rank,
     _local: PhantomData<(*const (), L)>,
 }
 
 impl<L: LocalIrq> Held<L> {
-    fn new(rank: Rank) -> Self {
-        L::held().enter(rank);
+    fn of(rank: Rank) -> Self {
         Self {
             rank,
             _local: PhantomData,
@@ -118,5 +121,78 @@ impl<T, L: LocalIrq> Deref for IrqSpinGuard<'_, T, L> {
 impl<T, L: LocalIrq> DerefMut for IrqSpinGuard<'_, T, L> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.inner
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::HeldRanks;
+    use std::{boxed::Box, cell::Cell, thread_local};
+
+    thread_local! {
+        static OFF: Cell<u32> = const { Cell::new(0) };
+        static HELD: &'static HeldRanks = Box::leak(Box::new(HeldRanks::new()));
+    }
+
+    struct Host;
+
+    impl LocalIrq for Host {
+        fn push_off() {
+            OFF.set(OFF.get() + 1);
+        }
+
+        fn pop_off() {
+            // The lock and its rank are gone before interrupts can come back on.
+            let expected_held = OFF.get() > 1;
+            assert_eq!(!HELD.with(|held| held.is_empty()), expected_held);
+            OFF.set(OFF.get() - 1);
+        }
+
+        fn cpu() -> usize {
+            0
+        }
+
+        fn held() -> &'static HeldRanks {
+            HELD.with(|held| *held)
+        }
+    }
+
+    #[test]
+    fn a_guard_keeps_interrupts_off_and_gives_everything_back() {
+        let outer = IrqSpinLock::<_, Host>::new(Rank::Hotplug, 1);
+        let inner = IrqSpinLock::<_, Host>::new(Rank::Leaf, 2);
+        {
+            let mut first = outer.lock();
+            *first += 1;
+            let second = inner.lock();
+            assert_eq!((OFF.get(), *second), (2, 2));
+            assert!(outer.is_locked() && outer.try_lock().is_none());
+            drop(second);
+            assert!(!inner.is_locked());
+        }
+        assert_eq!((OFF.get(), *outer.lock()), (0, 2));
+        assert_eq!(OFF.get(), 0);
+    }
+
+    #[test]
+    fn a_try_waits_for_nobody_and_may_go_upwards() {
+        let outer = IrqSpinLock::<_, Host>::new(Rank::Console, ());
+        let inner = IrqSpinLock::<_, Host>::new(Rank::Tty, ());
+        let low = inner.lock();
+        let high = outer.try_lock();
+        assert!(high.is_some());
+        drop(high);
+        drop(low);
+        assert!(Host::held().is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "lock order: Console")]
+    fn waiting_upwards_panics() {
+        let outer = IrqSpinLock::<_, Host>::new(Rank::Console, ());
+        let inner = IrqSpinLock::<_, Host>::new(Rank::Tty, ());
+        let _low = inner.lock();
+        let _high = outer.lock();
     }
 }
