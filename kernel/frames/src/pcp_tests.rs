@@ -216,3 +216,23 @@ fn every_swapped_step_is_noticed() {
         assert!(caught.is_err(), "{mistake:?} passes");
     }
 }
+
+#[test]
+fn cached_frames_that_are_drained_into_an_isolated_area_stay_isolated() {
+    let frames = tiny_machine();
+    let block = take(frames);
+    let (area, _) = frames.area_of(block.pfn()).unwrap();
+    drop(block);
+    assert!(frames.cached_frames(NORMAL) > 0);
+    let counted = area.core().isolate().unwrap().free();
+    frames.zone(NORMAL).lose(counted);
+    let free = frames.zone_info(NORMAL).free;
+    frames.drain_all(&task());
+    assert_eq!(frames.cached_frames(NORMAL), 0);
+    assert_eq!(area.core().state().free(), 512);
+    assert_eq!(frames.zone_info(NORMAL).free, free);
+    frames
+        .zone(NORMAL)
+        .gain(area.core().unisolate().unwrap().free());
+    assert_sound(frames);
+}

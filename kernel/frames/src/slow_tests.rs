@@ -256,9 +256,12 @@ fn handlers_in_the_middle_of_a_rebuild_allocate_while_the_counter_is_odd() {
 
 #[test]
 fn a_request_that_may_not_reclaim_pays_the_price_and_one_that_may_starts_again() {
-    // H1: between the begin and the walk the zone that the request would start from goes.
-    for (gfp, succeeds) in [(Gfp::NOWAIT, false), (Gfp::KERNEL, true)] {
+    // H1: between the begin and the walk the zone that the request would start from goes. NORETRY
+    // comes to the check at `nopage`, the plain request to the one before OOM.
+    let no_retry = Gfp::KERNEL | Gfp::NORETRY;
+    for (gfp, succeeds) in [(Gfp::NOWAIT, false), (no_retry, true), (Gfp::KERNEL, true)] {
         let frames = small_machine(1);
+        *frames.platform().oom.lock().unwrap() = Some(Box::new(|_| panic!("spurious OOM")));
         let low = [ZoneKind::Dma, ZoneKind::Dma32].map(|kind| press(frames, zone(0, kind), 0));
         add_block(frames, 33);
         let movable = zone(0, ZoneKind::Movable);
