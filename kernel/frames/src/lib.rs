@@ -39,7 +39,7 @@ pub use memory::{AddError, BLOCK_FRAMES, BlockMeta, BlockSlot};
 pub use owner::{FrameState, Owner, OwnerKind};
 pub use pcp::CpuCaches;
 pub use platform::{
-    AllocReport, FreeError, FreeFault, MigrateError, OomOutcome, Platform, Point, Topology,
+    AllocReport, FreeError, FreeFault, MigrateError, OomOutcome, Platform, Point, Spin, Topology,
 };
 pub use request::{Gfp, Request};
 pub use stats::{ListSnapshot, RebuildStats, ZoneInfo};

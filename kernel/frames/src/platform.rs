@@ -3,7 +3,8 @@
 use crate::{
     CpuId, FrameState, Gfp, MAX_NODES, NodeId, NodeMask, Order, Owner, Pfn, WalkInfo, ZoneKind,
 };
-use tidemark_sync::{ContextKind, LocalIrq, Task};
+use core::ops::ControlFlow;
+use tidemark_sync::{ContextKind, LocalIrq, Task, atomic::spin_loop};
 
 /// The surroundings of the allocator: the kernel, a host test or a model checker.
 ///
@@ -57,6 +58,25 @@ pub trait Platform: LocalIrq + Sized {
 
     /// A free, or a pop from a cache, found something that cannot be; the frame was left alone.
     fn report(&self, error: &FreeError);
+
+    /// One turn of a wait for somebody who may never come: for an even count, in any context. In a
+    /// lab run the watchdog may tell the waiter to give up; the request then goes on without.
+    #[inline]
+    fn spin(&self, at: Spin) -> ControlFlow<()> {
+        let _ = at;
+        spin_loop();
+        ControlFlow::Continue(())
+    }
+
+    /// Runs `section` with this CPU's printing deferred. The caller stays on its CPU.
+    fn with_console_deferred(&self, section: &mut dyn FnMut()) {
+        section();
+    }
+
+    /// Waits until every online CPU has been outside its pinned sections once. Task context,
+    /// interrupts on, no spinlock and no pin held. CPUs that are not online, or stop meanwhile, are
+    /// not waited for.
+    fn synchronize(&self, task: &Task);
 
     /// A step inside a same-CPU protocol: an interrupt may come here.
     #[cfg(test)]
@@ -163,6 +183,15 @@ pub struct FreeError {
     pub cpu: CpuId,
 }
 
+/// Where somebody waits for somebody who may never come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Spin {
+    /// A reader of the zonelists at an odd count: `read_seqbegin`.
+    ReadBegin,
+    /// A writer at the lock of the zonelists.
+    WriterLock,
+}
+
 /// Named schedule points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Point {
@@ -172,12 +201,19 @@ pub enum Point {
     RebuildEntry,
     /// Rebuild: the lists are written, the counter is about to become even.
     RebuildEven,
+    /// Rebuild: the lock validator is told of the writer's begin. The count is odd already in
+    /// `seqlock-irqsave`, and still even in `seqlock-annotated`.
+    AnnotateBegin,
+    /// Rebuild: the lock validator is told of the writer's end; the count is odd still.
+    AnnotateEnd,
     /// Slow path: the cookie has just been read.
     SlowBegin,
     /// Slow path: the preferred entry has been chosen, the walk is about to begin.
     SlowWalk,
     /// Slow path: a walk found nothing.
     SlowWalked,
+    /// Slow path: a round begins, at `retry`.
+    SlowRetry,
     /// Slow path: the retry check before OOM is next.
     SlowCheckOom,
     /// Slow path: the retry check at `nopage` is next.

@@ -24,6 +24,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             storage.zones.len(),
             storage.nodes.len() * ZoneKind::ALL.len()
         );
+        assert_eq!(variant, Variant::Seed, "not built yet");
         Self {
             platform,
             storage,

@@ -144,6 +144,11 @@ impl Platform for Host {
         }
     }
 
+    fn synchronize(&self, task: &Task) {
+        // Its handlers run outside pinned sections.
+        self.drain_others(task);
+    }
+
     fn wake_reclaim(&self, _node: NodeId, _context: ContextKind) {
         self.wakes.fetch_add(1, Ordering::Relaxed);
     }

@@ -169,9 +169,53 @@ pub fn pin_raw() {
 pub fn unpin_raw() {
     debug_assert!(gs_read!(pin_count) > 0, "more unpins than pins");
     gs!("dec", pin_count);
-    if gs_read!(resched) != 0 {
-        preempt_point();
+    if gs_read!(owed) != 0 {
+        pay();
     }
+}
+
+/// What an unpin owes: a switch.
+const RESCHED: u32 = 1;
+/// What an unpin owes: the word that this CPU is outside of every pinned section.
+const UNPINNED: u32 = 2;
+
+/// Does what was asked of the end of a pinned section. Any context.
+#[cold]
+fn pay() {
+    if gs_read!(owed) & UNPINNED != 0 {
+        // Without counting, because this may be an NMI; and off, so that the CPU which is spoken
+        // for is the CPU which runs this.
+        let enabled = interrupts_enabled();
+        disable();
+        let owed = &percpu::current().owed;
+        // An NMI may have done it meanwhile: whoever takes the bit away says the word.
+        if pin_depth() == 0 && owed.fetch_and(!UNPINNED, Relaxed) & UNPINNED != 0 {
+            let hook = ON_UNPINNED.load(Acquire);
+            if !hook.is_null() {
+                // SAFETY: only `set_unpinned_hook` writes it, with a `fn()`.
+                let hook: fn() = unsafe { core::mem::transmute(hook) };
+                hook();
+            }
+        }
+        if enabled {
+            enable();
+        }
+    }
+    preempt_point();
+}
+
+static ON_UNPINNED: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Sets what is called, once for each [`want_unpinned`], when a CPU has left its last pinned
+/// section: any context, an NMI included, interrupts off.
+pub fn set_unpinned_hook(hook: fn()) {
+    ON_UNPINNED.store(hook as *mut (), Release);
+}
+
+/// Asks for the hook of [`set_unpinned_hook`] at the end of the pinned section that is open on the
+/// running CPU. Hard-IRQ context.
+pub fn want_unpinned() {
+    percpu::current().owed.fetch_or(UNPINNED, Relaxed);
 }
 
 /// Returns how many pins are open on the running CPU.
@@ -181,17 +225,17 @@ pub fn pin_depth() -> u32 {
 
 /// Asks for a switch on the running CPU at the next point where it is allowed. Any context but NMI.
 pub fn set_need_resched() {
-    percpu::current().resched.store(1, Relaxed);
+    percpu::current().owed.fetch_or(RESCHED, Relaxed);
 }
 
 /// Takes back [`set_need_resched`]; the scheduler calls it when it picks the next thread.
 pub fn clear_need_resched() {
-    percpu::current().resched.store(0, Relaxed);
+    percpu::current().owed.fetch_and(!RESCHED, Relaxed);
 }
 
 /// Tells whether a switch was asked for on the running CPU.
 pub fn need_resched() -> bool {
-    gs_read!(resched) != 0
+    gs_read!(owed) & RESCHED != 0
 }
 
 static YIELD: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());

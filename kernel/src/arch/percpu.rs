@@ -26,7 +26,8 @@ pub struct PerCpu {
     pub(super) irq_count: AtomicU32,
     pub(super) irq_saved: AtomicU32,
     pub(super) pin_count: AtomicU32,
-    pub(super) resched: AtomicU32,
+    /// What the end of a pinned section has to look after, as bits; see `irqs`.
+    pub(super) owed: AtomicU32,
     /// Exceptions under way; more than one means that dying goes wrong.
     pub(super) exception_depth: AtomicU32,
     /// 1 while a hard interrupt's handler runs.
@@ -84,7 +85,7 @@ impl PerCpu {
             irq_count: AtomicU32::new(0),
             irq_saved: AtomicU32::new(0),
             pin_count: AtomicU32::new(0),
-            resched: AtomicU32::new(0),
+            owed: AtomicU32::new(0),
             exception_depth: AtomicU32::new(0),
             in_irq: AtomicU32::new(0),
             in_nmi: AtomicU32::new(0),

@@ -2,7 +2,7 @@
 
 use super::{direct_map, frames, free_errors, oom, page_cache, points, reclaim, report};
 use crate::arch::{self, Irqs};
-use crate::{debug, warn};
+use crate::{console, debug, thread, warn};
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use tidemark_frames::{
     AllocReport, CpuId, FreeError, Gfp, MAX_CPUS, MigrateError, NodeId, OomOutcome, Order, Owner,
@@ -83,7 +83,7 @@ impl Platform for Kernel {
     }
 
     fn relax(&self, task: &Task) {
-        crate::thread::sleep_ns(task, reclaim::RELAX_NS);
+        thread::sleep_ns(task, reclaim::RELAX_NS);
     }
 
     fn drain_others(&self, task: &Task) {
@@ -91,6 +91,15 @@ impl Platform for Kernel {
             frames().drain_local(irq);
         }
         arch::ipi::call_on_others(arch::ipi::CallKind::Drain, drain, 0, task);
+    }
+
+    fn synchronize(&self, task: &Task) {
+        thread::synchronize(task);
+    }
+
+    fn with_console_deferred(&self, section: &mut dyn FnMut()) {
+        let _deferred = console::Deferred::enter();
+        section();
     }
 
     fn wake_reclaim(&self, node: NodeId, _context: ContextKind) {

@@ -8,6 +8,7 @@
 //!
 //! Lock order: wait queue, then scheduler; no thread code takes a second lock of either kind.
 
+mod grace;
 mod info;
 mod links;
 mod mutex;
@@ -21,6 +22,7 @@ mod table;
 mod timer;
 mod wait;
 
+pub use grace::synchronize;
 pub use info::{ThreadInfo, for_each_thread, stack_bounds_of};
 pub use mutex::{Mutex, MutexGuard};
 pub use runqueue::Priority;

@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::{
+    grace,
     links::Slot,
     quiesce,
     runqueue::{Priority, RunQueue},
@@ -107,6 +108,7 @@ fn scheduler(cpu: CpuId) -> &'static IrqSpinLock<Scheduler, Irqs> {
 pub(super) fn set_hooks() -> Result<(), crate::arch::irq::IrqError> {
     entry::set_preempt_hook(preempt);
     irqs::set_yield_hook(preempt);
+    grace::set_hooks();
     timer::add_hook(on_tick)?;
     wait::set_hooks()
 }
