@@ -9,6 +9,7 @@
 pub mod alloc;
 mod area;
 mod block;
+mod buddy;
 mod free;
 pub mod hotplug;
 mod marks;
@@ -34,6 +35,7 @@ pub mod zonelist;
 
 pub use alloc::{AllocError, Frames, Storage, WalkInfo};
 pub use block::{Block, FrameHandle};
+pub use buddy::ORDERS;
 pub use hotplug::{OfflineError, OfflineStats, OnlineError, OnlineStats};
 pub use memory::{AddError, BLOCK_FRAMES, BlockMeta, BlockSlot};
 pub use owner::{FrameState, Owner, OwnerKind};
@@ -42,7 +44,7 @@ pub use platform::{
     AllocReport, FreeError, FreeFault, MigrateError, OomOutcome, Platform, Point, Spin, Topology,
 };
 pub use request::{Gfp, Request};
-pub use stats::{ListSnapshot, RebuildStats, ZoneInfo};
+pub use stats::{CacheInfo, ListSnapshot, RebuildStats, ZoneInfo};
 pub use types::{
     BlockNo, CpuId, FRAME_SIZE, MAX_CPUS, MAX_NODES, MAX_ZONES, NodeId, NodeMask, Order, Pfn,
     PfnRange, ZoneId, ZoneKind,

@@ -1,8 +1,8 @@
 //! What may be looked at: zones, lists, rebuilds.
 
 use crate::{
-    Frames, MAX_ZONES, NodeId, Pfn, PfnRange, Platform, ZoneId, ZoneKind, memory::AREA_FRAMES,
-    zone::Mark,
+    CpuId, Frames, MAX_ZONES, NodeId, Pfn, PfnRange, Platform, ZoneId, ZoneKind,
+    memory::AREA_FRAMES, zone::Mark,
 };
 
 /// A zone at a moment, in frames; each number is exact by itself, not together.
@@ -28,6 +28,17 @@ pub struct ZoneInfo {
     pub reserve: [u64; 4],
     /// First frame and frame after the last one, holes included.
     pub span: PfnRange,
+}
+
+/// One CPU's cache of a zone at a moment, in frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheInfo {
+    /// In it.
+    pub count: u32,
+    /// Above this, it is drained by a batch.
+    pub high: u32,
+    /// Moved at once.
+    pub batch: u32,
 }
 
 /// A zonelist at a moment.
@@ -78,6 +89,21 @@ impl<P: Platform> Frames<'_, P> {
             reserve: ZoneKind::ALL.map(|highest| zone.reserve(highest)),
             span: PfnRange::new(pfn(first), pfn(end)),
         }
+    }
+
+    /// A CPU's cache of a zone; nothing for a CPU without caches.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the zone's node is beyond the storage.
+    pub fn cache_info(&self, id: ZoneId, cpu: CpuId) -> Option<CacheInfo> {
+        let zone = self.zone(id);
+        let caches = self.storage.cpus.get(cpu.0)?;
+        Some(CacheInfo {
+            count: caches.pcp[id.index()].len(),
+            high: zone.cache_high(),
+            batch: zone.cache_batch(),
+        })
     }
 
     /// Every zone with memory, by node, lowest kind first.
