@@ -15,6 +15,8 @@ pub mod mm;
 pub mod options;
 pub mod panic;
 pub mod selftest;
+pub mod shell;
+pub mod show;
 pub mod tests;
 pub mod thread;
 
@@ -102,7 +104,9 @@ fn main(task: &Task, _: usize) {
     let passed = match options.mode {
         Mode::Demo => demo::run(task) == demo::Verdict::Passed,
         Mode::Test => tests::run(task, options.pattern.as_str()).not_ok == 0,
+        Mode::Shell => shell::run(task) == shell::Verdict::Sound,
     };
+    show::dump(task, options.dump);
     panic::exit(if passed {
         exit_value::PASSED
     } else {

@@ -1,6 +1,7 @@
 //! The kernel's options: words of the fw_cfg item [`tidemark_wire::CMDLINE_ITEM`].
 
 use crate::panic;
+use crate::show::Topics;
 use core::fmt;
 use qemu_fw_cfg::FwCfg;
 use tidemark_wire::{CMDLINE_ITEM, exit_value};
@@ -18,6 +19,8 @@ pub enum Mode {
     Demo,
     /// The self-tests.
     Test,
+    /// A prompt on the console.
+    Shell,
 }
 
 /// A fault planted on purpose, so that each verdict can be seen to fail.
@@ -65,6 +68,8 @@ pub struct Options {
     pub plant: Option<Plant>,
     /// Whether debug records are shown.
     pub verbose: bool,
+    /// What is shown at the end.
+    pub dump: Topics,
     /// Timer interrupts a second and CPU, 10 to 10,000.
     pub timer_hz: u32,
 }
@@ -79,6 +84,7 @@ impl Options {
         zonelist: Zonelist::Seed,
         plant: None,
         verbose: false,
+        dump: Topics::NONE,
         timer_hz: 1000,
     };
 }
@@ -136,9 +142,10 @@ macro_rules! known {
 }
 
 const KNOWN: &[Known] = &[
-    known!("mode", "demo|test", |o, v| o.mode = match v {
+    known!("mode", "demo|test|shell", |o, v| o.mode = match v {
         "demo" => Mode::Demo,
         "test" => Mode::Test,
+        "shell" => Mode::Shell,
         _ => return None,
     }),
     known!("pattern", "TEXT", |o, v| o.pattern = Pattern::new(v)?),
@@ -165,6 +172,11 @@ const KNOWN: &[Known] = &[
         })
     ),
     known!("verbose", "", |o, _v| o.verbose = true),
+    known!(
+        "dump",
+        "zoneinfo|buddyinfo|zonelists|meminfo|interrupts|threads|dimms",
+        |o, v| o.dump = Topics::parse(v)?
+    ),
     known!("timer_hz", "10..10000", |o, v| o.timer_hz =
         number(v, 10, 10_000)? as u32),
 ];
@@ -312,7 +324,7 @@ mod tests {
 
     #[test]
     fn every_option_sets_its_own_field() {
-        let cmdline = "mode=test pattern=zone/ cycles=50 seed=7 zonelist=seed plant=irq-on verbose timer_hz=250";
+        let cmdline = "mode=test pattern=zone/ cycles=50 seed=7 zonelist=seed plant=irq-on verbose dump=meminfo,dimms timer_hz=250";
         let expected = Options {
             mode: Mode::Test,
             pattern: Pattern::new("zone/").unwrap(),
@@ -321,6 +333,7 @@ mod tests {
             zonelist: Zonelist::Seed,
             plant: Some(Plant::IrqOn),
             verbose: true,
+            dump: Topics::parse("dimms,meminfo").unwrap(),
             timer_hz: 250,
         };
         assert_eq!(parse(cmdline), Ok(expected));
@@ -424,7 +437,9 @@ mod tests {
     #[test]
     fn the_list_names_every_option() {
         let list = KnownOptions.to_string();
-        assert!(list.starts_with("known options: mode=demo|test pattern=TEXT cycles=1..10000"));
+        assert!(
+            list.starts_with("known options: mode=demo|test|shell pattern=TEXT cycles=1..10000")
+        );
         assert!(KNOWN.iter().all(|known| list.contains(known.name)));
         assert!(list.lines().all(|line| line.len() <= LIST_LINE_BYTES + 20));
     }

@@ -19,7 +19,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 pub use deferred::Deferred;
 pub use output::{Share, flush, init_early, lost_total};
 pub(crate) use output::{drain_after_stop, finish_before_exit, prefix, write_out_from_hang};
-pub use receive::{received_total, set_rx_alloc_hook};
+pub use receive::{RxSink, received_total, set_rx_alloc_hook, set_rx_sink};
 
 /// How much a record matters, and how its line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +33,8 @@ pub enum Level {
     Info,
     /// Shown only with the option `verbose`; `debug: ` stands before the text.
     Debug,
+    /// Text as it is, neither a stamp before it nor a line end behind it: the shell's prompt and echo.
+    Raw,
 }
 
 impl Level {
@@ -41,7 +43,8 @@ impl Level {
             0 => Level::Plain,
             1 => Level::Warn,
             2 => Level::Info,
-            _ => Level::Debug,
+            3 => Level::Debug,
+            _ => Level::Raw,
         }
     }
 }
@@ -74,6 +77,19 @@ pub fn plain(_task: &Task, text: fmt::Arguments<'_>) {
     });
     let _ = fmt::write(&mut lines, text);
     lines.finish();
+    output::write_out_or_defer();
+}
+
+/// Prints text as it is, line ends only where it has them, and loses nothing: waits for room in the ring.
+///
+/// A log line that comes while the last such text has not ended its line begins a new one.
+pub fn raw(_task: &Task, text: fmt::Arguments<'_>) {
+    let mut pieces = record::Pieces::new(|piece: &str| {
+        output::wait_for_room();
+        let _ = output::store(Level::Raw, piece);
+    });
+    let _ = fmt::write(&mut pieces, text);
+    pieces.finish();
     output::write_out_or_defer();
 }
 

@@ -27,6 +27,8 @@ static LOSSES_SHOWN: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_C
 /// Places in the order of all records. A relaxed counter: one variable's order is all that is asked of it.
 static NEXT_SEQ: AtomicU64 = AtomicU64::new(0);
 static OWNER: Handoff = Handoff::new();
+/// Whether the last record written was raw text that did not end its line. Written by the owner only.
+static LINE_OPEN: AtomicBool = AtomicBool::new(false);
 /// Whether the dying routine owns the port: everybody else only stores.
 static PORT_SEIZED: AtomicBool = AtomicBool::new(false);
 
@@ -127,7 +129,15 @@ fn next_line() -> Option<LineBuffer> {
         .filter(|ring| ring.head() == Head::Ready)
         .min_by_key(|ring| ring.peek(0));
     if let Some(words) = oldest.and_then(Ring::take) {
-        return Some(formatted(format_args!("{}", Record::from_words(&words))));
+        let record = Record::from_words(&words);
+        let ends_open = record.level == Level::Raw && !record.text().ends_with('\n');
+        let was_open = LINE_OPEN.swap(ends_open, Ordering::Relaxed);
+        let before = if was_open && record.level != Level::Raw {
+            "\n"
+        } else {
+            ""
+        };
+        return Some(formatted(format_args!("{before}{record}")));
     }
     (0..MAX_CPUS).find_map(loss_line)
 }
@@ -215,6 +225,8 @@ fn drain_to(port: &mut Serial) {
     for _ in 0..RING_RECORDS * MAX_CPUS {
         if let Some(line) = next_line() {
             port.send(line.as_bytes());
+        } else if LINE_OPEN.swap(false, Ordering::Relaxed) {
+            port.send(b"\n");
         } else if let Some(torn) = RINGS.iter().find(|ring| ring.head() == Head::InFlight) {
             torn.skip();
         } else {

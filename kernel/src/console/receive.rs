@@ -10,12 +10,27 @@ const IRQ: u8 = 4;
 /// Bytes taken in one interrupt at most.
 const BYTES_PER_IRQ: usize = 64;
 
+/// Who reads what is typed.
+#[derive(Clone, Copy, Debug)]
+pub struct RxSink {
+    /// Takes one byte, in the interrupt, with the port's lock held: it takes no lock and wakes nobody.
+    pub take: fn(u8),
+    /// Wakes the reader, in the same interrupt, after the port's lock was released.
+    pub wake: fn(&HardIrq),
+}
+
 static HOOK: spin::Once<fn(&HardIrq, u8)> = spin::Once::new();
+static SINK: spin::Once<RxSink> = spin::Once::new();
 static RECEIVED: AtomicU64 = AtomicU64::new(0);
 
 /// Sets, once, what takes a frame for each byte that COM1 receives; called in its interrupt with the port's lock held.
 pub fn set_rx_alloc_hook(hook: fn(&HardIrq, u8)) {
     HOOK.call_once(|| hook);
+}
+
+/// Sets, once, who reads the bytes that COM1 receives. The frame for each is taken all the same, before.
+pub fn set_rx_sink(sink: RxSink) {
+    SINK.call_once(|| sink);
 }
 
 /// Bytes received on COM1 since boot.
@@ -31,13 +46,26 @@ pub(super) fn init() {
 }
 
 fn on_receive(irq: &HardIrq) {
-    let mut port = COM1.lock();
-    for _ in 0..BYTES_PER_IRQ {
-        let Some(byte) = port.receive() else { break };
-        RECEIVED.fetch_add(1, Ordering::Relaxed);
-        // Under the lock on purpose: what the hook allocates, the tty layer allocates (H3).
-        if let Some(hook) = HOOK.get() {
-            hook(irq, byte);
+    let sink = SINK.get();
+    let mut taken = 0;
+    {
+        let mut port = COM1.lock();
+        while taken < BYTES_PER_IRQ
+            && let Some(byte) = port.receive()
+        {
+            taken += 1;
+            RECEIVED.fetch_add(1, Ordering::Relaxed);
+            // Under the lock on purpose: what the hook allocates, the tty layer allocates (H3).
+            if let Some(hook) = HOOK.get() {
+                hook(irq, byte);
+            }
+            if let Some(sink) = sink {
+                (sink.take)(byte);
+            }
         }
+    }
+    // Without the port's lock: a wait queue's comes before it.
+    if let Some(sink) = sink.filter(|_| taken > 0) {
+        (sink.wake)(irq);
     }
 }

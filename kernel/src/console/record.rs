@@ -101,7 +101,7 @@ impl fmt::Display for Prefix<'_> {
         let micros = time_ns / 1000;
         let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
         let mark = match level {
-            Level::Plain => return Ok(()),
+            Level::Plain | Level::Raw => return Ok(()),
             Level::Warn => "warning: ",
             Level::Info => "",
             Level::Debug => "debug: ",
@@ -111,9 +111,12 @@ impl fmt::Display for Prefix<'_> {
 }
 
 impl fmt::Display for Record {
-    /// Writes the whole line, its end included: `[    0.123456] cpu2: text`.
+    /// Writes the whole line, its end included: `[    0.123456] cpu2: text`; raw text as it is.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}{}", self.prefix(), self.text())
+        match self.level {
+            Level::Raw => f.write_str(self.text()),
+            _ => writeln!(f, "{}{}", self.prefix(), self.text()),
+        }
     }
 }
 
@@ -159,6 +162,53 @@ impl<F: FnMut(&str)> fmt::Write for Lines<F> {
                 self.end_line();
             }
             self.used += character.encode_utf8(&mut self.line[self.used..]).len();
+        }
+        Ok(())
+    }
+}
+
+/// Cuts what is written to it into pieces of at most [`TEXT_BYTES`], line ends kept, and gives each to `store`.
+#[derive(Debug)]
+pub struct Pieces<F: FnMut(&str)> {
+    piece: [u8; TEXT_BYTES],
+    used: usize,
+    store: F,
+}
+
+impl<F: FnMut(&str)> Pieces<F> {
+    /// Starts with nothing.
+    pub fn new(store: F) -> Self {
+        Pieces {
+            piece: [0; TEXT_BYTES],
+            used: 0,
+            store,
+        }
+    }
+
+    /// Stores what is left.
+    pub fn finish(mut self) {
+        self.end_piece();
+    }
+
+    fn end_piece(&mut self) {
+        if self.used > 0 {
+            (self.store)(core::str::from_utf8(&self.piece[..self.used]).unwrap_or(""));
+            self.used = 0;
+        }
+    }
+}
+
+impl<F: FnMut(&str)> fmt::Write for Pieces<F> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            if self.used + character.len_utf8() > TEXT_BYTES {
+                self.end_piece();
+            }
+            self.used += character.encode_utf8(&mut self.piece[self.used..]).len();
+            // A line of log must find a whole line before it.
+            if character == '\n' {
+                self.end_piece();
+            }
         }
         Ok(())
     }

@@ -36,6 +36,9 @@ pub mod exit_value {
 /// Name of the fw_cfg item that holds the kernel's options, separated by white space.
 pub const CMDLINE_ITEM: &str = "opt/org.tidemark/cmdline";
 
+/// What the shell writes when it waits for a line; the host, feeding it from a pipe, waits for this.
+pub const SHELL_PROMPT: &str = "tidemark> ";
+
 /// A source of allocation requests: the rows of the summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Source {

@@ -1,0 +1,346 @@
+//! What may be typed, and one clear line for what may not.
+
+use crate::hotplug::MAX_SLOTS;
+use crate::show::Topic;
+use core::fmt;
+use tidemark_frames::{BlockNo, Gfp, MAX_NODES, NodeId, Order};
+
+/// A command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command<'l> {
+    /// An empty line.
+    Nothing,
+    /// Lists the commands.
+    Help,
+    /// Shows a table.
+    Show(Topic),
+    /// Takes a block of 128 MiB out of its zone.
+    Offline(BlockNo),
+    /// Brings it back.
+    Online(BlockNo),
+    /// Has the host pull a DIMM.
+    Pull(u8),
+    /// Has the host put it back.
+    Plug(u8),
+    /// Allocates frames.
+    Alloc {
+        /// How many.
+        order: Order,
+        /// How.
+        gfp: Gfp,
+        /// Where.
+        node: Option<NodeId>,
+    },
+    /// Lists what was allocated.
+    Allocated,
+    /// Frees it.
+    Free(u32),
+    /// Runs the self-tests whose name contains this.
+    Test(&'l str),
+    /// Ends the machine.
+    Exit,
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bad<'l> {
+    /// There is no such command.
+    Unknown(&'l str),
+    /// Too few words, or too many.
+    Usage(&'static str),
+    /// A word is no number, or too large a one.
+    Number {
+        /// What the word stands for.
+        what: &'static str,
+        /// The word.
+        word: &'l str,
+        /// The largest number allowed.
+        most: u64,
+    },
+    /// There is no such request flag.
+    Flag(&'l str),
+}
+
+impl fmt::Display for Bad<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bad::Unknown(word) => write!(f, "unknown command \"{word}\": help lists the commands"),
+            Bad::Usage(usage) => write!(f, "usage: {usage}"),
+            Bad::Number { what, word, most } => {
+                write!(f, "\"{word}\" is no {what}: a number from 0 to {most}")
+            }
+            Bad::Flag(word) => {
+                write!(f, "unknown flag \"{word}\"; flags, joined by |:")?;
+                FLAGS.iter().try_for_each(|(name, _)| write!(f, " {name}"))
+            }
+        }
+    }
+}
+
+/// Request flags that may be typed, with `GFP_` or `__GFP_` before them or not. NOFAIL is not among them:
+/// a shell that waits for ever helps nobody.
+const FLAGS: [(&str, Gfp); 13] = [
+    ("KERNEL", Gfp::KERNEL),
+    ("ATOMIC", Gfp::ATOMIC),
+    ("NOWAIT", Gfp::NOWAIT),
+    ("DMA", Gfp::DMA),
+    ("DMA32", Gfp::DMA32),
+    ("MOVABLE", Gfp::MOVABLE),
+    ("HIGH", Gfp::HIGH),
+    ("THISNODE", Gfp::THISNODE),
+    ("NOWARN", Gfp::NOWARN),
+    ("NORETRY", Gfp::NORETRY),
+    ("RETRY_MAYFAIL", Gfp::RETRY_MAYFAIL),
+    ("ZERO", Gfp::ZERO),
+    ("MEMALLOC", Gfp::MEMALLOC),
+];
+/// The first ones of [`FLAGS`] say what may be waited for; without one of them it is KERNEL.
+const BASES: usize = 3;
+
+/// Largest block number: 8 TiB.
+const MOST_BLOCK: u64 = (8 << 40) / (128 << 20) - 1;
+
+const OFFLINE: &str = "offline BLOCK";
+const ONLINE: &str = "online BLOCK";
+const PULL: &str = "pull DIMM";
+const PLUG: &str = "plug DIMM";
+const ALLOC: &str = "alloc [ORDER [FLAGS] [NODE]]";
+const FREE: &str = "free HANDLE";
+const TEST: &str = "test [PATTERN]";
+
+/// The text of `help`: usage and meaning, a line each.
+pub const HELP: [(&str, &str); 16] = [
+    (
+        "zoneinfo",
+        "zones: free and managed pages, marks, reserves, CPUs' caches",
+    ),
+    (
+        "buddyinfo",
+        "free blocks of order 0 to 10 by zone; exact while nobody allocates",
+    ),
+    (
+        "zonelists",
+        "the order in which requests of each node try the zones",
+    ),
+    ("meminfo", "memory of the machine and of each node"),
+    ("interrupts", "interrupts by CPU"),
+    ("threads", "the kernel's threads"),
+    ("dimms", "DIMM slots, with their blocks of 128 MiB"),
+    (OFFLINE, "takes a block of 128 MiB out of its zone"),
+    (ONLINE, "brings it back"),
+    (PULL, "has the host pull a DIMM out of the machine"),
+    (PLUG, "has the host put it back"),
+    (
+        ALLOC,
+        "allocates 2^ORDER pages, e.g. alloc 3 ATOMIC|DMA32 1; alone: lists",
+    ),
+    (FREE, "frees what alloc gave"),
+    (TEST, "runs the self-tests whose name contains PATTERN"),
+    ("help", "this list"),
+    (
+        "exit",
+        "frees everything, checks the allocator's books, ends",
+    ),
+];
+
+/// Reads a line.
+///
+/// # Errors
+/// [`Bad`] says what is wrong with it.
+pub fn parse(line: &str) -> Result<Command<'_>, Bad<'_>> {
+    let mut words = line.split_ascii_whitespace();
+    let Some(name) = words.next() else {
+        return Ok(Command::Nothing);
+    };
+    let args = [words.next(), words.next(), words.next()];
+    let too_many = words.next().is_some();
+    let one = |usage| match args {
+        [Some(word), None, _] => Ok(word),
+        _ => Err(Bad::Usage(usage)),
+    };
+    let none = |command, usage| match args {
+        [None, ..] => Ok(command),
+        _ => Err(Bad::Usage(usage)),
+    };
+    match name {
+        "help" | "?" => none(Command::Help, "help"),
+        "exit" | "quit" => none(Command::Exit, "exit"),
+        "offline" => Ok(Command::Offline(block(one(OFFLINE)?)?)),
+        "online" => Ok(Command::Online(block(one(ONLINE)?)?)),
+        "pull" => Ok(Command::Pull(dimm(one(PULL)?)?)),
+        "plug" => Ok(Command::Plug(dimm(one(PLUG)?)?)),
+        "free" => Ok(Command::Free(
+            number("handle", one(FREE)?, u32::MAX.into())? as u32,
+        )),
+        "test" => match args {
+            [pattern, None, _] => Ok(Command::Test(pattern.unwrap_or(""))),
+            _ => Err(Bad::Usage(TEST)),
+        },
+        "alloc" if too_many => Err(Bad::Usage(ALLOC)),
+        "alloc" => alloc(args),
+        _ => match Topic::named(name) {
+            Some(topic) => none(Command::Show(topic), topic.name()),
+            None => Err(Bad::Unknown(name)),
+        },
+    }
+}
+
+fn alloc<'l>(args: [Option<&'l str>; 3]) -> Result<Command<'l>, Bad<'l>> {
+    let [Some(order), flags, node] = args else {
+        return Ok(Command::Allocated);
+    };
+    let most = u64::from(Order::MAX.get());
+    let order = number("order", order, most)? as u8;
+    let order = Order::new(order).ok_or(Bad::Usage(ALLOC))?;
+    // The node may stand alone.
+    let is_number = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit());
+    let (flags, node) = match (flags, node) {
+        (Some(word), None) if is_number(word) => (None, Some(word)),
+        both => both,
+    };
+    let node = node
+        .map(|word| number("node", word, MAX_NODES as u64 - 1))
+        .transpose()?;
+    Ok(Command::Alloc {
+        order,
+        gfp: flags.map_or(Ok(Gfp::KERNEL), gfp)?,
+        node: node.map(|node| NodeId(node as u8)),
+    })
+}
+
+/// Reads `ATOMIC|DMA32`, `GFP_ATOMIC|__GFP_DMA32` and the like.
+fn gfp(words: &str) -> Result<Gfp, Bad<'_>> {
+    let mut gfp = Gfp::NONE;
+    let mut has_base = false;
+    for word in words.split(['|', ',']) {
+        let bare = word.trim_start_matches('_');
+        let bare = match bare.get(..4) {
+            Some(prefix) if prefix.eq_ignore_ascii_case("GFP_") => &bare[4..],
+            _ => bare,
+        };
+        let known = FLAGS
+            .iter()
+            .position(|(name, _)| name.eq_ignore_ascii_case(bare));
+        let at = known.ok_or(Bad::Flag(word))?;
+        gfp = gfp | FLAGS[at].1;
+        has_base |= at < BASES;
+    }
+    Ok(if has_base { gfp } else { gfp | Gfp::KERNEL })
+}
+
+fn block(word: &str) -> Result<BlockNo, Bad<'_>> {
+    Ok(BlockNo(number("block", word, MOST_BLOCK)? as usize))
+}
+
+fn dimm(word: &str) -> Result<u8, Bad<'_>> {
+    // `dimm0`, as the tables call it, is understood as well.
+    let digits = word.strip_prefix("dimm").unwrap_or(word);
+    number("DIMM", digits, MAX_SLOTS as u64 - 1).map(|slot| slot as u8)
+}
+
+fn number<'l>(what: &'static str, word: &'l str, most: u64) -> Result<u64, Bad<'l>> {
+    let bad = Bad::Number { what, word, most };
+    // `parse` would take a sign.
+    let digits = word.bytes().all(|byte| byte.is_ascii_digit());
+    let number = word.parse().ok().filter(|_| digits).ok_or(bad)?;
+    if number > most { Err(bad) } else { Ok(number) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    extern crate std;
+    use std::string::ToString;
+
+    fn order(order: u8) -> Order {
+        Order::new(order).unwrap()
+    }
+
+    #[test]
+    fn every_command_is_read() {
+        for (line, command) in [
+            ("", Command::Nothing),
+            ("   ", Command::Nothing),
+            ("help", Command::Help),
+            ("  exit ", Command::Exit),
+            ("zoneinfo", Command::Show(Topic::Zoneinfo)),
+            ("dimms", Command::Show(Topic::Dimms)),
+            ("offline 34", Command::Offline(BlockNo(34))),
+            ("online 34", Command::Online(BlockNo(34))),
+            ("pull 0", Command::Pull(0)),
+            ("plug dimm1", Command::Plug(1)),
+            ("alloc", Command::Allocated),
+            ("free 7", Command::Free(7)),
+            ("test", Command::Test("")),
+            ("test zone/", Command::Test("zone/")),
+        ] {
+            assert_eq!(parse(line), Ok(command), "{line}");
+        }
+    }
+
+    #[test]
+    fn every_line_of_help_names_a_command() {
+        for (usage, _) in HELP {
+            let name = usage.split(' ').next().unwrap();
+            assert!(!matches!(parse(name), Err(Bad::Unknown(_))), "{usage}");
+            assert!(usage.len() <= 28, "{usage}");
+        }
+    }
+
+    #[test]
+    fn alloc_takes_order_flags_and_node_in_this_order() {
+        let alloc = |order_no, gfp, node: Option<u8>| {
+            Ok(Command::Alloc {
+                order: order(order_no),
+                gfp,
+                node: node.map(NodeId),
+            })
+        };
+        assert_eq!(parse("alloc 0"), alloc(0, Gfp::KERNEL, None));
+        assert_eq!(parse("alloc 10 1"), alloc(10, Gfp::KERNEL, Some(1)));
+        assert_eq!(
+            parse("alloc 3 atomic|DMA32 1"),
+            alloc(3, Gfp::ATOMIC | Gfp::DMA32, Some(1))
+        );
+        assert_eq!(
+            parse("alloc 0 GFP_NOWAIT,__GFP_THISNODE"),
+            alloc(0, Gfp::NOWAIT | Gfp::THISNODE, None)
+        );
+        // A modifier alone modifies KERNEL.
+        assert_eq!(
+            parse("alloc 0 MOVABLE"),
+            alloc(0, Gfp::KERNEL | Gfp::MOVABLE, None)
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_on_one_line() {
+        for (line, words) in [
+            ("zone", "unknown command \"zone\": help lists the commands"),
+            ("Help", "unknown command \"Help\": help lists the commands"),
+            ("zoneinfo 1", "usage: zoneinfo"),
+            ("offline", "usage: offline BLOCK"),
+            ("offline 1 2", "usage: offline BLOCK"),
+            ("offline x", "\"x\" is no block: a number from 0 to 65535"),
+            ("offline -1", "\"-1\" is no block: a number from 0 to 65535"),
+            ("pull 99", "\"99\" is no DIMM"),
+            ("alloc 11", "\"11\" is no order: a number from 0 to 10"),
+            ("alloc 0 KERNEL 8", "\"8\" is no node: a number from 0 to 7"),
+            ("alloc 0 KERNEL 0 0", "usage: alloc [ORDER"),
+            (
+                "alloc 0 KERNEL|FAST",
+                "unknown flag \"FAST\"; flags, joined by |: KERNEL ATOMIC",
+            ),
+            ("alloc 0 |", "unknown flag \"\""),
+            ("alloc 0 1 KERNEL", "\"KERNEL\" is no node"),
+            ("free", "usage: free HANDLE"),
+            ("free 4294967296", "\"4294967296\" is no handle"),
+            ("exit now", "usage: exit"),
+            ("test a b", "usage: test [PATTERN]"),
+        ] {
+            let said = parse(line).unwrap_err().to_string();
+            assert!(said.starts_with(words), "{line}: {said}");
+            assert!(!said.contains('\n'));
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Editing one line of input: bytes in, echo and lines out.
+
+use core::fmt::Write;
+
+/// Most bytes of a line.
+pub const LINE_BYTES: usize = 160;
+
+const CTRL_C: u8 = 0x03;
+const CTRL_D: u8 = 0x04;
+const BACKSPACE: u8 = 0x08;
+const CTRL_U: u8 = 0x15;
+const ESCAPE: u8 = 0x1b;
+const DELETE: u8 = 0x7f;
+
+/// What a byte led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Typed {
+    /// The line goes on.
+    More,
+    /// The line is complete: see [`Editor::line`]. The next byte begins a new one.
+    Line,
+    /// The line was thrown away.
+    Killed,
+    /// The end of the input, on an empty line.
+    End,
+}
+
+/// Where in an escape sequence the input is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Escape {
+    No,
+    Begun,
+    /// After `ESC [`: parameters, until a byte from `@` on.
+    Sequence,
+}
+
+/// A line in the making. Bounded: what does not fit is refused with a bell.
+#[derive(Debug)]
+pub struct Editor {
+    line: [u8; LINE_BYTES],
+    used: usize,
+    complete: bool,
+    /// The last byte was a carriage return: a line feed after it is part of the same end.
+    returned: bool,
+    escape: Escape,
+}
+
+impl Editor {
+    /// An empty line.
+    pub const fn new() -> Self {
+        Editor {
+            line: [0; LINE_BYTES],
+            used: 0,
+            complete: false,
+            returned: false,
+            escape: Escape::No,
+        }
+    }
+
+    /// What the line has so far.
+    pub fn line(&self) -> &str {
+        // Only printable ASCII is taken.
+        core::str::from_utf8(&self.line[..self.used]).unwrap_or("")
+    }
+
+    /// Takes one byte, and writes to `echo` what the terminal is to show for it.
+    pub fn byte(&mut self, byte: u8, echo: &mut impl Write) -> Typed {
+        if self.complete {
+            (self.used, self.complete) = (0, false);
+        }
+        let after_return = core::mem::replace(&mut self.returned, byte == b'\r');
+        if self.in_escape(byte) {
+            return Typed::More;
+        }
+        match byte {
+            b'\n' if after_return => {}
+            b'\r' | b'\n' => {
+                show(echo, "\n");
+                self.complete = true;
+                return Typed::Line;
+            }
+            CTRL_C => {
+                show(echo, "^C\n");
+                self.used = 0;
+                return Typed::Killed;
+            }
+            CTRL_D if self.used == 0 => {
+                show(echo, "\n");
+                return Typed::End;
+            }
+            BACKSPACE | DELETE => self.erase(1, echo),
+            CTRL_U => self.erase(self.used, echo),
+            ESCAPE => self.escape = Escape::Begun,
+            b'\t' => self.insert(b' ', echo),
+            b' '..=b'~' => self.insert(byte, echo),
+            _ => {}
+        }
+        Typed::More
+    }
+
+    /// Swallows what arrow keys and their like send.
+    fn in_escape(&mut self, byte: u8) -> bool {
+        let was = self.escape;
+        self.escape = match (was, byte) {
+            (Escape::Begun, b'[' | b'O') => Escape::Sequence,
+            (Escape::Sequence, b' '..=b'?') => Escape::Sequence,
+            _ => Escape::No,
+        };
+        // A control byte in the middle means itself.
+        was != Escape::No && byte >= b' '
+    }
+
+    fn insert(&mut self, byte: u8, echo: &mut impl Write) {
+        let Some(place) = self.line.get_mut(self.used) else {
+            return show(echo, "\x07");
+        };
+        *place = byte;
+        self.used += 1;
+        // Echo goes nowhere else than to the console, which does not fail.
+        let _ = echo.write_char(char::from(byte));
+    }
+
+    fn erase(&mut self, bytes: usize, echo: &mut impl Write) {
+        for _ in 0..bytes.min(self.used) {
+            self.used -= 1;
+            show(echo, "\x08 \x08");
+        }
+    }
+}
+
+impl Default for Editor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn show(echo: &mut impl Write, text: &str) {
+    // As in `insert`.
+    let _ = echo.write_str(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    extern crate std;
+    use std::string::{String, ToString};
+    use std::vec::Vec;
+
+    /// The lines that the bytes make, what is left of the next one, and the echo.
+    fn typed(bytes: &[u8]) -> (Vec<String>, String, String) {
+        let (mut editor, mut lines, mut echo) = (Editor::new(), Vec::new(), String::new());
+        for &byte in bytes {
+            if editor.byte(byte, &mut echo) == Typed::Line {
+                lines.push(editor.line().to_string());
+            }
+        }
+        let rest = if editor.complete { "" } else { editor.line() };
+        (lines, rest.to_string(), echo)
+    }
+
+    #[test]
+    fn every_kind_of_line_end_ends_one_line() {
+        let (lines, rest, echo) = typed(b"a\nb\rc\r\nd\n\ne");
+        assert_eq!(lines, ["a", "b", "c", "d", ""]);
+        assert_eq!((rest.as_str(), echo.as_str()), ("e", "a\nb\nc\nd\n\ne"));
+    }
+
+    #[test]
+    fn backspace_erases_on_the_terminal_too_and_stops_at_the_beginning() {
+        let (lines, _, echo) = typed(b"ab\x7f\x08\x08c\n");
+        assert_eq!(lines, ["c"]);
+        assert_eq!(echo, "ab\x08 \x08\x08 \x08c\n");
+        let (lines, _, _) = typed(b"abc\x15d\n");
+        assert_eq!(lines, ["d"]);
+    }
+
+    #[test]
+    fn control_c_throws_the_line_away() {
+        let mut editor = Editor::new();
+        let mut echo = String::new();
+        for &byte in b"abc" {
+            assert_eq!(editor.byte(byte, &mut echo), Typed::More);
+        }
+        assert_eq!(editor.byte(CTRL_C, &mut echo), Typed::Killed);
+        assert_eq!((editor.line(), echo.as_str()), ("", "abc^C\n"));
+    }
+
+    #[test]
+    fn control_d_ends_the_input_on_an_empty_line_only() {
+        let mut editor = Editor::new();
+        let mut echo = String::new();
+        editor.byte(b'a', &mut echo);
+        assert_eq!(editor.byte(CTRL_D, &mut echo), Typed::More);
+        editor.byte(DELETE, &mut echo);
+        assert_eq!(editor.byte(CTRL_D, &mut echo), Typed::End);
+    }
+
+    #[test]
+    fn a_line_is_bounded_and_says_so() {
+        let mut bytes = std::vec![b'x'; LINE_BYTES + 3];
+        bytes.push(b'\n');
+        let (lines, _, echo) = typed(&bytes);
+        assert_eq!(lines[0].len(), LINE_BYTES);
+        assert_eq!(echo.matches('\x07').count(), 3);
+    }
+
+    #[test]
+    fn arrow_keys_and_bytes_that_are_no_text_leave_no_trace() {
+        let (lines, _, echo) = typed(b"a\x1b[Ab\x1bOB\x1b[1;5C\x00\xc3\xa4c\n");
+        assert_eq!((lines[0].as_str(), echo.as_str()), ("abc", "abc\n"));
+        let (lines, _, _) = typed(b"a\x1b\nb\n");
+        assert_eq!(lines, ["a", "b"]);
+    }
+}

@@ -1,0 +1,318 @@
+//! Frames that the user holds, and blocks that he has taken out.
+
+use crate::arch::{context::Task, time};
+use crate::console;
+use crate::mm::{self, KernelBlock, page_cache, report::Flags};
+use core::fmt;
+use tidemark_frames::{
+    AllocError, BlockNo, Gfp, NodeId, OfflineError, OnlineError, Order, Owner, OwnerKind, PfnRange,
+    Request, WalkInfo, ZoneId,
+};
+
+/// Blocks of frames that may be held at a time.
+const HELD: usize = 64;
+/// Blocks of 128 MiB that may be offline at a time.
+const OFFLINE: usize = 64;
+/// How long an offline may wait for frames in use, and what it is given for each page to move.
+const PATIENCE_NS: u64 = 2_000_000_000;
+const PER_PAGE_NS: u64 = 250_000;
+
+/// Frames allocated by hand. Their owner is a test with the handle's number.
+struct Held {
+    handle: u32,
+    block: KernelBlock,
+    gfp: Gfp,
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "handle {}: order {}, frame {}",
+            self.handle,
+            self.block.order(),
+            self.block.pfn()
+        )?;
+        if let Some(zone) = mm::frames().zone_of(self.block.pfn()) {
+            write!(f, ", {zone}")?;
+        }
+        write!(f, ", {}", Flags(self.gfp))
+    }
+}
+
+/// What the user of the shell has: dropping it frees the frames, not the blocks that are offline.
+pub struct Belongings {
+    held: [Option<Held>; HELD],
+    last_handle: u32,
+    offline: [Option<(BlockNo, ZoneId)>; OFFLINE],
+}
+
+impl Belongings {
+    /// Nothing.
+    pub const fn new() -> Self {
+        Belongings {
+            held: [const { None }; HELD],
+            last_handle: 0,
+            offline: [None; OFFLINE],
+        }
+    }
+
+    /// Allocates, and tells what came of it.
+    pub fn alloc(&mut self, order: Order, gfp: Gfp, node: Option<NodeId>, task: &Task) {
+        let Some(place) = self.held.iter_mut().find(|place| place.is_none()) else {
+            return say(
+                task,
+                format_args!("{HELD} handles are in use: free some first"),
+            );
+        };
+        if node.is_some_and(|node| usize::from(node.0) >= mm::machine_nodes().len()) {
+            let nodes = mm::machine_nodes().len();
+            return say(task, format_args!("the machine has {nodes} nodes, from 0"));
+        }
+        let handle = self.last_handle + 1;
+        let mut request = Request::new(gfp, order).owned_by(Owner::new(OwnerKind::Test, handle));
+        request.node = node;
+        let mut walk = WalkInfo::default();
+        match mm::frames().alloc_traced(task, &request, &mut walk) {
+            Ok(block) => {
+                self.last_handle = handle;
+                let held = place.insert(Held { handle, block, gfp });
+                say(task, format_args!("{held}{}", Way(walk)));
+            }
+            Err(AllocError::NoNode(node)) => say(task, format_args!("there is no node {node}")),
+            Err(AllocError::NoMemory { .. }) => say(
+                task,
+                format_args!("no block of order {order} for {}{}", Flags(gfp), Way(walk)),
+            ),
+        }
+    }
+
+    /// Lists what is allocated.
+    pub fn list(&self, task: &Task) {
+        for held in self.held.iter().flatten() {
+            say(task, format_args!("{held}"));
+        }
+        if self.held.iter().flatten().next().is_none() {
+            say(task, format_args!("nothing is allocated"));
+        }
+    }
+
+    /// Frees what a handle stands for.
+    pub fn free(&mut self, handle: u32, task: &Task) {
+        let is_it = |held: &mut Held| held.handle == handle;
+        match self.held.iter_mut().find_map(|held| held.take_if(is_it)) {
+            Some(held) => say(
+                task,
+                format_args!(
+                    "handle {handle}: {} pages freed",
+                    held.block.order().frames()
+                ),
+            ),
+            None => say(
+                task,
+                format_args!("no handle {handle}: alloc alone lists them"),
+            ),
+        }
+    }
+
+    /// Frees everything; returns how many handles there were.
+    pub fn free_all(&mut self) -> usize {
+        let handles = self.held.iter_mut().filter_map(Option::take);
+        handles.map(drop).count()
+    }
+
+    /// A block in this range that is offline by hand.
+    pub fn offline_in(&self, range: PfnRange) -> Option<BlockNo> {
+        let blocks = self.offline.iter().flatten().map(|(block, _)| *block);
+        blocks.filter(|block| range.contains(block.start())).min()
+    }
+
+    /// Takes a block out of its zone.
+    pub fn offline(&mut self, block: BlockNo, task: &Task) {
+        let number = block.0;
+        let is_it = |place: &&Option<(BlockNo, ZoneId)>| place.is_some_and(|(b, _)| b == block);
+        if self.offline.iter().any(|place| is_it(&place)) {
+            return say(task, format_args!("block {number} is offline already"));
+        }
+        let Some(place) = self.offline.iter_mut().find(|place| place.is_none()) else {
+            return say(
+                task,
+                format_args!("{OFFLINE} blocks are offline: bring some back first"),
+            );
+        };
+        let Some(zone) = mm::frames().zone_of(block.start()) else {
+            return say(
+                task,
+                format_args!("block {number} is not there: dimms names the DIMMs' blocks"),
+            );
+        };
+        let began = time::now_ns();
+        let pages = page_cache::resident_in_zone(zone) as u64;
+        let deadline = began + PATIENCE_NS + pages * PER_PAGE_NS;
+        match mm::frames().offline_range(frames_of(block), deadline, task) {
+            Ok(stats) => {
+                *place = Some((block, zone));
+                let rebuilt = if stats.zone_emptied {
+                    "; the zone is empty now, the lists are rebuilt"
+                } else {
+                    ""
+                };
+                say(
+                    task,
+                    format_args!(
+                        "block {number} left {zone}: {} pages, {} of them migrated, {} ms{rebuilt}",
+                        stats.frames,
+                        stats.migrated,
+                        (time::now_ns() - began) / 1_000_000
+                    ),
+                );
+            }
+            Err(error) => say(
+                task,
+                format_args!("block {number} stays in {zone}: {}", Refused(error)),
+            ),
+        }
+    }
+
+    /// Brings a block back that was taken out.
+    pub fn online(&mut self, block: BlockNo, task: &Task) {
+        let number = block.0;
+        let found = self
+            .offline
+            .iter_mut()
+            .find(|place| place.is_some_and(|(b, _)| b == block));
+        let Some((place, zone)) = found.and_then(|place| {
+            let zone = (*place)?.1;
+            Some((place, zone))
+        }) else {
+            return say(
+                task,
+                format_args!("block {number} is not offline: only what offline took comes back"),
+            );
+        };
+        match mm::frames().online_range(frames_of(block), zone, task) {
+            Ok(stats) => {
+                *place = None;
+                let rebuilt = if stats.zone_was_empty {
+                    "; the zone was empty, the lists are rebuilt"
+                } else {
+                    ""
+                };
+                say(
+                    task,
+                    format_args!(
+                        "block {number} joined {zone}: {} pages{rebuilt}",
+                        stats.frames
+                    ),
+                );
+            }
+            Err(OnlineError::Present { at }) => {
+                *place = None;
+                say(
+                    task,
+                    format_args!("block {number} is there already, from frame {at} on"),
+                );
+            }
+            Err(error) => say(
+                task,
+                format_args!("block {number} stays offline: {error:?}"),
+            ),
+        }
+    }
+}
+
+fn frames_of(block: BlockNo) -> PfnRange {
+    PfnRange::new(block.start(), BlockNo(block.0 + 1).start())
+}
+
+/// Prints one line.
+pub fn say(task: &Task, line: fmt::Arguments<'_>) {
+    console::raw(task, format_args!("{line}\n"));
+}
+
+/// How a request went, where that is worth a word.
+struct Way(WalkInfo);
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let WalkInfo {
+            slow,
+            overlapped,
+            retries,
+            ..
+        } = self.0;
+        if slow {
+            f.write_str(", by the slow path")?;
+        }
+        if overlapped {
+            f.write_str(", over a rebuild")?;
+        }
+        match retries {
+            0 => Ok(()),
+            retries => write!(f, ", {retries} retries"),
+        }
+    }
+}
+
+/// Why a block stays.
+struct Refused(OfflineError);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            OfflineError::Unmovable { at, owner } => {
+                write!(f, "frame {at} belongs to {owner} and cannot be moved")
+            }
+            OfflineError::Deadline { at, owner } => {
+                write!(f, "frame {at} of {owner} was still in use at the deadline")
+            }
+            OfflineError::Hole { at } => write!(f, "frame {at} is not the allocator's"),
+            OfflineError::TwoZones { at } => write!(f, "frame {at} begins another zone"),
+            OfflineError::Misaligned => f.write_str("it is not whole"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    extern crate std;
+    use std::string::ToString;
+    use tidemark_frames::{Pfn, ZoneKind};
+
+    #[test]
+    fn a_refusal_names_the_culprit() {
+        let error = OfflineError::Unmovable {
+            at: Pfn(0x11_0005),
+            owner: Owner::new(OwnerKind::Test, 3),
+        };
+        assert_eq!(
+            Refused(error).to_string(),
+            "frame 0x110005 belongs to test 3 and cannot be moved"
+        );
+    }
+
+    #[test]
+    fn the_way_is_told_where_it_was_not_the_fast_one() {
+        assert_eq!(Way(WalkInfo::default()).to_string(), "");
+        let walk = WalkInfo {
+            slow: true,
+            odd: true,
+            overlapped: true,
+            retries: 2,
+        };
+        let said = Way(walk).to_string();
+        assert_eq!(said, ", by the slow path, over a rebuild, 2 retries");
+    }
+
+    #[test]
+    fn the_first_offline_block_of_a_range_is_found() {
+        let mut mine = Belongings::new();
+        let zone = ZoneId::new(NodeId(0), ZoneKind::Normal);
+        let range = PfnRange::new(BlockNo(32).start(), BlockNo(34).start());
+        assert_eq!(mine.offline_in(range), None);
+        mine.offline[5] = Some((BlockNo(33), zone));
+        mine.offline[6] = Some((BlockNo(34), zone));
+        assert_eq!(mine.offline_in(range), Some(BlockNo(33)));
+    }
+}

@@ -1,0 +1,155 @@
+//! The kernel left to the user: a prompt on the serial console.
+
+mod command;
+mod dimms;
+mod editor;
+mod input;
+mod memory;
+
+use crate::arch::context::Task;
+use crate::console;
+use crate::thread::{self, Placement, Priority, quiesce};
+use crate::{hotplug, mm, tests, warn};
+use command::Command;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use editor::Editor;
+use input::Ended;
+use memory::{Belongings, say};
+
+/// What stands before the cursor. The host, which feeds lines from a pipe, waits for it.
+pub use tidemark_wire::SHELL_PROMPT as PROMPT;
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The allocator's books were right.
+    Sound,
+    /// They were not, or nobody could look; the console has said so.
+    Unsound,
+}
+
+static SOUND: AtomicBool = AtomicBool::new(false);
+
+/// Runs the shell in a thread of its own until the user leaves it.
+pub fn run(task: &Task) -> Verdict {
+    input::init();
+    let spawned = thread::spawn("shell", Placement::Any, Priority::Normal, session, 0);
+    match spawned {
+        // It is not the caller itself.
+        Ok(shell) => {
+            let _ = thread::join(task, shell);
+        }
+        Err(error) => warn!("shell: no thread: {error:?}"),
+    }
+    // `join` orders this load after the thread's store.
+    if SOUND.load(Relaxed) {
+        Verdict::Sound
+    } else {
+        Verdict::Unsound
+    }
+}
+
+fn session(task: &Task, _: usize) {
+    let mut editor = Editor::new();
+    let mut mine = Belongings::new();
+    say(task, format_args!("help lists the commands; exit ends"));
+    loop {
+        let lost = input::lost();
+        if lost > 0 {
+            say(
+                task,
+                format_args!("{lost} bytes were typed too far ahead and are lost"),
+            );
+        }
+        console::raw(task, format_args!("{PROMPT}"));
+        match input::read(task, &mut editor) {
+            Ended::Killed => continue,
+            Ended::Input => break,
+            Ended::Line => {}
+        }
+        match command::parse(editor.line()) {
+            Ok(Command::Exit) => break,
+            Ok(command) => execute(task, command, &mut mine),
+            Err(bad) => say(task, format_args!("{bad}")),
+        }
+    }
+    SOUND.store(leave(task, mine) == Verdict::Sound, Relaxed);
+}
+
+fn execute(task: &Task, command: Command<'_>, mine: &mut Belongings) {
+    match command {
+        Command::Nothing | Command::Exit => {}
+        Command::Help => {
+            for (usage, meaning) in command::HELP {
+                say(task, format_args!("  {usage:<28}  {meaning}"));
+            }
+        }
+        Command::Show(topic) => console::raw(task, format_args!("{topic}")),
+        Command::Offline(block) => mine.offline(block, task),
+        Command::Online(block) => mine.online(block, task),
+        Command::Pull(dimm) => pull(task, dimm, mine),
+        Command::Plug(dimm) => dimms::plug(task, dimm),
+        Command::Alloc { order, gfp, node } => mine.alloc(order, gfp, node, task),
+        Command::Allocated => mine.list(task),
+        Command::Free(handle) => mine.free(handle, task),
+        Command::Test(pattern) => test(task, pattern),
+    }
+}
+
+fn pull(task: &Task, dimm: u8, mine: &Belongings) {
+    let range = hotplug::view(usize::from(dimm)).range;
+    match range.and_then(|range| mine.offline_in(range)) {
+        Some(block) => say(
+            task,
+            format_args!(
+                "block {0} of dimm{dimm} is offline: online {0} brings it back first",
+                block.0
+            ),
+        ),
+        None => dimms::pull(task, dimm),
+    }
+}
+
+fn test(task: &Task, pattern: &str) {
+    let summary = tests::run(task, pattern);
+    // Some tests have the host type.
+    input::discard();
+    let ran = summary.ok + summary.not_ok + summary.skipped;
+    if ran == 0 {
+        return say(task, format_args!("no test's name contains \"{pattern}\""));
+    }
+    say(
+        task,
+        format_args!(
+            "{} passed, {} failed, {} skipped",
+            summary.ok, summary.not_ok, summary.skipped
+        ),
+    );
+}
+
+/// Frees what the user holds, and checks the allocator's books with the whole machine at rest.
+fn leave(task: &Task, mut mine: Belongings) -> Verdict {
+    let handles = mine.free_all();
+    if handles > 0 {
+        say(task, format_args!("{handles} handles freed"));
+    }
+    mm::frames().drain_all(task);
+    match quiesce::at_rest(task, || mm::frames().validate_at_rest()) {
+        Ok(Ok(census)) => {
+            say(
+                task,
+                format_args!(
+                    "validate: ok, {} pages managed, {} free, {} allocated",
+                    census.managed, census.free, census.allocated
+                ),
+            );
+            return Verdict::Sound;
+        }
+        Ok(Err(wrong)) => say(task, format_args!("validate: {wrong:?}")),
+        Err(busy) => say(
+            task,
+            format_args!("validate: cpu{} does not come to rest", busy.cpu.0),
+        ),
+    }
+    Verdict::Unsound
+}
