@@ -99,9 +99,11 @@ pub struct DemoArgs {
     pub accel: Accel,
     /// The protocol by which readers and rebuilds of the zonelists meet.
     ///
-    /// seed is the seqcount whose writer disables interrupts under a spinlock.
+    /// none to gfp-seqlock are the steps of the field's argument; some of them hang or fail here, which is
+    /// what they are kept for. seed is the seqcount whose writer disables interrupts under a spinlock;
+    /// snapshot publishes whole lists by one store.
     ///
-    /// Example: --zonelist seed
+    /// Example: --zonelist snapshot
     #[arg(long, value_enum, default_value_t = Zonelist::Seed)]
     pub zonelist: Zonelist,
     /// What the machine lacks: dimms, or srat (the table of nodes, and with it the DIMMs).
@@ -240,7 +242,15 @@ pub enum Accel {
 /// The zonelist protocols that the kernel has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Zonelist {
+    None,
+    Seqlock,
+    SeqlockIrqoff,
+    SeqlockIrqsave,
+    SeqlockAnnotated,
+    SeqlockRecheck,
+    GfpSeqlock,
     Seed,
+    Snapshot,
 }
 
 /// What a machine may lack.

@@ -27,9 +27,8 @@ use arch::{ArchError, CpuId, MAX_CPUS, irqs, percpu, smp, timer};
 use bootloader_api::BootInfo;
 use core::fmt;
 use core::panic::PanicInfo;
-use options::{Mode, Zonelist};
+use options::Mode;
 use thread::{Placement, Priority};
-use tidemark_frames::Variant;
 use tidemark_wire::{ToHost, exit_value};
 
 /// What the boot CPU found, for the first thread.
@@ -47,8 +46,7 @@ pub fn kmain(boot: &'static mut BootInfo) -> ! {
     options::init();
     let options = options::get();
     console::show_debug(options.verbose);
-    let Zonelist::Seed = options.zonelist;
-    let variant = Variant::Seed;
+    let variant = options.zonelist;
     info!(
         "tidemark {}, zonelist={}",
         env!("CARGO_PKG_VERSION"),

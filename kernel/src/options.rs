@@ -4,6 +4,7 @@ use crate::panic;
 use crate::show::Topics;
 use core::fmt;
 use qemu_fw_cfg::FwCfg;
+use tidemark_frames::Variant;
 use tidemark_wire::{CMDLINE_ITEM, exit_value};
 
 /// Longest command line that is read, in bytes.
@@ -44,13 +45,6 @@ pub enum Plant {
     TripleFault,
 }
 
-/// The zonelist protocol chosen at boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Zonelist {
-    /// The spinlock with interrupts off around a bare counter.
-    Seed,
-}
-
 /// All options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -63,7 +57,7 @@ pub struct Options {
     /// Seed of the workload's choices.
     pub seed: u64,
     /// The zonelist protocol.
-    pub zonelist: Zonelist,
+    pub zonelist: Variant,
     /// A planted fault.
     pub plant: Option<Plant>,
     /// Whether debug records are shown.
@@ -81,7 +75,7 @@ impl Options {
         pattern: Pattern::EMPTY,
         cycles: 10,
         seed: 1,
-        zonelist: Zonelist::Seed,
+        zonelist: Variant::Seed,
         plant: None,
         verbose: false,
         dump: Topics::NONE,
@@ -152,10 +146,11 @@ const KNOWN: &[Known] = &[
     known!("cycles", "1..10000", |o, v| o.cycles =
         number(v, 1, 10_000)? as u32),
     known!("seed", "NUMBER", |o, v| o.seed = number(v, 0, u64::MAX)?),
-    known!("zonelist", "seed", |o, v| o.zonelist = match v {
-        "seed" => Zonelist::Seed,
-        _ => return None,
-    }),
+    known!(
+        "zonelist",
+        "none|seqlock|seqlock-irqoff|seqlock-irqsave|seqlock-annotated|seqlock-recheck|gfp-seqlock|seed|snapshot",
+        |o, v| o.zonelist = Variant::from_name(v)?
+    ),
     known!(
         "plant",
         "lost-frame|corrupt-page|atomic-failure|missed-eject|irq-on|panic|hang|triple-fault",
@@ -324,13 +319,13 @@ mod tests {
 
     #[test]
     fn every_option_sets_its_own_field() {
-        let cmdline = "mode=test pattern=zone/ cycles=50 seed=7 zonelist=seed plant=irq-on verbose dump=meminfo,dimms timer_hz=250";
+        let cmdline = "mode=test pattern=zone/ cycles=50 seed=7 zonelist=gfp-seqlock plant=irq-on verbose dump=meminfo,dimms timer_hz=250";
         let expected = Options {
             mode: Mode::Test,
             pattern: Pattern::new("zone/").unwrap(),
             cycles: 50,
             seed: 7,
-            zonelist: Zonelist::Seed,
+            zonelist: Variant::GfpSeqlock,
             plant: Some(Plant::IrqOn),
             verbose: true,
             dump: Topics::parse("dimms,meminfo").unwrap(),
@@ -361,6 +356,17 @@ mod tests {
                     assert!(parse(&word).is_ok(), "{word}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn every_zonelist_protocol_is_named_and_is_itself() {
+        let named = KNOWN.iter().find(|known| known.name == "zonelist").unwrap();
+        let names = named.values.split('|').collect::<std::vec::Vec<_>>();
+        assert_eq!(names, Variant::ALL.map(Variant::name));
+        for variant in Variant::ALL {
+            let word = std::format!("zonelist={}", variant.name());
+            assert_eq!(parse(&word).unwrap().zonelist, variant);
         }
     }
 
@@ -405,7 +411,7 @@ mod tests {
             "cycles=1x",
             "seed=18446744073709551616",
             "seed=",
-            "zonelist=none",
+            "zonelist=seq",
             "plant=",
             "plant=fire",
             "verbose=1",

@@ -1,12 +1,13 @@
 //! The allocator and its fast path.
 
 use crate::{
-    Block, BlockSlot, CpuCaches, Gfp, Node, NodeId, Order, Owner, Pfn, Platform, Request, Variant,
-    Zone, ZoneId,
+    Block, BlockSlot, CpuCaches, Gfp, Node, NodeId, Order, Owner, Pfn, Platform, Request, Zone,
+    ZoneId,
     owner::Entry,
+    platform::Pinned,
     rebuild::RebuildTimes,
     zone::{Access, Mark, Reserves},
-    zonelist::{Eligible, List, ListKind, Seed},
+    zonelist::{Chosen, Eligible, Generation, List, ListKind, Published},
 };
 use tidemark_sync::{
     Context,
@@ -31,12 +32,15 @@ pub struct Storage<'m> {
 pub struct WalkInfo {
     /// It entered the slow path.
     pub slow: bool,
-    /// The counter was odd at (one of) its begins.
+    /// The count was odd at (one of) its begins.
     pub odd: bool,
-    /// The counter was odd at a begin, or another one at the end: the walk overlapped a rebuild.
+    /// The count was odd at a begin, or another one at the end: the walk overlapped a rebuild. A
+    /// variant whose readers use no count keeps one for this.
     pub overlapped: bool,
-    /// How often the counter made it start again.
+    /// How often changed lists made it begin, or in `snapshot` walk, again.
     pub retries: u32,
+    /// How often it found the count odd while it waited for an even one.
+    pub spins: u32,
 }
 
 /// Why no block came.
@@ -55,8 +59,8 @@ pub enum AllocError {
 pub struct Frames<'m, P: Platform> {
     pub(crate) platform: P,
     pub(crate) storage: Storage<'m>,
-    pub(crate) variant: Variant,
-    pub(crate) seed: Seed<P>,
+    pub(crate) zonelists: Chosen<P>,
+    pub(crate) published: Published,
     pub(crate) rebuilds: RebuildTimes,
     /// Number of the last drain that somebody asked for.
     pub(crate) drains: AtomicU32,
@@ -65,15 +69,13 @@ pub struct Frames<'m, P: Platform> {
 }
 
 /// A request on its way: what it may use, and where its walks begin.
-pub(crate) struct Walk<'m> {
+pub(crate) struct Walk {
     pub(crate) gfp: Gfp,
     pub(crate) order: Order,
     pub(crate) owner: Owner,
     pub(crate) node: NodeId,
-    pub(crate) list: List<'m>,
+    pub(crate) kind: ListKind,
     pub(crate) eligible: Eligible,
-    /// Position in the list where walks begin; remembered across them.
-    pub(crate) preferred: usize,
 }
 
 impl<'m, P: Platform> Frames<'m, P> {
@@ -124,59 +126,64 @@ impl<'m, P: Platform> Frames<'m, P> {
     }
 
     #[inline]
-    fn begin_walk(&self, request: &Request) -> Result<Walk<'m>, AllocError> {
+    fn begin_walk(&self, request: &Request) -> Result<Walk, AllocError> {
         let node = request.node.unwrap_or_else(|| self.platform.local_node());
-        let lists = self.storage.nodes.get(node.0 as usize);
-        let list =
-            lists
-                .ok_or(AllocError::NoNode(node))?
-                .list(if request.gfp.contains(Gfp::THISNODE) {
-                    ListKind::NoFallback
-                } else {
-                    ListKind::Fallback
-                });
-        let eligible = Eligible {
-            highest: request.gfp.highest_zone(),
-            nodes: request.nodes,
-        };
+        if usize::from(node.0) >= self.storage.nodes.len() {
+            return Err(AllocError::NoNode(node));
+        }
         Ok(Walk {
             gfp: request.gfp,
             order: request.order,
             owner: request.owner,
             node,
-            list,
-            eligible,
-            preferred: list.preferred(eligible),
+            kind: if request.gfp.contains(Gfp::THISNODE) {
+                ListKind::NoFallback
+            } else {
+                ListKind::Fallback
+            },
+            eligible: Eligible {
+                highest: request.gfp.highest_zone(),
+                nodes: request.nodes,
+            },
         })
     }
 
-    /// One walk of the list from the preferred entry on: the first zone above its mark that has a block.
+    /// The list that the request walks, as it is in force now, and its generation. The caller is
+    /// pinned, and forgets the list before it is not.
     #[inline]
-    pub(crate) fn try_list(&self, walk: &Walk<'m>, access: Access) -> Option<Pfn> {
-        walk.list
-            .walk(walk.preferred, walk.eligible, || ())
-            .filter(|&(_, zone)| self.zone(zone).mark_ok(walk.order, access))
-            .find_map(|(_, zone)| self.take(zone, walk.order, walk.owner))
+    pub(crate) fn list_in_force(&self, walk: &Walk) -> (List<'m>, Generation) {
+        let generation = self.published.current();
+        let node = &self.storage.nodes[walk.node.0 as usize];
+        (node.list(generation.side(), walk.kind), generation)
     }
 
-    /// Takes a block from a zone, whatever its marks: single frames through this CPU's cache.
+    /// One walk of the list from its beginning: the first zone above its mark that has a block. It does the same whatever the zonelist protocol.
     #[inline]
-    pub(crate) fn take(&self, zone: ZoneId, order: Order, owner: Owner) -> Option<Pfn> {
-        self.platform.pin();
+    fn try_list(&self, walk: &Walk, access: Access) -> Option<Pfn> {
+        let _pinned = Pinned::new(&self.platform);
+        let (list, _) = self.list_in_force(walk);
+        list.walk(0, walk.eligible, || ())
+            .filter(|&(_, zone)| self.zone(zone).mark_ok(walk.order, access))
+            .find_map(|(_, zone)| self.take_pinned(zone, walk.order, walk.owner))
+    }
+
+    /// Takes a block from a zone, whatever its marks: single frames through this CPU's cache. The
+    /// caller is pinned.
+    #[inline]
+    pub(crate) fn take_pinned(&self, zone: ZoneId, order: Order, owner: Owner) -> Option<Pfn> {
         let cpu = self.this_cpu();
         let cached = if order == Order::ZERO {
             self.take_cached(zone, cpu)
         } else {
             None
         };
-        let pfn = cached.or_else(|| self.take_from_zone(zone, order, cpu));
-        if let Some((area, frame)) = pfn.and_then(|pfn| self.area_of(pfn)) {
+        let pfn = cached.or_else(|| self.take_from_zone(zone, order, cpu))?;
+        if let Some((area, frame)) = self.area_of(pfn) {
             // The frame is ours alone; whoever looks at the entry meanwhile gets a hint.
             let entry = Entry::allocated(order, owner);
             area.entry(frame).store(entry.0, Ordering::Relaxed);
         }
-        self.platform.unpin();
-        pfn
+        Some(pfn)
     }
 
     /// Allocates from one zone, whatever its marks: for tests and for pressure.
@@ -186,7 +193,9 @@ impl<'m, P: Platform> Frames<'m, P> {
         order: Order,
         owner: Owner,
     ) -> Option<Block<'f, 'm, P>> {
-        let pfn = self.take(zone, order, owner)?;
+        let pinned = Pinned::new(&self.platform);
+        let pfn = self.take_pinned(zone, order, owner)?;
+        drop(pinned);
         Some(Block {
             frames: self,
             pfn,

@@ -141,7 +141,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         zone.grow(range.len());
         self.platform.point(Point::OnlineCounted);
         if was_empty {
-            self.rebuild_zonelists();
+            self.rebuild_zonelists(task);
         }
         drop(isolated);
         self.refresh_policy();

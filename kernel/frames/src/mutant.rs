@@ -22,6 +22,10 @@ pub(crate) enum Mutant {
     DrainTestedBeforeClear,
     /// A cache's isolation test stands before its owner flag is set.
     IsolationTestedBeforeFlag,
+    /// New zonelists are put in force without releasing them.
+    RelaxedPublish,
+    /// Zonelists that may still be walked are written again.
+    ReuseWithoutGrace,
     /// A drain is acknowledged when its interrupt arrives.
     DrainAcknowledgedEarly,
 }

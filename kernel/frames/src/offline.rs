@@ -123,7 +123,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         self.platform.point(Point::OfflineLeft);
         drop(caches);
         if stats.zone_emptied {
-            self.rebuild_zonelists();
+            self.rebuild_zonelists(task);
         }
         self.platform.point(Point::OfflineDone);
         Ok(stats)

@@ -89,6 +89,25 @@ pub trait Platform: LocalIrq + Sized {
     }
 }
 
+/// A pinned section: the caller stays on its CPU until this is dropped.
+#[must_use = "the section ends when this is dropped"]
+pub(crate) struct Pinned<'a, P: Platform>(&'a P);
+
+impl<'a, P: Platform> Pinned<'a, P> {
+    #[inline]
+    pub(crate) fn new(platform: &'a P) -> Self {
+        platform.pin();
+        Self(platform)
+    }
+}
+
+impl<P: Platform> Drop for Pinned<'_, P> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.unpin();
+    }
+}
+
 /// Nodes, their distances, and which of them have CPUs.
 #[derive(Clone, Copy, Debug)]
 pub struct Topology {
@@ -188,18 +207,19 @@ pub struct FreeError {
 pub enum Spin {
     /// A reader of the zonelists at an odd count: `read_seqbegin`.
     ReadBegin,
-    /// A writer at the lock of the zonelists.
-    WriterLock,
 }
 
 /// Named schedule points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Point {
-    /// Rebuild: the counter has just become odd. Interrupts off, the writers' lock held.
+    /// Rebuild: the count is odd, no list is changed yet; the writers' lock is held, interrupts are
+    /// off where the variant has them off. In `snapshot`: the new lists are about to be published.
     RebuildOdd,
-    /// Rebuild: an entry's zone is stored, its index not yet.
+    /// Rebuild: an entry's zone is stored, its index not yet. In `snapshot`, where they are one
+    /// word: an entry of the lists that nobody reads is stored; no lock is held.
     RebuildEntry,
-    /// Rebuild: the lists are written, the counter is about to become even.
+    /// Rebuild: the lists are written, the count is about to become even. In `snapshot`: the new
+    /// lists are published, and may be written by nobody until the next rebuild.
     RebuildEven,
     /// Rebuild: the lock validator is told of the writer's begin. The count is odd already in
     /// `seqlock-irqsave`, and still even in `seqlock-annotated`.
@@ -218,7 +238,7 @@ pub enum Point {
     SlowCheckOom,
     /// Slow path: the retry check at `nopage` is next.
     SlowCheckNopage,
-    /// Walk: an entry's index was read, its zone not yet.
+    /// Walk of the slow path: an entry's index was read, its zone not yet. The caller is pinned.
     WalkEntry,
     /// Offline: caches are off and drained, the range is isolated.
     OfflineIsolated,

@@ -1,10 +1,9 @@
 //! Rebuilding the zonelists, and recomputing what follows from the zones' sizes.
 
 use crate::{
-    Frames, NodeId, Platform, Point, RebuildStats, ZoneId, ZoneKind, marks, pcp, zone::Policy,
-    zonelist::Protocol,
+    Frames, Platform, RebuildStats, ZoneId, ZoneKind, marks, pcp, zone::Policy, zonelist::Lists,
 };
-use core::array;
+use core::{array, cell::Cell};
 use tidemark_sync::{
     Task,
     atomic::{AtomicU32, AtomicU64, Ordering},
@@ -61,22 +60,26 @@ impl RebuildTimes {
 }
 
 impl<P: Platform> Frames<'_, P> {
-    /// Writes the populated zones out into every node's lists. Under the hot-plug lock. Everything
-    /// that does not depend on which zones are populated was done before, so that the stretch with
+    /// Makes the zonelists what the populated zones demand. Under the hot-plug lock. Everything that
+    /// does not depend on which zones are populated was done before, so that the stretch with
     /// interrupts off stays short.
-    pub(crate) fn rebuild_zonelists(&self) {
-        let mut irq_off_ns = 0;
-        self.protocol().rewrite(&mut || {
-            let begun_ns = self.platform.now_ns();
-            self.platform.point(Point::RebuildOdd);
-            for (number, node) in self.storage.nodes.iter().enumerate() {
-                node.write(NodeId(number as u8), self.storage.zones, |point| {
-                    self.platform.point(point);
-                });
-            }
-            self.platform.point(Point::RebuildEven);
-            irq_off_ns = self.platform.now_ns().saturating_sub(begun_ns);
-        });
+    pub(crate) fn rebuild_zonelists(&self, task: &Task) {
+        self.protocol().prepare(&self.platform, task);
+        self.build_zonelists();
+    }
+
+    /// The same at boot, where nobody can be reading what is replaced.
+    pub(crate) fn build_zonelists(&self) {
+        let lists = Lists {
+            platform: &self.platform,
+            nodes: self.storage.nodes,
+            zones: self.storage.zones,
+            published: &self.published,
+            section_ns: Cell::new(0),
+        };
+        self.protocol().rebuild(&lists);
+        let is_off = self.variant().writes_with_interrupts_off();
+        let irq_off_ns = if is_off { lists.section_ns.get() } else { 0 };
         self.rebuilds.note(irq_off_ns);
     }
 
@@ -84,7 +87,7 @@ impl<P: Platform> Frames<'_, P> {
     /// context, interrupts on, no spinlock held.
     pub fn rebuild(&self, task: &Task) {
         let _resizing = self.lock_resizing(task);
-        self.rebuild_zonelists();
+        self.rebuild_zonelists(task);
     }
 
     /// Rebuilds so far.

@@ -7,7 +7,7 @@ use crate::{
     memory::{AREA_FRAMES, AreaRef},
     owner::Entry,
     rebuild::RebuildTimes,
-    zonelist::{self, Seed},
+    zonelist::{self, Chosen, Published},
 };
 use tidemark_sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -24,12 +24,11 @@ impl<'m, P: Platform> Frames<'m, P> {
             storage.zones.len(),
             storage.nodes.len() * ZoneKind::ALL.len()
         );
-        assert_eq!(variant, Variant::Seed, "not built yet");
         Self {
             platform,
             storage,
-            variant,
-            seed: Seed::default(),
+            zonelists: Chosen::new(variant),
+            published: Published::new(),
             rebuilds: RebuildTimes::new(),
             drains: AtomicU32::new(0),
             resizing: AtomicBool::new(false),
@@ -43,7 +42,7 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// The zonelist protocol in force.
     pub fn variant(&self) -> Variant {
-        self.variant
+        self.zonelists.variant()
     }
 
     /// Sets the nodes and their distances, and computes each node's order of nodes. At boot, before
@@ -170,10 +169,10 @@ impl<'m, P: Platform> Frames<'m, P> {
         Ok(())
     }
 
-    /// Computes marks and builds the zonelists for the first time.
+    /// Computes marks and builds the zonelists for the first time. Once.
     pub fn finish_boot(&self) {
         self.refresh_policy();
-        self.rebuild_zonelists();
+        self.build_zonelists();
     }
 }
 

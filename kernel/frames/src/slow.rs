@@ -5,13 +5,15 @@
 //! of the zonelist protocol before OOM and at `nopage`.
 
 use crate::{
-    AllocError, AllocReport, Frames, Gfp, NodeId, NodeMask, OomOutcome, Order, Pfn, Platform,
-    Point, WalkInfo, ZoneKind,
+    AllocError, AllocReport, Frames, Gfp, MAX_NODES, NodeId, NodeMask, OomOutcome, Order, Pfn,
+    Platform, Point, WalkInfo, ZoneKind,
     alloc::Walk,
+    platform::Pinned,
     zone::{Access, Mark, Reserves},
-    zonelist::Protocol,
+    zonelist::{Begun, Generation, Look, Reader},
 };
-use tidemark_sync::{Context, Cookie, Task};
+use core::cell::Cell;
+use tidemark_sync::{Context, Task};
 
 /// Rounds without progress after which a request gives up reclaiming.
 const MAX_ROUNDS: u32 = 16;
@@ -26,19 +28,28 @@ enum Outcome {
     Failed,
 }
 
+/// What a request remembers from one begin to the next.
+struct Attempt {
+    begun: Begun,
+    /// Position in the list where its walks start.
+    start: usize,
+    /// The lists that its last walk walked.
+    walked: Cell<Generation>,
+}
+
 /// What a round without a frame leads to.
 enum Next {
     Retry,
     NoPage,
 }
 
-impl<'m, P: Platform> Frames<'m, P> {
+impl<P: Platform> Frames<'_, P> {
     /// Allocates when the fast path found nothing.
     #[cold]
     pub(crate) fn alloc_slow(
         &self,
         context: &impl Context,
-        walk: &mut Walk<'m>,
+        walk: &mut Walk,
         info: &mut WalkInfo,
     ) -> Result<Pfn, AllocError> {
         info.slow = true;
@@ -48,11 +59,15 @@ impl<'m, P: Platform> Frames<'m, P> {
             walk.gfp = walk.gfp.without(Gfp::DIRECT_RECLAIM);
         }
         loop {
-            let cookie = self.protocol().begin();
-            info.odd |= cookie.is_odd();
+            let protocol = self.protocol();
+            let observed = protocol.observe();
+            let begun = protocol.begin(walk.gfp, &self.platform);
+            info.spins = info.spins.saturating_add(begun.spins);
+            let was_odd = observed.is_odd() || begun.cookie.is_odd() || begun.spins > 0;
+            info.odd |= was_odd;
             self.platform.point(Point::SlowBegin);
-            let outcome = self.alloc_from_begin(context, walk, cookie, info);
-            info.overlapped |= cookie.is_odd() || self.protocol().observe() != cookie;
+            let outcome = self.alloc_from_begin(context, walk, begun, info);
+            info.overlapped |= was_odd || protocol.observe() != observed;
             match outcome {
                 Outcome::Got(pfn) => return Ok(pfn),
                 Outcome::Failed => break,
@@ -70,18 +85,18 @@ impl<'m, P: Platform> Frames<'m, P> {
     fn alloc_from_begin(
         &self,
         context: &impl Context,
-        walk: &mut Walk<'m>,
-        cookie: Cookie,
-        info: &WalkInfo,
+        walk: &Walk,
+        begun: Begun,
+        info: &mut WalkInfo,
     ) -> Outcome {
-        walk.preferred = walk.list.preferred(walk.eligible);
+        let attempt = self.prefer(walk, begun);
         self.wake_reclaimers(context, walk);
-        if let Some(pfn) = self.try_walk(walk, self.slow_access(walk)) {
+        if let Some(pfn) = self.try_walk(walk, &attempt, self.slow_access(walk)) {
             return Outcome::Got(pfn);
         }
         let mut rounds = 0;
         loop {
-            let next = match self.retry_round(context, walk, cookie, &mut rounds, info) {
+            let next = match self.retry_round(context, walk, &attempt, &mut rounds, info) {
                 Ok(outcome) => return outcome,
                 Err(next) => next,
             };
@@ -89,13 +104,51 @@ impl<'m, P: Platform> Frames<'m, P> {
                 continue;
             }
             self.platform.point(Point::SlowCheckNopage);
-            if self.protocol().must_restart(cookie, walk.gfp) {
-                return Outcome::Restart;
+            if let Some(outcome) = self.last_look(walk, &attempt, info) {
+                return outcome;
             }
-            match self.never_fail(context, walk) {
+            match self.never_fail(context, walk, &attempt) {
                 Some(Ok(pfn)) => return Outcome::Got(pfn),
                 Some(Err(())) => {}
                 None => return Outcome::Failed,
+            }
+        }
+    }
+
+    /// Chooses the preferred entry of the list in force.
+    fn prefer(&self, walk: &Walk, begun: Begun) -> Attempt {
+        let _pinned = Pinned::new(&self.platform);
+        let (list, generation) = self.list_in_force(walk);
+        Attempt {
+            begun,
+            start: self.protocol().start(list.preferred(walk.eligible)),
+            walked: Cell::new(generation),
+        }
+    }
+
+    fn reader(&self, walk: &Walk, attempt: &Attempt) -> Reader<'_> {
+        Reader {
+            gfp: walk.gfp,
+            begun: attempt.begun,
+            walked: attempt.walked.get(),
+            published: &self.published,
+        }
+    }
+
+    /// What the protocol says to a request that is about to give up: nothing, or how it goes on.
+    fn last_look(&self, walk: &Walk, attempt: &Attempt, info: &mut WalkInfo) -> Option<Outcome> {
+        loop {
+            match self.protocol().look(&self.reader(walk, attempt)) {
+                Look::Unchanged => return None,
+                Look::Restart => return Some(Outcome::Restart),
+                Look::WalkAgain => {
+                    // Once for each publication: not a wait for anybody.
+                    info.retries += 1;
+                    let access = self.round_access(walk);
+                    if let Some(pfn) = self.try_walk(walk, attempt, access) {
+                        return Some(Outcome::Got(pfn));
+                    }
+                }
             }
         }
     }
@@ -104,29 +157,31 @@ impl<'m, P: Platform> Frames<'m, P> {
     fn retry_round(
         &self,
         context: &impl Context,
-        walk: &Walk<'m>,
-        cookie: Cookie,
+        walk: &Walk,
+        attempt: &Attempt,
         rounds: &mut u32,
-        info: &WalkInfo,
+        info: &mut WalkInfo,
     ) -> Result<Outcome, Next> {
-        self.wake_reclaimers(context, walk);
-        let mut access = self.slow_access(walk);
-        if walk.gfp.contains(Gfp::MEMALLOC) && !walk.gfp.contains(Gfp::NOMEMALLOC) {
-            access.reserves = Reserves::All;
+        self.platform.point(Point::SlowRetry);
+        let look = self.protocol().look_at_retry(&self.reader(walk, attempt));
+        if look == Look::Restart {
+            return Ok(Outcome::Restart);
         }
-        if let Some(pfn) = self.try_walk(walk, access) {
+        self.wake_reclaimers(context, walk);
+        let access = self.round_access(walk);
+        if let Some(pfn) = self.try_walk(walk, attempt, access) {
             return Ok(Outcome::Got(pfn));
         }
         let Some(task) = self.reclaims(context, walk) else {
             return Err(Next::NoPage);
         };
         let progress = self.reclaim(walk, task);
-        if let Some(pfn) = self.try_walk(walk, access) {
+        if let Some(pfn) = self.try_walk(walk, attempt, access) {
             return Ok(Outcome::Got(pfn));
         }
         // What is missing may lie in other CPUs' caches.
         self.drain_all(task);
-        if let Some(pfn) = self.try_walk(walk, access) {
+        if let Some(pfn) = self.try_walk(walk, attempt, access) {
             return Ok(Outcome::Got(pfn));
         }
         let is_costly = walk.order > Order::COSTLY;
@@ -143,16 +198,17 @@ impl<'m, P: Platform> Frames<'m, P> {
             return Err(Next::Retry);
         }
         self.platform.point(Point::SlowCheckOom);
-        if self.protocol().must_restart(cookie, walk.gfp) {
-            return Ok(Outcome::Restart);
+        if let Some(outcome) = self.last_look(walk, attempt, info) {
+            return Ok(outcome);
         }
-        self.out_of_memory(walk, rounds, info, task)
+        self.out_of_memory(walk, attempt, rounds, info, task)
     }
 
     /// The last try, and then a victim.
     fn out_of_memory(
         &self,
-        walk: &Walk<'m>,
+        walk: &Walk,
+        attempt: &Attempt,
         rounds: &mut u32,
         info: &WalkInfo,
         task: &Task,
@@ -163,7 +219,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             reserves: Reserves::None,
             highest: walk.eligible.highest,
         };
-        if let Some(pfn) = self.try_walk(walk, last) {
+        if let Some(pfn) = self.try_walk(walk, attempt, last) {
             return Ok(Outcome::Got(pfn));
         }
         let spares_victims = walk.order > Order::COSTLY
@@ -184,14 +240,19 @@ impl<'m, P: Platform> Frames<'m, P> {
     }
 
     /// At `nopage`: NOFAIL tries the reserves and goes round (`Some(Err)`); others fail (`None`).
-    fn never_fail(&self, context: &impl Context, walk: &Walk<'m>) -> Option<Result<Pfn, ()>> {
+    fn never_fail(
+        &self,
+        context: &impl Context,
+        walk: &Walk,
+        attempt: &Attempt,
+    ) -> Option<Result<Pfn, ()>> {
         let task = context.task()?;
         if !walk.gfp.contains(Gfp::NOFAIL | Gfp::DIRECT_RECLAIM) {
             return None;
         }
         let mut access = self.slow_access(walk);
         access.reserves = Reserves::Most;
-        if let Some(pfn) = self.try_walk(walk, access) {
+        if let Some(pfn) = self.try_walk(walk, attempt, access) {
             return Some(Ok(pfn));
         }
         self.platform.relax(task);
@@ -199,12 +260,12 @@ impl<'m, P: Platform> Frames<'m, P> {
     }
 
     /// The token of a request that may reclaim for itself, and is not a reclaimer already.
-    fn reclaims<'t>(&self, context: &'t impl Context, walk: &Walk<'m>) -> Option<&'t Task> {
+    fn reclaims<'t>(&self, context: &'t impl Context, walk: &Walk) -> Option<&'t Task> {
         let may = walk.gfp.contains(Gfp::DIRECT_RECLAIM) && !walk.gfp.contains(Gfp::MEMALLOC);
         context.task().filter(|_| may)
     }
 
-    fn slow_access(&self, walk: &Walk<'m>) -> Access {
+    fn slow_access(&self, walk: &Walk) -> Access {
         Access {
             mark: Mark::Min,
             reserves: Reserves::of(walk.gfp),
@@ -212,16 +273,28 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
     }
 
-    /// A walk of the slow path, between its schedule points.
-    fn try_walk(&self, walk: &Walk<'m>, access: Access) -> Option<Pfn> {
+    /// The same for the walks of a round.
+    fn round_access(&self, walk: &Walk) -> Access {
+        let mut access = self.slow_access(walk);
+        if walk.gfp.contains(Gfp::MEMALLOC) && !walk.gfp.contains(Gfp::NOMEMALLOC) {
+            access.reserves = Reserves::All;
+        }
+        access
+    }
+
+    /// A walk of the slow path, between its schedule points: one pinned section.
+    fn try_walk(&self, walk: &Walk, attempt: &Attempt, access: Access) -> Option<Pfn> {
         self.platform.point(Point::SlowWalk);
-        let taken = walk
-            .list
-            .walk(walk.preferred, walk.eligible, || {
+        let pinned = Pinned::new(&self.platform);
+        let (list, generation) = self.list_in_force(walk);
+        attempt.walked.set(generation);
+        let taken = list
+            .walk(attempt.start, walk.eligible, || {
                 self.platform.point(Point::WalkEntry);
             })
             .filter(|&(_, zone)| self.zone(zone).mark_ok(walk.order, access))
-            .find_map(|(_, zone)| self.take(zone, walk.order, walk.owner));
+            .find_map(|(_, zone)| self.take_pinned(zone, walk.order, walk.owner));
+        drop(pinned);
         if taken.is_none() {
             self.platform.point(Point::SlowWalked);
         }
@@ -229,7 +302,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     }
 
     /// Wakes the background reclaimer of each node that the request may use.
-    fn wake_reclaimers(&self, context: &impl Context, walk: &Walk<'m>) {
+    fn wake_reclaimers(&self, context: &impl Context, walk: &Walk) {
         if walk.gfp.contains(Gfp::KSWAPD_RECLAIM) {
             for node in self.nodes_of(walk) {
                 self.platform.wake_reclaim(node, context.kind());
@@ -238,7 +311,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     }
 
     /// Reclaims from each node that the request may use; returns how many frames came free.
-    fn reclaim(&self, walk: &Walk<'m>, task: &Task) -> usize {
+    fn reclaim(&self, walk: &Walk, task: &Task) -> usize {
         let want = RECLAIM_BATCH.max(walk.order.frames() as usize);
         let highest = walk.eligible.highest;
         self.nodes_of(walk)
@@ -247,10 +320,12 @@ impl<'m, P: Platform> Frames<'m, P> {
     }
 
     /// Whether some zone would pass its mark if everything reclaimable in it were free. It looks at
-    /// the whole list, as the field's test does, whatever the preferred entry.
-    fn could_progress(&self, walk: &Walk<'m>, access: Access) -> bool {
+    /// the whole list, as the field's test does, wherever the request's walks start.
+    fn could_progress(&self, walk: &Walk, access: Access) -> bool {
         let highest = walk.eligible.highest;
-        walk.list.walk(0, walk.eligible, || ()).any(|(_, zone)| {
+        let _pinned = Pinned::new(&self.platform);
+        let (list, _) = self.list_in_force(walk);
+        list.walk(0, walk.eligible, || ()).any(|(_, zone)| {
             let reclaimable = self.platform.reclaimable(zone.node(), highest) as u64;
             let zone = self.zone(zone);
             let free = (zone.free() + reclaimable).min(zone.managed());
@@ -258,20 +333,28 @@ impl<'m, P: Platform> Frames<'m, P> {
         })
     }
 
-    /// The nodes of the zones that the request may use, each once.
-    fn nodes_of(&self, walk: &Walk<'m>) -> impl Iterator<Item = NodeId> + 'm {
+    /// The nodes of the zones that the request may use, each once, in the order of the list as it
+    /// is now: what follows may sleep, and the list is not looked at any more.
+    fn nodes_of(&self, walk: &Walk) -> impl Iterator<Item = NodeId> + use<P> {
+        let mut nodes = [None; MAX_NODES];
         let mut seen = NodeMask::NONE;
-        walk.list
-            .walk(walk.preferred, walk.eligible, || ())
-            .filter_map(move |(_, zone)| {
-                let node = zone.node();
-                let is_new = !seen.contains(node);
+        let mut places = nodes.iter_mut();
+        let pinned = Pinned::new(&self.platform);
+        let (list, _) = self.list_in_force(walk);
+        for (_, zone) in list.walk(0, walk.eligible, || ()) {
+            let node = zone.node();
+            if !seen.contains(node)
+                && let Some(place) = places.next()
+            {
+                *place = Some(node);
                 seen = seen.with(node);
-                is_new.then_some(node)
-            })
+            }
+        }
+        drop(pinned);
+        nodes.into_iter().flatten()
     }
 
-    fn alloc_report(&self, walk: &Walk<'m>, info: &WalkInfo) -> AllocReport {
+    fn alloc_report(&self, walk: &Walk, info: &WalkInfo) -> AllocReport {
         AllocReport {
             order: walk.order,
             gfp: walk.gfp,

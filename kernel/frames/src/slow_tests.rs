@@ -247,7 +247,7 @@ fn handlers_in_the_middle_of_a_rebuild_allocate_while_the_counter_is_odd() {
         slow: true,
         odd: true,
         overlapped: true,
-        retries: 0,
+        ..WalkInfo::default()
     };
     assert_eq!(*walks.lock().unwrap(), [price, price]);
     drop(held);

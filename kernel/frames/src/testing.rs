@@ -3,16 +3,17 @@
 use crate::{
     AllocReport, BLOCK_FRAMES, BlockMeta, BlockNo, BlockSlot, Census, CpuCaches, CpuId, Frames,
     FreeError, MigrateError, Node, NodeId, NodeMask, OomOutcome, Order, Owner, OwnerKind, Pfn,
-    PfnRange, Platform, Point, Storage, Topology, Variant, Zone, ZoneId, ZoneKind,
+    PfnRange, Platform, Point, Spin, Storage, Topology, Variant, Zone, ZoneId, ZoneKind,
 };
 use std::{
     cell::{Cell, RefCell},
+    ops::ControlFlow,
     sync::{
         Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
 };
-use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Task};
+use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Task, grace::Grace};
 
 std::thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
@@ -52,6 +53,16 @@ pub(crate) struct Host {
     /// CPUs that run as threads of their own; interrupts to them are asked for here.
     pub(crate) threaded: Vec<AtomicBool>,
     interrupt: Vec<AtomicU8>,
+    /// Pinned sections that are open on each CPU.
+    pins: Vec<AtomicUsize>,
+    grace: Grace,
+    /// CPUs that were asked to acknowledge the grace period.
+    grace_asked: Vec<AtomicBool>,
+    pub(crate) graces: AtomicUsize,
+    pub(crate) deferred: AtomicUsize,
+    /// Turns of a wait for an even count until it is told to give up; 0 means never.
+    pub(crate) patience: AtomicUsize,
+    spins: AtomicUsize,
 }
 
 impl LocalIrq for Host {
@@ -81,8 +92,21 @@ impl Host {
         self.frames.get().expect("the machine is set up")
     }
 
-    /// Takes the drain interrupt if one is pending for the thread's CPU.
+    fn pins(&self) -> &AtomicUsize {
+        &self.pins[CPU.get()]
+    }
+
+    /// Acknowledges a grace period if the thread's CPU was asked to, and is outside of its sections.
+    fn acknowledge(&self) {
+        let asked = &self.grace_asked[CPU.get()];
+        if self.pins().load(Ordering::Relaxed) == 0 && asked.swap(false, Ordering::Acquire) {
+            self.grace.acknowledge(CPU.get());
+        }
+    }
+
+    /// Takes the interrupts that are pending for the thread's CPU.
     pub(crate) fn take_interrupts(&self) {
+        self.acknowledge();
         let Some(state) = self.interrupt.get(CPU.get()) else {
             return;
         };
@@ -96,9 +120,13 @@ impl Host {
 }
 
 impl Platform for Host {
-    fn pin(&self) {}
+    fn pin(&self) {
+        self.pins().fetch_add(1, Ordering::Relaxed);
+    }
 
     fn unpin(&self) {
+        let before = self.pins().fetch_sub(1, Ordering::Relaxed);
+        assert!(before > 0, "more unpins than pins");
         self.take_interrupts();
     }
 
@@ -145,8 +173,44 @@ impl Platform for Host {
     }
 
     fn synchronize(&self, task: &Task) {
-        // Its handlers run outside pinned sections.
-        self.drain_others(task);
+        let _ = task;
+        assert!(!irqs_are_off(), "a grace period with interrupts off");
+        self.graces.fetch_add(1, Ordering::Relaxed);
+        let cpus = self.grace_asked.len();
+        self.grace.begin((1 << cpus) - 1);
+        for asked in &self.grace_asked {
+            asked.store(true, Ordering::Release);
+        }
+        while !self.grace.is_over(!0) {
+            self.take_interrupts();
+            for cpu in (0..cpus).filter(|&cpu| !self.threaded[cpu].load(Ordering::Acquire)) {
+                // Nobody runs there, or it is played further up on this very stack.
+                on_cpu(cpu, || {
+                    let open = self.pins().load(Ordering::Relaxed);
+                    assert_eq!(open, 0, "waits for a section of its own stack");
+                    self.acknowledge();
+                });
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn spin(&self, at: Spin) -> ControlFlow<()> {
+        assert_eq!(at, Spin::ReadBegin);
+        self.take_interrupts();
+        let spins = self.spins.fetch_add(1, Ordering::Relaxed) + 1;
+        let patience = self.patience.load(Ordering::Relaxed);
+        if patience != 0 && spins.is_multiple_of(patience) {
+            return ControlFlow::Break(());
+        }
+        std::thread::yield_now();
+        ControlFlow::Continue(())
+    }
+
+    fn with_console_deferred(&self, section: &mut dyn FnMut()) {
+        self.deferred.fetch_add(1, Ordering::Relaxed);
+        section();
+        self.deferred.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn wake_reclaim(&self, _node: NodeId, _context: ContextKind) {
@@ -272,6 +336,11 @@ fn leak<T>(count: usize, make: impl FnMut() -> T) -> &'static [T] {
 
 /// A machine without memory: `cpus`, `nodes` at distance 20, room for 40 blocks.
 pub(crate) fn bare_machine(cpus: usize, nodes: usize) -> &'static TestFrames {
+    bare_machine_of(cpus, nodes, Variant::Seed)
+}
+
+/// The same with another zonelist protocol.
+pub(crate) fn bare_machine_of(cpus: usize, nodes: usize, variant: Variant) -> &'static TestFrames {
     let storage = Storage {
         blocks: leak(40, BlockSlot::new),
         cpus: leak(cpus, CpuCaches::new),
@@ -281,10 +350,11 @@ pub(crate) fn bare_machine(cpus: usize, nodes: usize) -> &'static TestFrames {
     let host = Host {
         threaded: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
         interrupt: (0..cpus).map(|_| AtomicU8::new(IDLE)).collect(),
+        pins: (0..cpus).map(|_| AtomicUsize::new(0)).collect(),
+        grace_asked: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
         ..Host::default()
     };
-    let frames: &'static TestFrames =
-        Box::leak(Box::new(Frames::new(host, storage, Variant::Seed)));
+    let frames: &'static TestFrames = Box::leak(Box::new(Frames::new(host, storage, variant)));
     assert!(frames.platform().frames.set(frames).is_ok());
     let mask = (u16::MAX >> (16 - nodes)) as u8;
     frames.set_topology(&Topology::flat(NodeMask(mask)));
@@ -308,7 +378,12 @@ pub(crate) fn zone(node: u8, kind: ZoneKind) -> ZoneId {
 
 /// One node: block 0 has 4,096 frames of DMA, with holes, and the rest DMA32; block 32 is NORMAL.
 pub(crate) fn small_machine(cpus: usize) -> &'static TestFrames {
-    let frames = bare_machine(cpus, 1);
+    small_machine_of(cpus, Variant::Seed)
+}
+
+/// The same with another zonelist protocol.
+pub(crate) fn small_machine_of(cpus: usize, variant: Variant) -> &'static TestFrames {
+    let frames = bare_machine_of(cpus, 1, variant);
     add_block(frames, 0);
     let add = |start, end, kind| {
         let range = PfnRange::new(Pfn(start), Pfn(end));

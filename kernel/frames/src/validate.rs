@@ -6,7 +6,6 @@ use crate::{
     memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS},
     owner::Entry,
     zone::Zone,
-    zonelist::Protocol,
 };
 use tidemark_sync::atomic::Ordering;
 
@@ -296,8 +295,9 @@ impl<P: Platform> Frames<'_, P> {
         let zones: &[Zone] = self.storage.zones;
         for (number, lists) in self.storage.nodes.iter().enumerate() {
             let node = NodeId(number as u8);
+            let side = self.published.current().side();
             for kind in [ListKind::Fallback, ListKind::NoFallback] {
-                let list = lists.list(kind);
+                let list = lists.list(side, kind);
                 let mut wanted = lists.wanted(node, kind, zones);
                 for entry in 0..list.len() {
                     let zone = wanted.next();

@@ -6,6 +6,7 @@
 
 use super::{balloon, counts, sources};
 use crate::arch::{self, context::Task, irqs, percpu, time};
+use crate::mm;
 use crate::options::{self, Plant};
 use crate::thread;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
@@ -77,7 +78,7 @@ fn look_at_interrupts() {
     if planted {
         irqs::enable();
     }
-    if irqs::interrupts_enabled() {
+    if irqs::interrupts_enabled() && mm::frames().variant().writes_with_interrupts_off() {
         INTERRUPTS_ON.fetch_add(1, Relaxed);
     }
     if planted {

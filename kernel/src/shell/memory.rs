@@ -300,6 +300,7 @@ mod tests {
             odd: true,
             overlapped: true,
             retries: 2,
+            ..WalkInfo::default()
         };
         let said = Way(walk).to_string();
         assert_eq!(said, ", by the slow path, over a rebuild, 2 retries");

@@ -38,9 +38,9 @@ pub const GROUP: Group = Group {
     ],
 };
 
-/// Rebuilds the lists as hot-plug does, over the same zones: boot's last step, once more.
-fn rebuild() {
-    mm::frames().finish_boot();
+/// Rebuilds the lists as hot-plug does, over the same zones.
+fn rebuild(task: &Task) {
+    mm::frames().rebuild(task);
 }
 
 fn lists_hold_every_populated_zone_nearest_node_first(_: &Task, report: &mut Report) -> Outcome {
@@ -103,7 +103,7 @@ fn lists_hold_every_populated_zone_nearest_node_first(_: &Task, report: &mut Rep
 }
 
 fn a_rebuild_moves_the_counter_by_two_and_changes_nothing_else(
-    _: &Task,
+    task: &Task,
     report: &mut Report,
 ) -> Outcome {
     let frames = mm::frames();
@@ -114,7 +114,7 @@ fn a_rebuild_moves_the_counter_by_two_and_changes_nothing_else(
     }
     let (counter, stats) = (frames.rebuild_counter(), frames.rebuild_stats());
     ensure!(report, counter % 2 == 0, "the counter is {counter} at rest");
-    rebuild();
+    rebuild(task);
     ensure!(
         report,
         frames.rebuild_counter() == counter.wrapping_add(2),
@@ -237,7 +237,7 @@ fn atomic_requests_complete_while_the_counter_is_odd(task: &Task, report: &mut R
         take_all_down(task, unmovable, between_min_and_low, &mut pile);
         let counter = mm::frames().rebuild_counter();
         let hooked = points::set_hook(interrupt_the_writer);
-        rebuild();
+        rebuild(task);
         drop(hooked);
         let even = mm::frames().rebuild_counter();
         drop(pile);
@@ -337,7 +337,7 @@ fn an_atomic_request_does_not_look_again(task: &Task, report: &mut Report) -> Ou
     let mut pile = want!(report, empty_but_for_a_spare(task), "no spare block");
     take_all_down(task, unmovable, nothing, &mut pile);
     let hooked = points::set_hook(hook);
-    rebuild();
+    rebuild(task);
     drop(hooked);
     drop(pile);
     free_spare();
@@ -371,8 +371,11 @@ fn rebuild_underneath(point: Point) {
         Point::SlowCheckNopage => !at_oom,
         _ => false,
     };
-    if here && !REBUILT.swap(true, SeqCst) {
-        rebuild();
+    // A handler's request cannot wait for a rebuild; the one that is meant is a task's.
+    if here && irqs::interrupts_enabled() && !REBUILT.swap(true, SeqCst) {
+        // SAFETY: interrupts are on, so this is the task that makes the request; the points before
+        // a check are reached with no lock held.
+        rebuild(&unsafe { Task::mint() });
         free_spare();
     }
 }
@@ -481,7 +484,7 @@ fn a_task_that_began_at_an_odd_counter_goes_round_and_gets_its_frame(
         return Outcome::Fail;
     };
     let hooked = points::set_hook(hook);
-    rebuild();
+    rebuild(task);
     let ended = super::support::eventually(task, SOON_NS, || !started.is_alive());
     drop(hooked);
     drop(pile);

@@ -7,6 +7,7 @@ pub mod context;
 pub mod grace;
 pub mod handoff;
 mod irq;
+mod plain;
 pub mod queue;
 mod rank;
 pub mod ring;
@@ -15,6 +16,7 @@ mod spinlock;
 
 pub use context::{Context, ContextKind, HardIrq, Nmi, Task};
 pub use irq::{IrqOff, LocalIrq};
+pub use plain::{SpinGuard, SpinLock};
 pub use rank::{HeldRanks, Rank};
 pub use seqcount::{Cookie, SeqCount};
 pub use spinlock::{IrqSpinGuard, IrqSpinLock};

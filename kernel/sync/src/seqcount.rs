@@ -1,6 +1,8 @@
-//! The bare sequence counter of the `seed` zonelist protocol: a reader never waits.
+//! The sequence counter of the zonelist protocols: bare, as in `seed`, where a reader never waits;
+//! and with a seqlock's reader, which waits while it is odd.
 
 use crate::atomic::{AtomicU32, Ordering, fence};
+use core::ops::ControlFlow;
 
 /// What a reader saw when it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,24 +73,69 @@ impl SeqCount {
         now != cookie || now.is_odd()
     }
 
+    /// A seqlock's begin: waits until the counter is even, for as long as `spin` says so. The cookie
+    /// is odd if the wait was given up. Also returns how often it was found odd.
+    #[inline]
+    pub fn begin_even(&self, mut spin: impl FnMut() -> ControlFlow<()>) -> (Cookie, u32) {
+        let mut found_odd = 0;
+        loop {
+            // Acquire pairs with the release in `make_even`: no entry is older than the count.
+            let cookie = Cookie(self.value.load(Ordering::Acquire));
+            if !cookie.is_odd() {
+                return (cookie, found_odd);
+            }
+            found_odd = found_odd.saturating_add(1);
+            if spin().is_break() {
+                return (cookie, found_odd);
+            }
+        }
+    }
+
+    /// A seqlock's retry check: whether the counter changed since `cookie` was read.
+    #[inline]
+    pub fn changed(&self, cookie: Cookie) -> bool {
+        // Pairs with the release fence in `make_odd`, as in `changed_or_odd`.
+        fence(Ordering::Acquire);
+        self.begin() != cookie
+    }
+
     /// Runs `rewrite` while the counter is odd. The caller holds the writers' lock.
     #[inline]
     pub fn write<R>(&self, rewrite: impl FnOnce() -> R) -> R {
-        self.write_from(self.value.load(Ordering::Relaxed), rewrite)
+        self.make_odd();
+        let result = rewrite();
+        self.make_even();
+        result
     }
 
-    /// The same, where the counter is `even` now.
+    /// A writer's begin. The caller holds the writers' lock.
     #[inline]
-    fn write_from<R>(&self, even: u32, rewrite: impl FnOnce() -> R) -> R {
+    pub fn make_odd(&self) {
+        self.make_odd_from(self.value.load(Ordering::Relaxed));
+    }
+
+    /// The end of the writer that made the counter odd.
+    #[inline]
+    pub fn make_even(&self) {
+        self.make_even_from(self.value.load(Ordering::Relaxed));
+    }
+
+    /// The begin, where the counter is `even` now.
+    #[inline]
+    fn make_odd_from(&self, even: u32) {
         debug_assert!(even & 1 == 0, "two writers inside one sequence counter");
         self.value.store(even.wrapping_add(1), Ordering::Relaxed);
         // The seed's first smp_wmb: "odd" is visible before any new entry. Pairs with the acquire
         // fence in `changed_or_odd`. (A releasing increment would not order the stores after it.)
         fence(Ordering::Release);
-        let result = rewrite();
+    }
+
+    /// The end, where the counter is `odd` now.
+    #[inline]
+    fn make_even_from(&self, odd: u32) {
+        debug_assert!(odd & 1 == 1, "the end of a writer that did not begin");
         // The seed's second smp_wmb: every new entry is visible before "even" is.
-        self.value.store(even.wrapping_add(2), Ordering::Release);
-        result
+        self.value.store(odd.wrapping_add(1), Ordering::Release);
     }
 }
 

@@ -44,36 +44,3 @@ fn a_node_without_cpus_is_preferred_among_equals() {
     topology.with_cpus = NodeMask(0b011);
     assert_eq!(orders(&topology)[0], [0, 2, 1]);
 }
-
-#[test]
-fn a_reader_between_the_two_stores_sees_the_new_zone_with_the_old_index() {
-    let zones: [Zone; 8] = array::from_fn(|_| Zone::new());
-    let node = Node::new();
-    node.set_order(&array::from_fn(|at| (at < 2).then_some(NodeId(at as u8))));
-    let normal = ZoneId::new(NodeId(0), ZoneKind::Normal);
-    let movable = ZoneId::new(NodeId(0), ZoneKind::Movable);
-    zones[normal.index()].grow(10);
-    node.write(NodeId(0), &zones, |_| ());
-    let list = node.list(ListKind::Fallback);
-    assert!(list.is_exactly(0, Some(normal)));
-    assert!(list.is_exactly(1, None));
-    zones[movable.index()].grow(10);
-    let unmovable = Eligible {
-        highest: ZoneKind::Normal,
-        nodes: NodeMask::ALL,
-    };
-    let mut torn = Vec::new();
-    node.write(NodeId(0), &zones, |_| {
-        torn.extend(list.walk(0, unmovable, || ()).map(|(_, zone)| zone).next());
-    });
-    assert_eq!(
-        torn.first(),
-        Some(&movable),
-        "H7's window is gone: {torn:?}"
-    );
-    assert!(list.is_exactly(0, Some(movable)));
-    assert!(list.is_exactly(1, Some(normal)));
-    let now = list.walk(0, unmovable, || ()).next();
-    assert_eq!(now, Some((1, normal)));
-    assert_eq!(list.preferred(unmovable), 1);
-}

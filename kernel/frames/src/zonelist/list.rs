@@ -1,0 +1,298 @@
+//! The lists themselves: where a walk reads, and what a rebuild writes.
+
+use crate::{
+    ListSnapshot, MAX_NODES, MAX_ZONES, NodeId, NodeMask, Point, ZoneId, ZoneKind, zone::Zone,
+};
+use core::array;
+use tidemark_sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+/// Which list of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListKind {
+    /// All nodes, nearest first.
+    Fallback,
+    /// The node itself: THISNODE.
+    NoFallback,
+}
+
+/// How the writer stores an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// Zone, then index, in a word each, deliberately: what a reader between the two stores sees is
+    /// the subject (H7).
+    TwoWords,
+    /// Both in the word of the zone; the word of the index stays 0.
+    OneWord,
+}
+
+/// Where the index stands in a word that holds both.
+const INDEX_SHIFT: u32 = 16;
+const ZONE_MASK: u32 = (1 << INDEX_SHIFT) - 1;
+
+/// An entry of a list: a zone, and its index for the comparison with a request's highest zone.
+///
+/// One decoding serves both formats, so that no reader asks which it is: the zone is the low half
+/// of the first word, and the index the sum of its upper half and the second word.
+#[derive(Debug, Default)]
+struct Entry {
+    /// Number of the zone plus one, and in the upper half the index in [`Format::OneWord`]. Zero
+    /// ends the list.
+    zone: AtomicU32,
+    /// The index in [`Format::TwoWords`], else zero.
+    index: AtomicU32,
+}
+
+impl Entry {
+    /// Reads the index and then the zone, as (index, zone); nothing at the end. `point` runs
+    /// between the two.
+    #[inline]
+    fn read(&self, point: impl FnOnce()) -> Option<(u32, ZoneId)> {
+        // Relaxed: what orders entries is the protocol's count, or the acquire load that chose the
+        // buffer (`Published`).
+        let index = self.index.load(Ordering::Relaxed);
+        point();
+        let word = self.zone.load(Ordering::Relaxed);
+        let zone = (word & ZONE_MASK).checked_sub(1)?;
+        let index = index + (word >> INDEX_SHIFT);
+        Some((index, ZoneId::from_index(zone as usize)))
+    }
+
+    /// Writes a zone with its index. `point` runs between the stores, or after the only one.
+    fn write(&self, zone: ZoneId, format: Format, point: impl FnOnce()) {
+        let (number, index) = (zone.index() as u32 + 1, zone.kind() as u32);
+        // Relaxed stores: the order between entries and count, or publication, is the protocol's
+        // business, and there is none between these two.
+        match format {
+            Format::TwoWords => {
+                self.zone.store(number, Ordering::Relaxed);
+                point();
+                self.index.store(index, Ordering::Relaxed);
+            }
+            Format::OneWord => {
+                let word = number | index << INDEX_SHIFT;
+                self.zone.store(word, Ordering::Relaxed);
+                point();
+            }
+        }
+    }
+
+    fn end_list(&self) {
+        self.zone.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Both lists of a node.
+#[derive(Debug)]
+struct Buffer {
+    fallback: [Entry; MAX_ZONES],
+    nofallback: [Entry; ZoneKind::ALL.len()],
+}
+
+/// One node's zonelists and its order of nodes. Atomics only: zeroed memory is a valid value.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Node {
+    /// The first is written in place under the writers' lock, and read by anybody at any time. Where
+    /// lists are published, only the one that nobody reads is written.
+    buffers: [Buffer; 2],
+    /// Nodes by preference, each plus one; zero ends. Written when the set of nodes changes, under
+    /// the hot-plug lock; read by the rebuild only.
+    order: [AtomicU8; MAX_NODES],
+}
+
+/// Which of a node's two buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Side(pub(super) usize);
+
+impl Node {
+    /// Returns a node with empty lists.
+    pub fn new() -> Self {
+        Self {
+            buffers: array::from_fn(|_| Buffer {
+                fallback: array::from_fn(|_| Entry::default()),
+                nofallback: array::from_fn(|_| Entry::default()),
+            }),
+            order: array::from_fn(|_| AtomicU8::new(0)),
+        }
+    }
+
+    /// A list for reading.
+    #[inline]
+    pub(crate) fn list(&self, side: Side, kind: ListKind) -> List<'_> {
+        let buffer = &self.buffers[side.0 & 1];
+        List(match kind {
+            ListKind::Fallback => &buffer.fallback,
+            ListKind::NoFallback => &buffer.nofallback,
+        })
+    }
+
+    pub(crate) fn set_order(&self, order: &[Option<NodeId>; MAX_NODES]) {
+        for (ours, node) in self.order.iter().zip(order) {
+            ours.store(node.map_or(0, |node| node.0 + 1), Ordering::Relaxed);
+        }
+    }
+
+    fn order(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.order
+            .iter()
+            .map_while(|node| node.load(Ordering::Relaxed).checked_sub(1))
+            .map(NodeId)
+    }
+
+    /// Zones of nodes in this order that should be in the list, highest first within a node.
+    pub(crate) fn wanted<'a>(
+        &'a self,
+        own: NodeId,
+        kind: ListKind,
+        zones: &'a [Zone],
+    ) -> impl Iterator<Item = ZoneId> + 'a {
+        self.order()
+            .filter(move |&node| kind == ListKind::Fallback || node == own)
+            .flat_map(|node| {
+                let kinds = ZoneKind::ALL.into_iter().rev();
+                kinds.map(move |kind| ZoneId::new(node, kind))
+            })
+            .filter(|zone| zones[zone.index()].is_populated())
+    }
+
+    /// Writes both lists of one side.
+    pub(super) fn write(
+        &self,
+        own: NodeId,
+        side: Side,
+        format: Format,
+        zones: &[Zone],
+        mut point: impl FnMut(Point),
+    ) {
+        for kind in [ListKind::Fallback, ListKind::NoFallback] {
+            let list = self.list(side, kind);
+            let mut wanted = self.wanted(own, kind, zones);
+            for entry in list.0 {
+                let Some(zone) = wanted.next() else {
+                    entry.end_list();
+                    break;
+                };
+                entry.write(zone, format, || point(Point::RebuildEntry));
+            }
+        }
+    }
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A list as readers see it.
+#[derive(Clone, Copy)]
+pub(crate) struct List<'a>(&'a [Entry]);
+
+/// Which entries a request may use.
+#[derive(Clone, Copy)]
+pub(crate) struct Eligible {
+    pub(crate) highest: ZoneKind,
+    pub(crate) nodes: NodeMask,
+}
+
+impl<'a> List<'a> {
+    /// The entry at `at`, as (index, zone); nothing at the end.
+    #[inline]
+    fn entry(self, at: usize, point: impl FnOnce()) -> Option<(u32, ZoneId)> {
+        self.0.get(at)?.read(point)
+    }
+
+    /// The position of the first entry that the request may use.
+    #[inline]
+    pub(crate) fn preferred(self, eligible: Eligible) -> usize {
+        self.walk(0, eligible, || ())
+            .next()
+            .map_or(self.0.len(), |(at, _)| at)
+    }
+
+    /// The usable entries from position `start` on. `point` runs between the two loads of an entry.
+    #[inline]
+    pub(crate) fn walk(
+        self,
+        start: usize,
+        eligible: Eligible,
+        point: impl Fn() + 'a,
+    ) -> impl Iterator<Item = (usize, ZoneId)> + 'a {
+        (start..self.0.len())
+            .map_while(move |at| {
+                self.entry(at, &point)
+                    .map(|(index, zone)| (at, index, zone))
+            })
+            .filter(move |&(_, index, zone)| {
+                index <= eligible.highest as u32 && eligible.nodes.contains(zone.node())
+            })
+            .map(|(at, _, zone)| (at, zone))
+    }
+
+    pub(crate) fn snapshot(self) -> ListSnapshot {
+        ListSnapshot {
+            zones: array::from_fn(|at| self.entry(at, || ()).map(|(_, zone)| zone)),
+        }
+    }
+
+    /// Whether the entry at `at` is exactly `zone` with its own index, or the end.
+    pub(crate) fn is_exactly(self, at: usize, zone: Option<ZoneId>) -> bool {
+        self.entry(at, || ()) == zone.map(|zone| (zone.kind() as u32, zone))
+    }
+
+    pub(crate) fn len(self) -> usize {
+        self.0.len()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
+    const MOVABLE: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Movable);
+    const UNMOVABLE: Eligible = Eligible {
+        highest: ZoneKind::Normal,
+        nodes: NodeMask::ALL,
+    };
+    const SIDE: Side = Side(0);
+
+    /// Puts MOVABLE before NORMAL, and returns what an unmovable request gets at each entry's point.
+    fn walks_during_a_rewriting(format: Format) -> Vec<ZoneId> {
+        let zones: [Zone; 8] = array::from_fn(|_| Zone::new());
+        let node = Node::new();
+        node.set_order(&array::from_fn(|at| (at < 2).then_some(NodeId(at as u8))));
+        zones[NORMAL.index()].grow(10);
+        node.write(NodeId(0), SIDE, format, &zones, |_| ());
+        let list = node.list(SIDE, ListKind::Fallback);
+        assert!(list.is_exactly(0, Some(NORMAL)));
+        assert!(list.is_exactly(1, None));
+        zones[MOVABLE.index()].grow(10);
+        let mut seen = Vec::new();
+        node.write(NodeId(0), SIDE, format, &zones, |_| {
+            seen.extend(list.walk(0, UNMOVABLE, || ()).map(|(_, zone)| zone).next());
+        });
+        assert!(list.is_exactly(0, Some(MOVABLE)));
+        assert!(list.is_exactly(1, Some(NORMAL)));
+        let now = list.walk(0, UNMOVABLE, || ()).next();
+        assert_eq!(now, Some((1, NORMAL)));
+        assert_eq!(list.preferred(UNMOVABLE), 1);
+        seen
+    }
+
+    #[test]
+    fn a_reader_between_the_two_stores_sees_the_new_zone_with_the_old_index() {
+        let torn = walks_during_a_rewriting(Format::TwoWords);
+        assert_eq!(
+            torn.first(),
+            Some(&MOVABLE),
+            "H7's window is gone: {torn:?}"
+        );
+    }
+
+    #[test]
+    fn an_entry_of_one_word_is_never_torn() {
+        let seen = walks_during_a_rewriting(Format::OneWord);
+        assert!(seen.iter().all(|&zone| zone == NORMAL), "{seen:?}");
+    }
+}

@@ -1,0 +1,41 @@
+//! `none`: before August 2022.
+
+use super::{Begun, Lists, Look, Protocol, Reader};
+use crate::{Gfp, Platform, platform::Pinned};
+use tidemark_sync::{Cookie, Rank, SeqCount, SpinLock};
+
+/// A plain spinlock keeps writers from each other; readers take no notice.
+pub(crate) struct Unprotected<P: Platform> {
+    /// For observers only.
+    observed: SeqCount,
+    writer: SpinLock<P>,
+}
+
+impl<P: Platform> Unprotected<P> {
+    pub(super) fn new() -> Self {
+        Self {
+            observed: SeqCount::new(),
+            writer: SpinLock::new(Rank::ZonelistUpdate),
+        }
+    }
+}
+
+impl<P: Platform> Protocol<P> for Unprotected<P> {
+    fn begin(&self, _gfp: Gfp, _platform: &P) -> Begun {
+        Begun::NOTHING
+    }
+
+    fn look(&self, _reader: &Reader<'_>) -> Look {
+        Look::Unchanged
+    }
+
+    fn rebuild(&self, lists: &Lists<'_, P>) {
+        let _pinned = Pinned::new(lists.platform);
+        let _locked = self.writer.lock();
+        self.observed.write(|| lists.rewrite_in_place());
+    }
+
+    fn observe(&self) -> Cookie {
+        self.observed.begin()
+    }
+}

@@ -1,0 +1,172 @@
+//! What readers and the writer of the lists owe each other.
+
+use super::{
+    gfp_seqlock::GfpSeqlock,
+    none::Unprotected,
+    published::{Generation, Lists, Published},
+    seed::Seed,
+    seqlock::Seqlock,
+    seqlock_annotated::SeqlockAnnotated,
+    seqlock_irqoff::SeqlockIrqoff,
+    seqlock_irqsave::SeqlockIrqsave,
+    seqlock_recheck::SeqlockRecheck,
+    snapshot::Snapshot,
+    variant::Variant,
+};
+use crate::{Gfp, Platform, Spin};
+use tidemark_sync::{Cookie, SeqCount, Task};
+
+/// What a request took with it at its begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// What it compares with later, where the protocol has readers do so.
+    pub cookie: Cookie,
+    /// How often it found the count odd while it waited for an even one.
+    pub spins: u32,
+}
+
+impl Begun {
+    /// A begin that takes nothing.
+    pub(super) const NOTHING: Self = Self {
+        cookie: Cookie::from_value(0),
+        spins: 0,
+    };
+
+    /// A begin that reads the count and never waits.
+    #[inline]
+    pub(super) fn at_once(count: &SeqCount) -> Self {
+        let cookie = count.begin();
+        Self { cookie, spins: 0 }
+    }
+
+    /// `read_seqbegin`: waits while the count is odd.
+    pub(super) fn when_even(count: &SeqCount, platform: &impl Platform) -> Self {
+        let (cookie, spins) = count.begin_even(|| platform.spin(Spin::ReadBegin));
+        Self { cookie, spins }
+    }
+}
+
+/// A request that found nothing and is about to give up, or to begin another round.
+pub struct Reader<'a> {
+    /// Its flags; DIRECT_RECLAIM only if it may act on it.
+    pub(crate) gfp: Gfp,
+    /// What its begin took.
+    pub(crate) begun: Begun,
+    /// The lists that its last walk walked.
+    pub(crate) walked: Generation,
+    /// The lists in force now.
+    pub(crate) published: &'a Published,
+}
+
+/// What a request is told when it looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing has changed, as far as this protocol can tell.
+    Unchanged,
+    /// The lists may have changed: begin again.
+    Restart,
+    /// Other lists are in force: walk those, too.
+    WalkAgain,
+}
+
+impl Look {
+    /// Restart if the lists changed.
+    pub(super) fn restart_if(changed: bool) -> Self {
+        if changed {
+            Self::Restart
+        } else {
+            Self::Unchanged
+        }
+    }
+}
+
+/// What readers and the writer of the lists owe each other. The slow path is written once against
+/// it; the fast path never sees it.
+pub trait Protocol<P: Platform> {
+    /// The reader's begin, at `restart`. Any context.
+    fn begin(&self, gfp: Gfp, platform: &P) -> Begun;
+
+    /// Where the walks of this begin start, whose preferred entry is at `preferred`: there,
+    /// remembered across walks, whatever becomes of the list (H1, H8).
+    fn start(&self, preferred: usize) -> usize {
+        preferred
+    }
+
+    /// The reader's look before OOM and at `nopage`. Any context.
+    fn look(&self, reader: &Reader<'_>) -> Look;
+
+    /// The reader's look at `retry`. Any context.
+    fn look_at_retry(&self, reader: &Reader<'_>) -> Look {
+        let _ = reader;
+        Look::Unchanged
+    }
+
+    /// What comes before a rebuild, with interrupts on and no lock held but the hot-plug lock, which
+    /// sleeps. Not at boot.
+    fn prepare(&self, platform: &P, task: &Task) {
+        let _ = (platform, task);
+    }
+
+    /// The writer: makes the lists what the populated zones demand. Task context, or boot.
+    fn rebuild(&self, lists: &Lists<'_, P>);
+
+    /// The count for observers, who do not take part: odd while a rebuild is under way.
+    fn observe(&self) -> Cookie;
+}
+
+/// The protocol in force, with what it shares.
+pub(crate) enum Chosen<P: Platform> {
+    None(Unprotected<P>),
+    Seqlock(Seqlock<P>),
+    SeqlockIrqoff(SeqlockIrqoff<P>),
+    SeqlockIrqsave(SeqlockIrqsave<P>),
+    SeqlockAnnotated(SeqlockAnnotated<P>),
+    SeqlockRecheck(SeqlockRecheck<P>),
+    GfpSeqlock(GfpSeqlock<P>),
+    Seed(Seed<P>),
+    Snapshot(Snapshot<P>),
+}
+
+impl<P: Platform> Chosen<P> {
+    pub(crate) fn new(variant: Variant) -> Self {
+        match variant {
+            Variant::None => Self::None(Unprotected::new()),
+            Variant::Seqlock => Self::Seqlock(Seqlock::new()),
+            Variant::SeqlockIrqoff => Self::SeqlockIrqoff(SeqlockIrqoff::new()),
+            Variant::SeqlockIrqsave => Self::SeqlockIrqsave(SeqlockIrqsave::new()),
+            Variant::SeqlockAnnotated => Self::SeqlockAnnotated(SeqlockAnnotated::new()),
+            Variant::SeqlockRecheck => Self::SeqlockRecheck(SeqlockRecheck::new()),
+            Variant::GfpSeqlock => Self::GfpSeqlock(GfpSeqlock::new()),
+            Variant::Seed => Self::Seed(Seed::new()),
+            Variant::Snapshot => Self::Snapshot(Snapshot::new()),
+        }
+    }
+
+    pub(crate) fn variant(&self) -> Variant {
+        match self {
+            Self::None(_) => Variant::None,
+            Self::Seqlock(_) => Variant::Seqlock,
+            Self::SeqlockIrqoff(_) => Variant::SeqlockIrqoff,
+            Self::SeqlockIrqsave(_) => Variant::SeqlockIrqsave,
+            Self::SeqlockAnnotated(_) => Variant::SeqlockAnnotated,
+            Self::SeqlockRecheck(_) => Variant::SeqlockRecheck,
+            Self::GfpSeqlock(_) => Variant::GfpSeqlock,
+            Self::Seed(_) => Variant::Seed,
+            Self::Snapshot(_) => Variant::Snapshot,
+        }
+    }
+
+    pub(crate) fn protocol(&self) -> &dyn Protocol<P> {
+        match self {
+            Self::None(protocol) => protocol,
+            Self::Seqlock(protocol) => protocol,
+            Self::SeqlockIrqoff(protocol) => protocol,
+            Self::SeqlockIrqsave(protocol) => protocol,
+            Self::SeqlockAnnotated(protocol) => protocol,
+            Self::SeqlockRecheck(protocol) => protocol,
+            Self::GfpSeqlock(protocol) => protocol,
+            Self::Seed(protocol) => protocol,
+            Self::Snapshot(protocol) => protocol,
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Which of the two sides readers read, and the writer's view of all lists.
+
+use super::list::{Format, Node, Side};
+use crate::{NodeId, Platform, Point, mutant, mutant::Mutant, zone::Zone};
+use core::cell::Cell;
+use tidemark_sync::atomic::{AtomicU32, Ordering};
+
+/// The lists that were published, by number. In-place variants stay at the first one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generation(u32);
+
+impl Generation {
+    /// Where these lists are. The number tells lists apart that are in the same place one after the
+    /// other.
+    #[inline]
+    pub(crate) fn side(self) -> Side {
+        Side(self.0 as usize & 1)
+    }
+
+    fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+}
+
+/// The number of the lists that readers read: the one word that a walk loads, in every variant, so
+/// that none asks which variant it is.
+#[derive(Debug)]
+pub(crate) struct Published(AtomicU32);
+
+impl Published {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// The lists in force. A walk loads it anew, pinned, and keeps nothing of it beyond the pin.
+    #[inline]
+    pub(crate) fn current(&self) -> Generation {
+        // Acquire pairs with the release in `publish`: the entries that are read next are not older.
+        Generation(self.0.load(Ordering::Acquire))
+    }
+
+    /// Puts the spare side in force. Under the writers' lock.
+    #[inline]
+    pub(super) fn publish(&self) {
+        let ordering = if mutant::is(Mutant::RelaxedPublish) {
+            Ordering::Relaxed
+        } else {
+            // Release: every entry of the spare side is visible before it is in force.
+            Ordering::Release
+        };
+        let next = Generation(self.0.load(Ordering::Relaxed)).next();
+        self.0.store(next.0, ordering);
+    }
+}
+
+/// All lists, as the writer of a protocol sees them. Under the hot-plug lock.
+pub struct Lists<'a, P> {
+    pub(crate) platform: &'a P,
+    pub(crate) nodes: &'a [Node],
+    pub(crate) zones: &'a [Zone],
+    pub(crate) published: &'a Published,
+    /// How long the stretch between [`Point::RebuildOdd`] and [`Point::RebuildEven`] took.
+    pub(crate) section_ns: Cell<u64>,
+}
+
+impl<P: Platform> Lists<'_, P> {
+    /// Rewrites the lists where readers read them.
+    pub(super) fn rewrite_in_place(&self) {
+        self.section(|| self.write(self.published.current().side(), Format::TwoWords));
+    }
+
+    /// Builds the lists where nobody reads them.
+    pub(super) fn build_spare(&self) {
+        self.write(self.published.current().next().side(), Format::OneWord);
+    }
+
+    /// Puts the spare lists in force: one store, however many nodes there are.
+    pub(super) fn publish_spare(&self) {
+        self.section(|| self.published.publish());
+    }
+
+    fn section(&self, change: impl FnOnce()) {
+        let begun_ns = self.platform.now_ns();
+        self.platform.point(Point::RebuildOdd);
+        change();
+        self.platform.point(Point::RebuildEven);
+        let taken_ns = self.platform.now_ns().saturating_sub(begun_ns);
+        self.section_ns.set(taken_ns);
+    }
+
+    fn write(&self, side: Side, format: Format) {
+        for (number, node) in self.nodes.iter().enumerate() {
+            node.write(NodeId(number as u8), side, format, self.zones, |point| {
+                self.platform.point(point);
+            });
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! `seed`: Tetsuo Handa's proposal of July 2023, and the default.
+
+use super::{Begun, Lists, Look, Protocol, Reader};
+use crate::{Gfp, Platform};
+use tidemark_sync::{Cookie, IrqSpinLock, Rank, SeqCount};
+
+/// The writer holds a private spinlock with interrupts off and makes a bare counter odd; a reader
+/// reads it plainly at begin and never waits; only a request that may reclaim looks again.
+pub(crate) struct Seed<P: Platform> {
+    counter: SeqCount,
+    writer: IrqSpinLock<(), P>,
+}
+
+impl<P: Platform> Seed<P> {
+    pub(super) fn new() -> Self {
+        Self {
+            counter: SeqCount::new(),
+            writer: IrqSpinLock::new(Rank::ZonelistUpdate, ()),
+        }
+    }
+}
+
+impl<P: Platform> Protocol<P> for Seed<P> {
+    fn begin(&self, _gfp: Gfp, _platform: &P) -> Begun {
+        Begun::at_once(&self.counter)
+    }
+
+    fn look(&self, reader: &Reader<'_>) -> Look {
+        let looks = reader.gfp.contains(Gfp::DIRECT_RECLAIM);
+        Look::restart_if(looks && self.counter.changed_or_odd(reader.begun.cookie))
+    }
+
+    fn rebuild(&self, lists: &Lists<'_, P>) {
+        let _locked = self.writer.lock();
+        self.counter.write(|| lists.rewrite_in_place());
+    }
+
+    fn observe(&self) -> Cookie {
+        self.counter.begin()
+    }
+}

@@ -1,0 +1,56 @@
+//! `seqlock`: Linux commit 3d36424b3b58.
+
+use super::{Begun, Lists, Look, Protocol, Reader};
+use crate::{Gfp, Platform, Point, platform::Pinned};
+use tidemark_sync::{Cookie, Rank, SeqCount, SpinLock};
+
+/// `write_seqlock` with interrupts on: one that comes while the count is odd, and makes a request
+/// that reaches the slow path, waits for the code that it interrupted (H2).
+pub(crate) struct Seqlock<P: Platform> {
+    count: SeqCount,
+    writer: SpinLock<P>,
+}
+
+impl<P: Platform> Seqlock<P> {
+    pub(super) fn new() -> Self {
+        Self {
+            count: SeqCount::new(),
+            writer: SpinLock::new(Rank::ZonelistUpdate),
+        }
+    }
+
+    /// What its successors' readers do, too: compare the count.
+    pub(super) fn look(count: &SeqCount, reader: &Reader<'_>) -> Look {
+        Look::restart_if(count.changed(reader.begun.cookie))
+    }
+
+    /// `write_seqlock` around the rewriting, whose lock is held by the caller. The lock validator
+    /// is told inside, on both sides.
+    pub(super) fn write_annotated_inside(count: &SeqCount, platform: &P, rewrite: impl FnOnce()) {
+        count.write(|| {
+            platform.point(Point::AnnotateBegin);
+            rewrite();
+            platform.point(Point::AnnotateEnd);
+        });
+    }
+}
+
+impl<P: Platform> Protocol<P> for Seqlock<P> {
+    fn begin(&self, _gfp: Gfp, platform: &P) -> Begun {
+        Begun::when_even(&self.count, platform)
+    }
+
+    fn look(&self, reader: &Reader<'_>) -> Look {
+        Self::look(&self.count, reader)
+    }
+
+    fn rebuild(&self, lists: &Lists<'_, P>) {
+        let _pinned = Pinned::new(lists.platform);
+        let _locked = self.writer.lock();
+        Self::write_annotated_inside(&self.count, lists.platform, || lists.rewrite_in_place());
+    }
+
+    fn observe(&self) -> Cookie {
+        self.count.begin()
+    }
+}

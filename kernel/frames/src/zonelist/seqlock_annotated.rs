@@ -1,0 +1,46 @@
+//! `seqlock-annotated`: Linux commit 41b43b6c6e30.
+
+use super::{Begun, Lists, Look, Protocol, Reader, seqlock::Seqlock};
+use crate::{Gfp, Platform, Point};
+use tidemark_sync::{Cookie, IrqSpinLock, Rank, SeqCount};
+
+/// As `seqlock-irqsave`, but the lock validator is told of the begin while the count is even still.
+/// The end was left as it was: it is told while the count is odd and the console deferred no more,
+/// which is half of H5.
+pub(crate) struct SeqlockAnnotated<P: Platform> {
+    pub(super) count: SeqCount,
+    writer: IrqSpinLock<(), P>,
+}
+
+impl<P: Platform> SeqlockAnnotated<P> {
+    pub(super) fn new() -> Self {
+        Self {
+            count: SeqCount::new(),
+            writer: IrqSpinLock::new(Rank::ZonelistUpdate, ()),
+        }
+    }
+}
+
+impl<P: Platform> Protocol<P> for SeqlockAnnotated<P> {
+    fn begin(&self, _gfp: Gfp, platform: &P) -> Begun {
+        Begun::when_even(&self.count, platform)
+    }
+
+    fn look(&self, reader: &Reader<'_>) -> Look {
+        Seqlock::<P>::look(&self.count, reader)
+    }
+
+    fn rebuild(&self, lists: &Lists<'_, P>) {
+        let _locked = self.writer.lock();
+        lists.platform.point(Point::AnnotateBegin);
+        self.count.write(|| {
+            let mut rewrite = || lists.rewrite_in_place();
+            lists.platform.with_console_deferred(&mut rewrite);
+            lists.platform.point(Point::AnnotateEnd);
+        });
+    }
+
+    fn observe(&self) -> Cookie {
+        self.count.begin()
+    }
+}

@@ -1,0 +1,46 @@
+//! `seqlock-irqoff`: Linux commit 1007843a9190.
+
+use super::{Begun, Lists, Look, Protocol, Reader, seqlock::Seqlock};
+use crate::{Gfp, Platform};
+use tidemark_sync::{Cookie, IrqOff, Rank, SeqCount, SpinLock};
+
+/// Interrupts off, so that no handler on the writer's CPU meets an odd count (H2); then the console
+/// deferred, so that nothing under it waits for the port (H3, H5); then `write_seqlock`, whose lock
+/// may be one that sleeps, with interrupts off (H4).
+pub(crate) struct SeqlockIrqoff<P: Platform> {
+    count: SeqCount,
+    writer: SpinLock<P>,
+}
+
+impl<P: Platform> SeqlockIrqoff<P> {
+    pub(super) fn new() -> Self {
+        Self {
+            count: SeqCount::new(),
+            writer: SpinLock::new(Rank::ZonelistUpdate),
+        }
+    }
+}
+
+impl<P: Platform> Protocol<P> for SeqlockIrqoff<P> {
+    fn begin(&self, _gfp: Gfp, platform: &P) -> Begun {
+        Begun::when_even(&self.count, platform)
+    }
+
+    fn look(&self, reader: &Reader<'_>) -> Look {
+        Seqlock::<P>::look(&self.count, reader)
+    }
+
+    fn rebuild(&self, lists: &Lists<'_, P>) {
+        let _irq_off = IrqOff::<P>::new();
+        lists.platform.with_console_deferred(&mut || {
+            let _locked = self.writer.lock();
+            Seqlock::write_annotated_inside(&self.count, lists.platform, || {
+                lists.rewrite_in_place();
+            });
+        });
+    }
+
+    fn observe(&self) -> Cookie {
+        self.count.begin()
+    }
+}

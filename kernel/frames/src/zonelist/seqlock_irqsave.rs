@@ -1,0 +1,43 @@
+//! `seqlock-irqsave`: Linux commit a2ebb5157582.
+
+use super::{Begun, Lists, Look, Protocol, Reader, seqlock::Seqlock};
+use crate::{Gfp, Platform};
+use tidemark_sync::{Cookie, IrqSpinLock, Rank, SeqCount};
+
+/// `write_seqlock_irqsave`, and the console deferred inside: the lock validator is told when the
+/// count is odd already and the console not yet deferred (H5).
+pub(crate) struct SeqlockIrqsave<P: Platform> {
+    count: SeqCount,
+    writer: IrqSpinLock<(), P>,
+}
+
+impl<P: Platform> SeqlockIrqsave<P> {
+    pub(super) fn new() -> Self {
+        Self {
+            count: SeqCount::new(),
+            writer: IrqSpinLock::new(Rank::ZonelistUpdate, ()),
+        }
+    }
+}
+
+impl<P: Platform> Protocol<P> for SeqlockIrqsave<P> {
+    fn begin(&self, _gfp: Gfp, platform: &P) -> Begun {
+        Begun::when_even(&self.count, platform)
+    }
+
+    fn look(&self, reader: &Reader<'_>) -> Look {
+        Seqlock::<P>::look(&self.count, reader)
+    }
+
+    fn rebuild(&self, lists: &Lists<'_, P>) {
+        let _locked = self.writer.lock();
+        Seqlock::write_annotated_inside(&self.count, lists.platform, || {
+            let mut rewrite = || lists.rewrite_in_place();
+            lists.platform.with_console_deferred(&mut rewrite);
+        });
+    }
+
+    fn observe(&self) -> Cookie {
+        self.count.begin()
+    }
+}

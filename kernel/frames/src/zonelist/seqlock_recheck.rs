@@ -1,0 +1,37 @@
+//! `seqlock-recheck`: Linux commit e05741fb10c3, mainline in 2026.
+
+use super::{Begun, Lists, Look, Protocol, Reader, seqlock_annotated::SeqlockAnnotated};
+use crate::{Gfp, Platform};
+use tidemark_sync::Cookie;
+
+/// As `seqlock-annotated`, and readers look at `retry`, too: a start that has become stale is not
+/// gone round from for ever (H8).
+pub(crate) struct SeqlockRecheck<P: Platform>(SeqlockAnnotated<P>);
+
+impl<P: Platform> SeqlockRecheck<P> {
+    pub(super) fn new() -> Self {
+        Self(SeqlockAnnotated::new())
+    }
+}
+
+impl<P: Platform> Protocol<P> for SeqlockRecheck<P> {
+    fn begin(&self, gfp: Gfp, platform: &P) -> Begun {
+        self.0.begin(gfp, platform)
+    }
+
+    fn look(&self, reader: &Reader<'_>) -> Look {
+        self.0.look(reader)
+    }
+
+    fn look_at_retry(&self, reader: &Reader<'_>) -> Look {
+        self.0.look(reader)
+    }
+
+    fn rebuild(&self, lists: &Lists<'_, P>) {
+        self.0.rebuild(lists);
+    }
+
+    fn observe(&self) -> Cookie {
+        self.0.observe()
+    }
+}

@@ -1,0 +1,65 @@
+//! The variants by name.
+
+/// The protocol between readers and the writer of the lists, chosen at boot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Variant {
+    /// A plain spinlock around the writer; readers take no notice.
+    None,
+    /// `write_seqlock` with interrupts on; readers wait while the count is odd.
+    Seqlock,
+    /// Interrupts off, then the console deferred, then `write_seqlock`.
+    SeqlockIrqoff,
+    /// `write_seqlock_irqsave`, then the console deferred; annotated after the increment.
+    SeqlockIrqsave,
+    /// The same, annotated before the first increment.
+    SeqlockAnnotated,
+    /// The same; readers look again at `retry`, too.
+    SeqlockRecheck,
+    /// As `Seqlock`, for requests that may reclaim only.
+    GfpSeqlock,
+    /// The seed: a private spinlock with interrupts off, a bare counter, no waiting.
+    #[default]
+    Seed,
+    /// Lists that are built beside the old ones and published by one store.
+    Snapshot,
+}
+
+impl Variant {
+    /// Every variant, in the order of history.
+    pub const ALL: [Self; 9] = [
+        Self::None,
+        Self::Seqlock,
+        Self::SeqlockIrqoff,
+        Self::SeqlockIrqsave,
+        Self::SeqlockAnnotated,
+        Self::SeqlockRecheck,
+        Self::GfpSeqlock,
+        Self::Seed,
+        Self::Snapshot,
+    ];
+
+    /// The name used on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Seqlock => "seqlock",
+            Self::SeqlockIrqoff => "seqlock-irqoff",
+            Self::SeqlockIrqsave => "seqlock-irqsave",
+            Self::SeqlockAnnotated => "seqlock-annotated",
+            Self::SeqlockRecheck => "seqlock-recheck",
+            Self::GfpSeqlock => "gfp-seqlock",
+            Self::Seed => "seed",
+            Self::Snapshot => "snapshot",
+        }
+    }
+
+    /// The variant of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|variant| variant.name() == name)
+    }
+
+    /// Whether the writer rewrites, or publishes, with interrupts off.
+    pub const fn writes_with_interrupts_off(self) -> bool {
+        !matches!(self, Self::None | Self::Seqlock | Self::GfpSeqlock)
+    }
+}

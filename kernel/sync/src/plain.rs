@@ -1,0 +1,60 @@
+//! The spinlock that leaves interrupts as they are.
+
+use crate::{LocalIrq, Rank};
+use core::{fmt, marker::PhantomData};
+use spin::mutex::{SpinMutex, SpinMutexGuard};
+
+/// A spinlock that turns nothing off: whoever holds it may be interrupted. It is for protocols whose
+/// subject that is. The holder is pinned. Task context, or with interrupts off already.
+///
+/// It obeys the lock order when it is taken, and does not restrict what is taken while it is held:
+/// that may be a handler's lock, which no order between the two can forbid.
+pub struct SpinLock<L: LocalIrq> {
+    rank: Rank,
+    inner: SpinMutex<()>,
+    _local: PhantomData<fn() -> L>,
+}
+
+impl<L: LocalIrq> SpinLock<L> {
+    /// Returns an open lock; `rank` is its place in the global lock order.
+    pub const fn new(rank: Rank) -> Self {
+        Self {
+            rank,
+            inner: SpinMutex::new(()),
+            _local: PhantomData,
+        }
+    }
+
+    /// Waits for the lock. The caller is pinned, or has interrupts off.
+    ///
+    /// # Panics
+    ///
+    /// Panics if this CPU holds a lock of this or a later rank.
+    pub fn lock(&self) -> SpinGuard<'_> {
+        assert!(
+            L::held().may_take(self.rank),
+            "lock order: {:?} wanted while this or a later one is held",
+            self.rank
+        );
+        SpinGuard(self.inner.lock())
+    }
+
+    /// Whether somebody holds the lock at this moment.
+    pub fn is_locked(&self) -> bool {
+        self.inner.is_locked()
+    }
+}
+
+impl<L: LocalIrq> fmt::Debug for SpinLock<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpinLock")
+            .field("rank", &self.rank)
+            .field("locked", &self.is_locked())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The lock is held while this lives.
+#[must_use = "the lock is free again as soon as this is dropped"]
+#[derive(Debug)]
+pub struct SpinGuard<'a>(#[expect(dead_code, reason = "held for its drop")] SpinMutexGuard<'a, ()>);
