@@ -25,6 +25,7 @@ Examples:
   cargo run                                   the demonstration: 4 CPUs, 3 GiB, 2 nodes, 2 DIMMs
   cargo run -- --cpus 8 --nodes 4 --cycles 50 --seed 7
   cargo run -- test                           host tests, self-tests in the guest, planted faults
+  cargo run -- shell                          the kernel left to you: zoneinfo, offline 34, help
   cargo run -- -q --json result.json          the summary only, and the result for a program
   cargo run -- -- -d int -D qemu.log          what follows the second -- goes to QEMU
 
@@ -54,6 +55,11 @@ pub struct Cli {
 pub enum Command {
     /// Runs every test: the host's, then the kernel's self-tests in QEMU, then the planted faults.
     Test(TestArgs),
+    /// Boots the kernel and leaves it to you: a prompt on the serial console.
+    ///
+    /// Lines from a pipe are fed one at a time, and at their end the kernel exits:
+    /// echo zoneinfo | tidemark shell
+    Shell(ShellArgs),
     /// Runs clippy over the loader and the kernel as the guest is built.
     #[command(hide = true)]
     LintGuest,
@@ -180,6 +186,38 @@ pub struct TestArgs {
     pub output: OutputArgs,
 }
 
+/// The shell.
+#[derive(Args, Clone, Debug)]
+pub struct ShellArgs {
+    /// Number of CPUs, 1 to 64.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = parse_cpus)]
+    pub cpus: u16,
+    /// Number of NUMA nodes, 1 to 8.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = parse_nodes)]
+    pub nodes: u8,
+    /// Memory beside the DIMMs, 32M or more.
+    #[arg(long, value_name = "SIZE", default_value = "3G", value_parser = parse_memory)]
+    pub memory: Mib,
+    /// How QEMU runs the guest.
+    #[arg(long, value_enum, default_value_t = Accel::Tcg)]
+    pub accel: Accel,
+    /// The protocol by which readers and rebuilds of the zonelists meet.
+    #[arg(long, value_enum, default_value_t = Zonelist::Seed)]
+    pub zonelist: Zonelist,
+    /// What the machine lacks: dimms, or srat (the table of nodes, and with it the DIMMs).
+    #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
+    pub without: Vec<Part>,
+    /// Writes the session to a file.
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Lets the kernel log details.
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Arguments for QEMU.
+    #[arg(last = true, value_name = "EXTRA")]
+    pub extra: Vec<OsString>,
+}
+
 /// Where results go.
 #[derive(Args, Clone, Debug, Default)]
 pub struct OutputArgs {
@@ -193,6 +231,17 @@ pub struct OutputArgs {
     /// Example: --log serial.log
     #[arg(long, value_name = "FILE", help_heading = "Output and debugging")]
     pub log: Option<PathBuf>,
+    /// Shows the kernel's tables at the end of the run, as the shell's commands of these names do.
+    ///
+    /// Example: --dump zoneinfo,buddyinfo
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        value_parser = clap::builder::PossibleValuesParser::new(tidemark_wire::TOPICS),
+        help_heading = "Output and debugging"
+    )]
+    pub dump: Vec<String>,
     /// Shows every line of the log.
     ///
     /// Example: -v

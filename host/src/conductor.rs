@@ -47,6 +47,8 @@ pub enum Action {
 pub enum Watch {
     /// It is.
     On,
+    /// It is, but a guest that waits for its user may be silent as long as it likes.
+    Patient,
     /// A debugger may hold the guest as long as it likes.
     Off,
 }
@@ -174,6 +176,7 @@ impl<'m> Conductor<'m> {
                 }
             }
             Input::Bytes(Port::Errors, bytes) => self.errors.extend(bytes),
+            Input::Typed(_) => {}
             Input::Closed(port) => {
                 self.open_ports -= 1;
                 if port == Port::Console && !self.console_bytes.is_empty() {
@@ -187,7 +190,10 @@ impl<'m> Conductor<'m> {
     pub fn tick(&mut self, now: Instant) {
         match self.state {
             State::Running => {
-                if self.watch == Watch::On
+                if self.watch == Watch::Patient && self.record.ready.is_some() {
+                    self.watchdog.progress(now);
+                }
+                if self.watch != Watch::Off
                     && let Some(hang) = self.watchdog.check(now)
                 {
                     self.examine(now, Ended::Hung(hang));

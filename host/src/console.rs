@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result};
+use tidemark_wire::{DUMP_BEGIN, DUMP_END};
 
 use crate::cli::Verbosity;
 
@@ -37,6 +38,8 @@ pub struct Console {
     folded: usize,
     /// The last lines of what is folded.
     tail: VecDeque<String>,
+    /// Within a table that the user asked for by `--dump`.
+    in_dump: bool,
 }
 
 /// What becomes of a line.
@@ -66,11 +69,16 @@ impl Console {
             shown: 0,
             folded: 0,
             tail: VecDeque::new(),
+            in_dump: false,
         })
     }
 
     /// Takes one line of the log.
     pub fn line(&mut self, line: &str) {
+        if self.is_dumped(line) {
+            self.unfold();
+            return self.dumped_line(line);
+        }
         self.write_log(line);
         match self.fate(line) {
             Fate::Show => {
@@ -86,6 +94,27 @@ impl Console {
             }
             Fate::Drop => {}
         }
+    }
+
+    /// Takes one line of a log that the terminal does not show, but for what `--dump` asked for.
+    pub fn hidden_line(&mut self, line: &str) {
+        if self.is_dumped(line) {
+            self.dumped_line(line);
+        } else {
+            self.write_log(line);
+        }
+    }
+
+    fn dumped_line(&mut self, line: &str) {
+        self.write_log(line);
+        say(line);
+    }
+
+    /// Whether a line is part of a dumped table, its first and last lines included.
+    fn is_dumped(&mut self, line: &str) -> bool {
+        let is_part = self.in_dump || line.starts_with(DUMP_BEGIN);
+        self.in_dump = is_part && !line.starts_with(DUMP_END);
+        is_part
     }
 
     /// Writes a line to `--log` only.
@@ -175,6 +204,17 @@ mod tests {
         let mut all = console(Verbosity::All);
         all.shown = 10 * HEAD_LINES;
         assert_eq!(all.fate("[    0.1] cpu0: debug: x"), Fate::Show);
+    }
+
+    #[test]
+    fn a_dump_is_told_from_the_log_around_it() {
+        let mut console = console(Verbosity::Quiet);
+        let mut is_dumped = |line: &str| console.is_dumped(line);
+        assert!(!is_dumped("[    0.1] cpu0: x"));
+        assert!(is_dumped("--- dimms"));
+        assert!(is_dumped("no DIMM"));
+        assert!(is_dumped("--- end of dimms"));
+        assert!(!is_dumped("ok 1 x"));
     }
 
     #[test]

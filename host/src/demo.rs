@@ -80,6 +80,7 @@ fn spec(args: &DemoArgs) -> Result<Spec> {
             zonelist: args.zonelist,
             plant: args.plant,
             verbose: suite::wants_details(&args.output),
+            dump: args.output.dump.clone(),
         },
         built: build::guest()?,
         kernel_image: args.kernel_image.clone(),

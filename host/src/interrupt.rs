@@ -13,6 +13,7 @@ static ASKED: AtomicU32 = AtomicU32::new(0);
 pub fn catch() -> Result<(), ctrlc::Error> {
     ctrlc::set_handler(|| {
         if ASKED.fetch_add(1, Ordering::Relaxed) >= 2 {
+            crate::terminal::restore();
             // QEMU dies with us: it asked for SIGKILL at its parent's death.
             std::process::exit(crate::verdict::EXIT_INTERRUPTED);
         }

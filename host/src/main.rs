@@ -18,9 +18,11 @@ mod qmp;
 mod record;
 mod report;
 mod run;
+mod shell;
 mod size;
 mod skips;
 mod suite;
+mod terminal;
 mod verdict;
 mod watchdog;
 
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         .map_err(anyhow::Error::from)
         .and_then(|()| match &cli.command {
             Some(cli::Command::Test(args)) => suite::test(args),
+            Some(cli::Command::Shell(args)) => shell::run(args),
             Some(cli::Command::LintGuest) => build::lint_guest(),
             None => demo::run(&cli.demo),
         });

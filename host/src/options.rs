@@ -9,6 +9,8 @@ pub enum Mode {
     Demo { cycles: u32, seed: u64 },
     /// The self-tests whose name contains the pattern.
     Test { pattern: Option<String> },
+    /// The prompt on the console.
+    Shell,
 }
 
 /// The kernel's options.
@@ -19,6 +21,8 @@ pub struct Options {
     pub plant: Option<Plant>,
     /// Whether the kernel logs what only `-v` and `--log` show.
     pub verbose: bool,
+    /// Tables that the kernel shows at the end.
+    pub dump: Vec<String>,
 }
 
 impl Options {
@@ -35,11 +39,15 @@ impl Options {
                 words.extend(pattern.as_ref().map(|p| format!("pattern={p}")));
                 words
             }
+            Mode::Shell => vec!["mode=shell".to_owned()],
         };
         words.push(format!("zonelist={}", name_of(self.zonelist)));
         words.extend(self.plant.map(|plant| format!("plant={}", name_of(plant))));
         if self.verbose {
             words.push("verbose".to_owned());
+        }
+        if !self.dump.is_empty() {
+            words.push(format!("dump={}", self.dump.join(",")));
         }
         words.join(" ")
     }
@@ -56,18 +64,22 @@ mod tests {
             zonelist: Zonelist::Seed,
             plant: Some(Plant::LostFrame),
             verbose: true,
+            dump: vec!["zoneinfo".to_owned(), "dimms".to_owned()],
         };
         assert_eq!(
             options.command_line(),
-            "mode=demo cycles=3 seed=7 zonelist=seed plant=lost-frame verbose"
+            "mode=demo cycles=3 seed=7 zonelist=seed plant=lost-frame verbose dump=zoneinfo,dimms"
         );
         options.mode = Mode::Test {
             pattern: Some("pcp".to_owned()),
         };
         (options.plant, options.verbose) = (None, false);
+        options.dump.clear();
         assert_eq!(
             options.command_line(),
             "mode=test pattern=pcp zonelist=seed"
         );
+        options.mode = Mode::Shell;
+        assert_eq!(options.command_line(), "mode=shell zonelist=seed");
     }
 }

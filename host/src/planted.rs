@@ -129,6 +129,7 @@ fn verdict_of(
             zonelist: Zonelist::Seed,
             plant: case.plant,
             verbose: false,
+            dump: Vec::new(),
         },
         built: built.clone(),
         kernel_image,

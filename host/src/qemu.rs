@@ -58,6 +58,8 @@ pub enum Port {
 pub enum Input {
     Bytes(Port, Vec<u8>),
     Closed(Port),
+    /// What our own user typed; nothing at the end of it.
+    Typed(Option<Vec<u8>>),
 }
 
 /// How long QEMU may take to end once it was told to.
@@ -70,6 +72,7 @@ pub struct Qemu {
     wire: UnixStream,
     qmp: UnixStream,
     inputs: Receiver<Input>,
+    sender: Sender<Input>,
 }
 
 impl Qemu {
@@ -118,6 +121,7 @@ impl Qemu {
             wire,
             qmp,
             inputs,
+            sender: sender.clone(),
         };
         for (port, stream) in [
             (Port::Console, &qemu.console),
@@ -135,6 +139,11 @@ impl Qemu {
     /// The next input, or `None` after `wait`.
     pub fn input(&self, wait: Duration) -> Option<Input> {
         self.inputs.recv_timeout(wait).ok()
+    }
+
+    /// Where other inputs can be put in.
+    pub fn sender(&self) -> Sender<Input> {
+        self.sender.clone()
     }
 
     /// Writes to a connection. A guest that is gone or does not read is noticed elsewhere.

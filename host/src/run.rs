@@ -1,6 +1,7 @@
 //! Runs one guest from QEMU's start to its end.
 
 use std::path::PathBuf;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -10,7 +11,7 @@ use crate::conductor::{Action, Conductor, Watch};
 use crate::interrupt;
 use crate::machine::{Images, Machine, Wiring};
 use crate::options::Options;
-use crate::qemu::Qemu;
+use crate::qemu::{Input, Port, Qemu};
 use crate::record::Record;
 
 /// Longest wait without looking at the time.
@@ -51,9 +52,52 @@ impl Spec {
 ///
 /// # Errors
 /// QEMU cannot be started or waited for. What goes wrong later is in the record.
-pub fn run(spec: &Spec, mut on_line: impl FnMut(&str)) -> Result<Record> {
+pub fn run(spec: &Spec, on_line: impl FnMut(&str)) -> Result<Record> {
+    run_with(spec, &mut Lines(on_line))
+}
+
+/// Who sits before the guest's console.
+pub trait Front {
+    /// QEMU runs; what the user types can be sent as [`Input::Typed`].
+    fn started(&mut self, _inputs: Sender<Input>) {}
+    /// The console wrote this. Returns what is to be typed.
+    fn console(&mut self, _bytes: &[u8]) -> Vec<u8> {
+        Vec::new()
+    }
+    /// The user typed this, or will type no more.
+    fn typed(&mut self, _bytes: Option<Vec<u8>>) -> Typing {
+        Typing::Send(Vec::new())
+    }
+    /// A whole line of the log.
+    fn line(&mut self, _line: &str) {}
+}
+
+/// What becomes of what the user typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Typing {
+    /// The guest gets this.
+    Send(Vec<u8>),
+    /// The user wants an end.
+    Quit,
+}
+
+/// A front that looks at lines.
+struct Lines<F>(F);
+
+impl<F: FnMut(&str)> Front for Lines<F> {
+    fn line(&mut self, line: &str) {
+        (self.0)(line);
+    }
+}
+
+/// Runs a guest to its end with somebody before its console.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(spec: &Spec, front: &mut impl Front) -> Result<Record> {
     let started = Instant::now();
     let mut qemu = Qemu::start(|ports| spec.arguments(Wiring::Inherited(ports)))?;
+    front.started(qemu.sender());
     let mut conductor = Conductor::new(&spec.machine, spec.watch, started);
     let mut ticked = started;
     loop {
@@ -61,7 +105,7 @@ pub fn run(spec: &Spec, mut on_line: impl FnMut(&str)) -> Result<Record> {
         for action in conductor.actions() {
             match action {
                 Action::Write(port, bytes) => qemu.write(port, &bytes),
-                Action::Line(line) => on_line(&line),
+                Action::Line(line) => front.line(&line),
                 Action::Kill => killed = true,
             }
         }
@@ -75,8 +119,19 @@ pub fn run(spec: &Spec, mut on_line: impl FnMut(&str)) -> Result<Record> {
             ticked = now;
             conductor.tick(now);
         }
-        if let Some(input) = input {
-            conductor.input(now, input);
+        match input {
+            None => {}
+            Some(Input::Typed(typed)) => match front.typed(typed) {
+                Typing::Send(bytes) => qemu.write(Port::Console, &bytes),
+                Typing::Quit => conductor.interrupt(now),
+            },
+            Some(input) => {
+                if let Input::Bytes(Port::Console, bytes) = &input {
+                    let typed = front.console(bytes);
+                    qemu.write(Port::Console, &typed);
+                }
+                conductor.input(now, input);
+            }
         }
         if interrupt::requested() {
             conductor.interrupt(now);

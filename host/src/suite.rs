@@ -137,6 +137,8 @@ pub fn test(args: &TestArgs) -> Result<i32> {
     if !is_custom(args) {
         let planted = planted::run_all(args.pattern.as_deref(), args.accel, &built, &mut console)?;
         parts.push(("planted faults".to_owned(), planted));
+        let shell = crate::shell::endtoend::run_all(args.pattern.as_deref(), &mut console)?;
+        parts.push(("shell".to_owned(), shell));
     }
     let mut total = Tally::default();
     parts.iter().for_each(|(_, tally)| total.add(tally));
@@ -193,6 +195,7 @@ fn self_tests(
             zonelist: crate::cli::Zonelist::Seed,
             plant: None,
             verbose: wants_details(&args.output),
+            dump: args.output.dump.clone(),
         },
         built: built.clone(),
         kernel_image: None,
@@ -213,7 +216,7 @@ fn self_tests(
         if streams {
             console.line(line);
         } else {
-            console.write_log(line);
+            console.hidden_line(line);
         }
     })?;
     console.unfold();

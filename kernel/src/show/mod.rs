@@ -8,6 +8,7 @@ mod memory;
 use crate::arch::context::Task;
 use crate::console;
 use core::fmt;
+use tidemark_wire::{DUMP_BEGIN, DUMP_END};
 
 /// What can be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +101,10 @@ impl Topics {
 pub fn dump(task: &Task, topics: Topics) {
     for topic in topics.iter() {
         let name = topic.name();
-        console::raw(task, format_args!("--- {name}\n{topic}--- end of {name}\n"));
+        console::raw(
+            task,
+            format_args!("{DUMP_BEGIN}{name}\n{topic}{DUMP_END}{name}\n"),
+        );
     }
 }
 
@@ -113,6 +117,7 @@ mod tests {
         for topic in Topic::ALL {
             assert_eq!(Topic::named(topic.name()), Some(topic));
         }
+        assert_eq!(Topic::ALL.map(Topic::name), tidemark_wire::TOPICS);
         assert_eq!(Topic::named("Zoneinfo"), None);
         assert_eq!(Topic::named(""), None);
     }

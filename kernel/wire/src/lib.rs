@@ -39,6 +39,22 @@ pub const CMDLINE_ITEM: &str = "opt/org.tidemark/cmdline";
 /// What the shell writes when it waits for a line; the host, feeding it from a pipe, waits for this.
 pub const SHELL_PROMPT: &str = "tidemark> ";
 
+/// What the kernel can show as a table: the shell's commands for that, and the values of the option `dump`.
+pub const TOPICS: [&str; 7] = [
+    "zoneinfo",
+    "buddyinfo",
+    "zonelists",
+    "meminfo",
+    "interrupts",
+    "threads",
+    "dimms",
+];
+
+/// A dumped table lies between a line of this with its name, and one of [`DUMP_END`] with its name.
+pub const DUMP_BEGIN: &str = "--- ";
+/// See [`DUMP_BEGIN`].
+pub const DUMP_END: &str = "--- end of ";
+
 /// A source of allocation requests: the rows of the summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Source {
