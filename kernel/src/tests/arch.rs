@@ -412,14 +412,22 @@ const NOWHERE: u64 = 96 << 30;
 /// The size mapped there.
 const NOWHERE_BYTES: u64 = 2 << 20;
 
+/// The CPUs that can read some of the pages that [`probe_nowhere`] tries.
 static READABLE: AtomicU64 = AtomicU64::new(0);
 
+/// Tries to read pages spread over what is mapped: which of them a CPU keeps a translation of, or
+/// drops it for another page's, is its own business.
 fn probe_nowhere(_: &HardIrq, address: usize) {
     let bit = percpu::mask_of(cpu_id());
-    match exceptions::probe_read(address as u64) {
-        Some(_) => READABLE.fetch_or(bit, SeqCst),
-        None => READABLE.fetch_and(!bit, SeqCst),
-    };
+    let pages = (0..NOWHERE_BYTES).step_by(7 * 4096);
+    let readable = pages
+        .filter(|page| exceptions::probe_read(address as u64 + page).is_some())
+        .count();
+    if readable > 0 {
+        READABLE.fetch_or(bit, SeqCst);
+    } else {
+        READABLE.fetch_and(!bit, SeqCst);
+    }
 }
 
 fn a_shootdown_takes_translations_down_everywhere(task: &Task, report: &mut Report) -> Outcome {
@@ -439,6 +447,7 @@ fn a_shootdown_takes_translations_down_everywhere(task: &Task, report: &mut Repo
         "readable though unmapped: {:#x}",
         READABLE.load(SeqCst)
     );
+    let mut stale_ever = 0;
     for round in 0..5 {
         let mut source = super::support::table_frames(task);
         let added = paging::direct_map_add(NOWHERE, NOWHERE_BYTES, &mut source);
@@ -450,6 +459,7 @@ fn a_shootdown_takes_translations_down_everywhere(task: &Task, report: &mut Repo
         let mapped_on = readable_on();
         let removed = paging::direct_map_remove(NOWHERE, NOWHERE_BYTES, &mut source);
         let stale_on = readable_on();
+        stale_ever |= stale_on;
         tlb::shootdown(address as u64, NOWHERE_BYTES, task);
         let left_on = readable_on();
         ensure!(
@@ -472,6 +482,12 @@ fn a_shootdown_takes_translations_down_everywhere(task: &Task, report: &mut Repo
         report,
         walk::lookup(address as u64).is_none(),
         "mapped in the tables still"
+    );
+    // Else there was nothing to take down, and nothing was shown.
+    ensure!(
+        report,
+        stale_ever & others() == others(),
+        "before the shootdowns, stale on CPUs {stale_ever:#x} only"
     );
     Outcome::Pass
 }
