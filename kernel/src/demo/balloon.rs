@@ -18,11 +18,14 @@ static WANTED: AtomicBool = AtomicBool::new(false);
 /// Set by the balloon's thread while every zone is where it is wanted. Release/Acquire with the
 /// waiters: what the thread did to the zones has happened.
 static TIGHT: AtomicBool = AtomicBool::new(false);
+/// Cleared when the squeeze begins, set by the balloon's thread once it holds nothing any more.
+static RELEASED: AtomicBool = AtomicBool::new(true);
 /// Set when the thread is to end.
 static OVER: AtomicBool = AtomicBool::new(false);
 
 /// Asks for the squeeze; [`is_tight`] says when it is there. Any context.
 pub fn squeeze() {
+    RELEASED.store(false, Release);
     WANTED.store(true, Release);
 }
 
@@ -35,6 +38,12 @@ pub fn relax() {
 /// Whether every zone that atomic requests may use lies between MIN and LOW. Any context.
 pub fn is_tight() -> bool {
     TIGHT.load(Acquire)
+}
+
+/// Whether the squeeze is wanted or has been until a moment ago: single frames are to be had above
+/// MIN, but nothing is said of larger blocks. Any context.
+pub fn is_announced() -> bool {
+    WANTED.load(Acquire) || !RELEASED.load(Acquire)
 }
 
 /// Ends the thread once it has let go.
@@ -138,6 +147,7 @@ pub fn thread(task: &Task, _: usize) {
         } else {
             release_all(&mut held);
             TIGHT.store(false, Release);
+            RELEASED.store(true, Release);
         }
         thread::sleep_until(task, time::now_ns() + LOOK_EVERY_NS);
     }
