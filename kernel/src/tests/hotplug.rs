@@ -1,10 +1,12 @@
 //! Memory leaves and comes back: through the host, QEMU, the interrupt and the hot-plug thread.
 
+mod load;
+
 use super::support::{
     MS, SOON_NS,
     dimms::{self, Dimm, OST_EJECT, OST_EJECTING, OST_IN_USE, OST_INSERTED},
     ensure, eventually,
-    everywhere::{Team, call_everywhere},
+    everywhere::call_everywhere,
     frames::{OWNER, sign, unsigned},
     tests, walk, want,
 };
@@ -19,9 +21,10 @@ use crate::{
     mm::{self, page_cache},
     selftest::{Group, Outcome, Report},
 };
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use load::dimms_leave_and_return_under_load;
 use tidemark_frames::{
-    FrameState, ListKind, OfflineError, Order, Owner, OwnerKind, Request, ZoneId, ZoneInfo,
+    FrameState, ListKind, OfflineError, Order, Owner, OwnerKind, ZoneId, ZoneInfo,
 };
 
 /// The group.
@@ -428,72 +431,5 @@ fn a_removal_waits_for_short_lived_frames(task: &Task, report: &mut Report) -> O
         ensure!(report, gone && deleted, "dimm{slot}: {left:?}");
         ensure!(report, back.is_ok(), "dimm{slot}: {back:?}");
     }
-    Outcome::Pass
-}
-
-static STOP: AtomicBool = AtomicBool::new(false);
-static ROUNDS: AtomicU64 = AtomicU64::new(0);
-static BROKEN: AtomicU64 = AtomicU64::new(0);
-
-/// Allocates, signs, checks and frees on one CPU, in tasks and as an interrupt would, and reads pages.
-fn load(task: &Task, cpu: usize) {
-    let mut page = cpu as u32;
-    let wrong = |wrong: bool| {
-        if wrong {
-            BROKEN.fetch_add(1, SeqCst);
-        }
-    };
-    while !STOP.load(SeqCst) {
-        let order = Order::new((ROUNDS.fetch_add(1, SeqCst) % 4) as u8).unwrap_or(Order::ZERO);
-        for request in [Request::kernel(order), Request::atomic(Order::ZERO)] {
-            if let Ok(block) = mm::frames().alloc(task, &request.owned_by(OWNER)) {
-                sign(&block, cpu as u64);
-                wrong(unsigned(&block, cpu as u64).is_some());
-            }
-        }
-        page = page.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let pages = page_cache::pages().min(4_000);
-        wrong(page_cache::read((page >> 8) % pages, task).is_err());
-    }
-}
-
-fn dimms_leave_and_return_under_load(task: &Task, report: &mut Report) -> Outcome {
-    if let Some(reason) = dimms::missing() {
-        return Outcome::Skip(reason);
-    }
-    STOP.store(false, SeqCst);
-    ROUNDS.store(0, SeqCst);
-    BROKEN.store(0, SeqCst);
-    let team = want!(report, Team::start(task, "test-load", load), "no threads");
-    let mut failed = None;
-    'cycles: for cycle in 0..2 {
-        for dimm in dimms::online() {
-            if let Err(why) = dimm.pull(task).and_then(|_| dimm.plug(task)) {
-                failed = Some((cycle, dimm.slot, why));
-                break 'cycles;
-            }
-        }
-    }
-    STOP.store(true, SeqCst);
-    let ended = team.join(task, SOON_NS);
-    if let Some((cycle, slot, why)) = failed {
-        report.note(format_args!("cycle {cycle}, dimm{slot}: {why}"));
-        return Outcome::Fail;
-    }
-    ensure!(report, ended, "the threads did not end");
-    ensure!(
-        report,
-        BROKEN.load(SeqCst) == 0,
-        "{} signatures or pages",
-        BROKEN.load(SeqCst)
-    );
-    ensure!(
-        report,
-        ROUNDS.load(SeqCst) > 100,
-        "{} rounds only",
-        ROUNDS.load(SeqCst)
-    );
-    let verified = page_cache::verify_all(task);
-    ensure!(report, verified.corrupted == 0, "{verified:?}");
     Outcome::Pass
 }

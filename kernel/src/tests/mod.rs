@@ -37,6 +37,8 @@ const GROUPS: &[Group] = &[
 const ONE_CPU: &str = "only one CPU";
 /// Why a test about memory that leaves is skipped.
 const NO_DIMM: &str = "no DIMM";
+/// Why a test that needs the host is skipped.
+const NO_LINK: &str = "no host link";
 
 /// Runs the self-tests whose `group/test` contains `pattern`, prints KTAP, and returns the counts.
 pub fn run(task: &Task, pattern: &str) -> Summary {

@@ -293,7 +293,8 @@ pub(super) fn a_task_goes_round_for_as_long_as_the_counter_is_odd(
                 time::spin_until(SOON_NS, || CHECKS.load(SeqCst) >= 3);
             }
             Point::SlowCheckNopage if is_reader() => {
-                if CHECKS.fetch_add(1, SeqCst) + 1 == 3 {
+                let nth = CHECKS.fetch_add(1, SeqCst) + 1;
+                if nth == 3 {
                     free_spare();
                 }
             }
