@@ -81,9 +81,10 @@ const TOO_MANY: u64 = 7;
 fn a_full_ring_counts_what_it_refuses(_task: &Task, report: &mut Report) -> Outcome {
     let pinned = pin();
     let empty = time::spin_until(PATIENCE_NS, output::all_written);
-    // Nobody else stores on this CPU, and nobody writes out: what is refused is known beforehand.
+    // Nobody else stores on this CPU, and an owner elsewhere takes one line at most: then it waits
+    // for the port.
     let (room, lost) = without_interrupts(|| {
-        let _deferred = Deferred::enter();
+        let _port = COM1.lock();
         let (room, before) = (output::room() as u64, lost_total());
         for line in 0..room + TOO_MANY {
             info!("console test: line {line} of {room} and {TOO_MANY}");
@@ -95,7 +96,7 @@ fn a_full_ring_counts_what_it_refuses(_task: &Task, report: &mut Report) -> Outc
     report.note(format_args!(
         "room for {room}, {TOO_MANY} more printed, {lost} lost; written afterwards {written}"
     ));
-    passed(empty && lost == TOO_MANY && written)
+    passed(empty && (TOO_MANY - 1..=TOO_MANY).contains(&lost) && written)
 }
 
 /// Lines that one interrupt and one NMI print each, and how often each CPU is sent them.
