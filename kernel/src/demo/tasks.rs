@@ -66,7 +66,10 @@ fn take(task: &Task, cpu: usize, random: &mut Random) -> Option<KernelBlock> {
     let order = Order::new(order as u8).unwrap_or(Order::ZERO);
     let mut walk = WalkInfo::default();
     let request = Request::kernel(order).owned_by(owner(cpu));
-    let announced = order > Order::ZERO && balloon::is_announced();
+    let (begun, squeezed) = (
+        balloon::squeezes(),
+        balloon::is_announced(balloon::squeezes()),
+    );
     match mm::frames().alloc_traced(task, &request, &mut walk) {
         Ok(mut block) => {
             counts::count(Source::Task, &walk, Ending::Served);
@@ -74,9 +77,9 @@ fn take(task: &Task, cpu: usize, random: &mut Random) -> Option<KernelBlock> {
             Some(block)
         }
         Err(_) => {
-            // The squeeze may have begun while the request was under way.
-            let announced = announced || order > Order::ZERO && balloon::is_announced();
-            let ending = if announced {
+            // A squeeze may have come, and gone again, while the request was under way.
+            let squeezed = squeezed || balloon::is_announced(begun);
+            let ending = if squeezed {
                 Ending::FailedAsAnnounced
             } else {
                 Ending::Failed
