@@ -90,7 +90,7 @@ pub fn run(task: &Task) -> Verdict {
 
     plant::at_start(task);
     let (tally, ended) = cycles::run(task, options.cycles, options.seed);
-    plant::at_end(task);
+    plant::at_end();
 
     window::close();
     tasks::finish();
@@ -98,6 +98,7 @@ pub fn run(task: &Task) -> Verdict {
     sources::disarm(task);
     threads.join_all(task);
     drop(hooked);
+    plant::before_check(task);
     page_cache::verify_all(task);
     let after = census(task);
 
