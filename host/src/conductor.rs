@@ -376,8 +376,13 @@ impl<'m> Conductor<'m> {
             }
             Message::Shutdown { reason } => {
                 // With `-no-reboot` a reset stops the machine; nothing in the kernel asks for one.
-                if reason == "guest-reset" && matches!(self.state, State::Running) {
-                    self.examine(now, Ended::Reset);
+                // A guest that ends the machine by the exit device ends QEMU 7 with it; a newer QEMU
+                // stops, as `-no-shutdown` says, keeps the value and waits to be told.
+                match reason.as_str() {
+                    _ if !matches!(self.state, State::Running) => {}
+                    "guest-reset" => self.examine(now, Ended::Reset),
+                    "guest-shutdown" => self.quit(now),
+                    _ => {}
                 }
             }
             Message::Other => {}

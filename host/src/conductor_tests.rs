@@ -270,6 +270,17 @@ fn a_reset_is_a_triple_fault() {
 }
 
 #[test]
+fn a_qemu_that_stops_at_the_guests_exit_is_told_to_quit_and_keeps_its_value() {
+    let machine = machine();
+    let mut play = Play::greeted(&machine);
+    play.qemu(r#"{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}"#);
+    assert_eq!(play.commands.last().unwrap().1, "quit");
+    let record = play.end(exit_value::qemu_status(exit_value::PASSED));
+    assert_eq!(record.ended, Ended::Exit(exit_value::PASSED));
+    assert_eq!(record.host.guest_exits, 1);
+}
+
+#[test]
 fn a_panic_that_never_exits_is_still_a_panic() {
     let machine = machine();
     let mut play = Play::greeted(&machine);

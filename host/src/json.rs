@@ -60,6 +60,7 @@ pub fn demonstration(
         "rebuilds": totals.rebuilds,
         "irq_off_max_ns": totals.irq_off_max_ns,
         "irq_off_median_ns": totals.irq_off_median_ns,
+        "rebuilds_with_interrupts_on": totals.rebuilds_with_interrupts_on,
         "pulls": totals.pulls,
         "pulls_confirmed": totals.pulls_confirmed,
         "device_deleted": host.device_deleted,

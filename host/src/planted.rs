@@ -50,7 +50,10 @@ fn cases() -> Vec<Case> {
         plant(Plant::MissedEject, &[(1, "confirmed by DEVICE_DELETED")]),
         // An interrupt that arrives under the writer's lock breaks the lock order before the count
         // of such rebuilds can fail the run.
-        plant(Plant::IrqOn, &[(1, "own verdict"), (3, "lock order")]),
+        plant(
+            Plant::IrqOn,
+            &[(1, "found interrupts on"), (3, "lock order")],
+        ),
         plant(Plant::Panic, &[(3, "planted")]),
         plant(Plant::Hang, &[(4, "heartbeat"), (4, "timer interrupt")]),
         plant(Plant::TripleFault, &[(3, "triple fault")]),

@@ -253,6 +253,11 @@ fn judge_totals(expected: &Expectation, totals: &Totals, failures: &mut Vec<Stri
     fail(lost > 0, format!("{lost} frames lost"));
     let corrupted = totals.pages_corrupted;
     fail(corrupted > 0, format!("{corrupted} pages corrupted"));
+    let on = totals.rebuilds_with_interrupts_on;
+    fail(
+        on > 0,
+        format!("{on} looks during a rebuild found interrupts on"),
+    );
     fail(
         !totals.validate_ok,
         "validate() found an inconsistency".to_owned(),
@@ -329,10 +334,14 @@ pub fn unexplained(counts: &SourceCounts) -> u64 {
 
 fn judge_source(source: Source, counts: &SourceCounts, failures: &mut Vec<String>) {
     let bad = unexplained(counts);
-    if source != Source::Task && bad > 0 {
+    if bad > 0 {
+        let what = if source == Source::Task {
+            "failed requests of tasks".to_owned()
+        } else {
+            format!("atomic failures in {}", source.name())
+        };
         failures.push(format!(
-            "{bad} atomic failures in {} outside a rebuild and announced pressure",
-            source.name()
+            "{bad} {what} outside a rebuild and announced pressure"
         ));
     }
 }

@@ -79,6 +79,10 @@ fn every_rule_can_fail_a_run() {
     let cases: &[(&str, Change)] = &[
         ("frames lost", |_, t| t.frames_lost = 1),
         ("pages corrupted", |_, t| t.pages_corrupted = 1),
+        ("interrupts on", |_, t| t.rebuilds_with_interrupts_on = 1),
+        ("1 failed requests of tasks", |r, _| {
+            source(r, Source::Task).failures = 1;
+        }),
         ("validate()", |_, t| t.validate_ok = false),
         ("19 rebuilds, not 20", |_, t| t.rebuilds = 19),
         ("9 cycles, not 10", |_, t| t.cycles = 9),
@@ -135,13 +139,15 @@ fn missing_totals_fail() {
 }
 
 #[test]
-fn explained_failures_and_failing_tasks_pass() {
+fn explained_failures_pass() {
     let verdict = judged(|record, _| {
         let counts = source(record, Source::Timer);
         counts.failures = 5;
         counts.failures_overlapping_rebuild = 3;
         counts.failures_under_announced_pressure = 2;
-        source(record, Source::Task).failures = 7;
+        let tasks = source(record, Source::Task);
+        tasks.failures = 7;
+        tasks.failures_under_announced_pressure = 7;
     });
     assert_eq!(verdict.outcome, Outcome::Passed, "{verdict:?}");
 }

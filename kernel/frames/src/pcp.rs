@@ -175,8 +175,9 @@ impl<'m, P: Platform> Frames<'m, P> {
             return false;
         }
         step!(self);
-        // Inside the section: an offline isolates first and drains then. Were this tested before
-        // the flag is set, its drain could run in between, and the frame go into a drained cache.
+        // Inside the section: an offline turns the caches off first and drains then. Were this
+        // tested before the flag is set, its drain could run in between, and the frame go into a
+        // drained cache.
         let cached = (mutant::is(Mutant::IsolationTestedBeforeFlag) || may_cache())
             && zone.free() >= zone.mark(Mark::Low);
         if cached {

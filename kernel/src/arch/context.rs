@@ -1,3 +1,3 @@
-//! The context tokens (DESIGN 3); minted here by the entry paths, and by the scheduler for tasks.
+//! The context tokens; minted here by the entry paths, and by the scheduler for tasks.
 
 pub use tidemark_sync::context::{HardIrq, Nmi, Task};

@@ -63,10 +63,15 @@ fn uncounted_interrupts_off<R>(f: impl FnOnce() -> R) -> R {
 
 /// Waits until the running CPU's ring has room to spare, writing records out meanwhile. Task context, nothing held.
 pub(super) fn wait_for_room() {
-    while RINGS[arch::cpu_id().0].room() < RING_RECORDS / 2 {
+    while room() < RING_RECORDS / 2 {
         write_out_or_defer();
         core::hint::spin_loop();
     }
+}
+
+/// Free places in the running CPU's ring at this moment.
+pub(super) fn room() -> usize {
+    RINGS[arch::cpu_id().0].room()
 }
 
 /// Writes records out if the caller's context allows it, else sees to it that somebody does.

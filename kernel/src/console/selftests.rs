@@ -4,7 +4,7 @@ use super::port::COM1;
 use super::{Deferred, deferred, lost_total, output};
 use crate::arch::context::{HardIrq, Nmi, Task};
 use crate::arch::entry::TrapFrame;
-use crate::arch::{ipi, nmi, percpu, pin, time};
+use crate::arch::{ipi, nmi, percpu, pin, time, without_interrupts};
 use crate::selftest::{Group, Outcome, Report, Test};
 use crate::{info, panic};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -20,6 +20,10 @@ pub const GROUP: Group = Group {
         Test {
             name: "a_print_under_the_port_lock_is_written_later",
             run: a_print_under_the_port_lock_is_written_later,
+        },
+        Test {
+            name: "a_full_ring_counts_what_it_refuses",
+            run: a_full_ring_counts_what_it_refuses,
         },
         Test {
             name: "every_context_of_every_cpu_prints_at_once",
@@ -69,6 +73,30 @@ fn a_print_under_the_port_lock_is_written_later(_task: &Task, report: &mut Repor
         "only stores {only_stores}, written afterwards {written}"
     ));
     passed(only_stores && written)
+}
+
+/// Lines more than a ring has room for, in [`a_full_ring_counts_what_it_refuses`].
+const TOO_MANY: u64 = 7;
+
+fn a_full_ring_counts_what_it_refuses(_task: &Task, report: &mut Report) -> Outcome {
+    let pinned = pin();
+    let empty = time::spin_until(PATIENCE_NS, output::all_written);
+    // Nobody else stores on this CPU, and an owner elsewhere takes one line at most: then it waits
+    // for the port.
+    let (room, lost) = without_interrupts(|| {
+        let _port = COM1.lock();
+        let (room, before) = (output::room() as u64, lost_total());
+        for line in 0..room + TOO_MANY {
+            info!("console test: line {line} of {room} and {TOO_MANY}");
+        }
+        (room, lost_total() - before)
+    });
+    drop(pinned);
+    let written = time::spin_until(PATIENCE_NS, output::all_written);
+    report.note(format_args!(
+        "room for {room}, {TOO_MANY} more printed, {lost} lost; written afterwards {written}"
+    ));
+    passed(empty && (TOO_MANY - 1..=TOO_MANY).contains(&lost) && written)
 }
 
 /// Lines that one interrupt and one NMI print each, and how often each CPU is sent them.

@@ -4,7 +4,7 @@
 use crate::arch::{context::Task, time};
 use crate::mm::{self, KernelBlock};
 use crate::thread;
-use core::sync::atomic::{AtomicBool, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 use tidemark_frames::{
     FrameHandle, MAX_ZONES, Order, Owner, OwnerKind, ZoneId, ZoneInfo, ZoneKind,
 };
@@ -18,11 +18,17 @@ static WANTED: AtomicBool = AtomicBool::new(false);
 /// Set by the balloon's thread while every zone is where it is wanted. Release/Acquire with the
 /// waiters: what the thread did to the zones has happened.
 static TIGHT: AtomicBool = AtomicBool::new(false);
+/// Number of squeezes; counted before one begins.
+static SQUEEZES: AtomicU32 = AtomicU32::new(0);
+/// Cleared when the squeeze begins, set by the balloon's thread once it holds nothing any more.
+static RELEASED: AtomicBool = AtomicBool::new(true);
 /// Set when the thread is to end.
 static OVER: AtomicBool = AtomicBool::new(false);
 
 /// Asks for the squeeze; [`is_tight`] says when it is there. Any context.
 pub fn squeeze() {
+    SQUEEZES.fetch_add(1, Release);
+    RELEASED.store(false, Release);
     WANTED.store(true, Release);
 }
 
@@ -35,6 +41,18 @@ pub fn relax() {
 /// Whether every zone that atomic requests may use lies between MIN and LOW. Any context.
 pub fn is_tight() -> bool {
     TIGHT.load(Acquire)
+}
+
+/// Whether the zones are squeezed now or have been since `since`, an earlier [`squeezes`]. A request
+/// that may not go below MIN can then find the little that is left taken by others, and larger
+/// blocks not at all; atomic requests have their reserve below MIN and must not fail. Any context.
+pub fn is_announced(since: u32) -> bool {
+    WANTED.load(Acquire) || !RELEASED.load(Acquire) || squeezes() != since
+}
+
+/// How often the zones have been squeezed. Any context.
+pub fn squeezes() -> u32 {
+    SQUEEZES.load(Acquire)
 }
 
 /// Ends the thread once it has let go.
@@ -138,6 +156,9 @@ pub fn thread(task: &Task, _: usize) {
         } else {
             release_all(&mut held);
             TIGHT.store(false, Release);
+            if !WANTED.load(Acquire) {
+                RELEASED.store(true, Release);
+            }
         }
         thread::sleep_until(task, time::now_ns() + LOOK_EVERY_NS);
     }

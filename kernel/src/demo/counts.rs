@@ -13,6 +13,7 @@ struct Counters {
     requests: AtomicU64,
     failures: AtomicU64,
     failures_overlapping: AtomicU64,
+    failures_announced: AtomicU64,
     slow_path: AtomicU64,
     odd: AtomicU64,
     overlapped: AtomicU64,
@@ -25,6 +26,7 @@ impl Counters {
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             failures_overlapping: AtomicU64::new(0),
+            failures_announced: AtomicU64::new(0),
             slow_path: AtomicU64::new(0),
             odd: AtomicU64::new(0),
             overlapped: AtomicU64::new(0),
@@ -43,6 +45,8 @@ pub enum Ending {
     Served,
     /// None came.
     Failed,
+    /// None came, and the kernel had announced that it takes memory so scarce that this may be.
+    FailedAsAnnounced,
 }
 
 /// Counts one request by the running CPU. Any context. A task that moves between the look at the
@@ -58,11 +62,14 @@ pub fn count(source: Source, walk: &WalkInfo, ending: Ending) {
             .fetch_add(u64::from(walk.overlapped), Relaxed);
         counters.retries.fetch_add(u64::from(walk.retries), Relaxed);
     }
-    if ending == Ending::Failed {
-        counters.failures.fetch_add(1, Relaxed);
-        if walk.overlapped {
-            counters.failures_overlapping.fetch_add(1, Relaxed);
-        }
+    if ending == Ending::Served {
+        return;
+    }
+    counters.failures.fetch_add(1, Relaxed);
+    if walk.overlapped {
+        counters.failures_overlapping.fetch_add(1, Relaxed);
+    } else if ending == Ending::FailedAsAnnounced {
+        counters.failures_announced.fetch_add(1, Relaxed);
     }
 }
 
@@ -73,6 +80,7 @@ pub fn of(source: Source) -> SourceCounts {
         sum.requests += counters.requests.load(Relaxed);
         sum.failures += counters.failures.load(Relaxed);
         sum.failures_overlapping_rebuild += counters.failures_overlapping.load(Relaxed);
+        sum.failures_under_announced_pressure += counters.failures_announced.load(Relaxed);
         sum.slow_path += counters.slow_path.load(Relaxed);
         sum.odd += counters.odd.load(Relaxed);
         sum.overlapped += counters.overlapped.load(Relaxed);

@@ -71,7 +71,7 @@ fn one(
     let now = Seen::now();
     let rebuilds = mm::frames().rebuild_stats();
     info!(
-        "cycle {cycle}/{cycles}: {} DIMMs out and back in {} ms, {} frames moved, {} rebuilds, interrupts off {} us at most",
+        "cycle {cycle}/{cycles}: {} DIMMs out and back in {} ms, {} frames moved, {} rebuilds, interrupts off {} µs at most so far",
         dimms.len(),
         (now.at_ns - before.at_ns) / 1_000_000,
         now.migrated - before.migrated,

@@ -12,9 +12,10 @@ mod tasks;
 mod window;
 
 use crate::arch::{context::Task, percpu};
+use crate::console::{self, Level, printk};
 use crate::mm::{self, page_cache};
 use crate::thread::{self, Placement, Priority, ThreadId, quiesce};
-use crate::{console, hotplug, info, link, options, warn};
+use crate::{hotplug, info, link, options, warn};
 use tidemark_frames::{Census, OwnerKind};
 use tidemark_wire::{Source, ToHost, Totals};
 
@@ -69,7 +70,7 @@ pub fn run(task: &Task) -> Verdict {
         ids: [const { None }; 2 * crate::arch::MAX_CPUS + 2],
         count: 0,
     };
-    sources::arm(true);
+    sources::arm();
     for cpu in percpu::online() {
         let (place, number) = (Placement::Cpu(cpu), cpu.0);
         threads.start("check", place, Priority::High, sources::checker, number);
@@ -89,14 +90,15 @@ pub fn run(task: &Task) -> Verdict {
 
     plant::at_start(task);
     let (tally, ended) = cycles::run(task, options.cycles, options.seed);
-    plant::at_end(task);
+    plant::at_end();
 
     window::close();
     tasks::finish();
     balloon::finish();
-    sources::arm(false);
+    sources::disarm(task);
     threads.join_all(task);
     drop(hooked);
+    plant::before_check(task);
     page_cache::verify_all(task);
     let after = census(task);
 
@@ -194,19 +196,28 @@ fn lost(before: &Option<Census>, after: &Option<Census>) -> u64 {
 }
 
 fn report(task: &Task, totals: &Totals) {
+    // The host prints the table; without one, the log is all there is.
+    let level = if link::present() {
+        Level::Debug
+    } else {
+        Level::Info
+    };
     for source in Source::ALL {
         let counts = counts::of(source);
         link::send(task, &ToHost::Counts { source, counts });
-        info!(
-            "{:<13} {:>8} requests, {} failed ({} over a rebuild), {} slow, {} odd, {} overlapped, {} retries",
-            source.name(),
-            counts.requests,
-            counts.failures,
-            counts.failures_overlapping_rebuild,
-            counts.slow_path,
-            counts.odd,
-            counts.overlapped,
-            counts.retries
+        printk(
+            level,
+            format_args!(
+                "{:<13} {:>8} requests, {} failed ({} over a rebuild), {} slow, {} odd, {} overlapped, {} retries",
+                source.name(),
+                counts.requests,
+                counts.failures,
+                counts.failures_overlapping_rebuild,
+                counts.slow_path,
+                counts.odd,
+                counts.overlapped,
+                counts.retries
+            ),
         );
     }
     if window::not_squeezed() != 0 {

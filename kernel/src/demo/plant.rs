@@ -29,15 +29,8 @@ pub fn at_start(task: &Task) {
 }
 
 /// Plants what must be there once the cycles have run, or ends the machine in the way asked for.
-pub fn at_end(task: &Task) {
+pub fn at_end() {
     match options::get().plant {
-        Some(Plant::CorruptPage) => {
-            warn!("planted: a page of the file is overwritten");
-            // The file may have no page in memory, and then nothing is to be found either.
-            if page_cache::corrupt_one(task).is_none() {
-                warn!("planted: no page to overwrite");
-            }
-        }
         Some(Plant::Panic) => panic!("planted: a panic"),
         Some(Plant::Hang) => {
             warn!("planted: this CPU spins with interrupts off");
@@ -53,6 +46,17 @@ pub fn at_end(task: &Task) {
             triple_fault();
         }
         _ => {}
+    }
+}
+
+/// Plants what the last check must find: nobody takes pages away any more.
+pub fn before_check(task: &Task) {
+    if options::get().plant == Some(Plant::CorruptPage) {
+        warn!("planted: a page of the file is overwritten");
+        // The file may have no page in memory, and then nothing is to be found either.
+        if page_cache::corrupt_one(task).is_none() {
+            warn!("planted: no page to overwrite");
+        }
     }
 }
 

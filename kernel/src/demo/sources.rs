@@ -15,8 +15,10 @@ use crate::arch::{
 };
 use crate::mm;
 use crate::thread::{self, Ring, quiesce};
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use tidemark_frames::{FrameHandle, NodeMask, Order, Owner, OwnerKind, Request, WalkInfo};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
+use tidemark_frames::{
+    FrameHandle, NodeMask, Order, Owner, OwnerKind, Request, WalkInfo, ZoneInfo, ZoneKind,
+};
 use tidemark_sync::Context;
 use tidemark_wire::Source;
 
@@ -30,6 +32,11 @@ static RINGS: [Ring<u64, RING_PLACES>; MAX_CPUS] = [const { Ring::new() }; MAX_C
 static ARMED: AtomicBool = AtomicBool::new(false);
 /// Requests that are to fail on purpose.
 static FAIL_NEXT: AtomicU32 = AtomicU32::new(0);
+/// Set when no handler can send another frame: the checkers end once their rings are empty.
+static OVER: AtomicBool = AtomicBool::new(false);
+/// Frames under way to the checkers, and how many there may be.
+static UNDER_WAY: AtomicU64 = AtomicU64::new(0);
+static LIMIT: AtomicU64 = AtomicU64::new(0);
 static FIRE: spin::Once<WorkId> = spin::Once::new();
 
 /// Hooks the handlers in. Once, before [`arm`].
@@ -47,14 +54,28 @@ pub fn hook_in() -> Result<(), IrqError> {
     Ok(())
 }
 
-/// Lets the handlers take frames, or stops them.
-pub fn arm(on: bool) {
-    ARMED.store(on, Relaxed);
+/// Lets the handlers take frames.
+pub fn arm() {
+    // Half of what lies between the marks: then what is under way to the checkers cannot by itself
+    // take the zones from LOW to MIN, on a small machine either.
+    let usable = |zone: &ZoneInfo| zone.id.kind() != ZoneKind::Movable;
+    let zones = mm::frames().zones().filter(usable);
+    let between = zones.map(|zone| zone.low - zone.min);
+    LIMIT.store(between.sum::<u64>() / 2, Relaxed);
+    ARMED.store(true, Relaxed);
 }
 
-/// Whether the handlers take frames.
-pub fn armed() -> bool {
-    ARMED.load(Relaxed)
+/// Stops the handlers, and lets the checkers end.
+///
+/// A handler may have found the sources armed and not have sent its frame yet, while its CPU's
+/// checker on the other side looks at an empty ring for the last time. A call to every other CPU
+/// cannot run inside such a handler, be it an interrupt's or an NMI's: when it has run everywhere,
+/// the last frames are in their rings.
+pub fn disarm(task: &Task) {
+    ARMED.store(false, SeqCst);
+    ipi::call_on_others(ipi::CallKind::Call, |_, _| (), 0, task);
+    // Release: pairs with the Acquire in `checker`.
+    OVER.store(true, Release);
 }
 
 /// Makes the next request of an interrupt one that no zone may serve.
@@ -82,7 +103,7 @@ fn on_nmi(nmi: &Nmi, _frame: &TrapFrame) {
 
 /// Takes a frame, signs it and sends it to the next CPU's checker.
 fn fire(context: &impl Context, source: Source) {
-    if !armed() {
+    if !ARMED.load(Relaxed) {
         return;
     }
     let cpu = cpu_id().0;
@@ -98,10 +119,13 @@ fn fire(context: &impl Context, source: Source) {
     };
     counts::count(source, &walk, Ending::Served);
     signature::sign(&mut block, source as u64);
-    let raw = block.leak().into_raw();
-    if RINGS[next_cpu(cpu)].push(raw).is_err() {
-        // The checker is behind: its share is freed here, unchecked.
-        give_back(raw, None);
+    if UNDER_WAY.fetch_add(1, Relaxed) >= LIMIT.load(Relaxed) {
+        // The checkers are behind: this frame goes back at once.
+        UNDER_WAY.fetch_sub(1, Relaxed);
+        return;
+    }
+    if let Err(rejected) = RINGS[next_cpu(cpu)].push(block.leak().into_raw()) {
+        give_back(rejected.0, None);
     }
 }
 
@@ -112,7 +136,9 @@ fn next_cpu(cpu: usize) -> usize {
     (if above == 0 { online } else { above }).trailing_zeros() as usize
 }
 
+/// Takes a frame that was under way back, checks it if its key is known, and frees it.
 fn give_back(raw: u64, key: Option<u64>) {
+    UNDER_WAY.fetch_sub(1, Relaxed);
     let Some(handle) = FrameHandle::from_raw(raw) else {
         crate::warn!("demo: {raw:#x} is not a frame");
         return;
@@ -128,11 +154,10 @@ fn give_back(raw: u64, key: Option<u64>) {
     }
 }
 
-/// Checks and frees what other CPUs' handlers took, until the sources are disarmed and the ring is
-/// empty. Started once a CPU.
+/// Checks and frees what other CPUs' handlers took, until no more can come. Started once a CPU.
 pub fn checker(task: &Task, cpu: usize) {
     loop {
-        let last_round = !armed();
+        let last_round = OVER.load(Acquire);
         while let Some(raw) = RINGS[cpu].pop() {
             let key = FrameHandle::from_raw(raw)
                 .and_then(|handle| source_of(&handle))

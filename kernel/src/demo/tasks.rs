@@ -1,6 +1,7 @@
 //! Tasks that allocate, write, read back and free while everything else goes on.
 
 use super::{
+    balloon,
     counts::{self, Ending},
     random::Random,
     signature,
@@ -65,6 +66,10 @@ fn take(task: &Task, cpu: usize, random: &mut Random) -> Option<KernelBlock> {
     let order = Order::new(order as u8).unwrap_or(Order::ZERO);
     let mut walk = WalkInfo::default();
     let request = Request::kernel(order).owned_by(owner(cpu));
+    let (begun, squeezed) = (
+        balloon::squeezes(),
+        balloon::is_announced(balloon::squeezes()),
+    );
     match mm::frames().alloc_traced(task, &request, &mut walk) {
         Ok(mut block) => {
             counts::count(Source::Task, &walk, Ending::Served);
@@ -72,7 +77,14 @@ fn take(task: &Task, cpu: usize, random: &mut Random) -> Option<KernelBlock> {
             Some(block)
         }
         Err(_) => {
-            counts::count(Source::Task, &walk, Ending::Failed);
+            // A squeeze may have come, and gone again, while the request was under way.
+            let squeezed = squeezed || balloon::is_announced(begun);
+            let ending = if squeezed {
+                Ending::FailedAsAnnounced
+            } else {
+                Ending::Failed
+            };
+            counts::count(Source::Task, &walk, ending);
             None
         }
     }

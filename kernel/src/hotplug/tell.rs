@@ -132,7 +132,7 @@ impl fmt::Display for Rebuilt {
             0 => Ok(()),
             ns => write!(
                 f,
-                ", lists rebuilt with interrupts off for {}.{} us",
+                ", lists rebuilt with interrupts off for {}.{} µs",
                 ns / 1000,
                 ns / 100 % 10
             ),

@@ -1,5 +1,7 @@
 //! Interrupts, messages between CPUs, NMIs, time, translations.
 
+mod clocks;
+
 use super::support::{
     MS, SOON_NS, ensure,
     everywhere::{Jobs, Team, call_everywhere, others},
@@ -13,13 +15,16 @@ use crate::{
         ipi::{self, CallKind},
         irqs, nmi,
         paging::{self, phys_to_virt},
-        percpu, pin, time, timer, tlb, vectors, without_interrupts,
+        percpu, pin, time, tlb, vectors, without_interrupts,
     },
     selftest::{Group, Outcome, Report},
 };
+use clocks::{
+    every_cpu_ticks, the_clock_agrees_with_the_legacy_timer,
+    the_clock_does_not_step_back_between_cpus,
+};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use tidemark_sync::IrqOff;
-use x86_64::instructions::port::Port;
 
 /// The group.
 pub const GROUP: Group = Group {
@@ -309,117 +314,27 @@ fn a_spurious_interrupt_is_counted_and_survived(_: &Task, report: &mut Report) -
     Outcome::Pass
 }
 
-/// Frequency of the legacy timer, which the clock is not calibrated against where there is a PM timer.
-const PIT_HZ: u64 = 1_193_182;
-/// Ticks that it counts down: about 50 ms.
-const PIT_TICKS: u16 = 59_659;
-
-/// How many nanoseconds of the clock the legacy timer takes to count down once.
-fn clock_during_countdown() -> Option<u64> {
-    let mut control = Port::<u8>::new(0x43);
-    let mut channel2 = Port::<u8>::new(0x42);
-    let mut gate = Port::<u8>::new(0x61);
-    let [low, high] = PIT_TICKS.to_le_bytes();
-    without_interrupts(|| {
-        // SAFETY: channel 2 drives the speaker only, which stays off; nobody uses it after boot.
-        unsafe {
-            let closed = gate.read() & !3;
-            gate.write(closed);
-            control.write(0b1011_0000);
-            channel2.write(low);
-            channel2.write(high);
-            gate.write(closed | 1);
-        }
-        let start = time::now_ns();
-        // SAFETY: reading the gate's port has no effect.
-        let done = time::spin_until(SOON_NS, || unsafe { gate.read() } & 1 << 5 != 0);
-        done.then(|| time::now_ns() - start)
-    })
-}
-
-fn the_clock_agrees_with_the_legacy_timer(_: &Task, report: &mut Report) -> Outcome {
-    let expected = u64::from(PIT_TICKS) * 1_000_000_000 / PIT_HZ;
-    // A busy host may hold this CPU between timer and clock: one undisturbed try suffices, and a
-    // clock that runs wrong has none.
-    for _ in 0..5 {
-        let measured = want!(
-            report,
-            clock_during_countdown(),
-            "the legacy timer does not count"
-        );
-        if measured.abs_diff(expected) * 100 < expected * 2 {
-            return Outcome::Pass;
-        }
-        report.note(format_args!(
-            "the clock says {measured} ns, the timer {expected}"
-        ));
-    }
-    Outcome::Fail
-}
-
-fn the_clock_does_not_step_back_between_cpus(task: &Task, report: &mut Report) -> Outcome {
-    static NOW: AtomicU64 = AtomicU64::new(0);
-    fn read(_: &HardIrq, _: usize) {
-        NOW.store(time::now_ns(), SeqCst);
-    }
-    for round in 0..20 {
-        for cpu in percpu::online() {
-            let before = time::now_ns();
-            ipi::call_on(percpu::mask_of(cpu), CallKind::Call, read, 0, task);
-            let after = time::now_ns();
-            let there = NOW.load(SeqCst);
-            // What a CPU reads lies between two readings here, up to a microsecond of skew.
-            ensure!(
-                report,
-                before <= there + 1_000 && there <= after + 1_000,
-                "round {round}: {before} here, {there} on cpu{}, {after} here",
-                cpu.0
-            );
-        }
-    }
-    Outcome::Pass
-}
-
-fn every_cpu_ticks(task: &Task, report: &mut Report) -> Outcome {
-    let hz = u64::from(timer::hz());
-    for cpu in percpu::online() {
-        let ticks = || percpu::of(cpu).taken(vectors::TIMER);
-        let (before, start) = (ticks(), time::now_ns());
-        let enough =
-            super::support::eventually(task, SOON_NS, || ticks().wrapping_sub(before) >= 10);
-        ensure!(
-            report,
-            enough,
-            "cpu{} ticked {} times",
-            cpu.0,
-            ticks().wrapping_sub(before)
-        );
-        // A tick may be late on a busy host, never early: ten periods take nine at least.
-        let most = (time::now_ns() - start) * hz / 1_000_000_000 + 2;
-        let taken = u64::from(ticks().wrapping_sub(before));
-        ensure!(
-            report,
-            taken <= most * 2,
-            "cpu{}: {taken} ticks where {most} were due",
-            cpu.0
-        );
-    }
-    Outcome::Pass
-}
-
 /// Physical addresses beyond all memory, that nothing answers: QEMU reads them as some constant.
 const NOWHERE: u64 = 96 << 30;
 /// The size mapped there.
 const NOWHERE_BYTES: u64 = 2 << 20;
 
+/// The CPUs that can read some of the pages that [`probe_nowhere`] tries.
 static READABLE: AtomicU64 = AtomicU64::new(0);
 
+/// Tries to read pages spread over what is mapped: which of them a CPU keeps a translation of, or
+/// drops it for another page's, is its own business.
 fn probe_nowhere(_: &HardIrq, address: usize) {
     let bit = percpu::mask_of(cpu_id());
-    match exceptions::probe_read(address as u64) {
-        Some(_) => READABLE.fetch_or(bit, SeqCst),
-        None => READABLE.fetch_and(!bit, SeqCst),
-    };
+    let pages = (0..NOWHERE_BYTES).step_by(7 * 4096);
+    let readable = pages
+        .filter(|page| exceptions::probe_read(address as u64 + page).is_some())
+        .count();
+    if readable > 0 {
+        READABLE.fetch_or(bit, SeqCst);
+    } else {
+        READABLE.fetch_and(!bit, SeqCst);
+    }
 }
 
 fn a_shootdown_takes_translations_down_everywhere(task: &Task, report: &mut Report) -> Outcome {
@@ -439,6 +354,7 @@ fn a_shootdown_takes_translations_down_everywhere(task: &Task, report: &mut Repo
         "readable though unmapped: {:#x}",
         READABLE.load(SeqCst)
     );
+    let mut stale_ever = 0;
     for round in 0..5 {
         let mut source = super::support::table_frames(task);
         let added = paging::direct_map_add(NOWHERE, NOWHERE_BYTES, &mut source);
@@ -450,6 +366,7 @@ fn a_shootdown_takes_translations_down_everywhere(task: &Task, report: &mut Repo
         let mapped_on = readable_on();
         let removed = paging::direct_map_remove(NOWHERE, NOWHERE_BYTES, &mut source);
         let stale_on = readable_on();
+        stale_ever |= stale_on;
         tlb::shootdown(address as u64, NOWHERE_BYTES, task);
         let left_on = readable_on();
         ensure!(
@@ -472,6 +389,12 @@ fn a_shootdown_takes_translations_down_everywhere(task: &Task, report: &mut Repo
         report,
         walk::lookup(address as u64).is_none(),
         "mapped in the tables still"
+    );
+    // Else there was nothing to take down, and nothing was shown.
+    ensure!(
+        report,
+        stale_ever & others() == others(),
+        "before the shootdowns, stale on CPUs {stale_ever:#x} only"
     );
     Outcome::Pass
 }

@@ -313,6 +313,7 @@ fn reported(
     pfn: tidemark_frames::Pfn,
     any_of: &[FreeFault],
 ) -> bool {
+    super::FREE_ERRORS_EXPECTED.fetch_add(1, SeqCst);
     let new = free_errors::total() - before;
     if new == 1
         && let Some(kept) = free_errors::get(before)

@@ -5,6 +5,7 @@ mod boot;
 mod contexts;
 mod frames;
 mod hotplug;
+mod leftovers;
 mod page_cache;
 mod policy;
 mod slowpath;
@@ -13,10 +14,12 @@ mod zonelist;
 
 use crate::{
     arch::context::Task,
-    console, mm,
+    console,
+    mm::{self, free_errors},
     selftest::{self, Group, Report, Summary},
     thread,
 };
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The groups, in the order in which they run: what others rest upon comes first.
 const GROUPS: &[Group] = &[
@@ -31,22 +34,30 @@ const GROUPS: &[Group] = &[
     slowpath::GROUP,
     page_cache::GROUP,
     hotplug::GROUP,
+    leftovers::GROUP,
 ];
 
 /// Why a test about several CPUs is skipped.
 const ONE_CPU: &str = "only one CPU";
 /// Why a test about memory that leaves is skipped.
 const NO_DIMM: &str = "no DIMM";
+/// Why a test that needs the host is skipped.
+const NO_LINK: &str = "no host link";
 
 /// Runs the self-tests whose `group/test` contains `pattern`, prints KTAP, and returns the counts.
 pub fn run(task: &Task, pattern: &str) -> Summary {
     selftest::run_all(task, GROUPS, pattern, validate)
 }
 
-/// What must hold after every test: the allocator's books are right, with the whole machine at rest.
+/// Refused frees and corrupt pages that tests have provoked. Written by the tests, one after another.
+static FREE_ERRORS_EXPECTED: AtomicU64 = AtomicU64::new(0);
+static CORRUPTIONS_EXPECTED: AtomicU64 = AtomicU64::new(0);
+
+/// What must hold after every test: the allocator's books are right, with the whole machine at rest,
+/// and nobody found a bad free or a corrupt page but those that the test provoked.
 fn validate(task: &Task, report: &mut Report) -> Result<(), ()> {
     let found = thread::quiesce::at_rest(task, || mm::frames().validate_at_rest());
-    match found {
+    let books = match found {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(inconsistency)) => {
             report.note(format_args!("the books are wrong: {inconsistency:?}"));
@@ -56,5 +67,22 @@ fn validate(task: &Task, report: &mut Report) -> Result<(), ()> {
             report.note(format_args!("cpu{} does not come to rest", busy.cpu.0));
             Err(())
         }
+    };
+    let mut nothing_else = Ok(());
+    for (what, expected, found) in [
+        ("bad frees", &FREE_ERRORS_EXPECTED, free_errors::total()),
+        (
+            "corrupt pages",
+            &CORRUPTIONS_EXPECTED,
+            mm::page_cache::counters().corrupted,
+        ),
+    ] {
+        // The next test begins anew.
+        let expected = expected.swap(found, Relaxed);
+        if found != expected {
+            report.note(format_args!("{found} {what}, {expected} were provoked"));
+            nothing_else = Err(());
+        }
     }
+    books.and(nothing_else)
 }

@@ -148,6 +148,7 @@ fn a_flipped_bit_is_seen(task: &Task, report: &mut Report) -> Outcome {
     quiet(task);
     ensure!(report, read_all(task), "a page could not be read");
     let page = want!(report, page_cache::corrupt_one(task), "no page in memory");
+    super::CORRUPTIONS_EXPECTED.fetch_add(1, SeqCst);
     let verified = page_cache::verify_all(task);
     ensure!(report, verified.corrupted == 1, "page {page}: {verified:?}");
     ensure!(

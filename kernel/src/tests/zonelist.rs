@@ -1,12 +1,11 @@
 //! The fallback lists, and the seed's protocol between their readers and their writer.
 
+mod recheck;
+
 use super::support::{
     SOON_NS, ensure,
     everywhere::{Jobs, others},
-    frames::{
-        Block, OWNER, Pile, at_min, between_min_and_low, nothing, quiet, sign, take_all_down,
-        unmovable, unsigned,
-    },
+    frames::{OWNER, Pile, between_min_and_low, quiet, sign, take_all_down, unmovable, unsigned},
     tests, want,
 };
 use crate::{
@@ -15,13 +14,18 @@ use crate::{
         context::{HardIrq, Nmi, Task},
         cpu_id, irqs, nmi, percpu, time,
     },
-    mm::{self, oom, points},
+    mm::{self, points},
     selftest::{Group, Outcome, Report},
 };
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
-use tidemark_frames::{
-    FrameHandle, Gfp, ListKind, Order, Point, Request, WalkInfo, ZoneId, ZoneInfo,
+use recheck::{
+    a_request_that_may_wait_looks_again_before_it_fails,
+    a_request_that_may_wait_looks_again_before_oom,
+    a_task_goes_round_for_as_long_as_the_counter_is_odd,
+    a_task_that_began_at_an_odd_counter_goes_round_and_gets_its_frame,
+    an_atomic_request_does_not_look_again,
 };
+use tidemark_frames::{FrameHandle, Gfp, ListKind, Order, Point, Request, WalkInfo, ZoneId};
 use tidemark_sync::Context;
 
 /// The group.
@@ -35,6 +39,7 @@ pub const GROUP: Group = Group {
         a_request_that_may_wait_looks_again_before_it_fails,
         a_request_that_may_wait_looks_again_before_oom,
         a_task_that_began_at_an_odd_counter_goes_round_and_gets_its_frame,
+        a_task_goes_round_for_as_long_as_the_counter_is_odd,
     ],
 };
 
@@ -202,6 +207,13 @@ static WRITER: AtomicU32 = AtomicU32::new(0);
 static WRITER_HAD_INTERRUPTS: AtomicBool = AtomicBool::new(false);
 static WORK: spin::Once<crate::arch::ipi::WorkId> = spin::Once::new();
 
+fn forget_the_last_round() {
+    for word in MET.iter().chain(&GOT).flatten() {
+        word.store(0, SeqCst);
+    }
+    WRITER.store(0, SeqCst);
+}
+
 /// Stands inside the rebuild until every handler is done, or for as long as [`SOON_NS`].
 fn interrupt_the_writer(point: Point) {
     let Some(&work) = WORK.get() else { return };
@@ -225,11 +237,7 @@ fn interrupt_the_writer(point: Point) {
 /// the slow path, and each completes before the counter is even again.
 fn atomic_requests_complete_while_the_counter_is_odd(task: &Task, report: &mut Report) -> Outcome {
     for round in 0..20 {
-        for (met, got) in MET.iter().flatten().zip(GOT.iter().flatten()) {
-            met.store(0, SeqCst);
-            got.store(0, SeqCst);
-        }
-        WRITER.store(0, SeqCst);
+        forget_the_last_round();
         let jobs = want!(report, Jobs::set(in_nmi, in_interrupt), "no room for hooks");
         WORK.call_once(|| jobs.work());
         quiet(task);
@@ -285,217 +293,5 @@ fn atomic_requests_complete_while_the_counter_is_odd(task: &Task, report: &mut R
             return Outcome::Fail;
         }
     }
-    Outcome::Pass
-}
-
-/// A block that is freed at a point, so that memory comes back where a test wants it; raw, or 0.
-static SPARE: AtomicU64 = AtomicU64::new(0);
-
-fn set_spare(block: Block) {
-    SPARE.store(block.leak().into_raw(), SeqCst);
-}
-
-/// Frees the spare block, if it is there still. Any context.
-fn free_spare() {
-    if let Some(handle) = FrameHandle::from_raw(SPARE.swap(0, SeqCst)) {
-        // A spare that is not adopted is reported by the allocator.
-        drop(mm::frames().adopt(handle));
-    }
-}
-
-/// Empties every zone that unmovable requests may use, but for a spare block that a hook frees.
-fn empty_but_for_a_spare(task: &Task) -> Option<Pile> {
-    quiet(task);
-    let order = Order::new(9)?;
-    let request = Request::kernel(order).owned_by(OWNER).with(Gfp::DMA32);
-    set_spare(mm::frames().alloc(task, &request).ok()?);
-    let mut pile = Pile::new();
-    // Just below MIN, not at nothing: the spare lifts its zone above.
-    let below = |zone: &ZoneInfo| at_min(zone).saturating_sub(8);
-    take_all_down(task, unmovable, below, &mut pile);
-    Some(pile)
-}
-
-fn an_atomic_request_does_not_look_again(task: &Task, report: &mut Report) -> Outcome {
-    /// Makes the NMI come while the counter is odd, and memory come back just before the check.
-    fn hook(point: Point) {
-        match point {
-            Point::RebuildOdd => {
-                let here = cpu_id();
-                nmi::send(here);
-                time::spin_until(SOON_NS, || MET[here.0][1].load(SeqCst) != 0);
-                WRITER.store(here.0 as u32 + 1, SeqCst);
-            }
-            Point::SlowCheckNopage => free_spare(),
-            _ => {}
-        }
-    }
-    MET.iter().flatten().for_each(|met| met.store(0, SeqCst));
-    GOT.iter().flatten().for_each(|got| got.store(0, SeqCst));
-    WRITER.store(0, SeqCst);
-    let _jobs = want!(report, Jobs::set(in_nmi, |_| {}), "no room for hooks");
-    let mut pile = want!(report, empty_but_for_a_spare(task), "no spare block");
-    take_all_down(task, unmovable, nothing, &mut pile);
-    let hooked = points::set_hook(hook);
-    rebuild(task);
-    drop(hooked);
-    drop(pile);
-    free_spare();
-    let writer = want!(
-        report,
-        WRITER.load(SeqCst).checked_sub(1),
-        "no rebuild came by"
-    );
-    let met = MET[writer as usize][1].load(SeqCst);
-    let got = FrameHandle::from_raw(GOT[writer as usize][1].load(SeqCst));
-    drop(got.map(|handle| mm::frames().adopt(handle)));
-    let expected = Met::AS_PROMISED & !Met::GOT;
-    ensure!(
-        report,
-        met == expected,
-        "it met {met:#b}, not {expected:#b}"
-    );
-    Outcome::Pass
-}
-
-/// At which point of a request the lists are rebuilt, in [`rebuild_underneath`].
-static REBUILD_AT_OOM: AtomicBool = AtomicBool::new(false);
-static REBUILT: AtomicBool = AtomicBool::new(false);
-
-/// Rebuilds the lists once, between a request's cookie and its check, and gives memory back where
-/// only another round finds it.
-fn rebuild_underneath(point: Point) {
-    let at_oom = REBUILD_AT_OOM.load(SeqCst);
-    let here = match point {
-        Point::SlowCheckOom => at_oom,
-        Point::SlowCheckNopage => !at_oom,
-        _ => false,
-    };
-    // A handler's request cannot wait for a rebuild; the one that is meant is a task's.
-    if here && irqs::interrupts_enabled() && !REBUILT.swap(true, SeqCst) {
-        // SAFETY: interrupts are on, so this is the task that makes the request; the points before
-        // a check are reached with no lock held.
-        rebuild(&unsafe { Task::mint() });
-        free_spare();
-    }
-}
-
-/// A request that fails unless it looks again; returns whether it got a frame, and what it met.
-fn looks_again(task: &Task, at_oom: bool, request: Request) -> Option<(bool, WalkInfo)> {
-    REBUILD_AT_OOM.store(at_oom, SeqCst);
-    REBUILT.store(false, SeqCst);
-    let pile = empty_but_for_a_spare(task)?;
-    let hooked = points::set_hook(rebuild_underneath);
-    let mut walk = WalkInfo::default();
-    let request = request.with(Gfp::NOWARN).owned_by(OWNER);
-    let got = mm::frames().alloc_traced(task, &request, &mut walk).is_ok();
-    drop(hooked);
-    drop(pile);
-    free_spare();
-    REBUILT.load(SeqCst).then_some((got, walk))
-}
-
-fn looked_again(report: &mut Report, got: bool, walk: &WalkInfo) -> Outcome {
-    ensure!(report, got, "it failed, with memory free: {walk:?}");
-    ensure!(report, walk.retries == 1, "{walk:?}");
-    ensure!(
-        report,
-        walk.slow && walk.overlapped && !walk.odd,
-        "{walk:?}"
-    );
-    Outcome::Pass
-}
-
-fn a_request_that_may_wait_looks_again_before_it_fails(
-    task: &Task,
-    report: &mut Report,
-) -> Outcome {
-    let request = Request::kernel(Order::ZERO).with(Gfp::NORETRY);
-    let (got, walk) = want!(
-        report,
-        looks_again(task, false, request),
-        "the check was not reached"
-    );
-    looked_again(report, got, &walk)
-}
-
-fn a_request_that_may_wait_looks_again_before_oom(task: &Task, report: &mut Report) -> Outcome {
-    let before = oom::calls();
-    let request = Request::kernel(Order::ZERO);
-    let (got, walk) = want!(
-        report,
-        looks_again(task, true, request),
-        "the check was not reached"
-    );
-    ensure!(report, oom::calls() == before, "it went on to OOM");
-    looked_again(report, got, &walk)
-}
-
-/// The request's thread: its CPU plus one; then what it met.
-static READER: AtomicU32 = AtomicU32::new(0);
-static GO: AtomicBool = AtomicBool::new(false);
-static BEGAN_ODD: AtomicBool = AtomicBool::new(false);
-static READER_MET: AtomicU64 = AtomicU64::new(0);
-
-fn a_task_that_began_at_an_odd_counter_goes_round_and_gets_its_frame(
-    task: &Task,
-    report: &mut Report,
-) -> Outcome {
-    fn reader(task: &Task, _: usize) {
-        while !GO.load(SeqCst) {
-            core::hint::spin_loop();
-        }
-        READER.store(cpu_id().0 as u32 + 1, SeqCst);
-        let request = Request::kernel(Order::ZERO)
-            .with(Gfp::NORETRY)
-            .with(Gfp::NOWARN);
-        let mut walk = WalkInfo::default();
-        let block = mm::frames().alloc_traced(task, &request.owned_by(OWNER), &mut walk);
-        READER_MET.store(Met::of(block.is_ok(), &walk).0, SeqCst);
-    }
-    /// The writer stays until the reader has begun; memory comes back just before its check.
-    fn hook(point: Point) {
-        let reader = READER.load(SeqCst) == cpu_id().0 as u32 + 1;
-        match point {
-            Point::RebuildOdd => {
-                GO.store(true, SeqCst);
-                time::spin_until(SOON_NS, || BEGAN_ODD.load(SeqCst));
-            }
-            Point::SlowBegin if reader => BEGAN_ODD.store(true, SeqCst),
-            Point::SlowCheckNopage if reader => free_spare(),
-            _ => {}
-        }
-    }
-    let Some(cpu) = percpu::cpus_in(others()).next() else {
-        return Outcome::Skip(super::ONE_CPU);
-    };
-    for flag in [&GO, &BEGAN_ODD] {
-        flag.store(false, SeqCst);
-    }
-    READER.store(0, SeqCst);
-    READER_MET.store(0, SeqCst);
-    let placement = crate::thread::Placement::Cpu(cpu);
-    let priority = crate::thread::Priority::Normal;
-    let started = crate::thread::spawn("test-reader", placement, priority, reader, 0);
-    let started = want!(report, started, "no thread");
-    let Some(pile) = empty_but_for_a_spare(task) else {
-        GO.store(true, SeqCst);
-        report.note(format_args!("no spare block"));
-        return Outcome::Fail;
-    };
-    let hooked = points::set_hook(hook);
-    rebuild(task);
-    let ended = super::support::eventually(task, SOON_NS, || !started.is_alive());
-    drop(hooked);
-    drop(pile);
-    free_spare();
-    ensure!(report, ended, "the request did not end");
-    let met = READER_MET.load(SeqCst);
-    let expected = Met::DONE | Met::GOT | Met::SLOW | Met::ODD | Met::OVERLAPPED | Met::RETRIED;
-    ensure!(
-        report,
-        met == expected,
-        "it met {met:#b}, not {expected:#b}"
-    );
     Outcome::Pass
 }

@@ -9,16 +9,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 pub enum Rank {
     /// Hot-plug slots and their requests.
     Hotplug,
-    /// The page cache's index.
-    PageCache,
-    /// The demonstration's shared tables.
-    Workload,
-    /// Work handed to another CPU.
-    CallQueue,
     /// Sleeping locks, events and wait queues.
     WaitQueue,
-    /// Sleeping threads and their wake-up times.
-    Timer,
     /// A CPU's run queue.
     RunQueue,
     /// The writers of the zonelists. A print may happen under it.
@@ -80,9 +72,15 @@ impl HeldRanks {
     }
 
     /// Notes that a lock of this rank was taken without waiting, which no order forbids.
+    ///
+    /// # Panics
+    ///
+    /// Panics if another lock of this rank is held: the set could not tell their releases apart.
     pub(crate) fn note(&self, rank: Rank) {
         let mask = self.mask.load(Ordering::Relaxed);
-        self.mask.store(mask | 1 << rank as u32, Ordering::Relaxed);
+        let here = 1 << rank as u32;
+        assert!(mask & here == 0, "two locks of rank {rank:?} at once");
+        self.mask.store(mask | here, Ordering::Relaxed);
     }
 
     /// Notes that the lock of this rank was released.

@@ -3,6 +3,7 @@
 
 use super::*;
 
+#[cfg(not(loom))]
 const WORDS: usize = 3;
 
 #[cfg(not(loom))]

@@ -160,7 +160,7 @@ pub fn missing() -> Option<&'static str> {
     if online().next().is_none() {
         Some(crate::tests::NO_DIMM)
     } else if !link::present() {
-        Some("no host link")
+        Some(crate::tests::NO_LINK)
     } else {
         None
     }
