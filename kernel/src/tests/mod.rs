@@ -8,7 +8,7 @@ mod hotplug;
 mod page_cache;
 mod policy;
 mod slowpath;
-mod support;
+pub(crate) mod support;
 mod zonelist;
 
 use crate::{
