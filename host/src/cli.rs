@@ -60,6 +60,8 @@ pub enum Command {
     /// Lines from a pipe are fed one at a time, and at their end the kernel exits:
     /// echo zoneinfo | tidemark shell
     Shell(ShellArgs),
+    /// Measures the allocator: guest instructions against Linux, host time against other crates.
+    Bench(BenchArgs),
     /// Runs clippy over the loader and the kernel as the guest is built.
     #[command(hide = true)]
     LintGuest,
@@ -218,6 +220,25 @@ pub struct ShellArgs {
     pub extra: Vec<OsString>,
 }
 
+/// The benchmarks.
+#[derive(Args, Clone, Debug)]
+pub struct BenchArgs {
+    /// Fails if a count of guest instructions is more than 5 % above the table that is checked in.
+    ///
+    /// Counts are compared only if rustc and QEMU are those of the table.
+    ///
+    /// Example: bench --check
+    #[arg(long)]
+    pub check: bool,
+    /// Writes the counts of guest instructions as the table to check in.
+    ///
+    /// Example: bench --update
+    #[arg(long, conflicts_with = "check")]
+    pub update: bool,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
 /// Where results go.
 #[derive(Args, Clone, Debug, Default)]
 pub struct OutputArgs {
@@ -286,6 +307,9 @@ impl OutputArgs {
 pub enum Accel {
     Tcg,
     Kvm,
+    /// One CPU whose time is the number of its instructions.
+    #[value(skip)]
+    Counted,
 }
 
 /// The zonelist protocols that the kernel has.

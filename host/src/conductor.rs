@@ -126,6 +126,7 @@ impl<'m> Conductor<'m> {
                 ready: None,
                 counts: [None; Source::ALL.len()],
                 totals: None,
+                bench: Vec::new(),
                 host: HostCounts::default(),
                 damaged_messages: 0,
                 crash: None,
@@ -288,6 +289,10 @@ impl<'m> Conductor<'m> {
                 }
             }
             ToHost::Totals(totals) => self.record.totals = Some(totals),
+            ToHost::Bench(result) => {
+                self.watchdog.progress(now);
+                self.record.bench.push(result);
+            }
             ToHost::Crash { cpu, rip } => {
                 self.record.crash.get_or_insert((cpu, rip));
                 // A dying kernel prints at length; it sends no heartbeats meanwhile.

@@ -100,6 +100,6 @@ pub fn usable(accel: Accel) -> Accel {
             say("tidemark: nobody has tried KVM yet: results are untested");
             Accel::Kvm
         }
-        (Accel::Tcg, _) => Accel::Tcg,
+        (accel @ (Accel::Tcg | Accel::Counted), _) => accel,
     }
 }

@@ -99,6 +99,12 @@ impl Machine {
         args.pair("-machine", "q35");
         args.pair("-cpu", "max");
         args.pair("-accel", accelerator(self.accel));
+        if self.accel == Accel::Counted {
+            // Time is the number of instructions, and nothing of the outside reaches the guest.
+            args.pair("-icount", "shift=0,sleep=off");
+            args.pair("-rtc", "base=2026-01-01,clock=vm");
+            args.pair("-seed", "1");
+        }
         args.pair("-smp", self.topology());
         self.add_memory(&mut args);
         args.path("-kernel", images.loader);
@@ -235,6 +241,7 @@ fn accelerator(accel: Accel) -> &'static str {
     match accel {
         Accel::Tcg => "tcg,thread=multi",
         Accel::Kvm => "kvm",
+        Accel::Counted => "tcg,thread=single",
     }
 }
 

@@ -1,5 +1,6 @@
 //! The `tidemark` command: builds the kernel, runs it under QEMU, pulls its DIMMs and judges the run.
 
+mod bench;
 mod build;
 mod cli;
 mod conductor;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         .and_then(|()| match &cli.command {
             Some(cli::Command::Test(args)) => suite::test(args),
             Some(cli::Command::Shell(args)) => shell::run(args),
+            Some(cli::Command::Bench(args)) => bench::run(args),
             Some(cli::Command::LintGuest) => build::lint_guest(),
             None => demo::run(&cli.demo),
         });

@@ -11,6 +11,8 @@ pub enum Mode {
     Test { pattern: Option<String> },
     /// The prompt on the console.
     Shell,
+    /// The benchmark.
+    Bench,
 }
 
 /// The kernel's options.
@@ -40,6 +42,7 @@ impl Options {
                 words
             }
             Mode::Shell => vec!["mode=shell".to_owned()],
+            Mode::Bench => vec!["mode=bench".to_owned()],
         };
         words.push(format!("zonelist={}", name_of(self.zonelist)));
         words.extend(self.plant.map(|plant| format!("plant={}", name_of(plant))));

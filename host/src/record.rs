@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tidemark_wire::{Source, SourceCounts, Totals};
+use tidemark_wire::{BenchResult, Source, SourceCounts, Totals};
 
 use crate::diagnose::CpuState;
 use crate::watchdog::Hang;
@@ -72,6 +72,8 @@ pub struct Record {
     /// By [`Source::ALL`]'s order.
     pub counts: [Option<SourceCounts>; Source::ALL.len()],
     pub totals: Option<Totals>,
+    /// Rows of the benchmark.
+    pub bench: Vec<BenchResult>,
     pub host: HostCounts,
     /// Frames on the wire that were damaged.
     pub damaged_messages: u64,

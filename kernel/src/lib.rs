@@ -7,6 +7,7 @@ compile_error!(
 );
 
 pub mod arch;
+pub mod bench;
 pub mod console;
 pub mod demo;
 pub mod hotplug;
@@ -103,6 +104,7 @@ fn main(task: &Task, _: usize) {
         Mode::Demo => demo::run(task) == demo::Verdict::Passed,
         Mode::Test => tests::run(task, options.pattern.as_str()).not_ok == 0,
         Mode::Shell => shell::run(task) == shell::Verdict::Sound,
+        Mode::Bench => bench::run(task) == bench::Verdict::Complete,
     };
     show::dump(task, options.dump);
     panic::exit(if passed {

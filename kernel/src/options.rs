@@ -22,6 +22,8 @@ pub enum Mode {
     Test,
     /// A prompt on the console.
     Shell,
+    /// The benchmark of the allocator.
+    Bench,
 }
 
 /// A fault planted on purpose, so that each verdict can be seen to fail.
@@ -136,10 +138,11 @@ macro_rules! known {
 }
 
 const KNOWN: &[Known] = &[
-    known!("mode", "demo|test|shell", |o, v| o.mode = match v {
+    known!("mode", "demo|test|shell|bench", |o, v| o.mode = match v {
         "demo" => Mode::Demo,
         "test" => Mode::Test,
         "shell" => Mode::Shell,
+        "bench" => Mode::Bench,
         _ => return None,
     }),
     known!("pattern", "TEXT", |o, v| o.pattern = Pattern::new(v)?),

@@ -5,7 +5,7 @@ mod balloon;
 mod counts;
 mod cycles;
 mod plant;
-mod random;
+pub(crate) mod random;
 mod signature;
 mod sources;
 mod tasks;

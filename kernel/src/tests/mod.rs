@@ -9,7 +9,7 @@ mod leftovers;
 mod page_cache;
 mod policy;
 mod slowpath;
-mod support;
+pub(crate) mod support;
 mod zonelist;
 
 use crate::{

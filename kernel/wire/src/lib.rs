@@ -5,8 +5,10 @@
 //! The console (COM1) carries text only; nothing here is ever parsed out of the log.
 #![no_std]
 
+mod bench;
 mod frame;
 
+pub use bench::{BenchResult, BenchRow};
 pub use frame::{Decoder, MAX_FRAME_BYTES, WireError, encode};
 
 use serde::{Deserialize, Serialize};
@@ -219,6 +221,8 @@ pub enum ToHost {
     },
     /// The totals; the guest exits after it.
     Totals(Totals),
+    /// One row of the benchmark.
+    Bench(BenchResult),
     /// The kernel is dying; COM1 has the words.
     Crash {
         /// CPU that died first.

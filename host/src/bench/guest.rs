@@ -1,0 +1,136 @@
+//! The half that counts guest instructions.
+
+use anyhow::{Context, Result, bail};
+use tidemark_wire::{BenchResult, BenchRow};
+
+use super::table::Row;
+use crate::cli::{Accel, OutputArgs, Part, Zonelist};
+use crate::conductor::Watch;
+use crate::console::{Console, say};
+use crate::diagnose::Symbols;
+use crate::machine::Machine;
+use crate::options::{Mode, Options};
+use crate::record::Ended;
+use crate::report::crash_report;
+use crate::run::{Spec, run};
+use crate::size::Mib;
+use crate::{build, qemu};
+
+/// What a run in the guest brought.
+pub struct Measured {
+    pub rows: Vec<Row>,
+    pub rustc: String,
+    pub qemu: String,
+    /// 0 if every row was measured.
+    pub exit_code: i32,
+}
+
+/// What stands beside a row: its name, Linux's number, the aim.
+struct Beside {
+    name: &'static str,
+    linux: f64,
+    aim: f64,
+}
+
+fn beside(row: BenchRow) -> Beside {
+    let (name, linux, aim) = match row {
+        BenchRow::AtomicIrqsOn => ("GFP_ATOMIC order 0, pair, task, IRQs on", 699.0, 70.0),
+        BenchRow::AtomicIrqsOff => ("GFP_ATOMIC order 0, pair, task, IRQs off", 699.0, 70.0),
+        BenchRow::AtomicHardIrq => ("GFP_ATOMIC order 0, pair, hard interrupt", 662.0, 70.0),
+        BenchRow::Kernel => ("GFP_KERNEL order 0, pair", 710.0, 70.0),
+        BenchRow::Order3 => ("order 3, pair", 883.0, 150.0),
+        BenchRow::Order9 => ("order 9, pair", 9_964.0, 150.0),
+        BenchRow::Order10 => ("order 10, pair", 33_653.0, 250.0),
+        BenchRow::Random => ("10,000 x order 0, freed at random, a frame", 1_207.0, 150.0),
+        BenchRow::WorstFree => ("worst single free of that run", 313_000.0, 2_000.0),
+        BenchRow::ZoneSkipped => ("each zone skipped on the fallback walk", 85.0, 10.0),
+        BenchRow::FailingAtomic => ("failing atomic request, 2 nodes", 1_740.0, 150.0),
+        BenchRow::Metadata => ("metadata a frame", 70.0, 8.0),
+    };
+    Beside { name, linux, aim }
+}
+
+fn row(result: &BenchResult) -> Row {
+    let Beside { name, linux, aim } = beside(result.row);
+    let units = |milli: u64| milli as f64 / 1000.0;
+    Row {
+        name: name.to_owned(),
+        value: units(result.median_milli),
+        min: units(result.min_milli),
+        max: units(result.max_milli),
+        unit: match result.row {
+            BenchRow::Metadata => "bytes",
+            _ => "instructions",
+        },
+        anchor: Some(linux),
+        aim: Some(aim),
+        note: match result.repetitions {
+            1 => String::new(),
+            n => format!("of {n}"),
+        },
+    }
+}
+
+/// Boots the kernel for the benchmark and collects its rows.
+///
+/// # Errors
+/// A tool is missing, the kernel does not build, or it sent no row.
+pub fn measure(output: &OutputArgs) -> Result<Measured> {
+    qemu::require()?;
+    let built = build::guest()?;
+    let symbols = Symbols::of_files(&[&built.unstripped, &built.loader]);
+    let spec = Spec {
+        machine: Machine {
+            cpus: 1,
+            nodes: 2,
+            memory: Mib(3072),
+            accel: Accel::Counted,
+            without: vec![Part::Dimms],
+        },
+        options: Options {
+            mode: Mode::Bench,
+            zonelist: Zonelist::Seed,
+            plant: None,
+            verbose: false,
+            dump: output.dump.clone(),
+        },
+        built,
+        kernel_image: None,
+        extra: Vec::new(),
+        watch: Watch::On,
+    };
+    let mut console = Console::new(output.verbosity(), output.log.as_deref())?;
+    let streams = output.verbosity() == crate::cli::Verbosity::All;
+    let record = run(&spec, |line| {
+        if streams || line.contains("bench: ") {
+            console.line(line);
+        } else {
+            console.write_log(line);
+        }
+    })?;
+    for line in crash_report(&record, &symbols) {
+        say(line);
+    }
+    if record.bench.is_empty() {
+        bail!("the guest sent no row: {:?}", record.ended);
+    }
+    let complete = record.ended == Ended::Exit(tidemark_wire::exit_value::PASSED)
+        && BenchRow::ALL
+            .iter()
+            .all(|wanted| record.bench.iter().any(|result| result.row == *wanted));
+    Ok(Measured {
+        rows: record.bench.iter().map(row).collect(),
+        rustc: rustc_version()?,
+        qemu: record.qemu_version.unwrap_or_default(),
+        exit_code: if complete { 0 } else { 1 },
+    })
+}
+
+fn rustc_version() -> Result<String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = std::process::Command::new(rustc)
+        .arg("--version")
+        .output()
+        .context("rustc cannot be run")?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

@@ -1,0 +1,112 @@
+//! Rows of results, as text and as JSON.
+
+use serde_json::{Value, json};
+
+use crate::console::say;
+
+/// One row: what was measured, beside what it is compared with and the aim.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub name: String,
+    /// The median.
+    pub value: f64,
+    pub min: f64,
+    pub max: f64,
+    pub unit: &'static str,
+    /// What it is compared with, in the same unit: Linux, or the best of the other crates.
+    pub anchor: Option<f64>,
+    /// What to reach at most.
+    pub aim: Option<f64>,
+    /// More about it: what else was measured in the same run.
+    pub note: String,
+}
+
+impl Row {
+    fn verdict(&self) -> &'static str {
+        match self.aim {
+            Some(aim) if self.value <= aim => "reached",
+            Some(_) => "not reached",
+            None => "",
+        }
+    }
+}
+
+/// A number with as many decimals as it deserves.
+pub fn number(value: f64) -> String {
+    if value >= 100.0 || value.fract() == 0.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.1}")
+    }
+}
+
+/// Prints a table.
+pub fn print(title: &str, anchor: &str, rows: &[Row]) {
+    let width = rows.iter().map(|row| row.name.chars().count()).max();
+    let width = width.unwrap_or(0);
+    say(format!("{title}:"));
+    say(format!(
+        "  {:width$} {:>9} {:>17} {:>12} {anchor:>10} {:>8}",
+        "", "median", "min..max", "unit", "aim"
+    ));
+    for row in rows {
+        let optional = |value: Option<f64>| value.map_or("-".to_owned(), number);
+        say(format!(
+            "  {:width$} {:>9} {:>17} {:>12} {:>10} {:>8} {:<11} {}",
+            row.name,
+            number(row.value),
+            format!("{}..{}", number(row.min), number(row.max)),
+            row.unit,
+            optional(row.anchor),
+            row.aim
+                .map_or("-".to_owned(), |aim| format!("≤ {}", number(aim))),
+            row.verdict(),
+            row.note
+        ));
+    }
+}
+
+/// The rows for a program.
+pub fn json(rows: &[Row]) -> Value {
+    let rows: Vec<Value> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "name": row.name,
+                "value": row.value,
+                "min": row.min,
+                "max": row.max,
+                "unit": row.unit,
+                "anchor": row.anchor,
+                "aim": row.aim,
+                "note": row.note,
+            })
+        })
+        .collect();
+    json!({ "schema": 1, "kind": "bench", "rows": rows })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_say_whether_the_aim_was_reached() {
+        let row = |value, aim| Row {
+            name: "a".to_owned(),
+            value,
+            min: value,
+            max: value,
+            unit: "instructions",
+            anchor: Some(699.0),
+            aim,
+            note: String::new(),
+        };
+        assert_eq!(row(70.0, Some(70.0)).verdict(), "reached");
+        assert_eq!(row(71.0, Some(70.0)).verdict(), "not reached");
+        assert_eq!(row(71.0, None).verdict(), "");
+        let value = json(&[row(71.0, None)]);
+        assert_eq!(value["rows"][0]["anchor"], 699.0);
+        assert!(value["rows"][0]["aim"].is_null());
+    }
+}

@@ -1,0 +1,228 @@
+//! Stretches that are counted, and what is made of the counts.
+
+use crate::arch::context::{HardIrq, Task};
+use crate::arch::ipi::{self, WorkId};
+use crate::arch::time::tsc;
+use crate::arch::{irqs, paging, percpu, timer};
+use crate::mm::{self, KernelBlock};
+use core::hint::black_box;
+use core::mem::MaybeUninit;
+use tidemark_frames::{Order, Owner, OwnerKind};
+use tidemark_wire::{BenchResult, BenchRow};
+
+/// Blocks of the row that keeps many.
+pub const MANY: usize = 10_000;
+
+/// Repetitions of the rows about one pair.
+pub const REPETITIONS: usize = 1001;
+
+/// The owner of what the benchmark holds.
+pub const OWNER: Owner = Owner::new(OwnerKind::Test, 2);
+
+/// Memory for samples and blocks, the benchmark's for good.
+pub struct Arena {
+    /// A sample for each of [`MANY`] operations.
+    pub samples: &'static mut [u64],
+    /// Places for [`MANY`] blocks.
+    pub blocks: &'static mut [Option<KernelBlock>],
+    work: WorkId,
+}
+
+impl Arena {
+    /// Takes the memory and the work interrupt; nothing if either is not to be had.
+    pub fn new(task: &Task) -> Option<Self> {
+        const BYTES: usize = MANY * (size_of::<u64>() + size_of::<Option<KernelBlock>>());
+        let order = Order::new(7)?;
+        const { assert!(BYTES <= 128 * 4096) };
+        let block = mm::alloc_longlived(order, OWNER, task).ok()?;
+        let memory = paging::phys_to_virt(block.leak().pfn().address());
+        let samples = memory.cast::<u64>();
+        // SAFETY: the block was just allocated and given up for good, so this is its only user; it
+        // is mapped, aligned to its size, large enough for both parts, and any bytes are a `u64`
+        // or uninitialised.
+        let (samples, places) = unsafe {
+            samples.write_bytes(0, MANY);
+            (
+                core::slice::from_raw_parts_mut(samples, MANY),
+                core::slice::from_raw_parts_mut(
+                    samples.add(MANY).cast::<MaybeUninit<Option<KernelBlock>>>(),
+                    MANY,
+                ),
+            )
+        };
+        for place in places.iter_mut() {
+            place.write(None);
+        }
+        // SAFETY: every place has just been written.
+        let blocks = unsafe { &mut *(core::ptr::from_mut(places) as *mut [Option<KernelBlock>]) };
+        Some(Self {
+            samples,
+            blocks,
+            work: ipi::register_work(on_work).ok()?,
+        })
+    }
+}
+
+/// The running CPU took interrupts in a stretch, and so may have idled or run others.
+#[derive(Clone, Copy, Debug)]
+pub struct Disturbed {
+    /// How many.
+    pub interrupts: u32,
+}
+
+/// Interrupts that the running CPU has taken, whatever the vector.
+fn interrupts() -> u32 {
+    let cpu = percpu::current();
+    (0..=u8::MAX).fold(0, |sum, vector| sum.wrapping_add(cpu.taken(vector)))
+}
+
+/// Runs a stretch without the tick. A CPU that idles is woken by an interrupt only, and a thread
+/// that does not wait is switched away from by one only: none taken means neither happened.
+///
+/// # Errors
+/// [`Disturbed`] if one was taken.
+pub fn undisturbed<R>(stretch: impl FnOnce() -> R) -> Result<R, Disturbed> {
+    timer::stop();
+    let before = interrupts();
+    let result = stretch();
+    let interrupts = interrupts().wrapping_sub(before);
+    timer::start();
+    if interrupts == 0 {
+        Ok(result)
+    } else {
+        Err(Disturbed { interrupts })
+    }
+}
+
+/// Counts one operation. A call of its own, so that every operation is called alike.
+#[inline(never)]
+fn call(operation: &mut impl FnMut()) {
+    operation();
+}
+
+/// Fills the samples with the cost of an operation each, the counting itself included.
+fn count(samples: &mut [u64], mut operation: impl FnMut()) {
+    for sample in samples {
+        let start = tsc();
+        call(&mut operation);
+        *sample = tsc().wrapping_sub(start);
+    }
+}
+
+/// What the counting itself costs; the same each time under `-icount`.
+fn harness(samples: &mut [u64]) -> u64 {
+    count(samples, || black_box(()));
+    samples.sort_unstable();
+    samples[samples.len() / 2]
+}
+
+/// Fills the samples with the cost of an operation each, the counting itself subtracted.
+pub fn sample(samples: &mut [u64], operation: impl FnMut()) {
+    let harness = harness(samples);
+    count(samples, operation);
+    for sample in samples {
+        *sample = sample.saturating_sub(harness);
+    }
+}
+
+/// The same after 64 operations that are not counted.
+pub fn sample_warm(samples: &mut [u64], mut operation: impl FnMut()) {
+    (0..64).for_each(|_| operation());
+    sample(samples, operation);
+}
+
+/// The middle and the ends of some samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spread {
+    median_milli: u64,
+    min_milli: u64,
+    max_milli: u64,
+    repetitions: u32,
+}
+
+impl Spread {
+    /// Of samples, which it sorts; there is at least one.
+    pub fn of(samples: &mut [u64]) -> Self {
+        samples.sort_unstable();
+        Self {
+            median_milli: samples[samples.len() / 2] * 1000,
+            min_milli: samples[0] * 1000,
+            max_milli: samples[samples.len() - 1] * 1000,
+            repetitions: samples.len() as u32,
+        }
+    }
+
+    /// Of a number in thousandths that was found once, from so many operations.
+    pub fn exactly(milli: u64, repetitions: u32) -> Self {
+        Self {
+            median_milli: milli,
+            min_milli: milli,
+            max_milli: milli,
+            repetitions,
+        }
+    }
+
+    /// The median, in thousandths.
+    pub fn median_milli(&self) -> u64 {
+        self.median_milli
+    }
+
+    /// The most, alone.
+    pub fn worst(&self) -> Self {
+        Self::exactly(self.max_milli, self.repetitions)
+    }
+
+    /// As a message.
+    pub fn result(&self, row: BenchRow) -> BenchResult {
+        BenchResult {
+            row,
+            median_milli: self.median_milli,
+            min_milli: self.min_milli,
+            max_milli: self.max_milli,
+            repetitions: self.repetitions,
+        }
+    }
+}
+
+/// What the work interrupt is to fill, and with what.
+struct Job {
+    samples: &'static mut [u64],
+    operation: fn(&HardIrq),
+}
+
+/// Lent to the interrupt handler; locked with interrupts off.
+static JOB: spin::Mutex<Option<Job>> = spin::Mutex::new(None);
+
+fn on_work(irq: &HardIrq) {
+    if let Some(job) = &mut *JOB.lock() {
+        sample_warm(&mut job.samples[..REPETITIONS], || (job.operation)(irq));
+    }
+}
+
+impl Arena {
+    /// Counts an operation inside a hard interrupt handler; one handler does all repetitions.
+    ///
+    /// # Errors
+    /// [`Disturbed`] if another interrupt was taken in its stead or after it.
+    pub fn in_hard_irq(&mut self, operation: fn(&HardIrq)) -> Result<Spread, Disturbed> {
+        timer::stop();
+        let samples = core::mem::take(&mut self.samples);
+        irqs::without_interrupts(|| *JOB.lock() = Some(Job { samples, operation }));
+        let before = interrupts();
+        // Interrupts are on: the handler has run when this returns, or runs at once after it.
+        ipi::raise_self(self.work);
+        crate::arch::time::spin_until(crate::arch::time::now_ns() + 1_000_000_000, || {
+            interrupts() != before
+        });
+        let interrupts = interrupts().wrapping_sub(before);
+        let job = irqs::without_interrupts(|| JOB.lock().take());
+        timer::start();
+        if let Some(job) = job {
+            self.samples = job.samples;
+        }
+        if interrupts != 1 {
+            return Err(Disturbed { interrupts });
+        }
+        Ok(Spread::of(&mut self.samples[..REPETITIONS]))
+    }
+}

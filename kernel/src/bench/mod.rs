@@ -1,0 +1,73 @@
+//! The cost of the allocator in guest instructions: `mode=bench`.
+//!
+//! The host runs it with `-icount shift=0,sleep=off` on one CPU, where the TSC counts instructions;
+//! elsewhere the numbers are time-stamp ticks. docs/bench.md says what each row is.
+
+mod measure;
+mod rows;
+
+use crate::arch::context::Task;
+use crate::thread::quiesce;
+use crate::{link, mm, warn};
+use core::fmt;
+use measure::{Arena, Disturbed, Spread};
+use tidemark_wire::{BenchRow, ToHost};
+
+/// How the benchmark ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every row was measured undisturbed, and the allocator's books are right.
+    Complete,
+    /// The log says what was not.
+    Incomplete,
+}
+
+/// Why a row has no number.
+#[derive(Clone, Copy)]
+enum Missing {
+    /// An interrupt came into the measured stretch.
+    Disturbed(Disturbed),
+    /// The machine does not have what the row needs.
+    NotHere(&'static str),
+}
+
+impl From<Disturbed> for Missing {
+    fn from(disturbed: Disturbed) -> Self {
+        Missing::Disturbed(disturbed)
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Missing::Disturbed(by) => write!(f, "{} interrupts came into it", by.interrupts),
+            Missing::NotHere(what) => write!(f, "the machine lacks {what}"),
+        }
+    }
+}
+
+/// Measures every row and sends it to the host.
+pub fn run(task: &Task) -> Verdict {
+    crate::tests::support::frames::quiet(task);
+    let Some(mut arena) = Arena::new(task) else {
+        warn!("bench: no memory for the samples");
+        return Verdict::Incomplete;
+    };
+    let mut verdict = Verdict::Complete;
+    let mut tell = |row: BenchRow, measured: Result<Spread, Missing>| match measured {
+        Ok(spread) => link::send(task, &ToHost::Bench(spread.result(row))),
+        Err(why) => {
+            warn!("bench: {row:?} was not measured: {why}");
+            verdict = Verdict::Incomplete;
+        }
+    };
+    rows::all(task, &mut arena, &mut tell);
+    match quiesce::at_rest(task, || mm::frames().validate_at_rest()) {
+        Ok(Ok(_)) => {}
+        other => {
+            warn!("bench: the books are wrong or busy: {other:?}");
+            verdict = Verdict::Incomplete;
+        }
+    }
+    verdict
+}

@@ -1,0 +1,236 @@
+//! The rows of the table.
+
+use super::Missing;
+use super::measure::{Arena, MANY, OWNER, REPETITIONS, Spread, sample, sample_warm, undisturbed};
+use crate::arch::context::{HardIrq, Task};
+use crate::arch::irqs;
+use crate::demo::random::Random;
+use crate::mm::{self, KernelFrames};
+use crate::tests::support::frames::unmovable;
+use core::hint::black_box;
+use tidemark_frames::{
+    BLOCK_FRAMES, BlockMeta, BlockNo, BlockSlot, CpuCaches, Gfp, ListKind, Node, Order, Request,
+    Zone, ZoneId, ZoneInfo, ZoneKind,
+};
+use tidemark_sync::Context;
+use tidemark_wire::BenchRow;
+
+const fn order(order: u8) -> Order {
+    match Order::new(order) {
+        Some(order) => order,
+        None => panic!("no such order"),
+    }
+}
+
+const ATOMIC: Request = Request::atomic(Order::ZERO).owned_by(OWNER);
+const KERNEL: Request = Request::kernel(Order::ZERO).owned_by(OWNER);
+const ORDER_3: Request = Request::atomic(order(3)).owned_by(OWNER);
+const ORDER_9: Request = Request::atomic(Order::HUGE).owned_by(OWNER);
+const ORDER_10: Request = Request::atomic(Order::MAX).owned_by(OWNER);
+
+/// Measures every row, in the table's order.
+pub fn all(
+    task: &Task,
+    arena: &mut Arena,
+    tell: &mut impl FnMut(BenchRow, Result<Spread, Missing>),
+) {
+    let pairs = |arena: &mut Arena, request: &Request| {
+        undisturbed(|| pair_cost(arena, task, request)).map_err(Missing::from)
+    };
+    tell(BenchRow::AtomicIrqsOn, pairs(arena, &ATOMIC));
+    let off = irqs::without_interrupts(|| pair_cost(arena, task, &ATOMIC));
+    tell(BenchRow::AtomicIrqsOff, Ok(off));
+    tell(
+        BenchRow::AtomicHardIrq,
+        arena
+            .in_hard_irq(|irq: &HardIrq| pair(mm::frames(), irq, &ATOMIC))
+            .map_err(Missing::from),
+    );
+    tell(BenchRow::Kernel, pairs(arena, &KERNEL));
+    tell(BenchRow::Order3, pairs(arena, &ORDER_3));
+    tell(BenchRow::Order9, pairs(arena, &ORDER_9));
+    tell(BenchRow::Order10, pairs(arena, &ORDER_10));
+    match many(task, arena) {
+        Ok((frame, worst)) => {
+            tell(BenchRow::Random, Ok(frame));
+            tell(BenchRow::WorstFree, Ok(worst));
+        }
+        Err(why) => tell(BenchRow::Random, Err(why)),
+    }
+    tell(BenchRow::ZoneSkipped, zone_skipped(task, arena));
+    tell(BenchRow::FailingAtomic, failing(task, arena));
+    tell(BenchRow::Metadata, Ok(metadata()));
+}
+
+/// Allocates a block and frees it. The request is opaque, as it is to a function that is given one.
+#[inline]
+fn pair(frames: &'static KernelFrames, context: &impl Context, request: &Request) {
+    drop(black_box(frames.alloc(context, black_box(request))));
+}
+
+fn pair_cost(arena: &mut Arena, task: &Task, request: &Request) -> Spread {
+    let frames = mm::frames();
+    let samples = &mut arena.samples[..REPETITIONS];
+    sample_warm(samples, || pair(frames, task, request));
+    Spread::of(samples)
+}
+
+/// Frames one by one, then freed at random: the cost of a frame, and of the dearest free.
+fn many(task: &Task, arena: &mut Arena) -> Result<(Spread, Spread), Missing> {
+    let frames = mm::frames();
+    frames.drain_all(task);
+    let Arena {
+        samples, blocks, ..
+    } = arena;
+    let mut places = blocks.iter_mut();
+    let allocated = undisturbed(|| {
+        sample(samples, || {
+            if let Some(place) = places.next() {
+                *place = frames.alloc(task, black_box(&ATOMIC)).ok();
+            }
+        });
+        samples.iter().sum::<u64>()
+    });
+    if blocks.iter().any(Option::is_none) {
+        blocks.fill_with(|| None);
+        return Err(Missing::NotHere("10,000 frames"));
+    }
+    let mut random = Random::new(1, 0);
+    for last in (1..MANY).rev() {
+        blocks.swap(last, random.below(last as u64 + 1) as usize);
+    }
+    let mut places = blocks.iter_mut();
+    let freed = undisturbed(|| {
+        sample(samples, || {
+            if let Some(place) = places.next() {
+                *place = None;
+            }
+        });
+        samples.iter().sum::<u64>()
+    });
+    // Read before the last drain takes the place of the samples.
+    let worst = Spread::of(samples).worst();
+    let drained = undisturbed(|| {
+        sample(&mut samples[..1], || frames.drain_all(task));
+        samples[0]
+    })?;
+    let total = allocated? + freed? + drained;
+    let frame = Spread::exactly(total * 1000 / MANY as u64, MANY as u32);
+    Ok((frame, worst))
+}
+
+/// What a zone below its mark adds: a pair served by the last zone of a list that can, against one
+/// served by the first, by the number of zones passed over.
+fn zone_skipped(task: &Task, arena: &mut Arena) -> Result<Spread, Missing> {
+    let frames = mm::frames();
+    let node = mm::nodes_with_lists()
+        .max_by_key(|&node| usable_zones(node))
+        .ok_or(Missing::NotHere("a node"))?;
+    let request = ATOMIC.on_node(node);
+    let first = undisturbed(|| pair_cost(arena, task, &request))?;
+    let mut taken = 0;
+    let (mut skipped, mut last) = (0, first);
+    for zone in frames.zonelist(node, ListKind::Fallback).iter() {
+        if !unmovable(zone) {
+            continue;
+        }
+        let level = lowest_for_normal(&frames.zone_info(zone));
+        take_down(task, zone, level, arena, &mut taken);
+        let served = frames.alloc(
+            task,
+            &request.without(Gfp::KSWAPD_RECLAIM).with(Gfp::NOWARN),
+        );
+        let Ok(block) = served else { break };
+        // From a zone below LOW: the slow path served it, so this was the last zone.
+        let from = frames
+            .zone_of(block.pfn())
+            .map(|zone| frames.zone_info(zone));
+        if from.is_none_or(|from| from.free <= lowest_for_normal(&from)) {
+            break;
+        }
+        drop(block);
+        last = undisturbed(|| pair_cost(arena, task, &request))?;
+        skipped += 1;
+    }
+    arena.blocks.fill_with(|| None);
+    if skipped == 0 {
+        return Err(Missing::NotHere("two zones"));
+    }
+    let added = last.median_milli().saturating_sub(first.median_milli());
+    Ok(Spread::exactly(added / skipped, REPETITIONS as u32))
+}
+
+fn usable_zones(node: tidemark_frames::NodeId) -> usize {
+    let list = mm::frames().zonelist(node, ListKind::NoFallback);
+    list.iter().filter(|&zone| unmovable(zone)).count()
+}
+
+/// The most free frames at which the fast path of a request without zone flags passes a zone by.
+fn lowest_for_normal(zone: &ZoneInfo) -> u64 {
+    zone.low + zone.reserve[ZoneKind::Normal as usize]
+}
+
+/// Takes free frames of a zone, whatever its marks, until `free` are left, into the arena's places
+/// from `taken` on. Nothing writes to them: memory that the guest never touched costs the host nothing.
+fn take_down(task: &Task, zone: ZoneId, free: u64, arena: &mut Arena, taken: &mut usize) {
+    let frames = mm::frames();
+    frames.drain_all(task);
+    for order in (0..=Order::MAX.get()).rev().filter_map(Order::new) {
+        while frames.zone_info(zone).free >= free + order.frames()
+            && let Some(place) = arena.blocks.get_mut(*taken)
+            && let Some(block) = frames.alloc_in_zone(zone, order, OWNER)
+        {
+            *place = Some(block);
+            *taken += 1;
+        }
+    }
+    // What single frames left behind in the cache.
+    frames.drain_all(task);
+}
+
+/// A request that finds nothing anywhere. Interrupts are off, so that the reclaimers that it wakes
+/// run afterwards.
+fn failing(task: &Task, arena: &mut Arena) -> Result<Spread, Missing> {
+    let frames = mm::frames();
+    if mm::machine_nodes().len() != 2 {
+        return Err(Missing::NotHere("two nodes"));
+    }
+    let request = ATOMIC.with(Gfp::NOWARN);
+    let mut taken = 0;
+    for zone in frames.zones() {
+        take_down(task, zone.id, 0, arena, &mut taken);
+    }
+    let mut failures = 0;
+    let spread = irqs::without_interrupts(|| {
+        let samples = &mut arena.samples[..REPETITIONS];
+        sample_warm(samples, || {
+            failures += u32::from(frames.alloc(task, black_box(&request)).is_err());
+        });
+        Spread::of(samples)
+    });
+    arena.blocks.fill_with(|| None);
+    if (failures as usize) < REPETITIONS {
+        return Err(Missing::NotHere("a machine without free frames"));
+    }
+    Ok(spread)
+}
+
+/// Bytes of everything that the allocator works in, a frame that it manages.
+fn metadata() -> Spread {
+    let frames = mm::frames();
+    let zones = frames.zones().count();
+    let managed: u64 = frames.zones().map(|zone| zone.managed).sum();
+    let end = frames
+        .zones()
+        .map(|zone| zone.span.end.0)
+        .max()
+        .unwrap_or(0);
+    let places = (end as usize).div_ceil(BLOCK_FRAMES);
+    let blocks = (0..places).filter(|&block| frames.has_block(BlockNo(block)));
+    let bytes = blocks.count() * size_of::<BlockMeta>()
+        + places * size_of::<BlockSlot<'_>>()
+        + crate::arch::percpu::online_count() * size_of::<CpuCaches>()
+        + mm::machine_nodes().len() * size_of::<Node>()
+        + zones * size_of::<Zone>();
+    Spread::exactly(bytes as u64 * 1000 / managed.max(1), 1)
+}

@@ -1,0 +1,65 @@
+//! What the guest's benchmark says.
+
+use serde::{Deserialize, Serialize};
+
+/// A row of the guest's benchmark. All but the last count guest instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum BenchRow {
+    /// GFP_ATOMIC, order 0: a pair in a task with interrupts on.
+    AtomicIrqsOn,
+    /// The same with interrupts off.
+    AtomicIrqsOff,
+    /// The same in a hard interrupt handler.
+    AtomicHardIrq,
+    /// GFP_KERNEL, order 0: a pair in a task.
+    Kernel,
+    /// GFP_ATOMIC, order 3: a pair in a task.
+    Order3,
+    /// Order 9.
+    Order9,
+    /// Order 10.
+    Order10,
+    /// 10,000 single frames one by one, freed at random, the caches drained before and after; a frame.
+    Random,
+    /// The dearest free of that run.
+    WorstFree,
+    /// What each zone below its mark adds to a walk of the fallback list.
+    ZoneSkipped,
+    /// GFP_ATOMIC that fails, on two nodes that have nothing.
+    FailingAtomic,
+    /// Bytes of the allocator's books, frame table included, a frame.
+    Metadata,
+}
+
+impl BenchRow {
+    /// All rows, in the order of the table.
+    pub const ALL: [BenchRow; 12] = [
+        BenchRow::AtomicIrqsOn,
+        BenchRow::AtomicIrqsOff,
+        BenchRow::AtomicHardIrq,
+        BenchRow::Kernel,
+        BenchRow::Order3,
+        BenchRow::Order9,
+        BenchRow::Order10,
+        BenchRow::Random,
+        BenchRow::WorstFree,
+        BenchRow::ZoneSkipped,
+        BenchRow::FailingAtomic,
+        BenchRow::Metadata,
+    ];
+}
+
+/// What was measured for a row, in thousandths of its unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BenchResult {
+    /// The row.
+    pub row: BenchRow,
+    /// Median of the repetitions.
+    pub median_milli: u64,
+    /// Least of them.
+    pub min_milli: u64,
+    /// Most of them.
+    pub max_milli: u64,
+    /// Their number.
+    pub repetitions: u32,
+}
