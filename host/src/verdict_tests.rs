@@ -50,6 +50,7 @@ pub(crate) fn good() -> Record {
         registers: Vec::new(),
         tail: VecDeque::new(),
         wall: Duration::from_secs(30),
+        bench: Vec::new(),
     }
 }
 
