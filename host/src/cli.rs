@@ -24,6 +24,7 @@ const AFTER_HELP: &str = "\
 Examples:
   cargo run                                   the demonstration: 4 CPUs, 3 GiB, 2 nodes, 2 DIMMs
   cargo run -- --cpus 8 --nodes 4 --cycles 50 --seed 7
+  cargo run -- lab                            what each zonelist protocol does at each hazard
   cargo run -- test                           host tests, self-tests in the guest, planted faults
   cargo run -- shell                          the kernel left to you: zoneinfo, offline 34, help
   cargo run -- -q --json result.json          the summary only, and the result for a program
@@ -62,6 +63,8 @@ pub enum Command {
     Shell(ShellArgs),
     /// Measures the allocator: guest instructions against Linux, host time against other crates.
     Bench(BenchArgs),
+    /// Reaches the zonelist protocols' hazards on purpose and prints what each protocol does.
+    Lab(LabArgs),
     /// Runs clippy over the loader and the kernel as the guest is built.
     #[command(hide = true)]
     LintGuest,
@@ -237,6 +240,51 @@ pub struct BenchArgs {
     pub update: bool,
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// The laboratory.
+#[derive(Args, Clone, Debug)]
+pub struct LabArgs {
+    /// Only this protocol.
+    ///
+    /// Example: lab --variant seqlock
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub variant: Option<Zonelist>,
+    /// Only this hazard.
+    ///
+    /// Example: lab --hazard H2
+    #[arg(long, value_enum, value_name = "NAME", ignore_case = true)]
+    pub hazard: Option<HazardName>,
+    /// Prints what ran, in a column a CPU.
+    ///
+    /// Example: lab --variant seqlock --hazard H2 --show
+    #[arg(long)]
+    pub show: bool,
+    /// Number of CPUs, 2 or more.
+    ///
+    /// Example: lab --cpus 4
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(2..=MAX_CPUS as i64))]
+    pub cpus: u16,
+    /// How QEMU runs the guest.
+    #[arg(long, value_enum, default_value_t = Accel::Tcg)]
+    pub accel: Accel,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// The hazards that the laboratory reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HazardName {
+    #[value(name = "H1")]
+    H1,
+    #[value(name = "H2")]
+    H2,
+    #[value(name = "H3")]
+    H3,
+    #[value(name = "H7")]
+    H7,
+    #[value(name = "H8")]
+    H8,
 }
 
 /// Where results go.

@@ -127,6 +127,8 @@ impl<'m> Conductor<'m> {
                 counts: [None; Source::ALL.len()],
                 totals: None,
                 bench: Vec::new(),
+                lab_steps: Vec::new(),
+                lab: None,
                 host: HostCounts::default(),
                 damaged_messages: 0,
                 crash: None,
@@ -288,6 +290,8 @@ impl<'m> Conductor<'m> {
                     self.record.counts[index] = Some(counts);
                 }
             }
+            ToHost::LabStep(step) => self.record.lab_steps.push(step),
+            ToHost::LabResult(result) => self.record.lab = Some(result),
             ToHost::Totals(totals) => self.record.totals = Some(totals),
             ToHost::Bench(result) => {
                 self.watchdog.progress(now);

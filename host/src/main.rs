@@ -11,6 +11,7 @@ mod hosttests;
 mod interrupt;
 mod json;
 mod ktap;
+mod lab;
 mod machine;
 mod options;
 mod planted;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
             Some(cli::Command::Test(args)) => suite::test(args),
             Some(cli::Command::Shell(args)) => shell::run(args),
             Some(cli::Command::Bench(args)) => bench::run(args),
+            Some(cli::Command::Lab(args)) => lab::lab(args),
             Some(cli::Command::LintGuest) => build::lint_guest(),
             None => demo::run(&cli.demo),
         });

@@ -13,6 +13,8 @@ pub enum Mode {
     Shell,
     /// The benchmark.
     Bench,
+    /// One cell of the laboratory's matrix.
+    Lab { hazard: tidemark_wire::Hazard },
 }
 
 /// The kernel's options.
@@ -43,6 +45,9 @@ impl Options {
             }
             Mode::Shell => vec!["mode=shell".to_owned()],
             Mode::Bench => vec!["mode=bench".to_owned()],
+            Mode::Lab { hazard } => {
+                vec!["mode=lab".to_owned(), format!("hazard={}", hazard.name())]
+            }
         };
         words.push(format!("zonelist={}", name_of(self.zonelist)));
         words.extend(self.plant.map(|plant| format!("plant={}", name_of(plant))));

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tidemark_wire::{BenchResult, Source, SourceCounts, Totals};
+use tidemark_wire::{BenchResult, LabResult, LabStep, Source, SourceCounts, Totals};
 
 use crate::diagnose::CpuState;
 use crate::watchdog::Hang;
@@ -74,6 +74,9 @@ pub struct Record {
     pub totals: Option<Totals>,
     /// Rows of the benchmark.
     pub bench: Vec<BenchResult>,
+    /// The laboratory's trace, and what it found.
+    pub lab_steps: Vec<LabStep>,
+    pub lab: Option<LabResult>,
     pub host: HostCounts,
     /// Frames on the wire that were damaged.
     pub damaged_messages: u64,

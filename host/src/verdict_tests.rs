@@ -25,6 +25,9 @@ pub(crate) fn good() -> Record {
         protocol: Some(PROTOCOL_VERSION),
         ready: None,
         counts: [Some(counts); Source::ALL.len()],
+        bench: Vec::new(),
+        lab_steps: Vec::new(),
+        lab: None,
         totals: Some(Totals {
             cycles: 10,
             rebuilds: 20,

@@ -11,6 +11,8 @@ pub mod bench;
 pub mod console;
 pub mod demo;
 pub mod hotplug;
+#[cfg(feature = "lab")]
+pub mod lab;
 pub mod link;
 pub mod mm;
 pub mod options;
@@ -105,6 +107,8 @@ fn main(task: &Task, _: usize) {
         Mode::Test => tests::run(task, options.pattern.as_str()).not_ok == 0,
         Mode::Shell => shell::run(task) == shell::Verdict::Sound,
         Mode::Bench => bench::run(task) == bench::Verdict::Complete,
+        #[cfg(feature = "lab")]
+        Mode::Lab => lab::run(task, options.hazard),
     };
     show::dump(task, options.dump);
     panic::exit(if passed {

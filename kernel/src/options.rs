@@ -5,7 +5,7 @@ use crate::show::Topics;
 use core::fmt;
 use qemu_fw_cfg::FwCfg;
 use tidemark_frames::Variant;
-use tidemark_wire::{CMDLINE_ITEM, exit_value};
+use tidemark_wire::{CMDLINE_ITEM, Hazard, exit_value};
 
 /// Longest command line that is read, in bytes.
 const CMDLINE_BYTES: usize = 1024;
@@ -24,6 +24,9 @@ pub enum Mode {
     Shell,
     /// The benchmark of the allocator.
     Bench,
+    /// One cell of the laboratory's matrix: the hazard, in the protocol that is chosen.
+    #[cfg(feature = "lab")]
+    Lab,
 }
 
 /// A fault planted on purpose, so that each verdict can be seen to fail.
@@ -68,6 +71,8 @@ pub struct Options {
     pub dump: Topics,
     /// Timer interrupts a second and CPU, 10 to 10,000.
     pub timer_hz: u32,
+    /// What the laboratory reaches.
+    pub hazard: Hazard,
 }
 
 impl Options {
@@ -82,6 +87,7 @@ impl Options {
         verbose: false,
         dump: Topics::NONE,
         timer_hz: 1000,
+        hazard: Hazard::H2,
     };
 }
 
@@ -138,13 +144,19 @@ macro_rules! known {
 }
 
 const KNOWN: &[Known] = &[
-    known!("mode", "demo|test|shell|bench", |o, v| o.mode = match v {
-        "demo" => Mode::Demo,
-        "test" => Mode::Test,
-        "shell" => Mode::Shell,
-        "bench" => Mode::Bench,
-        _ => return None,
-    }),
+    known!(
+        "mode",
+        "demo|test|shell|bench|lab",
+        |o, v| o.mode = match v {
+            "demo" => Mode::Demo,
+            "test" => Mode::Test,
+            "shell" => Mode::Shell,
+            "bench" => Mode::Bench,
+            #[cfg(feature = "lab")]
+            "lab" => Mode::Lab,
+            _ => return None,
+        }
+    ),
     known!("pattern", "TEXT", |o, v| o.pattern = Pattern::new(v)?),
     known!("cycles", "1..10000", |o, v| o.cycles =
         number(v, 1, 10_000)? as u32),
@@ -177,6 +189,8 @@ const KNOWN: &[Known] = &[
     ),
     known!("timer_hz", "10..10000", |o, v| o.timer_hz =
         number(v, 10, 10_000)? as u32),
+    known!("hazard", "H1|H2|H3|H7|H8", |o, v| o.hazard =
+        Hazard::from_name(v)?),
 ];
 
 fn number(text: &str, lowest: u64, highest: u64) -> Option<u64> {
@@ -333,6 +347,7 @@ mod tests {
             verbose: true,
             dump: Topics::parse("dimms,meminfo").unwrap(),
             timer_hz: 250,
+            hazard: Hazard::H7,
         };
         assert_eq!(parse(cmdline), Ok(expected));
         assert_eq!(parse(cmdline).unwrap().pattern.as_str(), "zone/");

@@ -322,6 +322,11 @@ pub fn in_nmi() -> bool {
     current().in_nmi.load(Relaxed) != 0
 }
 
+/// Tells whether the running CPU is in a hard interrupt's handler. Any context.
+pub fn in_irq() -> bool {
+    current().in_irq.load(Relaxed) != 0
+}
+
 /// Stores the running CPU's current thread; the scheduler calls it with interrupts off.
 pub fn set_thread(thread: *mut ()) {
     current().thread.store(thread, Relaxed);

@@ -5,10 +5,12 @@ use super::deferred;
 use super::port::{self, COM1, Serial};
 use super::record::{LineBuffer, RECORD_WORDS, Record};
 use crate::arch::{self, MAX_CPUS, time};
+use crate::mm::points;
 use core::fmt::{self, Write as _};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tidemark_sync::handoff::{Finish, Handoff, Offer};
 use tidemark_sync::ring::{Full, Head, Ring};
+use tidemark_wire::LabPoint;
 
 /// Records that one CPU can store before any is written out.
 const RING_RECORDS: usize = 128;
@@ -77,6 +79,7 @@ pub(super) fn room() -> usize {
 /// Writes records out if the caller's context allows it, else sees to it that somebody does.
 pub(super) fn write_out_or_defer() {
     if deferred::must_only_store() {
+        points::passed(LabPoint::PrintStored);
         deferred::ask();
     } else {
         flush(Share::Some);
@@ -100,7 +103,12 @@ pub fn flush(share: Share) {
     let mut lines = 0;
     loop {
         while let Some(line) = next_line() {
-            COM1.lock().send(line.as_bytes());
+            points::passed(LabPoint::PortWanted);
+            {
+                let mut port = COM1.lock();
+                points::passed(LabPoint::PortLocked);
+                port.send(line.as_bytes());
+            }
             lines += 1;
             if share == Share::Some && lines >= OWNER_LINES && deferred::can_be_asked() {
                 OWNER.abandon();

@@ -3,7 +3,9 @@
 use super::port::COM1;
 use crate::arch::context::HardIrq;
 use crate::arch::irq;
+use crate::mm::points;
 use core::sync::atomic::{AtomicU64, Ordering};
+use tidemark_wire::LabPoint;
 
 /// COM1's legacy interrupt.
 const IRQ: u8 = 4;
@@ -49,7 +51,11 @@ fn on_receive(irq: &HardIrq) {
     let sink = SINK.get();
     let mut taken = 0;
     {
+        // Dropped after the port's lock.
+        #[cfg(feature = "lab")]
+        let _part = crate::lab::play::TtyPart::begin();
         let mut port = COM1.lock();
+        points::passed(LabPoint::PortLocked);
         while taken < BYTES_PER_IRQ
             && let Some(byte) = port.receive()
         {

@@ -9,6 +9,7 @@ use tidemark_frames::{
     Pfn, Platform, Point, ZoneKind,
 };
 use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Task};
+use tidemark_wire::LabPoint;
 
 /// The kernel as the allocator's platform.
 #[derive(Clone, Copy, Debug, Default)]
@@ -93,7 +94,13 @@ impl Platform for Kernel {
         arch::ipi::call_on_others(arch::ipi::CallKind::Drain, drain, 0, task);
     }
 
+    #[cfg(feature = "lab")]
+    fn spin(&self, _at: tidemark_frames::Spin) -> core::ops::ControlFlow<()> {
+        crate::lab::watchdog::turn()
+    }
+
     fn synchronize(&self, task: &Task) {
+        points::passed(LabPoint::GraceWait);
         thread::synchronize(task);
     }
 
@@ -119,6 +126,10 @@ impl Platform for Kernel {
     }
 
     fn oom(&self, report: &AllocReport, task: &Task) -> OomOutcome {
+        #[cfg(feature = "lab")]
+        if crate::lab::on_oom() {
+            return OomOutcome::NoVictim;
+        }
         oom::handle(report, task)
     }
 
@@ -152,6 +163,9 @@ impl Platform for Kernel {
     }
 
     fn point(&self, point: Point) {
+        #[cfg(feature = "lab")]
         points::reached(point);
+        #[cfg(not(feature = "lab"))]
+        let _ = point;
     }
 }

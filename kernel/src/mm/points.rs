@@ -6,6 +6,7 @@ use core::{
     sync::atomic::{AtomicPtr, Ordering},
 };
 use tidemark_frames::Point;
+use tidemark_wire::LabPoint;
 
 /// What is called at every schedule point, in the context that reaches it: locks may be held and
 /// interrupts off, so it neither sleeps nor prints.
@@ -50,4 +51,13 @@ pub fn reached(point: Point) {
         let hook: Hook = unsafe { transmute(hook) };
         hook(point);
     }
+}
+
+/// A point outside the allocator: the console, the locks, the grace period. Only the laboratory looks.
+#[inline(always)]
+pub fn passed(point: LabPoint) {
+    #[cfg(feature = "lab")]
+    crate::lab::stage::step(point, 0);
+    #[cfg(not(feature = "lab"))]
+    let _ = point;
 }

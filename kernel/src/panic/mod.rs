@@ -216,6 +216,21 @@ pub(crate) fn for_each_caller(mut f: impl FnMut(Option<&str>)) {
     });
 }
 
+/// Calls `f` with each return address from a frame pointer on, innermost first. Any context, an NMI included.
+#[cfg(feature = "lab")]
+pub(crate) fn for_each_return(frame_pointer: u64, f: impl FnMut(u64)) {
+    backtrace::walk(&KernelStacks, frame_pointer, f);
+}
+
+/// Writes the name of the function that an address lies in; nothing if the image has none.
+#[cfg(feature = "lab")]
+pub(crate) fn write_function(out: &mut dyn Write, address: u64) -> fmt::Result {
+    match IMAGE.get().and_then(|image| image.place_of(address)) {
+        Some(place) => write!(out, "{:#}", rustc_demangle::demangle(place.symbol)),
+        None => Ok(()),
+    }
+}
+
 /// The first address from a frame pointer on that does not belong to the machinery of panics itself; 0 if there is none.
 fn panicking_place(frame_pointer: u64) -> u64 {
     let mut found = 0;

@@ -7,9 +7,11 @@
 
 mod bench;
 mod frame;
+mod lab;
 
 pub use bench::{BenchResult, BenchRow};
 pub use frame::{Decoder, MAX_FRAME_BYTES, WireError, encode};
+pub use lab::{Hazard, LabContext, LabPoint, LabResult, LabStep, LabVerdict, Role, Text};
 
 use serde::{Deserialize, Serialize};
 
@@ -230,6 +232,10 @@ pub enum ToHost {
         /// Instruction pointer where it was.
         rip: u64,
     },
+    /// A step of the laboratory's trace, in order.
+    LabStep(LabStep),
+    /// What the laboratory found; the guest exits after it.
+    LabResult(LabResult),
 }
 
 /// From the host to the guest.

@@ -1,0 +1,102 @@
+//! What the specification's matrix says of each cell.
+
+use tidemark_wire::{Hazard, LabVerdict};
+
+use LabVerdict::{Fails, Holds, HoldsDirectOnly};
+
+/// The matrix, a row a variant, in the order of [`Hazard::ALL`]: H1, H2, H3, H7, H8. It is a reading of the
+/// patches and threads; a cell that a right test contradicts is named in [`CONTRADICTED`].
+const MATRIX: &[(&str, [LabVerdict; 5])] = &[
+    ("none", [Fails, Holds, Holds, Fails, Fails]),
+    ("seqlock", [Holds, Fails, Fails, Fails, Fails]),
+    ("seqlock-irqoff", [Holds, Holds, Holds, Fails, Fails]),
+    ("seqlock-irqsave", [Holds, Holds, Holds, Fails, Fails]),
+    ("seqlock-annotated", [Holds, Holds, Holds, Fails, Fails]),
+    ("seqlock-recheck", [Holds, Holds, Holds, Fails, Holds]),
+    ("gfp-seqlock", [HoldsDirectOnly, Holds, Holds, Fails, Fails]),
+    ("seed", [HoldsDirectOnly, Holds, Holds, Fails, Fails]),
+    ("snapshot", [Holds, Holds, Holds, Holds, Holds]),
+];
+
+/// A cell that the laboratory contradicts: what it finds, and the schedule that shows why.
+#[derive(Clone, Copy, Debug)]
+pub struct Contradiction {
+    pub variant: &'static str,
+    pub hazard: Hazard,
+    pub found: LabVerdict,
+    pub why: &'static str,
+}
+
+/// Cells where a right test and the specification differ.
+pub const CONTRADICTED: &[Contradiction] = &[];
+
+/// What the specification says of a cell; nothing for a variant that it does not have.
+pub fn specified(variant: &str, hazard: Hazard) -> Option<LabVerdict> {
+    let (_, row) = MATRIX.iter().find(|(name, _)| *name == variant)?;
+    let column = Hazard::ALL.iter().position(|known| *known == hazard)?;
+    row.get(column).copied()
+}
+
+/// The contradiction of a cell, if there is one.
+pub fn contradiction(variant: &str, hazard: Hazard) -> Option<&'static Contradiction> {
+    CONTRADICTED
+        .iter()
+        .find(|cell| cell.variant == variant && cell.hazard == hazard)
+}
+
+/// What a run must find: what the specification says, or what contradicts it.
+pub fn expected(variant: &str, hazard: Hazard) -> Option<LabVerdict> {
+    contradiction(variant, hazard)
+        .map(|cell| cell.found)
+        .or_else(|| specified(variant, hazard))
+}
+
+/// A verdict in the words of the specification.
+pub fn words(verdict: LabVerdict) -> &'static str {
+    match verdict {
+        Holds | HoldsDirectOnly => "holds",
+        Fails => "FAILS",
+        LabVerdict::NotReached => "not reached",
+    }
+}
+
+/// What restricts a verdict, in words.
+pub fn scope(verdict: LabVerdict) -> Option<&'static str> {
+    (verdict == HoldsDirectOnly).then_some("direct reclaim only")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Zonelist, name_of};
+    use clap::ValueEnum;
+
+    #[test]
+    fn every_variant_of_the_kernel_has_a_row() {
+        for variant in Zonelist::value_variants() {
+            for hazard in Hazard::ALL {
+                let name = name_of(*variant);
+                assert!(specified(&name, hazard).is_some(), "{name} {hazard:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_contradiction_differs_from_the_specification_and_says_why() {
+        for cell in CONTRADICTED {
+            let specified = specified(cell.variant, cell.hazard);
+            assert_ne!(Some(cell.found), specified, "{cell:?}");
+            assert!(!cell.why.is_empty());
+        }
+    }
+
+    #[test]
+    fn every_hazard_has_cells_of_both_kinds() {
+        // Else a test that always says the same would pass.
+        for column in 0..Hazard::ALL.len() {
+            let cells = || MATRIX.iter().map(|(_, row)| row[column]);
+            assert!(cells().any(|verdict| verdict == Fails));
+            assert!(cells().any(|verdict| verdict == Holds));
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The scenarios, one file a hazard.
+
+mod h1;
+mod h2;
+mod h3;
+mod h7;
+mod h8;
+
+use super::{Finding, play::Obstacle};
+use crate::arch::CpuId;
+use crate::arch::context::Task;
+use crate::arch::percpu;
+use tidemark_wire::Hazard;
+
+/// The reader's CPU, which takes COM1's interrupts, too.
+const READER: CpuId = CpuId(0);
+/// The writer's CPU.
+const WRITER: CpuId = CpuId(1);
+
+/// The feeder's CPU: the last one, which is on the squeezed node.
+fn feeder() -> CpuId {
+    percpu::online().last().unwrap_or(WRITER)
+}
+
+/// Runs a hazard's scenario.
+///
+/// # Errors
+///
+/// The machine is not the one that the scenario needs, or a role did not end.
+pub fn run(task: &Task, hazard: Hazard) -> Result<Finding, Obstacle> {
+    if percpu::online_count() < 2 {
+        return Err("a scenario needs two CPUs");
+    }
+    match hazard {
+        Hazard::H1 => h1::run(task),
+        Hazard::H2 => h2::run(task),
+        Hazard::H3 => h3::run(task),
+        Hazard::H7 => h7::run(task),
+        Hazard::H8 => h8::run(task),
+    }
+}

@@ -1,0 +1,180 @@
+//! The laboratory: one hazard, reached on purpose in the protocol that was chosen at boot.
+//!
+//! A scenario is a list of rules ([`schedule`]) over the points that its roles reach ([`stage`]): a
+//! role is held at a point until another reached its own, or is sent a real interrupt or NMI there. What
+//! happened is a trace ([`trace`]); a verdict counts only if the trace shows reader and writer inside
+//! the hazard's window. A CPU that hangs is found by the [`watchdog`].
+
+mod hazards;
+pub mod play;
+pub mod schedule;
+pub mod stage;
+pub mod trace;
+pub mod watchdog;
+
+use crate::arch::context::Task;
+use crate::console::{self, Share};
+use crate::thread::quiesce;
+use crate::{info, link, mm, panic, warn};
+use core::fmt::Write;
+use schedule::Place;
+use stage::TRACE;
+use tidemark_wire::{Hazard, LabPoint, LabResult, LabVerdict, Role, Text, ToHost};
+
+/// How a run went, in words.
+pub type How = Text<160>;
+
+/// What a scenario found.
+pub type Finding = (LabVerdict, How);
+
+/// Says how in words.
+macro_rules! how {
+    ($($text:tt)*) => {{
+        let mut how = $crate::lab::How::new();
+        // It cuts and never fails.
+        let _ = ::core::fmt::Write::write_fmt(&mut how, format_args!($($text)*));
+        how
+    }};
+}
+use how;
+
+/// Runs the hazard's scenario and reports. Returns whether there is a verdict and the allocator is
+/// in order afterwards.
+pub fn run(task: &Task, hazard: Hazard) -> bool {
+    info!(
+        "lab: {} in {}",
+        hazard.name(),
+        mm::frames().variant().name()
+    );
+    // From here on the scenario decides who prints.
+    console::flush(Share::All);
+    let prepared = play::init().and_then(|()| {
+        let watched = watchdog::start();
+        watched.then_some(()).ok_or("no room for the watchdog")
+    });
+    let (mut verdict, mut how) = match prepared.and_then(|()| hazards::run(task, hazard)) {
+        Ok(finding) => finding,
+        Err(obstacle) => (LabVerdict::NotReached, how!("{obstacle}")),
+    };
+    if TRACE.steps().any(|step| step.point == LabPoint::TimedOut) && verdict != LabVerdict::Fails {
+        (verdict, how) = (LabVerdict::NotReached, how!("a role was held in vain"));
+    }
+    tell_hangs();
+    play::release(task);
+    let at_rest = quiesce::at_rest(task, || mm::frames().validate_at_rest());
+    let sound = match at_rest {
+        Ok(Ok(_)) => true,
+        Ok(Err(inconsistency)) => {
+            warn!("lab: the books are wrong: {inconsistency:?}");
+            false
+        }
+        Err(busy) => {
+            warn!("lab: cpu{} does not come to rest", busy.cpu.0);
+            false
+        }
+    };
+    for step in TRACE.steps() {
+        link::send(task, &ToHost::LabStep(step));
+    }
+    info!("lab: {verdict:?}: {}", how.as_str());
+    link::send(
+        task,
+        &ToHost::LabResult(LabResult {
+            hazard,
+            verdict,
+            how,
+            steps: TRACE.len(),
+            dropped: TRACE.dropped(),
+            sound,
+        }),
+    );
+    sound && verdict != LabVerdict::NotReached
+}
+
+/// The allocator declares OOM. Returns whether that is the reader's, which then fails: nobody is killed.
+pub fn on_oom() -> bool {
+    let ours = stage::is_open() && stage::role_here() == Some(Role::Reader);
+    if ours {
+        let premature = play::fresh_walk_finds();
+        stage::step(LabPoint::OomDeclared, u64::from(premature));
+    }
+    ours
+}
+
+/// The places of the trace from step `from` on.
+fn places(from: u32) -> impl Iterator<Item = Place> {
+    TRACE
+        .steps()
+        .skip(from as usize)
+        .map(|step| (step.role, step.point))
+}
+
+/// Whether the trace from step `from` on shows one of these windows; if none, the first place that
+/// the last of them lacks.
+fn shows(from: u32, windows: &[&[Place]]) -> Result<(), Place> {
+    let mut lacks = Ok(());
+    for window in windows {
+        match schedule::missing(places(from), window) {
+            None => return Ok(()),
+            Some(place) => lacks = Err(place),
+        }
+    }
+    lacks
+}
+
+/// The finding of a run whose trace does not show the window.
+fn not_reached((role, point): Place) -> Finding {
+    let how = how!("the trace lacks {} at {}", role.name(), point.name());
+    (LabVerdict::NotReached, how)
+}
+
+/// The hang that a scenario's waiter was found in, in words; nothing if there was none.
+fn hang() -> Option<How> {
+    let mut hung = watchdog::hung();
+    let (waiter, _) = watchdog::hung().find(|&(_, waits)| waits)?;
+    let mut how = how!("hang of cpu{waiter} in {}", Function(waiter));
+    if let Some((other, _)) = hung.find(|&(cpu, waits)| cpu != waiter && !waits) {
+        let _ = write!(how, ", cpu{other} in {}", Function(other));
+    }
+    Some(how)
+}
+
+/// The function that a hung CPU was in, without its path: the innermost one that is not the
+/// laboratory's or the machine's own.
+struct Function(usize);
+
+impl core::fmt::Display for Function {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        for address in watchdog::place_of(self.0) {
+            let mut name = Text::<200>::new();
+            panic::write_function(&mut name, address)?;
+            let name = name.as_str();
+            let inner = ["::lab::", "::arch::", "platform::", "core::"];
+            if name.is_empty() || inner.iter().any(|part| name.contains(part)) {
+                continue;
+            }
+            let short = name.rsplit("::").next().unwrap_or(name);
+            return f.write_str(short);
+        }
+        f.write_str("an unknown function")
+    }
+}
+
+/// Logs where the CPUs that hung were.
+fn tell_hangs() {
+    for (cpu, waits) in watchdog::hung() {
+        info!(
+            "lab: cpu{cpu} took no timer interrupt for a second{}; the NMI found it here:",
+            if waits {
+                ", waiting for an even counter"
+            } else {
+                ""
+            }
+        );
+        for address in watchdog::place_of(cpu) {
+            let mut name = Text::<200>::new();
+            let _ = panic::write_function(&mut name, address);
+            info!("lab:   {address:#x} {}", name.as_str());
+        }
+    }
+}

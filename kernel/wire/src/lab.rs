@@ -1,0 +1,371 @@
+//! What a run of the laboratory says: each step that a role took, each hang, and the verdict.
+
+use core::fmt;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// The hazards that the laboratory reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Hazard {
+    /// Spurious OOM from a stale start.
+    H1,
+    /// Livelock of a reader that interrupted the writer on its own CPU.
+    H2,
+    /// ABBA of the counter and the serial port's lock.
+    H3,
+    /// A torn entry: new zone, old index.
+    H7,
+    /// Endless retry from a stale start.
+    H8,
+}
+
+impl Hazard {
+    /// Every hazard, in the order of the matrix.
+    pub const ALL: [Self; 5] = [Self::H1, Self::H2, Self::H3, Self::H7, Self::H8];
+
+    /// The name used everywhere.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::H1 => "H1",
+            Self::H2 => "H2",
+            Self::H3 => "H3",
+            Self::H7 => "H7",
+            Self::H8 => "H8",
+        }
+    }
+
+    /// The hazard of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|hazard| hazard.name() == name)
+    }
+}
+
+/// What a run found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LabVerdict {
+    /// The protocol keeps the hazard away.
+    Holds,
+    /// It does for requests that may reclaim, and not for others.
+    HoldsDirectOnly,
+    /// The hazard happened.
+    Fails,
+    /// The trace does not show reader and writer inside the hazard's window.
+    NotReached,
+}
+
+/// Who takes part in a scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum Role {
+    /// The allocation request under test.
+    Reader,
+    /// Who rebuilds the zonelists.
+    Writer,
+    /// Who keeps reclaim progressing.
+    Feeder,
+    /// The watchdog, wherever it runs.
+    Watchdog,
+}
+
+impl Role {
+    /// Number of roles.
+    pub const COUNT: usize = 4;
+
+    /// The name used in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reader => "reader",
+            Self::Writer => "writer",
+            Self::Feeder => "feeder",
+            Self::Watchdog => "watchdog",
+        }
+    }
+}
+
+/// The context in which a step was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum LabContext {
+    /// A thread.
+    Task,
+    /// A hard interrupt's handler.
+    Interrupt,
+    /// An NMI's handler.
+    Nmi,
+}
+
+macro_rules! lab_points {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        /// A step of a scenario: a schedule point that a role reached, or something that the laboratory
+        /// did there. `detail` says more where the variant's comment names it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[repr(u8)]
+        pub enum LabPoint {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl LabPoint {
+            /// Every point; the index is the point's number.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// The name used in records.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)+
+                }
+            }
+        }
+    };
+}
+
+lab_points! {
+    /// Rebuild: the counter has just become odd, where there is one. Detail: the counter.
+    RebuildOdd,
+    /// Rebuild: an entry's zone is stored, its index not yet.
+    RebuildEntry,
+    /// Rebuild: the lists are written. Detail: the counter.
+    RebuildEven,
+    /// Rebuild: the new lists are published (`snapshot`).
+    RebuildPublished,
+    /// Rebuild: the writer begins to wait for the old lists' readers (`snapshot`).
+    GraceWait,
+    /// Rebuild: the lock validator is told of the writer's begin.
+    AnnotateBegin,
+    /// Rebuild: the lock validator is told of the writer's end.
+    AnnotateEnd,
+    /// Slow path: the cookie was read. Detail: the counter.
+    SlowBegin,
+    /// Slow path: the preferred entry was chosen, a walk begins.
+    SlowWalk,
+    /// Slow path: a walk found nothing.
+    SlowWalked,
+    /// Slow path: a round begins at `retry`.
+    SlowRetry,
+    /// Slow path: the check before OOM is next.
+    SlowCheckOom,
+    /// Slow path: the check at `nopage` is next.
+    SlowCheckNopage,
+    /// Walk: an entry's index was read, its zone not yet.
+    WalkEntry,
+    /// Offline: the range is isolated and drained.
+    OfflineIsolated,
+    /// Offline: a scan of the range is done.
+    OfflineScanned,
+    /// Offline: the frames have left the zone, the lists still name it.
+    OfflineLeft,
+    /// Offline: done.
+    OfflineDone,
+    /// Online: counted but isolated, the lists are about to be rebuilt.
+    OnlineCounted,
+    /// Online: done.
+    OnlineDone,
+    /// A role begins.
+    Start,
+    /// A role has done its part.
+    End,
+    /// A request is made. Detail: 0 GFP_KERNEL, 1 GFP_ATOMIC.
+    Request,
+    /// The request got a frame. Detail: its zone's kind.
+    Got,
+    /// The request failed. Detail: 1 if a fresh walk would have found memory.
+    Failed,
+    /// OOM is declared. Detail: 1 if a fresh walk would have found memory.
+    OomDeclared,
+    /// A reader finds the counter odd and waits. Detail: the counter.
+    Spins,
+    /// The watchdog told the waiter to give up.
+    GaveUp,
+    /// Held here. Detail: the point waited for.
+    Held,
+    /// Goes on. Detail: the point waited for.
+    Released,
+    /// Held in vain: the deadline passed. Detail: the point waited for.
+    TimedOut,
+    /// A self-IPI was sent.
+    IrqRaised,
+    /// The self-IPI stays pending: interrupts are off.
+    IrqPending,
+    /// The interrupt's handler begins. Detail: 0 the self-IPI's, 1 COM1's.
+    IrqTaken,
+    /// The interrupt's handler ends.
+    IrqOver,
+    /// An NMI was sent. Detail: to which CPU.
+    NmiSent,
+    /// The NMI's handler begins.
+    NmiTaken,
+    /// The NMI's handler ends.
+    NmiOver,
+    /// Memory of the zone that the stale start skips was freed. Detail: frames.
+    MemoryFreed,
+    /// A print begins.
+    Print,
+    /// The print was stored for later.
+    PrintStored,
+    /// The print wants the serial port's lock.
+    PortWanted,
+    /// The serial port's lock is held.
+    PortLocked,
+    /// The serial port's lock is free again.
+    PortFreed,
+    /// The feeder has put pages into the cache. Detail: how many.
+    Fed,
+    /// The watchdog found a CPU without ticks. Detail: the CPU.
+    Hang,
+}
+
+/// One step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabStep {
+    /// Place in the order of all steps, from 0.
+    pub order: u32,
+    /// Guest time since boot, in microseconds.
+    pub at_us: u64,
+    /// The CPU.
+    pub cpu: u8,
+    /// The context.
+    pub context: LabContext,
+    /// Who.
+    pub role: Role,
+    /// What.
+    pub point: LabPoint,
+    /// More about it; see [`LabPoint`].
+    pub detail: u64,
+}
+
+/// A text of at most `N` bytes; longer ones are cut.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Text<const N: usize> {
+    bytes: [u8; N],
+    used: u8,
+}
+
+impl<const N: usize> Text<N> {
+    /// An empty text.
+    pub const fn new() -> Self {
+        assert!(N <= u8::MAX as usize);
+        Text {
+            bytes: [0; N],
+            used: 0,
+        }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.bytes[..usize::from(self.used)]).unwrap_or("")
+    }
+}
+
+impl<const N: usize> Default for Text<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> fmt::Debug for Text<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl<const N: usize> fmt::Write for Text<N> {
+    /// Appends what has room, in whole characters.
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            let used = usize::from(self.used);
+            let len = character.len_utf8();
+            let Some(room) = self.bytes.get_mut(used..used + len) else {
+                return Ok(());
+            };
+            character.encode_utf8(room);
+            self.used += len as u8;
+        }
+        Ok(())
+    }
+}
+
+impl<const N: usize> Serialize for Text<N> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de, const N: usize> Deserialize<'de> for Text<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor<const N: usize>;
+
+        impl<const N: usize> de::Visitor<'_> for Visitor<N> {
+            type Value = Text<N>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "at most {N} bytes of text")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text<N>, E> {
+                if text.len() > N {
+                    return Err(E::invalid_length(text.len(), &self));
+                }
+                let mut value = Text::new();
+                value.bytes[..text.len()].copy_from_slice(text.as_bytes());
+                value.used = text.len() as u8;
+                Ok(value)
+            }
+        }
+
+        deserializer.deserialize_str(Visitor::<N>)
+    }
+}
+
+/// The result of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabResult {
+    /// The hazard.
+    pub hazard: Hazard,
+    /// What was found.
+    pub verdict: LabVerdict,
+    /// How it went, in words.
+    pub how: Text<160>,
+    /// Steps in the trace.
+    pub steps: u32,
+    /// Steps that the buffer had no room for.
+    pub dropped: u32,
+    /// Whether the oracle found the allocator in order afterwards.
+    pub sound: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Decoder, MAX_FRAME_BYTES, ToHost, encode};
+    use core::fmt::Write;
+
+    #[test]
+    fn points_are_numbered_in_order() {
+        for (number, point) in LabPoint::ALL.iter().enumerate() {
+            assert_eq!(*point as usize, number);
+        }
+    }
+
+    #[test]
+    fn the_longest_result_fits_a_frame_and_comes_back() {
+        let mut how = Text::new();
+        for _ in 0..100 {
+            how.write_str("ä1 ").unwrap();
+        }
+        assert_eq!(how.as_str().len(), 160);
+        let sent = ToHost::LabResult(LabResult {
+            hazard: Hazard::H8,
+            verdict: LabVerdict::Fails,
+            how,
+            steps: u32::MAX,
+            dropped: u32::MAX,
+            sound: true,
+        });
+        let mut buffer = [0; MAX_FRAME_BYTES];
+        let frame = encode(&sent, &mut buffer).unwrap();
+        let mut decoder = Decoder::new();
+        let mut got = None;
+        for &byte in frame.iter() {
+            got = got.or(decoder.push::<ToHost>(byte));
+        }
+        assert_eq!(got, Some(Ok(sent)));
+    }
+}
