@@ -25,7 +25,6 @@ pub(crate) fn good() -> Record {
         protocol: Some(PROTOCOL_VERSION),
         ready: None,
         counts: [Some(counts); Source::ALL.len()],
-        bench: Vec::new(),
         lab_steps: Vec::new(),
         lab: None,
         totals: Some(Totals {
