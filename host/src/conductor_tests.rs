@@ -306,3 +306,26 @@ fn a_qemu_that_ends_by_itself_is_quoted() {
     };
     assert_eq!(play.end(1).ended, expected);
 }
+
+#[test]
+fn a_guest_that_waits_for_its_user_may_be_silent_but_not_without_a_heartbeat() {
+    let machine = machine();
+    for (watch, is_hang) in [(Watch::On, true), (Watch::Patient, false)] {
+        let mut play = Play::greeted(&machine);
+        play.conductor.watch = watch;
+        play.guest(ToHost::Ready {
+            cpus: 4,
+            cpus_left_out: 0,
+            nodes: 2,
+        });
+        for _ in 0..100 {
+            play.beats();
+            play.wait(Duration::ZERO);
+        }
+        let examined =
+            |play: &Play<'_>| play.commands.iter().any(|(_, name)| name.contains("human"));
+        assert_eq!(examined(&play), is_hang, "{watch:?}");
+        play.wait(Duration::from_secs(60));
+        assert!(examined(&play), "{watch:?}");
+    }
+}

@@ -26,7 +26,7 @@ const CASES: [Case; 2] = [
         name: "shell/session",
         arguments: &["shell", "--cpus", "2", "--memory", "512M"],
         typed: "help\nzoneinfo\nbuddyinfo\nmeminfo\ninterrupts\nnonsense\n\
-            alloc 3 ATOMIC|DMA32\nalloc 0 KERNEL 1\nalloc\nfree 1\nfree 1\n\
+            read 300\ndrop\nread\nalloc 3 ATOMIC|DMA32\nalloc 0 KERNEL 1\nalloc\nfree 1\nfree 1\n\
             offline 34\ndimms\npull 1\nonline 34\npull 1\nplug 1\ndimms\n\
             alloc 0 MOVABLE 1\npull 1\nfree 3\npull 1\n",
         code: 0,
@@ -42,6 +42,9 @@ const CASES: [Case; 2] = [
             "tidemark> interrupts\n           CPU0       CPU1",
             "Local timer interrupts\n",
             "tidemark> nonsense\nunknown command \"nonsense\": help lists the commands\n",
+            "300 pages of the file read: 0 were in memory and right, 300 filled; 300 in memory now\n",
+            "300 pages dropped\n",
+            " pages of the file read: 0 were in memory and right, ",
             "handle 1: order 3, frame 0x",
             " DMA32, GFP_ATOMIC|DMA32\n",
             "handle 2: order 0, frame 0x",
@@ -60,9 +63,9 @@ const CASES: [Case; 2] = [
             "handle 3: order 0, frame 0x",
             ", node 1 Movable, GFP_KERNEL|MOVABLE\n",
             " of test 3 is in the way",
-            "handle 3: 1 pages freed\n",
+            "handle 3: 1 page freed\n",
             "dimm1 is gone: ",
-            "tidemark> exit\n1 handles freed\nvalidate: ok, ",
+            "tidemark> exit\nfreed what 1 handle stood for\nvalidate: ok, ",
         ],
     },
     Case {

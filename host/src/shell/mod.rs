@@ -48,9 +48,13 @@ pub fn run(args: &ShellArgs) -> Result<i32> {
     let mut session = Session {
         script: raw.is_none().then(Script::default),
         log,
+        in_line: false,
     };
     let record = run_with(&spec, &mut session);
     drop(raw);
+    if session.in_line {
+        say("");
+    }
     let record = record?;
     let symbols = Symbols::of_files(&[&spec.built.unstripped, &spec.built.loader]);
     for line in crash_report(&record, &symbols) {
@@ -97,6 +101,8 @@ struct Session {
     /// Lines from a pipe; nothing with a terminal, where each key goes through at once.
     script: Option<Script>,
     log: Option<File>,
+    /// The console's last line has no end yet.
+    in_line: bool,
 }
 
 impl Front for Session {
@@ -120,6 +126,7 @@ impl Front for Session {
         // A terminal that has gone away, or a full disk, is no reason to fail.
         let mut out = stdout().lock();
         let _ = out.write_all(bytes).and_then(|()| out.flush());
+        self.in_line = bytes.last().map_or(self.in_line, |&byte| byte != b'\n');
         if let Some(log) = &mut self.log {
             let _ = log.write_all(bytes);
         }

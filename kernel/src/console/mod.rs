@@ -11,6 +11,7 @@ pub(crate) mod port;
 mod receive;
 mod record;
 pub mod selftests;
+mod typed;
 
 use crate::arch::context::Task;
 use core::fmt;

@@ -26,13 +26,25 @@ static SINK: spin::Once<RxSink> = spin::Once::new();
 static RECEIVED: AtomicU64 = AtomicU64::new(0);
 
 /// Sets, once, what takes a frame for each byte that COM1 receives; called in its interrupt with the port's lock held.
-pub fn set_rx_alloc_hook(hook: fn(&HardIrq, u8)) {
-    HOOK.call_once(|| hook);
+/// Returns whether nobody did so far.
+pub fn set_rx_alloc_hook(hook: fn(&HardIrq, u8)) -> bool {
+    let mut is_first = false;
+    HOOK.call_once(|| {
+        is_first = true;
+        hook
+    });
+    is_first
 }
 
 /// Sets, once, who reads the bytes that COM1 receives. The frame for each is taken all the same, before.
-pub fn set_rx_sink(sink: RxSink) {
-    SINK.call_once(|| sink);
+/// Returns whether nobody read them so far.
+pub fn set_rx_sink(sink: RxSink) -> bool {
+    let mut is_first = false;
+    SINK.call_once(|| {
+        is_first = true;
+        sink
+    });
+    is_first
 }
 
 /// Bytes received on COM1 since boot.

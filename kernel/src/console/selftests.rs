@@ -1,7 +1,7 @@
 //! Self-tests of the console and of the backtraces; run in the guest.
 
 use super::port::COM1;
-use super::{Deferred, deferred, lost_total, output};
+use super::{Deferred, deferred, lost_total, output, typed};
 use crate::arch::context::{HardIrq, Nmi, Task};
 use crate::arch::entry::TrapFrame;
 use crate::arch::{ipi, nmi, percpu, pin, time, without_interrupts};
@@ -30,6 +30,10 @@ pub const GROUP: Group = Group {
             run: every_context_of_every_cpu_prints_at_once,
         },
         Test {
+            name: "typed_bytes_are_taken_under_the_port_lock_and_wake_after_it",
+            run: typed::are_taken_under_the_port_lock_and_wake_after_it,
+        },
+        Test {
             name: "a_backtrace_names_its_functions",
             run: a_backtrace_names_its_functions,
         },
@@ -37,9 +41,9 @@ pub const GROUP: Group = Group {
 };
 
 /// How long anything here may take, on a slow machine too.
-const PATIENCE_NS: u64 = 5_000_000_000;
+pub(super) const PATIENCE_NS: u64 = 5_000_000_000;
 
-fn passed(holds: bool) -> Outcome {
+pub(super) fn passed(holds: bool) -> Outcome {
     if holds { Outcome::Pass } else { Outcome::Fail }
 }
 

@@ -49,7 +49,8 @@ pub fn hook_in() -> Result<(), IrqError> {
     let work = ipi::register_work(called)?;
     FIRE.call_once(|| work);
     nmi::add_hook(on_nmi)?;
-    crate::console::set_rx_alloc_hook(|irq, _byte| fire(irq, Source::SerialRx));
+    let is_first = crate::console::set_rx_alloc_hook(|irq, _byte| fire(irq, Source::SerialRx));
+    debug_assert!(is_first, "somebody else allocates for what is typed");
     crate::hotplug::set_sci_hook(Some(|irq| fire(irq, Source::Sci)));
     Ok(())
 }

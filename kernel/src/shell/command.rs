@@ -35,6 +35,10 @@ pub enum Command<'l> {
     Allocated,
     /// Frees it.
     Free(u32),
+    /// Reads the first pages of the page cache's file, or all of it.
+    Read(Option<u32>),
+    /// Gives the page cache's frames back.
+    Drop,
     /// Runs the self-tests whose name contains this.
     Test(&'l str),
     /// Ends the machine.
@@ -106,10 +110,11 @@ const PULL: &str = "pull DIMM";
 const PLUG: &str = "plug DIMM";
 const ALLOC: &str = "alloc [ORDER [FLAGS] [NODE]]";
 const FREE: &str = "free HANDLE";
+const READ: &str = "read [PAGES]";
 const TEST: &str = "test [PATTERN]";
 
 /// The text of `help`: usage and meaning, a line each.
-pub const HELP: [(&str, &str); 16] = [
+pub const HELP: [(&str, &str); 18] = [
     (
         "zoneinfo",
         "zones: free and managed pages, marks, reserves, CPUs' caches",
@@ -135,6 +140,11 @@ pub const HELP: [(&str, &str); 16] = [
         "allocates 2^ORDER pages, e.g. alloc 3 ATOMIC|DMA32 1; alone: lists",
     ),
     (FREE, "frees what alloc gave"),
+    (
+        READ,
+        "reads a file into the page cache, whose pages can be moved",
+    ),
+    ("drop", "gives the page cache's pages back"),
     (TEST, "runs the self-tests whose name contains PATTERN"),
     ("help", "this list"),
     (
@@ -172,6 +182,15 @@ pub fn parse(line: &str) -> Result<Command<'_>, Bad<'_>> {
         "free" => Ok(Command::Free(
             number("handle", one(FREE)?, u32::MAX.into())? as u32,
         )),
+        "drop" => none(Command::Drop, "drop"),
+        "read" => match args {
+            [None, ..] => Ok(Command::Read(None)),
+            _ => {
+                let most = u32::MAX.into();
+                let pages = number("number of pages", one(READ)?, most)?;
+                Ok(Command::Read(Some(pages as u32)))
+            }
+        },
         "test" => match args {
             [pattern, None, _] => Ok(Command::Test(pattern.unwrap_or(""))),
             _ => Err(Bad::Usage(TEST)),
@@ -271,6 +290,9 @@ mod tests {
             ("plug dimm1", Command::Plug(1)),
             ("alloc", Command::Allocated),
             ("free 7", Command::Free(7)),
+            ("read", Command::Read(None)),
+            ("read 500", Command::Read(Some(500))),
+            ("drop", Command::Drop),
             ("test", Command::Test("")),
             ("test zone/", Command::Test("zone/")),
         ] {
@@ -335,6 +357,8 @@ mod tests {
             ("alloc 0 1 KERNEL", "\"KERNEL\" is no node"),
             ("free", "usage: free HANDLE"),
             ("free 4294967296", "\"4294967296\" is no handle"),
+            ("read all", "\"all\" is no number of pages"),
+            ("drop it", "usage: drop"),
             ("exit now", "usage: exit"),
             ("test a b", "usage: test [PATTERN]"),
         ] {

@@ -1,6 +1,6 @@
 //! Having the host pull DIMMs and put them back.
 
-use super::memory::say;
+use super::memory::{Pages, say};
 use crate::arch::{context::Task, time};
 use crate::hotplug::{self, Obstacle, SlotPhase};
 use crate::link::{self, LinkError};
@@ -37,8 +37,8 @@ pub fn pull(task: &Task, dimm: u8) {
             say(
                 task,
                 format_args!(
-                    "dimm{dimm} is gone: {} pages migrated, {ms} ms, {by_qemu}",
-                    view.migrated
+                    "dimm{dimm} is gone: {} migrated, {ms} ms, {by_qemu}",
+                    Pages(view.migrated)
                 ),
             );
         }
@@ -69,12 +69,12 @@ pub fn plug(task: &Task, dimm: u8) {
     );
     match came {
         Ok(view) if view.phase == SlotPhase::Online => {
-            let pages = view.range.map_or(0, |range| range.len());
+            let pages = Pages(view.range.map_or(0, |range| range.len()));
             let ms = view.took_ns / 1_000_000;
             match view.zone {
                 Some(zone) => say(
                     task,
-                    format_args!("dimm{dimm} joined {zone}: {pages} pages, {ms} ms"),
+                    format_args!("dimm{dimm} joined {zone}: {pages}, {ms} ms"),
                 ),
                 None => say(task, format_args!("dimm{dimm} is there, but unused")),
             }

@@ -1,5 +1,6 @@
 //! Editing one line of input: bytes in, echo and lines out.
 
+use super::history::{History, Line};
 use core::fmt::Write;
 
 /// Most bytes of a line.
@@ -43,6 +44,7 @@ pub struct Editor {
     /// The last byte was a carriage return: a line feed after it is part of the same end.
     returned: bool,
     escape: Escape,
+    history: History,
 }
 
 impl Editor {
@@ -54,6 +56,7 @@ impl Editor {
             complete: false,
             returned: false,
             escape: Escape::No,
+            history: History::new(),
         }
     }
 
@@ -69,7 +72,7 @@ impl Editor {
             (self.used, self.complete) = (0, false);
         }
         let after_return = core::mem::replace(&mut self.returned, byte == b'\r');
-        if self.in_escape(byte) {
+        if self.in_escape(byte, echo) {
             return Typed::More;
         }
         match byte {
@@ -77,11 +80,13 @@ impl Editor {
             b'\r' | b'\n' => {
                 show(echo, "\n");
                 self.complete = true;
+                self.history.remember(&self.line[..self.used]);
                 return Typed::Line;
             }
             CTRL_C => {
                 show(echo, "^C\n");
                 self.used = 0;
+                self.history.forget_place();
                 return Typed::Killed;
             }
             CTRL_D if self.used == 0 => {
@@ -98,14 +103,22 @@ impl Editor {
         Typed::More
     }
 
-    /// Swallows what arrow keys and their like send.
-    fn in_escape(&mut self, byte: u8) -> bool {
+    /// Acts on the arrows up and down, and swallows what other such keys send.
+    fn in_escape(&mut self, byte: u8, echo: &mut impl Write) -> bool {
         let was = self.escape;
         self.escape = match (was, byte) {
             (Escape::Begun, b'[' | b'O') => Escape::Sequence,
             (Escape::Sequence, b' '..=b'?') => Escape::Sequence,
             _ => Escape::No,
         };
+        let recalled = match (was, byte) {
+            (Escape::Sequence, b'A') => self.history.older(),
+            (Escape::Sequence, b'B') => self.history.newer(),
+            _ => None,
+        };
+        if let Some(line) = recalled {
+            self.replace(line, echo);
+        }
         // A control byte in the middle means itself.
         was != Escape::No && byte >= b' '
     }
@@ -118,6 +131,13 @@ impl Editor {
         self.used += 1;
         // Echo goes nowhere else than to the console, which does not fail.
         let _ = echo.write_char(char::from(byte));
+    }
+
+    fn replace(&mut self, line: Line, echo: &mut impl Write) {
+        self.erase(self.used, echo);
+        for &byte in line.as_bytes() {
+            self.insert(byte, echo);
+        }
     }
 
     fn erase(&mut self, bytes: usize, echo: &mut impl Write) {
@@ -202,6 +222,18 @@ mod tests {
         let (lines, _, echo) = typed(&bytes);
         assert_eq!(lines[0].len(), LINE_BYTES);
         assert_eq!(echo.matches('\x07').count(), 3);
+    }
+
+    #[test]
+    fn the_arrows_bring_lines_back() {
+        let up = "\x1b[A";
+        let down = "\x1b[B";
+        let (lines, _, echo) = typed(std::format!("one\ntwo\nx{up}{up}{down}{up}!\n").as_bytes());
+        assert_eq!(lines, ["one", "two", "one!"]);
+        let erased = "\x08 \x08".repeat(3);
+        assert!(echo.ends_with(&std::format!("{erased}two{erased}one!\n")));
+        let (lines, _, _) = typed(std::format!("one\n{up}{down}{down}\n").as_bytes());
+        assert_eq!(lines, ["one", ""]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub enum Ended {
 
 /// Begins to take what arrives on COM1. Once.
 pub fn init() {
-    console::set_rx_sink(RxSink {
+    let is_first = console::set_rx_sink(RxSink {
         take: |byte| {
             if AHEAD.push(byte).is_err() {
                 LOST.fetch_add(1, Relaxed);
@@ -37,6 +37,7 @@ pub fn init() {
         },
         wake: |irq: &HardIrq| TYPED.wake_one(irq),
     });
+    debug_assert!(is_first, "somebody else reads what is typed");
 }
 
 /// Echo on the console.

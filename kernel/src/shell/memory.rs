@@ -2,7 +2,11 @@
 
 use crate::arch::{context::Task, time};
 use crate::console;
-use crate::mm::{self, KernelBlock, page_cache, report::Flags};
+use crate::mm::{
+    self, KernelBlock,
+    page_cache::{self, Lookup},
+    report::Flags,
+};
 use core::fmt;
 use tidemark_frames::{
     AllocError, BlockNo, Gfp, NodeId, OfflineError, OnlineError, Order, Owner, OwnerKind, PfnRange,
@@ -104,8 +108,8 @@ impl Belongings {
             Some(held) => say(
                 task,
                 format_args!(
-                    "handle {handle}: {} pages freed",
-                    held.block.order().frames()
+                    "handle {handle}: {} freed",
+                    Pages(held.block.order().frames())
                 ),
             ),
             None => say(
@@ -160,8 +164,8 @@ impl Belongings {
                 say(
                     task,
                     format_args!(
-                        "block {number} left {zone}: {} pages, {} of them migrated, {} ms{rebuilt}",
-                        stats.frames,
+                        "block {number} left {zone}: {}, {} of them migrated, {} ms{rebuilt}",
+                        Pages(stats.frames),
                         stats.migrated,
                         (time::now_ns() - began) / 1_000_000
                     ),
@@ -228,6 +232,44 @@ fn frames_of(block: BlockNo) -> PfnRange {
 /// Prints one line.
 pub fn say(task: &Task, line: fmt::Arguments<'_>) {
     console::raw(task, format_args!("{line}\n"));
+}
+
+/// A number of pages.
+pub struct Pages(pub u64);
+
+impl fmt::Display for Pages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} page{}", self.0, if self.0 == 1 { "" } else { "s" })
+    }
+}
+
+/// Reads pages of the synthetic file, the first ones or all, and compares those that were in memory.
+pub fn read_pages(pages: Option<u32>, task: &Task) {
+    let wanted = pages.unwrap_or(u32::MAX).min(page_cache::pages());
+    let (mut hits, mut filled) = (0, 0);
+    for page in 0..wanted {
+        match page_cache::read(page, task) {
+            Ok(Lookup::Hit) => hits += 1,
+            Ok(Lookup::Filled) => filled += 1,
+            Err(error) => {
+                return say(task, format_args!("page {page} of the file: {error:?}"));
+            }
+        }
+    }
+    say(
+        task,
+        format_args!(
+            "{} of the file read: {hits} were in memory and right, {filled} filled; {} in memory now",
+            Pages(wanted.into()),
+            page_cache::resident()
+        ),
+    );
+}
+
+/// Gives the page cache's frames back.
+pub fn drop_pages(task: &Task) {
+    let dropped = page_cache::drop_all(task) as u64;
+    say(task, format_args!("{} dropped", Pages(dropped)));
 }
 
 /// How a request went, where that is worth a word.

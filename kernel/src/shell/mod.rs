@@ -3,6 +3,7 @@
 mod command;
 mod dimms;
 mod editor;
+mod history;
 mod input;
 mod memory;
 
@@ -92,6 +93,8 @@ fn execute(task: &Task, command: Command<'_>, mine: &mut Belongings) {
         Command::Alloc { order, gfp, node } => mine.alloc(order, gfp, node, task),
         Command::Allocated => mine.list(task),
         Command::Free(handle) => mine.free(handle, task),
+        Command::Read(pages) => memory::read_pages(pages, task),
+        Command::Drop => memory::drop_pages(task),
         Command::Test(pattern) => test(task, pattern),
     }
 }
@@ -131,7 +134,13 @@ fn test(task: &Task, pattern: &str) {
 fn leave(task: &Task, mut mine: Belongings) -> Verdict {
     let handles = mine.free_all();
     if handles > 0 {
-        say(task, format_args!("{handles} handles freed"));
+        say(
+            task,
+            format_args!(
+                "freed what {handles} handle{} stood for",
+                if handles == 1 { "" } else { "s" }
+            ),
+        );
     }
     mm::frames().drain_all(task);
     match quiesce::at_rest(task, || mm::frames().validate_at_rest()) {
