@@ -9,6 +9,28 @@ const NARROWEST: usize = 24;
 /// Longest block of lines that is looked for as a repetition.
 const LONGEST_CYCLE: usize = 12;
 
+/// What the points of a rebuild mean in a variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// In place, between two steps of a counter that readers look at.
+    Counted,
+    /// In place, without one.
+    Uncounted,
+    /// Beside the old lists, which are then replaced.
+    Beside,
+}
+
+impl Writes {
+    /// How the variant of this name writes.
+    pub fn of(variant: &str) -> Self {
+        match variant {
+            "none" => Self::Uncounted,
+            "snapshot" => Self::Beside,
+            _ => Self::Counted,
+        }
+    }
+}
+
 /// A line of the page: the CPU, and what it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Line {
@@ -17,8 +39,8 @@ struct Line {
 }
 
 /// Draws the trace.
-pub fn draw(steps: &[LabStep]) -> Vec<String> {
-    let lines = unrepeated(&folded(steps));
+pub fn draw(steps: &[LabStep], writes: Writes) -> Vec<String> {
+    let lines = unrepeated(&folded(steps, writes));
     let mut cpus: Vec<u8> = lines.iter().map(|line| line.cpu).collect();
     cpus.sort_unstable();
     cpus.dedup();
@@ -69,21 +91,27 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The steps as lines; steps that say nothing are left out, entries that follow each other are one.
-fn folded(steps: &[LabStep]) -> Vec<Line> {
+/// The steps as lines; steps that say nothing are left out.
+fn folded(steps: &[LabStep], writes: Writes) -> Vec<Line> {
     let mut lines = Vec::new();
-    let mut rest = steps.iter().filter(|step| is_told(step)).peekable();
-    while let Some(step) = rest.next() {
-        let mut times = 1;
-        if matches!(step.point, LabPoint::RebuildEntry | LabPoint::WalkEntry) {
-            while rest
-                .next_if(|next| {
-                    (next.cpu, next.role, next.point) == (step.cpu, step.role, step.point)
-                })
-                .is_some()
-            {
-                times += 1;
+    let mut begun = Vec::new();
+    for step in steps.iter().filter(|step| is_told(step)) {
+        if step.point == LabPoint::Act {
+            begun.clear();
+            if !lines.is_empty() {
+                lines.push(Line {
+                    cpu: step.cpu,
+                    text: String::new(),
+                });
             }
+            continue;
+        }
+        // How the laboratory lets a role wait for its entrance is no part of the interleaving.
+        if !begun.contains(&step.role) {
+            if matches!(step.point, LabPoint::Held | LabPoint::Released) {
+                continue;
+            }
+            begun.push(step.role);
         }
         let indent = match step.context {
             LabContext::Task => "",
@@ -91,7 +119,7 @@ fn folded(steps: &[LabStep]) -> Vec<Line> {
         };
         lines.push(Line {
             cpu: step.cpu,
-            text: format!("{indent}{}", text(step, times)),
+            text: format!("{indent}{}", text(step, writes)),
         });
     }
     lines
@@ -163,34 +191,52 @@ fn awaited(point: u64) -> &'static str {
         Some(LabPoint::OnlineDone) => "the online is done",
         Some(LabPoint::PortLocked) => "the reader has the port",
         Some(LabPoint::PortWanted) => "the writer prints",
+        Some(LabPoint::RebuildOdd) => "the rebuild has begun",
+        Some(LabPoint::Spins) => "the reader meets the counter",
         Some(LabPoint::Fed) => "the cache has pages",
         Some(point) => point.name(),
         None => "?",
     }
 }
 
-/// A step in words; `times` is how many like it follow each other.
-fn text(step: &LabStep, times: usize) -> String {
+/// A step in words.
+fn text(step: &LabStep, writes: Writes) -> String {
     let LabStep { point, detail, .. } = *step;
-    let plural = if times == 1 { "y" } else { "ies" };
     match point {
-        LabPoint::RebuildOdd if detail % 2 == 1 => {
-            format!("rebuild: counter = {detail}, odd")
+        LabPoint::RebuildOdd => match writes {
+            Writes::Counted => format!("rebuild: counter = {detail}, {}", parity(detail)),
+            Writes::Uncounted => "rebuild: begins".to_owned(),
+            Writes::Beside => "rebuild: about to publish".to_owned(),
+        },
+        LabPoint::RebuildEntry if writes == Writes::Beside => {
+            "rebuild: entries of spare lists".to_owned()
         }
-        LabPoint::RebuildOdd => "rebuild: begins".to_owned(),
-        LabPoint::RebuildEntry => format!("rebuild: {times} entr{plural}: zone, index"),
+        LabPoint::RebuildEntry => "rebuild: entries: zone, index".to_owned(),
+        LabPoint::RebuildEven if writes == Writes::Beside => {
+            "rebuild: new lists are published".to_owned()
+        }
         LabPoint::RebuildEven => "rebuild: lists are written".to_owned(),
         LabPoint::RebuildPublished => "rebuild: new lists published".to_owned(),
         LabPoint::GraceWait => "waits for readers of old lists".to_owned(),
         LabPoint::AnnotateBegin => "lock validator: writer begins".to_owned(),
         LabPoint::AnnotateEnd => "lock validator: writer ends".to_owned(),
-        LabPoint::SlowBegin => format!("slow path: counter = {detail}, {}", parity(detail)),
+        LabPoint::SlowBegin if writes == Writes::Counted => {
+            format!("slow path: counter = {detail}, {}", parity(detail))
+        }
+        LabPoint::SlowBegin => "slow path".to_owned(),
         LabPoint::SlowWalk => "walks from its preferred entry".to_owned(),
         LabPoint::SlowWalked => "finds nothing".to_owned(),
         LabPoint::SlowRetry => "retry: a round begins".to_owned(),
-        LabPoint::SlowCheckOom => format!("OOM next: counter = {detail}"),
-        LabPoint::SlowCheckNopage => format!("nopage: counter = {detail}"),
-        LabPoint::WalkEntry => format!("{times} entr{plural}: index, zone"),
+        LabPoint::SlowCheckOom if writes == Writes::Counted => {
+            format!("OOM next: counter = {detail}")
+        }
+        LabPoint::SlowCheckOom => "OOM next".to_owned(),
+        LabPoint::SlowCheckNopage if writes == Writes::Counted => {
+            format!("nopage: counter = {detail}")
+        }
+        LabPoint::SlowCheckNopage => "nopage".to_owned(),
+        LabPoint::WalkEntry if writes == Writes::Beside => "entries, one word each".to_owned(),
+        LabPoint::WalkEntry => "entries: index, zone".to_owned(),
         LabPoint::OfflineIsolated => "offline: isolated".to_owned(),
         LabPoint::OfflineScanned => "offline: scanned".to_owned(),
         LabPoint::OfflineLeft => "offline: Movable frames have left".to_owned(),
@@ -226,6 +272,7 @@ fn text(step: &LabStep, times: usize) -> String {
         LabPoint::PortLocked => "has the port's lock".to_owned(),
         LabPoint::PortFreed => "frees the port's lock".to_owned(),
         LabPoint::Fed => format!("{detail} pages cached, reclaimable"),
+        LabPoint::Act => String::new(),
         LabPoint::Hang => "*** HANG: watchdog's NMI ***".to_owned(),
     }
 }
@@ -234,6 +281,10 @@ fn text(step: &LabStep, times: usize) -> String {
 mod tests {
     use super::*;
     use tidemark_wire::Role;
+
+    fn draw_counted(steps: &[LabStep]) -> Vec<String> {
+        draw(steps, Writes::Counted)
+    }
 
     fn step(cpu: u8, context: LabContext, point: LabPoint, detail: u64) -> LabStep {
         LabStep {
@@ -249,10 +300,9 @@ mod tests {
 
     #[test]
     fn a_page_has_a_column_a_cpu_and_one_line_a_step() {
-        let page = draw(&[
+        let page = draw_counted(&[
             step(1, LabContext::Task, LabPoint::RebuildOdd, 3),
             step(0, LabContext::Interrupt, LabPoint::Spins, 3),
-            step(1, LabContext::Task, LabPoint::RebuildEntry, 3),
             step(1, LabContext::Task, LabPoint::RebuildEntry, 3),
         ]);
         let second = " ".repeat(37);
@@ -262,7 +312,31 @@ mod tests {
                 format!("CPU0{}CPU1", " ".repeat(33)),
                 format!("{second}rebuild: counter = 3, odd"),
                 "  counter = 3, odd: spins".to_owned(),
-                format!("{second}rebuild: 2 entries: zone, index"),
+                format!("{second}rebuild: entries: zone, index"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_role_appears_with_its_first_act() {
+        let page = draw_counted(&[
+            step(0, LabContext::Task, LabPoint::Act, 0),
+            step(0, LabContext::Task, LabPoint::Start, 0),
+            step(0, LabContext::Task, LabPoint::Held, 0),
+            step(0, LabContext::Task, LabPoint::Released, 0),
+            step(0, LabContext::Task, LabPoint::Request, 0),
+            step(0, LabContext::Task, LabPoint::Released, 0),
+            step(0, LabContext::Task, LabPoint::Act, 0),
+            step(0, LabContext::Task, LabPoint::Request, 1),
+        ]);
+        assert_eq!(
+            page,
+            [
+                "CPU0",
+                "alloc(GFP_KERNEL)",
+                "(goes on)",
+                "",
+                "alloc(GFP_ATOMIC)"
             ]
         );
     }
@@ -275,8 +349,10 @@ mod tests {
                     step(0, LabContext::Nmi, point, detail),
                     step(1, LabContext::Nmi, point, detail),
                 ];
-                for line in draw(&steps) {
-                    assert!(line.chars().count() <= WIDTH, "{line:?}");
+                for writes in [Writes::Counted, Writes::Uncounted, Writes::Beside] {
+                    for line in draw(&steps, writes) {
+                        assert!(line.chars().count() <= WIDTH, "{line:?}");
+                    }
                 }
             }
         }
@@ -291,7 +367,7 @@ mod tests {
         ];
         let mut steps = round.repeat(80);
         steps.push(step(0, LabContext::Task, LabPoint::Got, 2));
-        let page = draw(&steps);
+        let page = draw_counted(&steps);
         assert_eq!(page.len(), 1 + 3 + 1 + 1);
         assert_eq!(page[4], "… the same 79 times more");
         assert_eq!(page[5], "= a Normal frame");

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tidemark_wire::{Hazard, LabResult, LabStep, LabVerdict};
 
 use crate::build::{self, Built};
-use crate::cli::{Accel, LabArgs, OutputArgs, Verbosity, Zonelist, name_of};
+use crate::cli::{Accel, LabArgs, OutputArgs, Part, Verbosity, Zonelist, name_of};
 use crate::conductor::Watch;
 use crate::console::{BAD, Console, FAINT, GOOD, say};
 use crate::machine::Machine;
@@ -28,6 +28,7 @@ use crate::size::Mib;
 use crate::suite::{Tally, print_part};
 use crate::verdict::{self, EXIT_INTERRUPTED};
 use crate::{interrupt, json, qemu};
+use columns::Writes;
 use expected::{contradiction, scope, words};
 
 /// Guests that run at the same time, where the host has as many cores.
@@ -257,8 +258,12 @@ fn run_all(
 }
 
 fn run_cell(cell: Cell, args: &LabArgs, built: &Built) -> Result<Found> {
+    run_cell_on(machine(args), cell, built)
+}
+
+fn run_cell_on(machine: Machine, cell: Cell, built: &Built) -> Result<Found> {
     let spec = Spec {
-        machine: machine(args),
+        machine,
         options: Options {
             mode: Mode::Lab {
                 hazard: cell.hazard,
@@ -304,7 +309,7 @@ fn show(found: &Found, cpus: u16) {
         say(format!("  {BAD}{line}{BAD:#}"));
     }
     say("");
-    for line in columns::draw(&found.steps) {
+    for line in columns::draw(&found.steps, Writes::of(&name_of(found.cell.variant))) {
         say(line);
     }
     if found.dropped > 0 {
@@ -444,6 +449,23 @@ pub fn self_test(pattern: Option<&str>, accel: Accel, built: &Built) -> Result<T
                 found.how, found.trouble
             ))
         }));
+    }
+    let name = "lab/planted-not-reached";
+    if pattern.is_none_or(|pattern| name.contains(pattern)) && !interrupt::requested() {
+        // Nothing can leave a machine without DIMMs, so the window cannot be reached.
+        let bare = Machine {
+            without: vec![Part::Dimms],
+            ..machine(args)
+        };
+        let cell = Cell {
+            variant: Zonelist::Seed,
+            hazard: Hazard::H7,
+        };
+        let found = run_cell_on(bare, cell, built)?;
+        let noticed = found.verdict == LabVerdict::NotReached && exit_code(&[cell], &[found]) == 1;
+        tally.add(&Tally::one(noticed.then_some(()).ok_or_else(|| {
+            format!("{name}: a run outside the window has a verdict")
+        })));
     }
     if tally != Tally::default() {
         let what = "cells of the laboratory's matrix";

@@ -139,7 +139,7 @@ fn hang() -> Option<How> {
     Some(how)
 }
 
-/// The function that a hung CPU was in, without its path: the innermost one that is not the
+/// The function that a hung CPU was in, without most of its path: the innermost one that is not the
 /// laboratory's or the machine's own.
 struct Function(usize);
 
@@ -153,8 +153,14 @@ impl core::fmt::Display for Function {
             if name.is_empty() || inner.iter().any(|part| name.contains(part)) {
                 continue;
             }
-            let short = name.rsplit("::").next().unwrap_or(name);
-            return f.write_str(short);
+            let mut parts = name.rsplit("::");
+            let function = parts.next().unwrap_or(name);
+            // A free function's name says little without its module's.
+            let is_module = |part: &&str| part.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            return match parts.next().filter(is_module) {
+                Some(module) => write!(f, "{module}::{function}"),
+                None => f.write_str(function),
+            };
         }
         f.write_str("an unknown function")
     }

@@ -16,9 +16,6 @@ const HOLD_NS: u64 = 8_000_000_000;
 /// How long the interrupt is given when the CPU does not take interrupts.
 const PENDING_NS: u64 = 3_000_000;
 
-/// Entries of a walk, or of a rebuild, that are written down.
-const ALIKE: u32 = 48;
-
 const POINTS: usize = LabPoint::ALL.len();
 
 /// Whether a scenario runs: points are recorded and rules fire.
@@ -32,6 +29,9 @@ static HANDLER: [AtomicU8; MAX_CPUS] = [const { AtomicU8::new(0) }; MAX_CPUS];
 /// How often each role reached each point.
 static COUNTS: [[AtomicU32; POINTS]; Role::COUNT] =
     [const { [const { AtomicU32::new(0) }; POINTS] }; Role::COUNT];
+
+/// The point that each role reached last, plus one. A role is in one place at a time.
+static LAST: [AtomicU8; Role::COUNT] = [const { AtomicU8::new(0) }; Role::COUNT];
 
 /// What happened.
 pub static TRACE: Trace = Trace::new();
@@ -53,9 +53,11 @@ impl Stage {
         for count in COUNTS.iter().flatten() {
             count.store(0, Relaxed);
         }
-        for thread in &THREADS {
+        for (thread, last) in THREADS.iter().zip(&LAST) {
             thread.store(0, Relaxed);
+            last.store(0, Relaxed);
         }
+        note(Role::Watchdog, LabPoint::Act, 0);
         // Release: pairs with the Acquire in `rules`.
         RULES.store(core::ptr::from_ref(rules).cast_mut(), Release);
         OPEN.store(true, Release);
@@ -160,9 +162,10 @@ pub fn note(role: Role, point: LabPoint, detail: u64) {
 }
 
 fn step_as(role: Role, point: LabPoint, detail: u64) {
-    // Many look alike: what a walk meets after its first entries is counted, not written down.
-    let seen = COUNTS[role as usize][point as usize].load(Relaxed);
-    if !matches!(point, LabPoint::WalkEntry | LabPoint::RebuildEntry) || seen < ALIKE {
+    // Of entries that follow each other the first is written down; the others are counted.
+    let last = LAST[role as usize].swap(point as u8 + 1, Relaxed);
+    let is_entry = matches!(point, LabPoint::WalkEntry | LabPoint::RebuildEntry);
+    if !is_entry || last != point as u8 + 1 {
         note(role, point, detail);
     }
     // Release: pairs with the Acquire in `count`, for those who are held until now.

@@ -120,7 +120,7 @@ macro_rules! lab_points {
 lab_points! {
     /// Rebuild: the counter has just become odd, where there is one. Detail: the counter.
     RebuildOdd,
-    /// Rebuild: an entry's zone is stored, its index not yet.
+    /// Rebuild: an entry's zone is stored, its index not yet. The first of those that follow each other.
     RebuildEntry,
     /// Rebuild: the lists are written. Detail: the counter.
     RebuildEven,
@@ -144,7 +144,7 @@ lab_points! {
     SlowCheckOom,
     /// Slow path: the check at `nopage` is next.
     SlowCheckNopage,
-    /// Walk: an entry's index was read, its zone not yet.
+    /// Walk: an entry's index was read, its zone not yet. The first of those that follow each other.
     WalkEntry,
     /// Offline: the range is isolated and drained.
     OfflineIsolated,
@@ -210,6 +210,8 @@ lab_points! {
     Fed,
     /// The watchdog found a CPU without ticks. Detail: the CPU.
     Hang,
+    /// The stage opens: what follows belongs together.
+    Act,
 }
 
 /// One step.

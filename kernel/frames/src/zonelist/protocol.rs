@@ -39,8 +39,9 @@ impl Begun {
         Self { cookie, spins: 0 }
     }
 
-    /// `read_seqbegin`: waits while the count is odd.
-    pub(super) fn when_even(count: &SeqCount, platform: &impl Platform) -> Self {
+    /// Waits while the count is odd. A function of its own, so that a backtrace names it.
+    #[inline(never)]
+    pub(super) fn read_seqbegin(count: &SeqCount, platform: &impl Platform) -> Self {
         let (cookie, spins) = count.begin_even(|| platform.spin(Spin::ReadBegin));
         Self { cookie, spins }
     }

@@ -37,7 +37,7 @@ impl<P: Platform> Seqlock<P> {
 
 impl<P: Platform> Protocol<P> for Seqlock<P> {
     fn begin(&self, _gfp: Gfp, platform: &P) -> Begun {
-        Begun::when_even(&self.count, platform)
+        Begun::read_seqbegin(&self.count, platform)
     }
 
     fn look(&self, reader: &Reader<'_>) -> Look {

@@ -23,7 +23,7 @@ impl<P: Platform> SeqlockAnnotated<P> {
 
 impl<P: Platform> Protocol<P> for SeqlockAnnotated<P> {
     fn begin(&self, _gfp: Gfp, platform: &P) -> Begun {
-        Begun::when_even(&self.count, platform)
+        Begun::read_seqbegin(&self.count, platform)
     }
 
     fn look(&self, reader: &Reader<'_>) -> Look {

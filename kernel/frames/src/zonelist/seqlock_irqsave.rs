@@ -22,7 +22,7 @@ impl<P: Platform> SeqlockIrqsave<P> {
 
 impl<P: Platform> Protocol<P> for SeqlockIrqsave<P> {
     fn begin(&self, _gfp: Gfp, platform: &P) -> Begun {
-        Begun::when_even(&self.count, platform)
+        Begun::read_seqbegin(&self.count, platform)
     }
 
     fn look(&self, reader: &Reader<'_>) -> Look {

@@ -27,6 +27,12 @@ use tidemark_wire::{
 static RULES: &[Rule] = &[
     Rule::first(Writer, RebuildOdd, Action::Hold(&[(Reader, PortLocked)])),
     Rule::first(Writer, RebuildOdd, Action::Print),
+    // A print that was stored does not keep the writer: it stays odd until the reader has met it.
+    Rule::first(
+        Writer,
+        RebuildOdd,
+        Action::Hold(&[(Reader, Spins), (Reader, SlowBegin)]),
+    ),
     Rule::first(
         Reader,
         PortLocked,
@@ -44,14 +50,6 @@ const WAITS_AND_STORES: &[Place] = &[
     (Writer, RebuildEven),
     (Reader, Got),
     (Reader, PortFreed),
-];
-const STORES: &[Place] = &[
-    (Writer, RebuildOdd),
-    (Reader, PortLocked),
-    (Writer, Print),
-    (Writer, PrintStored),
-    (Reader, SlowBegin),
-    (Reader, Got),
 ];
 const PRINTS: &[Place] = &[
     (Writer, RebuildOdd),
@@ -106,15 +104,13 @@ pub(super) fn run(task: &Task) -> Result<Finding, Obstacle> {
             Err(place) => not_reached(place),
         });
     }
-    if let Err(place) = shows(0, &[WAITS_AND_STORES, STORES, PRINTS]) {
+    if let Err(place) = shows(0, &[WAITS_AND_STORES, PRINTS]) {
         return Ok(not_reached(place));
     }
     let how = if shows(0, &[PRINTS]).is_ok() {
         how!("the reader does not wait; the print waits for the port until it is done")
-    } else if shows(0, &[WAITS_AND_STORES]).is_ok() {
-        how!("the reader waits, the print is stored for later")
     } else {
-        how!("the reader does not wait, the print is stored for later")
+        how!("the reader waits, the print is stored for later")
     };
     Ok((LabVerdict::Holds, how))
 }
