@@ -73,10 +73,14 @@ pub trait Platform: LocalIrq + Sized {
         section();
     }
 
-    /// Waits until every online CPU has been outside its pinned sections once. Task context,
-    /// interrupts on, no spinlock and no pin held. CPUs that are not online, or stop meanwhile, are
-    /// not waited for.
-    fn synchronize(&self, task: &Task);
+    /// Begins a grace period: asks every online CPU to say when it is outside its pinned sections,
+    /// at once or at its unpin. It waits for the asking only. One at a time; task context,
+    /// interrupts on, no spinlock and no pin held.
+    fn begin_grace(&self, task: &Task);
+
+    /// Waits for the end of the grace period that was begun last, if one was: every CPU has said
+    /// so, but for those that are not online or have stopped. As [`Platform::begin_grace`].
+    fn wait_for_grace(&self, task: &Task);
 
     /// A step inside a same-CPU protocol: an interrupt may come here.
     #[cfg(test)]

@@ -66,6 +66,7 @@ impl<P: Platform> Frames<'_, P> {
     pub(crate) fn rebuild_zonelists(&self, task: &Task) {
         self.protocol().prepare(&self.platform, task);
         self.build_zonelists();
+        self.protocol().finish(&self.platform, task);
     }
 
     /// The same at boot, where nobody can be reading what is replaced.

@@ -7,21 +7,6 @@ use std::sync::{
 
 const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
 
-/// Takes frames of a zone until `left` are free.
-fn press(frames: &'static TestFrames, zone: ZoneId, left: u64) -> Vec<TestBlock> {
-    let mut taken = Vec::new();
-    for order in [Order::MAX, Order::HUGE, Order::COSTLY, Order::ZERO] {
-        while frames.zone_info(zone).free >= left + order.frames() {
-            let block = frames.alloc_in_zone(zone, order, test_owner(0));
-            let Some(block) = block else { break };
-            taken.push(block);
-            frames.drain_all(&task());
-        }
-    }
-    assert_eq!(frames.zone_info(zone).free, left);
-    taken
-}
-
 /// Takes every zone down to `free` of its marks.
 fn press_all(frames: &'static TestFrames, free: impl Fn(&ZoneInfo) -> u64) -> Vec<Vec<TestBlock>> {
     let zones = frames.zones().collect::<Vec<_>>();

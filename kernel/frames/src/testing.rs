@@ -59,6 +59,7 @@ pub(crate) struct Host {
     /// CPUs that were asked to acknowledge the grace period.
     grace_asked: Vec<AtomicBool>,
     pub(crate) graces: AtomicUsize,
+    pub(crate) grace_waits: AtomicUsize,
     pub(crate) deferred: AtomicUsize,
     /// Turns of a wait for an even count until it is told to give up; 0 means never.
     pub(crate) patience: AtomicUsize,
@@ -172,24 +173,28 @@ impl Platform for Host {
         }
     }
 
-    fn synchronize(&self, task: &Task) {
-        let _ = task;
+    fn begin_grace(&self, _task: &Task) {
         assert!(!irqs_are_off(), "a grace period with interrupts off");
         self.graces.fetch_add(1, Ordering::Relaxed);
-        let cpus = self.grace_asked.len();
-        self.grace.begin((1 << cpus) - 1);
+        self.grace.begin((1 << self.grace_asked.len()) - 1);
         for asked in &self.grace_asked {
             asked.store(true, Ordering::Release);
         }
+    }
+
+    fn wait_for_grace(&self, _task: &Task) {
         while !self.grace.is_over(!0) {
+            self.grace_waits.fetch_add(1, Ordering::Relaxed);
             self.take_interrupts();
-            for cpu in (0..cpus).filter(|&cpu| !self.threaded[cpu].load(Ordering::Acquire)) {
-                // Nobody runs there, or it is played further up on this very stack.
-                on_cpu(cpu, || {
-                    let open = self.pins().load(Ordering::Relaxed);
-                    assert_eq!(open, 0, "waits for a section of its own stack");
-                    self.acknowledge();
-                });
+            for (cpu, threaded) in self.threaded.iter().enumerate() {
+                if !threaded.load(Ordering::Acquire) {
+                    // Nobody runs there, or it is played further up on this very stack.
+                    on_cpu(cpu, || {
+                        let open = self.pins().load(Ordering::Relaxed);
+                        assert_eq!(open, 0, "waits for a section of its own stack");
+                        self.acknowledge();
+                    });
+                }
             }
             std::thread::yield_now();
         }
@@ -399,6 +404,21 @@ pub(crate) fn small_machine_of(cpus: usize, variant: Variant) -> &'static TestFr
         .unwrap();
     frames.validate_at_rest().unwrap();
     frames
+}
+
+/// Takes frames of a zone until `left` are free.
+pub(crate) fn press(frames: &'static TestFrames, zone: ZoneId, left: u64) -> Vec<TestBlock> {
+    let mut taken = Vec::new();
+    for order in [Order::MAX, Order::HUGE, Order::COSTLY, Order::ZERO] {
+        while frames.zone_info(zone).free >= left + order.frames() {
+            let block = frames.alloc_in_zone(zone, order, test_owner(0));
+            let Some(block) = block else { break };
+            taken.push(block);
+            frames.drain_all(&task());
+        }
+    }
+    assert_eq!(frames.zone_info(zone).free, left);
+    taken
 }
 
 /// The oracle's verdict, with nothing reported.

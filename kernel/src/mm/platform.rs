@@ -99,9 +99,13 @@ impl Platform for Kernel {
         crate::lab::watchdog::turn()
     }
 
-    fn synchronize(&self, task: &Task) {
+    fn begin_grace(&self, task: &Task) {
+        thread::grace::begin(task);
+    }
+
+    fn wait_for_grace(&self, task: &Task) {
         points::passed(LabPoint::GraceWait);
-        thread::synchronize(task);
+        thread::grace::wait(task);
     }
 
     fn with_console_deferred(&self, section: &mut dyn FnMut()) {

@@ -4,7 +4,7 @@
 //! handler or an NMI, so its running proves those over; if what it interrupted holds a pin, the
 //! unpin acknowledges. Pinned sections neither sleep nor are preempted.
 
-use super::{Mutex, sleep_ns};
+use super::sleep_ns;
 use crate::arch::{
     context::{HardIrq, Task},
     cpu_id, ipi, irqs, percpu,
@@ -12,21 +12,23 @@ use crate::arch::{
 use tidemark_sync::grace::Grace;
 
 static GRACE: Grace = Grace::new();
-/// One grace period at a time.
-static TURN: Mutex<()> = Mutex::new(());
 
-/// Between two looks, once the interrupts have run.
+/// Between two looks.
 const LOOK_EVERY_NS: u64 = 20_000;
 
-/// Waits until every online CPU has been outside its pinned sections, its interrupt handlers and
-/// its NMI handlers at least once. Task context, interrupts on, no spinlock and no pin held. CPUs
-/// that are not online, or stop meanwhile, are not waited for.
-pub fn synchronize(task: &Task) {
-    assert_eq!(irqs::pin_depth(), 0, "a reader waits for itself");
-    let _turn = TURN.lock(task);
+/// Begins a grace period: asks every online CPU to say when it is outside its pinned sections,
+/// interrupt handlers and NMI handlers. Waits for the asking only. Task context, interrupts on, no
+/// spinlock and no pin held; the caller sees to it that there is one at a time.
+pub fn begin(task: &Task) {
     let cpus = percpu::online_mask();
     GRACE.begin(cpus);
     ipi::call_on(cpus, ipi::CallKind::Call, ask, 0, task);
+}
+
+/// Waits for the end of the grace period that was begun last. CPUs that are not online, or stop
+/// meanwhile, are not waited for. Context as [`begin`].
+pub fn wait(task: &Task) {
+    assert_eq!(irqs::pin_depth(), 0, "a reader waits for itself");
     while !GRACE.is_over(percpu::online_mask()) {
         sleep_ns(task, LOOK_EVERY_NS);
     }

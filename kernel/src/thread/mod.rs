@@ -8,7 +8,7 @@
 //!
 //! Lock order: wait queue, then scheduler; no thread code takes a second lock of either kind.
 
-mod grace;
+pub mod grace;
 mod info;
 mod links;
 mod mutex;
@@ -22,7 +22,6 @@ mod table;
 mod timer;
 mod wait;
 
-pub use grace::synchronize;
 pub use info::{ThreadInfo, for_each_thread, stack_bounds_of};
 pub use mutex::{Mutex, MutexGuard};
 pub use runqueue::Priority;

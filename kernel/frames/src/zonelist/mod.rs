@@ -44,3 +44,6 @@ impl<P: Platform> Frames<'_, P> {
         self.protocol().observe().value()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

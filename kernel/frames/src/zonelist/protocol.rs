@@ -108,6 +108,11 @@ pub trait Protocol<P: Platform> {
         let _ = (platform, task);
     }
 
+    /// What comes after a rebuild, in the same way.
+    fn finish(&self, platform: &P, task: &Task) {
+        let _ = (platform, task);
+    }
+
     /// The writer: makes the lists what the populated zones demand. Task context, or boot.
     fn rebuild(&self, lists: &Lists<'_, P>);
 

@@ -10,15 +10,15 @@ use tidemark_sync::{
 /// New lists are built beside the old ones and put in force by one store; nobody waits, and nobody
 /// sees half a list. A reader is one walk: pinned, with the number of the lists loaded anew.
 ///
-/// Writers are serialised by the hot-plug lock, whose waiters sleep. The lists that were replaced
-/// are written again by the next rebuild, and that one waits for the grace period before it does:
-/// what nobody needs yet, nobody waits for.
+/// Writers are serialised by the hot-plug lock, whose waiters sleep. A grace period begins when lists
+/// were replaced, and the next rebuild, which writes where they are, waits for its end: readers that
+/// came later are not waited for, and nobody waits before there is a need.
 pub(crate) struct Snapshot<P: Platform> {
     /// For observers only.
     observed: SeqCount,
     writer: IrqSpinLock<(), P>,
-    /// Whether somebody may still walk the spare lists. Under the hot-plug lock.
-    spare_is_read: AtomicBool,
+    /// Whether lists were replaced and no grace period begun since. Under the hot-plug lock.
+    grace_is_due: AtomicBool,
 }
 
 impl<P: Platform> Snapshot<P> {
@@ -26,7 +26,7 @@ impl<P: Platform> Snapshot<P> {
         Self {
             observed: SeqCount::new(),
             writer: IrqSpinLock::new(Rank::ZonelistUpdate, ()),
-            spare_is_read: AtomicBool::new(false),
+            grace_is_due: AtomicBool::new(false),
         }
     }
 }
@@ -50,15 +50,23 @@ impl<P: Platform> Protocol<P> for Snapshot<P> {
     }
 
     fn prepare(&self, platform: &P, task: &Task) {
-        if self.spare_is_read.load(Ordering::Relaxed) && !mutant::is(Mutant::ReuseWithoutGrace) {
-            platform.synchronize(task);
+        // At boot no grace period could be begun.
+        if self.grace_is_due.load(Ordering::Relaxed) {
+            self.finish(platform, task);
         }
-        self.spare_is_read.store(false, Ordering::Relaxed);
+        if !mutant::is(Mutant::ReuseWithoutGrace) {
+            platform.wait_for_grace(task);
+        }
+    }
+
+    fn finish(&self, platform: &P, task: &Task) {
+        platform.begin_grace(task);
+        self.grace_is_due.store(false, Ordering::Relaxed);
     }
 
     fn rebuild(&self, lists: &Lists<'_, P>) {
         assert!(
-            !self.spare_is_read.load(Ordering::Relaxed),
+            !self.grace_is_due.load(Ordering::Relaxed),
             "a rebuild without its grace period"
         );
         self.observed.write(|| {
@@ -68,7 +76,7 @@ impl<P: Platform> Protocol<P> for Snapshot<P> {
             lists.publish_spare();
             drop(locked);
         });
-        self.spare_is_read.store(true, Ordering::Relaxed);
+        self.grace_is_due.store(true, Ordering::Relaxed);
     }
 
     fn observe(&self) -> Cookie {
