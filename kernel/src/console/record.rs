@@ -265,6 +265,32 @@ mod tests {
     }
 
     #[test]
+    fn raw_text_is_shown_as_it_is() {
+        let shown = |level, text| Record::new(1, 2_000, level, text).to_string();
+        assert_eq!(shown(Level::Raw, "tidemark> "), "tidemark> ");
+        assert_eq!(shown(Level::Raw, "a line\n"), "a line\n");
+        assert_eq!(shown(Level::Plain, "ok 1"), "ok 1\n");
+        assert_eq!(
+            Record::from_words(&Record::new(1, 2, Level::Raw, "").as_words()).level,
+            Level::Raw
+        );
+    }
+
+    #[test]
+    fn pieces_keep_line_ends_and_stay_within_a_record() {
+        let mut stored = Vec::new();
+        let mut pieces = Pieces::new(|piece: &str| stored.push(piece.to_string()));
+        let long = "ä".repeat(TEXT_BYTES / 2 + 1);
+        for text in ["one\ntw", "o\n\n", long.as_str(), "\n", "> "] {
+            pieces.write_str(text).unwrap();
+        }
+        pieces.finish();
+        assert_eq!(&stored[..3], ["one\n", "two\n", "\n"]);
+        assert_eq!(stored[3].len(), TEXT_BYTES);
+        assert_eq!(stored[4..], ["ä\n", "> "]);
+    }
+
+    #[test]
     fn a_record_survives_its_words() {
         for (level, line) in [
             (Level::Plain, ""),
