@@ -26,6 +26,8 @@ pub(crate) enum Mutant {
     RelaxedPublish,
     /// Zonelists that may still be walked are written again.
     ReuseWithoutGrace,
+    /// A grace period's interrupt acknowledges although it interrupted a pinned section.
+    AcknowledgedInside,
     /// A drain is acknowledged when its interrupt arrives.
     DrainAcknowledgedEarly,
 }

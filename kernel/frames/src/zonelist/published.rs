@@ -17,7 +17,7 @@ impl Generation {
         Side(self.0 as usize & 1)
     }
 
-    fn next(self) -> Self {
+    pub(super) fn next(self) -> Self {
         Self(self.0.wrapping_add(1))
     }
 }
@@ -39,17 +39,16 @@ impl Published {
         Generation(self.0.load(Ordering::Acquire))
     }
 
-    /// Puts the spare side in force. Under the writers' lock.
+    /// Puts the spare side in force, where `current` is so far. Under the writers' lock.
     #[inline]
-    pub(super) fn publish(&self) {
+    pub(super) fn publish(&self, current: Generation) {
         let ordering = if mutant::is(Mutant::RelaxedPublish) {
             Ordering::Relaxed
         } else {
             // Release: every entry of the spare side is visible before it is in force.
             Ordering::Release
         };
-        let next = Generation(self.0.load(Ordering::Relaxed)).next();
-        self.0.store(next.0, ordering);
+        self.0.store(current.next().0, ordering);
     }
 }
 
@@ -76,7 +75,8 @@ impl<P: Platform> Lists<'_, P> {
 
     /// Puts the spare lists in force: one store, however many nodes there are.
     pub(super) fn publish_spare(&self) {
-        self.section(|| self.published.publish());
+        let current = self.published.current();
+        self.section(|| self.published.publish(current));
     }
 
     fn section(&self, change: impl FnOnce()) {
@@ -96,3 +96,7 @@ impl<P: Platform> Lists<'_, P> {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+#[path = "published_loom.rs"]
+mod models;
