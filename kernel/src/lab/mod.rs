@@ -83,7 +83,7 @@ pub fn run(task: &Task, hazard: Hazard) -> bool {
             hazard,
             verdict,
             how,
-            steps: TRACE.len(),
+            steps: TRACE.taken(),
             dropped: TRACE.dropped(),
             sound,
         }),
@@ -177,6 +177,14 @@ fn tell_hangs() {
                 ""
             }
         );
+        let mut line = Text::<200>::new();
+        for (number, (name, value)) in watchdog::registers_of(cpu).enumerate() {
+            let _ = write!(line, "{name}={value:#x} ");
+            if number % 6 == 5 {
+                info!("lab:   {}", line.as_str().trim_end());
+                line = Text::new();
+            }
+        }
         for address in watchdog::place_of(cpu) {
             let mut name = Text::<200>::new();
             let _ = panic::write_function(&mut name, address);

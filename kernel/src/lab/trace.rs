@@ -71,7 +71,7 @@ impl Trace {
     }
 
     /// Steps that were taken, dropped ones included.
-    pub fn len(&self) -> u32 {
+    pub fn taken(&self) -> u32 {
         self.taken.load(Relaxed)
     }
 
@@ -80,7 +80,7 @@ impl Trace {
         self.slots
             .iter()
             .enumerate()
-            .take(self.len() as usize)
+            .take(self.taken() as usize)
             .filter_map(|(order, slot)| {
                 let head = slot.head.load(Acquire);
                 let byte = |at: u32| (head >> (8 * at)) as u8;
@@ -107,6 +107,12 @@ impl Trace {
     }
 }
 
+impl Default for Trace {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,7 +126,7 @@ mod tests {
             let point = LabPoint::ALL[n as usize % LabPoint::ALL.len()];
             trace.push(n, 63, LabContext::Nmi, Role::Feeder, point, n << 32);
         }
-        assert_eq!((trace.dropped(), trace.len()), (5, CAPACITY as u32 + 5));
+        assert_eq!((trace.dropped(), trace.taken()), (5, CAPACITY as u32 + 5));
         let mut steps = 0;
         for (n, step) in trace.steps().enumerate() {
             let expected = LabStep {

@@ -37,7 +37,15 @@ struct Watched {
     /// When it was found to hang, or 0; then where: the instruction, then its callers.
     hung_ns: AtomicU64,
     at: [AtomicU64; CALLERS],
+    /// Its registers then, in the order of [`REGISTERS`].
+    registers: [AtomicU64; REGISTERS.len()],
 }
+
+/// The registers that are kept of a silent CPU.
+pub const REGISTERS: [&str; 18] = [
+    "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13",
+    "r14", "r15", "rip", "rflags",
+];
 
 static CPUS: [Watched; MAX_CPUS] = [const {
     Watched {
@@ -48,6 +56,7 @@ static CPUS: [Watched; MAX_CPUS] = [const {
         give_up: AtomicBool::new(false),
         hung_ns: AtomicU64::new(0),
         at: [const { AtomicU64::new(0) }; CALLERS],
+        registers: [const { AtomicU64::new(0) }; REGISTERS.len()],
     }
 }; MAX_CPUS];
 
@@ -122,6 +131,29 @@ fn on_nmi(_nmi: &Nmi, frame: &TrapFrame) {
         return;
     }
     watched.hung_ns.store(now.max(1), Relaxed);
+    let registers = [
+        frame.rax,
+        frame.rbx,
+        frame.rcx,
+        frame.rdx,
+        frame.rsi,
+        frame.rdi,
+        frame.rbp,
+        frame.rsp,
+        frame.r8,
+        frame.r9,
+        frame.r10,
+        frame.r11,
+        frame.r12,
+        frame.r13,
+        frame.r14,
+        frame.r15,
+        frame.rip,
+        frame.rflags,
+    ];
+    for (kept, register) in watched.registers.iter().zip(registers) {
+        kept.store(register, Relaxed);
+    }
     let mut place = watched.at.iter();
     let mut put = |address| {
         if let Some(place) = place.next() {
@@ -173,6 +205,14 @@ pub fn hung() -> impl Iterator<Item = (usize, bool)> {
         .into_iter()
         .take_while(|&(at, _)| at != u64::MAX)
         .map(|(_, cpu)| (cpu, CPUS[cpu].give_up.load(Relaxed)))
+}
+
+/// A hung CPU's registers, in the order of [`REGISTERS`].
+pub fn registers_of(cpu: usize) -> impl Iterator<Item = (&'static str, u64)> {
+    let registers = &CPUS[cpu].registers;
+    REGISTERS
+        .into_iter()
+        .zip(registers.iter().map(|kept| kept.load(Relaxed)))
 }
 
 /// Where a hung CPU was: the instruction, then return addresses.

@@ -89,7 +89,7 @@ enum Outcome {
 
 fn play_with(task: &Task, kind: usize) -> Result<Outcome, Obstacle> {
     play::squeeze(task, Level::Empty, SPARE)?;
-    let from = TRACE.len();
+    let from = TRACE.taken();
     let open = stage::Stage::open(&RULES);
     let threads = [
         play::cast("lab-writer", WRITER, writer, 0)?,

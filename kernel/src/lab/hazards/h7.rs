@@ -91,7 +91,7 @@ fn writer(task: &Task, _: usize) {
 pub(super) fn run(task: &Task) -> Result<Finding, Obstacle> {
     play::offline(task)?;
     play::squeeze(task, Level::BetweenMinAndLow, 0)?;
-    let from = TRACE.len();
+    let from = TRACE.taken();
     let beside = mm::frames().variant() == Variant::Snapshot;
     let open = stage::Stage::open(if beside { &BESIDE } else { &IN_PLACE });
     let threads = [
