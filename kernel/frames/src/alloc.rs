@@ -126,7 +126,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     }
 
     #[inline]
-    fn begin_walk(&self, request: &Request) -> Result<Walk, AllocError> {
+    pub(crate) fn begin_walk(&self, request: &Request) -> Result<Walk, AllocError> {
         let node = request.node.unwrap_or_else(|| self.platform.local_node());
         if usize::from(node.0) >= self.storage.nodes.len() {
             return Err(AllocError::NoNode(node));
@@ -159,7 +159,7 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// One walk of the list from its beginning: the first zone above its mark that has a block. It does the same whatever the zonelist protocol.
     #[inline]
-    fn try_list(&self, walk: &Walk, access: Access) -> Option<Pfn> {
+    pub(crate) fn try_list(&self, walk: &Walk, access: Access) -> Option<Pfn> {
         let _pinned = Pinned::new(&self.platform);
         let (list, _) = self.list_in_force(walk);
         list.walk(0, walk.eligible, || ())

@@ -31,7 +31,7 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// The area and index of an allocated block; reports why not, otherwise.
     #[inline]
-    fn check_allocated(&self, pfn: Pfn, order: Order) -> Option<(AreaRef<'m>, u32)> {
+    pub(crate) fn check_allocated(&self, pfn: Pfn, order: Order) -> Option<(AreaRef<'m>, u32)> {
         let found = self.area_of(pfn);
         let entry = found.map_or(Entry::ABSENT, |(area, frame)| area.entry_now(frame));
         if entry.is_allocated(order) {

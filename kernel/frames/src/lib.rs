@@ -10,6 +10,7 @@ pub mod alloc;
 mod area;
 mod block;
 mod buddy;
+mod bulk;
 mod free;
 pub mod hotplug;
 mod marks;

@@ -144,6 +144,36 @@ impl<'m, P: Platform> Frames<'m, P> {
         taken
     }
 
+    /// Takes up to `wanted` single frames out of this CPU's cache of a zone, without filling it, and
+    /// gives each to `got`; returns how many. Pinned.
+    pub(crate) fn take_from_cache(
+        &self,
+        zone: ZoneId,
+        wanted: u32,
+        cpu: &CpuCaches,
+        got: &mut impl FnMut(AreaRef<'m>, u32),
+    ) -> u32 {
+        if self.enter(cpu).is_none() {
+            return 0;
+        }
+        step!(self);
+        let mut taken = 0;
+        if !self.zone(zone).caches_are_off() {
+            let cache = &cpu.pcp[zone.index()];
+            while taken < wanted
+                && let Some((area, frame)) =
+                    self.pop_checked(cache).and_then(|pfn| self.area_of(pfn))
+            {
+                step!(self);
+                got(area, frame);
+                taken += 1;
+            }
+        }
+        step!(self);
+        self.leave(cpu);
+        taken
+    }
+
     /// Pops a frame whose entry says cached. One that says otherwise was freed by two CPUs at once:
     /// it is reported and left out for good.
     #[inline]
@@ -236,11 +266,14 @@ impl<'m, P: Platform> Frames<'m, P> {
         self.free_run(run);
     }
 
-    /// Frees frames of one word.
     fn free_run(&self, run: Option<Run<'m>>) {
-        let Some(Run { area, word, mask }) = run else {
-            return;
-        };
+        if let Some(Run { area, word, mask }) = run {
+            self.free_mask(area, word, mask);
+        }
+    }
+
+    /// Frees frames of one word whose entries say free already. Pinned.
+    pub(crate) fn free_mask(&self, area: AreaRef<'m>, word: usize, mask: u64) {
         let cleared = area.core().clear_mask(word, mask);
         if cleared != mask.count_ones() {
             let pfn = Pfn(area.start().0 + word as u64 * 64);

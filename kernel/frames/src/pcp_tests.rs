@@ -107,7 +107,7 @@ fn take(frames: &'static TestFrames) -> TestBlock {
 type Work = fn(&Run);
 
 /// What is interrupted: each goes through other branches.
-const WORK: [(&str, Work); 4] = [
+const WORK: [(&str, Work); 6] = [
     ("a free into the cache", |run| {
         let block = run.held.borrow_mut().pop();
         drop(block);
@@ -125,6 +125,18 @@ const WORK: [(&str, Work); 4] = [
         let high = run.frames.zone(NORMAL).cache_high();
         let more = (0..=high).map(|_| take(run.frames)).collect::<Vec<_>>();
         drop(more);
+    }),
+    ("an allocation in bulk", |run| {
+        let request = Request::nowait(Order::ZERO).owned_by(test_owner(5));
+        let mut more = [const { None }; 6];
+        run.frames.alloc_bulk(&task(), &request, &mut more).unwrap();
+        run.held.borrow_mut().extend(more.into_iter().flatten());
+    }),
+    ("a free in bulk", |run| {
+        let mut all = run.held.take().into_iter().map(Some).collect::<Vec<_>>();
+        // What an NMI wants to free meanwhile.
+        run.held.borrow_mut().extend(all.pop().flatten());
+        run.frames.free_bulk(&mut all);
     }),
 ];
 

@@ -26,6 +26,16 @@ enum Action {
         cpu: usize,
         which: usize,
     },
+    AllocBulk {
+        cpu: usize,
+        order: u8,
+        count: usize,
+    },
+    FreeBulk {
+        cpu: usize,
+        which: usize,
+        count: usize,
+    },
     Split {
         which: usize,
     },
@@ -47,8 +57,12 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         8 => (cpu.clone(), order.clone(), 0..6_u8)
             .prop_map(|(cpu, order, flags)| Action::Alloc { cpu, order, flags }),
-        3 => (cpu.clone(), 0..4_usize, order)
+        3 => (cpu.clone(), 0..4_usize, order.clone())
             .prop_map(|(cpu, zone, order)| Action::InZone { cpu, zone, order }),
+        1 => (cpu.clone(), order, 1..150_usize)
+            .prop_map(|(cpu, order, count)| Action::AllocBulk { cpu, order, count }),
+        1 => (cpu.clone(), any::<usize>(), 1..150_usize)
+            .prop_map(|(cpu, which, count)| Action::FreeBulk { cpu, which, count }),
         8 => (cpu, any::<usize>()).prop_map(|(cpu, which)| Action::Free { cpu, which }),
         2 => any::<usize>().prop_map(|which| Action::Split { which }),
         1 => Just(Action::Drain),
@@ -134,6 +148,23 @@ impl Model {
                     // Single frames never fail while one is free, however scattered.
                     assert_eq!(frames.zone_info(id).free, 0);
                 }
+            }
+            Action::AllocBulk { cpu, order, count } => {
+                let owner = self.owner();
+                let request = Request::nowait(Order::new(order).unwrap()).owned_by(owner);
+                let mut blocks = Vec::from_iter((0..count).map(|_| None));
+                let came = on_cpu(cpu, || frames.alloc_bulk(&nmi(), &request, &mut blocks));
+                let came = came.unwrap_or(0);
+                assert!(blocks[came..].iter().all(Option::is_none));
+                for block in blocks.into_iter().flatten() {
+                    assert_eq!((block.owner(), block.order()), (owner, request.order));
+                    self.insert(block);
+                }
+            }
+            Action::FreeBulk { cpu, which, count } => {
+                let mut blocks = (0..count).map(|_| self.remove(which)).collect::<Vec<_>>();
+                let held = blocks.iter().flatten().count();
+                assert_eq!(on_cpu(cpu, || frames.free_bulk(&mut blocks)), held);
             }
             Action::Free { cpu, which } => {
                 let block = self.remove(which);

@@ -145,6 +145,15 @@ impl Zone {
     /// The same, if `free` frames were free.
     #[inline]
     pub(crate) fn mark_ok_with(&self, free: u64, order: Order, access: Access) -> bool {
+        match access.reserves {
+            Reserves::All => free >= order.frames(),
+            _ => free > self.kept(access) + (order.frames() - 1),
+        }
+    }
+
+    /// Frames that the zone keeps from a request, 0 if it may use everything.
+    #[inline]
+    fn kept(&self, access: Access) -> u64 {
         let mark = self.mark(access.mark);
         let mark = match access.reserves {
             Reserves::None => mark,
@@ -153,9 +162,14 @@ impl Zone {
                 let half = mark - mark / 2;
                 half - half / 4
             }
-            Reserves::All => return free >= order.frames(),
+            Reserves::All => return 0,
         };
-        free > mark + self.reserve(access.highest) + (order.frames() - 1)
+        mark + self.reserve(access.highest)
+    }
+
+    /// Single frames that a request may take before the zone is at its mark.
+    pub(crate) fn above(&self, access: Access) -> u64 {
+        self.free().saturating_sub(self.kept(access))
     }
 
     #[inline]
