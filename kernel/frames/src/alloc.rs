@@ -10,7 +10,7 @@ use crate::{
     zonelist::{Chosen, Eligible, Generation, List, ListKind, Published},
 };
 use tidemark_sync::{
-    Context,
+    Context, ContextKind,
     atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
@@ -73,9 +73,34 @@ pub(crate) struct Walk {
     pub(crate) gfp: Gfp,
     pub(crate) order: Order,
     pub(crate) owner: Owner,
+    /// What kind of context asks.
+    pub(crate) context: ContextKind,
     pub(crate) node: NodeId,
     pub(crate) kind: ListKind,
     pub(crate) eligible: Eligible,
+}
+
+/// What is taken out of a zone, and for whom.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) order: Order,
+    pub(crate) owner: Owner,
+    pub(crate) context: ContextKind,
+    /// Usable zones of the list that were passed over before this one.
+    pub(crate) passed: usize,
+}
+
+impl Walk {
+    /// What the walk takes from a zone after `passed` others.
+    #[inline]
+    pub(crate) fn wanted(&self, passed: usize) -> Wanted {
+        Wanted {
+            order: self.order,
+            owner: self.owner,
+            context: self.context,
+            passed,
+        }
+    }
 }
 
 impl<'m, P: Platform> Frames<'m, P> {
@@ -105,7 +130,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         request: &Request,
         info: &mut WalkInfo,
     ) -> Result<Block<'f, 'm, P>, AllocError> {
-        let mut walk = self.begin_walk(request)?;
+        let mut walk = self.begin_walk(context.kind(), request)?;
         let access = Access {
             mark: Mark::Low,
             reserves: Reserves::None,
@@ -126,7 +151,11 @@ impl<'m, P: Platform> Frames<'m, P> {
     }
 
     #[inline]
-    pub(crate) fn begin_walk(&self, request: &Request) -> Result<Walk, AllocError> {
+    pub(crate) fn begin_walk(
+        &self,
+        context: ContextKind,
+        request: &Request,
+    ) -> Result<Walk, AllocError> {
         let node = request.node.unwrap_or_else(|| self.platform.local_node());
         if usize::from(node.0) >= self.storage.nodes.len() {
             return Err(AllocError::NoNode(node));
@@ -135,6 +164,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             gfp: request.gfp,
             order: request.order,
             owner: request.owner,
+            context,
             node,
             kind: if request.gfp.contains(Gfp::THISNODE) {
                 ListKind::NoFallback
@@ -157,20 +187,23 @@ impl<'m, P: Platform> Frames<'m, P> {
         (node.list(generation.side(), walk.kind), generation)
     }
 
-    /// One walk of the list from its beginning: the first zone above its mark that has a block. It does the same whatever the zonelist protocol.
+    /// One walk of the list from its beginning: the first zone above its mark that has a block. It
+    /// does the same whatever the zonelist protocol.
     #[inline]
     pub(crate) fn try_list(&self, walk: &Walk, access: Access) -> Option<Pfn> {
         let _pinned = Pinned::new(&self.platform);
         let (list, _) = self.list_in_force(walk);
         list.walk(0, walk.eligible, || ())
-            .filter(|&(_, zone)| self.zone(zone).mark_ok(walk.order, access))
-            .find_map(|(_, zone)| self.take_pinned(zone, walk.order, walk.owner))
+            .enumerate()
+            .filter(|&(_, (_, zone))| self.zone(zone).mark_ok(walk.order, access))
+            .find_map(|(passed, (_, zone))| self.take_pinned(zone, walk.wanted(passed)))
     }
 
     /// Takes a block from a zone, whatever its marks: single frames through this CPU's cache. The
     /// caller is pinned.
     #[inline]
-    pub(crate) fn take_pinned(&self, zone: ZoneId, order: Order, owner: Owner) -> Option<Pfn> {
+    pub(crate) fn take_pinned(&self, zone: ZoneId, wanted: Wanted) -> Option<Pfn> {
+        let Wanted { order, owner, .. } = wanted;
         let cpu = self.this_cpu();
         let cached = if order == Order::ZERO {
             self.take_cached(zone, cpu)
@@ -182,11 +215,14 @@ impl<'m, P: Platform> Frames<'m, P> {
             // The frame is ours alone; whoever looks at the entry meanwhile gets a hint.
             let entry = Entry::allocated(order, owner);
             area.entry(frame).store(entry.0, Ordering::Relaxed);
+            let share = cpu.events[zone.index()].of(wanted.context);
+            share.count_allocs(order, 1, wanted.passed);
         }
         Some(pfn)
     }
 
-    /// Allocates from one zone, whatever its marks: for tests and for pressure.
+    /// Allocates from one zone, whatever its marks: for tests and for pressure. It is counted as a
+    /// task's.
     pub fn alloc_in_zone<'f>(
         &'f self,
         zone: ZoneId,
@@ -194,7 +230,13 @@ impl<'m, P: Platform> Frames<'m, P> {
         owner: Owner,
     ) -> Option<Block<'f, 'm, P>> {
         let pinned = Pinned::new(&self.platform);
-        let pfn = self.take_pinned(zone, order, owner)?;
+        let wanted = Wanted {
+            order,
+            owner,
+            context: ContextKind::Task,
+            passed: 0,
+        };
+        let pfn = self.take_pinned(zone, wanted)?;
         drop(pinned);
         Some(Block {
             frames: self,

@@ -1,8 +1,8 @@
 //! Many blocks by one call: frames come and go a word at a time.
 
 use crate::{
-    AllocError, Block, Frames, Gfp, Order, Owner, Pfn, Platform, Request, WalkInfo, ZoneId,
-    alloc::Walk,
+    AllocError, Block, Frames, Gfp, Order, Pfn, Platform, Request, WalkInfo, ZoneId,
+    alloc::{Walk, Wanted},
     memory::AreaRef,
     owner::Entry,
     platform::Pinned,
@@ -48,7 +48,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             }
         };
         let mut came = 0;
-        let mut walk = self.begin_walk(request)?;
+        let mut walk = self.begin_walk(context.kind(), request)?;
         let access = Access {
             mark: Mark::Low,
             reserves: Reserves::None,
@@ -86,11 +86,12 @@ impl<'m, P: Platform> Frames<'m, P> {
         let (list, _) = self.list_in_force(walk);
         let taken = list
             .walk(0, walk.eligible, || ())
-            .filter(|&(_, zone)| self.zone(zone).mark_ok(walk.order, access))
-            .map(|(_, zone)| {
+            .enumerate()
+            .filter(|&(_, (_, zone))| self.zone(zone).mark_ok(walk.order, access))
+            .map(|(passed, (_, zone))| {
                 let above = self.zone(zone).above(access);
                 let count = above.min(wanted.min(BATCH) as u64) as usize;
-                self.take_frames(zone, walk.owner, &mut batch[..count])
+                self.take_frames(zone, walk.wanted(passed), &mut batch[..count])
             })
             .find(|&taken| taken > 0)
             .unwrap_or(0);
@@ -102,9 +103,9 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Fills `batch` with single frames of a zone as far as they come at once; returns how many.
     /// Pinned.
-    fn take_frames(&self, zone: ZoneId, owner: Owner, batch: &mut [Pfn]) -> usize {
-        let wanted = batch.len() as u32;
-        let entry = Entry::allocated(Order::ZERO, owner);
+    fn take_frames(&self, zone: ZoneId, wanted: Wanted, batch: &mut [Pfn]) -> usize {
+        let count = batch.len() as u32;
+        let entry = Entry::allocated(Order::ZERO, wanted.owner);
         let mut places = batch.iter_mut();
         let mut got = |area: AreaRef<'m>, frame| {
             // The frame is ours alone; whoever looks at the entry meanwhile gets a hint.
@@ -114,10 +115,12 @@ impl<'m, P: Platform> Frames<'m, P> {
             }
         };
         let cpu = self.this_cpu();
-        let mut taken = self.take_from_cache(zone, wanted, cpu, &mut got);
+        let mut taken = self.take_from_cache(zone, count, cpu, &mut got);
         if taken == 0 {
-            taken = self.take_singles(zone, wanted, cpu, got);
+            taken = self.take_singles(zone, count, cpu, got);
         }
+        let share = cpu.events[zone.index()].of(wanted.context);
+        share.count_allocs(Order::ZERO, taken.into(), wanted.passed);
         taken as usize
     }
 

@@ -13,6 +13,7 @@
 use crate::{
     CpuId, Frames, FreeError, FreeFault, MAX_ZONES, Order, Pfn, Platform, ZoneId,
     area::State,
+    events::Counts,
     memory::AreaRef,
     mutant::{self, Mutant},
     owner::Entry,
@@ -217,7 +218,8 @@ impl<'m, P: Platform> Frames<'m, P> {
             cache.push(Pfn(area.start().0 + u64::from(frame)));
             step!(self);
             if cache.len() >= zone.cache_high() {
-                self.drain_cache(cache, zone.cache_batch().max(1));
+                let batch = zone.cache_batch().max(1);
+                self.drain_cache(cache, batch, &cpu.events[zone_id.index()]);
             }
         }
         step!(self);
@@ -233,16 +235,20 @@ impl<'m, P: Platform> Frames<'m, P> {
         if want == 0 {
             return;
         }
-        self.take_singles(zone_id, want, cpu, |area, frame| {
+        let came = self.take_singles(zone_id, want, cpu, |area, frame| {
             step!(self);
             area.entry(frame).store(Entry::CACHED.0, Ordering::Relaxed);
             cache.push(Pfn(area.start().0 + u64::from(frame)));
         });
+        let events = &cpu.events[zone_id.index()];
+        events.refills.add(1);
+        events.refilled.add(came.into());
     }
 
     /// Gives up to `frames` frames of a cache back to their areas, those of one word by one step.
-    fn drain_cache(&self, cache: &Pcp, frames: u32) {
+    fn drain_cache(&self, cache: &Pcp, frames: u32, events: &Counts) {
         let mut run: Option<Run<'m>> = None;
+        let mut drained = 0;
         for _ in 0..frames {
             let Some(pfn) = self.pop_checked(cache) else {
                 break;
@@ -253,6 +259,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             };
             // Before the bit is clear: after that the frame is somebody else's.
             area.entry(frame).store(Entry::FREE.0, Ordering::Relaxed);
+            drained += 1;
             let word = frame as usize / 64;
             let mask = 1 << (frame % 64);
             match &mut run {
@@ -264,6 +271,10 @@ impl<'m, P: Platform> Frames<'m, P> {
             }
         }
         self.free_run(run);
+        if drained > 0 {
+            events.drains.add(1);
+            events.drained.add(drained);
+        }
     }
 
     fn free_run(&self, run: Option<Run<'m>>) {
@@ -340,8 +351,8 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// The rest of a section that empties the caches for drain number `drain`, read inside it.
     fn drain_section(&self, cpu: &CpuCaches, drain: u32) {
-        for cache in &cpu.pcp {
-            self.drain_cache(cache, cache.len());
+        for (cache, events) in cpu.pcp.iter().zip(&cpu.events) {
+            self.drain_cache(cache, cache.len(), events);
         }
         step!(self);
         cpu.owner.acknowledge(drain);
@@ -429,7 +440,7 @@ struct Run<'m> {
     mask: u64,
 }
 
-/// One CPU's caches, about 17 KiB. Atomics only: zeroed memory is a valid value.
+/// One CPU's caches and counts, about 30 KiB. Atomics only: zeroed memory is a valid value.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct CpuCaches {
@@ -437,6 +448,7 @@ pub struct CpuCaches {
     pub(crate) hints: Hints,
     pub(crate) huge_hints: Hints,
     pub(crate) pcp: [Pcp; MAX_ZONES],
+    pub(crate) events: [Counts; MAX_ZONES],
 }
 
 impl CpuCaches {
@@ -447,6 +459,7 @@ impl CpuCaches {
             hints: Hints::new(),
             huge_hints: Hints::new(),
             pcp: array::from_fn(|_| Pcp::new()),
+            events: Counts::of_zones(),
         }
     }
 }

@@ -74,6 +74,7 @@ impl<P: Platform> Frames<'_, P> {
                 Outcome::Restart => info.retries += 1,
             }
         }
+        self.count_failure(walk);
         if !walk.gfp.contains(Gfp::NOWARN) {
             let report = self.alloc_report(walk, info);
             self.platform.alloc_failed(&report, context.kind());
@@ -292,8 +293,9 @@ impl<P: Platform> Frames<'_, P> {
             .walk(attempt.start, walk.eligible, || {
                 self.platform.point(Point::WalkEntry);
             })
-            .filter(|&(_, zone)| self.zone(zone).mark_ok(walk.order, access))
-            .find_map(|(_, zone)| self.take_pinned(zone, walk.order, walk.owner));
+            .enumerate()
+            .filter(|&(_, (_, zone))| self.zone(zone).mark_ok(walk.order, access))
+            .find_map(|(passed, (_, zone))| self.take_pinned(zone, walk.wanted(passed)));
         drop(pinned);
         if taken.is_none() {
             self.platform.point(Point::SlowWalked);

@@ -79,6 +79,8 @@ struct Model {
     live: BTreeMap<u64, TestBlock>,
     managed: u64,
     next_owner: u32,
+    /// Allocations and failures by context, as the allocator's counters should have them.
+    events: ZoneEvents,
 }
 
 impl Model {
@@ -130,7 +132,10 @@ impl Model {
                     let zone = frames.zone_of(block.pfn()).unwrap();
                     assert!(zone.kind() <= request.gfp.highest_zone());
                     assert_eq!(block.owner(), request.owner);
+                    self.events.allocs[order.get() as usize][0] += 1;
                     self.insert(block);
+                } else {
+                    self.events.failures[0] += 1;
                 }
             }
             Action::InZone {
@@ -143,6 +148,7 @@ impl Model {
                 let block = on_cpu(cpu, || frames.alloc_in_zone(id, order, owner));
                 if let Some(block) = block {
                     assert_eq!(frames.zone_of(block.pfn()), Some(id));
+                    self.events.allocs[order.get() as usize][0] += 1;
                     self.insert(block);
                 } else if order == Order::ZERO {
                     // Single frames never fail while one is free, however scattered.
@@ -154,7 +160,11 @@ impl Model {
                 let request = Request::nowait(Order::new(order).unwrap()).owned_by(owner);
                 let mut blocks = Vec::from_iter((0..count).map(|_| None));
                 let came = on_cpu(cpu, || frames.alloc_bulk(&nmi(), &request, &mut blocks));
-                let came = came.unwrap_or(0);
+                let came = came.unwrap_or_else(|_| {
+                    self.events.failures[2] += 1;
+                    0
+                });
+                self.events.allocs[order as usize][2] += came as u64;
                 assert!(blocks[came..].iter().all(Option::is_none));
                 for block in blocks.into_iter().flatten() {
                     assert_eq!((block.owner(), block.order()), (owner, request.order));
@@ -213,7 +223,23 @@ impl Model {
         }
     }
 
+    fn check_events(&self) {
+        let mut sum = ZoneEvents::default();
+        for kind in ZoneKind::ALL {
+            let events = self.frames.zone_events(zone(0, kind));
+            for (sum, counts) in sum.allocs.iter_mut().zip(events.allocs) {
+                *sum = std::array::from_fn(|context| sum[context] + counts[context]);
+            }
+            sum.failures = std::array::from_fn(|at| sum.failures[at] + events.failures[at]);
+            let fallbacks: u64 = events.fallbacks.iter().sum();
+            assert!(fallbacks <= events.allocated());
+            assert!(events.refills <= events.refilled && events.drains <= events.drained);
+        }
+        assert_eq!(sum, self.events);
+    }
+
     fn check(&self) {
+        self.check_events();
         let census = assert_sound(self.frames);
         assert_eq!(census.managed, self.managed);
         let live: u64 = self.live.values().map(|block| block.order().frames()).sum();
@@ -231,6 +257,7 @@ fn run(actions: &[Action], check_every: usize) {
         live: BTreeMap::new(),
         managed: assert_sound(frames).managed,
         next_owner: 0,
+        events: ZoneEvents::default(),
     };
     for (step, action) in actions.iter().enumerate() {
         model.apply(action);
