@@ -3,6 +3,7 @@
 use crate::{
     Block, BlockSlot, CpuCaches, Gfp, Node, NodeId, Order, Owner, Pfn, Platform, Request, Zone,
     ZoneId,
+    mobility::Mobility,
     owner::Entry,
     platform::Pinned,
     rebuild::RebuildTimes,
@@ -85,9 +86,21 @@ pub(crate) struct Walk {
 pub(crate) struct Wanted {
     pub(crate) order: Order,
     pub(crate) owner: Owner,
+    pub(crate) mobility: Mobility,
     pub(crate) context: ContextKind,
     /// Usable zones of the list that were passed over before this one.
     pub(crate) passed: usize,
+}
+
+impl Wanted {
+    /// The same, as it is wanted of this zone.
+    #[inline]
+    pub(crate) fn within(self, zone: ZoneId) -> Self {
+        Self {
+            mobility: self.mobility.within(zone),
+            ..self
+        }
+    }
 }
 
 impl Walk {
@@ -97,6 +110,7 @@ impl Walk {
         Wanted {
             order: self.order,
             owner: self.owner,
+            mobility: Mobility::of(self.gfp),
             context: self.context,
             passed,
         }
@@ -203,17 +217,22 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// caller is pinned.
     #[inline]
     pub(crate) fn take_pinned(&self, zone: ZoneId, wanted: Wanted) -> Option<Pfn> {
-        let Wanted { order, owner, .. } = wanted;
+        let wanted = wanted.within(zone);
+        let Wanted {
+            order, mobility, ..
+        } = wanted;
         let cpu = self.this_cpu();
         let cached = if order == Order::ZERO {
-            self.take_cached(zone, cpu)
+            self.take_cached(zone, mobility, cpu)
         } else {
             None
         };
-        let pfn = cached.or_else(|| self.take_from_zone(zone, order, cpu))?;
+        let pfn = cached
+            .or_else(|| self.take_from_zone(zone, order, mobility, cpu))
+            .or_else(|| self.steal(zone, wanted, cpu))?;
         if let Some((area, frame)) = self.area_of(pfn) {
             // The frame is ours alone; whoever looks at the entry meanwhile gets a hint.
-            let entry = Entry::allocated(order, owner);
+            let entry = Entry::allocated(order, wanted.owner);
             area.entry(frame).store(entry.0, Ordering::Relaxed);
             let share = cpu.events[zone.index()].of(wanted.context);
             share.count_allocs(order, 1, wanted.passed);
@@ -233,6 +252,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         let wanted = Wanted {
             order,
             owner,
+            mobility: Mobility::of_owner(owner),
             context: ContextKind::Task,
             passed: 0,
         };

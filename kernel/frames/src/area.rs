@@ -3,7 +3,7 @@
 //! An area is one cache line of bits (1 = not free) and half a word of state. The state's count and
 //! the bits are kept in step by the order of steps, not by a lock:
 //!
-//! * an allocation subtracts from the count ([`Area::reserve`]), then claims bits; if it finds no
+//! * an allocation subtracts from the count ([`Area::reserve_if`]), then claims bits; if it finds no
 //!   run it adds back ([`Area::unreserve`]);
 //! * a free clears bits ([`Area::clear`]), then adds to the count ([`Area::add`]).
 //!
@@ -140,16 +140,23 @@ impl Area<'_> {
         Some(State((before >> self.shift) as u16))
     }
 
-    /// Reserves up to `frames`, at least `least`; returns how many, 0 if the area has not enough
-    /// or is not open.
-    #[inline]
+    /// As [`Area::reserve_if`], in any state.
+    #[cfg(test)]
     pub(crate) fn reserve(&self, least: u32, frames: u32) -> u32 {
+        self.reserve_if(least, frames, |_| true)
+    }
+
+    /// Reserves up to `frames`, at least `least`, in a state that suits the caller; returns how
+    /// many, 0 if the area has not enough or is not open.
+    #[inline]
+    pub(crate) fn reserve_if(&self, least: u32, frames: u32, suits: impl Fn(State) -> bool) -> u32 {
         let mut reserved = 0;
         // Acquire pairs with `add`: the bits that the count stands for are seen as clear. It pairs
         // with `join` as well: the area's zone, read after this, is the one it has now.
         let done = self.update(Ordering::Acquire, |state| {
             reserved = frames.min(state.free());
-            (state.is_open() && reserved >= least).then(|| State(state.0 - reserved as u16))
+            (state.is_open() && reserved >= least && suits(state))
+                .then(|| State(state.0 - reserved as u16))
         });
         if done.is_some() { reserved } else { 0 }
     }

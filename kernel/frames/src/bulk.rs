@@ -104,6 +104,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Fills `batch` with single frames of a zone as far as they come at once; returns how many.
     /// Pinned.
     fn take_frames(&self, zone: ZoneId, wanted: Wanted, batch: &mut [Pfn]) -> usize {
+        let wanted = wanted.within(zone);
         let count = batch.len() as u32;
         let entry = Entry::allocated(Order::ZERO, wanted.owner);
         let mut places = batch.iter_mut();
@@ -115,9 +116,16 @@ impl<'m, P: Platform> Frames<'m, P> {
             }
         };
         let cpu = self.this_cpu();
-        let mut taken = self.take_from_cache(zone, count, cpu, &mut got);
+        let mut taken = self.take_from_cache(zone, wanted.mobility, count, cpu, &mut got);
         if taken == 0 {
-            taken = self.take_singles(zone, count, cpu, got);
+            taken = self.take_singles(zone, wanted.mobility, count, cpu, &mut got);
+        }
+        if taken == 0
+            && let Some(pfn) = self.steal(zone, wanted, cpu)
+            && let Some((area, frame)) = self.area_of(pfn)
+        {
+            got(area, frame);
+            taken = 1;
         }
         let share = cpu.events[zone.index()].of(wanted.context);
         share.count_allocs(Order::ZERO, taken.into(), wanted.passed);

@@ -22,6 +22,8 @@ pub struct ZoneEvents {
     pub fallbacks: [u64; DISTANCES],
     /// Requests that failed and would have begun here, by kind of context.
     pub failures: [u64; CONTEXTS],
+    /// Blocks that came from an area, or a cache, of the other mobility: nothing else was left.
+    pub steals: u64,
     /// Times that a CPU's cache was filled from the zone.
     pub refills: u64,
     /// Frames that came into caches so.
@@ -59,6 +61,7 @@ pub(crate) struct Share {
     allocs: [Counter; ORDERS],
     fallbacks: [Counter; DISTANCES],
     pub(crate) failures: Counter,
+    pub(crate) steals: Counter,
 }
 
 /// A count with one writer at a time.
@@ -89,6 +92,7 @@ impl Counts {
                 allocs: array::from_fn(|_| Counter::new()),
                 fallbacks: array::from_fn(|_| Counter::new()),
                 failures: Counter::new(),
+                steals: Counter::new(),
             }),
             refills: Counter::new(),
             refilled: Counter::new(),
@@ -117,6 +121,7 @@ impl Counts {
                 *sum += count.get();
             }
             sum.failures[context] += share.failures.get();
+            sum.steals += share.steals.get();
         }
         sum.refills += self.refills.get();
         sum.refilled += self.refilled.get();

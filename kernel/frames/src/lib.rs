@@ -2,7 +2,7 @@
 //!
 //! It knows no hardware and prints nothing: what it needs of its surroundings it takes as a
 //! [`Platform`]. An allocation's journey reads top-down: [`mod@alloc`] (request, fast path) → `slow`
-//! → [`zonelist`] → [`zone`] → `pcp` → `area`.
+//! → [`zonelist`] → [`zone`] → `pcp` → `search` → `area`.
 #![cfg_attr(not(any(test, loom)), no_std)]
 #![cfg_attr(not(test), forbid(unsafe_code))]
 
@@ -11,11 +11,13 @@ mod area;
 mod block;
 mod buddy;
 mod bulk;
+mod cpu;
 pub mod events;
 mod free;
 pub mod hotplug;
 mod marks;
 mod memory;
+mod mobility;
 mod mutant;
 mod offline;
 mod owner;
@@ -23,6 +25,7 @@ mod pcp;
 mod platform;
 mod rebuild;
 mod request;
+mod search;
 mod setup;
 mod slow;
 mod stats;
@@ -38,11 +41,11 @@ pub mod zonelist;
 pub use alloc::{AllocError, Frames, Storage, WalkInfo};
 pub use block::{Block, FrameHandle};
 pub use buddy::ORDERS;
+pub use cpu::CpuCaches;
 pub use events::{CONTEXTS, DISTANCES, ZoneEvents};
 pub use hotplug::{OfflineError, OfflineStats, OnlineError, OnlineStats};
 pub use memory::{AddError, BLOCK_FRAMES, BlockMeta, BlockSlot};
 pub use owner::{FrameState, Owner, OwnerKind};
-pub use pcp::CpuCaches;
 pub use platform::{
     AllocReport, FreeError, FreeFault, MigrateError, OomOutcome, Platform, Point, Spin, Topology,
 };

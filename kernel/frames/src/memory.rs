@@ -1,6 +1,6 @@
 //! The memory that the allocator keeps its books in; the caller hands it in.
 
-use crate::{Frames, Pfn, Platform, ZoneId, area::Area, owner::Entry};
+use crate::{Frames, Pfn, Platform, ZoneId, area::Area, mobility::Mobility, owner::Entry};
 use core::array;
 use tidemark_sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -18,6 +18,7 @@ pub struct BlockMeta {
     pub(crate) bits: [AreaBits; BLOCK_AREAS],
     pub(crate) pairs: [AreaPair; BLOCK_AREAS / 2],
     pub(crate) zones: [AtomicU8; BLOCK_AREAS],
+    pub(crate) mobility: [AtomicU8; BLOCK_AREAS],
     pub(crate) entries: [AtomicU32; BLOCK_FRAMES],
 }
 
@@ -38,6 +39,7 @@ impl BlockMeta {
             bits: array::from_fn(|_| AreaBits(array::from_fn(|_| AtomicU64::new(0)))),
             pairs: array::from_fn(|_| AreaPair(AtomicU32::new(0))),
             zones: array::from_fn(|_| AtomicU8::new(0)),
+            mobility: array::from_fn(|_| AtomicU8::new(0)),
             entries: array::from_fn(|_| AtomicU32::new(0)),
         }
     }
@@ -90,8 +92,21 @@ impl<'m> AreaRef<'m> {
         ZoneId::from_index(self.meta.zones[self.local()].load(Ordering::Relaxed) as usize)
     }
 
+    /// The kind of requests that the area is for. Anybody who takes of it may change it; a stale
+    /// look puts a block into the wrong area, nothing worse.
+    #[inline]
+    pub(crate) fn mobility(self) -> Mobility {
+        Mobility::from_number(self.meta.mobility[self.local()].load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    pub(crate) fn set_mobility(self, mobility: Mobility) {
+        self.meta.mobility[self.local()].store(mobility as u8, Ordering::Relaxed);
+    }
+
     /// Written before the area joins; published by [`Area::join`].
     pub(crate) fn set_zone(self, zone: ZoneId) {
+        self.set_mobility(Mobility::default().within(zone));
         self.meta.zones[self.local()].store(zone.index() as u8, Ordering::Relaxed);
     }
 

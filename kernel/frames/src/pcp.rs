@@ -11,13 +11,14 @@
 //! interrupt for the drain itself.
 
 use crate::{
-    CpuId, Frames, FreeError, FreeFault, MAX_ZONES, Order, Pfn, Platform, ZoneId,
+    CpuCaches, CpuId, Frames, FreeError, FreeFault, Order, Pfn, Platform, ZoneId,
     area::State,
     events::Counts,
     memory::AreaRef,
+    mobility::Mobility,
     mutant::{self, Mutant},
     owner::Entry,
-    zone::{Hints, Mark},
+    zone::Mark,
 };
 use core::array;
 use tidemark_sync::{
@@ -128,18 +129,34 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Takes a single frame from this CPU's cache of a zone, filling it first if it is empty.
     /// Nothing if the cache cannot be used now, or the zone has nothing to fill it with. Pinned.
     #[inline]
-    pub(crate) fn take_cached(&self, zone: ZoneId, cpu: &CpuCaches) -> Option<Pfn> {
+    pub(crate) fn take_cached(
+        &self,
+        zone: ZoneId,
+        mobility: Mobility,
+        cpu: &CpuCaches,
+    ) -> Option<Pfn> {
         self.enter(cpu)?;
         step!(self);
         let mut taken = None;
         if !self.zone(zone).caches_are_off() {
             step!(self);
-            let cache = &cpu.pcp[zone.index()];
+            let cache = cpu.cache(zone, mobility);
             if cache.len() == 0 {
-                self.refill(zone, cache, cpu);
+                self.refill(zone, mobility, cache, cpu);
             }
             taken = self.pop_checked(cache);
         }
+        step!(self);
+        self.leave(cpu);
+        taken
+    }
+
+    /// Takes a single frame that is left in a cache, without filling that. Pinned.
+    pub(crate) fn take_left_over(&self, zone: ZoneId, cache: &Pcp, cpu: &CpuCaches) -> Option<Pfn> {
+        self.enter(cpu)?;
+        step!(self);
+        let is_on = !self.zone(zone).caches_are_off();
+        let taken = is_on.then(|| self.pop_checked(cache)).flatten();
         step!(self);
         self.leave(cpu);
         taken
@@ -150,6 +167,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     pub(crate) fn take_from_cache(
         &self,
         zone: ZoneId,
+        mobility: Mobility,
         wanted: u32,
         cpu: &CpuCaches,
         got: &mut impl FnMut(AreaRef<'m>, u32),
@@ -160,7 +178,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         step!(self);
         let mut taken = 0;
         if !self.zone(zone).caches_are_off() {
-            let cache = &cpu.pcp[zone.index()];
+            let cache = cpu.cache(zone, mobility);
             while taken < wanted
                 && let Some((area, frame)) =
                     self.pop_checked(cache).and_then(|pfn| self.area_of(pfn))
@@ -214,10 +232,10 @@ impl<'m, P: Platform> Frames<'m, P> {
         if cached {
             step!(self);
             area.entry(frame).store(Entry::CACHED.0, Ordering::Relaxed);
-            let cache = &cpu.pcp[zone_id.index()];
+            let cache = cpu.cache(zone_id, area.mobility());
             cache.push(Pfn(area.start().0 + u64::from(frame)));
             step!(self);
-            if cache.len() >= zone.cache_high() {
+            if cpu.cached(zone_id) >= zone.cache_high() {
                 let batch = zone.cache_batch().max(1);
                 self.drain_cache(cache, batch, &cpu.events[zone_id.index()]);
             }
@@ -228,14 +246,14 @@ impl<'m, P: Platform> Frames<'m, P> {
     }
 
     /// Fills an empty cache, with no more than what the zone has above MIN.
-    fn refill(&self, zone_id: ZoneId, cache: &Pcp, cpu: &CpuCaches) {
+    fn refill(&self, zone_id: ZoneId, mobility: Mobility, cache: &Pcp, cpu: &CpuCaches) {
         let zone = self.zone(zone_id);
         let above_min = zone.free().saturating_sub(zone.mark(Mark::Min));
         let want = u64::from(zone.cache_batch()).min(above_min) as u32;
         if want == 0 {
             return;
         }
-        let came = self.take_singles(zone_id, want, cpu, |area, frame| {
+        let came = self.take_singles(zone_id, mobility, want, cpu, |area, frame| {
             step!(self);
             area.entry(frame).store(Entry::CACHED.0, Ordering::Relaxed);
             cache.push(Pfn(area.start().0 + u64::from(frame)));
@@ -351,8 +369,10 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// The rest of a section that empties the caches for drain number `drain`, read inside it.
     fn drain_section(&self, cpu: &CpuCaches, drain: u32) {
-        for (cache, events) in cpu.pcp.iter().zip(&cpu.events) {
-            self.drain_cache(cache, cache.len(), events);
+        for (caches, events) in cpu.pcp.iter().zip(&cpu.events) {
+            for cache in caches {
+                self.drain_cache(cache, cache.len(), events);
+            }
         }
         step!(self);
         cpu.owner.acknowledge(drain);
@@ -410,7 +430,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         self.storage
             .cpus
             .iter()
-            .map(|cpu| u64::from(cpu.pcp[zone.index()].len()))
+            .map(|cpu| u64::from(cpu.cached(zone)))
             .sum()
     }
 
@@ -438,36 +458,6 @@ struct Run<'m> {
     area: AreaRef<'m>,
     word: usize,
     mask: u64,
-}
-
-/// One CPU's caches and counts, about 30 KiB. Atomics only: zeroed memory is a valid value.
-#[derive(Debug)]
-#[repr(C, align(64))]
-pub struct CpuCaches {
-    pub(crate) owner: Owner,
-    pub(crate) hints: Hints,
-    pub(crate) huge_hints: Hints,
-    pub(crate) pcp: [Pcp; MAX_ZONES],
-    pub(crate) events: [Counts; MAX_ZONES],
-}
-
-impl CpuCaches {
-    /// Returns empty caches.
-    pub fn new() -> Self {
-        Self {
-            owner: Owner::default(),
-            hints: Hints::new(),
-            huge_hints: Hints::new(),
-            pcp: array::from_fn(|_| Pcp::new()),
-            events: Counts::of_zones(),
-        }
-    }
-}
-
-impl Default for CpuCaches {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 #[cfg(all(test, not(loom)))]

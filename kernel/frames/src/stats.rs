@@ -100,7 +100,7 @@ impl<P: Platform> Frames<'_, P> {
         let zone = self.zone(id);
         let caches = self.storage.cpus.get(cpu.0)?;
         Some(CacheInfo {
-            count: caches.pcp[id.index()].len(),
+            count: caches.cached(id),
             high: zone.cache_high(),
             batch: zone.cache_batch(),
         })

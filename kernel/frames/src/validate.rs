@@ -141,7 +141,9 @@ impl<P: Platform> Frames<'_, P> {
                 let cpu = CpuId(number);
                 return Err(Inconsistency::Cpu { cpu });
             }
-            for (index, cache) in cpu.pcp.iter().enumerate() {
+            let caches = cpu.pcp.iter().enumerate();
+            let caches = caches.flat_map(|(zone, caches)| caches.iter().map(move |c| (zone, c)));
+            for (index, cache) in caches {
                 let zone = ZoneId::from_index(index);
                 for (depth, pfn) in cache.iter().enumerate() {
                     let frame = |what| Inconsistency::Frame { what, at: pfn };

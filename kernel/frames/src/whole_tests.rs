@@ -1,6 +1,6 @@
 //! The allocator as a whole: against a plain model, and under threads.
 
-use crate::{testing::*, *};
+use crate::{mobility::Mobility, testing::*, *};
 use proptest::prelude::*;
 use std::{
     collections::BTreeMap,
@@ -84,13 +84,18 @@ struct Model {
 }
 
 impl Model {
-    fn insert(&mut self, block: TestBlock) {
+    fn insert(&mut self, block: TestBlock, wanted: Option<Mobility>) {
         let (start, end) = (block.pfn().0, block.pfn().0 + block.order().frames());
         let below = self.live.range(..end).next_back();
         let is_apart = below.is_none_or(|(at, other)| at + other.order().frames() <= start);
         assert!(is_apart, "{block:?} overlaps {below:?}");
         assert_eq!(start % block.order().frames(), 0);
-        assert!(self.frames.zone_of(block.pfn()).is_some());
+        let zone = self.frames.zone_of(block.pfn()).unwrap();
+        let (area, _) = self.frames.area_of(block.pfn()).unwrap();
+        // An area changes sides only after a theft.
+        if wanted.is_some_and(|wanted| area.mobility() != wanted.within(zone)) {
+            assert!(self.frames.zone_events(zone).steals > 0);
+        }
         self.live.insert(start, block);
     }
 
@@ -133,7 +138,7 @@ impl Model {
                     assert!(zone.kind() <= request.gfp.highest_zone());
                     assert_eq!(block.owner(), request.owner);
                     self.events.allocs[order.get() as usize][0] += 1;
-                    self.insert(block);
+                    self.insert(block, Some(Mobility::of(request.gfp)));
                 } else {
                     self.events.failures[0] += 1;
                 }
@@ -149,7 +154,7 @@ impl Model {
                 if let Some(block) = block {
                     assert_eq!(frames.zone_of(block.pfn()), Some(id));
                     self.events.allocs[order.get() as usize][0] += 1;
-                    self.insert(block);
+                    self.insert(block, Some(Mobility::of_owner(owner)));
                 } else if order == Order::ZERO {
                     // Single frames never fail while one is free, however scattered.
                     assert_eq!(frames.zone_info(id).free, 0);
@@ -168,7 +173,7 @@ impl Model {
                 assert!(blocks[came..].iter().all(Option::is_none));
                 for block in blocks.into_iter().flatten() {
                     assert_eq!((block.owner(), block.order()), (owner, request.order));
-                    self.insert(block);
+                    self.insert(block, Some(Mobility::of(request.gfp)));
                 }
             }
             Action::FreeBulk { cpu, which, count } => {
@@ -182,10 +187,10 @@ impl Model {
             }
             Action::Split { which } => match self.remove(which).map(Block::split) {
                 Some(Ok((lower, upper))) => {
-                    self.insert(lower);
-                    self.insert(upper);
+                    self.insert(lower, None);
+                    self.insert(upper, None);
                 }
-                Some(Err(single)) => self.insert(single),
+                Some(Err(single)) => self.insert(single, None),
                 None => {}
             },
             Action::Drain => frames.drain_all(&task()),

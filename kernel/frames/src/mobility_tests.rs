@@ -1,0 +1,132 @@
+use crate::testing::*;
+use crate::*;
+
+const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
+const PAGE: Owner = Owner::new(OwnerKind::PageCache, 1);
+
+/// One CPU, and Normal of four areas.
+fn four_areas() -> &'static TestFrames {
+    let frames = bare_machine(1, 1);
+    add_block(frames, 32);
+    let start = block_range(32).start;
+    let range = PfnRange::new(start, Pfn(start.0 + 2048));
+    frames.online_range(range, NORMAL, &task()).unwrap();
+    frames
+}
+
+fn take(frames: &'static TestFrames, order: u8, owner: Owner) -> TestBlock {
+    let order = Order::new(order).unwrap();
+    frames.alloc_in_zone(NORMAL, order, owner).unwrap()
+}
+
+fn area_of(block: &TestBlock) -> u64 {
+    block.pfn().0 / 512
+}
+
+fn steals(frames: &TestFrames) -> u64 {
+    frames.zone_events(NORMAL).steals
+}
+
+#[test]
+fn movable_and_unmovable_blocks_keep_to_their_own_areas() {
+    let frames = small_machine(2);
+    let mut areas = [const { Vec::new() }; 2];
+    let mut held = Vec::new();
+    for turn in 0..3_000_u64 {
+        let is_movable = turn % 3 == 0;
+        let order = [0, 0, 3, 0, 1, 6][turn as usize % 6];
+        let base = if is_movable {
+            Request::movable(Order::new(order).unwrap())
+        } else {
+            Request::kernel(Order::new(order).unwrap())
+        };
+        let block = on_cpu(turn as usize / 7 % 2, || {
+            frames.alloc(&task(), &base).unwrap()
+        });
+        areas[usize::from(is_movable)].push(area_of(&block));
+        held.push(block);
+        if turn % 4 == 0 {
+            drop(held.swap_remove(turn as usize * 31 % held.len()));
+        }
+    }
+    assert!(areas[0].iter().all(|area| !areas[1].contains(area)));
+    for kind in ZoneKind::ALL {
+        assert_eq!(frames.zone_events(zone(0, kind)).steals, 0);
+    }
+    drop(held);
+    assert_sound(frames);
+}
+
+#[test]
+fn a_block_is_stolen_only_when_nothing_else_is_left_and_that_is_counted() {
+    let frames = four_areas();
+    // Three areas are full of unmovable words, the fourth has a movable frame.
+    let page = take(frames, 0, PAGE);
+    frames.drain_all(&task());
+    let words = (0..24).map(|_| take(frames, 6, test_owner(1)));
+    let words = words.collect::<Vec<_>>();
+    assert!(words.iter().all(|word| area_of(word) != area_of(&page)));
+    assert_eq!(steals(frames), 0);
+    let stolen = take(frames, 3, test_owner(1));
+    assert_eq!(area_of(&stolen), area_of(&page));
+    assert_eq!(steals(frames), 1);
+    // Half of the area and more was free: it is unmovable now, and the page's kind must steal.
+    let next = take(frames, 3, test_owner(1));
+    assert_eq!((area_of(&next), steals(frames)), (area_of(&page), 1));
+    let other = take(frames, 0, PAGE);
+    assert_eq!((area_of(&other), steals(frames)), (area_of(&page), 2));
+    drop((page, words, stolen, next, other));
+    assert_sound(frames);
+}
+
+#[test]
+fn every_single_frame_can_be_had_by_either_kind() {
+    for owner in [PAGE, test_owner(1)] {
+        let frames = four_areas();
+        // This CPU's caches hold frames of both kinds.
+        for owner in [PAGE, test_owner(1)] {
+            drop(take(frames, 0, owner));
+        }
+        assert!(frames.zone_info(NORMAL).cached >= 2);
+        let take = || frames.alloc_in_zone(NORMAL, Order::ZERO, owner);
+        let all = std::iter::from_fn(take).collect::<Vec<_>>();
+        assert_eq!(all.len(), 2048);
+        let stolen = steals(frames);
+        assert!(stolen > 0 && stolen < 512, "{stolen}");
+        drop(all);
+        assert_sound(frames);
+    }
+}
+
+#[test]
+fn an_area_that_has_become_wholly_free_is_for_whoever_comes_first() {
+    let frames = four_areas();
+    for owner in [PAGE, test_owner(1), PAGE] {
+        let blocks = (0..8).map(|_| take(frames, 8, owner)).collect::<Vec<_>>();
+        assert_eq!(frames.zone_info(NORMAL).free, 0);
+        drop(blocks);
+    }
+    assert_eq!(steals(frames), 0);
+    let (lower, upper) = take(frames, 9, PAGE).split().unwrap();
+    drop(lower);
+    let page = take(frames, 8, PAGE);
+    assert_eq!(area_of(&page), area_of(&upper));
+    drop((page, upper));
+    assert_sound(frames);
+}
+
+#[test]
+fn a_movable_zone_knows_one_kind() {
+    let frames = small_machine(1);
+    add_block(frames, 33);
+    let movable = zone(0, ZoneKind::Movable);
+    frames
+        .online_range(block_range(33), movable, &task())
+        .unwrap();
+    let take = |owner| frames.alloc_in_zone(movable, Order::ZERO, owner).unwrap();
+    let (balloon, page) = (take(test_owner(1)), take(PAGE));
+    assert_eq!(area_of(&balloon), area_of(&page));
+    drop((balloon, page));
+    assert_eq!(frames.zone_events(movable).steals, 0);
+    assert_sound(frames);
+}

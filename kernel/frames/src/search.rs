@@ -1,0 +1,309 @@
+//! The search of a zone for an area that can give.
+
+use crate::{
+    CpuCaches, Frames, Order, Pfn, Platform, ZoneId,
+    area::State,
+    memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS},
+    mobility::Mobility,
+};
+use core::array;
+use tidemark_sync::atomic::{AtomicU32, Ordering};
+
+/// Areas that a search for single frames looks at in the hope of one that is in use already, before
+/// it breaks into a whole one.
+const PARTIAL_WINDOW: u32 = 64;
+
+/// Where a CPU's searches of a zone begin: the area that gave last. Own CPU only; a stale value
+/// costs time, nothing else.
+#[derive(Debug)]
+pub(crate) struct Hints([AtomicU32; crate::MAX_ZONES]);
+
+impl Hints {
+    pub(crate) fn new() -> Self {
+        Self(array::from_fn(|_| AtomicU32::new(0)))
+    }
+
+    fn get(&self, zone: ZoneId) -> u64 {
+        u64::from(self.0[zone.index()].load(Ordering::Relaxed))
+    }
+
+    fn set(&self, zone: ZoneId, area: u64) {
+        self.0[zone.index()].store(area as u32, Ordering::Relaxed);
+    }
+}
+
+/// Which areas a search takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Only {
+    /// Those of the request's kind with some frames in use already.
+    Partial,
+    /// Those of its kind, and any that is wholly free.
+    Own,
+    /// Any: another kind's.
+    Foreign,
+}
+
+/// What of an area a search wants.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// What is free.
+    Free,
+    /// Its first frame: the area changes its kind, and must be wholly free at that step.
+    First,
+}
+
+impl<'m, P: Platform> Frames<'m, P> {
+    /// Takes a block from a zone's areas, whatever the marks. Pinned on the CPU of `cpu`.
+    pub(crate) fn take_from_zone(
+        &self,
+        zone: ZoneId,
+        order: Order,
+        mobility: Mobility,
+        cpu: &CpuCaches,
+    ) -> Option<Pfn> {
+        if self.zone(zone).free() < order.frames() {
+            return None;
+        }
+        match order {
+            Order::MAX => self.take_pair(zone, mobility, cpu),
+            Order::HUGE => self.take_area(zone, mobility, cpu),
+            _ => self.search_small(zone, mobility, cpu, |area, part| {
+                self.take_run(area, zone, order, part)
+            }),
+        }
+    }
+
+    /// The same for orders 0 to 8, from areas of another kind than `mobility`.
+    pub(crate) fn take_foreign(
+        &self,
+        zone: ZoneId,
+        order: Order,
+        mobility: Mobility,
+        cpu: &CpuCaches,
+    ) -> Option<Pfn> {
+        if self.zone(zone).free() < order.frames() {
+            return None;
+        }
+        let only = (Only::Foreign, u32::MAX);
+        self.search_of(zone, mobility, cpu, only, &mut |area, part| {
+            let taken = self.take_run(area, zone, order, part)?;
+            self.convert(area, mobility);
+            Some(taken)
+        })
+    }
+
+    /// Orders 0 to 8, from one area.
+    fn take_run(&self, area: AreaRef<'m>, zone: ZoneId, order: Order, part: Part) -> Option<Pfn> {
+        let frames = order.frames() as u32;
+        self.reserve_in(area, zone, frames, frames, part)?;
+        let Some(index) = area.core().claim(order) else {
+            self.return_reservation(area, frames);
+            return None;
+        };
+        self.zone(zone).lose(frames);
+        Some(Pfn(area.start().0 + u64::from(index)))
+    }
+
+    /// Up to `frames` single frames, all of one area, given to `got`; returns how many came.
+    pub(crate) fn take_singles(
+        &self,
+        zone: ZoneId,
+        mobility: Mobility,
+        frames: u32,
+        cpu: &CpuCaches,
+        mut got: impl FnMut(AreaRef<'m>, u32),
+    ) -> u32 {
+        self.search_small(zone, mobility, cpu, |area, part| {
+            let reserved = self.reserve_in(area, zone, 1, frames, part)?;
+            let claimed = area.core().claim_singles(reserved, |word, mut mask| {
+                while mask != 0 {
+                    got(area, word as u32 * 64 + mask.trailing_zeros());
+                    mask &= mask - 1;
+                }
+            });
+            self.zone(zone).lose(claimed);
+            if claimed < reserved {
+                self.return_reservation(area, reserved - claimed);
+            }
+            (claimed > 0).then_some(claimed)
+        })
+        .unwrap_or(0)
+    }
+
+    /// Reserves frames of an area that `zone` still has.
+    #[inline]
+    fn reserve_in(
+        &self,
+        area: AreaRef<'m>,
+        zone: ZoneId,
+        least: u32,
+        most: u32,
+        part: Part,
+    ) -> Option<u32> {
+        let suits = |state| part == Part::Free || state == State::EMPTY;
+        let reserved = area.core().reserve_if(least, most, suits);
+        if reserved == 0 {
+            return None;
+        }
+        // Only now is the zone fixed: between the search's look and the reservation the area may
+        // have left and come back in another zone.
+        if area.zone() != zone {
+            self.return_reservation(area, reserved);
+            return None;
+        }
+        Some(reserved)
+    }
+
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn reserve_for_test(
+        &self,
+        area: AreaRef<'m>,
+        zone: ZoneId,
+        frames: u32,
+    ) -> Option<u32> {
+        self.reserve_in(area, zone, frames, frames, Part::Free)
+    }
+
+    /// Gives up a reservation. The zone's counter still has its frames, unless the area was
+    /// isolated meanwhile: the isolation took only what it found free.
+    fn return_reservation(&self, area: AreaRef<'m>, frames: u32) {
+        let zone = area.zone();
+        if area.core().unreserve(frames).is_isolated() {
+            self.zone(zone).lose(frames);
+        }
+    }
+
+    /// Order 9: one step on the area's state.
+    fn take_area(&self, zone: ZoneId, mobility: Mobility, cpu: &CpuCaches) -> Option<Pfn> {
+        let area = self.search(zone, cpu.huge_hints.get(zone), u32::MAX, |area| {
+            if area.core().state() != State::EMPTY || !area.core().take() {
+                return None;
+            }
+            if area.zone() == zone {
+                return Some(area);
+            }
+            self.untake(area);
+            None
+        })?;
+        self.zone(zone).lose(AREA_FRAMES as u32);
+        // For when it is split.
+        area.set_mobility(mobility);
+        cpu.huge_hints.set(zone, area.index);
+        Some(area.start())
+    }
+
+    /// Order 10: one step on the state of both areas of a pair.
+    fn take_pair(&self, zone: ZoneId, mobility: Mobility, cpu: &CpuCaches) -> Option<Pfn> {
+        let hint = cpu.huge_hints.get(zone);
+        let area = self.search(zone, hint, u32::MAX, |area| {
+            let is_lower = area.index % 2 == 0;
+            let pair = area.core().pair;
+            if !is_lower || pair.states() != [State::EMPTY; 2] || !pair.take() {
+                return None;
+            }
+            if area.zone() == zone && area.upper().zone() == zone {
+                return Some(area);
+            }
+            self.untake(area);
+            self.untake(area.upper());
+            None
+        })?;
+        self.zone(zone).lose(2 * AREA_FRAMES as u32);
+        area.set_mobility(mobility);
+        area.upper().set_mobility(mobility);
+        cpu.huge_hints.set(zone, area.index);
+        Some(area.start())
+    }
+
+    /// Gives back an area that turned out to be another zone's; as in `return_reservation`.
+    fn untake(&self, area: AreaRef<'m>) {
+        let zone = area.zone();
+        if area.core().give().is_some_and(State::is_isolated) {
+            self.zone(zone).lose(AREA_FRAMES as u32);
+        }
+    }
+
+    /// Searches for frames below an order of 9 among areas of the request's kind: first near the
+    /// last one that gave, among those in use already, so that whole ones stay whole; then
+    /// everywhere, wholly free areas of any kind included.
+    fn search_small<R>(
+        &self,
+        zone: ZoneId,
+        mobility: Mobility,
+        cpu: &CpuCaches,
+        mut take: impl FnMut(AreaRef<'m>, Part) -> Option<R>,
+    ) -> Option<R> {
+        [(Only::Partial, PARTIAL_WINDOW), (Only::Own, u32::MAX)]
+            .into_iter()
+            .find_map(|only| self.search_of(zone, mobility, cpu, only, &mut take))
+    }
+
+    /// One such search, through a window of areas.
+    fn search_of<R>(
+        &self,
+        zone: ZoneId,
+        mobility: Mobility,
+        cpu: &CpuCaches,
+        (only, window): (Only, u32),
+        take: &mut impl FnMut(AreaRef<'m>, Part) -> Option<R>,
+    ) -> Option<R> {
+        let hints = &cpu.hints[mobility as usize];
+        self.search(zone, hints.get(zone), window, |area| {
+            let state = area.core().state();
+            if state.free() == 0 {
+                return None;
+            }
+            let is_own = area.mobility() == mobility;
+            let part = match only {
+                Only::Partial if !is_own || state == State::EMPTY => return None,
+                Only::Own if !is_own && state != State::EMPTY => return None,
+                Only::Own if !is_own => Part::First,
+                Only::Foreign if is_own => return None,
+                _ => Part::Free,
+            };
+            let taken = take(area, part)?;
+            if part == Part::First {
+                area.set_mobility(mobility);
+            }
+            if only != Only::Foreign {
+                hints.set(zone, area.index);
+            }
+            Some(taken)
+        })
+    }
+
+    /// Goes through up to `window` areas of a zone from `hint` on, once round.
+    fn search<R>(
+        &self,
+        zone: ZoneId,
+        hint: u64,
+        window: u32,
+        mut visit: impl FnMut(AreaRef<'m>) -> Option<R>,
+    ) -> Option<R> {
+        let (first, end) = self.zone(zone).span();
+        let start = if (first..end).contains(&hint) {
+            hint & !1
+        } else {
+            first
+        };
+        let mut left = window;
+        for (from, to) in [(start, end), (first, start)] {
+            let mut index = from;
+            while index < to && left > 0 {
+                let Some(area) = self.area(index) else {
+                    // A block without books: on to the next one.
+                    index = (index / BLOCK_AREAS as u64 + 1) * BLOCK_AREAS as u64;
+                    continue;
+                };
+                if area.zone() == zone && area.core().state().is_present() {
+                    left -= 1;
+                    if let Some(found) = visit(area) {
+                        return Some(found);
+                    }
+                }
+                index += 1;
+            }
+        }
+        None
+    }
+}
