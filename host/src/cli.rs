@@ -226,16 +226,21 @@ pub struct ShellArgs {
 /// The benchmarks.
 #[derive(Args, Clone, Debug)]
 pub struct BenchArgs {
+    /// Measures one half only.
+    ///
+    /// Example: bench --only guest
+    #[arg(long, value_enum, value_name = "HALF")]
+    pub only: Option<Half>,
     /// Fails if a count of guest instructions is more than 5 % above the table that is checked in.
     ///
     /// Counts are compared only if rustc and QEMU are those of the table.
     ///
-    /// Example: bench --check
+    /// Example: bench --check --only guest
     #[arg(long)]
     pub check: bool,
     /// Writes the counts of guest instructions as the table to check in.
     ///
-    /// Example: bench --update
+    /// Example: bench --update --only guest
     #[arg(long, conflicts_with = "check")]
     pub update: bool,
     #[command(flatten)]
@@ -285,6 +290,15 @@ pub enum HazardName {
     H7,
     #[value(name = "H8")]
     H8,
+}
+
+/// The halves of the benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Half {
+    /// Guest instructions under QEMU.
+    Guest,
+    /// Time on this machine, beside other allocators.
+    Host,
 }
 
 /// Where results go.

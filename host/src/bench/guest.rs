@@ -64,10 +64,7 @@ fn row(result: &BenchResult) -> Row {
         },
         anchor: Some(linux),
         aim: Some(aim),
-        note: match result.repetitions {
-            1 => String::new(),
-            n => format!("of {n}"),
-        },
+        note: String::new(),
     }
 }
 

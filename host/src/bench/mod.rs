@@ -2,35 +2,45 @@
 
 mod baseline;
 mod guest;
+mod peers;
 mod table;
 
 use anyhow::Result;
 
-use crate::cli::BenchArgs;
+use crate::cli::{BenchArgs, Half};
 use crate::console::say;
 use crate::json;
+use table::Row;
 
 /// Runs the benchmarks and returns the program's exit code.
 ///
 /// # Errors
 /// A tool is missing, something does not build, or a result cannot be written.
 pub fn run(args: &BenchArgs) -> Result<i32> {
-    let measured = guest::measure(&args.output)?;
-    table::print("In the guest, one CPU", "Linux 6.1", &measured.rows);
-    let mut code = measured.exit_code;
-    if args.update {
-        baseline::write(&measured)?;
-    } else {
-        let compared = baseline::compare(&measured)?;
-        for line in compared.lines() {
-            say(line);
+    let mut rows: Vec<Row> = Vec::new();
+    let mut code = 0;
+    if args.only != Some(Half::Host) {
+        let measured = guest::measure(&args.output)?;
+        table::print("In the guest, one CPU", "Linux 6.1", &measured.rows);
+        code = measured.exit_code;
+        if args.update {
+            baseline::write(&measured)?;
+        } else {
+            let compared = baseline::compare(&measured)?;
+            compared.lines().iter().for_each(say);
+            if args.check && compared.has_risen() {
+                code = code.max(1);
+            }
         }
-        if args.check && compared.has_risen() {
-            code = code.max(1);
-        }
+        rows.extend(measured.rows);
+    }
+    if args.only != Some(Half::Guest) {
+        let measured = peers::measure()?;
+        table::print("On this machine, 1 GiB of frames", "best peer", &measured);
+        rows.extend(measured);
     }
     if let Some(path) = &args.output.json {
-        json::write(path, &table::json(&measured.rows))?;
+        json::write(path, &table::json(&rows))?;
     }
     Ok(code)
 }

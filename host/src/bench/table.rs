@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::console::say;
+use crate::console::{FAINT, say};
 
 /// One row: what was measured, beside what it is compared with and the aim.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,7 +52,7 @@ pub fn print(title: &str, anchor: &str, rows: &[Row]) {
     for row in rows {
         let optional = |value: Option<f64>| value.map_or("-".to_owned(), number);
         say(format!(
-            "  {:width$} {:>9} {:>17} {:>12} {:>10} {:>8} {:<11} {}",
+            "  {:width$} {:>9} {:>17} {:>12} {:>10} {:>8} {}",
             row.name,
             number(row.value),
             format!("{}..{}", number(row.min), number(row.max)),
@@ -61,8 +61,10 @@ pub fn print(title: &str, anchor: &str, rows: &[Row]) {
             row.aim
                 .map_or("-".to_owned(), |aim| format!("≤ {}", number(aim))),
             row.verdict(),
-            row.note
         ));
+        for note in row.note.split("; ").filter(|note| !note.is_empty()) {
+            say(format!("    {FAINT}{note}{FAINT:#}"));
+        }
     }
 }
 

@@ -1,0 +1,166 @@
+//! Ours, with threads as CPUs.
+
+use crate::Allocator;
+use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+use std::cell::Cell;
+use tidemark_frames::{
+    AllocReport, Block, BlockMeta, BlockNo, BlockSlot, CpuCaches, CpuId, Frames, FreeError,
+    MigrateError, Node, NodeId, OomOutcome, Order, Owner, OwnerKind, Pfn, PfnRange, Platform,
+    Request, Storage, Topology, Variant, Zone, ZoneId, ZoneKind,
+};
+use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Task};
+
+/// First frame: 4 GiB, where NORMAL begins.
+const FIRST: u64 = 1 << 20;
+const CPUS: usize = 2;
+const OWNER: Owner = Owner::new(OwnerKind::Test, 3);
+
+thread_local! {
+    static CPU: Cell<usize> = const { Cell::new(0) };
+    static HELD: &'static HeldRanks = Box::leak(Box::new(HeldRanks::new()));
+}
+
+/// A process as the allocator's surroundings: a thread is a CPU, nothing interrupts it and nothing
+/// moves it, so that pinning has nothing to do.
+pub struct Threads;
+
+impl LocalIrq for Threads {
+    fn push_off() {}
+
+    fn pop_off() {}
+
+    fn cpu() -> usize {
+        CPU.get()
+    }
+
+    fn held() -> &'static HeldRanks {
+        HELD.with(|held| *held)
+    }
+}
+
+impl Platform for Threads {
+    fn pin(&self) {}
+
+    fn unpin(&self) {}
+
+    fn local_node(&self) -> NodeId {
+        NodeId(0)
+    }
+
+    fn cpu_online(&self, _cpu: CpuId) -> bool {
+        true
+    }
+
+    fn now_ns(&self) -> u64 {
+        0
+    }
+
+    fn relax(&self, _task: &Task) {
+        std::thread::yield_now();
+    }
+
+    fn drain_others(&self, _task: &Task) {
+        unreachable!("no workload drains the caches of another thread");
+    }
+
+    fn wake_reclaim(&self, _node: NodeId, _context: ContextKind) {}
+
+    fn shrink(&self, _node: NodeId, _highest: ZoneKind, _frames: usize, _task: &Task) -> usize {
+        0
+    }
+
+    fn reclaimable(&self, _node: NodeId, _highest: ZoneKind) -> usize {
+        0
+    }
+
+    fn migrate(&self, _pfn: Pfn, _owner: Owner, _task: &Task) -> Result<(), MigrateError> {
+        Err(MigrateError::Unmovable)
+    }
+
+    fn oom(&self, _report: &AllocReport, _task: &Task) -> OomOutcome {
+        OomOutcome::NoVictim
+    }
+
+    fn zero(&self, _pfn: Pfn, _order: Order) {}
+
+    fn report(&self, error: &FreeError) {
+        panic!("a workload freed what it had not: {error:?}");
+    }
+
+    fn synchronize(&self, _task: &Task) {}
+}
+
+/// The allocator, and what it works in, for the rest of the process.
+pub struct Tidemark {
+    frames: &'static Frames<'static, Threads>,
+    task: HardIrq,
+}
+
+// SAFETY: the token says "does not wait"; it is only ever read.
+unsafe impl Sync for Tidemark {}
+
+fn zeroed<T>() -> &'static T {
+    let layout = Layout::new::<T>();
+    // SAFETY: the layout is not empty.
+    let memory = unsafe { alloc_zeroed(layout) };
+    if memory.is_null() {
+        handle_alloc_error(layout);
+    }
+    // SAFETY: the memory is fresh, aligned and never freed, and the callers' types are atomics
+    // only, for which zeroes are a value.
+    unsafe { &*memory.cast::<T>() }
+}
+
+fn leak<T>(count: usize, make: impl FnMut() -> T) -> &'static [T] {
+    std::iter::repeat_with(make)
+        .take(count)
+        .collect::<Vec<_>>()
+        .leak()
+}
+
+impl Allocator for Tidemark {
+    const NAME: &'static str = "tidemark";
+    type Block = Block<'static, 'static, Threads>;
+
+    fn new(frames: usize) -> Self {
+        let range = PfnRange::new(Pfn(FIRST), Pfn(FIRST + frames as u64));
+        let per_block = tidemark_frames::BLOCK_FRAMES as u64;
+        let blocks = range.start.0 / per_block..range.end.0.div_ceil(per_block);
+        let storage = Storage {
+            blocks: leak(blocks.end as usize, BlockSlot::new),
+            cpus: leak(CPUS, CpuCaches::new),
+            nodes: leak(1, Node::new),
+            zones: leak(4, Zone::new),
+        };
+        let allocator: &'static _ =
+            Box::leak(Box::new(Frames::new(Threads, storage, Variant::Seed)));
+        allocator.set_topology(&Topology::SINGLE);
+        for block in blocks {
+            allocator
+                .add_block(BlockNo(block as usize), zeroed::<BlockMeta>())
+                .expect("a block gets its books once");
+        }
+        allocator
+            .add_boot_range(range, ZoneId::new(NodeId(0), ZoneKind::Normal))
+            .expect("the range has books");
+        allocator.finish_boot();
+        Self {
+            frames: allocator,
+            // SAFETY: the requests do not wait, as a handler's must not; nothing else follows from it.
+            task: unsafe { HardIrq::mint() },
+        }
+    }
+
+    fn enter(&self, cpu: usize) {
+        CPU.set(cpu);
+    }
+
+    fn alloc(&self, order: u8) -> Option<Self::Block> {
+        let request = Request::atomic(Order::new(order)?).owned_by(OWNER);
+        self.frames.alloc(&self.task, &request).ok()
+    }
+
+    fn free(&self, block: Self::Block) {
+        drop(block);
+    }
+}

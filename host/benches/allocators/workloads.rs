@@ -1,0 +1,274 @@
+//! What is done to every allocator alike.
+
+use crate::Allocator;
+use rustix::time::{ClockId, clock_gettime};
+use std::fmt;
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+/// Blocks of the workload about half of memory.
+const HALF: usize = crate::FRAMES / 2;
+/// Fewest operations that are timed after memory was filled for them.
+const LEAST: u64 = 1 << 16;
+/// Blocks sent from thread to thread at once.
+const BATCH: usize = 64;
+
+/// Processor time of the running thread: what others do on the machine does not count.
+struct Watch(Duration);
+
+impl Watch {
+    fn start() -> Self {
+        Self(Self::now())
+    }
+
+    fn elapsed(&self) -> Duration {
+        Self::now() - self.0
+    }
+
+    fn now() -> Duration {
+        let now = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+    }
+}
+
+/// A generator (SplitMix64, by S. Vigna).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        ((u128::from(self.next()) * limit as u128) >> 64) as usize
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
+    }
+}
+
+/// Requests of the mix that failed, and how many there were, of order 9 and of any order.
+#[derive(Default)]
+pub struct Failures {
+    huge: [AtomicU64; 2],
+    any: [AtomicU64; 2],
+}
+
+impl Failures {
+    fn count(&self, order: u8, failed: bool) {
+        for counts in [Some(&self.any), (order == 9).then_some(&self.huge)]
+            .into_iter()
+            .flatten()
+        {
+            counts[0].fetch_add(u64::from(failed), Ordering::Relaxed);
+            counts[1].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl fmt::Display for Failures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [[huge_failed, huge], [failed, all]] =
+            [&self.huge, &self.any].map(|c| [0, 1].map(|i| c[i].load(Ordering::Relaxed)));
+        write!(
+            f,
+            "failed {huge_failed} of {huge} of order 9, {failed} of {all} in all"
+        )
+    }
+}
+
+/// The time of `wanted` operations, if `done` took `elapsed`.
+fn scaled(elapsed: Duration, wanted: u64, done: u64) -> Duration {
+    Duration::from_nanos((elapsed.as_nanos() * u128::from(wanted) / u128::from(done.max(1))) as u64)
+}
+
+/// Allocates one block and frees it, again and again.
+pub fn hot_pair<A: Allocator>(allocator: &A, order: u8, pairs: u64) -> Duration {
+    let start = Watch::start();
+    for _ in 0..pairs {
+        let block = black_box(allocator.alloc(black_box(order)));
+        allocator.free(block.expect("memory is free"));
+    }
+    start.elapsed()
+}
+
+/// Allocates many single frames and frees them at random; the times of both parts.
+fn round<A: Allocator>(allocator: &A, blocks: &mut Vec<A::Block>, count: usize) -> [Duration; 2] {
+    let start = Watch::start();
+    for _ in 0..count {
+        blocks.push(allocator.alloc(0).expect("half of memory is free"));
+    }
+    let allocated = start.elapsed();
+    Random(1).shuffle(blocks);
+    let start = Watch::start();
+    for block in blocks.drain(..) {
+        allocator.free(block);
+    }
+    [allocated, start.elapsed()]
+}
+
+/// Half of memory one by one, then freed at random; the times of both.
+pub fn half<A: Allocator>(allocator: &A, operations: u64) -> (Duration, Duration) {
+    rounds(allocator, operations, HALF)
+}
+
+fn rounds<A: Allocator>(allocator: &A, operations: u64, count: usize) -> (Duration, Duration) {
+    let mut blocks = Vec::with_capacity(count);
+    let (mut times, mut done) = ([Duration::ZERO; 2], 0);
+    while done < operations {
+        let parts = round(allocator, &mut blocks, count);
+        times = [times[0] + parts[0], times[1] + parts[1]];
+        done += count as u64;
+    }
+    let [allocated, freed] = times.map(|time| scaled(time, operations, done));
+    (allocated, freed)
+}
+
+/// 32,768 single frames, freed at random; the time of both for each frame.
+pub fn many<A: Allocator>(allocator: &A, operations: u64) -> Duration {
+    let (allocated, freed) = rounds(allocator, operations, 1 << 15);
+    allocated + freed
+}
+
+/// Each of two threads has a quarter of memory.
+pub fn half_on_two<A: Allocator>(allocator: &A, operations: u64) -> (Duration, Duration) {
+    let [one, two] = threads(allocator, |a, _| rounds(a, operations, HALF / 2));
+    ((one.0 + two.0) / 2, (one.1 + two.1) / 2)
+}
+
+/// Runs a workload on two threads at once; the mean of their times.
+pub fn on_two<A: Allocator>(allocator: &A, run: impl Fn(&A, usize) -> Duration + Sync) -> Duration {
+    let [one, two] = threads(allocator, run);
+    (one + two) / 2
+}
+
+fn threads<A: Allocator, R: Send>(allocator: &A, run: impl Fn(&A, usize) -> R + Sync) -> [R; 2] {
+    let barrier = Barrier::new(2);
+    let on = |cpu: usize| {
+        allocator.enter(cpu);
+        barrier.wait();
+        run(allocator, cpu)
+    };
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| on(1));
+        let own = on(0);
+        [own, other.join().expect("the other thread ends")]
+    })
+}
+
+/// Requests of orders 0 to 9, each order half as often as the one before, while memory is 60 to 80 %
+/// full; blocks are freed at random.
+pub fn mix<A: Allocator>(
+    allocator: &A,
+    frames: usize,
+    operations: u64,
+    seed: u64,
+    failures: &Failures,
+) -> Duration {
+    let mut random = Random(seed);
+    let mut blocks: Vec<(A::Block, u8)> = Vec::with_capacity(frames);
+    let (low, high) = (frames * 60 / 100, frames * 80 / 100);
+    let mut used = 0;
+    let mut grows = true;
+    let mut step = |is_counted: bool| {
+        if grows {
+            let order = random.next().trailing_zeros().min(9) as u8;
+            let block = allocator.alloc(order);
+            if is_counted {
+                failures.count(order, block.is_none());
+            }
+            if let Some(block) = block {
+                blocks.push((block, order));
+                used += 1 << order;
+            }
+            grows = used < high;
+        } else if !blocks.is_empty() {
+            let (block, order) = blocks.swap_remove(random.below(blocks.len()));
+            allocator.free(block);
+            used -= 1 << order;
+            grows = used <= low;
+        }
+        used
+    };
+    // To the level at which the counting begins. A request that fails must not hold it up for ever.
+    for _ in 0..frames {
+        if step(false) >= low {
+            break;
+        }
+    }
+    let done = operations.max(LEAST);
+    let start = Watch::start();
+    for _ in 0..done {
+        step(true);
+    }
+    let elapsed = scaled(start.elapsed(), operations, done);
+    for (block, _) in blocks {
+        allocator.free(block);
+    }
+    elapsed
+}
+
+/// Replaces single frames at random while so much of memory is allocated; a replacement is two
+/// operations.
+pub fn churn<A: Allocator>(
+    allocator: &A,
+    frames: usize,
+    percent: usize,
+    operations: u64,
+) -> Duration {
+    let mut random = Random(3);
+    let wanted = frames * percent / 100;
+    let mut blocks: Vec<A::Block> = (0..wanted).map_while(|_| allocator.alloc(0)).collect();
+    // What is at hand first is in no order afterwards.
+    random.shuffle(&mut blocks);
+    let replace = |blocks: &mut Vec<A::Block>, random: &mut Random| {
+        let place = random.below(blocks.len());
+        allocator.free(blocks.swap_remove(place));
+        blocks.extend(allocator.alloc(0));
+    };
+    (0..4096).for_each(|_| replace(&mut blocks, &mut random));
+    let replacements = operations.max(LEAST) / 2;
+    let start = Watch::start();
+    (0..replacements).for_each(|_| replace(&mut blocks, &mut random));
+    let elapsed = scaled(start.elapsed(), operations, 2 * replacements);
+    blocks.into_iter().for_each(|block| allocator.free(block));
+    elapsed
+}
+
+/// One thread allocates single frames, another one frees them; by the clock on the wall, because both
+/// threads' work and waiting count.
+pub fn handed_on<A: Allocator>(allocator: &A, operations: u64) -> Duration {
+    let batches = operations.div_ceil(BATCH as u64);
+    let (give, take) = sync_channel::<Vec<A::Block>>(64);
+    let (give_back, empty) = sync_channel::<Vec<A::Block>>(64);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            allocator.enter(1);
+            for mut batch in take {
+                batch.drain(..).for_each(|block| allocator.free(block));
+                // The other side may be done already.
+                let _ = give_back.try_send(batch);
+            }
+        });
+        for _ in 0..batches {
+            let mut batch = empty
+                .try_recv()
+                .unwrap_or_else(|_| Vec::with_capacity(BATCH));
+            batch.extend((0..BATCH).map(|_| allocator.alloc(0).expect("memory is free")));
+            give.send(batch).expect("the other thread takes it");
+        }
+        drop(give);
+    });
+    scaled(start.elapsed(), operations, batches * BATCH as u64)
+}
