@@ -27,6 +27,10 @@ pub(crate) enum Mutant {
     /// Zonelists that may still be walked are written again.
     ReuseWithoutGrace,
     /// A grace period's interrupt acknowledges although it interrupted a pinned section.
+    #[cfg_attr(
+        all(test, not(loom)),
+        expect(dead_code, reason = "chosen by models only")
+    )]
     AcknowledgedInside,
     /// A drain is acknowledged when its interrupt arrives.
     DrainAcknowledgedEarly,

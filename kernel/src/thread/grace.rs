@@ -25,11 +25,16 @@ pub fn begin(task: &Task) {
     ipi::call_on(cpus, ipi::CallKind::Call, ask, 0, task);
 }
 
+/// Whether the grace period that was begun last has ended. Any context.
+pub fn is_over() -> bool {
+    GRACE.is_over(percpu::online_mask())
+}
+
 /// Waits for the end of the grace period that was begun last. CPUs that are not online, or stop
 /// meanwhile, are not waited for. Context as [`begin`].
 pub fn wait(task: &Task) {
     assert_eq!(irqs::pin_depth(), 0, "a reader waits for itself");
-    while !GRACE.is_over(percpu::online_mask()) {
+    while !is_over() {
         sleep_ns(task, LOOK_EVERY_NS);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here waits by sleeping: every wait has a condition and a deadline.
 
+mod grace;
 mod order;
 mod registers;
 mod rest;
@@ -67,6 +68,14 @@ pub const GROUP: Group = Group {
         test(
             "a_pinned_thread_keeps_the_machine_from_rest",
             rest::pinned_thread_refuses,
+        ),
+        test(
+            "a_grace_period_ends_while_cpus_are_idle",
+            grace::idle_cpus_acknowledge,
+        ),
+        test(
+            "a_grace_period_waits_for_the_last_unpin",
+            grace::waits_for_the_last_unpin,
         ),
     ],
 };
