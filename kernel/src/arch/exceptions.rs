@@ -3,7 +3,7 @@
 use super::entry::TrapFrame;
 use super::{percpu, port, vectors};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering::*};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::*};
 use tidemark_wire::exit_value;
 use x86_64::registers::control::Cr2;
 
@@ -38,7 +38,7 @@ pub fn set_die_hook(hook: Die) {
 
 /// Takes an exception that was not expected: it does not come back from this.
 pub(super) fn dispatch(frame: &mut TrapFrame) {
-    if fixup(frame) {
+    if fixup(frame) || is_interrupt_minus_one(frame) {
         return;
     }
     // Never taken back: from here on this CPU only dies.
@@ -57,6 +57,31 @@ pub(super) fn dispatch(frame: &mut TrapFrame) {
     // SAFETY: only `set_die_hook` writes it, with a `Die`.
     let hook: Die = unsafe { core::mem::transmute(hook) };
     hook(frame, info)
+}
+
+/// What a general protection fault's error code is when QEMU's TCG delivers interrupt number −1.
+///
+/// TCG asks the interrupt controllers for the number only after it has decided to interrupt. If the
+/// request has gone by then, the answer is −1, which it uses as if it were a vector: beyond the
+/// IDT's limit, so a fault with the error code −1 · 16 + 2, of which a processor could only push 16
+/// bits. Nothing was pending, nothing was pushed but this fault: the interrupted code goes on.
+const INTERRUPT_MINUS_ONE: u64 = -14_i64 as u64;
+
+static INTERRUPTS_MINUS_ONE: AtomicU64 = AtomicU64::new(0);
+
+/// Returns how often the emulator has interrupted for nothing (see the source). Any context.
+pub fn interrupts_for_nothing() -> u64 {
+    INTERRUPTS_MINUS_ONE.load(Relaxed)
+}
+
+/// Counts, and says once, that the emulator interrupted for nothing; tells whether it did.
+fn is_interrupt_minus_one(frame: &TrapFrame) -> bool {
+    let is =
+        frame.vector as u8 == vectors::GENERAL_PROTECTION && frame.error == INTERRUPT_MINUS_ONE;
+    if is && INTERRUPTS_MINUS_ONE.fetch_add(1, Relaxed) == 0 {
+        crate::debug!("the emulator delivered interrupt -1, for nothing; later ones are counted");
+    }
+    is
 }
 
 /// Says what happened without the console: straight to COM1, then ends the machine.

@@ -5,7 +5,7 @@ use super::support::{
     SOON_NS, ensure, eventually,
     everywhere::{Jobs, Team, call_everywhere, others},
     frames::{Block, OWNER, sign, unsigned},
-    tests, want,
+    host, tests, want,
 };
 use crate::{
     arch::{
@@ -13,7 +13,7 @@ use crate::{
         context::{HardIrq, Nmi, Task},
         cpu_id, nmi, percpu, timer,
     },
-    console, link, mm,
+    console, mm,
     selftest::{Group, Outcome, Report},
 };
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
@@ -192,14 +192,14 @@ fn every_context_of_every_cpu_allocates_at_once(task: &Task, report: &mut Report
 
 /// QEMU raises the NMI line of every CPU's local APIC: LINT1, programmed as the tables say.
 fn an_nmi_of_the_hosts_reaches_every_cpu(task: &Task, report: &mut Report) -> Outcome {
-    if !link::present() {
-        return Outcome::Skip(super::NO_LINK);
+    if let Some(reason) = host::missing() {
+        return Outcome::Skip(reason);
     }
     let mut before = [0; MAX_CPUS];
     for cpu in percpu::online() {
         before[cpu.0] = nmi::count(cpu);
     }
-    let asked = link::ask(task, Ask::InjectNmi);
+    let asked = host::ask(task, Ask::InjectNmi);
     ensure!(report, asked == Ok(true), "{asked:?}");
     let missed = || percpu::online().find(|&cpu| nmi::count(cpu) == before[cpu.0]);
     let taken = eventually(task, SOON_NS, || missed().is_none());
@@ -227,15 +227,15 @@ fn on_byte(irq: &HardIrq, _: u8) {
 }
 
 fn each_byte_that_com1_receives_allocates(task: &Task, report: &mut Report) -> Outcome {
-    if !link::present() {
-        return Outcome::Skip(super::NO_LINK);
+    if let Some(reason) = host::missing() {
+        return Outcome::Skip(reason);
     }
     const BYTES: u8 = 40;
     for count in [&RECEIVED, &FAILED, &BROKEN] {
         count.store(0, SeqCst);
     }
     console::set_rx_alloc_hook(on_byte);
-    let asked = link::ask(task, Ask::Type { bytes: BYTES });
+    let asked = host::ask(task, Ask::Type { bytes: BYTES });
     ensure!(report, asked == Ok(true), "{asked:?}");
     let all = eventually(task, SOON_NS, || RECEIVED.load(SeqCst) >= u32::from(BYTES));
     let [received, failed, broken] = [&RECEIVED, &FAILED, &BROKEN].map(|count| count.load(SeqCst));

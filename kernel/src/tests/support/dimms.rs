@@ -3,6 +3,7 @@
 use super::{
     SOON_NS,
     frames::{Block, Pile},
+    host,
 };
 use crate::{
     arch::{context::Task, time},
@@ -48,7 +49,7 @@ impl Dimm {
     }
 
     fn ask(&self, task: &Task, ask: Ask) -> Result<(), &'static str> {
-        match link::ask(task, ask) {
+        match host::ask(task, ask) {
             Ok(true) => Ok(()),
             Ok(false) => Err("QEMU refused what was asked"),
             Err(_) => Err("the host does not answer"),
@@ -159,9 +160,7 @@ pub fn online() -> impl Iterator<Item = Dimm> {
 pub fn missing() -> Option<&'static str> {
     if online().next().is_none() {
         Some(crate::tests::NO_DIMM)
-    } else if !link::present() {
-        Some(crate::tests::NO_LINK)
     } else {
-        None
+        host::missing()
     }
 }

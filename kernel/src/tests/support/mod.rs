@@ -11,6 +11,7 @@ use x86_64::{PhysAddr, structures::paging::PhysFrame};
 pub mod dimms;
 pub mod everywhere;
 pub mod frames;
+pub mod host;
 pub mod walk;
 
 /// Fails the running test with a line unless a condition holds.
