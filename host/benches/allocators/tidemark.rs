@@ -87,7 +87,9 @@ impl Platform for Threads {
         panic!("a workload freed what it had not: {error:?}");
     }
 
-    fn synchronize(&self, _task: &Task) {}
+    fn begin_grace(&self, _task: &Task) {}
+
+    fn wait_for_grace(&self, _task: &Task) {}
 }
 
 /// The allocator, and what it works in, for the rest of the process.
