@@ -4,7 +4,7 @@ use super::port::COM1;
 use crate::arch::context::HardIrq;
 use crate::arch::irq;
 use crate::mm::points;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use tidemark_wire::LabPoint;
 
 /// COM1's legacy interrupt.
@@ -21,19 +21,30 @@ pub struct RxSink {
     pub wake: fn(&HardIrq),
 }
 
-static HOOK: spin::Once<fn(&HardIrq, u8)> = spin::Once::new();
+/// What takes a frame for a byte.
+pub type RxAllocHook = fn(&HardIrq, u8);
+
+/// An [`RxAllocHook`], or null.
+static HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 static SINK: spin::Once<RxSink> = spin::Once::new();
 static RECEIVED: AtomicU64 = AtomicU64::new(0);
 
-/// Sets, once, what takes a frame for each byte that COM1 receives; called in its interrupt with the port's lock held.
-/// Returns whether nobody did so far.
-pub fn set_rx_alloc_hook(hook: fn(&HardIrq, u8)) -> bool {
-    let mut is_first = false;
-    HOOK.call_once(|| {
-        is_first = true;
-        hook
-    });
-    is_first
+/// Sets what takes a frame for each byte that COM1 receives, in place of what did so far; called in its interrupt with the
+/// port's lock held.
+pub fn set_rx_alloc_hook(hook: RxAllocHook) {
+    // Release, with the Acquire in `on_receive`: what the hook reads was written before.
+    HOOK.store(hook as *mut (), Ordering::Release);
+}
+
+/// Lets nobody take frames for received bytes any more.
+pub fn clear_rx_alloc_hook() {
+    HOOK.store(core::ptr::null_mut(), Ordering::Release);
+}
+
+fn rx_alloc_hook() -> Option<RxAllocHook> {
+    let hook = HOOK.load(Ordering::Acquire);
+    // SAFETY: only `set_rx_alloc_hook` stores here what is not null, and only an `RxAllocHook`.
+    (!hook.is_null()).then(|| unsafe { core::mem::transmute::<*mut (), RxAllocHook>(hook) })
 }
 
 /// Sets, once, who reads the bytes that COM1 receives. The frame for each is taken all the same, before.
@@ -60,7 +71,7 @@ pub(super) fn init() {
 }
 
 fn on_receive(irq: &HardIrq) {
-    let sink = SINK.get();
+    let (hook, sink) = (rx_alloc_hook(), SINK.get());
     let mut taken = 0;
     {
         // Dropped after the port's lock.
@@ -74,7 +85,7 @@ fn on_receive(irq: &HardIrq) {
             taken += 1;
             RECEIVED.fetch_add(1, Ordering::Relaxed);
             // Under the lock on purpose: what the hook allocates, the tty layer allocates (H3).
-            if let Some(hook) = HOOK.get() {
+            if let Some(hook) = hook {
                 hook(irq, byte);
             }
             if let Some(sink) = sink {

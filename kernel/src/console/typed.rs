@@ -1,7 +1,7 @@
 //! A self-test of what is typed: the locks under which each byte is taken.
 
 use super::selftests::{PATIENCE_NS, passed};
-use super::{RxSink, set_rx_alloc_hook, set_rx_sink};
+use super::{RxSink, clear_rx_alloc_hook, set_rx_alloc_hook, set_rx_sink};
 use crate::arch::context::Task;
 use crate::arch::{Irqs, time};
 use crate::link;
@@ -36,7 +36,7 @@ pub(super) fn are_taken_under_the_port_lock_and_wake_after_it(
             take: |_byte| note(&TAKEN, port_lock_is_held()),
             wake: |_irq| note(&WOKEN, Irqs::held().is_empty()),
         };
-        set_rx_sink(sink) && set_rx_alloc_hook(|_irq, _byte| note(&HOOKED, port_lock_is_held()))
+        set_rx_sink(sink)
     });
     if !is_mine {
         return Outcome::Skip("somebody reads what is typed");
@@ -44,15 +44,18 @@ pub(super) fn are_taken_under_the_port_lock_and_wake_after_it(
     let counts =
         || [&HOOKED, &TAKEN, &WOKEN].map(|c| c.each_ref().map(|n| n.load(Ordering::Relaxed)));
     let before = counts();
+    set_rx_alloc_hook(|_irq, _byte| note(&HOOKED, port_lock_is_held()));
     let ask = Ask::Type { bytes: TYPED as u8 };
     if link::ask(task, ask) != Ok(true) {
+        clear_rx_alloc_hook();
         return Outcome::Skip("no host link");
     }
     let arrived = time::spin_until(PATIENCE_NS, || counts()[1][0] - before[1][0] >= TYPED);
+    clear_rx_alloc_hook();
     let [hooked, taken, woken] = counts();
     report.note(format_args!(
         "bytes, and those under the wrong locks: allocated for {hooked:?}, taken {taken:?}; woken {woken:?}"
     ));
     let wrong = hooked[1] + taken[1] + woken[1];
-    passed(arrived && hooked[0] == taken[0] && woken[0] > before[2][0] && wrong == 0)
+    passed(arrived && hooked[0] - before[0][0] >= TYPED && woken[0] > before[2][0] && wrong == 0)
 }
