@@ -3,6 +3,7 @@
 use crate::{
     Block, BlockSlot, CpuCaches, Gfp, Node, NodeId, Order, Owner, Pfn, Platform, Request, Zone,
     ZoneId,
+    high_atomic::HighAtomic,
     mobility::Mobility,
     owner::Entry,
     platform::Pinned,
@@ -149,6 +150,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             mark: Mark::Low,
             reserves: Reserves::None,
             highest: walk.eligible.highest,
+            high_atomic: HighAtomic::Spared,
         };
         let pfn = match self.try_list(&walk, access) {
             Some(pfn) => pfn,
@@ -209,7 +211,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         let (list, _) = self.list_in_force(walk);
         list.walk(0, walk.eligible, || ())
             .enumerate()
-            .filter(|&(_, (_, zone))| self.zone(zone).mark_ok(walk.order, access))
+            .filter(|&(_, (_, zone))| self.passes(zone, walk.order, access))
             .find_map(|(passed, (_, zone))| self.take_pinned(zone, walk.wanted(passed)))
     }
 
@@ -230,6 +232,15 @@ impl<'m, P: Platform> Frames<'m, P> {
         let pfn = cached
             .or_else(|| self.take_from_zone(zone, order, mobility, cpu))
             .or_else(|| self.steal(zone, wanted, cpu))?;
+        self.hand_out(zone, pfn, wanted);
+        Some(pfn)
+    }
+
+    /// Labels what was taken, and counts it. Pinned.
+    #[inline]
+    pub(crate) fn hand_out(&self, zone: ZoneId, pfn: Pfn, wanted: Wanted) {
+        let cpu = self.this_cpu();
+        let order = wanted.order;
         if let Some((area, frame)) = self.area_of(pfn) {
             // The frame is ours alone; whoever looks at the entry meanwhile gets a hint.
             let entry = Entry::allocated(order, wanted.owner);
@@ -237,7 +248,6 @@ impl<'m, P: Platform> Frames<'m, P> {
             let share = cpu.events[zone.index()].of(wanted.context);
             share.count_allocs(order, 1, wanted.passed);
         }
-        Some(pfn)
     }
 
     /// Allocates from one zone, whatever its marks: for tests and for pressure. It is counted as a
@@ -256,7 +266,11 @@ impl<'m, P: Platform> Frames<'m, P> {
             context: ContextKind::Task,
             passed: 0,
         };
-        let pfn = self.take_pinned(zone, wanted)?;
+        let pfn = self.take_pinned(zone, wanted).or_else(|| {
+            let pfn = self.take_reserved(zone, order)?;
+            self.hand_out(zone, pfn, wanted);
+            Some(pfn)
+        })?;
         drop(pinned);
         Some(Block {
             frames: self,

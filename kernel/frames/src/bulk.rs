@@ -3,6 +3,7 @@
 use crate::{
     AllocError, Block, Frames, Gfp, Order, Pfn, Platform, Request, WalkInfo, ZoneId,
     alloc::{Walk, Wanted},
+    high_atomic::HighAtomic,
     memory::AreaRef,
     owner::Entry,
     platform::Pinned,
@@ -53,6 +54,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             mark: Mark::Low,
             reserves: Reserves::None,
             highest: walk.eligible.highest,
+            high_atomic: HighAtomic::Spared,
         };
         while came < wanted {
             let more = if order == Order::ZERO {
@@ -87,10 +89,10 @@ impl<'m, P: Platform> Frames<'m, P> {
         let taken = list
             .walk(0, walk.eligible, || ())
             .enumerate()
-            .filter(|&(_, (_, zone))| self.zone(zone).mark_ok(walk.order, access))
+            .filter(|&(_, (_, zone))| self.passes(zone, walk.order, access))
             .map(|(passed, (_, zone))| {
                 let above = self.zone(zone).above(access);
-                let count = above.min(wanted.min(BATCH) as u64) as usize;
+                let count = above.clamp(1, wanted.min(BATCH) as u64) as usize;
                 self.take_frames(zone, walk.wanted(passed), &mut batch[..count])
             })
             .find(|&taken| taken > 0)

@@ -14,6 +14,7 @@ mod bulk;
 mod cpu;
 pub mod events;
 mod free;
+mod high_atomic;
 pub mod hotplug;
 mod marks;
 mod memory;

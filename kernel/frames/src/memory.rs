@@ -99,14 +99,27 @@ impl<'m> AreaRef<'m> {
         Mobility::from_number(self.meta.mobility[self.local()].load(Ordering::Relaxed))
     }
 
+    /// Changes the kind, if it is `from` now; returns whether it was.
+    pub(crate) fn change_mobility(self, from: Mobility, to: Mobility) -> bool {
+        let kind = &self.meta.mobility[self.local()];
+        // Relaxed: a policy, as above.
+        kind.compare_exchange(from as u8, to as u8, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Makes it an area for such requests, unless it is kept in reserve.
     #[inline]
-    pub(crate) fn set_mobility(self, mobility: Mobility) {
-        self.meta.mobility[self.local()].store(mobility as u8, Ordering::Relaxed);
+    pub(crate) fn turn_to(self, mobility: Mobility) {
+        let now = self.mobility();
+        if now != mobility && now != Mobility::HighAtomic {
+            self.change_mobility(now, mobility);
+        }
     }
 
     /// Written before the area joins; published by [`Area::join`].
     pub(crate) fn set_zone(self, zone: ZoneId) {
-        self.set_mobility(Mobility::default().within(zone));
+        let kind = Mobility::default().within(zone) as u8;
+        self.meta.mobility[self.local()].store(kind, Ordering::Relaxed);
         self.meta.zones[self.local()].store(zone.index() as u8, Ordering::Relaxed);
     }
 

@@ -22,6 +22,8 @@ pub(crate) enum Mobility {
     #[default]
     Unmovable,
     Movable,
+    /// Of areas only: kept for requests that cannot wait.
+    HighAtomic,
 }
 
 impl Mobility {
@@ -58,6 +60,7 @@ impl Mobility {
     pub(crate) const fn from_number(number: u8) -> Self {
         match number {
             1 => Self::Movable,
+            2 => Self::HighAtomic,
             _ => Self::Unmovable,
         }
     }
@@ -66,7 +69,7 @@ impl Mobility {
     const fn other(self) -> Self {
         match self {
             Self::Unmovable => Self::Movable,
-            Self::Movable => Self::Unmovable,
+            Self::Movable | Self::HighAtomic => Self::Unmovable,
         }
     }
 }
@@ -96,7 +99,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Lets an area change sides if at least half of it is free after something was stolen.
     pub(crate) fn convert(&self, area: AreaRef<'m>, mobility: Mobility) {
         if area.core().state().free() as usize >= AREA_FRAMES / 2 {
-            area.set_mobility(mobility);
+            area.turn_to(mobility);
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::{
     area::State,
     hotplug::areas,
     memory::{AREA_FRAMES, AreaRef},
+    mobility::Mobility,
 };
 use tidemark_sync::{Task, atomic::Ordering};
 
@@ -113,6 +114,7 @@ impl<'m, P: Platform> Frames<'m, P> {
                 "a free, isolated area at {} was used",
                 area.start()
             );
+            self.release_high_atomic(area, Mobility::Unmovable);
         }
         drop(isolated);
         let zone = self.zone(zone_id);

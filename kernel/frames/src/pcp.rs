@@ -215,6 +215,10 @@ impl<'m, P: Platform> Frames<'m, P> {
     pub(crate) fn free_to_cache(&self, area: AreaRef<'m>, frame: u32, cpu: &CpuCaches) -> bool {
         let zone_id = area.zone();
         let zone = self.zone(zone_id);
+        let mobility = area.mobility();
+        if mobility == Mobility::HighAtomic {
+            return false;
+        }
         let may_cache = || !area.core().state().is_isolated() && !zone.caches_are_off();
         if mutant::is(Mutant::IsolationTestedBeforeFlag) && !may_cache() {
             return false;
@@ -232,7 +236,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         if cached {
             step!(self);
             area.entry(frame).store(Entry::CACHED.0, Ordering::Relaxed);
-            let cache = cpu.cache(zone_id, area.mobility());
+            let cache = cpu.cache(zone_id, mobility);
             cache.push(Pfn(area.start().0 + u64::from(frame)));
             step!(self);
             if cpu.cached(zone_id) >= zone.cache_high() {

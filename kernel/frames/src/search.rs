@@ -45,7 +45,7 @@ enum Only {
 
 /// What of an area a search wants.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
+pub(crate) enum Part {
     /// What is free.
     Free,
     /// Its first frame: the area changes its kind, and must be wholly free at that step.
@@ -93,7 +93,13 @@ impl<'m, P: Platform> Frames<'m, P> {
     }
 
     /// Orders 0 to 8, from one area.
-    fn take_run(&self, area: AreaRef<'m>, zone: ZoneId, order: Order, part: Part) -> Option<Pfn> {
+    pub(crate) fn take_run(
+        &self,
+        area: AreaRef<'m>,
+        zone: ZoneId,
+        order: Order,
+        part: Part,
+    ) -> Option<Pfn> {
         let frames = order.frames() as u32;
         self.reserve_in(area, zone, frames, frames, part)?;
         let Some(index) = area.core().claim(order) else {
@@ -176,7 +182,8 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Order 9: one step on the area's state.
     fn take_area(&self, zone: ZoneId, mobility: Mobility, cpu: &CpuCaches) -> Option<Pfn> {
         let area = self.search(zone, cpu.huge_hints.get(zone), u32::MAX, |area| {
-            if area.core().state() != State::EMPTY || !area.core().take() {
+            let is_kept = area.mobility() == Mobility::HighAtomic;
+            if is_kept || area.core().state() != State::EMPTY || !area.core().take() {
                 return None;
             }
             if area.zone() == zone {
@@ -187,7 +194,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         })?;
         self.zone(zone).lose(AREA_FRAMES as u32);
         // For when it is split.
-        area.set_mobility(mobility);
+        area.turn_to(mobility);
         cpu.huge_hints.set(zone, area.index);
         Some(area.start())
     }
@@ -198,7 +205,11 @@ impl<'m, P: Platform> Frames<'m, P> {
         let area = self.search(zone, hint, u32::MAX, |area| {
             let is_lower = area.index % 2 == 0;
             let pair = area.core().pair;
-            if !is_lower || pair.states() != [State::EMPTY; 2] || !pair.take() {
+            let is_kept = || {
+                let kinds = [area.mobility(), area.upper().mobility()];
+                kinds.contains(&Mobility::HighAtomic)
+            };
+            if !is_lower || is_kept() || pair.states() != [State::EMPTY; 2] || !pair.take() {
                 return None;
             }
             if area.zone() == zone && area.upper().zone() == zone {
@@ -209,8 +220,8 @@ impl<'m, P: Platform> Frames<'m, P> {
             None
         })?;
         self.zone(zone).lose(2 * AREA_FRAMES as u32);
-        area.set_mobility(mobility);
-        area.upper().set_mobility(mobility);
+        area.turn_to(mobility);
+        area.upper().turn_to(mobility);
         cpu.huge_hints.set(zone, area.index);
         Some(area.start())
     }
@@ -253,7 +264,11 @@ impl<'m, P: Platform> Frames<'m, P> {
             if state.free() == 0 {
                 return None;
             }
-            let is_own = area.mobility() == mobility;
+            let kind = area.mobility();
+            let is_own = kind == mobility;
+            if kind == Mobility::HighAtomic {
+                return None;
+            }
             let part = match only {
                 Only::Partial if !is_own || state == State::EMPTY => return None,
                 Only::Own if !is_own && state != State::EMPTY => return None,
@@ -263,7 +278,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             };
             let taken = take(area, part)?;
             if part == Part::First {
-                area.set_mobility(mobility);
+                area.turn_to(mobility);
             }
             if only != Only::Foreign {
                 hints.set(zone, area.index);
@@ -273,7 +288,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     }
 
     /// Goes through up to `window` areas of a zone from `hint` on, once round.
-    fn search<R>(
+    pub(crate) fn search<R>(
         &self,
         zone: ZoneId,
         hint: u64,

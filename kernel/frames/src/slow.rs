@@ -8,6 +8,7 @@ use crate::{
     AllocError, AllocReport, Frames, Gfp, MAX_NODES, NodeId, NodeMask, OomOutcome, Order, Pfn,
     Platform, Point, WalkInfo, ZoneKind,
     alloc::Walk,
+    high_atomic::{HighAtomic, Keep},
     platform::Pinned,
     zone::{Access, Mark, Reserves},
     zonelist::{Begun, Generation, Look, Reader},
@@ -180,7 +181,8 @@ impl<P: Platform> Frames<'_, P> {
         if let Some(pfn) = self.try_walk(walk, attempt, access) {
             return Ok(Outcome::Got(pfn));
         }
-        // What is missing may lie in other CPUs' caches.
+        // What is missing may be kept in reserve, or lie in other CPUs' caches.
+        self.give_back_high_atomic(walk, Keep::OneArea);
         self.drain_all(task);
         if let Some(pfn) = self.try_walk(walk, attempt, access) {
             return Ok(Outcome::Got(pfn));
@@ -196,6 +198,9 @@ impl<P: Platform> Frames<'_, P> {
         }
         if *rounds <= MAX_ROUNDS && self.could_progress(walk, access) {
             self.platform.relax(task);
+            return Err(Next::Retry);
+        }
+        if self.give_back_high_atomic(walk, Keep::Nothing) {
             return Err(Next::Retry);
         }
         self.platform.point(Point::SlowCheckOom);
@@ -219,6 +224,7 @@ impl<P: Platform> Frames<'_, P> {
             mark: Mark::High,
             reserves: Reserves::None,
             highest: walk.eligible.highest,
+            high_atomic: HighAtomic::Spared,
         };
         if let Some(pfn) = self.try_walk(walk, attempt, last) {
             return Ok(Outcome::Got(pfn));
@@ -271,6 +277,7 @@ impl<P: Platform> Frames<'_, P> {
             mark: Mark::Min,
             reserves: Reserves::of(walk.gfp),
             highest: walk.eligible.highest,
+            high_atomic: HighAtomic::of(walk.gfp, walk.order),
         }
     }
 
@@ -294,8 +301,8 @@ impl<P: Platform> Frames<'_, P> {
                 self.platform.point(Point::WalkEntry);
             })
             .enumerate()
-            .filter(|&(_, (_, zone))| self.zone(zone).mark_ok(walk.order, access))
-            .find_map(|(passed, (_, zone))| self.take_pinned(zone, walk.wanted(passed)));
+            .filter(|&(_, (_, zone))| self.passes(zone, walk.order, access))
+            .find_map(|(passed, (_, zone))| self.take_slow(zone, walk.wanted(passed), access));
         drop(pinned);
         if taken.is_none() {
             self.platform.point(Point::SlowWalked);
@@ -329,9 +336,7 @@ impl<P: Platform> Frames<'_, P> {
         let (list, _) = self.list_in_force(walk);
         list.walk(0, walk.eligible, || ()).any(|(_, zone)| {
             let reclaimable = self.platform.reclaimable(zone.node(), highest) as u64;
-            let zone = self.zone(zone);
-            let free = (zone.free() + reclaimable).min(zone.managed());
-            zone.mark_ok_with(free, walk.order, access)
+            self.passes_with(zone, reclaimable, walk.order, access)
         })
     }
 

@@ -26,6 +26,8 @@ pub struct ZoneInfo {
     pub present: u64,
     /// What is kept back from requests whose highest zone is the index.
     pub reserve: [u64; 4],
+    /// Frames of areas kept for requests above order 0 that cannot wait, free or not.
+    pub high_atomic: u64,
     /// First frame and frame after the last one, holes included.
     pub span: PfnRange,
 }
@@ -87,6 +89,7 @@ impl<P: Platform> Frames<'_, P> {
             managed: zone.managed(),
             present: zone.present(),
             reserve: ZoneKind::ALL.map(|highest| zone.reserve(highest)),
+            high_atomic: zone.high_atomic(),
             span: PfnRange::new(pfn(first), pfn(end)),
         }
     }

@@ -4,6 +4,7 @@ use crate::{
     CpuId, FrameState, Frames, ListKind, MAX_ZONES, NodeId, Order, Owner, OwnerKind, Pfn, Platform,
     ZoneId,
     memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS},
+    mobility::Mobility,
     owner::Entry,
     zone::Zone,
 };
@@ -71,6 +72,7 @@ struct Tally {
     managed: u64,
     free: u64,
     cached: u64,
+    high_atomic: u64,
 }
 
 impl<P: Platform> Frames<'_, P> {
@@ -179,6 +181,9 @@ impl<P: Platform> Frames<'_, P> {
         if state.is_isolated() {
             return wrong("isolated, but nobody is going offline", 0);
         }
+        if area.mobility() == Mobility::HighAtomic {
+            tally.high_atomic += AREA_FRAMES as u64;
+        }
         if state.is_taken() {
             return self.check_taken(area, census, tally);
         }
@@ -271,6 +276,7 @@ impl<P: Platform> Frames<'_, P> {
             ("free", zone.free_exact(), tally.free),
             ("managed", zone.managed() as i64, tally.managed),
             ("cached", self.cached_frames(id) as i64, tally.cached),
+            ("high-atomic", zone.high_atomic() as i64, tally.high_atomic),
             ("min", policy.0.marks.min as i64, policy.1.marks.min),
             ("low", policy.0.marks.low as i64, policy.1.marks.low),
             ("high", policy.0.marks.high as i64, policy.1.marks.high),

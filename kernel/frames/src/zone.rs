@@ -1,6 +1,8 @@
 //! Zones: free counters, marks, reserves.
 
-use crate::{Frames, Gfp, Order, Platform, ZoneId, ZoneKind};
+use crate::{
+    Frames, Gfp, Order, Platform, ZoneId, ZoneKind, high_atomic::HighAtomic, memory::AREA_FRAMES,
+};
 use tidemark_sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 /// One zone's counters and marks. Atomics only: zeroed memory is a valid value.
@@ -23,6 +25,9 @@ pub struct Zone {
     caches_off: AtomicU32,
     cache_high: AtomicU32,
     cache_batch: AtomicU32,
+    /// Frames of the areas in the high-atomic reserve, free or not. Whoever changes the kind of an
+    /// area changes it.
+    high_atomic: AtomicU64,
 }
 
 /// Free frames, on a line of its own: every allocation and free that passes the caches writes it.
@@ -47,6 +52,7 @@ pub(crate) struct Access {
     pub(crate) reserves: Reserves,
     /// Highest zone of the request: lower ones keep a reserve from it.
     pub(crate) highest: ZoneKind,
+    pub(crate) high_atomic: HighAtomic,
 }
 
 /// The part of MIN that a request may use.
@@ -127,13 +133,7 @@ impl Zone {
         self.managed() > 0
     }
 
-    /// Whether a request of this order leaves the zone above its mark.
-    #[inline]
-    pub(crate) fn mark_ok(&self, order: Order, access: Access) -> bool {
-        self.mark_ok_with(self.free(), order, access)
-    }
-
-    /// The same, if `free` frames were free.
+    /// Whether a request of this order leaves the zone above its mark, if `free` frames are free.
     #[inline]
     pub(crate) fn mark_ok_with(&self, free: u64, order: Order, access: Access) -> bool {
         match access.reserves {
@@ -158,9 +158,35 @@ impl Zone {
         mark + self.reserve(access.highest)
     }
 
+    #[inline]
+    pub(crate) fn high_atomic(&self) -> u64 {
+        self.high_atomic.load(Ordering::Relaxed)
+    }
+
+    /// Counts an area more in the reserve, if it may still grow; returns whether.
+    pub(crate) fn grow_high_atomic(&self) -> bool {
+        let area = AREA_FRAMES as u64;
+        let most = match self.managed() / 100 {
+            most if most < area => 0,
+            most => most.next_multiple_of(area),
+        };
+        self.high_atomic
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |frames| {
+                (frames + area <= most).then_some(frames + area)
+            })
+            .is_ok()
+    }
+
+    /// Counts an area less in the reserve.
+    pub(crate) fn shrink_high_atomic(&self) {
+        let area = AREA_FRAMES as u64;
+        self.high_atomic.fetch_sub(area, Ordering::Relaxed);
+    }
+
     /// Single frames that a request may take before the zone is at its mark.
     pub(crate) fn above(&self, access: Access) -> u64 {
-        self.free().saturating_sub(self.kept(access))
+        let keeps = self.kept(access) + self.high_atomic();
+        self.free().saturating_sub(keeps)
     }
 
     #[inline]

@@ -184,6 +184,7 @@ mod tests {
             managed: 4000,
             present: 4096,
             reserve: [0, 0, 16, 24],
+            high_atomic: 0,
             span: PfnRange::new(Pfn(4096), Pfn(12288)),
         }
     }
