@@ -151,7 +151,11 @@ impl<'m, P: Platform> Frames<'m, P> {
         {
             area.core().break_up();
         }
+        #[cfg(test)]
+        self.platform.step();
         self.label(pfn, half, owner);
+        #[cfg(test)]
+        self.platform.step();
         self.label(Pfn(pfn.0 + half.frames()), half, owner);
     }
 

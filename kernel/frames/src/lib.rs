@@ -16,6 +16,8 @@ pub mod events;
 mod free;
 mod high_atomic;
 pub mod hotplug;
+#[cfg(all(test, not(loom)))]
+mod known_failures_tests;
 mod marks;
 mod memory;
 mod mobility;

@@ -18,6 +18,7 @@ use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Task, grace::Grac
 std::thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
     static OFF: Cell<u32> = const { Cell::new(0) };
+    static TURNED_OFF: Cell<u64> = const { Cell::new(0) };
     static HELD: &'static HeldRanks = Box::leak(Box::new(HeldRanks::new()));
     static STEP: RefCell<Option<Box<dyn FnMut()>>> = const { RefCell::new(None) };
     static POINT: RefCell<Option<PointHook>> = const { RefCell::new(None) };
@@ -69,6 +70,7 @@ pub(crate) struct Host {
 impl LocalIrq for Host {
     fn push_off() {
         OFF.set(OFF.get() + 1);
+        TURNED_OFF.set(TURNED_OFF.get() + 1);
     }
 
     fn pop_off() {
@@ -290,6 +292,11 @@ pub(crate) fn on_cpu<R>(cpu: usize, body: impl FnOnce() -> R) -> R {
 /// Whether interrupts are off on this thread's CPU.
 pub(crate) fn irqs_are_off() -> bool {
     OFF.get() > 0
+}
+
+/// How often this thread has turned interrupts off.
+pub(crate) fn irqs_turned_off() -> u64 {
+    TURNED_OFF.get()
 }
 
 /// Calls `hook` at every step of same-CPU protocols of this thread, until the guard is dropped.
