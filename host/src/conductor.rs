@@ -49,9 +49,14 @@ pub enum Watch {
     On,
     /// It is, but a guest that waits for its user may be silent as long as it likes.
     Patient,
+    /// It is, but CPUs that hang on purpose have [`LAB_PATIENCE`] to be found by the guest itself.
+    Lab,
     /// A debugger may hold the guest as long as it likes.
     Off,
 }
+
+/// How long a guest of the laboratory may miss any sign of life.
+const LAB_PATIENCE: Duration = Duration::from_secs(40);
 
 #[derive(Debug)]
 enum State {
@@ -198,6 +203,7 @@ impl<'m> Conductor<'m> {
                 }
                 if self.watch != Watch::Off
                     && let Some(hang) = self.watchdog.check(now)
+                    && (self.watch != Watch::Lab || hang.waited() > LAB_PATIENCE)
                 {
                     self.examine(now, Ended::Hung(hang));
                 }
@@ -290,7 +296,7 @@ impl<'m> Conductor<'m> {
                     self.record.counts[index] = Some(counts);
                 }
             }
-            ToHost::LabStep(step) => self.record.lab_steps.push(step),
+            ToHost::LabStep(step) => self.record.add_lab_step(step),
             ToHost::LabResult(result) => self.record.lab = Some(result),
             ToHost::Totals(totals) => self.record.totals = Some(totals),
             ToHost::Bench(result) => {
@@ -330,6 +336,10 @@ impl<'m> Conductor<'m> {
             Ask::Plug { dimm } => {
                 let node = self.machine.dimm_node(dimm);
                 self.command(Command::Plug { dimm, node }, Purpose::Plug(id));
+            }
+            Ask::LabHeard => {
+                let accepted = self.record.has_whole_lab();
+                self.tell(ToGuest::Answer { id, accepted });
             }
             Ask::InjectNmi => self.command(Command::InjectNmi, Purpose::Nmi(id)),
             Ask::Type { bytes } => {

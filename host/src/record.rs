@@ -92,9 +92,66 @@ pub struct Record {
 }
 
 impl Record {
+    /// Adds a step of the laboratory's trace, which may be sent again.
+    pub fn add_lab_step(&mut self, step: LabStep) {
+        let place = self
+            .lab_steps
+            .partition_point(|known| known.order < step.order);
+        if self.lab_steps.get(place) != Some(&step) {
+            self.lab_steps.insert(place, step);
+        }
+    }
+
+    /// Whether the laboratory's result and every step of its trace are there.
+    pub fn has_whole_lab(&self) -> bool {
+        self.lab.is_some_and(|result| {
+            let kept = result.steps - result.dropped.min(result.steps);
+            self.lab_steps.len() as u64 == u64::from(kept)
+        })
+    }
+
     /// The counts of one source, if the guest sent them.
     pub fn counts_of(&self, source: Source) -> Option<&SourceCounts> {
         let index = Source::ALL.iter().position(|s| *s == source)?;
         self.counts[index].as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidemark_wire::{Hazard, LabContext, LabPoint, LabVerdict, Role, Text};
+
+    fn step(order: u32) -> LabStep {
+        LabStep {
+            order,
+            at_us: 0,
+            cpu: 0,
+            context: LabContext::Task,
+            role: Role::Reader,
+            point: LabPoint::Start,
+            detail: 0,
+        }
+    }
+
+    #[test]
+    fn a_trace_is_whole_when_each_step_has_come_however_often_it_was_sent() {
+        let mut record = crate::verdict::tests::good();
+        for order in [0, 2, 2, 0] {
+            record.add_lab_step(step(order));
+        }
+        assert!(!record.has_whole_lab());
+        record.lab = Some(LabResult {
+            hazard: Hazard::H1,
+            verdict: LabVerdict::Holds,
+            how: Text::new(),
+            steps: 5,
+            dropped: 2,
+            sound: true,
+        });
+        assert!(!record.has_whole_lab());
+        record.add_lab_step(step(1));
+        assert!(record.has_whole_lab());
+        assert!(record.lab_steps.iter().map(|step| step.order).eq(0..3));
     }
 }

@@ -30,6 +30,16 @@ pub enum Hang {
 }
 
 impl Hang {
+    /// For how long the sign of life has been missing.
+    pub fn waited(&self) -> Duration {
+        match self {
+            Hang::Boot { waited }
+            | Hang::Heartbeat { waited }
+            | Hang::SilentCpu { waited, .. }
+            | Hang::NoProgress { waited } => *waited,
+        }
+    }
+
     /// The CPU that is known to hang.
     pub fn cpu(&self) -> Option<u16> {
         match self {

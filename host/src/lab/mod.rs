@@ -276,7 +276,7 @@ fn run_cell_on(machine: Machine, cell: Cell, built: &Built) -> Result<Found> {
         built: built.clone(),
         kernel_image: None,
         extra: Vec::new(),
-        watch: Watch::On,
+        watch: Watch::Lab,
     };
     let mut log = Vec::new();
     let record = run(&spec, |line| log.push(line.to_owned()))

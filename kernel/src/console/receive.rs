@@ -92,6 +92,7 @@ fn on_receive(irq: &HardIrq) {
                 (sink.take)(byte);
             }
         }
+        points::passed(LabPoint::PortFreed);
     }
     // Without the port's lock: a wait queue's comes before it.
     if let Some(sink) = sink.filter(|_| taken > 0) {

@@ -19,7 +19,10 @@ use crate::{info, link, mm, panic, warn};
 use core::fmt::Write;
 use schedule::Place;
 use stage::TRACE;
-use tidemark_wire::{Hazard, LabPoint, LabResult, LabVerdict, Role, Text, ToHost};
+use tidemark_wire::{Ask, Hazard, LabPoint, LabResult, LabVerdict, Role, Text, ToHost};
+
+/// Times that a report is sent at most.
+const REPORTS: u32 = 4;
 
 /// How a run went, in words.
 pub type How = Text<160>;
@@ -73,22 +76,31 @@ pub fn run(task: &Task, hazard: Hazard) -> bool {
             false
         }
     };
-    for step in TRACE.steps() {
-        link::send(task, &ToHost::LabStep(step));
-    }
     info!("lab: {verdict:?}: {}", how.as_str());
-    link::send(
-        task,
-        &ToHost::LabResult(LabResult {
-            hazard,
-            verdict,
-            how,
-            steps: TRACE.taken(),
-            dropped: TRACE.dropped(),
-            sound,
-        }),
-    );
+    let result = LabResult {
+        hazard,
+        verdict,
+        how,
+        steps: TRACE.taken(),
+        dropped: TRACE.dropped(),
+        sound,
+    };
+    if !report(task, result) {
+        warn!("lab: the host has not heard all of it");
+    }
     sound && verdict != LabVerdict::NotReached
+}
+
+/// Tells the host until it has heard everything: a port that is emulated on a busy machine may drop
+/// bytes. Returns whether it has.
+fn report(task: &Task, result: LabResult) -> bool {
+    (0..REPORTS).any(|_| {
+        for step in TRACE.steps() {
+            link::send(task, &ToHost::LabStep(step));
+        }
+        link::send(task, &ToHost::LabResult(result));
+        link::ask(task, Ask::LabHeard) == Ok(true)
+    })
 }
 
 /// The allocator declares OOM. Returns whether that is the reader's, which then fails: nobody is killed.

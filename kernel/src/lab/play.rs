@@ -101,7 +101,6 @@ impl TtyPart {
 impl Drop for TtyPart {
     fn drop(&mut self) {
         if let Some(before) = self.0 {
-            stage::step(LabPoint::PortFreed, 0);
             stage::end_handler(before);
         }
     }

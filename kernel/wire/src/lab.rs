@@ -204,7 +204,7 @@ lab_points! {
     PortWanted,
     /// The serial port's lock is held.
     PortLocked,
-    /// The serial port's lock is free again.
+    /// The serial port's lock is about to be free again.
     PortFreed,
     /// The feeder has put pages into the cache. Detail: how many.
     Fed,

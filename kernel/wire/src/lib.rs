@@ -174,6 +174,8 @@ pub enum Ask {
     },
     /// Inject an NMI into every CPU through LINT1 (`inject-nmi`).
     InjectNmi,
+    /// Say whether the laboratory's result and every step of its trace have arrived.
+    LabHeard,
     /// Type this many bytes into COM1.
     Type {
         /// Number of bytes, 1 to 255.
