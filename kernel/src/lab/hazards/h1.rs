@@ -16,8 +16,8 @@ use crate::arch::context::Task;
 use core::sync::atomic::{AtomicU32, Ordering::*};
 use tidemark_wire::{
     LabPoint::{
-        self, End, Held, MemoryFreed, OfflineDone, OfflineLeft, OomDeclared, RebuildEven,
-        RebuildOdd, Released, Request, SlowBegin, SlowWalk, Start,
+        self, End, MemoryFreed, OfflineDone, OfflineLeft, OomDeclared, RebuildEven, RebuildOdd,
+        Released, Request, SlowBegin, SlowWalk, Start,
     },
     LabVerdict,
     Role::{Reader, Writer},
@@ -34,7 +34,6 @@ const WINDOW: &[Place] = &[
     (Reader, Request),
     (Reader, SlowBegin),
     (Reader, SlowWalk),
-    (Reader, Held),
     (Writer, OfflineLeft),
     (Writer, MemoryFreed),
     (Writer, RebuildOdd),

@@ -24,8 +24,8 @@ use core::sync::atomic::{AtomicU32, Ordering::*};
 use tidemark_frames::{Variant, ZoneKind};
 use tidemark_wire::{
     LabPoint::{
-        End, Got, Held, OnlineDone, RebuildEntry, RebuildEven, RebuildOdd, Released, Request,
-        Start, WalkEntry,
+        End, Got, OnlineDone, RebuildEntry, RebuildEven, RebuildOdd, Released, Request, Start,
+        WalkEntry,
     },
     LabVerdict,
     Role::{Reader, Writer},
@@ -45,7 +45,6 @@ static BESIDE: &[Rule] = &[
 const REWRITTEN: &[Place] = &[
     (Reader, Request),
     (Reader, WalkEntry),
-    (Reader, Held),
     (Writer, RebuildOdd),
     (Writer, RebuildEntry),
     (Writer, RebuildEven),
@@ -59,7 +58,6 @@ const PUBLISHED: &[Place] = &[
     (Writer, RebuildOdd),
     (Reader, Request),
     (Reader, WalkEntry),
-    (Reader, Held),
     (Writer, RebuildEven),
     (Writer, OnlineDone),
     (Reader, Released),

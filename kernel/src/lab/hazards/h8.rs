@@ -15,7 +15,7 @@ use crate::arch::context::Task;
 use core::sync::atomic::{AtomicBool, Ordering::*};
 use tidemark_wire::{
     LabPoint::{
-        End, Fed, Held, MemoryFreed, OfflineDone, OfflineLeft, RebuildEven, RebuildOdd, Released,
+        End, Fed, MemoryFreed, OfflineDone, OfflineLeft, RebuildEven, RebuildOdd, Released,
         Request, SlowBegin, SlowRetry, SlowWalk, Start,
     },
     LabVerdict,
@@ -44,7 +44,6 @@ const WINDOW: &[Place] = &[
     (Reader, Request),
     (Reader, SlowBegin),
     (Reader, SlowWalk),
-    (Reader, Held),
     (Writer, OfflineLeft),
     (Writer, MemoryFreed),
     (Writer, RebuildOdd),
