@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn every_option_sets_its_own_field() {
-        let cmdline = "mode=test pattern=zone/ cycles=50 seed=7 zonelist=gfp-seqlock plant=irq-on verbose dump=meminfo,dimms timer_hz=250";
+        let cmdline = "mode=test pattern=zone/ cycles=50 seed=7 zonelist=gfp-seqlock plant=irq-on verbose dump=meminfo,dimms timer_hz=250 hazard=H7";
         let expected = Options {
             mode: Mode::Test,
             pattern: Pattern::new("zone/").unwrap(),
@@ -461,9 +461,9 @@ mod tests {
     #[test]
     fn the_list_names_every_option() {
         let list = KnownOptions.to_string();
-        assert!(
-            list.starts_with("known options: mode=demo|test|shell pattern=TEXT cycles=1..10000")
-        );
+        assert!(list.starts_with(
+            "known options: mode=demo|test|shell|bench|lab pattern=TEXT cycles=1..10000"
+        ));
         assert!(KNOWN.iter().all(|known| list.contains(known.name)));
         assert!(list.lines().all(|line| line.len() <= LIST_LINE_BYTES + 20));
     }
