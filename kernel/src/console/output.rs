@@ -184,9 +184,9 @@ fn formatted(line: fmt::Arguments<'_>) -> LineBuffer {
     buffer
 }
 
-/// Records lost so far because a ring was full, over all CPUs.
+/// Records lost so far because a ring was full, over all CPUs, and those cut short by a port that was stuck.
 pub fn lost_total() -> u64 {
-    RINGS.iter().map(Ring::lost).sum()
+    RINGS.iter().map(Ring::lost).sum::<u64>() + port::cut_total()
 }
 
 /// Writes everything out before an orderly exit: as owner if the owner of the moment finishes in time, else around it.

@@ -1,14 +1,27 @@
 //! COM1: its lock, and the one way around it.
 
-use crate::arch::Irqs;
+use crate::arch::{Irqs, time};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tidemark_sync::{IrqSpinLock, Rank};
 use uart_16550::backend::PioBackend;
 use uart_16550::spec::registers::{FifoTriggerLevel, IER};
 use uart_16550::{BaudRate, Config, Uart16550};
 
 const BASE: u16 = 0x3f8;
-/// Polls of the line status before a port counts as stuck.
-const PATIENCE: u32 = 1_000_000;
+/// How long a port may take nothing before it counts as stuck: a busy host may not read for a while.
+const STUCK_NS: u64 = 5_000_000_000;
+/// Polls of the line status between two looks at the clock.
+const POLLS: u32 = 1024;
+/// The same in polls, for the time before there is a clock.
+const STUCK_POLLS: u32 = 20_000_000;
+
+/// Texts of which a port that was stuck did not take the rest.
+static CUT: AtomicU64 = AtomicU64::new(0);
+
+/// Texts cut short so far because a port was stuck.
+pub(super) fn cut_total() -> u64 {
+    CUT.load(Relaxed)
+}
 
 /// A serial port that is polled for sending and interrupts for receiving.
 #[derive(Debug)]
@@ -38,14 +51,25 @@ impl Serial {
         self.0.init(config).is_ok()
     }
 
-    /// Sends all bytes; gives the rest up if the port takes nothing for a long while.
+    /// Sends all bytes; gives the rest up, and counts that, if the port takes nothing for seconds.
     pub fn send(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
-        let mut patience = PATIENCE;
-        while !rest.is_empty() && patience > 0 {
+        let (mut polls, mut since_ns) = (0, 0);
+        while !rest.is_empty() {
             let sent = self.0.send_bytes(rest);
             rest = &rest[sent..];
-            patience = if sent > 0 { PATIENCE } else { patience - 1 };
+            polls = if sent > 0 { 0 } else { polls + 1 };
+            if polls == 0 || !polls.is_multiple_of(POLLS) {
+                continue;
+            }
+            let now_ns = time::now_ns();
+            if polls == POLLS {
+                since_ns = now_ns;
+            }
+            if now_ns - since_ns > STUCK_NS || polls > STUCK_POLLS {
+                CUT.fetch_add(1, Relaxed);
+                return;
+            }
         }
     }
 
