@@ -54,7 +54,7 @@ impl Serial {
     /// Sends all bytes; gives the rest up, and counts that, if the port takes nothing for seconds.
     pub fn send(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
-        let (mut polls, mut since_ns) = (0, 0);
+        let (mut polls, mut since_ns) = (0_u32, 0);
         while !rest.is_empty() {
             let sent = self.0.send_bytes(rest);
             rest = &rest[sent..];
