@@ -115,6 +115,22 @@ pub fn look() {
     }
 }
 
+/// Sends the running CPU, which waits, an NMI if it is silent and its neighbour was found to hang: of
+/// two CPUs the one that hung first has looked at the other too early, and looks no more.
+fn look_at_self() {
+    let me = arch::cpu_id().0;
+    let others_hang = percpu::cpus_in(percpu::online_mask())
+        .all(|cpu| cpu.0 == me || CPUS[cpu.0].hung_ns.load(Relaxed) != 0);
+    let watched = &CPUS[me];
+    let now = time::now_ns();
+    let silent = now.saturating_sub(watched.ticked_ns.load(Relaxed));
+    let asked = now.saturating_sub(watched.asked_ns.load(Relaxed));
+    if others_hang && silent >= SILENT_NS && asked >= SILENT_NS / 4 {
+        watched.asked_ns.store(now, Relaxed);
+        nmi::send(arch::CpuId(me));
+    }
+}
+
 /// On the CPU itself, whatever it is doing: writes down where, and ends a wait that would never end.
 fn on_nmi(_nmi: &Nmi, frame: &TrapFrame) {
     if !stage::is_open() {
@@ -190,6 +206,7 @@ pub fn turn() -> ControlFlow<()> {
     }
     if turns.is_multiple_of(LOOK_EVERY) {
         look();
+        look_at_self();
     }
     ControlFlow::Continue(())
 }
