@@ -8,6 +8,7 @@
 
 pub mod alloc;
 mod area;
+mod batch;
 mod block;
 mod buddy;
 mod bulk;
