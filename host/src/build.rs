@@ -18,8 +18,26 @@ const PROFILE: &str = "freestanding";
 const FLAGS: &str = r#"target.x86_64-unknown-linux-gnu.rustflags=["-Cno-redzone=yes","-Cforce-frame-pointers=yes","-Crelocation-model=static","-Ccode-model=kernel"]"#;
 /// What is built, and where.
 const WHAT: &str = "--locked -p tidemark-boot -p tidemark-kernel \
-    --features tidemark-boot/freestanding,tidemark-kernel/freestanding \
-    --target-dir target/guest";
+    --features tidemark-boot/freestanding,tidemark-kernel/freestanding";
+
+/// What the kernel is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Everything but measuring: with the schedule points, at which hooks may stand.
+    Use,
+    /// Measuring: the points compile to nothing.
+    Bench,
+}
+
+impl Purpose {
+    /// Where it is built; of its own, since the other one's build would be thrown away.
+    fn target_dir(self) -> &'static str {
+        match self {
+            Purpose::Use => "target/guest",
+            Purpose::Bench => "target/guest-bench",
+        }
+    }
+}
 
 /// The images of the guest.
 #[derive(Clone, Debug)]
@@ -62,13 +80,17 @@ fn is_of_outer_build(name: &str) -> bool {
 }
 
 /// A cargo command over what runs in the guest.
-fn guest_command(verb: &str) -> Command {
+fn guest_command(verb: &str, purpose: Purpose) -> Command {
     let mut command = cargo();
     command
         .arg(verb)
         .args(WHAT.split_whitespace())
         .args(["--profile", PROFILE, "--target", TRIPLE, "--config", FLAGS])
+        .args(["--target-dir", purpose.target_dir()])
         .stdin(Stdio::null());
+    if purpose == Purpose::Bench {
+        command.arg("--no-default-features");
+    }
     if !std::io::stderr().is_terminal() {
         command.arg("--quiet");
     }
@@ -80,9 +102,14 @@ fn guest_command(verb: &str) -> Command {
 /// # Errors
 /// Cargo cannot be run.
 pub fn lint_guest() -> Result<i32> {
-    let mut command = guest_command("clippy");
-    let status = command.args(["--", "-D", "warnings"]).status()?;
-    Ok(i32::from(!status.success()))
+    for purpose in [Purpose::Use, Purpose::Bench] {
+        let mut command = guest_command("clippy", purpose);
+        let status = command.args(["--", "-D", "warnings"]).status()?;
+        if !status.success() {
+            return Ok(1);
+        }
+    }
+    Ok(0)
 }
 
 /// Builds the loader and the kernel. On a terminal cargo shows its progress.
@@ -90,6 +117,18 @@ pub fn lint_guest() -> Result<i32> {
 /// # Errors
 /// Cargo could not be run, or the build failed; cargo's own words are on standard error by then.
 pub fn guest() -> Result<Built> {
+    built(Purpose::Use)
+}
+
+/// Builds them to be measured: without the schedule points.
+///
+/// # Errors
+/// As [`guest`].
+pub fn guest_for_bench() -> Result<Built> {
+    built(Purpose::Bench)
+}
+
+fn built(purpose: Purpose) -> Result<Built> {
     let root = workspace();
     if !root.join("Cargo.toml").is_file() {
         bail!(
@@ -97,14 +136,14 @@ pub fn guest() -> Result<Built> {
             root.display()
         );
     }
-    let status = guest_command("build")
+    let status = guest_command("build", purpose)
         .stdout(Stdio::null())
         .status()
         .context("cargo could not be run to build the kernel")?;
     if !status.success() {
         bail!("the kernel did not build");
     }
-    let images = root.join("target/guest").join(TRIPLE).join(PROFILE);
+    let images = root.join(purpose.target_dir()).join(TRIPLE).join(PROFILE);
     let unstripped = images.join("tidemark-kernel");
     let kernel = images.join("tidemark-kernel.stripped");
     let linked = fs::read(&unstripped)

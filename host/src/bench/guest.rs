@@ -74,7 +74,7 @@ fn row(result: &BenchResult) -> Row {
 /// A tool is missing, the kernel does not build, or it sent no row.
 pub fn measure(output: &OutputArgs) -> Result<Measured> {
     qemu::require()?;
-    let built = build::guest()?;
+    let built = build::guest_for_bench()?;
     let symbols = Symbols::of_files(&[&built.unstripped, &built.loader]);
     let spec = Spec {
         machine: Machine {
