@@ -1,14 +1,8 @@
 //! Batches between a CPU's cache and the areas: refills, drains, and what both leave to the zone.
 
 use crate::{
-    CpuCaches, Frames, FreeFault, Order, Pfn, Platform, ZoneId,
-    area::State,
-    events::Counts,
-    memory::AreaRef,
-    mobility::Mobility,
-    owner::Entry,
-    pcp::{Pcp, step},
-    zone::Mark,
+    CpuCaches, Frames, FreeFault, Order, Pfn, Platform, ZoneId, area::State, events::Counts,
+    memory::AreaRef, mobility::Mobility, owner::Entry, pcp::Pcp, platform::step, zone::Mark,
 };
 use tidemark_sync::atomic::Ordering;
 

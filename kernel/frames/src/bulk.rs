@@ -6,7 +6,7 @@ use crate::{
     high_atomic::HighAtomic,
     memory::AreaRef,
     owner::Entry,
-    platform::Pinned,
+    platform::{Pinned, step},
     zone::{Access, Mark, Reserves},
 };
 use tidemark_sync::{Context, atomic::Ordering};
@@ -167,17 +167,10 @@ impl<'m, P: Platform> Frames<'m, P> {
         is_ours(one) && other.is_some_and(|other| is_ours(other) && other.pfn.0 / 64 == word)
     }
 
-    /// A step: tests interrupt here.
-    #[inline(always)]
-    fn step(&self) {
-        #[cfg(test)]
-        self.platform.step();
-    }
-
     /// Frees single frames of one word.
     fn free_word(&self, run: &mut [Option<Block<'_, 'm, P>>]) -> usize {
         self.platform.pin();
-        self.step();
+        step!(self);
         let (mut place, mut mask) = (None, 0);
         for block in run.iter_mut().filter_map(Option::take) {
             let pfn = block.leak().pfn;
@@ -186,13 +179,13 @@ impl<'m, P: Platform> Frames<'m, P> {
             };
             // Before the bit is clear: after that the entry is the next owner's.
             area.entry(frame).store(Entry::FREE.0, Ordering::Relaxed);
-            self.step();
+            step!(self);
             place = Some((area, frame as usize / 64));
             mask |= 1 << (frame % 64);
         }
         if let Some((area, word)) = place {
             self.free_mask(area, word, mask);
-            self.step();
+            step!(self);
         }
         self.platform.unpin();
         run.len()

@@ -5,6 +5,7 @@ use crate::{
     area::State,
     memory::{AREA_FRAMES, AreaRef},
     owner::Entry,
+    platform::step,
 };
 use tidemark_sync::atomic::Ordering;
 
@@ -151,11 +152,9 @@ impl<'m, P: Platform> Frames<'m, P> {
         {
             area.core().break_up();
         }
-        #[cfg(test)]
-        self.platform.step();
+        step!(self);
         self.label(pfn, half, owner);
-        #[cfg(test)]
-        self.platform.step();
+        step!(self);
         self.label(Pfn(pfn.0 + half.frames()), half, owner);
     }
 

@@ -51,7 +51,8 @@ pub use hotplug::{OfflineError, OfflineStats, OnlineError, OnlineStats};
 pub use memory::{AddError, BLOCK_FRAMES, BlockMeta, BlockSlot};
 pub use owner::{FrameState, Owner, OwnerKind};
 pub use platform::{
-    AllocReport, FreeError, FreeFault, MigrateError, OomOutcome, Platform, Point, Spin, Topology,
+    AllocReport, FreeError, FreeFault, MigrateError, OomOutcome, Platform, Point, Spin, Step,
+    Topology,
 };
 pub use request::{Gfp, Request};
 pub use stats::{CacheInfo, ListSnapshot, RebuildStats, ZoneInfo};

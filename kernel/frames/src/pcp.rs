@@ -16,6 +16,7 @@ use crate::{
     mobility::Mobility,
     mutant::{self, Mutant},
     owner::Entry,
+    platform::step,
     zone::Mark,
 };
 use core::array;
@@ -108,16 +109,6 @@ impl Owner {
         }
     }
 }
-
-/// A step of a section: tests interrupt here.
-macro_rules! step {
-    ($frames:expr) => {
-        #[cfg(test)]
-        $frames.platform.step();
-    };
-}
-
-pub(crate) use step;
 
 impl<'m, P: Platform> Frames<'m, P> {
     /// The caches of the CPU that runs this. Pinned.

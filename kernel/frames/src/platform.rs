@@ -82,9 +82,13 @@ pub trait Platform: LocalIrq + Sized {
     /// so, but for those that are not online or have stopped. As [`Platform::begin_grace`].
     fn wait_for_grace(&self, task: &Task);
 
-    /// A step inside a same-CPU protocol: an interrupt may come here.
-    #[cfg(test)]
-    fn step(&self) {}
+    /// A step inside a same-CPU protocol was reached: an interrupt or NMI may come right here. A
+    /// platform that does nothing here pays nothing for it. The caller may be inside a section of
+    /// its CPU's cache: no lock is held, nothing may sleep.
+    #[inline(always)]
+    fn step(&self, step: &'static Step) {
+        let _ = step;
+    }
 
     /// A schedule point was reached.
     #[inline(always)]
@@ -212,6 +216,32 @@ pub enum Spin {
     /// A reader of the zonelists at an odd count: `read_seqbegin`.
     ReadBegin,
 }
+
+/// A step of the fast path and of what it calls, by its place in the source: tests and the
+/// laboratory interrupt there. Steps are compared by place, and need no names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Step {
+    /// File, from the root of the workspace.
+    pub file: &'static str,
+    /// Line, from 1.
+    pub line: u32,
+}
+
+/// A step of a section or of what it calls: see [`Platform::step`]. On a line of its own, since the
+/// line is the step's number.
+macro_rules! step {
+    ($frames:expr) => {
+        $frames.platform.step(
+            const {
+                &$crate::platform::Step {
+                    file: file!(),
+                    line: line!(),
+                }
+            },
+        )
+    };
+}
+pub(crate) use step;
 
 /// Named schedule points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -3,7 +3,7 @@
 use crate::{
     AllocReport, BLOCK_FRAMES, BlockMeta, BlockNo, BlockSlot, Census, CpuCaches, CpuId, Frames,
     FreeError, MigrateError, Node, NodeId, NodeMask, OomOutcome, Order, Owner, OwnerKind, Pfn,
-    PfnRange, Platform, Point, Spin, Storage, Topology, Variant, Zone, ZoneId, ZoneKind,
+    PfnRange, Platform, Point, Spin, Step, Storage, Topology, Variant, Zone, ZoneId, ZoneKind,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -260,7 +260,7 @@ impl Platform for Host {
         self.faults.lock().unwrap().push(*error);
     }
 
-    fn step(&self) {
+    fn step(&self, _step: &'static Step) {
         self.take_interrupts();
         // Taken out while it runs: what it interrupts with does not interrupt itself.
         if let Some(mut step) = STEP.take() {

@@ -166,6 +166,12 @@ impl Platform for Kernel {
         );
     }
 
+    #[cfg(feature = "lab")]
+    #[inline(always)]
+    fn step(&self, step: &'static tidemark_frames::Step) {
+        points::stepped(step);
+    }
+
     fn point(&self, point: Point) {
         #[cfg(feature = "lab")]
         points::reached(point);

@@ -6,6 +6,8 @@ use core::{
     sync::atomic::{AtomicPtr, Ordering},
 };
 use tidemark_frames::Point;
+#[cfg(feature = "lab")]
+use tidemark_frames::Step;
 use tidemark_wire::LabPoint;
 
 /// What is called at every schedule point, in the context that reaches it: locks may be held and
@@ -50,6 +52,58 @@ pub fn reached(point: Point) {
         // SAFETY: only `set_hook` stores anything but null, and that is a `Hook`.
         let hook: Hook = unsafe { transmute(hook) };
         hook(point);
+    }
+}
+
+/// What is called at every step of the fast path, in the context that reaches it: inside a section
+/// of its CPU's cache as a rule, so it neither sleeps nor prints, and what it allocates goes to the
+/// zone. It must bear being reached by what it does itself.
+#[cfg(feature = "lab")]
+pub type StepHook = fn(&'static Step);
+
+#[cfg(feature = "lab")]
+static STEP_HOOK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+
+/// Keeps a hook at the steps; dropping it takes the hook away. A CPU that is inside stays there.
+#[cfg(feature = "lab")]
+#[derive(Debug)]
+#[must_use = "the hook goes when this is dropped"]
+pub struct StepHooked(());
+
+/// Sets the hook at the steps.
+///
+/// # Panics
+///
+/// Panics if there is one already.
+#[cfg(feature = "lab")]
+pub fn set_step_hook(hook: StepHook) -> StepHooked {
+    // Release: as in `set_hook`.
+    let set = STEP_HOOK.compare_exchange(
+        ptr::null_mut(),
+        hook as *mut (),
+        Ordering::Release,
+        Ordering::Relaxed,
+    );
+    assert!(set.is_ok(), "the steps have a hook already");
+    StepHooked(())
+}
+
+#[cfg(feature = "lab")]
+impl Drop for StepHooked {
+    fn drop(&mut self) {
+        STEP_HOOK.store(ptr::null_mut(), Ordering::Relaxed);
+    }
+}
+
+/// Calls the steps' hook, if there is one: what the platform does at a step. Any context.
+#[cfg(feature = "lab")]
+#[inline]
+pub fn stepped(step: &'static Step) {
+    let hook = STEP_HOOK.load(Ordering::Acquire);
+    if !hook.is_null() {
+        // SAFETY: only `set_step_hook` stores anything but null, and that is a `StepHook`.
+        let hook: StepHook = unsafe { transmute(hook) };
+        hook(step);
     }
 }
 
