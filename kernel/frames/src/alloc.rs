@@ -1,14 +1,13 @@
 //! The allocator and its fast path.
 
 use crate::{
-    Block, BlockSlot, CpuCaches, Gfp, Node, NodeId, Order, Owner, Pfn, Platform, Request, Zone,
-    ZoneId,
-    high_atomic::HighAtomic,
+    Block, BlockSlot, CpuCaches, Gfp, Node, NodeId, NodeMask, Order, Owner, Pfn, Platform, Request,
+    Zone, ZoneId, cpuset,
     mobility::Mobility,
     owner::Entry,
     platform::Pinned,
     rebuild::RebuildTimes,
-    zone::{Access, Mark, Reserves},
+    zone::Access,
     zonelist::{Chosen, Eligible, Generation, List, ListKind, Published},
 };
 use tidemark_sync::{
@@ -41,6 +40,8 @@ pub struct WalkInfo {
     pub overlapped: bool,
     /// How often changed lists made it begin, or in `snapshot` walk, again.
     pub retries: u32,
+    /// How often a changed cpuset made it begin again.
+    pub cpuset_retries: u32,
     /// How often it found the count odd while it waited for an even one.
     pub spins: u32,
 }
@@ -79,6 +80,9 @@ pub(crate) struct Walk {
     pub(crate) context: ContextKind,
     pub(crate) node: NodeId,
     pub(crate) kind: ListKind,
+    /// Nodes that the caller permits.
+    pub(crate) nodes: NodeMask,
+    /// What the walks of the fast path may use: less if a cpuset is in force.
     pub(crate) eligible: Eligible,
 }
 
@@ -145,13 +149,8 @@ impl<'m, P: Platform> Frames<'m, P> {
         request: &Request,
         info: &mut WalkInfo,
     ) -> Result<Block<'f, 'm, P>, AllocError> {
-        let mut walk = self.begin_walk(context.kind(), request)?;
-        let access = Access {
-            mark: Mark::Low,
-            reserves: Reserves::None,
-            highest: walk.eligible.highest,
-            high_atomic: HighAtomic::Spared,
-        };
+        let mut walk = self.begin_walk(context, request)?;
+        let access = Access::fast(walk.eligible.highest);
         let pfn = match self.try_list(&walk, access) {
             Some(pfn) => pfn,
             None => self.alloc_slow(context, &mut walk, info)?,
@@ -169,7 +168,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     #[inline]
     pub(crate) fn begin_walk(
         &self,
-        context: ContextKind,
+        context: &impl Context,
         request: &Request,
     ) -> Result<Walk, AllocError> {
         let node = request.node.unwrap_or_else(|| self.platform.local_node());
@@ -180,8 +179,9 @@ impl<'m, P: Platform> Frames<'m, P> {
             gfp: request.gfp,
             order: request.order,
             owner: request.owner,
-            context,
+            context: context.kind(),
             node,
+            nodes: request.nodes,
             kind: if request.gfp.contains(Gfp::THISNODE) {
                 ListKind::NoFallback
             } else {
@@ -189,7 +189,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             },
             eligible: Eligible {
                 highest: request.gfp.highest_zone(),
-                nodes: request.nodes,
+                nodes: cpuset::own_nodes(&self.platform, context, request.nodes),
             },
         })
     }

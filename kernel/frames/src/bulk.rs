@@ -3,11 +3,10 @@
 use crate::{
     AllocError, Block, Frames, Gfp, Order, Pfn, Platform, Request, WalkInfo, ZoneId,
     alloc::{Walk, Wanted},
-    high_atomic::HighAtomic,
     memory::AreaRef,
     owner::Entry,
     platform::{Pinned, step},
-    zone::{Access, Mark, Reserves},
+    zone::Access,
 };
 use tidemark_sync::{Context, atomic::Ordering};
 
@@ -49,13 +48,8 @@ impl<'m, P: Platform> Frames<'m, P> {
             }
         };
         let mut came = 0;
-        let mut walk = self.begin_walk(context.kind(), request)?;
-        let access = Access {
-            mark: Mark::Low,
-            reserves: Reserves::None,
-            highest: walk.eligible.highest,
-            high_atomic: HighAtomic::Spared,
-        };
+        let mut walk = self.begin_walk(context, request)?;
+        let access = Access::fast(walk.eligible.highest);
         while came < wanted {
             let more = if order == Order::ZERO {
                 self.take_batch(&walk, access, wanted - came, &mut put)

@@ -13,6 +13,7 @@ use crate::{
     platform::Pinned,
     search::Part,
     zone::Access,
+    zonelist::Eligible,
 };
 
 /// What the reserve is to a request.
@@ -27,8 +28,9 @@ pub(crate) enum HighAtomic {
 impl HighAtomic {
     /// What flags and order permit on the slow path.
     pub(crate) const fn of(gfp: Gfp, order: Order) -> Self {
-        let is_high = gfp.contains(Gfp::HIGH) && !gfp.contains(Gfp::DIRECT_RECLAIM);
-        if is_high && order.get() > 0 && order.get() < Order::HUGE.get() {
+        let is_high = gfp.contains(Gfp::HIGH);
+        let barred = gfp.contains(Gfp::DIRECT_RECLAIM) || gfp.contains(Gfp::NOMEMALLOC);
+        if is_high && !barred && order.get() > 0 && order.get() < Order::HUGE.get() {
             Self::Usable
         } else {
             Self::Spared
@@ -159,11 +161,16 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Gives an area of a reserve to a request that would have to fail; returns whether there was
     /// one. Any of the request's zones will do.
     #[cold]
-    pub(crate) fn give_back_high_atomic(&self, walk: &Walk, keep: Keep) -> bool {
+    pub(crate) fn give_back_high_atomic(
+        &self,
+        walk: &Walk,
+        eligible: Eligible,
+        keep: Keep,
+    ) -> bool {
         let _pinned = Pinned::new(&self.platform);
         let (list, _) = self.list_in_force(walk);
         let mobility = Mobility::of(walk.gfp);
-        list.walk(0, walk.eligible, || ()).any(|(_, id)| {
+        list.walk(0, eligible, || ()).any(|(_, id)| {
             let has_some = self.zone(id).high_atomic() > keep.frames();
             let give = |area: AreaRef<'m>| {
                 (area.core().state().free() > 0

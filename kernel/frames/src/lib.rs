@@ -13,7 +13,9 @@ mod block;
 mod buddy;
 mod bulk;
 mod cpu;
+mod cpuset;
 pub mod events;
+mod floor;
 mod free;
 mod high_atomic;
 pub mod hotplug;
@@ -27,6 +29,7 @@ mod offline;
 mod owner;
 mod pcp;
 mod platform;
+mod reach;
 mod rebuild;
 mod request;
 mod search;
@@ -46,13 +49,14 @@ pub use alloc::{AllocError, Frames, Storage, WalkInfo};
 pub use block::{Block, FrameHandle};
 pub use buddy::ORDERS;
 pub use cpu::CpuCaches;
+pub use cpuset::Cpuset;
 pub use events::{CONTEXTS, DISTANCES, ZoneEvents};
 pub use hotplug::{OfflineError, OfflineStats, OnlineError, OnlineStats};
 pub use memory::{AddError, BLOCK_FRAMES, BlockMeta, BlockSlot};
 pub use owner::{FrameState, Owner, OwnerKind};
 pub use platform::{
-    AllocReport, FreeError, FreeFault, MigrateError, OomOutcome, Platform, Point, Spin, Step,
-    Topology,
+    AllocReport, FreeError, FreeFault, MigrateError, OomOutcome, Platform, Point, Spin, Standing,
+    Step, Topology,
 };
 pub use request::{Gfp, Request};
 pub use stats::{CacheInfo, ListSnapshot, RebuildStats, ZoneInfo};

@@ -34,6 +34,8 @@ pub(crate) enum Mutant {
     AcknowledgedInside,
     /// A drain is acknowledged when its interrupt arrives.
     DrainAcknowledgedEarly,
+    /// A request gives up without a second look at its cpuset.
+    CpusetNotRechecked,
 }
 
 #[cfg(test)]

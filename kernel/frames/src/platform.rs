@@ -1,7 +1,8 @@
 //! What the allocator needs of its surroundings.
 
 use crate::{
-    CpuId, FrameState, Gfp, MAX_NODES, NodeId, NodeMask, Order, Owner, Pfn, WalkInfo, ZoneKind,
+    CpuId, Cpuset, FrameState, Gfp, MAX_NODES, NodeId, NodeMask, Order, Owner, Pfn, WalkInfo,
+    ZoneKind,
 };
 use core::ops::ControlFlow;
 use tidemark_sync::{ContextKind, LocalIrq, Task, atomic::spin_loop};
@@ -44,6 +45,21 @@ pub trait Platform: LocalIrq + Sized {
     /// Moves the content of a movable frame elsewhere and frees the frame. `owner` is what the
     /// frame's entry said; the platform must cope with its having changed meanwhile.
     fn migrate(&self, pfn: Pfn, owner: Owner, task: &Task) -> Result<(), MigrateError>;
+
+    /// The nodes that the task's requests may use, if that is not all of them; asked by the fast path,
+    /// too, so cheap where no cpuset is in force. It may change at any time: a request that has begun
+    /// looks again before it gives up.
+    #[inline]
+    fn cpuset(&self, task: &Task) -> Option<Cpuset> {
+        let _ = task;
+        None
+    }
+
+    /// What the task may take of the memory reserves. It may change at any time.
+    fn standing(&self, task: &Task) -> Standing {
+        let _ = task;
+        Standing::Ordinary
+    }
 
     /// No progress is possible: reports, and kills a victim if there is one.
     fn oom(&self, report: &AllocReport, task: &Task) -> OomOutcome;
@@ -156,6 +172,18 @@ pub enum MigrateError {
     Unmovable,
 }
 
+/// What a task is to the memory reserves, flags aside. NOMEMALLOC takes it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing special.
+    Ordinary,
+    /// It has been chosen as an OOM victim, and may take what it needs in order to end: half of what
+    /// its flags leave of MIN.
+    Victim,
+    /// It reclaims: it ignores the marks, as with MEMALLOC, and reclaims no more inside.
+    Reclaimer,
+}
+
 /// What the OOM hook achieved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OomOutcome {
@@ -174,6 +202,8 @@ pub struct AllocReport {
     pub gfp: Gfp,
     /// The node it wanted.
     pub node: NodeId,
+    /// Nodes that it could use: what its caller permits, within its task's cpuset.
+    pub nodes: NodeMask,
     /// What its walks met.
     pub walk: WalkInfo,
 }

@@ -6,12 +6,13 @@
 
 use crate::{
     AllocError, AllocReport, Frames, Gfp, MAX_NODES, NodeId, NodeMask, OomOutcome, Order, Pfn,
-    Platform, Point, WalkInfo, ZoneKind,
+    Platform, Point, Standing, WalkInfo, ZoneKind,
     alloc::Walk,
-    high_atomic::{HighAtomic, Keep},
+    cpuset::Confinement,
+    high_atomic::Keep,
     platform::Pinned,
-    zone::{Access, Mark, Reserves},
-    zonelist::{Begun, Generation, Look, Reader},
+    reach::Reach,
+    zonelist::{Begun, Eligible, Generation, Look, Reader},
 };
 use core::cell::Cell;
 use tidemark_sync::{Context, Task};
@@ -24,7 +25,7 @@ const RECLAIM_BATCH: usize = 32;
 /// How the rounds between one begin and the next ended.
 enum Outcome {
     Got(Pfn),
-    /// The zonelist protocol asks to begin again.
+    /// The lists or the cpuset may have changed: begin again.
     Restart,
     Failed,
 }
@@ -32,8 +33,12 @@ enum Outcome {
 /// What a request remembers from one begin to the next.
 struct Attempt {
     begun: Begun,
+    /// Its task's cpuset, as it was at the begin.
+    confinement: Confinement,
     /// Position in the list where its walks start.
     start: usize,
+    /// The list had no entry at all that it may use.
+    is_hopeless: bool,
     /// The lists that its last walk walked.
     walked: Cell<Generation>,
 }
@@ -42,6 +47,16 @@ struct Attempt {
 enum Next {
     Retry,
     NoPage,
+}
+
+/// How a request ended that had come to OOM.
+enum Oom {
+    /// The last try got a frame.
+    Got(Pfn),
+    /// A victim dies: memory will come.
+    VictimDies,
+    /// Nobody is killed for this request.
+    Nobody,
 }
 
 impl<P: Platform> Frames<'_, P> {
@@ -72,12 +87,13 @@ impl<P: Platform> Frames<'_, P> {
             match outcome {
                 Outcome::Got(pfn) => return Ok(pfn),
                 Outcome::Failed => break,
-                Outcome::Restart => info.retries += 1,
+                Outcome::Restart => {}
             }
         }
         self.count_failure(walk);
         if !walk.gfp.contains(Gfp::NOWARN) {
-            let report = self.alloc_report(walk, info);
+            let nodes = Confinement::begin(&self.platform, context, walk).nodes;
+            let report = self.alloc_report(walk, nodes, info);
             self.platform.alloc_failed(&report, context.kind());
         }
         Err(AllocError::NoMemory { order: walk.order })
@@ -91,22 +107,25 @@ impl<P: Platform> Frames<'_, P> {
         begun: Begun,
         info: &mut WalkInfo,
     ) -> Outcome {
-        let attempt = self.prefer(walk, begun);
-        self.wake_reclaimers(context, walk);
-        if let Some(pfn) = self.try_walk(walk, &attempt, self.slow_access(walk)) {
-            return Outcome::Got(pfn);
+        let attempt = self.prefer(context, walk, begun);
+        if !attempt.is_hopeless {
+            self.wake_reclaimers(context, walk, &attempt);
+            if let Some(pfn) = self.try_walk(walk, &attempt, Reach::of(walk, &attempt.confinement))
+            {
+                return Outcome::Got(pfn);
+            }
         }
         let mut rounds = 0;
         loop {
-            let next = match self.retry_round(context, walk, &attempt, &mut rounds, info) {
-                Ok(outcome) => return outcome,
-                Err(next) => next,
-            };
-            if let Next::Retry = next {
-                continue;
+            if !attempt.is_hopeless {
+                match self.retry_round(context, walk, &attempt, &mut rounds, info) {
+                    Ok(outcome) => return outcome,
+                    Err(Next::Retry) => continue,
+                    Err(Next::NoPage) => {}
+                }
             }
             self.platform.point(Point::SlowCheckNopage);
-            if let Some(outcome) = self.last_look(walk, &attempt, info) {
+            if let Some(outcome) = self.last_look(context, walk, &attempt, info) {
                 return outcome;
             }
             match self.never_fail(context, walk, &attempt) {
@@ -117,13 +136,21 @@ impl<P: Platform> Frames<'_, P> {
         }
     }
 
-    /// Chooses the preferred entry of the list in force.
-    fn prefer(&self, walk: &Walk, begun: Begun) -> Attempt {
+    /// Looks at the cpuset, and chooses the preferred entry of the list in force.
+    fn prefer(&self, context: &impl Context, walk: &Walk, begun: Begun) -> Attempt {
+        let confinement = Confinement::begin(&self.platform, context, walk);
+        let eligible = Eligible {
+            highest: walk.eligible.highest,
+            nodes: confinement.nodes,
+        };
         let _pinned = Pinned::new(&self.platform);
         let (list, generation) = self.list_in_force(walk);
+        let preferred = list.preferred(eligible);
         Attempt {
             begun,
-            start: self.protocol().start(list.preferred(walk.eligible)),
+            confinement,
+            start: self.protocol().start(preferred),
+            is_hopeless: preferred == list.len(),
             walked: Cell::new(generation),
         }
     }
@@ -137,17 +164,32 @@ impl<P: Platform> Frames<'_, P> {
         }
     }
 
-    /// What the protocol says to a request that is about to give up: nothing, or how it goes on.
-    fn last_look(&self, walk: &Walk, attempt: &Attempt, info: &mut WalkInfo) -> Option<Outcome> {
+    /// What cpuset and protocol say to a request that is about to give up: nothing, or how it goes
+    /// on.
+    fn last_look(
+        &self,
+        context: &impl Context,
+        walk: &Walk,
+        attempt: &Attempt,
+        info: &mut WalkInfo,
+    ) -> Option<Outcome> {
+        if attempt.confinement.has_changed(&self.platform, context) {
+            info.cpuset_retries += 1;
+            return Some(Outcome::Restart);
+        }
         loop {
             match self.protocol().look(&self.reader(walk, attempt)) {
                 Look::Unchanged => return None,
-                Look::Restart => return Some(Outcome::Restart),
+                Look::Restart => {
+                    info.retries += 1;
+                    return Some(Outcome::Restart);
+                }
                 Look::WalkAgain => {
                     // Once for each publication: not a wait for anybody.
                     info.retries += 1;
-                    let access = self.round_access(walk);
-                    if let Some(pfn) = self.try_walk(walk, attempt, access) {
+                    let standing = self.standing(context, walk);
+                    let reach = Reach::of_round(walk, &attempt.confinement, standing);
+                    if let Some(pfn) = self.try_walk(walk, attempt, reach) {
                         return Some(Outcome::Got(pfn));
                     }
                 }
@@ -165,26 +207,32 @@ impl<P: Platform> Frames<'_, P> {
         info: &mut WalkInfo,
     ) -> Result<Outcome, Next> {
         self.platform.point(Point::SlowRetry);
-        let look = self.protocol().look_at_retry(&self.reader(walk, attempt));
-        if look == Look::Restart {
+        if attempt.confinement.has_changed(&self.platform, context) {
+            info.cpuset_retries += 1;
             return Ok(Outcome::Restart);
         }
-        self.wake_reclaimers(context, walk);
-        let access = self.round_access(walk);
-        if let Some(pfn) = self.try_walk(walk, attempt, access) {
+        let look = self.protocol().look_at_retry(&self.reader(walk, attempt));
+        if look == Look::Restart {
+            info.retries += 1;
+            return Ok(Outcome::Restart);
+        }
+        self.wake_reclaimers(context, walk, attempt);
+        let standing = self.standing(context, walk);
+        let reach = Reach::of_round(walk, &attempt.confinement, standing);
+        if let Some(pfn) = self.try_walk(walk, attempt, reach) {
             return Ok(Outcome::Got(pfn));
         }
-        let Some(task) = self.reclaims(context, walk) else {
+        let Some(task) = self.reclaims(context, walk, standing) else {
             return Err(Next::NoPage);
         };
-        let progress = self.reclaim(walk, task);
-        if let Some(pfn) = self.try_walk(walk, attempt, access) {
+        let progress = self.reclaim(walk, attempt, task);
+        if let Some(pfn) = self.try_walk(walk, attempt, reach) {
             return Ok(Outcome::Got(pfn));
         }
         // What is missing may be kept in reserve, or lie in other CPUs' caches.
-        self.give_back_high_atomic(walk, Keep::OneArea);
+        self.give_back_high_atomic(walk, reach.eligible(), Keep::OneArea);
         self.drain_all(task);
-        if let Some(pfn) = self.try_walk(walk, attempt, access) {
+        if let Some(pfn) = self.try_walk(walk, attempt, reach) {
             return Ok(Outcome::Got(pfn));
         }
         let is_costly = walk.order > Order::COSTLY;
@@ -196,57 +244,53 @@ impl<P: Platform> Frames<'_, P> {
         } else {
             *rounds += 1;
         }
-        if *rounds <= MAX_ROUNDS && self.could_progress(walk, access) {
+        if *rounds <= MAX_ROUNDS && self.could_progress(walk, reach) {
             self.platform.relax(task);
             return Err(Next::Retry);
         }
-        if self.give_back_high_atomic(walk, Keep::Nothing) {
+        if self.give_back_high_atomic(walk, reach.eligible(), Keep::Nothing) {
             return Err(Next::Retry);
         }
         self.platform.point(Point::SlowCheckOom);
-        if let Some(outcome) = self.last_look(walk, attempt, info) {
+        if let Some(outcome) = self.last_look(context, walk, attempt, info) {
             return Ok(outcome);
         }
-        self.out_of_memory(walk, attempt, rounds, info, task)
+        match self.out_of_memory(walk, attempt, info, task) {
+            Oom::Got(pfn) => return Ok(Outcome::Got(pfn)),
+            Oom::Nobody => return Err(Next::NoPage),
+            Oom::VictimDies => *rounds = 0,
+        }
+        let now = self.platform.standing(task);
+        let has_had_its_share = standing == Standing::Victim || walk.gfp.contains(Gfp::NOMEMALLOC);
+        if now == Standing::Victim && has_had_its_share {
+            // A victim frees what it has sooner if its request fails.
+            return Err(Next::NoPage);
+        }
+        self.platform.relax(task);
+        Err(Next::Retry)
     }
 
     /// The last try, and then a victim.
-    fn out_of_memory(
-        &self,
-        walk: &Walk,
-        attempt: &Attempt,
-        rounds: &mut u32,
-        info: &WalkInfo,
-        task: &Task,
-    ) -> Result<Outcome, Next> {
-        // HIGH, so that only memory that somebody else's victim gave back is taken.
-        let last = Access {
-            mark: Mark::High,
-            reserves: Reserves::None,
-            highest: walk.eligible.highest,
-            high_atomic: HighAtomic::Spared,
-        };
+    fn out_of_memory(&self, walk: &Walk, attempt: &Attempt, info: &WalkInfo, task: &Task) -> Oom {
+        let last = Reach::of_last_try(walk, &attempt.confinement);
         if let Some(pfn) = self.try_walk(walk, attempt, last) {
-            return Ok(Outcome::Got(pfn));
+            return Oom::Got(pfn);
         }
         let spares_victims = walk.order > Order::COSTLY
             || walk.gfp.contains(Gfp::RETRY_MAYFAIL)
             || walk.gfp.contains(Gfp::THISNODE)
             || walk.eligible.highest < ZoneKind::Normal;
         if spares_victims {
-            return Err(Next::NoPage);
+            return Oom::Nobody;
         }
-        match self.platform.oom(&self.alloc_report(walk, info), task) {
-            OomOutcome::VictimKilled => {
-                *rounds = 0;
-                self.platform.relax(task);
-                Err(Next::Retry)
-            }
-            OomOutcome::NoVictim => Err(Next::NoPage),
+        let report = self.alloc_report(walk, attempt.confinement.nodes, info);
+        match self.platform.oom(&report, task) {
+            OomOutcome::VictimKilled => Oom::VictimDies,
+            OomOutcome::NoVictim => Oom::Nobody,
         }
     }
 
-    /// At `nopage`: NOFAIL tries the reserves and goes round (`Some(Err)`); others fail (`None`).
+    /// At `nopage`: NOFAIL goes below MIN and round (`Some(Err)`); others fail (`None`).
     fn never_fail(
         &self,
         context: &impl Context,
@@ -257,47 +301,41 @@ impl<P: Platform> Frames<'_, P> {
         if !walk.gfp.contains(Gfp::NOFAIL | Gfp::DIRECT_RECLAIM) {
             return None;
         }
-        let mut access = self.slow_access(walk);
-        access.reserves = Reserves::Most;
-        if let Some(pfn) = self.try_walk(walk, attempt, access) {
-            return Some(Ok(pfn));
+        for reach in Reach::of_nofail(walk, &attempt.confinement) {
+            if let Some(pfn) = self.try_walk(walk, attempt, reach) {
+                return Some(Ok(pfn));
+            }
         }
         self.platform.relax(task);
         Some(Err(()))
     }
 
     /// The token of a request that may reclaim for itself, and is not a reclaimer already.
-    fn reclaims<'t>(&self, context: &'t impl Context, walk: &Walk) -> Option<&'t Task> {
-        let may = walk.gfp.contains(Gfp::DIRECT_RECLAIM) && !walk.gfp.contains(Gfp::MEMALLOC);
+    fn reclaims<'t>(
+        &self,
+        context: &'t impl Context,
+        walk: &Walk,
+        standing: Standing,
+    ) -> Option<&'t Task> {
+        let may = walk.gfp.contains(Gfp::DIRECT_RECLAIM) && standing != Standing::Reclaimer;
         context.task().filter(|_| may)
     }
 
-    fn slow_access(&self, walk: &Walk) -> Access {
-        Access {
-            mark: Mark::Min,
-            reserves: Reserves::of(walk.gfp),
-            highest: walk.eligible.highest,
-            high_atomic: HighAtomic::of(walk.gfp, walk.order),
-        }
-    }
-
-    /// The same for the walks of a round.
-    fn round_access(&self, walk: &Walk) -> Access {
-        let mut access = self.slow_access(walk);
-        if walk.gfp.contains(Gfp::MEMALLOC) && !walk.gfp.contains(Gfp::NOMEMALLOC) {
-            access.reserves = Reserves::All;
-        }
-        access
-    }
-
     /// A walk of the slow path, between its schedule points: one pinned section.
-    fn try_walk(&self, walk: &Walk, attempt: &Attempt, access: Access) -> Option<Pfn> {
+    fn try_walk(&self, walk: &Walk, attempt: &Attempt, reach: Reach) -> Option<Pfn> {
         self.platform.point(Point::SlowWalk);
+        // The preferred entry is one of the nodes of the begin.
+        let start = if reach.nodes == attempt.confinement.nodes {
+            attempt.start
+        } else {
+            0
+        };
+        let access = reach.access;
         let pinned = Pinned::new(&self.platform);
         let (list, generation) = self.list_in_force(walk);
         attempt.walked.set(generation);
         let taken = list
-            .walk(attempt.start, walk.eligible, || {
+            .walk(start, reach.eligible(), || {
                 self.platform.point(Point::WalkEntry);
             })
             .enumerate()
@@ -311,44 +349,45 @@ impl<P: Platform> Frames<'_, P> {
     }
 
     /// Wakes the background reclaimer of each node that the request may use.
-    fn wake_reclaimers(&self, context: &impl Context, walk: &Walk) {
+    fn wake_reclaimers(&self, context: &impl Context, walk: &Walk, attempt: &Attempt) {
         if walk.gfp.contains(Gfp::KSWAPD_RECLAIM) {
-            for node in self.nodes_of(walk) {
+            for node in self.nodes_of(walk, attempt) {
                 self.platform.wake_reclaim(node, context.kind());
             }
         }
     }
 
     /// Reclaims from each node that the request may use; returns how many frames came free.
-    fn reclaim(&self, walk: &Walk, task: &Task) -> usize {
+    fn reclaim(&self, walk: &Walk, attempt: &Attempt, task: &Task) -> usize {
         let want = RECLAIM_BATCH.max(walk.order.frames() as usize);
         let highest = walk.eligible.highest;
-        self.nodes_of(walk)
+        self.nodes_of(walk, attempt)
             .map(|node| self.platform.shrink(node, highest, want, task))
             .sum()
     }
 
     /// Whether some zone would pass its mark if everything reclaimable in it were free. It looks at
     /// the whole list, as the field's test does, wherever the request's walks start.
-    fn could_progress(&self, walk: &Walk, access: Access) -> bool {
+    fn could_progress(&self, walk: &Walk, reach: Reach) -> bool {
         let highest = walk.eligible.highest;
         let _pinned = Pinned::new(&self.platform);
         let (list, _) = self.list_in_force(walk);
-        list.walk(0, walk.eligible, || ()).any(|(_, zone)| {
+        list.walk(0, reach.eligible(), || ()).any(|(_, zone)| {
             let reclaimable = self.platform.reclaimable(zone.node(), highest) as u64;
-            self.passes_with(zone, reclaimable, walk.order, access)
+            self.passes_with(zone, reclaimable, walk.order, reach.access)
         })
     }
 
     /// The nodes of the zones that the request may use, each once, in the order of the list as it
     /// is now: what follows may sleep, and the list is not looked at any more.
-    fn nodes_of(&self, walk: &Walk) -> impl Iterator<Item = NodeId> + use<P> {
+    fn nodes_of(&self, walk: &Walk, attempt: &Attempt) -> impl Iterator<Item = NodeId> + use<P> {
         let mut nodes = [None; MAX_NODES];
         let mut seen = NodeMask::NONE;
         let mut places = nodes.iter_mut();
         let pinned = Pinned::new(&self.platform);
         let (list, _) = self.list_in_force(walk);
-        for (_, zone) in list.walk(0, walk.eligible, || ()) {
+        let eligible = Reach::of(walk, &attempt.confinement).eligible();
+        for (_, zone) in list.walk(0, eligible, || ()) {
             let node = zone.node();
             if !seen.contains(node)
                 && let Some(place) = places.next()
@@ -361,11 +400,12 @@ impl<P: Platform> Frames<'_, P> {
         nodes.into_iter().flatten()
     }
 
-    fn alloc_report(&self, walk: &Walk, info: &WalkInfo) -> AllocReport {
+    fn alloc_report(&self, walk: &Walk, nodes: NodeMask, info: &WalkInfo) -> AllocReport {
         AllocReport {
             order: walk.order,
             gfp: walk.gfp,
             node: walk.node,
+            nodes,
             walk: *info,
         }
     }

@@ -1,9 +1,10 @@
 //! A machine for tests: threads are CPUs, interrupts are function calls at named steps.
 
 use crate::{
-    AllocReport, BLOCK_FRAMES, BlockMeta, BlockNo, BlockSlot, Census, CpuCaches, CpuId, Frames,
-    FreeError, MigrateError, Node, NodeId, NodeMask, OomOutcome, Order, Owner, OwnerKind, Pfn,
-    PfnRange, Platform, Point, Spin, Step, Storage, Topology, Variant, Zone, ZoneId, ZoneKind,
+    AllocReport, BLOCK_FRAMES, BlockMeta, BlockNo, BlockSlot, Census, CpuCaches, CpuId, Cpuset,
+    Frames, FreeError, MigrateError, Node, NodeId, NodeMask, OomOutcome, Order, Owner, OwnerKind,
+    Pfn, PfnRange, Platform, Point, Spin, Standing, Step, Storage, Topology, Variant, Zone, ZoneId,
+    ZoneKind,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -49,6 +50,9 @@ pub(crate) struct Host {
     pub(crate) reclaimable: AtomicUsize,
     pub(crate) migrate: Mutex<Option<Migrate>>,
     pub(crate) oom: Mutex<Option<Oom>>,
+    pub(crate) cpuset: Mutex<Option<Cpuset>>,
+    /// [`Standing::Ordinary`] if nothing is said.
+    pub(crate) standing: Mutex<Option<Standing>>,
     pub(crate) relaxes: AtomicUsize,
     now_ns: AtomicU64,
     /// CPUs that run as threads of their own; interrupts to them are asked for here.
@@ -243,6 +247,14 @@ impl Platform for Host {
         }
     }
 
+    fn cpuset(&self, _task: &Task) -> Option<Cpuset> {
+        *self.cpuset.lock().unwrap()
+    }
+
+    fn standing(&self, _task: &Task) -> Standing {
+        self.standing.lock().unwrap().unwrap_or(Standing::Ordinary)
+    }
+
     fn oom(&self, report: &AllocReport, _task: &Task) -> OomOutcome {
         match &mut *self.oom.lock().unwrap() {
             Some(oom) => oom(report),
@@ -410,6 +422,19 @@ pub(crate) fn small_machine_of(cpus: usize, variant: Variant) -> &'static TestFr
         .online_range(block_range(32), zone(0, ZoneKind::Normal), &task())
         .unwrap();
     frames.validate_at_rest().unwrap();
+    frames
+}
+
+/// Two nodes with a NORMAL zone of 128 MiB each.
+pub(crate) fn two_nodes(cpus: usize) -> &'static TestFrames {
+    let frames = bare_machine(cpus, 2);
+    for (node, block) in [(0, 32), (1, 34)] {
+        add_block(frames, block);
+        let normal = zone(node, ZoneKind::Normal);
+        frames
+            .online_range(block_range(block), normal, &task())
+            .unwrap();
+    }
     frames
 }
 

@@ -140,6 +140,12 @@ impl NodeMask {
         Self(self.0 | 1 << node.0)
     }
 
+    /// The nodes that are in both sets.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// The set's nodes, in ascending order.
     pub fn iter(self) -> impl Iterator<Item = NodeId> {
         (0..MAX_NODES as u8)

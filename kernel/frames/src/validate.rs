@@ -3,6 +3,7 @@
 use crate::{
     CpuId, FrameState, Frames, ListKind, MAX_ZONES, NodeId, Order, Owner, OwnerKind, Pfn, Platform,
     ZoneId,
+    floor::floors,
     memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS},
     mobility::Mobility,
     owner::Entry,
@@ -283,7 +284,11 @@ impl<P: Platform> Frames<'_, P> {
         ];
         let reserves = policy.0.reserve.into_iter().zip(policy.1.reserve);
         let reserves = reserves.map(|(says, wanted)| ("reserve", says as i64, wanted));
-        for (what, says, counted) in counts.into_iter().chain(reserves) {
+        let floors = floors(&policy.1.marks, &policy.1.reserve);
+        let stored = zone.floors();
+        let floors = stored.as_flattened().iter().zip(floors.as_flattened());
+        let floors = floors.map(|(&says, &wanted)| ("floor", says.into(), wanted.into()));
+        for (what, says, counted) in counts.into_iter().chain(reserves).chain(floors) {
             if says != counted as i64 {
                 return Err(Inconsistency::Count {
                     what,

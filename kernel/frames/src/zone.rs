@@ -1,7 +1,10 @@
 //! Zones: free counters, marks, reserves.
 
 use crate::{
-    Frames, Gfp, Order, Platform, ZoneId, ZoneKind, high_atomic::HighAtomic, memory::AREA_FRAMES,
+    Frames, Order, Platform, ZoneId, ZoneKind,
+    floor::{FLOORS, Floor, Floors, floors},
+    high_atomic::HighAtomic,
+    memory::AREA_FRAMES,
 };
 use tidemark_sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
@@ -28,6 +31,9 @@ pub struct Zone {
     /// Frames of the areas in the high-atomic reserve, free or not. Whoever changes the kind of an
     /// area changes it.
     high_atomic: AtomicU64,
+    /// What follows from marks and reserves, so that the test of a mark is one load and a
+    /// comparison. Written with them.
+    floors: [[AtomicU32; FLOORS]; ZoneKind::ALL.len()],
 }
 
 /// Free frames, on a line of its own: every allocation and free that passes the caches writes it.
@@ -48,33 +54,20 @@ pub(crate) enum Mark {
 /// How far down a request may take a zone.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Access {
-    pub(crate) mark: Mark,
-    pub(crate) reserves: Reserves,
+    pub(crate) floor: Floor,
     /// Highest zone of the request: lower ones keep a reserve from it.
     pub(crate) highest: ZoneKind,
     pub(crate) high_atomic: HighAtomic,
 }
 
-/// The part of MIN that a request may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reserves {
-    /// None of it.
-    None,
-    /// Half: HIGH.
-    Half,
-    /// Five eighths: HIGH that cannot block.
-    Most,
-    /// All of it, and the lowmem reserves: MEMALLOC.
-    All,
-}
-
-impl Reserves {
-    /// What the flags permit. Fast path and slow path differ in the mark only.
-    pub(crate) const fn of(gfp: Gfp) -> Self {
-        match (gfp.contains(Gfp::HIGH), gfp.contains(Gfp::DIRECT_RECLAIM)) {
-            (false, _) => Self::None,
-            (true, true) => Self::Half,
-            (true, false) => Self::Most,
+impl Access {
+    /// What the fast path permits.
+    #[inline]
+    pub(crate) const fn fast(highest: ZoneKind) -> Self {
+        Self {
+            floor: Floor::Low,
+            highest,
+            high_atomic: HighAtomic::Spared,
         }
     }
 }
@@ -133,29 +126,17 @@ impl Zone {
         self.managed() > 0
     }
 
-    /// Whether a request of this order leaves the zone above its mark, if `free` frames are free.
+    /// Whether a request of this order leaves the zone above its floor, if `free` frames are free.
     #[inline]
     pub(crate) fn mark_ok_with(&self, free: u64, order: Order, access: Access) -> bool {
-        match access.reserves {
-            Reserves::All => free >= order.frames(),
-            _ => free > self.kept(access) + (order.frames() - 1),
-        }
+        free > self.kept(access) + (order.frames() - 1)
     }
 
     /// Frames that the zone keeps from a request, 0 if it may use everything.
     #[inline]
     fn kept(&self, access: Access) -> u64 {
-        let mark = self.mark(access.mark);
-        let mark = match access.reserves {
-            Reserves::None => mark,
-            Reserves::Half => mark - mark / 2,
-            Reserves::Most => {
-                let half = mark - mark / 2;
-                half - half / 4
-            }
-            Reserves::All => return 0,
-        };
-        mark + self.reserve(access.highest)
+        let floors = &self.floors[access.highest as usize];
+        floors[access.floor as usize].load(Ordering::Relaxed).into()
     }
 
     #[inline]
@@ -252,8 +233,19 @@ impl Zone {
         for (ours, new) in self.reserve.iter().zip(policy.reserve) {
             ours.store(new, Ordering::Relaxed);
         }
+        let floors = floors(&policy.marks, &policy.reserve);
+        for (ours, new) in self.floors.iter().flatten().zip(floors.as_flattened()) {
+            ours.store(*new, Ordering::Relaxed);
+        }
         self.cache_batch.store(policy.batch, Ordering::Relaxed);
         self.cache_high.store(policy.cache_high, Ordering::Relaxed);
+    }
+
+    /// The floors as they are stored.
+    pub(crate) fn floors(&self) -> Floors {
+        self.floors
+            .each_ref()
+            .map(|row| row.each_ref().map(|floor| floor.load(Ordering::Relaxed)))
     }
 
     pub(crate) fn policy(&self) -> Policy {

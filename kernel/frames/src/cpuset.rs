@@ -1,0 +1,99 @@
+//! Cpusets: the nodes that a task's requests may use, apart from what each request says.
+//!
+//! The fast path keeps to the task's own nodes. On the slow path a request without HARDWALL may go as
+//! far as the wall around them, and one that must not fail for such a reason ignores them: HIGH that
+//! cannot block, an OOM victim's, one with MEMALLOC. Interrupt handlers and NMIs have no task whose
+//! set would apply.
+
+use crate::{Gfp, NodeMask, Platform, Standing, alloc::Walk, mutant, mutant::Mutant};
+use tidemark_sync::{Context, Task};
+
+/// The nodes of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cpuset {
+    /// Nodes that its requests use.
+    pub nodes: NodeMask,
+    /// Nodes that its requests without HARDWALL may fall back to; a superset of `nodes`.
+    pub wall: NodeMask,
+    /// Another number whenever the rest has changed.
+    pub generation: u32,
+}
+
+impl Cpuset {
+    /// No restriction.
+    pub const UNCONFINED: Self = Self {
+        nodes: NodeMask::ALL,
+        wall: NodeMask::ALL,
+        generation: 0,
+    };
+}
+
+/// The cpuset of a request on the slow path, as it was when the request began: its cookie.
+#[derive(Clone, Copy)]
+pub(crate) struct Confinement {
+    /// Nodes that the walks may use.
+    pub(crate) nodes: NodeMask,
+    /// Nodes that the walks of the fast path, and the last one before OOM, may use.
+    pub(crate) own_nodes: NodeMask,
+    /// Whose generation it is, if there is a cpuset that this request heeds.
+    heeded: Option<u32>,
+}
+
+impl Confinement {
+    /// What a request may use that begins now.
+    pub(crate) fn begin<P: Platform>(platform: &P, context: &impl Context, walk: &Walk) -> Self {
+        let free = Self {
+            nodes: walk.nodes,
+            own_nodes: walk.nodes,
+            heeded: None,
+        };
+        let Some((task, cpuset)) = in_force(platform, context) else {
+            return free;
+        };
+        let is_urgent = walk.gfp.contains(Gfp::HIGH) && !walk.gfp.contains(Gfp::DIRECT_RECLAIM);
+        if is_urgent || platform.standing(task) == Standing::Victim {
+            return free;
+        }
+        let is_hard = walk.gfp.contains(Gfp::HARDWALL);
+        let nodes = if is_hard { cpuset.nodes } else { cpuset.wall };
+        Self {
+            nodes: walk.nodes.and(nodes),
+            own_nodes: walk.nodes.and(cpuset.nodes),
+            heeded: Some(cpuset.generation),
+        }
+    }
+
+    /// Whether the cpuset that the request began with is another one now.
+    pub(crate) fn has_changed<P: Platform>(&self, platform: &P, context: &impl Context) -> bool {
+        let now = || in_force(platform, context).map(|(_, cpuset)| cpuset.generation);
+        let is_looked_at = self.heeded.is_some() && !mutant::is(Mutant::CpusetNotRechecked);
+        is_looked_at && self.heeded != now()
+    }
+}
+
+/// The cpuset of the task that asks.
+fn in_force<'t, P: Platform>(
+    platform: &P,
+    context: &'t impl Context,
+) -> Option<(&'t Task, Cpuset)> {
+    let task = context.task()?;
+    Some((task, platform.cpuset(task)?))
+}
+
+/// The nodes that a request may use on the fast path: what its caller says, within the task's
+/// cpuset. Nothing to do where no cpuset is in force.
+#[inline]
+pub(crate) fn own_nodes<P: Platform>(
+    platform: &P,
+    context: &impl Context,
+    nodes: NodeMask,
+) -> NodeMask {
+    match in_force(platform, context) {
+        None => nodes,
+        Some((_, cpuset)) => nodes.and(cpuset.nodes),
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "cpuset_tests.rs"]
+mod tests;
