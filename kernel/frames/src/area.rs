@@ -260,24 +260,31 @@ impl Area<'_> {
     pub(crate) fn clear(&self, index: u32, order: Order) -> u32 {
         let word = (index / 64) as usize;
         if order.get() <= 6 {
-            return self.clear_mask(word, run_mask(order) << (index % 64));
+            let mask = run_mask(order) << (index % 64);
+            let were_set = self.clear_mask(word, mask);
+            // Counted only if something is wrong.
+            return if were_set == mask {
+                order.frames() as u32
+            } else {
+                were_set.count_ones()
+            };
         }
         let words = order.frames() as usize / 64;
         (word..word + words)
-            .map(|word| self.clear_mask(word, u64::MAX))
+            .map(|word| self.clear_mask(word, u64::MAX).count_ones())
             .sum()
     }
 
-    /// Clears bits of one word; returns how many were set.
+    /// Clears bits of one word; returns those of them that were set.
     #[inline]
-    pub(crate) fn clear_mask(&self, word: usize, mask: u64) -> u32 {
+    pub(crate) fn clear_mask(&self, word: usize, mask: u64) -> u64 {
         let release = if mutant::is(Mutant::RelaxedClear) {
             Ordering::Relaxed
         } else {
             // Pairs with the claims: whoever claims the bit sees what was written before.
             Ordering::Release
         };
-        (self.bits.0[word].fetch_and(!mask, release) & mask).count_ones()
+        self.bits.0[word].fetch_and(!mask, release) & mask
     }
 
     /// Adds cleared frames to the count; returns the state before. Whether that was isolated tells
@@ -396,8 +403,11 @@ fn lowest_zeros(word: u64, count: u32) -> u64 {
     if count == 1 {
         return zeros & zeros.wrapping_neg();
     }
-    if zeros.count_ones() <= count {
+    if count >= 64 || zeros.count_ones() <= count {
         return zeros;
+    }
+    if word == 0 {
+        return u64::MAX >> (64 - count);
     }
     let mut rest = zeros;
     for _ in 0..count {

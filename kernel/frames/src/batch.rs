@@ -6,75 +6,116 @@ use crate::{
 };
 use tidemark_sync::atomic::Ordering;
 
+/// Frames that a free which finds its cache full gives back at most: one free of a batch must not
+/// pay for all others.
+const FREES_AT_ONCE: u32 = 16;
+
 impl<'m, P: Platform> Frames<'m, P> {
-    /// Fills an empty cache, with no more than what the zone has above MIN.
+    /// Fills an empty cache, with no more than what the zone has above MIN. Inside a section.
+    #[inline(never)]
     pub(crate) fn refill(&self, zone_id: ZoneId, mobility: Mobility, cache: &Pcp, cpu: &CpuCaches) {
         let zone = self.zone(zone_id);
         let above_min = zone.free().saturating_sub(zone.mark(Mark::Min));
-        let want = u64::from(zone.cache_batch()).min(above_min) as u32;
+        // A batch is one less than a power of two; so many empty words evenly.
+        let batch = u64::from(zone.cache_batch()) + 1;
+        let want = batch.min(above_min) as u32;
         if want == 0 {
             return;
         }
-        let came = self.take_singles(zone_id, mobility, want, cpu, |area, frame| {
-            step!(self);
-            area.entry(frame).store(Entry::CACHED.0, Ordering::Relaxed);
-            cache.push(Pfn(area.start().0 + u64::from(frame)));
+        let came = self.take_singles(zone_id, mobility, want, cpu, |area, word, mask| {
+            let entries = area.entries_of_word(word);
+            cache.push_word(area.start_of_word(word), mask, |bit| {
+                step!(self);
+                entries[bit as usize].store(Entry::CACHED.0, Ordering::Relaxed);
+            });
         });
         let events = &cpu.events[zone_id.index()];
         events.refills.add(1);
         events.refilled.add(came.into());
     }
 
-    /// Gives up to `frames` frames of a cache back to their areas, those of one word by one step.
-    pub(crate) fn drain_cache(&self, cache: &Pcp, frames: u32, events: &Counts) {
-        let mut run: Option<Run<'m>> = None;
-        let mut drained = 0;
-        for _ in 0..frames {
-            let Some(pfn) = self.pop_checked(cache) else {
-                break;
+    /// What a full cache does with one frame more; returns whether it has room for it now. If not,
+    /// the frame goes back to its area by itself: its books are at hand, so that this costs less
+    /// than to look up another one's. Frames that come in a row are worth a batch: a word of them
+    /// goes back by one step. Inside a section.
+    #[inline(never)]
+    pub(crate) fn make_room(&self, zone: ZoneId, cache: &Pcp, pfn: Pfn, events: &Counts) -> bool {
+        if cache.is_apart(pfn) || cache.len() == 0 {
+            return false;
+        }
+        self.drain_cache(zone, cache, FREES_AT_ONCE, events);
+        true
+    }
+
+    /// Gives up to `frames` frames of a zone's cache back to their areas, those of one word by one
+    /// step if they follow each other. Inside a section, so that nobody else looks at the cache.
+    pub(crate) fn drain_cache(&self, zone: ZoneId, cache: &Pcp, frames: u32, events: &Counts) {
+        let mut rest = cache.cut(frames);
+        let mut gained = 0;
+        let drained = rest.len() as u64;
+        while let Some(last) = rest.last() {
+            let first = Pfn(u64::from(last.load(Ordering::Relaxed) & !63));
+            let Some((area, frame)) = self.area_of(first) else {
+                return;
             };
-            step!(self);
-            let Some((area, frame)) = self.area_of(pfn) else {
-                continue;
-            };
-            // Before the bit is clear: after that the frame is somebody else's.
-            area.entry(frame).store(Entry::FREE.0, Ordering::Relaxed);
-            drained += 1;
             let word = frame as usize / 64;
-            let mask = 1 << (frame % 64);
-            match &mut run {
-                Some(run) if run.area.index == area.index && run.word == word => run.mask |= mask,
-                other => {
-                    let ended = other.replace(Run { area, word, mask });
-                    self.free_run(ended);
+            let entries = area.entries_of_word(word);
+            let (mut mask, mut frames) = (0, 0);
+            while let Some((last, before)) = rest.split_last()
+                && let bit = last.load(Ordering::Relaxed) ^ first.0 as u32
+                && let Some(entry) = entries.get(bit as usize)
+            {
+                rest = before;
+                step!(self);
+                let found = Entry(entry.load(Ordering::Relaxed));
+                if found != Entry::CACHED {
+                    self.report_corrupt(Pfn(first.0 + u64::from(bit)), found);
+                    continue;
                 }
+                // Before the bit is clear: after that the frame is somebody else's.
+                entry.store(Entry::FREE.0, Ordering::Relaxed);
+                mask |= 1 << bit;
+                frames += 1;
             }
+            gained += self.return_run(area, word, mask, frames);
         }
-        self.free_run(run);
-        if drained > 0 {
-            events.drains.add(1);
-            events.drained.add(drained);
-        }
+        // Cached frames keep their areas in the zone, which has not counted them until now.
+        self.zone(zone).gain(gained);
+        events.drains.add(1);
+        events.drained.add(drained);
     }
 
-    fn free_run(&self, run: Option<Run<'m>>) {
-        if let Some(Run { area, word, mask }) = run {
-            self.free_mask(area, word, mask);
-        }
+    /// A frame in a cache was freed by two CPUs at once. It is left out for good.
+    #[cold]
+    #[inline(never)]
+    fn report_corrupt(&self, pfn: Pfn, found: Entry) {
+        self.report_fault(FreeFault::CacheCorrupt, pfn, Order::ZERO, found);
     }
 
-    /// Frees frames of one word whose entries say free already. Pinned.
-    pub(crate) fn free_mask(&self, area: AreaRef<'m>, word: usize, mask: u64) {
-        let cleared = area.core().clear_mask(word, mask);
-        if cleared != mask.count_ones() {
-            let pfn = Pfn(area.start().0 + word as u64 * 64);
-            self.report_fault(FreeFault::BitsClear, pfn, Order::ZERO, Entry::FREE);
-        }
-        self.return_frames(area, cleared);
+    /// Gives frames of one word back to their area; returns how many the zone is to count.
+    #[inline]
+    fn return_run(&self, area: AreaRef<'m>, word: usize, mask: u64, frames: u32) -> u32 {
+        let were_set = area.core().clear_mask(word, mask);
+        let frames = if were_set == mask {
+            frames
+        } else {
+            self.report_clear_bits(area.start_of_word(word), were_set)
+        };
+        step!(self);
+        let before = area.core().add(frames);
+        if before.is_isolated() { 0 } else { frames }
+    }
+
+    /// The last line: two CPUs freed a frame at once, and neither its entry nor its cache told.
+    /// Returns how many frames of the word were still to be freed.
+    #[cold]
+    #[inline(never)]
+    fn report_clear_bits(&self, first: Pfn, were_set: u64) -> u32 {
+        self.report_fault(FreeFault::BitsClear, first, Order::ZERO, Entry::FREE);
+        were_set.count_ones()
     }
 
     /// Adds cleared frames to their area's count, and to the zone's unless the area is isolated.
-    #[inline]
     pub(crate) fn return_frames(&self, area: AreaRef<'m>, frames: u32) {
         // Read before the addition, after which the area may leave.
         let zone = self.zone(area.zone());
@@ -83,11 +124,12 @@ impl<'m, P: Platform> Frames<'m, P> {
             zone.gain(frames);
         }
     }
-}
 
-/// Frames of one word of an area.
-struct Run<'m> {
-    area: AreaRef<'m>,
-    word: usize,
-    mask: u64,
+    /// Frees frames of one word whose entries say free already. Pinned.
+    #[inline]
+    pub(crate) fn free_mask(&self, area: AreaRef<'m>, word: usize, mask: u64, frames: u32) {
+        // Read before the addition, after which the area may leave.
+        let zone = self.zone(area.zone());
+        zone.gain(self.return_run(area, word, mask, frames));
+    }
 }

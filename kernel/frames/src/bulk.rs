@@ -3,7 +3,7 @@
 use crate::{
     AllocError, Block, Frames, Gfp, Order, Pfn, Platform, Request, WalkInfo, ZoneId,
     alloc::{Walk, Wanted},
-    memory::AreaRef,
+    memory::{AreaRef, bits_of},
     owner::Entry,
     platform::{Pinned, step},
     zone::Access,
@@ -114,7 +114,9 @@ impl<'m, P: Platform> Frames<'m, P> {
         let cpu = self.this_cpu();
         let mut taken = self.take_from_cache(zone, wanted.mobility, count, cpu, &mut got);
         if taken == 0 {
-            taken = self.take_singles(zone, wanted.mobility, count, cpu, &mut got);
+            taken = self.take_singles(zone, wanted.mobility, count, cpu, |area, word, mask| {
+                bits_of(mask).for_each(|bit| got(area, word as u32 * 64 + bit));
+            });
         }
         if taken == 0
             && let Some(pfn) = self.steal(zone, wanted, cpu)
@@ -178,7 +180,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             mask |= 1 << (frame % 64);
         }
         if let Some((area, word)) = place {
-            self.free_mask(area, word, mask);
+            self.free_mask(area, word, mask, mask.count_ones());
             step!(self);
         }
         self.platform.unpin();

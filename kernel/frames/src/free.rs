@@ -24,6 +24,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             match order {
                 Order::MAX => self.free_pair(area),
                 Order::HUGE => self.free_area(area),
+                Order::ZERO => self.free_mask(area, frame as usize / 64, 1 << (frame % 64), 1),
                 _ => self.free_run_of(area, frame, order),
             }
         }

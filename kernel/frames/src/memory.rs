@@ -7,6 +7,7 @@ use tidemark_sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 /// Frames in a block of 128 MiB.
 pub const BLOCK_FRAMES: usize = 1 << 15;
 pub(crate) const AREA_FRAMES: usize = 512;
+pub(crate) const AREA_WORDS: usize = AREA_FRAMES / 64;
 pub(crate) const BLOCK_AREAS: usize = BLOCK_FRAMES / AREA_FRAMES;
 
 /// The books of one block of 128 MiB: bits, area states, area zones and the frame table; about
@@ -25,7 +26,7 @@ pub struct BlockMeta {
 /// One bit a frame of a 2 MiB area, 1 = not free: one cache line.
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub(crate) struct AreaBits(pub(crate) [AtomicU64; 8]);
+pub(crate) struct AreaBits(pub(crate) [AtomicU64; AREA_WORDS]);
 
 /// The states of the two areas of a 4 MiB pair.
 #[derive(Debug)]
@@ -136,6 +137,19 @@ impl<'m> AreaRef<'m> {
         &self.meta.entries[self.local() * AREA_FRAMES + frame as usize]
     }
 
+    /// The entries of the 64 frames of one word of bits.
+    #[inline]
+    pub(crate) fn entries_of_word(self, word: usize) -> &'m [AtomicU32; 64] {
+        let words = self.meta.entries.as_chunks::<64>().0;
+        &words[self.local() * AREA_WORDS + word % AREA_WORDS]
+    }
+
+    /// First frame of one word of bits.
+    #[inline]
+    pub(crate) fn start_of_word(self, word: usize) -> Pfn {
+        Pfn(self.start().0 + word as u64 * 64)
+    }
+
     /// What the entry of a frame says.
     #[inline]
     pub(crate) fn entry_now(self, frame: u32) -> Entry {
@@ -149,6 +163,16 @@ impl<'m> AreaRef<'m> {
             ..self
         }
     }
+}
+
+/// Indices of the set bits of a mask, from the lowest on.
+#[inline]
+pub(crate) fn bits_of(mut mask: u64) -> impl Iterator<Item = u32> {
+    core::iter::from_fn(move || {
+        let bit = mask.trailing_zeros();
+        mask &= mask.wrapping_sub(1);
+        (bit < 64).then_some(bit)
+    })
 }
 
 impl<'m, P: Platform> Frames<'m, P> {

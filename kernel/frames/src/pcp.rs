@@ -12,7 +12,7 @@
 
 use crate::{
     CpuCaches, CpuId, Frames, FreeError, FreeFault, Order, Pfn, Platform, ZoneId,
-    memory::AreaRef,
+    memory::{AreaRef, bits_of},
     mobility::Mobility,
     mutant::{self, Mutant},
     owner::Entry,
@@ -26,13 +26,15 @@ use tidemark_sync::{
 };
 
 /// Frames that a cache can hold.
-pub(crate) const CAPACITY: usize = 127;
+pub(crate) const CAPACITY: usize = 126;
 
 /// A stack of single frames of one zone: numbers below 2^32, 16 TiB. Touched inside sections only.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Pcp {
     count: AtomicU32,
+    /// The last frame that was freed while the cache was full.
+    last: AtomicU32,
     stack: [AtomicU32; CAPACITY],
 }
 
@@ -51,6 +53,7 @@ impl Pcp {
     pub(crate) fn new() -> Self {
         Self {
             count: AtomicU32::new(0),
+            last: AtomicU32::new(0),
             stack: array::from_fn(|_| AtomicU32::new(0)),
         }
     }
@@ -73,6 +76,35 @@ impl Pcp {
         let count = self.len();
         self.stack[count as usize].store(pfn.0 as u32, Ordering::Relaxed);
         self.count.store(count + 1, Ordering::Relaxed);
+    }
+
+    /// Puts frames of one word on top, the lowest one first, and tells `put` of each.
+    #[inline]
+    pub(crate) fn push_word(&self, first: Pfn, mask: u64, mut put: impl FnMut(u32)) {
+        let mut room = self.stack[self.len() as usize..].iter();
+        for (bit, place) in bits_of(mask).zip(&mut room) {
+            put(bit);
+            place.store(first.0 as u32 | bit, Ordering::Relaxed);
+        }
+        let count = CAPACITY - room.len();
+        self.count.store(count as u32, Ordering::Relaxed);
+    }
+
+    /// Whether a frame is not of the same word as the last one of which this was asked.
+    #[inline]
+    pub(crate) fn is_apart(&self, pfn: Pfn) -> bool {
+        let last = self.last.load(Ordering::Relaxed);
+        self.last.store(pfn.0 as u32, Ordering::Relaxed);
+        (last ^ pfn.0 as u32) >= 64
+    }
+
+    /// Takes up to `frames` frames off the top. They stay readable for the rest of the section.
+    #[inline]
+    pub(crate) fn cut(&self, frames: u32) -> &[AtomicU32] {
+        let count = self.len() as usize;
+        let left = count.saturating_sub(frames as usize);
+        self.count.store(left as u32, Ordering::Relaxed);
+        &self.stack[left..count]
     }
 
     #[inline]
@@ -219,21 +251,21 @@ impl<'m, P: Platform> Frames<'m, P> {
             return false;
         }
         step!(self);
+        let cache = cpu.cache(zone_id, mobility);
+        let pfn = Pfn(area.start().0 + u64::from(frame));
         // Inside the section: an offline turns the caches off first and drains then. Were this
         // tested before the flag is set, its drain could run in between, and the frame go into a
         // drained cache.
         let cached = (mutant::is(Mutant::IsolationTestedBeforeFlag) || may_cache())
-            && zone.free() >= zone.mark(Mark::Low);
+            && zone.free() >= zone.mark(Mark::Low)
+            && (cpu.cached(zone_id) < zone.cache_high() || {
+                let events = &cpu.events[zone_id.index()];
+                self.make_room(zone_id, cache, pfn, events)
+            });
         if cached {
             step!(self);
             area.entry(frame).store(Entry::CACHED.0, Ordering::Relaxed);
-            let cache = cpu.cache(zone_id, mobility);
-            cache.push(Pfn(area.start().0 + u64::from(frame)));
-            step!(self);
-            if cpu.cached(zone_id) >= zone.cache_high() {
-                let batch = zone.cache_batch().max(1);
-                self.drain_cache(cache, batch, &cpu.events[zone_id.index()]);
-            }
+            cache.push(pfn);
         }
         step!(self);
         self.leave(cpu);
@@ -287,9 +319,9 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// The rest of a section that empties the caches for drain number `drain`, read inside it.
     fn drain_section(&self, cpu: &CpuCaches, drain: u32) {
-        for (caches, events) in cpu.pcp.iter().zip(&cpu.events) {
-            for cache in caches {
-                self.drain_cache(cache, cache.len(), events);
+        for (index, (caches, events)) in cpu.pcp.iter().zip(&cpu.events).enumerate() {
+            for cache in caches.iter().filter(|cache| cache.len() > 0) {
+                self.drain_cache(ZoneId::from_index(index), cache, cache.len(), events);
             }
         }
         step!(self);

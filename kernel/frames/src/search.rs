@@ -110,23 +110,22 @@ impl<'m, P: Platform> Frames<'m, P> {
         Some(Pfn(area.start().0 + u64::from(index)))
     }
 
-    /// Up to `frames` single frames, all of one area, given to `got`; returns how many came.
+    /// Up to `frames` single frames, all of one area, given to `got` by words of it and masks of
+    /// them; returns how many came.
+    #[inline]
     pub(crate) fn take_singles(
         &self,
         zone: ZoneId,
         mobility: Mobility,
         frames: u32,
         cpu: &CpuCaches,
-        mut got: impl FnMut(AreaRef<'m>, u32),
+        mut got: impl FnMut(AreaRef<'m>, usize, u64),
     ) -> u32 {
         self.search_small(zone, mobility, cpu, |area, part| {
             let reserved = self.reserve_in(area, zone, 1, frames, part)?;
-            let claimed = area.core().claim_singles(reserved, |word, mut mask| {
-                while mask != 0 {
-                    got(area, word as u32 * 64 + mask.trailing_zeros());
-                    mask &= mask - 1;
-                }
-            });
+            let claimed = area
+                .core()
+                .claim_singles(reserved, |word, mask| got(area, word, mask));
             self.zone(zone).lose(claimed);
             if claimed < reserved {
                 self.return_reservation(area, reserved - claimed);
