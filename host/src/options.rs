@@ -8,7 +8,11 @@ pub enum Mode {
     /// The demonstration.
     Demo { cycles: u32, seed: u64 },
     /// The self-tests whose name contains the pattern.
-    Test { pattern: Option<String> },
+    Test {
+        pattern: Option<String>,
+        /// Rounds of the storm, if not the kernel's own number.
+        storm: Option<u32>,
+    },
     /// The prompt on the console.
     Shell,
     /// The benchmark.
@@ -38,9 +42,10 @@ impl Options {
                 format!("cycles={cycles}"),
                 format!("seed={seed}"),
             ],
-            Mode::Test { pattern } => {
+            Mode::Test { pattern, storm } => {
                 let mut words = vec!["mode=test".to_owned()];
                 words.extend(pattern.as_ref().map(|p| format!("pattern={p}")));
+                words.extend(storm.map(|rounds| format!("storm={rounds}")));
                 words
             }
             Mode::Shell => vec!["mode=shell".to_owned()],
@@ -80,12 +85,13 @@ mod tests {
         );
         options.mode = Mode::Test {
             pattern: Some("pcp".to_owned()),
+            storm: Some(500),
         };
         (options.plant, options.verbose) = (None, false);
         options.dump.clear();
         assert_eq!(
             options.command_line(),
-            "mode=test pattern=pcp zonelist=seed"
+            "mode=test pattern=pcp storm=500 zonelist=seed"
         );
         options.mode = Mode::Shell;
         assert_eq!(options.command_line(), "mode=shell zonelist=seed");

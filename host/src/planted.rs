@@ -10,17 +10,21 @@ use crate::cli::{Accel, Plant, Zonelist, name_of};
 use crate::conductor::Watch;
 use crate::console::Console;
 use crate::interrupt;
+use crate::ktap::{self, Parser, Results, Test};
 use crate::machine::Machine;
 use crate::options::{Mode, Options};
+use crate::record::Record;
 use crate::run::{Spec, run};
 use crate::size::Mib;
 use crate::suite::{Tally, print_part};
-use crate::verdict::{Expectation, Verdict, judge};
+use crate::verdict::{Expectation, Outcome, Verdict, judge, of_ending};
 
 /// One run that must fail.
 struct Case {
     name: String,
     plant: Option<Plant>,
+    /// The self-tests that have to find it; nothing for the demonstration.
+    self_tests: Option<&'static str>,
     /// Bytes that are booted in the kernel's stead.
     image: Option<&'static [u8]>,
     /// Exit codes, each with words that a reason must contain; one of them must be met.
@@ -34,12 +38,25 @@ fn cases() -> Vec<Case> {
     let plant = |plant: Plant, ends| Case {
         name: format!("plant/{}", name_of(plant)),
         plant: Some(plant),
+        self_tests: None,
+        image: None,
+        ends,
+    };
+    let in_tests = |plant: Plant, pattern: &'static str, ends| Case {
+        name: format!(
+            "plant/{}-in-{}",
+            name_of(plant),
+            pattern.trim_end_matches('/')
+        ),
+        plant: Some(plant),
+        self_tests: Some(pattern),
         image: None,
         ends,
     };
     let image = |name: &str, bytes| Case {
         name: format!("loader/{name}"),
         plant: None,
+        self_tests: None,
         image: Some(bytes),
         ends: &[(2, "the loader refuses")],
     };
@@ -57,6 +74,8 @@ fn cases() -> Vec<Case> {
         plant(Plant::Panic, &[(3, "planted")]),
         plant(Plant::Hang, &[(4, "heartbeat"), (4, "timer interrupt")]),
         plant(Plant::TripleFault, &[(3, "triple fault")]),
+        in_tests(Plant::StrayWrite, "storm/", &[(1, "blocks were broken")]),
+        in_tests(Plant::LostFrame, "storm/", &[(1, "given back")]),
         image("text-file", b"This is no kernel.\n"),
         image("empty-elf", b"\x7fELF\x02\x01\x01"),
     ]
@@ -125,9 +144,15 @@ fn verdict_of(
     let spec = Spec {
         machine,
         options: Options {
-            mode: Mode::Demo {
-                cycles: CYCLES,
-                seed: 1,
+            mode: match case.self_tests {
+                Some(pattern) => Mode::Test {
+                    pattern: Some(pattern.to_owned()),
+                    storm: None,
+                },
+                None => Mode::Demo {
+                    cycles: CYCLES,
+                    seed: 1,
+                },
             },
             zonelist: Zonelist::Seed,
             plant: case.plant,
@@ -140,11 +165,35 @@ fn verdict_of(
         watch: Watch::On,
     };
     console.write_log(&format!("# {}", case.name));
-    let record = run(&spec, |line| console.write_log(line))?;
-    let verdict = judge(&expected, &record);
+    let mut parser = Parser::default();
+    let record = run(&spec, |line| {
+        parser.line(line);
+        console.write_log(line);
+    })?;
+    let verdict = match case.self_tests {
+        Some(_) => judge_tests(&record, parser.finish()),
+        None => judge(&expected, &record),
+    };
     let took = Duration::from_millis(record.wall.as_millis() as u64);
     console.write_log(&format!("# {}: {verdict:?} after {took:?}", case.name));
     Ok(verdict)
+}
+
+/// The verdict of a run of self-tests: what the guest's end says, or what its tests say.
+fn judge_tests(record: &Record, results: Results) -> Verdict {
+    if let Some(verdict) = of_ending(record) {
+        return verdict;
+    }
+    let failed = |test: &Test| test.outcome == ktap::Outcome::NotOk;
+    let reasons = results.tests.iter().filter(|test| failed(test));
+    let mut reasons: Vec<String> = reasons.map(|test| test.diagnostics.join("; ")).collect();
+    reasons.extend(results.violations);
+    let outcome = if reasons.is_empty() {
+        Outcome::Passed
+    } else {
+        Outcome::Failed
+    };
+    Verdict { outcome, reasons }
 }
 
 fn check(case: &Case, verdict: &Verdict) -> Result<(), String> {
@@ -163,7 +212,6 @@ fn check(case: &Case, verdict: &Verdict) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::Outcome;
     use clap::ValueEnum;
 
     #[test]

@@ -60,6 +60,8 @@ impl Tally {
 pub struct Configuration {
     pub name: &'static str,
     pub machine: Machine,
+    /// Only the self-tests whose name contains this run on it; empty means all.
+    pub only: &'static str,
 }
 
 /// The machines of `test`, or of `test --full`, or the one that the options describe.
@@ -73,6 +75,7 @@ pub fn configurations(args: &TestArgs) -> Vec<Configuration> {
             accel: args.accel,
             without: without.to_vec(),
         },
+        only: "",
     };
     if is_custom(args) {
         return vec![Configuration {
@@ -84,6 +87,7 @@ pub fn configurations(args: &TestArgs) -> Vec<Configuration> {
                 accel: args.accel,
                 without: args.without.clone(),
             },
+            only: "",
         }];
     }
     let mut list = vec![
@@ -99,8 +103,26 @@ pub fn configurations(args: &TestArgs) -> Vec<Configuration> {
             configuration("no-dimms", 4, 2, 3072, &[Part::Dimms]),
             configuration("8g", 4, 2, 8192, &[]),
         ]);
+    } else {
+        list.push(Configuration {
+            only: STORM,
+            ..configuration("8cpu-storm", 8, 2, 3072, &[])
+        });
     }
     list
+}
+
+/// The group of self-tests that is worth a machine of its own.
+const STORM: &str = "storm/";
+
+/// The pattern that a machine's self-tests get: what the user wants of those that the machine is
+/// for. Nothing if it is for none of them.
+fn pattern(configuration: &Configuration, args: &TestArgs) -> Option<String> {
+    let (wanted, only) = (args.pattern.as_deref().unwrap_or(""), configuration.only);
+    if only.contains(wanted) {
+        return Some(only.to_owned());
+    }
+    wanted.starts_with(only).then(|| wanted.to_owned())
 }
 
 fn is_custom(args: &TestArgs) -> bool {
@@ -131,6 +153,13 @@ pub fn test(args: &TestArgs) -> Result<i32> {
         if interrupt::requested() {
             break;
         }
+        let Some(pattern) = pattern(&configuration, args) else {
+            continue;
+        };
+        let args = &TestArgs {
+            pattern: Some(pattern).filter(|pattern| !pattern.is_empty()),
+            ..args.clone()
+        };
         let tally = self_tests(&configuration, args, &built, &symbols, &skips, &mut console)?;
         parts.push((configuration.name.to_owned(), tally));
     }
@@ -193,6 +222,7 @@ fn self_tests(
         options: Options {
             mode: Mode::Test {
                 pattern: args.pattern.clone(),
+                storm: args.storm,
             },
             zonelist: crate::cli::Zonelist::Seed,
             plant: None,
@@ -340,9 +370,26 @@ mod tests {
         let names = |line: &str| -> Vec<&'static str> {
             configurations(&args(line)).iter().map(|c| c.name).collect()
         };
-        assert_eq!(names(""), ["1cpu-1node", "4cpu-2node", "2cpu-48m"]);
+        assert_eq!(
+            names(""),
+            ["1cpu-1node", "4cpu-2node", "2cpu-48m", "8cpu-storm"]
+        );
         assert_eq!(names("--full").len(), 8);
         assert_eq!(names("--memory 8G"), ["custom"]);
+    }
+
+    #[test]
+    fn a_machine_for_one_group_runs_nothing_else() {
+        let on_storm = |line: &str| {
+            let args = args(line);
+            let list = configurations(&args);
+            pattern(list.last().unwrap(), &args)
+        };
+        assert_eq!(on_storm("").as_deref(), Some("storm/"));
+        assert_eq!(on_storm("sto").as_deref(), Some("storm/"));
+        assert_eq!(on_storm("storm/blocks").as_deref(), Some("storm/blocks"));
+        assert_eq!(on_storm("zone"), None);
+        assert_eq!(on_storm("zone --full").as_deref(), Some("zone"));
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub enum Plant {
     Hang,
     /// A triple fault.
     TripleFault,
+    /// A self-test's write into a block that it has handed on.
+    StrayWrite,
 }
 
 /// All options.
@@ -73,6 +75,8 @@ pub struct Options {
     pub timer_hz: u32,
     /// What the laboratory reaches.
     pub hazard: Hazard,
+    /// Rounds of each CPU's task in each of the self-tests' storms.
+    pub storm: u32,
 }
 
 impl Options {
@@ -88,6 +92,7 @@ impl Options {
         dump: Topics::NONE,
         timer_hz: 1000,
         hazard: Hazard::H2,
+        storm: 400,
     };
 }
 
@@ -168,7 +173,7 @@ const KNOWN: &[Known] = &[
     ),
     known!(
         "plant",
-        "lost-frame|corrupt-page|atomic-failure|missed-eject|irq-on|panic|hang|triple-fault",
+        "lost-frame|corrupt-page|atomic-failure|missed-eject|irq-on|panic|hang|triple-fault|stray-write",
         |o, v| o.plant = Some(match v {
             "lost-frame" => Plant::LostFrame,
             "corrupt-page" => Plant::CorruptPage,
@@ -178,6 +183,7 @@ const KNOWN: &[Known] = &[
             "panic" => Plant::Panic,
             "hang" => Plant::Hang,
             "triple-fault" => Plant::TripleFault,
+            "stray-write" => Plant::StrayWrite,
             _ => return None,
         })
     ),
@@ -191,6 +197,8 @@ const KNOWN: &[Known] = &[
         number(v, 10, 10_000)? as u32),
     known!("hazard", "H1|H2|H3|H7|H8", |o, v| o.hazard =
         Hazard::from_name(v)?),
+    known!("storm", "200..100000000", |o, v| o.storm =
+        number(v, 200, 100_000_000)? as u32),
 ];
 
 fn number(text: &str, lowest: u64, highest: u64) -> Option<u64> {
@@ -336,7 +344,7 @@ mod tests {
 
     #[test]
     fn every_option_sets_its_own_field() {
-        let cmdline = "mode=test pattern=zone/ cycles=50 seed=7 zonelist=gfp-seqlock plant=irq-on verbose dump=meminfo,dimms timer_hz=250 hazard=H7";
+        let cmdline = "mode=test pattern=zone/ cycles=50 seed=7 zonelist=gfp-seqlock plant=irq-on verbose dump=meminfo,dimms timer_hz=250 hazard=H7 storm=9000";
         let expected = Options {
             mode: Mode::Test,
             pattern: Pattern::new("zone/").unwrap(),
@@ -348,6 +356,7 @@ mod tests {
             dump: Topics::parse("dimms,meminfo").unwrap(),
             timer_hz: 250,
             hazard: Hazard::H7,
+            storm: 9000,
         };
         assert_eq!(parse(cmdline), Ok(expected));
         assert_eq!(parse(cmdline).unwrap().pattern.as_str(), "zone/");
@@ -399,6 +408,7 @@ mod tests {
         assert_eq!(plant("panic"), Some(Plant::Panic));
         assert_eq!(plant("hang"), Some(Plant::Hang));
         assert_eq!(plant("triple-fault"), Some(Plant::TripleFault));
+        assert_eq!(plant("stray-write"), Some(Plant::StrayWrite));
     }
 
     #[test]

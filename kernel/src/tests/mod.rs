@@ -9,6 +9,7 @@ mod leftovers;
 mod page_cache;
 mod policy;
 mod slowpath;
+mod storm;
 pub(crate) mod support;
 mod zonelist;
 
@@ -29,6 +30,7 @@ const GROUPS: &[Group] = &[
     console::selftests::GROUP,
     frames::GROUP,
     contexts::GROUP,
+    storm::GROUP,
     policy::GROUP,
     zonelist::GROUP,
     slowpath::GROUP,

@@ -62,9 +62,12 @@ impl Jobs {
         Some(Self { work: work? })
     }
 
-    /// Asks the CPUs of a mask to run the interrupt job; does not wait. Any context but NMI.
-    pub fn raise(&self, mask: u64) {
-        ipi::raise(mask, self.work);
+    /// Asks the CPUs of a mask to run the interrupt job, if one is set; does not wait. Any context
+    /// but NMI.
+    pub fn raise(mask: u64) {
+        if let Some(&Some(work)) = HOOKED.get() {
+            ipi::raise(mask, work);
+        }
     }
 
     /// Asks the running CPU to run the interrupt job after the NMI.

@@ -51,6 +51,15 @@ pub fn unsigned(block: &Block, tag: u64) -> Option<Pfn> {
     })
 }
 
+/// Breaks the signature of a frame that may be anybody's: what a planted fault does.
+pub fn deface(pfn: Pfn) {
+    for index in SIGNED {
+        // SAFETY: the direct map has the frame. That it is somebody else's is the fault planted; only
+        // tests' frames are ever given here.
+        unsafe { word(pfn, index).write_volatile(!expected(pfn, index, 0)) };
+    }
+}
+
 /// Whether every byte of a block is zero.
 pub fn is_zero(block: &Block) -> bool {
     frames_of(block.pfn(), block.order()).all(|pfn| {
