@@ -31,6 +31,7 @@ impl State {
     const ISOLATED: u16 = 1 << 10;
     const PRESENT: u16 = 1 << 11;
     const TAKEN: u16 = 1 << 12;
+    const COMPACTED: u16 = 1 << 13;
 
     /// Not the allocator's.
     pub(crate) const GONE: Self = Self(0);
@@ -38,8 +39,10 @@ impl State {
     pub(crate) const FULL: Self = Self(Self::PRESENT);
     /// Present, all free.
     pub(crate) const EMPTY: Self = Self(Self::PRESENT | AREA_FRAMES as u16);
-    /// All free, but nobody may allocate.
+    /// All free, but nobody may allocate: the area is about to leave, or has just come.
     pub(crate) const ISOLATED_EMPTY: Self = Self(Self::EMPTY.0 | Self::ISOLATED);
+    /// All free, for the one who compacted it.
+    const COMPACTED_EMPTY: Self = Self(Self::EMPTY.0 | Self::COMPACTED);
     /// Wholly taken as part of an order 9 or 10.
     pub(crate) const WHOLE: Self = Self(Self::PRESENT | Self::TAKEN);
 
@@ -52,8 +55,10 @@ impl State {
         self.0 & Self::PRESENT != 0
     }
 
+    /// Whether anybody keeps the area from being allocated from: what is freed stays in it, and the
+    /// zone's counter does not have its frames.
     pub(crate) const fn is_isolated(self) -> bool {
-        self.0 & Self::ISOLATED != 0
+        self.0 & (Self::ISOLATED | Self::COMPACTED) != 0
     }
 
     /// Whether the area is wholly taken; its bits are all zero then.
@@ -62,12 +67,32 @@ impl State {
     }
 
     /// Whether an allocation may reserve here at all.
-    const fn is_open(self) -> bool {
-        self.0 & (Self::PRESENT | Self::ISOLATED | Self::TAKEN) == Self::PRESENT
+    pub(crate) const fn is_open(self) -> bool {
+        self.0 & !Self::COUNT == Self::PRESENT
     }
 
-    const fn without_isolation(self) -> Self {
-        Self(self.0 & !Self::ISOLATED)
+    /// Frames that the zone's counter has of the area.
+    const fn counted(self) -> u32 {
+        if self.is_isolated() { 0 } else { self.free() }
+    }
+}
+
+/// Who keeps an area from being allocated from. Each has a bit of its own: an offline may isolate
+/// what is being compacted, and neither undoes the other's isolation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    /// It is about to leave, or has just come.
+    Offline,
+    /// Its frames are being moved for a request.
+    Compaction,
+}
+
+impl Isolation {
+    const fn bit(self) -> u16 {
+        match self {
+            Self::Offline => State::ISOLATED,
+            Self::Compaction => State::COMPACTED,
+        }
     }
 }
 
@@ -86,6 +111,16 @@ impl AreaPair {
         const TAKEN: u32 = State::WHOLE.0 as u32 * 0x1_0001;
         // Acquire pairs with the release in `add` and `give`: what the last owners wrote into the
         // frames and their entries is visible.
+        self.0
+            .compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// The same for the one who compacted both.
+    pub(crate) fn take_compacted(&self) -> bool {
+        const FREE: u32 = State::COMPACTED_EMPTY.0 as u32 * 0x1_0001;
+        const TAKEN: u32 = State::WHOLE.0 as u32 * 0x1_0001;
+        // Acquire: as in `take`.
         self.0
             .compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
@@ -347,19 +382,60 @@ impl Area<'_> {
         });
     }
 
-    /// Forbids allocation; returns the state before, whose free frames the zone's counter loses.
-    pub(crate) fn isolate(&self) -> Option<State> {
-        self.update(Ordering::Relaxed, |state| {
-            (state.is_present() && !state.is_isolated()).then_some(State(state.0 | State::ISOLATED))
-        })
+    /// Forbids allocation; returns the frames that the zone's counter loses, or nothing if it was
+    /// forbidden so already, or if the area is not there. A compaction takes open areas only.
+    pub(crate) fn isolate(&self, by: Isolation) -> Option<u32> {
+        // Acquire pairs with `join`: the area's zone, read after this, is the one it has now.
+        let before = self.update(Ordering::Acquire, |state| {
+            let may = match by {
+                Isolation::Offline => state.is_present() && state.0 & State::ISOLATED == 0,
+                Isolation::Compaction => state.is_open(),
+            };
+            may.then_some(State(state.0 | by.bit()))
+        })?;
+        Some(before.counted())
     }
 
-    /// Permits allocation again; returns the state before, whose free frames the zone's counter gains.
-    pub(crate) fn unisolate(&self) -> Option<State> {
+    /// Permits allocation again, unless somebody else forbids it; returns the frames that the zone's
+    /// counter gains, or nothing if the area was not isolated so.
+    pub(crate) fn unisolate(&self, by: Isolation) -> Option<u32> {
+        let bits = if mutant::is(Mutant::OneIsolationForAll) {
+            State::ISOLATED | State::COMPACTED
+        } else {
+            by.bit()
+        };
         // Release: whoever reserves here sees the zone byte and the counters written for it.
-        self.update(Ordering::Release, |state| {
-            state.is_isolated().then(|| state.without_isolation())
+        let before = self.update(Ordering::Release, |state| {
+            (state.0 & by.bit() != 0).then_some(State(state.0 & !bits))
+        })?;
+        Some(State(before.0 & !bits).counted())
+    }
+
+    /// Takes the whole area as one order 9 for the one who compacted it, if all of it is free.
+    pub(crate) fn take_compacted(&self) -> bool {
+        // Acquire: as in `AreaPair::take`.
+        self.update(Ordering::Acquire, |state| {
+            (state == State::COMPACTED_EMPTY).then_some(State::WHOLE)
         })
+        .is_some()
+    }
+
+    /// Claims an aligned run, order 0 to 8, for the one who compacts the area. The zone's counter
+    /// does not have its frames. Returns the index of its first frame, or nothing if there is no
+    /// run, or if an offline has come in between.
+    pub(crate) fn claim_compacted(&self, order: Order) -> Option<u32> {
+        let frames = order.frames() as u16;
+        // Acquire: as in `reserve_if`.
+        self.update(Ordering::Acquire, |state| {
+            let is_ours = state.0 & !State::COUNT == State::PRESENT | State::COMPACTED;
+            (is_ours && state.free() >= u32::from(frames)).then(|| State(state.0 - frames))
+        })?;
+        let claimed = self.claim(order);
+        if claimed.is_none() {
+            // Isolated it stays for as long as the caller compacts it: the counter is not touched.
+            self.unreserve(u32::from(frames));
+        }
+        claimed
     }
 
     /// Leaves the allocator: (512 free, isolated) → gone, in one step. Returns whether it did.

@@ -245,7 +245,7 @@ fn allocation_and_leaving(allocate: fn(&Shared) -> Option<u32>) {
         let shared = Shared::new([0; 8], 0);
         let other = Arc::clone(&shared);
         let allocation = thread::spawn(move || allocate(&other));
-        let counted = shared.area().isolate().unwrap().free();
+        let counted = shared.area().isolate(Isolation::Offline).unwrap();
         let left = shared.area().leave();
         if left {
             assert_eq!(shared.set_bits(), 0, "an area left with a bit claimed");
@@ -271,7 +271,7 @@ fn open_and_leaving() {
         let other = Arc::clone(&shared);
         // The isolation is undone, and the area used, between a leaving's look and its step.
         let allocation = thread::spawn(move || {
-            other.area().unisolate()?;
+            other.area().unisolate(Isolation::Offline)?;
             other.allocate(ZERO)
         });
         let left = shared.area().leave();
@@ -284,4 +284,36 @@ fn open_and_leaving() {
 fn leaving_is_one_step() {
     open_and_leaving();
     caught(Mutant::LeaveInTwoSteps, open_and_leaving);
+}
+
+/// A compaction gives up, and somebody allocates, while an offline isolates the area as well.
+fn compaction_and_offline() {
+    bounded(|| {
+        let shared = Shared::new([0; 8], 0);
+        let other = Arc::clone(&shared);
+        let compaction = thread::spawn(move || {
+            let lost = other.area().isolate(Isolation::Compaction)?;
+            let gained = other.area().unisolate(Isolation::Compaction).unwrap();
+            let got = other.allocate(ZERO).is_some();
+            Some((i64::from(gained) - i64::from(lost), got))
+        });
+        let lost = shared.area().isolate(Isolation::Offline).unwrap();
+        let left = shared.area().leave();
+        let gained = if left {
+            0
+        } else {
+            shared.area().unisolate(Isolation::Offline).unwrap()
+        };
+        let (change, got) = compaction.join().unwrap().unwrap_or_default();
+        assert!(!(left && got), "an area left under its owner");
+        // The zone's counter has what is free, when nothing is isolated any more.
+        let counter = 512 - i64::from(lost) + i64::from(gained) + change - i64::from(got);
+        assert_eq!(counter, i64::from(shared.area().state().free()));
+    });
+}
+
+#[test]
+fn two_isolations_are_counted_once_and_neither_ends_the_other() {
+    compaction_and_offline();
+    caught(Mutant::OneIsolationForAll, compaction_and_offline);
 }

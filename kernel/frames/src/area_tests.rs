@@ -135,8 +135,8 @@ fn a_huge_block_needs_all_frames_and_an_order_10_both_areas() {
 fn an_isolated_area_gives_nothing_takes_frees_and_leaves_when_empty() {
     let owned = Owned::new([State::GONE, State::EMPTY]);
     let frame = owned.allocate(Order::ZERO).unwrap();
-    assert_eq!(owned.area().isolate().map(State::free), Some(511));
-    assert_eq!(owned.area().isolate(), None);
+    assert_eq!(owned.area().isolate(Isolation::Offline), Some(511));
+    assert_eq!(owned.area().isolate(Isolation::Offline), None);
     assert_eq!(owned.area().reserve(1, 1), 0);
     assert!(!owned.area().leave());
     assert!(owned.area().free(frame, Order::ZERO).1.is_isolated());
@@ -145,7 +145,7 @@ fn an_isolated_area_gives_nothing_takes_frees_and_leaves_when_empty() {
     assert_eq!(owned.area().state(), State::GONE);
     assert!(owned.area().join(State::ISOLATED_EMPTY));
     assert!(!owned.area().join(State::ISOLATED_EMPTY));
-    assert_eq!(owned.area().unisolate().map(State::free), Some(512));
+    assert_eq!(owned.area().unisolate(Isolation::Offline), Some(512));
     assert_eq!(owned.area().state(), State::EMPTY);
 }
 
@@ -153,7 +153,7 @@ fn an_isolated_area_gives_nothing_takes_frees_and_leaves_when_empty() {
 fn an_isolated_order_10_stays_isolated_when_it_is_given_back() {
     let owned = Owned::new([State::EMPTY, State::EMPTY]);
     assert!(owned.pair.take());
-    owned.area().isolate();
+    owned.area().isolate(Isolation::Offline);
     let before = owned.pair.give().unwrap();
     assert_eq!(before.map(State::is_isolated), [false, true]);
     assert_eq!(owned.pair.states(), [State::EMPTY, State::ISOLATED_EMPTY]);

@@ -32,12 +32,23 @@ pub struct ZoneEvents {
     pub drains: u64,
     /// Frames that went back so.
     pub drained: u64,
+    /// Times that a task compacted the zone for a larger block.
+    pub compactions: u64,
+    /// Those of them that ended with the block.
+    pub compacted: u64,
+    /// Frames that were moved for them.
+    pub compact_migrated: u64,
 }
 
 impl ZoneEvents {
     /// Allocations of every order and context.
     pub fn allocated(&self) -> u64 {
         self.allocs.iter().flatten().sum()
+    }
+
+    /// Compactions that ended without the block.
+    pub fn compactions_failed(&self) -> u64 {
+        self.compactions.saturating_sub(self.compacted)
     }
 }
 
@@ -53,6 +64,10 @@ pub(crate) struct Counts {
     pub(crate) refilled: Counter,
     pub(crate) drains: Counter,
     pub(crate) drained: Counter,
+    /// Tasks only count compactions, pinned.
+    pub(crate) compactions: Counter,
+    pub(crate) compacted: Counter,
+    pub(crate) compact_migrated: Counter,
 }
 
 /// What contexts of one kind counted.
@@ -98,6 +113,9 @@ impl Counts {
             refilled: Counter::new(),
             drains: Counter::new(),
             drained: Counter::new(),
+            compactions: Counter::new(),
+            compacted: Counter::new(),
+            compact_migrated: Counter::new(),
         }
     }
 
@@ -127,6 +145,9 @@ impl Counts {
         sum.refilled += self.refilled.get();
         sum.drains += self.drains.get();
         sum.drained += self.drained.get();
+        sum.compactions += self.compactions.get();
+        sum.compacted += self.compacted.get();
+        sum.compact_migrated += self.compact_migrated.get();
     }
 }
 

@@ -36,6 +36,12 @@ pub(crate) enum Mutant {
     DrainAcknowledgedEarly,
     /// A request gives up without a second look at its cpuset.
     CpusetNotRechecked,
+    /// Whoever ends an isolation ends everybody's.
+    OneIsolationForAll,
+    /// Nothing is compacted.
+    NoCompaction,
+    /// A compaction leaves its areas isolated.
+    CompactionStaysIsolated,
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! Offline, step by step: each step is a guard that undoes itself.
 
 use crate::{
-    FrameState, Frames, MigrateError, OfflineError, OfflineStats, Order, Owner, Pfn, PfnRange,
-    Platform, Point, ZoneId,
-    area::State,
+    FrameState, Frames, OfflineError, OfflineStats, Owner, Pfn, PfnRange, Platform, Point, ZoneId,
+    area::{Isolation, State},
+    evict::{AtUnmovable, Scan},
     hotplug::areas,
-    memory::{AREA_FRAMES, AreaRef},
+    memory::AREA_FRAMES,
     mobility::Mobility,
 };
-use tidemark_sync::{Task, atomic::Ordering};
+use tidemark_sync::Task;
 
 /// The caches of a zone are off for as long as this lives.
 pub(crate) struct CachesOff<'a, 'm, P: Platform> {
@@ -40,8 +40,8 @@ pub(crate) struct Isolated<'a, 'm, P: Platform> {
 impl<'a, 'm, P: Platform> Isolated<'a, 'm, P> {
     fn new(frames: &'a Frames<'m, P>, zone: ZoneId, range: PfnRange) -> Self {
         for area in areas(range).filter_map(|index| frames.area(index)) {
-            if let Some(before) = area.core().isolate() {
-                frames.zone(zone).lose(before.free());
+            if let Some(counted) = area.core().isolate(Isolation::Offline) {
+                frames.zone(zone).lose(counted);
             }
         }
         Self {
@@ -65,21 +65,11 @@ impl<P: Platform> Drop for Isolated<'_, '_, P> {
     fn drop(&mut self) {
         // Areas that have left meanwhile are not isolated any more.
         for area in areas(self.range).filter_map(|index| self.frames.area(index)) {
-            if let Some(before) = area.core().unisolate() {
-                self.frames.zone(self.zone).gain(before.free());
+            if let Some(counted) = area.core().unisolate(Isolation::Offline) {
+                self.frames.zone(self.zone).gain(counted);
             }
         }
     }
-}
-
-/// What one scan of the range found.
-#[derive(Default)]
-struct Scan {
-    migrated: u64,
-    /// The first frame that cannot be moved, and its owner.
-    unmovable: Option<(Pfn, Owner)>,
-    /// The first frame that will go by itself or can be tried again.
-    pending: Option<(Pfn, Owner)>,
 }
 
 impl<'m, P: Platform> Frames<'m, P> {
@@ -188,12 +178,16 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Looks at every frame that is not free, and moves what can be moved.
     fn scan(&self, range: PfnRange, deadline_ns: u64, task: &Task) -> Scan {
-        let mut scan = Scan::default();
+        let mut scan = Scan::new(AtUnmovable::GoOn);
         for area in areas(range).filter_map(|index| self.area(index)) {
             if area.core().state() == State::ISOLATED_EMPTY {
                 continue;
             }
-            self.scan_area(area, &mut scan, task);
+            let used = self.scan_frames(area, 0..AREA_FRAMES as u32, &mut scan, task);
+            if used == 0 && area.core().state() != State::ISOLATED_EMPTY {
+                // Bits are clear and the count does not say so yet, or a reservation is open.
+                scan.pending.get_or_insert((area.start(), Owner::NONE));
+            }
             // Migration is slow; a range full of pages must not make the deadline meaningless.
             let in_the_way = scan.unmovable.or(scan.pending);
             if self.platform.now_ns() >= deadline_ns && in_the_way.is_some() {
@@ -201,65 +195,5 @@ impl<'m, P: Platform> Frames<'m, P> {
             }
         }
         scan
-    }
-
-    fn scan_area(&self, area: AreaRef<'m>, scan: &mut Scan, task: &Task) {
-        let mut used = 0;
-        let mut frame = 0;
-        while frame < AREA_FRAMES as u32 {
-            let word = area.core().bits.0[frame as usize / 64].load(Ordering::Relaxed);
-            let is_taken = area.core().state().is_taken();
-            if word >> (frame % 64) & 1 == 0 && !is_taken {
-                // On to the next set bit of the word, if there is one.
-                let rest = word >> (frame % 64);
-                frame += if rest == 0 {
-                    64 - frame % 64
-                } else {
-                    rest.trailing_zeros()
-                };
-                continue;
-            }
-            used += 1;
-            let pfn = Pfn(area.start().0 + u64::from(frame));
-            let size = match area.entry_now(frame).state() {
-                FrameState::Allocated { order, owner } => {
-                    self.evict(pfn, order, owner, scan, task);
-                    order.frames() as u32
-                }
-                // A birth or a death in flight: bits and entry are not written at once. Or the
-                // upper half of an order 10, whose entry the lower half has.
-                FrameState::Free | FrameState::Cached | FrameState::Absent => {
-                    scan.pending.get_or_insert((pfn, Owner::NONE));
-                    if is_taken { AREA_FRAMES as u32 } else { 1 }
-                }
-            };
-            frame += size;
-        }
-        if used == 0 && area.core().state() != State::ISOLATED_EMPTY {
-            // Bits are clear and the count does not say so yet, or a reservation is open.
-            scan.pending.get_or_insert((area.start(), Owner::NONE));
-        }
-    }
-
-    /// Deals with one allocated block that is in the way.
-    fn evict(&self, pfn: Pfn, order: Order, owner: Owner, scan: &mut Scan, task: &Task) {
-        if owner == Owner::NONE {
-            scan.pending.get_or_insert((pfn, owner));
-            return;
-        }
-        let moved = if owner.kind().is_movable() {
-            self.platform.migrate(pfn, owner, task)
-        } else {
-            Err(MigrateError::Unmovable)
-        };
-        match moved {
-            Ok(()) => scan.migrated += order.frames(),
-            Err(MigrateError::Busy) => {
-                scan.pending.get_or_insert((pfn, owner));
-            }
-            Err(MigrateError::Unmovable) => {
-                scan.unmovable.get_or_insert((pfn, owner));
-            }
-        }
     }
 }

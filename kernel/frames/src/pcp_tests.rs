@@ -1,6 +1,7 @@
 //! An interrupt at every step of a section: the same-CPU protocol, enumerated.
 
 use crate::{
+    area::Isolation,
     mutant::{self, Mutant},
     testing::*,
     *,
@@ -236,7 +237,7 @@ fn cached_frames_that_are_drained_into_an_isolated_area_stay_isolated() {
     let (area, _) = frames.area_of(block.pfn()).unwrap();
     drop(block);
     assert!(frames.cached_frames(NORMAL) > 0);
-    let counted = area.core().isolate().unwrap().free();
+    let counted = area.core().isolate(Isolation::Offline).unwrap();
     frames.zone(NORMAL).lose(counted);
     let free = frames.zone_info(NORMAL).free;
     frames.drain_all(&task());
@@ -245,6 +246,6 @@ fn cached_frames_that_are_drained_into_an_isolated_area_stay_isolated() {
     assert_eq!(frames.zone_info(NORMAL).free, free);
     frames
         .zone(NORMAL)
-        .gain(area.core().unisolate().unwrap().free());
+        .gain(area.core().unisolate(Isolation::Offline).unwrap());
     assert_sound(frames);
 }

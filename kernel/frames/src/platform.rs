@@ -42,8 +42,9 @@ pub trait Platform: LocalIrq + Sized {
     /// About how many frames of `node` could be reclaimed from zones up to `highest`.
     fn reclaimable(&self, node: NodeId, highest: ZoneKind) -> usize;
 
-    /// Moves the content of a movable frame elsewhere and frees the frame. `owner` is what the
-    /// frame's entry said; the platform must cope with its having changed meanwhile.
+    /// Moves the content of a movable block elsewhere and frees the block. `owner` is what the entry
+    /// of its first frame said; the platform must cope with its having changed meanwhile. What it
+    /// requests above order 0 for that goes without DIRECT_RECLAIM: it would compact in turn.
     fn migrate(&self, pfn: Pfn, owner: Owner, task: &Task) -> Result<(), MigrateError>;
 
     /// The nodes that the task's requests may use, if that is not all of them; asked by the fast path,

@@ -1,8 +1,9 @@
 //! The slow path: what a request does when no zone is above its LOW mark.
 //!
 //! The order of steps is the field's (mm/page_alloc.c of Linux 6.1 to 6.19): cookie, preferred
-//! entry, background reclaim, one try at MIN; then rounds of direct reclaim with the retry checks
-//! of the zonelist protocol before OOM and at `nopage`.
+//! entry, background reclaim, one try at MIN, compaction for larger orders; then rounds of direct
+//! reclaim, a drain, and compaction, with the retry checks of the zonelist protocol before OOM and at
+//! `nopage`.
 
 use crate::{
     AllocError, AllocReport, Frames, Gfp, MAX_NODES, NodeId, NodeMask, OomOutcome, Order, Pfn,
@@ -115,6 +116,9 @@ impl<P: Platform> Frames<'_, P> {
                 return Outcome::Got(pfn);
             }
         }
+        if let Some(pfn) = self.compact_first(context, walk, &attempt) {
+            return Outcome::Got(pfn);
+        }
         let mut rounds = 0;
         loop {
             if !attempt.is_hopeless {
@@ -162,6 +166,15 @@ impl<P: Platform> Frames<'_, P> {
             walked: attempt.walked.get(),
             published: &self.published,
         }
+    }
+
+    /// Compaction before the first reclaim. Costly orders lack a whole run, not frames, more often
+    /// than not; so do the others that would have to break into areas of movable blocks.
+    fn compact_first(&self, context: &impl Context, walk: &Walk, attempt: &Attempt) -> Option<Pfn> {
+        let is_larger = walk.order > Order::COSTLY || !walk.gfp.contains(Gfp::MOVABLE);
+        let task = self.reclaims(context, walk, self.standing(context, walk))?;
+        let reach = Reach::of(walk, &attempt.confinement);
+        is_larger.then(|| self.compact(walk, reach, task)).flatten()
     }
 
     /// What cpuset and protocol say to a request that is about to give up: nothing, or how it goes
@@ -233,6 +246,9 @@ impl<P: Platform> Frames<'_, P> {
         self.give_back_high_atomic(walk, reach.eligible(), Keep::OneArea);
         self.drain_all(task);
         if let Some(pfn) = self.try_walk(walk, attempt, reach) {
+            return Ok(Outcome::Got(pfn));
+        }
+        if let Some(pfn) = self.compact(walk, reach, task) {
             return Ok(Outcome::Got(pfn));
         }
         let is_costly = walk.order > Order::COSTLY;

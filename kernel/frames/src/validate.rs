@@ -180,7 +180,7 @@ impl<P: Platform> Frames<'_, P> {
             })
         };
         if state.is_isolated() {
-            return wrong("isolated, but nobody is going offline", 0);
+            return wrong("isolated, but nobody is going offline or compacting", 0);
         }
         if area.mobility() == Mobility::HighAtomic {
             tally.high_atomic += AREA_FRAMES as u64;

@@ -34,6 +34,8 @@ pub struct Zone {
     /// What follows from marks and reserves, so that the test of a mark is one load and a
     /// comparison. Written with them.
     floors: [[AtomicU32; FLOORS]; ZoneKind::ALL.len()],
+    /// Area at which the next compaction begins to look. Anybody who compacts writes it: a hint.
+    compacted: AtomicU64,
 }
 
 /// Free frames, on a line of its own: every allocation and free that passes the caches writes it.
@@ -137,6 +139,14 @@ impl Zone {
     fn kept(&self, access: Access) -> u64 {
         let floors = &self.floors[access.highest as usize];
         floors[access.floor as usize].load(Ordering::Relaxed).into()
+    }
+
+    pub(crate) fn compacted(&self) -> u64 {
+        self.compacted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_compacted(&self, area: u64) {
+        self.compacted.store(area, Ordering::Relaxed);
     }
 
     #[inline]
