@@ -170,7 +170,7 @@ impl Machine {
         for (node, size) in self.node_sizes().into_iter().enumerate() {
             args.pair(
                 "-object",
-                format!("memory-backend-ram,id=ram{node},size={size}M"),
+                format!("memory-backend-ram,id=ram{node},size={size}M,reserve=off"),
             );
             args.pair("-numa", format!("node,nodeid={node},memdev=ram{node}"));
         }
