@@ -85,3 +85,7 @@ impl<P: Platform> Frames<'_, P> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+#[path = "reach_tests.rs"]
+mod tests;

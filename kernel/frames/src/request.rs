@@ -5,7 +5,7 @@ use core::ops::BitOr;
 
 /// Request flags, with the field's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gfp(u32);
+pub struct Gfp(pub(crate) u32);
 
 impl Gfp {
     /// Only the DMA zone.

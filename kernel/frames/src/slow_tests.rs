@@ -47,42 +47,6 @@ fn between_min_and_low_the_slow_path_succeeds_and_wakes_the_reclaimer() {
 }
 
 #[test]
-fn the_reserves_go_as_far_down_as_the_flags_say() {
-    let cases = [
-        (Gfp::NOWAIT, 8),
-        (Gfp::KERNEL | Gfp::HIGH, 4),
-        (Gfp::ATOMIC, 3),
-        (Gfp::MEMALLOC, 0),
-    ];
-    for (gfp, eighths) in cases {
-        let frames = small_machine(1);
-        let held = press_all(frames, |zone| {
-            let part = |n| {
-                let half = zone.min - zone.min / 2;
-                match n {
-                    8 => zone.min,
-                    4 => half,
-                    3 => half - half / 4,
-                    _ => 0,
-                }
-            };
-            if zone.id == NORMAL {
-                part(eighths) + 1
-            } else {
-                0
-            }
-        });
-        let request = Request::new(gfp | Gfp::NORETRY | Gfp::NOWARN, SINGLE);
-        let (first, _) = alloc(frames, &request);
-        assert!(first.is_ok(), "{gfp:?} is refused above its mark");
-        let (second, _) = alloc(frames, &request);
-        assert!(second.is_err(), "{gfp:?} goes below its mark");
-        drop((first, held));
-        assert_sound(frames);
-    }
-}
-
-#[test]
 fn an_atomic_failure_is_reported_unless_it_asked_for_silence() {
     let frames = small_machine(1);
     let held = press_all(frames, |_| 0);

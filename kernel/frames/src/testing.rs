@@ -45,6 +45,7 @@ pub(crate) struct Host {
     pub(crate) faults: Mutex<Vec<FreeError>>,
     pub(crate) failed: Mutex<Vec<AllocReport>>,
     pub(crate) wakes: AtomicUsize,
+    pub(crate) woken: Mutex<Vec<NodeId>>,
     pub(crate) drains: AtomicUsize,
     pub(crate) shrink: Mutex<Option<Shrink>>,
     pub(crate) reclaimable: AtomicUsize,
@@ -224,7 +225,8 @@ impl Platform for Host {
         self.deferred.fetch_sub(1, Ordering::Relaxed);
     }
 
-    fn wake_reclaim(&self, _node: NodeId, _context: ContextKind) {
+    fn wake_reclaim(&self, node: NodeId, _context: ContextKind) {
+        self.woken.lock().unwrap().push(node);
         self.wakes.fetch_add(1, Ordering::Relaxed);
     }
 
