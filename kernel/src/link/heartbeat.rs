@@ -4,6 +4,7 @@ use super::send;
 use crate::arch::context::Task;
 use crate::arch::{MAX_CPUS, percpu, time};
 use crate::console::{self, Share};
+use crate::mm;
 use crate::panic;
 use crate::thread::{self, Placement, Priority};
 use tidemark_wire::ToHost;
@@ -35,6 +36,7 @@ fn beat(task: &Task, _argument: usize) {
         // What a silent CPU stored, it cannot get written itself. A scenario of the laboratory decides
         // by itself who prints.
         if !in_scenario() {
+            mm::warnings::flush();
             console::flush(Share::All);
         }
         seq = seq.wrapping_add(1);

@@ -3,6 +3,7 @@
 
 pub mod boot;
 pub mod carve;
+pub mod cpuset;
 pub mod direct_map;
 pub mod free_errors;
 pub mod nodes;
@@ -12,6 +13,7 @@ pub mod platform;
 pub mod points;
 pub mod reclaim;
 pub mod report;
+pub mod warnings;
 
 pub use boot::{init, refuse_too_little, start};
 pub use direct_map::{KernelBlock, content, content_mut};

@@ -1,12 +1,12 @@
 //! What the allocator needs of its surroundings, done by the kernel.
 
-use super::{direct_map, frames, free_errors, oom, page_cache, points, reclaim, report};
+use super::{cpuset, direct_map, frames, free_errors, oom, page_cache, points, reclaim, warnings};
 use crate::arch::{self, Irqs};
-use crate::{console, debug, thread, warn};
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use crate::{console, thread, warn};
+use core::sync::atomic::{AtomicU8, Ordering};
 use tidemark_frames::{
-    AllocReport, CpuId, FreeError, Gfp, MAX_CPUS, MigrateError, NodeId, OomOutcome, Order, Owner,
-    Pfn, Platform, Point, ZoneKind,
+    AllocReport, CpuId, Cpuset, FreeError, MAX_CPUS, MigrateError, NodeId, OomOutcome, Order,
+    Owner, Pfn, Platform, Point, Standing, ZoneKind,
 };
 use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Task};
 use tidemark_wire::LabPoint;
@@ -17,16 +17,6 @@ pub struct Kernel;
 
 /// Node of each CPU. Written at boot before other CPUs run; read by anybody.
 static CPU_NODE: [AtomicU8; MAX_CPUS] = [const { AtomicU8::new(0) }; MAX_CPUS];
-
-static ALLOC_FAILURES: AtomicU64 = AtomicU64::new(0);
-
-/// Failures told in full; later ones are counted only.
-const FAILURES_TOLD: u64 = 3;
-
-/// Requests that failed and had not asked for silence, so far.
-pub fn alloc_failures() -> u64 {
-    ALLOC_FAILURES.load(Ordering::Relaxed)
-}
 
 /// Says on which node a CPU is. At boot.
 pub(super) fn set_cpu_node(cpu: usize, node: u8) {
@@ -129,6 +119,15 @@ impl Platform for Kernel {
         page_cache::migrate(pfn, owner, task)
     }
 
+    #[inline]
+    fn cpuset(&self, task: &Task) -> Option<Cpuset> {
+        cpuset::current(task)
+    }
+
+    fn standing(&self, task: &Task) -> Standing {
+        cpuset::standing(task)
+    }
+
     fn oom(&self, report: &AllocReport, task: &Task) -> OomOutcome {
         #[cfg(feature = "lab")]
         if crate::lab::on_oom() {
@@ -138,16 +137,7 @@ impl Platform for Kernel {
     }
 
     fn alloc_failed(&self, report: &AllocReport, context: ContextKind) {
-        let nth = ALLOC_FAILURES.fetch_add(1, Ordering::Relaxed);
-        if nth < FAILURES_TOLD {
-            warn!("allocation failed: {}", report::Requester(report, context));
-            // Somebody who cannot wait gets the one line: the zones' state is many.
-            if context == ContextKind::Task && report.gfp.contains(Gfp::DIRECT_RECLAIM) {
-                report::zones(crate::console::Level::Info);
-            }
-        } else {
-            debug!("allocation failed: {}", report::Requester(report, context));
-        }
+        warnings::failed(report, context);
     }
 
     fn zero(&self, pfn: Pfn, order: Order) {

@@ -3,7 +3,7 @@
 use super::{frames, page_cache};
 use crate::arch::ipi::{self, WorkId};
 use crate::arch::time::now_ns;
-use crate::thread::{self, Placement, Priority, WaitQueue};
+use crate::thread::{self, Placement, Priority, Reclaiming, WaitQueue};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tidemark_frames::{MAX_NODES, NodeId, ZoneKind};
 use tidemark_sync::{HardIrq, Task};
@@ -108,6 +108,7 @@ pub fn wake(node: NodeId) {
 }
 
 fn background(task: &Task, node: usize) {
+    let _reclaiming = Reclaiming::begin(task);
     let reclaimer = &RECLAIMERS[node];
     let node = NodeId(node as u8);
     loop {
@@ -137,6 +138,8 @@ fn background(task: &Task, node: usize) {
 /// Reclaims for a task that allocates. Returns the frames freed.
 pub(super) fn direct(node: NodeId, highest: ZoneKind, frames: usize, task: &Task) -> usize {
     DIRECT_RUNS.fetch_add(1, Ordering::Relaxed);
+    // What reclaim itself allocates ignores the marks, and does not reclaim inside.
+    let _reclaiming = Reclaiming::begin(task);
     let freed = page_cache::shrink(node, highest, frames, task);
     DIRECT_FRAMES.fetch_add(freed as u64, Ordering::Relaxed);
     freed

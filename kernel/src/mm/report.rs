@@ -3,7 +3,9 @@
 use super::frames;
 use crate::console::{Level, printk};
 use core::fmt;
-use tidemark_frames::{AllocReport, Gfp, ListKind, ListSnapshot, NodeId, ZoneId, ZoneInfo};
+use tidemark_frames::{
+    AllocReport, Gfp, ListKind, ListSnapshot, NodeId, NodeMask, ZoneId, ZoneInfo,
+};
 use tidemark_sync::ContextKind;
 
 /// Frames as MiB, rounded down; as KiB below 4 MiB.
@@ -62,6 +64,20 @@ impl fmt::Display for ListLine<'_> {
     }
 }
 
+/// All zones in one line: what is free of each, and its MIN.
+pub struct FreeAndMin;
+
+impl fmt::Display for FreeAndMin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("free/min")?;
+        let zones = super::try_frames().into_iter().flat_map(|f| f.zones());
+        for zone in zones {
+            write!(f, ", {} {}/{}", zone.id, zone.free, zone.min)?;
+        }
+        Ok(())
+    }
+}
+
 /// Who asked for memory, and what for.
 pub struct Requester<'a>(pub &'a AllocReport, pub ContextKind);
 
@@ -81,6 +97,9 @@ impl fmt::Display for Requester<'_> {
             report.node,
             report.gfp.highest_zone()
         )?;
+        if report.nodes != NodeMask::ALL {
+            write!(f, ", of nodes {}", Nodes(report.nodes))?;
+        }
         if report.walk.slow {
             write!(
                 f,
@@ -93,8 +112,25 @@ impl fmt::Display for Requester<'_> {
                 },
                 report.walk.retries
             )?;
+            if report.walk.cpuset_retries > 0 {
+                write!(f, ", {} for its cpuset", report.walk.cpuset_retries)?;
+            }
         }
         Ok(())
+    }
+}
+
+/// A set of nodes, as `0,2`.
+pub struct Nodes(pub NodeMask);
+
+impl fmt::Display for Nodes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut nodes = self.0.iter();
+        match nodes.next() {
+            Some(first) => write!(f, "{first}")?,
+            None => f.write_str("none")?,
+        }
+        nodes.try_for_each(|node| write!(f, ",{node}"))
     }
 }
 
@@ -103,25 +139,33 @@ pub struct Flags(pub Gfp);
 
 impl fmt::Display for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.contains(Gfp::KERNEL) {
-            "GFP_KERNEL"
+        let (name, mask) = if self.0.contains(Gfp::KERNEL) {
+            ("GFP_KERNEL", Gfp::KERNEL)
         } else if self.0.contains(Gfp::ATOMIC) {
-            "GFP_ATOMIC"
+            ("GFP_ATOMIC", Gfp::ATOMIC)
         } else if self.0.contains(Gfp::NOWAIT) {
-            "GFP_NOWAIT"
+            ("GFP_NOWAIT", Gfp::NOWAIT)
         } else {
-            "GFP_NONE"
-        })?;
+            ("GFP_NONE", Gfp::NONE)
+        };
+        f.write_str(name)?;
+        let rest = self.0.without(mask);
         let modifiers = [
             (Gfp::DMA, "DMA"),
             (Gfp::DMA32, "DMA32"),
             (Gfp::MOVABLE, "MOVABLE"),
+            (Gfp::HIGH, "HIGH"),
             (Gfp::NORETRY, "NORETRY"),
-            (Gfp::THISNODE, "THISNODE"),
+            (Gfp::RETRY_MAYFAIL, "RETRY_MAYFAIL"),
             (Gfp::NOFAIL, "NOFAIL"),
+            (Gfp::THISNODE, "THISNODE"),
+            (Gfp::HARDWALL, "HARDWALL"),
+            (Gfp::NOMEMALLOC, "NOMEMALLOC"),
+            (Gfp::MEMALLOC, "MEMALLOC"),
+            (Gfp::ZERO, "ZERO"),
         ];
         for (flag, name) in modifiers {
-            if self.0.contains(flag) {
+            if rest.contains(flag) {
                 write!(f, "|{name}")?;
             }
         }

@@ -15,7 +15,7 @@ use crate::arch::entry::TrapFrame;
 use crate::arch::exceptions::{self, ExceptionInfo};
 use crate::arch::{self, ipi, percpu, port, vectors};
 use crate::console;
-use crate::{link, thread};
+use crate::{link, mm, thread};
 use backtrace::{End, Stacks};
 use core::fmt::{self, Write};
 use core::ops::Range;
@@ -278,6 +278,7 @@ fn own_frame_pointer() -> u64 {
 /// Writes everything out (bounded) and ends QEMU with a value of `tidemark_wire::exit_value`; without the exit device, halts for good.
 /// Task context; from an interrupt only if nobody holds the port's lock.
 pub fn exit(value: u32) -> ! {
+    mm::warnings::flush_at_end();
     console::finish_before_exit();
     port::exit(value)
 }

@@ -3,6 +3,7 @@
 mod arch;
 mod boot;
 mod contexts;
+mod cpuset;
 mod frames;
 mod hotplug;
 mod leftovers;
@@ -32,6 +33,7 @@ const GROUPS: &[Group] = &[
     contexts::GROUP,
     storm::GROUP,
     policy::GROUP,
+    cpuset::GROUP,
     zonelist::GROUP,
     slowpath::GROUP,
     page_cache::GROUP,

@@ -12,6 +12,7 @@ use crate::{
     arch::context::Task,
     mm,
     selftest::{Group, Outcome, Report},
+    thread,
 };
 use tidemark_frames::{
     Gfp, ListKind, NodeId, NodeMask, Order, Request, WalkInfo, ZoneId, ZoneInfo, ZoneKind,
@@ -28,6 +29,7 @@ pub const GROUP: Group = Group {
         a_request_below_low_takes_the_slow_path,
         atomic_requests_dip_below_min_by_their_share,
         nowait_requests_get_no_discount,
+        a_victim_halves_what_its_requests_leave_of_min,
         lower_zones_keep_their_reserve,
     ],
 };
@@ -269,6 +271,31 @@ fn nowait_requests_get_no_discount(task: &Task, report: &mut Report) -> Outcome 
         free.abs_diff(min) <= 2,
         "failed with {free} free; MIN is {min}"
     );
+    Outcome::Pass
+}
+
+fn a_victim_halves_what_its_requests_leave_of_min(task: &Task, report: &mut Report) -> Outcome {
+    let me = want!(report, thread::current(), "no thread");
+    let min = mm::frames().zone_info(ONLY).min;
+    for (what, request, mark) in [
+        ("NOWAIT", nowait(), min / 2),
+        ("atomic", atomic(), min * 3 / 16),
+        (
+            "NOWAIT with NOMEMALLOC",
+            nowait().with(Gfp::NOMEMALLOC),
+            min,
+        ),
+    ] {
+        thread::set_victim(me, true);
+        let free = free_when_it_fails(task, &request);
+        thread::set_victim(me, false);
+        let free = want!(report, free, "{what}: it never failed");
+        ensure!(
+            report,
+            free.abs_diff(mark) <= 2,
+            "{what}: a victim failed with {free} free, not with {mark} (MIN is {min})"
+        );
+    }
     Outcome::Pass
 }
 

@@ -2,15 +2,19 @@
 
 use super::support::{
     MS, SOON_NS, ensure, eventually,
+    everywhere::call_everywhere,
     frames::{OWNER, Pile, at_min, nothing, quiet, take_all_down, unmovable},
     tests, want,
 };
 use crate::{
-    arch::{context::Task, time},
+    arch::{
+        context::{HardIrq, Task},
+        percpu, time,
+    },
     mm::{
         self,
         oom::{self, OomPool},
-        page_cache, reclaim,
+        page_cache, reclaim, warnings,
     },
     selftest::{Group, Outcome, Report},
     thread::{self, Placement, Priority},
@@ -29,6 +33,7 @@ pub const GROUP: Group = Group {
         a_costly_order_gives_up_without_oom,
         oom_takes_from_a_victim_and_the_request_succeeds,
         nofail_goes_round_until_memory_comes,
+        every_failure_is_told_or_counted_however_many_there_are,
     ],
 };
 
@@ -263,5 +268,46 @@ fn nofail_goes_round_until_memory_comes(task: &Task, report: &mut Report) -> Out
     ensure!(report, round, "it did not go round");
     ensure!(report, ended, "it did not end");
     ensure!(report, NOFAIL_DONE.load(SeqCst), "it failed");
+    Outcome::Pass
+}
+
+fn every_failure_is_told_or_counted_however_many_there_are(
+    task: &Task,
+    report: &mut Report,
+) -> Outcome {
+    const EACH: u64 = 20;
+    fn handler(irq: &HardIrq, _: usize) {
+        for _ in 0..EACH {
+            drop(mm::frames().alloc(irq, &Request::atomic(Order::ZERO).owned_by(OWNER)));
+        }
+    }
+    fn settled() -> (u64, u64, u64) {
+        warnings::flush_at_end();
+        let (told, counted) = warnings::told();
+        (warnings::alloc_failures(), told, counted)
+    }
+    quiet(task);
+    let before = settled();
+    let mut pile = Pile::new();
+    take_all_down(task, everything, nothing, &mut pile);
+    call_everywhere(handler, 0, task);
+    let mut silent = 0;
+    for request in [Request::nowait(Order::ZERO), Request::atomic(Order::ZERO)] {
+        let request = request.with(Gfp::NOWARN).owned_by(OWNER);
+        silent += u64::from(mm::frames().alloc(task, &request).is_err());
+    }
+    drop(pile);
+    let after = settled();
+    let failures = after.0 - before.0;
+    let wanted = EACH * percpu::online_count() as u64;
+    ensure!(report, silent == 2, "{silent} of 2 silent requests failed");
+    ensure!(report, failures == wanted, "{failures} of {wanted} failed");
+    let (told, counted) = (after.1 - before.1, after.2 - before.2);
+    ensure!(report, told <= 10, "{told} were told one by one");
+    ensure!(
+        report,
+        told + counted == failures,
+        "{told} and {counted} of {failures}"
+    );
     Outcome::Pass
 }

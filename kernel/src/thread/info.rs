@@ -63,6 +63,12 @@ pub fn for_each_thread(mut f: impl FnMut(ThreadInfo)) {
     }
 }
 
+/// What a thread is doing, and on which CPU; nothing once it has ended. Any context.
+pub fn state_of(id: ThreadId) -> Option<(State, CpuId)> {
+    let it = thread(id.slot());
+    id.is_alive().then(|| (it.state(), it.home()))
+}
+
 /// Returns the bounds of the known, mapped stack that `address` lies in: a thread's, or one of
 /// the processor's own (boot, application processor, interrupt). Any context.
 pub fn stack_bounds_of(address: u64) -> Option<Range<u64>> {

@@ -11,6 +11,7 @@
 pub mod grace;
 mod info;
 mod links;
+mod memory;
 mod mutex;
 pub mod quiesce;
 mod runqueue;
@@ -22,7 +23,10 @@ mod table;
 mod timer;
 mod wait;
 
-pub use info::{ThreadInfo, for_each_thread, stack_bounds_of};
+pub use info::{ThreadInfo, for_each_thread, stack_bounds_of, state_of};
+pub use memory::{
+    Memory, Nodes, Reclaiming, any_cpuset, current_memory, memory_of, set_cpuset, set_victim,
+};
 pub use mutex::{Mutex, MutexGuard};
 pub use runqueue::Priority;
 pub use sched::{exit, idle, init_cpu, join, sleep_ns, sleep_until, spawn, yield_now};

@@ -49,6 +49,20 @@ impl ThreadId {
         thread(self.slot).generation.load(Acquire) == self.generation
     }
 
+    /// One word that names the thread, never 0.
+    pub fn to_bits(self) -> u64 {
+        u64::from(self.generation) << 32 | (u64::from(self.slot) + 1)
+    }
+
+    /// What [`ThreadId::to_bits`] made a word of; nothing for 0.
+    pub fn from_bits(bits: u64) -> Option<Self> {
+        let slot = (bits as u32).checked_sub(1)?;
+        Some(Self {
+            slot: slot as Slot,
+            generation: (bits >> 32) as u32,
+        })
+    }
+
     /// A number for logs: the slot.
     pub fn number(self) -> u32 {
         u32::from(self.slot)
@@ -137,6 +151,8 @@ pub(super) struct Thread {
     pub(super) arg: AtomicUsize,
     /// The name's bytes. Read without a lock by reports, which tolerate a mixture.
     name: [AtomicU64; 2],
+    /// What memory it may use ([`super::Memory`]). Written by anybody, in any context.
+    pub(super) memory: AtomicU64,
     /// Threads waiting for the end of this one.
     pub(super) ended: WaitQueue,
 }
@@ -155,6 +171,7 @@ impl Thread {
             entry: AtomicPtr::new(core::ptr::null_mut()),
             arg: AtomicUsize::new(0),
             name: [const { AtomicU64::new(0) }; 2],
+            memory: AtomicU64::new(0),
             ended: WaitQueue::new(),
         }
     }
@@ -179,6 +196,7 @@ impl Thread {
     /// Gives back the slot of a thread that ended and was switched away from.
     pub(super) fn retire(&self) {
         debug_assert_eq!(self.state(), State::Dead);
+        self.forget_memory();
         // Release: pairs with `ThreadId::is_alive`.
         self.generation.fetch_add(1, Release);
         // Release: pairs with `claim`.

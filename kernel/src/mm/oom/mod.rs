@@ -1,17 +1,21 @@
 //! When reclaim has failed: a victim is chosen among the tasks with memory, and a report explains why.
 
 mod pool;
+mod report;
 
 pub use pool::{Choice, MAX_POOLS, OomPool, Registry};
+pub use report::{Holder, TaskLine};
 
-use super::{reclaim, report};
+use super::report::Requester;
+use super::{frames, page_cache, reclaim};
 use crate::arch::time::now_ns;
-use crate::console::Level;
+use crate::console::{Level, printk};
 use crate::thread;
-use crate::{info, warn};
+use crate::warn;
+use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
-use tidemark_frames::{AllocReport, OomOutcome};
-use tidemark_sync::{ContextKind, Task};
+use tidemark_frames::{AllocReport, Gfp, OomOutcome};
+use tidemark_sync::{ContextKind, RateLimit, Say, Task};
 
 static REGISTRY: Registry = Registry::new();
 static KILLS: AtomicU64 = AtomicU64::new(0);
@@ -47,24 +51,66 @@ pub(super) fn handle(report: &AllocReport, task: &Task) -> OomOutcome {
             OomOutcome::VictimKilled
         }
         Choice::Victim(pool) => {
-            warn!(
-                "out of memory: {}",
-                report::Requester(report, ContextKind::Task)
-            );
-            report::zones(Level::Info);
-            let held = pool.held_frames();
+            let victim = pool.line();
+            tell(report, &victim);
             pool.kill(now_ns);
             KILLS.fetch_add(1, Ordering::Relaxed);
-            info!(
-                "out of memory: killed {}, which held {}",
-                pool.name(),
-                report::Size(held as u64)
-            );
-            if pool.is_mine() {
-                return OomOutcome::NoVictim;
-            }
+            // If it is the requester itself, it has its share of the reserves now, or fails.
             OomOutcome::VictimKilled
         }
-        Choice::Nobody => OomOutcome::NoVictim,
+        Choice::Nobody => {
+            if report.gfp.contains(Gfp::NOFAIL) {
+                tell_nobody(report, now_ns);
+            }
+            OomOutcome::NoVictim
+        }
+    }
+}
+
+/// The report: who asked, the zones, the page cache, the tasks, the victim.
+fn tell(request: &AllocReport, victim: &TaskLine) {
+    warn!("out of memory: {}", Asker(request));
+    let zones = || {
+        let frames = frames();
+        frames
+            .zones()
+            .map(|zone| (zone, frames.free_blocks(zone.id)))
+    };
+    let body = fmt::from_fn(|f| {
+        report::write_zones(f, zones())?;
+        let (resident, pages) = (page_cache::resident(), page_cache::pages());
+        writeln!(f, "page cache: {resident} of {pages} pages are in memory")?;
+        report::write_tasks(f, REGISTRY.iter().map(OomPool::line))
+    });
+    printk(Level::Info, format_args!("{body}"));
+    let victim = fmt::from_fn(|f| report::write_victim(f, victim));
+    warn!("{victim}");
+}
+
+/// A request that cannot fail goes round, and nobody can be killed for it: told now and then.
+fn tell_nobody(request: &AllocReport, now_ns: u64) {
+    static LIMIT: RateLimit = RateLimit::new(1, 5_000);
+    if let Say::Now { suppressed } = LIMIT.ask(now_ns) {
+        warn!(
+            "out of memory, nobody to kill, {suppressed} more times: {}",
+            Asker(request)
+        );
+    }
+}
+
+/// Which task asked, and for what.
+struct Asker<'a>(&'a AllocReport);
+
+impl fmt::Display for Asker<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(id) = thread::current() {
+            write!(
+                f,
+                "thread {} on cpu{}: ",
+                id.number(),
+                crate::arch::cpu_id().0
+            )?;
+        }
+        write!(f, "{}", Requester(self.0, ContextKind::Task))
     }
 }

@@ -1,7 +1,8 @@
 //! Tasks with memory that may be taken from them.
 
-use crate::thread;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use super::report::{Holder, TaskLine};
+use crate::thread::{self, ThreadId};
+use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 /// Most pools that can be registered.
 pub const MAX_POOLS: usize = 32;
@@ -15,9 +16,9 @@ pub struct OomPool {
     name: &'static str,
     /// Written by the owner, read by the selection: a stale value chooses a smaller victim, no more.
     held_frames: AtomicUsize,
-    /// Number of the thread that added last, plus one: a request of the victim's own must fail, not
-    /// wait for the victim.
-    holder: AtomicU32,
+    /// The thread that added last ([`ThreadId::to_bits`]), or 0: a request of the victim's own must
+    /// fail, not wait for the victim.
+    holder: AtomicU64,
     /// When it was killed, in nanoseconds since boot, or 0. Set by the selection, cleared by the owner.
     killed_ns: AtomicU64,
 }
@@ -31,7 +32,7 @@ impl OomPool {
         Self {
             name,
             held_frames: AtomicUsize::new(0),
-            holder: AtomicU32::new(0),
+            holder: AtomicU64::new(0),
             killed_ns: AtomicU64::new(0),
         }
     }
@@ -48,7 +49,7 @@ impl OomPool {
 
     /// Notes frames taken by the owner, which is the calling thread.
     pub fn add(&self, frames: usize) {
-        let holder = thread::current().map_or(0, |id| id.number() + 1);
+        let holder = thread::current().map_or(0, ThreadId::to_bits);
         self.holder.store(holder, Ordering::Relaxed);
         self.held_frames.fetch_add(frames, Ordering::Relaxed);
     }
@@ -63,20 +64,49 @@ impl OomPool {
         self.killed_ns.load(Ordering::Relaxed) != 0
     }
 
+    fn holder(&self) -> Option<ThreadId> {
+        ThreadId::from_bits(self.holder.load(Ordering::Relaxed))
+    }
+
+    /// The pool as reports show it.
+    pub(super) fn line(&self) -> TaskLine {
+        let thread = self.holder().and_then(|id| {
+            let (state, cpu) = thread::state_of(id)?;
+            Some(Holder {
+                number: id.number(),
+                cpu,
+                state,
+            })
+        });
+        TaskLine {
+            name: self.name,
+            held_frames: self.held_frames(),
+            killed: self.killed(),
+            thread,
+        }
+    }
+
     /// The owner has freed everything and may begin anew.
     pub fn revive(&self) {
+        if let Some(holder) = self.holder() {
+            thread::set_victim(holder, false);
+        }
         self.killed_ns.store(0, Ordering::Relaxed);
     }
 
-    /// Asks the owner to free everything.
+    /// Asks the owner to free everything, and lets it have a victim's share of the reserves until
+    /// then.
     pub(super) fn kill(&self, now_ns: u64) {
+        if let Some(holder) = self.holder() {
+            thread::set_victim(holder, true);
+        }
         self.killed_ns.store(now_ns.max(1), Ordering::Relaxed);
     }
 
     /// Whether the calling thread is the one that holds the memory.
     pub(super) fn is_mine(&self) -> bool {
-        let me = thread::current().map(|id| id.number() + 1);
-        me == Some(self.holder.load(Ordering::Relaxed))
+        let me = thread::current();
+        me.is_some() && me == self.holder()
     }
 
     /// Whether it was killed lately and has not freed everything yet.
@@ -129,7 +159,7 @@ impl Registry {
         })
     }
 
-    fn iter(&self) -> impl Iterator<Item = &'static OomPool> + '_ {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &'static OomPool> + '_ {
         self.pools.iter().filter_map(|entry| {
             // Acquire: pairs with the Release in `register`.
             let pool = entry.load(Ordering::Acquire);

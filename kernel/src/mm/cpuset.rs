@@ -1,0 +1,54 @@
+//! Cpusets: the nodes that a thread's requests may use; and what a thread is to the memory reserves.
+
+use crate::thread::{self, ThreadId};
+use tidemark_frames::{Cpuset, NodeMask, Standing};
+use tidemark_sync::Task;
+
+/// Confines a thread's requests to `nodes`; those without HARDWALL may fall back to `wall`. A request
+/// that is under way looks again before it gives up. Nobody is moved: what the thread has, stays. The
+/// cpuset ends with the thread, and does not change when its nodes lose their memory. Any context.
+pub fn confine(id: ThreadId, nodes: NodeMask, wall: NodeMask) {
+    thread::set_cpuset(id, Some((nodes.0, wall.0)));
+}
+
+/// Takes a thread's cpuset away. Any context.
+pub fn release(id: ThreadId) {
+    thread::set_cpuset(id, None);
+}
+
+/// A thread's cpuset. Any context.
+pub fn of(id: ThreadId) -> Option<Cpuset> {
+    from(thread::memory_of(id))
+}
+
+/// The running thread's cpuset: one load where no thread has one.
+#[inline]
+pub(super) fn current(_task: &Task) -> Option<Cpuset> {
+    if thread::any_cpuset() {
+        from(thread::current_memory())
+    } else {
+        None
+    }
+}
+
+#[cold]
+fn from(memory: thread::Memory) -> Option<Cpuset> {
+    let (nodes, wall, generation) = memory.cpuset()?;
+    Some(Cpuset {
+        nodes: NodeMask(nodes),
+        wall: NodeMask(wall),
+        generation,
+    })
+}
+
+/// What the running thread may take of the reserves.
+pub(super) fn standing(_task: &Task) -> Standing {
+    let memory = thread::current_memory();
+    if memory.reclaims() {
+        Standing::Reclaimer
+    } else if memory.is_victim() {
+        Standing::Victim
+    } else {
+        Standing::Ordinary
+    }
+}

@@ -1,0 +1,67 @@
+//! Failed requests are told, but not at any rate: ten in five seconds, and how many more there were.
+
+use super::report;
+use crate::arch::time::now_ns;
+use crate::{console::Level, debug, warn};
+use core::sync::atomic::{AtomicU64, Ordering};
+use tidemark_frames::{AllocReport, Gfp};
+use tidemark_sync::{ContextKind, RateLimit, Say};
+
+const BURST: u8 = 10;
+const INTERVAL_MS: u32 = 5_000;
+
+static FAILURES: AtomicU64 = AtomicU64::new(0);
+static TOLD: AtomicU64 = AtomicU64::new(0);
+static TOLD_AS_COUNT: AtomicU64 = AtomicU64::new(0);
+static LIMIT: RateLimit = RateLimit::new(BURST, INTERVAL_MS);
+
+/// Requests that failed and had not asked for silence, told or not, so far. Any context.
+pub fn alloc_failures() -> u64 {
+    FAILURES.load(Ordering::Relaxed)
+}
+
+/// How many of them were told one by one, and how many as a part of a count. Any context.
+pub fn told() -> (u64, u64) {
+    (
+        TOLD.load(Ordering::Relaxed),
+        TOLD_AS_COUNT.load(Ordering::Relaxed),
+    )
+}
+
+/// Tells of a failed request, if that is not too often. Any context: takes no lock.
+pub(super) fn failed(report: &AllocReport, context: ContextKind) {
+    FAILURES.fetch_add(1, Ordering::Relaxed);
+    let who = report::Requester(report, context);
+    let Say::Now { suppressed } = LIMIT.ask(now_ns()) else {
+        debug!("allocation failed: {who}");
+        return;
+    };
+    say_suppressed(suppressed);
+    TOLD.fetch_add(1, Ordering::Relaxed);
+    warn!("allocation failed: {who}");
+    // Somebody who cannot wait gets one line for all zones.
+    if context == ContextKind::Task && report.gfp.contains(Gfp::DIRECT_RECLAIM) {
+        report::zones(Level::Info);
+    } else {
+        warn!("allocation failed: {}", report::FreeAndMin);
+    }
+}
+
+/// Tells how many failures were kept back in an interval that is over: whoever failed last may not
+/// fail again. Called from time to time. Any context.
+pub fn flush() {
+    say_suppressed(LIMIT.flush(now_ns()).unwrap_or(0));
+}
+
+/// Tells how many failures were kept back and have not been told, whenever that was: perhaps nobody
+/// comes after this. Any context.
+pub fn flush_at_end() {
+    say_suppressed(LIMIT.flush(u64::MAX).unwrap_or(0));
+}
+
+fn say_suppressed(suppressed: u32) {
+    if suppressed > 0 {
+        TOLD_AS_COUNT.fetch_add(suppressed.into(), Ordering::Relaxed);
+        warn!("allocation failed: {suppressed} more requests, not told one by one");
+    }
+}
