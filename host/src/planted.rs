@@ -75,6 +75,7 @@ fn cases() -> Vec<Case> {
         plant(Plant::Hang, &[(4, "heartbeat"), (4, "timer interrupt")]),
         plant(Plant::TripleFault, &[(3, "triple fault")]),
         in_tests(Plant::StrayWrite, "storm/", &[(1, "blocks were broken")]),
+        in_tests(Plant::StrayWrite, "steps/", &[(1, "blocks were broken")]),
         in_tests(Plant::LostFrame, "storm/", &[(1, "given back")]),
         image("text-file", b"This is no kernel.\n"),
         image("empty-elf", b"\x7fELF\x02\x01\x01"),

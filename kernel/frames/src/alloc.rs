@@ -5,7 +5,7 @@ use crate::{
     Zone, ZoneId, cpuset,
     mobility::Mobility,
     owner::Entry,
-    platform::Pinned,
+    platform::{Pinned, step},
     rebuild::RebuildTimes,
     zone::Access,
     zonelist::{Chosen, Eligible, Generation, List, ListKind, Published},
@@ -232,6 +232,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         let pfn = cached
             .or_else(|| self.take_from_zone(zone, order, mobility, cpu))
             .or_else(|| self.steal(zone, wanted, cpu))?;
+        step!(self);
         self.hand_out(zone, pfn, wanted);
         Some(pfn)
     }

@@ -21,6 +21,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         if !to_cache {
             // Before bits or state say free: after that the entry is the next owner's.
             area.entry(frame).store(Entry::FREE.0, Ordering::Relaxed);
+            step!(self);
             match order {
                 Order::MAX => self.free_pair(area),
                 Order::HUGE => self.free_area(area),
@@ -60,6 +61,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             let pfn = Pfn(area.start().0 + u64::from(frame));
             self.report_fault(FreeFault::BitsClear, pfn, order, Entry::FREE);
         }
+        step!(self);
         if !before.is_isolated() {
             zone.gain(cleared);
         }
@@ -70,7 +72,10 @@ impl<'m, P: Platform> Frames<'m, P> {
         let zone = self.zone(area.zone());
         match area.core().give() {
             Some(before) if before.is_isolated() => {}
-            Some(_) => zone.gain(AREA_FRAMES as u32),
+            Some(_) => {
+                step!(self);
+                zone.gain(AREA_FRAMES as u32);
+            }
             None => {
                 self.report_fault(FreeFault::BitsClear, area.start(), Order::HUGE, Entry::FREE);
             }
@@ -88,6 +93,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             .iter()
             .filter(|state| !State::is_isolated(**state))
             .count();
+        step!(self);
         zone.gain((counted * AREA_FRAMES) as u32);
     }
 

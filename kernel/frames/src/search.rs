@@ -5,6 +5,7 @@ use crate::{
     area::State,
     memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS},
     mobility::Mobility,
+    platform::step,
 };
 use core::array;
 use tidemark_sync::atomic::{AtomicU32, Ordering};
@@ -102,10 +103,12 @@ impl<'m, P: Platform> Frames<'m, P> {
     ) -> Option<Pfn> {
         let frames = order.frames() as u32;
         self.reserve_in(area, zone, frames, frames, part)?;
+        step!(self);
         let Some(index) = area.core().claim(order) else {
             self.return_reservation(area, frames);
             return None;
         };
+        step!(self);
         self.zone(zone).lose(frames);
         Some(Pfn(area.start().0 + u64::from(index)))
     }
@@ -123,9 +126,11 @@ impl<'m, P: Platform> Frames<'m, P> {
     ) -> u32 {
         self.search_small(zone, mobility, cpu, |area, part| {
             let reserved = self.reserve_in(area, zone, 1, frames, part)?;
+            step!(self);
             let claimed = area
                 .core()
                 .claim_singles(reserved, |word, mask| got(area, word, mask));
+            step!(self);
             self.zone(zone).lose(claimed);
             if claimed < reserved {
                 self.return_reservation(area, reserved - claimed);
@@ -191,6 +196,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             self.untake(area);
             None
         })?;
+        step!(self);
         self.zone(zone).lose(AREA_FRAMES as u32);
         // For when it is split.
         area.turn_to(mobility);
@@ -218,6 +224,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             self.untake(area.upper());
             None
         })?;
+        step!(self);
         self.zone(zone).lose(2 * AREA_FRAMES as u32);
         area.turn_to(mobility);
         area.upper().turn_to(mobility);

@@ -10,6 +10,8 @@ mod leftovers;
 mod page_cache;
 mod policy;
 mod slowpath;
+#[cfg(feature = "lab")]
+mod steps;
 mod storm;
 pub(crate) mod support;
 mod zonelist;
@@ -31,6 +33,8 @@ const GROUPS: &[Group] = &[
     console::selftests::GROUP,
     frames::GROUP,
     contexts::GROUP,
+    #[cfg(feature = "lab")]
+    steps::GROUP,
     storm::GROUP,
     policy::GROUP,
     cpuset::GROUP,
