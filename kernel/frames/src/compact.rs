@@ -14,7 +14,7 @@ use crate::{
     area::Isolation,
     evict::{AtUnmovable, Scan},
     memory::{AREA_FRAMES, AreaRef},
-    mobility::Mobility,
+    mobility::{Kind, Mobility},
     mutant::{self, Mutant},
     platform::{Pinned, step},
     reach::Reach,
@@ -340,12 +340,13 @@ impl<'m, P: Platform> Frames<'m, P> {
         // The zone's counter has lost the frames by the isolation.
         let zone = run.area.zone();
         let pfn = Pfn(run.area.start().0 + u64::from(first));
+        let kind = Kind::of(wanted.mobility, run.order);
         if run.order >= Order::HUGE {
             for (area, _) in run.parts() {
-                area.turn_to(wanted.mobility);
+                area.turn_to(kind);
             }
         } else if run.area.mobility() != wanted.mobility {
-            self.convert(run.area, wanted.mobility);
+            self.convert(run.area, kind);
             let share = self.this_cpu().events[zone.index()].of(ContextKind::Task);
             share.steals.add(1);
         }

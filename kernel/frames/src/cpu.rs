@@ -3,7 +3,7 @@
 use crate::{
     MAX_ZONES, ZoneId,
     events::Counts,
-    mobility::{CACHED_KINDS, Mobility},
+    mobility::{CACHED_KINDS, Mobility, SIZES},
     pcp::{Owner, Pcp},
     search::Hints,
 };
@@ -14,7 +14,7 @@ use core::array;
 #[repr(C, align(64))]
 pub struct CpuCaches {
     pub(crate) owner: Owner,
-    pub(crate) hints: [Hints; CACHED_KINDS],
+    pub(crate) hints: [[Hints; SIZES]; CACHED_KINDS],
     pub(crate) huge_hints: Hints,
     /// Of each zone: frames of unmovable areas, and of movable ones.
     pub(crate) pcp: [[Pcp; CACHED_KINDS]; MAX_ZONES],
@@ -26,7 +26,7 @@ impl CpuCaches {
     pub fn new() -> Self {
         Self {
             owner: Owner::default(),
-            hints: array::from_fn(|_| Hints::new()),
+            hints: array::from_fn(|_| array::from_fn(|_| Hints::new())),
             huge_hints: Hints::new(),
             pcp: array::from_fn(|_| array::from_fn(|_| Pcp::new())),
             events: Counts::of_zones(),

@@ -138,12 +138,12 @@ impl<'m, P: Platform> Frames<'m, P> {
         let Some((area, _)) = self.area_of(pfn) else {
             return;
         };
-        let kind = area.mobility();
+        let kind = area.kind();
         let zone = self.zone(id);
-        if kind == Mobility::HighAtomic || !zone.grow_high_atomic() {
+        if kind.mobility == Mobility::HighAtomic || !zone.grow_high_atomic() {
             return;
         }
-        if !area.change_mobility(kind, Mobility::HighAtomic) {
+        if !area.change_kind(kind, kind.turned_to(Mobility::HighAtomic)) {
             zone.shrink_high_atomic();
         }
     }
@@ -151,7 +151,9 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Takes an area out of its zone's reserve, if it is in it.
     pub(crate) fn release_high_atomic(&self, area: AreaRef<'m>, to: Mobility) -> bool {
         // Whoever changes the kind changes the count.
-        let is_released = area.change_mobility(Mobility::HighAtomic, to);
+        let kind = area.kind();
+        let is_released =
+            kind.mobility == Mobility::HighAtomic && area.change_kind(kind, kind.turned_to(to));
         if is_released {
             self.zone(area.zone()).shrink_high_atomic();
         }

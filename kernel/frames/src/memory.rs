@@ -1,6 +1,11 @@
 //! The memory that the allocator keeps its books in; the caller hands it in.
 
-use crate::{Frames, Pfn, Platform, ZoneId, area::Area, mobility::Mobility, owner::Entry};
+use crate::{
+    Frames, Order, Pfn, Platform, ZoneId,
+    area::Area,
+    mobility::{Kind, Mobility},
+    owner::Entry,
+};
 use core::array;
 use tidemark_sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -19,7 +24,7 @@ pub struct BlockMeta {
     pub(crate) bits: [AreaBits; BLOCK_AREAS],
     pub(crate) pairs: [AreaPair; BLOCK_AREAS / 2],
     pub(crate) zones: [AtomicU8; BLOCK_AREAS],
-    pub(crate) mobility: [AtomicU8; BLOCK_AREAS],
+    pub(crate) kinds: [AtomicU8; BLOCK_AREAS],
     pub(crate) entries: [AtomicU32; BLOCK_FRAMES],
 }
 
@@ -40,7 +45,7 @@ impl BlockMeta {
             bits: array::from_fn(|_| AreaBits(array::from_fn(|_| AtomicU64::new(0)))),
             pairs: array::from_fn(|_| AreaPair(AtomicU32::new(0))),
             zones: array::from_fn(|_| AtomicU8::new(0)),
-            mobility: array::from_fn(|_| AtomicU8::new(0)),
+            kinds: array::from_fn(|_| AtomicU8::new(0)),
             entries: array::from_fn(|_| AtomicU32::new(0)),
         }
     }
@@ -93,34 +98,45 @@ impl<'m> AreaRef<'m> {
         ZoneId::from_index(self.meta.zones[self.local()].load(Ordering::Relaxed) as usize)
     }
 
-    /// The kind of requests that the area is for. Anybody who takes of it may change it; a stale
-    /// look puts a block into the wrong area, nothing worse.
+    /// The kind of blocks that the area is for. Anybody who takes of it may change it; a stale look
+    /// puts a block into the wrong area, nothing worse.
+    #[inline]
+    pub(crate) fn kind(self) -> Kind {
+        Kind::from_number(self.meta.kinds[self.local()].load(Ordering::Relaxed))
+    }
+
+    /// Whose blocks they are.
     #[inline]
     pub(crate) fn mobility(self) -> Mobility {
-        Mobility::from_number(self.meta.mobility[self.local()].load(Ordering::Relaxed))
+        self.kind().mobility
     }
 
     /// Changes the kind, if it is `from` now; returns whether it was.
-    pub(crate) fn change_mobility(self, from: Mobility, to: Mobility) -> bool {
-        let kind = &self.meta.mobility[self.local()];
+    pub(crate) fn change_kind(self, from: Kind, to: Kind) -> bool {
+        let kind = &self.meta.kinds[self.local()];
         // Relaxed: a policy, as above.
-        kind.compare_exchange(from as u8, to as u8, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
+        kind.compare_exchange(
+            from.number(),
+            to.number(),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        )
+        .is_ok()
     }
 
-    /// Makes it an area for such requests, unless it is kept in reserve.
+    /// Makes it an area for such blocks, unless it is kept in reserve.
     #[inline]
-    pub(crate) fn turn_to(self, mobility: Mobility) {
-        let now = self.mobility();
-        if now != mobility && now != Mobility::HighAtomic {
-            self.change_mobility(now, mobility);
+    pub(crate) fn turn_to(self, kind: Kind) {
+        let now = self.kind();
+        if now != kind && now.mobility != Mobility::HighAtomic {
+            self.change_kind(now, kind);
         }
     }
 
     /// Written before the area joins; published by [`Area::join`].
     pub(crate) fn set_zone(self, zone: ZoneId) {
-        let kind = Mobility::default().within(zone) as u8;
-        self.meta.mobility[self.local()].store(kind, Ordering::Relaxed);
+        let kind = Kind::of(Mobility::default().within(zone), Order::ZERO);
+        self.meta.kinds[self.local()].store(kind.number(), Ordering::Relaxed);
         self.meta.zones[self.local()].store(zone.index() as u8, Ordering::Relaxed);
     }
 

@@ -1,15 +1,20 @@
 //! Which requests may share an area: movable ones keep to theirs, unmovable ones to theirs, so that
 //! areas can become whole again by migration.
 //!
+//! Blocks of like sizes share areas as well: a large hole that a small block breaks up is gone for as
+//! long as that block lives, and areas in which all sizes mix are never whole again.
+//!
 //! An area's kind is a byte beside its state: a policy, not a promise. The request that takes the
 //! first frame of a wholly free area decides it. When a zone has neither room in areas of a
-//! request's own kind nor a wholly free one, the request steals from another kind's area; that is
-//! counted, and an area of which half is still free changes sides.
+//! request's own kind nor a wholly free one, the request takes from areas of other sizes; and when
+//! there is none of its mobility either, it steals from the other one's. That is counted, and an area
+//! of which half is still free changes sides.
 
 use crate::{
     CpuCaches, Frames, Gfp, Order, Owner, Pfn, Platform, ZoneId, ZoneKind,
     alloc::Wanted,
     memory::{AREA_FRAMES, AreaRef},
+    mutant::{self, Mutant},
 };
 
 /// Number of kinds that per-CPU caches tell apart.
@@ -74,6 +79,75 @@ impl Mobility {
     }
 }
 
+/// What blocks of like sizes have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Size {
+    /// Orders 0 to 3: those that are not costly.
+    Small,
+    /// Orders 4 to 6: up to a word of an area.
+    Medium,
+    /// Orders 7 and 8: a quarter of an area, and half of one.
+    Large,
+}
+
+/// Number of sizes.
+pub(crate) const SIZES: usize = 3;
+
+/// The kind of an area: what the blocks in it are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub(crate) mobility: Mobility,
+    pub(crate) size: Size,
+}
+
+impl Size {
+    /// Of a block of this order. What is whole may be split: it counts as small.
+    #[inline]
+    pub(crate) fn of(order: Order) -> Self {
+        match order.get() {
+            _ if mutant::is(Mutant::SizesMix) => Self::Small,
+            4..=6 => Self::Medium,
+            7 | 8 => Self::Large,
+            _ => Self::Small,
+        }
+    }
+}
+
+impl Kind {
+    const MOBILITY: u8 = 3;
+    const SIZE_SHIFT: u32 = 2;
+
+    #[inline]
+    pub(crate) fn of(mobility: Mobility, order: Order) -> Self {
+        let size = Size::of(order);
+        Self { mobility, size }
+    }
+
+    /// The same for the other mobility, or the reserve.
+    pub(crate) const fn turned_to(self, mobility: Mobility) -> Self {
+        Self { mobility, ..self }
+    }
+
+    #[inline]
+    pub(crate) const fn number(self) -> u8 {
+        self.mobility as u8 | (self.size as u8) << Self::SIZE_SHIFT
+    }
+
+    /// The kind with this number.
+    #[inline]
+    pub(crate) const fn from_number(number: u8) -> Self {
+        Self {
+            mobility: Mobility::from_number(number & Self::MOBILITY),
+            size: match number >> Self::SIZE_SHIFT {
+                1 => Size::Medium,
+                2 => Size::Large,
+                _ => Size::Small,
+            },
+        }
+    }
+}
+
 impl<'m, P: Platform> Frames<'m, P> {
     /// Takes a block of order 0 to 8 from areas, or this CPU's cache, of another kind: nothing of
     /// its own is left. Pinned on the CPU of `cpu`.
@@ -97,9 +171,9 @@ impl<'m, P: Platform> Frames<'m, P> {
     }
 
     /// Lets an area change sides if at least half of it is free after something was stolen.
-    pub(crate) fn convert(&self, area: AreaRef<'m>, mobility: Mobility) {
+    pub(crate) fn convert(&self, area: AreaRef<'m>, kind: Kind) {
         if area.core().state().free() as usize >= AREA_FRAMES / 2 {
-            area.turn_to(mobility);
+            area.turn_to(kind);
         }
     }
 }

@@ -38,6 +38,8 @@ pub(crate) enum Mutant {
     CpusetNotRechecked,
     /// Whoever ends an isolation ends everybody's.
     OneIsolationForAll,
+    /// Blocks of all sizes share areas.
+    SizesMix,
     /// Nothing is compacted.
     NoCompaction,
     /// A compaction leaves its areas isolated.

@@ -4,7 +4,7 @@ use crate::{
     CpuCaches, Frames, Order, Pfn, Platform, ZoneId,
     area::State,
     memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS},
-    mobility::Mobility,
+    mobility::{Kind, Mobility},
     platform::step,
 };
 use core::array;
@@ -12,7 +12,7 @@ use tidemark_sync::atomic::{AtomicU32, Ordering};
 
 /// Areas that a search for single frames looks at in the hope of one that is in use already, before
 /// it breaks into a whole one.
-const PARTIAL_WINDOW: u32 = 64;
+const PARTIAL_WINDOW: u32 = 256;
 
 /// Where a CPU's searches of a zone begin: the area that gave last. Own CPU only; a stale value
 /// costs time, nothing else.
@@ -40,7 +40,9 @@ enum Only {
     Partial,
     /// Those of its kind, and any that is wholly free.
     Own,
-    /// Any: another kind's.
+    /// Those for blocks of its mobility, but of other sizes.
+    Kin,
+    /// Those for blocks of the other mobility.
     Foreign,
 }
 
@@ -68,7 +70,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         match order {
             Order::MAX => self.take_pair(zone, mobility, cpu),
             Order::HUGE => self.take_area(zone, mobility, cpu),
-            _ => self.search_small(zone, mobility, cpu, |area, part| {
+            _ => self.search_small(zone, Kind::of(mobility, order), cpu, |area, part| {
                 self.take_run(area, zone, order, part)
             }),
         }
@@ -86,9 +88,10 @@ impl<'m, P: Platform> Frames<'m, P> {
             return None;
         }
         let only = (Only::Foreign, u32::MAX);
-        self.search_of(zone, mobility, cpu, only, &mut |area, part| {
+        let kind = Kind::of(mobility, order);
+        self.search_of(zone, kind, cpu, only, &mut |area, part| {
             let taken = self.take_run(area, zone, order, part)?;
-            self.convert(area, mobility);
+            self.convert(area, kind);
             Some(taken)
         })
     }
@@ -124,7 +127,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         cpu: &CpuCaches,
         mut got: impl FnMut(AreaRef<'m>, usize, u64),
     ) -> u32 {
-        self.search_small(zone, mobility, cpu, |area, part| {
+        self.search_small(zone, Kind::of(mobility, Order::ZERO), cpu, |area, part| {
             let reserved = self.reserve_in(area, zone, 1, frames, part)?;
             step!(self);
             let claimed = area
@@ -199,7 +202,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         step!(self);
         self.zone(zone).lose(AREA_FRAMES as u32);
         // For when it is split.
-        area.turn_to(mobility);
+        area.turn_to(Kind::of(mobility, Order::HUGE));
         cpu.huge_hints.set(zone, area.index);
         Some(area.start())
     }
@@ -226,8 +229,9 @@ impl<'m, P: Platform> Frames<'m, P> {
         })?;
         step!(self);
         self.zone(zone).lose(2 * AREA_FRAMES as u32);
-        area.turn_to(mobility);
-        area.upper().turn_to(mobility);
+        for area in [area, area.upper()] {
+            area.turn_to(Kind::of(mobility, Order::MAX));
+        }
         cpu.huge_hints.set(zone, area.index);
         Some(area.start())
     }
@@ -242,51 +246,57 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Searches for frames below an order of 9 among areas of the request's kind: first near the
     /// last one that gave, among those in use already, so that whole ones stay whole; then
-    /// everywhere, wholly free areas of any kind included.
+    /// everywhere, wholly free areas of any kind included; then among areas for other sizes.
     fn search_small<R>(
         &self,
         zone: ZoneId,
-        mobility: Mobility,
+        kind: Kind,
         cpu: &CpuCaches,
         mut take: impl FnMut(AreaRef<'m>, Part) -> Option<R>,
     ) -> Option<R> {
-        [(Only::Partial, PARTIAL_WINDOW), (Only::Own, u32::MAX)]
-            .into_iter()
-            .find_map(|only| self.search_of(zone, mobility, cpu, only, &mut take))
+        [
+            (Only::Partial, PARTIAL_WINDOW),
+            (Only::Own, u32::MAX),
+            (Only::Kin, u32::MAX),
+        ]
+        .into_iter()
+        .find_map(|only| self.search_of(zone, kind, cpu, only, &mut take))
     }
 
     /// One such search, through a window of areas.
     fn search_of<R>(
         &self,
         zone: ZoneId,
-        mobility: Mobility,
+        wanted: Kind,
         cpu: &CpuCaches,
         (only, window): (Only, u32),
         take: &mut impl FnMut(AreaRef<'m>, Part) -> Option<R>,
     ) -> Option<R> {
-        let hints = &cpu.hints[mobility as usize];
+        let hints = &cpu.hints[wanted.mobility as usize][wanted.size as usize];
         self.search(zone, hints.get(zone), window, |area| {
             let state = area.core().state();
             if state.free() == 0 {
                 return None;
             }
-            let kind = area.mobility();
-            let is_own = kind == mobility;
-            if kind == Mobility::HighAtomic {
+            let kind = area.kind();
+            if kind.mobility == Mobility::HighAtomic {
                 return None;
             }
+            let is_own = kind == wanted;
+            let is_kin = kind.mobility == wanted.mobility;
             let part = match only {
                 Only::Partial if !is_own || state == State::EMPTY => return None,
                 Only::Own if !is_own && state != State::EMPTY => return None,
                 Only::Own if !is_own => Part::First,
-                Only::Foreign if is_own => return None,
+                Only::Kin if is_own || !is_kin => return None,
+                Only::Foreign if is_kin => return None,
                 _ => Part::Free,
             };
             let taken = take(area, part)?;
             if part == Part::First {
-                area.turn_to(mobility);
+                area.turn_to(wanted);
             }
-            if only != Only::Foreign {
+            if matches!(only, Only::Partial | Only::Own) {
                 hints.set(zone, area.index);
             }
             Some(taken)
