@@ -26,6 +26,8 @@ mod known_failures_tests;
 mod marks;
 mod memory;
 mod mobility;
+#[cfg(all(test, not(loom)))]
+mod model_tests;
 mod mutant;
 mod offline;
 mod owner;

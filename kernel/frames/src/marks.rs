@@ -81,6 +81,10 @@ pub(crate) fn cache_high(managed: u64, low: u64, cpus: usize, batch: u32, capaci
         .max(1)
 }
 
+#[cfg(all(test, not(loom)))]
+#[path = "marks_tests.rs"]
+mod machine_tests;
+
 #[cfg(test)]
 mod tests {
     use super::*;

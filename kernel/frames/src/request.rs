@@ -170,3 +170,46 @@ impl Request {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_hold_what_the_table_says_and_every_flag_is_a_bit_of_its_own() {
+        let kernel = Gfp::DIRECT_RECLAIM | Gfp::KSWAPD_RECLAIM | Gfp::IO | Gfp::FS;
+        assert_eq!(Gfp::KERNEL, kernel);
+        assert_eq!(Gfp::ATOMIC, Gfp::HIGH | Gfp::KSWAPD_RECLAIM);
+        assert_eq!(Gfp::NOWAIT, Gfp::KSWAPD_RECLAIM | Gfp::NOWARN);
+        let flags = [
+            Gfp::DMA,
+            Gfp::DMA32,
+            Gfp::MOVABLE,
+            Gfp::HIGH,
+            Gfp::KSWAPD_RECLAIM,
+            Gfp::DIRECT_RECLAIM,
+            Gfp::IO,
+            Gfp::FS,
+            Gfp::NOWARN,
+            Gfp::NORETRY,
+            Gfp::RETRY_MAYFAIL,
+            Gfp::NOFAIL,
+            Gfp::THISNODE,
+            Gfp::ZERO,
+            Gfp::NOMEMALLOC,
+            Gfp::MEMALLOC,
+            Gfp::HARDWALL,
+        ];
+        let all = flags.into_iter().fold(Gfp::NONE, Gfp::bitor);
+        assert_eq!(all.0.count_ones() as usize, flags.len());
+    }
+
+    #[test]
+    fn the_lowest_zone_bit_names_the_highest_zone() {
+        let highest = |gfp: Gfp| gfp.highest_zone();
+        assert_eq!(highest(Gfp::KERNEL), ZoneKind::Normal);
+        assert_eq!(highest(Gfp::KERNEL | Gfp::MOVABLE), ZoneKind::Movable);
+        assert_eq!(highest(Gfp::DMA32 | Gfp::MOVABLE), ZoneKind::Dma32);
+        assert_eq!(highest(Gfp::DMA | Gfp::DMA32), ZoneKind::Dma);
+    }
+}

@@ -360,7 +360,7 @@ fn leak<T>(count: usize, make: impl FnMut() -> T) -> &'static [T] {
         .leak()
 }
 
-/// A machine without memory: `cpus`, `nodes` at distance 20, room for 40 blocks.
+/// A machine without memory: `cpus`, `nodes` at distance 20, room for 48 blocks.
 pub(crate) fn bare_machine(cpus: usize, nodes: usize) -> &'static TestFrames {
     bare_machine_of(cpus, nodes, Variant::Seed)
 }
@@ -368,7 +368,7 @@ pub(crate) fn bare_machine(cpus: usize, nodes: usize) -> &'static TestFrames {
 /// The same with another zonelist protocol.
 pub(crate) fn bare_machine_of(cpus: usize, nodes: usize, variant: Variant) -> &'static TestFrames {
     let storage = Storage {
-        blocks: leak(40, BlockSlot::new),
+        blocks: leak(48, BlockSlot::new),
         cpus: leak(cpus, CpuCaches::new),
         nodes: leak(nodes, Node::new),
         zones: leak(nodes * 4, Zone::new),
