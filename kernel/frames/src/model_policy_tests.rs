@@ -232,13 +232,13 @@ impl Model {
         }
         let order = ask.request.order;
         let is_costly = order.get() > 3;
-        verdict.kills = blocks
-            && !(is_reclaimer && self.follows(Rule::ReclaimersDoNotKill))
-            && !has(Gfp::NORETRY)
-            && !(has(Gfp::RETRY_MAYFAIL) && self.follows(Rule::OomNotForRetryMayfail))
-            && !(has(Gfp::THISNODE) && self.follows(Rule::OomNotForThisnode))
-            && !(is_costly && self.follows(Rule::OomNotForCostlyOrders))
-            && !(gfp.highest_zone() < ZoneKind::Normal && self.follows(Rule::OomNotForLowZones));
+        let is_spared = has(Gfp::NORETRY)
+            || is_reclaimer && self.follows(Rule::ReclaimersDoNotKill)
+            || has(Gfp::RETRY_MAYFAIL) && self.follows(Rule::OomNotForRetryMayfail)
+            || has(Gfp::THISNODE) && self.follows(Rule::OomNotForThisnode)
+            || is_costly && self.follows(Rule::OomNotForCostlyOrders)
+            || gfp.highest_zone() < ZoneKind::Normal && self.follows(Rule::OomNotForLowZones);
+        verdict.kills = blocks && !is_spared;
         if nofail {
             self.walk(ask, confined, half, &mut verdict);
             self.walk(ask, mask, half, &mut verdict);
