@@ -117,6 +117,14 @@ pub struct DemoArgs {
     /// Example: --zonelist snapshot
     #[arg(long, value_enum, default_value_t = Zonelist::Seed)]
     pub zonelist: Zonelist,
+    /// Lets NMIs make no requests.
+    ///
+    /// Where readers wait for a rebuild (seqlock to seqlock-recheck), the request of an NMI that has interrupted one
+    /// waits for ever: hazard H2-NMI of the lab. Without such requests the four that turn interrupts off pass.
+    ///
+    /// Example: --zonelist seqlock-irqsave --no-nmi-requests
+    #[arg(long)]
+    pub no_nmi_requests: bool,
     /// What the machine lacks: dimms, or srat (the table of nodes, and with it the DIMMs).
     ///
     /// Without DIMMs nothing can be pulled, so the run ends "not exercised".
@@ -291,6 +299,8 @@ pub enum HazardName {
     H1,
     #[value(name = "H2")]
     H2,
+    #[value(name = "H2-NMI")]
+    H2Nmi,
     #[value(name = "H3")]
     H3,
     #[value(name = "H7")]
@@ -414,6 +424,7 @@ pub enum Plant {
     Hang,
     TripleFault,
     StrayWrite,
+    DeafWatchdog,
 }
 
 /// The name of an option's value, as the command line and the kernel's options spell it.

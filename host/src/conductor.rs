@@ -8,16 +8,18 @@ use std::time::{Duration, Instant};
 
 use tidemark_wire::{Ask, Decoder, PROTOCOL_VERSION, Source, ToGuest, ToHost, exit_value};
 
-use crate::console::split_stamp;
+use crate::console::{printable, split_stamp};
 use crate::diagnose::parse_registers;
 use crate::machine::Machine;
 use crate::qemu::{Input, Port};
 use crate::qmp::{Command, Message};
 use crate::record::{Ended, HostCounts, Ready, Record, TAIL_LINES};
-use crate::watchdog::Watchdog;
+use crate::watchdog::{Hang, Watchdog};
 
 /// How long a guest that hangs may take to answer an NMI, and a dying one to end.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+/// How long the other CPUs of a guest with a stuck reader are given to say where they hang.
+const TELLING: Duration = Duration::from_secs(2);
 /// How long QEMU may take to answer or to quit.
 const QEMU_ANSWERS: Duration = Duration::from_secs(3);
 /// How long a guest may take from its last message to its exit.
@@ -61,6 +63,10 @@ const LAB_PATIENCE: Duration = Duration::from_secs(40);
 #[derive(Debug)]
 enum State {
     Running,
+    /// The guest hangs, and its CPUs are saying so.
+    Telling {
+        until: Instant,
+    },
     /// Registers were asked for.
     Examining {
         until: Instant,
@@ -208,6 +214,11 @@ impl<'m> Conductor<'m> {
                     self.examine(now, Ended::Hung(hang));
                 }
             }
+            State::Telling { until } if now >= until => {
+                if let Some(ended) = self.decided.take() {
+                    self.examine(now, ended);
+                }
+            }
             State::Examining { until } if now >= until => self.examined(now),
             State::LastWords { until } if now >= until => self.quit(now),
             State::Quitting { until } if now >= until => {
@@ -220,7 +231,7 @@ impl<'m> Conductor<'m> {
 
     /// Ends the run because the user wants it.
     pub fn interrupt(&mut self, now: Instant) {
-        if matches!(self.state, State::Running) {
+        if matches!(self.state, State::Running | State::Telling { .. }) {
             self.decided = Some(Ended::Interrupted);
             self.quit(now);
         }
@@ -302,6 +313,15 @@ impl<'m> Conductor<'m> {
             ToHost::Bench(result) => {
                 self.watchdog.progress(now);
                 self.record.bench.push(result);
+            }
+            ToHost::StuckReader { cpu, context, rip } => {
+                // Nothing can come of it any more; what other CPUs have to say comes within moments.
+                if matches!(self.state, State::Running) {
+                    self.decided = Some(Ended::Hung(Hang::StuckReader { cpu, context, rip }));
+                    self.state = State::Telling {
+                        until: now + TELLING,
+                    };
+                }
             }
             ToHost::Crash { cpu, rip } => {
                 self.record.crash.get_or_insert((cpu, rip));
@@ -439,7 +459,8 @@ impl<'m> Conductor<'m> {
 
     /// Registers are there, or will not come.
     fn examined(&mut self, now: Instant) {
-        if matches!(self.decided, Some(Ended::Hung(_))) {
+        let has_told = matches!(self.decided, Some(Ended::Hung(Hang::StuckReader { .. })));
+        if matches!(self.decided, Some(Ended::Hung(_))) && !has_told {
             self.command(Command::InjectNmi, Purpose::Own);
             self.state = State::LastWords {
                 until: now + LAST_WORDS,
@@ -469,20 +490,6 @@ impl<'m> Conductor<'m> {
             self.actions.push(Action::Write(Port::Wire, frame.to_vec()));
         }
     }
-}
-
-/// A line without what would move the terminal's cursor.
-fn printable(text: &str) -> String {
-    text.trim_end_matches('\r')
-        .chars()
-        .map(|c| {
-            if c.is_control() && c != '\t' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -242,6 +242,30 @@ fn a_hang_is_examined_poked_and_ended() {
 }
 
 #[test]
+fn a_guest_with_a_stuck_reader_is_heard_examined_and_ended_without_a_poke() {
+    let machine = machine();
+    let mut play = Play::greeted(&machine);
+    play.beats();
+    let (cpu, context, rip) = (1, tidemark_wire::LabContext::Nmi, 0xffff_ffff_8000_1000);
+    play.guest(ToHost::StuckReader { cpu, context, rip });
+    play.input(Port::Console, b"cpu0 waits, too\n");
+    play.wait(Duration::from_secs(1));
+    assert_eq!(play.commands.len(), 1);
+    play.wait(Duration::from_secs(2));
+    play.answers(
+        "human-monitor-command",
+        r#""return": "CPU#1\r\nRIP=ffffffff80001000 RFL=00000002 HLT=0\r\n""#,
+    );
+    assert_eq!(play.commands.last().unwrap().1, "quit");
+    let record = play.end(0);
+    assert_eq!(
+        record.ended,
+        Ended::Hung(Hang::StuckReader { cpu, context, rip })
+    );
+    assert_eq!(record.registers[0].cpu, 1);
+}
+
+#[test]
 fn a_qemu_that_does_not_even_quit_is_killed() {
     let machine = machine();
     let mut play = Play::greeted(&machine);

@@ -164,6 +164,20 @@ pub fn split_stamp(line: &str) -> Option<(&str, &str)> {
     is_time.then(|| line.split_at(text))
 }
 
+/// A line without what would move the terminal's cursor.
+pub fn printable(text: &str) -> String {
+    text.trim_end_matches('\r')
+        .chars()
+        .map(|c| {
+            if c.is_control() && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
 /// Whether the kernel marked the line as one that only `-v` shows.
 pub fn is_debug(line: &str) -> bool {
     split_stamp(line).is_some_and(|(_, text)| text.starts_with("debug: "))

@@ -2,16 +2,18 @@
 
 use anyhow::Result;
 
-use crate::cli::{Accel, DemoArgs, Verbosity};
+use crate::cli::{Accel, DemoArgs, Verbosity, Zonelist};
 use crate::conductor::Watch;
 use crate::console::{Console, say};
 use crate::diagnose::Symbols;
 use crate::machine::{Machine, Wiring, kvm_obstacle, shell_line};
 use crate::options::{Mode, Options};
+use crate::record::{Ended, Record};
 use crate::report::{crash_report, summary};
 use crate::run::Spec;
-use crate::verdict::{Expectation, judge};
-use crate::{build, json, qemu, suite};
+use crate::verdict::{Expectation, Verdict, judge};
+use crate::watchdog::Hang;
+use crate::{build, json, lab, qemu, suite};
 
 /// Runs the demonstration and returns the program's exit code.
 ///
@@ -46,7 +48,7 @@ pub fn run(args: &DemoArgs) -> Result<i32> {
         cycles: args.cycles,
         dimms: spec.machine.dimms(),
     };
-    let verdict = judge(&expected, &record);
+    let verdict = explained(judge(&expected, &record), args.zonelist, &record);
     let symbols = Symbols::of_files(&[&spec.built.unstripped, &spec.built.loader]);
     for line in crash_report(&record, &symbols) {
         say(line);
@@ -60,6 +62,17 @@ pub fn run(args: &DemoArgs) -> Result<i32> {
         json::write(path, &value)?;
     }
     Ok(verdict.outcome.exit_code())
+}
+
+/// Puts a hang at a hazard of the protocol's down to it: the hazard, what the laboratory's matrix says of it, and the
+/// command that shows it alone.
+pub fn explained(mut verdict: Verdict, zonelist: Zonelist, record: &Record) -> Verdict {
+    if let Ended::Hung(Hang::StuckReader { context, .. }) = record.ended {
+        verdict
+            .reasons
+            .insert(0, lab::explanation(zonelist, context));
+    }
+    verdict
 }
 
 fn spec(args: &DemoArgs) -> Result<Spec> {
@@ -76,6 +89,7 @@ fn spec(args: &DemoArgs) -> Result<Spec> {
             mode: Mode::Demo {
                 cycles: args.cycles,
                 seed: args.seed,
+                nmi_requests: !args.no_nmi_requests,
             },
             zonelist: args.zonelist,
             plant: args.plant,

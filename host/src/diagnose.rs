@@ -5,6 +5,7 @@ use std::path::Path;
 use object::{Object, ObjectSymbol, SymbolKind};
 
 use crate::record::{Ended, Record};
+use crate::watchdog::Hang;
 
 /// Where a CPU was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +117,9 @@ pub fn headline(record: &Record, symbols: &Symbols) -> Option<String> {
                 Some(state) => format!("triple fault on {}", place(state)),
                 None => "triple fault; QEMU gave no registers".to_owned(),
             }
+        }
+        Ended::Hung(hang @ Hang::StuckReader { rip, .. }) => {
+            format!("hang: {hang}, at {}", symbols.name(*rip))
         }
         Ended::Hung(hang) => {
             let named = hang.cpu().or(record.crash.map(|(cpu, _)| cpu));

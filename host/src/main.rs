@@ -25,6 +25,7 @@ mod size;
 mod skips;
 mod suite;
 mod terminal;
+mod variants;
 mod verdict;
 mod watchdog;
 

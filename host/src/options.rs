@@ -6,7 +6,12 @@ use crate::cli::{Plant, Zonelist, name_of};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// The demonstration.
-    Demo { cycles: u32, seed: u64 },
+    Demo {
+        cycles: u32,
+        seed: u64,
+        /// Whether NMIs make requests, too.
+        nmi_requests: bool,
+    },
     /// The self-tests whose name contains the pattern.
     Test {
         pattern: Option<String>,
@@ -37,11 +42,21 @@ impl Options {
     /// The options as words separated by spaces.
     pub fn command_line(&self) -> String {
         let mut words = match &self.mode {
-            Mode::Demo { cycles, seed } => vec![
-                "mode=demo".to_owned(),
-                format!("cycles={cycles}"),
-                format!("seed={seed}"),
-            ],
+            Mode::Demo {
+                cycles,
+                seed,
+                nmi_requests,
+            } => {
+                let mut words = vec![
+                    "mode=demo".to_owned(),
+                    format!("cycles={cycles}"),
+                    format!("seed={seed}"),
+                ];
+                if !nmi_requests {
+                    words.push("no_nmi_requests".to_owned());
+                }
+                words
+            }
             Mode::Test { pattern, storm } => {
                 let mut words = vec!["mode=test".to_owned()];
                 words.extend(pattern.as_ref().map(|p| format!("pattern={p}")));
@@ -73,7 +88,11 @@ mod tests {
     #[test]
     fn options_are_words() {
         let mut options = Options {
-            mode: Mode::Demo { cycles: 3, seed: 7 },
+            mode: Mode::Demo {
+                cycles: 3,
+                seed: 7,
+                nmi_requests: true,
+            },
             zonelist: Zonelist::Seed,
             plant: Some(Plant::LostFrame),
             verbose: true,
@@ -82,6 +101,16 @@ mod tests {
         assert_eq!(
             options.command_line(),
             "mode=demo cycles=3 seed=7 zonelist=seed plant=lost-frame verbose dump=zoneinfo,dimms"
+        );
+        options.mode = Mode::Demo {
+            cycles: 3,
+            seed: 7,
+            nmi_requests: false,
+        };
+        assert!(
+            options
+                .command_line()
+                .starts_with("mode=demo cycles=3 seed=7 no_nmi_requests ")
         );
         options.mode = Mode::Test {
             pattern: Some("pcp".to_owned()),

@@ -77,6 +77,21 @@ fn cases() -> Vec<Case> {
         in_tests(Plant::StrayWrite, "storm/", &[(1, "blocks were broken")]),
         in_tests(Plant::StrayWrite, "steps/", &[(1, "blocks were broken")]),
         in_tests(Plant::LostFrame, "storm/", &[(1, "given back")]),
+        in_tests(
+            Plant::DeafWatchdog,
+            "watchdog/a_cpu_with_interrupts_off",
+            &[(1, "was not found")],
+        ),
+        in_tests(
+            Plant::DeafWatchdog,
+            "watchdog/a_cpu_that_hangs",
+            &[(1, "was not found")],
+        ),
+        in_tests(
+            Plant::DeafWatchdog,
+            "watchdog/a_cpu_in_an_nmis_handler",
+            &[(1, "was not found")],
+        ),
         image("text-file", b"This is no kernel.\n"),
         image("empty-elf", b"\x7fELF\x02\x01\x01"),
     ]
@@ -153,6 +168,7 @@ fn verdict_of(
                 None => Mode::Demo {
                     cycles: CYCLES,
                     seed: 1,
+                    nmi_requests: true,
                 },
             },
             zonelist: Zonelist::Seed,

@@ -197,6 +197,15 @@ pub fn test(args: &TestArgs) -> Result<i32> {
     if !is_custom(args) {
         let lab = crate::lab::self_test(args.pattern.as_deref(), args.accel, &built)?;
         parts.push(("lab".to_owned(), lab));
+        if args.full {
+            let demos = crate::variants::run_all(
+                args.pattern.as_deref(),
+                args.accel,
+                &built,
+                &mut console,
+            )?;
+            parts.push(("demonstration".to_owned(), demos));
+        }
         let planted = planted::run_all(args.pattern.as_deref(), args.accel, &built, &mut console)?;
         parts.push(("planted faults".to_owned(), planted));
         let shell = crate::shell::endtoend::run_all(args.pattern.as_deref(), &mut console)?;

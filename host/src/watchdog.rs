@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use tidemark_wire::LabContext;
+
 /// How often the guest promises a heartbeat.
 const PERIOD: Duration = Duration::from_millis(100);
 /// Patience with a guest whose heartbeats are punctual.
@@ -25,6 +27,12 @@ pub enum Hang {
     Heartbeat { waited: Duration },
     /// One CPU takes no timer interrupts while others do.
     SilentCpu { cpu: u16, waited: Duration },
+    /// The guest itself found a reader that waits for the rebuild that it has interrupted.
+    StuckReader {
+        cpu: u16,
+        context: LabContext,
+        rip: u64,
+    },
     /// The heart beats, but nothing happens.
     NoProgress { waited: Duration },
 }
@@ -37,13 +45,14 @@ impl Hang {
             | Hang::Heartbeat { waited }
             | Hang::SilentCpu { waited, .. }
             | Hang::NoProgress { waited } => *waited,
+            Hang::StuckReader { .. } => Duration::ZERO,
         }
     }
 
     /// The CPU that is known to hang.
     pub fn cpu(&self) -> Option<u16> {
         match self {
-            Hang::SilentCpu { cpu, .. } => Some(*cpu),
+            Hang::SilentCpu { cpu, .. } | Hang::StuckReader { cpu, .. } => Some(*cpu),
             _ => None,
         }
     }
@@ -60,6 +69,17 @@ impl std::fmt::Display for Hang {
             Hang::Heartbeat { waited } => write!(f, "no heartbeat for {waited:.1?}"),
             Hang::SilentCpu { cpu, waited } => {
                 write!(f, "cpu{cpu} took no timer interrupt for {waited:.1?}")
+            }
+            Hang::StuckReader { cpu, context, .. } => {
+                let who = match context {
+                    LabContext::Task => "a task",
+                    LabContext::Interrupt => "an interrupt handler",
+                    LabContext::Nmi => "an NMI handler",
+                };
+                write!(
+                    f,
+                    "{who} on cpu{cpu} waits for the rebuild that it has interrupted"
+                )
             }
             Hang::NoProgress { waited } => {
                 write!(f, "heartbeats, but nothing else for {waited:.0?}")

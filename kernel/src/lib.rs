@@ -22,6 +22,7 @@ pub mod shell;
 pub mod show;
 pub mod tests;
 pub mod thread;
+pub mod watchdog;
 
 use arch::acpi::Tables;
 use arch::context::Task;
@@ -87,7 +88,7 @@ fn main(task: &Task, _: usize) {
         .get()
         .expect("the boot CPU has published what it found");
     console::init(task);
-    panic::init_hang_report();
+    watchdog::start();
     mm::start(found.tables, task);
     link::init();
     link::start(task);

@@ -50,6 +50,8 @@ pub enum Plant {
     TripleFault,
     /// A self-test's write into a block that it has handed on.
     StrayWrite,
+    /// A watchdog that asks nobody.
+    DeafWatchdog,
 }
 
 /// All options.
@@ -67,6 +69,8 @@ pub struct Options {
     pub zonelist: Variant,
     /// A planted fault.
     pub plant: Option<Plant>,
+    /// Whether the demonstration's NMIs make requests. Readers that wait for a rebuild hang in them (H2-NMI).
+    pub nmi_requests: bool,
     /// Whether debug records are shown.
     pub verbose: bool,
     /// What is shown at the end.
@@ -88,6 +92,7 @@ impl Options {
         seed: 1,
         zonelist: Variant::Seed,
         plant: None,
+        nmi_requests: true,
         verbose: false,
         dump: Topics::NONE,
         timer_hz: 1000,
@@ -173,7 +178,7 @@ const KNOWN: &[Known] = &[
     ),
     known!(
         "plant",
-        "lost-frame|corrupt-page|atomic-failure|missed-eject|irq-on|panic|hang|triple-fault|stray-write",
+        "lost-frame|corrupt-page|atomic-failure|missed-eject|irq-on|panic|hang|triple-fault|stray-write|deaf-watchdog",
         |o, v| o.plant = Some(match v {
             "lost-frame" => Plant::LostFrame,
             "corrupt-page" => Plant::CorruptPage,
@@ -184,9 +189,11 @@ const KNOWN: &[Known] = &[
             "hang" => Plant::Hang,
             "triple-fault" => Plant::TripleFault,
             "stray-write" => Plant::StrayWrite,
+            "deaf-watchdog" => Plant::DeafWatchdog,
             _ => return None,
         })
     ),
+    known!("no_nmi_requests", "", |o, _v| o.nmi_requests = false),
     known!("verbose", "", |o, _v| o.verbose = true),
     known!(
         "dump",
@@ -195,7 +202,7 @@ const KNOWN: &[Known] = &[
     ),
     known!("timer_hz", "10..10000", |o, v| o.timer_hz =
         number(v, 10, 10_000)? as u32),
-    known!("hazard", "H1|H2|H3|H7|H8", |o, v| o.hazard =
+    known!("hazard", "H1|H2|H2-NMI|H3|H7|H8", |o, v| o.hazard =
         Hazard::from_name(v)?),
     known!("storm", "200..100000000", |o, v| o.storm =
         number(v, 200, 100_000_000)? as u32),
@@ -344,7 +351,7 @@ mod tests {
 
     #[test]
     fn every_option_sets_its_own_field() {
-        let cmdline = "mode=test pattern=zone/ cycles=50 seed=7 zonelist=gfp-seqlock plant=irq-on verbose dump=meminfo,dimms timer_hz=250 hazard=H7 storm=9000";
+        let cmdline = "mode=test pattern=zone/ cycles=50 seed=7 zonelist=gfp-seqlock plant=irq-on no_nmi_requests verbose dump=meminfo,dimms timer_hz=250 hazard=H7 storm=9000";
         let expected = Options {
             mode: Mode::Test,
             pattern: Pattern::new("zone/").unwrap(),
@@ -352,6 +359,7 @@ mod tests {
             seed: 7,
             zonelist: Variant::GfpSeqlock,
             plant: Some(Plant::IrqOn),
+            nmi_requests: false,
             verbose: true,
             dump: Topics::parse("dimms,meminfo").unwrap(),
             timer_hz: 250,
@@ -409,6 +417,7 @@ mod tests {
         assert_eq!(plant("hang"), Some(Plant::Hang));
         assert_eq!(plant("triple-fault"), Some(Plant::TripleFault));
         assert_eq!(plant("stray-write"), Some(Plant::StrayWrite));
+        assert_eq!(plant("deaf-watchdog"), Some(Plant::DeafWatchdog));
     }
 
     #[test]

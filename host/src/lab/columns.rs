@@ -273,7 +273,7 @@ fn text(step: &LabStep, writes: Writes) -> String {
         LabPoint::PortFreed => "frees the port's lock".to_owned(),
         LabPoint::Fed => format!("{detail} pages cached, reclaimable"),
         LabPoint::Act => String::new(),
-        LabPoint::Hang => "*** HANG: watchdog's NMI ***".to_owned(),
+        LabPoint::Hang => "*** HANG, says the watchdog ***".to_owned(),
     }
 }
 

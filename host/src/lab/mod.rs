@@ -4,6 +4,7 @@
 
 mod columns;
 mod expected;
+mod explain;
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -30,6 +31,7 @@ use crate::verdict::{self, EXIT_INTERRUPTED};
 use crate::{interrupt, json, qemu};
 use columns::Writes;
 use expected::{contradiction, scope, words};
+pub use explain::{explanation, fails};
 
 /// Guests that run at the same time, where the host has as many cores.
 const AT_ONCE: usize = 2;

@@ -3,6 +3,7 @@
 use super::acpi::{Madt, Polarity};
 use super::irqs;
 use super::paging::{self, FrameSource, PagingError};
+use super::percpu;
 use super::vectors;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
@@ -133,12 +134,18 @@ pub(super) fn send(apic_id: u32, message: Message) {
         Message::Startup(page) => DELIVER_STARTUP | u32::from(page),
     };
     // Between the two writes an interrupt handler's send would change the destination. An NMI
-    // handler sends to itself only, by shorthand, which leaves the high word alone.
+    // handler, which nothing keeps out, puts back the high word that it found; what it sends to
+    // itself goes by shorthand, which leaves the high word alone.
     let enabled = irqs::interrupts_enabled();
     irqs::disable();
     wait_until_sent();
+    let interrupted = percpu::in_nmi().then(|| read(reg::ICR_HIGH));
     write(reg::ICR_HIGH, apic_id << 24);
     write(reg::ICR_LOW, low | ASSERT);
+    if let Some(high) = interrupted {
+        wait_until_sent();
+        write(reg::ICR_HIGH, high);
+    }
     if enabled {
         irqs::enable();
     }

@@ -44,7 +44,12 @@ pub(super) fn dispatch(frame: &TrapFrame) {
     block.in_nmi.store(0, Relaxed);
 }
 
-/// Sends an NMI to `cpu`, its own too: by physical destination. Any context but NMI.
+/// Tells whether `cpu` is in an NMI's handler, where no other NMI reaches it. Any context.
+pub fn is_in(cpu: CpuId) -> bool {
+    percpu::get(cpu).is_some_and(|block| block.in_nmi.load(Relaxed) != 0)
+}
+
+/// Sends an NMI to `cpu`, its own too: by physical destination. Any context.
 pub fn send(cpu: CpuId) {
     if let Some(block) = percpu::get(cpu) {
         apic::send(block.apic_id.load(Relaxed), apic::Message::Nmi);

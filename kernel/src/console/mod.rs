@@ -19,7 +19,9 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 pub use deferred::Deferred;
 pub use output::{Share, flush, init_early, lost_total};
-pub(crate) use output::{drain_after_stop, finish_before_exit, prefix, write_out_from_hang};
+pub(crate) use output::{
+    anything_stored, drain_after_stop, finish_before_exit, prefix, write_out_from_hang,
+};
 pub use receive::{
     RxAllocHook, RxSink, clear_rx_alloc_hook, received_total, set_rx_alloc_hook, set_rx_sink,
 };

@@ -123,7 +123,7 @@ pub fn flush(share: Share) {
 }
 
 /// Whether the running CPU's ring holds anything.
-pub(super) fn anything_stored() -> bool {
+pub(crate) fn anything_stored() -> bool {
     RINGS[arch::cpu_id().0].head() != Head::Empty
 }
 

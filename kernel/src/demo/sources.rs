@@ -14,7 +14,9 @@ use crate::arch::{
     nmi, percpu, time, timer,
 };
 use crate::mm;
+use crate::options;
 use crate::thread::{self, Ring, quiesce};
+use crate::watchdog;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use tidemark_frames::{
     FrameHandle, NodeMask, Order, Owner, OwnerKind, Request, WalkInfo, ZoneInfo, ZoneKind,
@@ -95,8 +97,9 @@ fn called(irq: &HardIrq) {
 }
 
 fn on_nmi(nmi: &Nmi, _frame: &TrapFrame) {
-    // At rest the oracle counts, and NMIs are the one thing that it cannot keep out.
-    if !quiesce::nmis_held() {
+    // At rest the oracle counts, and NMIs are the one thing that it cannot keep out; and the watchdog's
+    // own find out where a CPU hangs, instead of hanging there, too.
+    if options::get().nmi_requests && !quiesce::nmis_held() && !watchdog::sent_this_nmi() {
         fire(nmi, Source::Nmi);
     }
 }

@@ -5,7 +5,7 @@
 //! that fire. Between the two steps of the counter one NMI and one round of interrupts are sent.
 
 use super::{balloon, counts, sources};
-use crate::arch::{self, context::Task, irqs, percpu, time};
+use crate::arch::{self, context::Task, irqs, percpu, time, vectors};
 use crate::mm;
 use crate::options::{self, Plant};
 use crate::thread;
@@ -17,6 +17,8 @@ use tidemark_wire::Source;
 const HOLD_NS: u64 = 2_000_000_000;
 /// Time between two rounds of call-function interrupts while the zones are tight.
 const STORM_EVERY_NS: u64 = 50_000;
+/// How long an interrupt of the writer's is waited for at most.
+const TAKEN_NS: u64 = 2_000_000;
 const IDLE_NS: u64 = 2_000_000;
 const LOOK_EVERY_NS: u64 = 1_000_000;
 
@@ -64,12 +66,29 @@ pub fn at(point: Point) {
         }
         Point::RebuildOdd => {
             look_at_interrupts();
-            sources::call(percpu::online_mask() & !percpu::mask_of(arch::cpu_id()));
+            interrupt_everybody();
             arch::nmi::send(arch::cpu_id());
         }
         Point::RebuildEven => look_at_interrupts(),
         Point::OfflineDone | Point::OnlineDone => balloon::relax(),
         _ => {}
+    }
+}
+
+/// Sends every CPU the call-function interrupt. Where the writer takes interrupts, it stays until it has taken
+/// this one; where no NMI's request is inside the window for sure, until another CPU has: some request then is.
+fn interrupt_everybody() {
+    let here = arch::cpu_id();
+    let taken = |cpu| percpu::of(cpu).taken(vectors::WORK);
+    let before = percpu::online().fold(0_u32, |sum, cpu| sum.wrapping_add(taken(cpu)));
+    let (before_here, takes) = (taken(here), irqs::interrupts_enabled());
+    sources::call(percpu::online_mask());
+    if takes {
+        time::spin_until(TAKEN_NS, || taken(here) != before_here);
+    } else if !options::get().nmi_requests {
+        time::spin_until(TAKEN_NS, || {
+            percpu::online().fold(0_u32, |sum, cpu| sum.wrapping_add(taken(cpu))) != before
+        });
     }
 }
 

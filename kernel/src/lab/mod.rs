@@ -10,16 +10,16 @@ pub mod play;
 pub mod schedule;
 pub mod stage;
 pub mod trace;
-pub mod watchdog;
 
 use crate::arch::context::Task;
 use crate::console::{self, Share};
 use crate::thread::quiesce;
-use crate::{info, link, mm, panic, warn};
+use crate::watchdog::{self, Found, Function, Waits};
+use crate::{info, link, mm, warn};
 use core::fmt::Write;
 use schedule::Place;
 use stage::TRACE;
-use tidemark_wire::{Ask, Hazard, LabPoint, LabResult, LabVerdict, Role, Text, ToHost};
+use tidemark_wire::{Ask, Hazard, LabContext, LabPoint, LabResult, LabVerdict, Role, Text, ToHost};
 
 /// Times that a report is sent at most.
 const REPORTS: u32 = 4;
@@ -51,11 +51,7 @@ pub fn run(task: &Task, hazard: Hazard) -> bool {
     );
     // From here on the scenario decides who prints.
     console::flush(Share::All);
-    let prepared = play::init().and_then(|()| {
-        let watched = watchdog::start();
-        watched.then_some(()).ok_or("no room for the watchdog")
-    });
-    let (mut verdict, mut how) = match prepared.and_then(|()| hazards::run(task, hazard)) {
+    let (mut verdict, mut how) = match play::init().and_then(|()| hazards::run(task, hazard)) {
         Ok(finding) => finding,
         Err(obstacle) => (LabVerdict::NotReached, how!("{obstacle}")),
     };
@@ -142,65 +138,31 @@ fn not_reached((role, point): Place) -> Finding {
 
 /// The hang that a scenario's waiter was found in, in words; nothing if there was none.
 fn hang() -> Option<How> {
-    let mut hung = watchdog::hung();
-    let (waiter, _) = watchdog::hung().find(|&(_, waits)| waits)?;
-    let mut how = how!("hang of cpu{waiter} in {}", Function(waiter));
-    if let Some((other, _)) = hung.find(|&(cpu, waits)| cpu != waiter && !waits) {
-        let _ = write!(how, ", cpu{other} in {}", Function(other));
+    let waits = |found: &Found| found.waits() != Waits::No;
+    let (waiter, found) = watchdog::hung().find(|(_, found)| waits(found))?;
+    let mut how = how!("hang of cpu{waiter} in {}", Function(found));
+    if found.context() == LabContext::Nmi {
+        let _ = how.write_str(", in an NMI handler");
+    }
+    let mut others = watchdog::hung().filter(|&(cpu, found)| cpu != waiter && !waits(found));
+    if let Some((other, found)) = others.next() {
+        let _ = write!(how, ", cpu{other} in {}", Function(found));
     }
     Some(how)
 }
 
-/// The function that a hung CPU was in, without most of its path: the innermost one that is not the
-/// laboratory's or the machine's own.
-struct Function(usize);
-
-impl core::fmt::Display for Function {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        for address in watchdog::place_of(self.0) {
-            let mut name = Text::<200>::new();
-            panic::write_function(&mut name, address)?;
-            let name = name.as_str();
-            let inner = ["::lab::", "::arch::", "platform::", "core::"];
-            if name.is_empty() || inner.iter().any(|part| name.contains(part)) {
-                continue;
-            }
-            let mut parts = name.rsplit("::");
-            let function = parts.next().unwrap_or(name);
-            // A free function's name says little without its module's.
-            let is_module = |part: &&str| part.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-            return match parts.next().filter(is_module) {
-                Some(module) => write!(f, "{module}::{function}"),
-                None => f.write_str(function),
-            };
-        }
-        f.write_str("an unknown function")
-    }
-}
-
 /// Logs where the CPUs that hung were.
 fn tell_hangs() {
-    for (cpu, waits) in watchdog::hung() {
+    for (cpu, found) in watchdog::hung() {
         info!(
-            "lab: cpu{cpu} took no timer interrupt for a second{}; the NMI found it here:",
-            if waits {
-                ", waiting for an even counter"
-            } else {
-                ""
-            }
+            "lab: cpu{cpu} took no timer interrupt for {} ms{}; cpu{} noticed:",
+            found.silent_ns() / 1_000_000,
+            match found.waits() {
+                Waits::No => "",
+                _ => ", waiting for an even counter",
+            },
+            found.by(),
         );
-        let mut line = Text::<200>::new();
-        for (number, (name, value)) in watchdog::registers_of(cpu).enumerate() {
-            let _ = write!(line, "{name}={value:#x} ");
-            if number % 6 == 5 {
-                info!("lab:   {}", line.as_str().trim_end());
-                line = Text::new();
-            }
-        }
-        for address in watchdog::place_of(cpu) {
-            let mut name = Text::<200>::new();
-            let _ = panic::write_function(&mut name, address);
-            info!("lab:   {address:#x} {}", name.as_str());
-        }
+        info!("{}", watchdog::Details(found));
     }
 }

@@ -1,11 +1,12 @@
 //! The stage: who plays which role, and what happens when one of them reaches a point.
 
+use super::play;
 use super::schedule::{self, Action, Place, Rule};
 use super::trace::Trace;
-use super::{play, watchdog};
 use crate::arch::{self, MAX_CPUS, irqs, nmi, percpu, time};
 use crate::mm::{self, points};
 use crate::thread::{self, ThreadId};
+use crate::watchdog;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 use tidemark_frames::Point;
 use tidemark_wire::{LabContext, LabPoint, Role};

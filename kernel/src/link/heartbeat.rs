@@ -4,9 +4,9 @@ use super::send;
 use crate::arch::context::Task;
 use crate::arch::{MAX_CPUS, percpu, time};
 use crate::console::{self, Share};
-use crate::mm;
-use crate::panic;
+use crate::mm::{self, points};
 use crate::thread::{self, Placement, Priority};
+use crate::watchdog;
 use tidemark_wire::ToHost;
 
 /// Time between two heartbeats, in nanoseconds.
@@ -24,7 +24,7 @@ fn beat(task: &Task, _argument: usize) {
     let mut watch = Watch::new();
     let mut seq = 0;
     loop {
-        let silent = percpu::online().map(|cpu| (cpu.0 as u16, panic::ticks(cpu)));
+        let silent = percpu::online().map(|cpu| (cpu.0 as u16, watchdog::ticks(cpu)));
         send(
             task,
             &ToHost::Heartbeat {
@@ -35,23 +35,13 @@ fn beat(task: &Task, _argument: usize) {
         );
         // What a silent CPU stored, it cannot get written itself. A scenario of the laboratory decides
         // by itself who prints.
-        if !in_scenario() {
+        if !points::in_scenario() {
             mm::warnings::flush();
             console::flush(Share::All);
         }
         seq = seq.wrapping_add(1);
         thread::sleep_ns(task, PERIOD_NS);
     }
-}
-
-#[cfg(feature = "lab")]
-fn in_scenario() -> bool {
-    crate::lab::stage::is_open()
-}
-
-#[cfg(not(feature = "lab"))]
-fn in_scenario() -> bool {
-    false
 }
 
 /// Remembers each CPU's tick count and for how many beats it has stood still.

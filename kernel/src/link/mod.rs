@@ -12,7 +12,9 @@ use crate::thread::WaitQueue;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use inbox::Inbox;
 use tidemark_sync::{IrqSpinLock, Rank};
-use tidemark_wire::{Ask, Decoder, MAX_FRAME_BYTES, PROTOCOL_VERSION, ToGuest, ToHost, encode};
+use tidemark_wire::{
+    Ask, Decoder, LabContext, MAX_FRAME_BYTES, PROTOCOL_VERSION, ToGuest, ToHost, encode,
+};
 
 pub use inbox::DimmEvents;
 
@@ -21,6 +23,9 @@ const BASE: u16 = 0x2f8;
 const IRQ: u8 = 3;
 /// How long a request waits for its answer: many times what QEMU needs on a machine that is busy with everything else.
 const ANSWER_PATIENCE_NS: u64 = 10_000_000_000;
+
+/// How long the report of a hang waits for the port's lock.
+const STUCK_PATIENCE_NS: u64 = 300_000_000;
 
 /// Why a request got no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,9 +100,26 @@ fn transmit(message: &ToHost) {
 
 /// Tells the host of a crash, around the port's lock: for the dying routine, when the other CPUs have stopped.
 pub(crate) fn send_crash(cpu: u16, rip: u64) {
+    // SAFETY: no other CPU sends any more.
+    unsafe { send_around_the_lock(&ToHost::Crash { cpu, rip }) };
+}
+
+/// Tells the host of a reader that waits for the rebuild that it has interrupted. Any context: of that CPU, or of its
+/// neighbour, nobody gets any further, so a lock that stays taken is gone around.
+pub(crate) fn send_stuck_reader(cpu: u16, context: LabContext, rip: u64) {
+    time::spin_until(STUCK_PATIENCE_NS, || !LINK.is_locked());
+    // SAFETY: a holder has had its time and will not go on; should it after all, one message is damaged.
+    unsafe { send_around_the_lock(&ToHost::StuckReader { cpu, context, rip }) };
+}
+
+/// Sends a message around the port's lock.
+///
+/// # Safety
+/// Nobody else sends meanwhile, or the damage to what is sent is the smaller evil.
+unsafe fn send_around_the_lock(message: &ToHost) {
     let mut buffer = [0; MAX_FRAME_BYTES];
-    if let (true, Ok(frame)) = (present(), encode(&ToHost::Crash { cpu, rip }, &mut buffer)) {
-        // SAFETY: no other CPU sends any more.
+    if let (true, Ok(frame)) = (present(), encode(message, &mut buffer)) {
+        // SAFETY: the ports are COM2's, and the caller's promise.
         let mut port = unsafe { Serial::at(BASE) };
         // A zero ends whatever message was under way.
         port.send(&[0]);

@@ -86,7 +86,7 @@ impl Platform for Kernel {
 
     #[cfg(feature = "lab")]
     fn spin(&self, _at: tidemark_frames::Spin) -> core::ops::ControlFlow<()> {
-        crate::lab::watchdog::turn()
+        crate::watchdog::turn()
     }
 
     fn begin_grace(&self, task: &Task) {

@@ -1,9 +1,10 @@
 //! What happens at the allocator's schedule points: nothing, unless somebody set a hook.
 
+use crate::arch;
 use core::{
     mem::transmute,
     ptr,
-    sync::atomic::{AtomicPtr, Ordering},
+    sync::atomic::{AtomicPtr, AtomicU32, Ordering},
 };
 use tidemark_frames::Point;
 #[cfg(feature = "lab")]
@@ -15,6 +16,8 @@ use tidemark_wire::LabPoint;
 pub type Hook = fn(Point);
 
 static HOOK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+/// The CPU that rebuilds, plus one, or 0. Written by the writer, one at a time; read by reports only.
+static REBUILDER: AtomicU32 = AtomicU32::new(0);
 
 /// Keeps a hook in place; dropping it takes the hook away. A CPU that is inside the hook stays there.
 #[derive(Debug)]
@@ -47,12 +50,23 @@ impl Drop for Hooked {
 /// Calls the hook, if there is one: what the platform does at a point. Any context.
 #[inline]
 pub fn reached(point: Point) {
+    if point == Point::RebuildOdd {
+        REBUILDER.store(arch::cpu_id().0 as u32 + 1, Ordering::Relaxed);
+    }
     let hook = HOOK.load(Ordering::Acquire);
     if !hook.is_null() {
         // SAFETY: only `set_hook` stores anything but null, and that is a `Hook`.
         let hook: Hook = unsafe { transmute(hook) };
         hook(point);
     }
+    if point == Point::RebuildEven {
+        REBUILDER.store(0, Ordering::Relaxed);
+    }
+}
+
+/// The CPU that is between the two steps of a rebuild's counter, where it stays until the second. Any context.
+pub fn rebuilder() -> Option<usize> {
+    (REBUILDER.load(Ordering::Relaxed) as usize).checked_sub(1)
 }
 
 /// What is called at every step of the fast path, in the context that reaches it: inside a section
@@ -114,4 +128,30 @@ pub fn passed(point: LabPoint) {
     crate::lab::stage::step(point, 0);
     #[cfg(not(feature = "lab"))]
     let _ = point;
+}
+
+/// Whether a scenario of the laboratory runs, which decides by itself who prints and what a hang leads to. Any context.
+#[inline(always)]
+pub fn in_scenario() -> bool {
+    #[cfg(feature = "lab")]
+    return crate::lab::stage::is_open();
+    #[cfg(not(feature = "lab"))]
+    false
+}
+
+/// Tells a scenario that the running CPU's role finds the counter odd and waits.
+pub fn note_spin() {
+    #[cfg(feature = "lab")]
+    crate::lab::stage::step(
+        LabPoint::Spins,
+        u64::from(super::frames().rebuild_counter()),
+    );
+}
+
+/// Tells a scenario that the watchdog found CPU `cpu` to hang.
+pub fn note_hang(cpu: usize) {
+    #[cfg(feature = "lab")]
+    crate::lab::stage::note(tidemark_wire::Role::Watchdog, LabPoint::Hang, cpu as u64);
+    #[cfg(not(feature = "lab"))]
+    let _ = cpu;
 }

@@ -5,11 +5,8 @@
 //! CPU, dying of its own report, says so in one line and ends the machine at once.
 
 mod backtrace;
-mod hang;
 mod registers;
 mod symbols;
-
-pub use hang::ticks;
 
 use crate::arch::entry::TrapFrame;
 use crate::arch::exceptions::{self, ExceptionInfo};
@@ -41,11 +38,6 @@ pub type ZonesHook = fn(&mut dyn Write) -> fmt::Result;
 pub fn init(file: &'static [u8], load_offset: u64) {
     IMAGE.call_once(|| Image::new(file, load_offset));
     exceptions::set_die_hook(on_exception);
-}
-
-/// Starts the watch over CPUs whose timer stands still; interrupts must run.
-pub fn init_hang_report() {
-    hang::init();
 }
 
 /// Sets, once, what writes the zones' state into a crash report.
@@ -172,7 +164,7 @@ impl Write for Report {
 }
 
 /// An address with the function that it lies in, if that is known.
-struct Named(u64);
+pub(crate) struct Named(pub u64);
 
 impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -217,13 +209,11 @@ pub(crate) fn for_each_caller(mut f: impl FnMut(Option<&str>)) {
 }
 
 /// Calls `f` with each return address from a frame pointer on, innermost first. Any context, an NMI included.
-#[cfg(feature = "lab")]
 pub(crate) fn for_each_return(frame_pointer: u64, f: impl FnMut(u64)) {
     backtrace::walk(&KernelStacks, frame_pointer, f);
 }
 
 /// Writes the name of the function that an address lies in; nothing if the image has none.
-#[cfg(feature = "lab")]
 pub(crate) fn write_function(out: &mut dyn Write, address: u64) -> fmt::Result {
     match IMAGE.get().and_then(|image| image.place_of(address)) {
         Some(place) => write!(out, "{:#}", rustc_demangle::demangle(place.symbol)),

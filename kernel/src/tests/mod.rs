@@ -21,7 +21,7 @@ use crate::{
     console,
     mm::{self, free_errors},
     selftest::{self, Group, Report, Summary},
-    thread,
+    thread, watchdog,
 };
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -31,6 +31,7 @@ const GROUPS: &[Group] = &[
     arch::GROUP,
     thread::selftests::GROUP,
     console::selftests::GROUP,
+    watchdog::selftests::GROUP,
     frames::GROUP,
     contexts::GROUP,
     #[cfg(feature = "lab")]
@@ -46,7 +47,7 @@ const GROUPS: &[Group] = &[
 ];
 
 /// Why a test about several CPUs is skipped.
-const ONE_CPU: &str = "only one CPU";
+pub(crate) const ONE_CPU: &str = "only one CPU";
 /// Why a test about memory that leaves is skipped.
 const NO_DIMM: &str = "no DIMM";
 /// Why a test that needs the host is skipped.

@@ -10,6 +10,9 @@ pub enum Hazard {
     H1,
     /// Livelock of a reader that interrupted the writer on its own CPU.
     H2,
+    /// The same by an NMI, which interrupts a writer that has interrupts off, too. Not in the
+    /// specification: this project's own finding.
+    H2Nmi,
     /// ABBA of the counter and the serial port's lock.
     H3,
     /// A torn entry: new zone, old index.
@@ -20,13 +23,21 @@ pub enum Hazard {
 
 impl Hazard {
     /// Every hazard, in the order of the matrix.
-    pub const ALL: [Self; 5] = [Self::H1, Self::H2, Self::H3, Self::H7, Self::H8];
+    pub const ALL: [Self; 6] = [
+        Self::H1,
+        Self::H2,
+        Self::H2Nmi,
+        Self::H3,
+        Self::H7,
+        Self::H8,
+    ];
 
     /// The name used everywhere.
     pub const fn name(self) -> &'static str {
         match self {
             Self::H1 => "H1",
             Self::H2 => "H2",
+            Self::H2Nmi => "H2-NMI",
             Self::H3 => "H3",
             Self::H7 => "H7",
             Self::H8 => "H8",

@@ -16,7 +16,7 @@ pub use lab::{Hazard, LabContext, LabPoint, LabResult, LabStep, LabVerdict, Role
 use serde::{Deserialize, Serialize};
 
 /// Version of the messages below; [`ToHost::Hello`] carries it and the host refuses another.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// Values that the guest writes to QEMU's `isa-debug-exit` port; QEMU then exits with `2 * value + 1`.
 pub mod exit_value {
@@ -232,6 +232,15 @@ pub enum ToHost {
         /// CPU that died first.
         cpu: u16,
         /// Instruction pointer where it was.
+        rip: u64,
+    },
+    /// A reader of the zonelists waits for the rebuild that it has interrupted, so for ever.
+    StuckReader {
+        /// Its CPU, which is the writer's.
+        cpu: u16,
+        /// What it is: an interrupt's or an NMI's handler.
+        context: LabContext,
+        /// Instruction pointer where it waits.
         rip: u64,
     },
     /// A step of the laboratory's trace, in order.

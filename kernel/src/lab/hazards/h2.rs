@@ -4,7 +4,8 @@
 //! request reaches the slow path. A reader that waits for "even" waits for what it has interrupted.
 //!
 //! Where the writer has interrupts off, the interrupt stays pending and is taken after "even": that is the
-//! protection. Readers that never wait are sent an NMI as well, which nothing keeps out.
+//! protection. Readers that never wait are sent an NMI as well, which nothing keeps out; what it does to those that
+//! wait is a column of its own (`h2_nmi`).
 
 use super::super::{
     Finding, hang, how, not_reached,
@@ -48,7 +49,8 @@ const KEPT_OUT: &[Place] = &[
     (Reader, SlowBegin),
     (Reader, Got),
 ];
-const INSIDE_BY_NMI: &[Place] = &[
+/// The reader inside the window: an NMI's handler ran over the writer, between the two steps.
+pub(super) const INSIDE_BY_NMI: &[Place] = &[
     (Writer, RebuildOdd),
     (Reader, NmiTaken),
     (Reader, SlowBegin),
@@ -63,7 +65,7 @@ const HUNG: &[Place] = &[
     (Watchdog, Hang),
 ];
 
-/// Whether an atomic request of this variant waits for an even counter: it must not be made in an NMI.
+/// Whether an atomic request of this variant waits for an even counter.
 fn waits(variant: Variant) -> bool {
     !matches!(
         variant,
@@ -71,7 +73,7 @@ fn waits(variant: Variant) -> bool {
     )
 }
 
-fn writer(task: &Task, _: usize) {
+pub(super) fn writer(task: &Task, _: usize) {
     stage::play_as(Writer);
     stage::step(Start, 0);
     mm::frames().rebuild(task);

@@ -2,6 +2,7 @@
 
 mod h1;
 mod h2;
+mod h2_nmi;
 mod h3;
 mod h7;
 mod h8;
@@ -34,6 +35,7 @@ pub fn run(task: &Task, hazard: Hazard) -> Result<Finding, Obstacle> {
     match hazard {
         Hazard::H1 => h1::run(task),
         Hazard::H2 => h2::run(task),
+        Hazard::H2Nmi => h2_nmi::run(task),
         Hazard::H3 => h3::run(task),
         Hazard::H7 => h7::run(task),
         Hazard::H8 => h8::run(task),

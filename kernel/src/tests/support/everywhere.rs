@@ -8,6 +8,7 @@ use crate::arch::{
     nmi, percpu,
 };
 use crate::thread::{self, Placement, Priority, ThreadId};
+use crate::watchdog;
 use core::{
     mem::transmute,
     ptr,
@@ -26,7 +27,7 @@ static HOOKED: Once<Option<WorkId>> = Once::new();
 
 fn on_nmi(nmi: &Nmi, _: &TrapFrame) {
     let job = NMI_JOB.load(Ordering::Acquire);
-    if !job.is_null() && !thread::quiesce::nmis_held() {
+    if !job.is_null() && !thread::quiesce::nmis_held() && !watchdog::sent_this_nmi() {
         // SAFETY: only `Jobs::set` stores anything but null, and that is an `NmiJob`.
         let job: NmiJob = unsafe { transmute(job) };
         job(nmi);
