@@ -11,7 +11,10 @@ use crate::console::say;
 use crate::suite::{Tally, print_part};
 use crate::{build, interrupt};
 
-/// Runs the workspace's tests, and the models that loom explores.
+/// The example that shows the allocator in another kernel; it asserts what it shows.
+const EXAMPLE: &str = "other_kernel";
+
+/// Runs the workspace's tests, the models that loom explores, and the example.
 ///
 /// # Errors
 /// Cargo cannot be run.
@@ -33,7 +36,35 @@ pub fn run(pattern: Option<&str>, output: &OutputArgs) -> Result<Tally> {
         .env("LOOM_MAX_PREEMPTIONS", "3");
     let what = "every interleaving of the lock-free parts, up to 3 preemptions";
     total.add(&cargo_tests("loom", what, command, pattern, output)?);
+    if pattern.is_none_or(|pattern| EXAMPLE.contains(pattern)) && !interrupt::requested() {
+        total.add(&example(output)?);
+    }
     Ok(total)
+}
+
+fn example(output: &OutputArgs) -> Result<Tally> {
+    let started = Instant::now();
+    let ran = build::cargo()
+        .args(["run", "--quiet", "--locked", "-p", "tidemark-frames"])
+        .args(["--example", EXAMPLE])
+        .stdin(Stdio::null())
+        .output()
+        .context("cargo could not be run")?;
+    let result = if ran.status.success() {
+        Ok(())
+    } else {
+        Err(format!("example {EXAMPLE} failed"))
+    };
+    if result.is_err() || output.verbosity() == Verbosity::All {
+        for text in [&ran.stdout, &ran.stderr] {
+            String::from_utf8_lossy(text).lines().for_each(say);
+        }
+    }
+    let tally = Tally::one(result);
+    let what =
+        "the allocator in another kernel: cargo run -p tidemark-frames --example other_kernel";
+    print_part("example", what, &tally, started.elapsed());
+    Ok(tally)
 }
 
 fn cargo_tests(

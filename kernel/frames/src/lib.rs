@@ -3,6 +3,18 @@
 //! It knows no hardware and prints nothing: what it needs of its surroundings it takes as a
 //! [`Platform`]. An allocation's journey reads top-down: [`mod@alloc`] (request, fast path) → `slow`
 //! → [`zonelist`] → [`zone`] → `pcp` → `search` → `area`.
+//!
+//! # In another kernel
+//!
+//! Implement [`Platform`]; hand the books' memory to [`Frames::new`] as a [`Storage`]; name the nodes
+//! with [`Frames::set_topology`]; give each block of 128 MiB its books with [`Frames::add_block`];
+//! bring in boot memory with [`Frames::add_boot_range`] and call [`Frames::finish_boot`]. From then
+//! on [`Frames::alloc`] may be called in every context, with the token that proves which
+//! (`tidemark_sync::{Task, HardIrq, Nmi}`); a [`Block`] that is dropped is freed. Later memory comes
+//! and leaves by [`Frames::online_range`] and [`Frames::offline_range`].
+//!
+//! `examples/other_kernel.rs` is such a kernel: a process whose interrupt is a signal.
+//! `cargo run -p tidemark-frames --example other_kernel`
 #![cfg_attr(not(any(test, loom)), no_std)]
 #![cfg_attr(not(test), forbid(unsafe_code))]
 
