@@ -4,7 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+
+mod values;
+
+pub use values::{Accel, Half, HazardName, Part, Plant, Zonelist, name_of};
 
 use crate::size::{self, Mib};
 
@@ -199,6 +203,13 @@ pub struct TestArgs {
         conflicts_with = "full"
     )]
     pub without: Vec<Part>,
+    /// Runs the self-tests on one machine with this zonelist protocol, and nothing else.
+    ///
+    /// Tests about what a protocol does not do are skipped.
+    ///
+    /// Example: test --zonelist snapshot zonelist
+    #[arg(long, value_enum, conflicts_with = "full")]
+    pub zonelist: Option<Zonelist>,
     /// How QEMU runs the guest.
     #[arg(long, value_enum, default_value_t = Accel::Tcg)]
     pub accel: Accel,
@@ -292,32 +303,6 @@ pub struct LabArgs {
     pub output: OutputArgs,
 }
 
-/// The hazards that the laboratory reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum HazardName {
-    #[value(name = "H1")]
-    H1,
-    #[value(name = "H2")]
-    H2,
-    #[value(name = "H2-NMI")]
-    H2Nmi,
-    #[value(name = "H3")]
-    H3,
-    #[value(name = "H7")]
-    H7,
-    #[value(name = "H8")]
-    H8,
-}
-
-/// The halves of the benchmark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Half {
-    /// Guest instructions under QEMU.
-    Guest,
-    /// Time on this machine, beside other allocators.
-    Host,
-}
-
 /// Where results go.
 #[derive(Args, Clone, Debug, Default)]
 pub struct OutputArgs {
@@ -379,60 +364,6 @@ impl OutputArgs {
             _ => Verbosity::Story,
         }
     }
-}
-
-/// How QEMU executes guest code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Accel {
-    Tcg,
-    Kvm,
-    /// One CPU whose time is the number of its instructions.
-    #[value(skip)]
-    Counted,
-}
-
-/// The zonelist protocols that the kernel has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Zonelist {
-    None,
-    Seqlock,
-    SeqlockIrqoff,
-    SeqlockIrqsave,
-    SeqlockAnnotated,
-    SeqlockRecheck,
-    GfpSeqlock,
-    Seed,
-    Snapshot,
-}
-
-/// What a machine may lack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Part {
-    Srat,
-    Dimms,
-}
-
-/// A fault that the kernel commits on purpose, so that a verdict turns red.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Plant {
-    LostFrame,
-    CorruptPage,
-    AtomicFailure,
-    MissedEject,
-    IrqOn,
-    Panic,
-    Hang,
-    TripleFault,
-    StrayWrite,
-    DeafWatchdog,
-}
-
-/// The name of an option's value, as the command line and the kernel's options spell it.
-pub fn name_of(value: impl ValueEnum) -> String {
-    value
-        .to_possible_value()
-        .map(|v| v.get_name().to_owned())
-        .unwrap_or_default()
 }
 
 fn parse_cpus(text: &str) -> Result<u16, String> {

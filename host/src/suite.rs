@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::build::{self, Built};
-use crate::cli::{OutputArgs, Part, TestArgs, Verbosity};
+use crate::cli::{OutputArgs, Part, TestArgs, Verbosity, Zonelist};
 use crate::conductor::Watch;
 use crate::console::{BAD, Console, FAINT, GOOD, say};
 use crate::diagnose::Symbols;
@@ -60,9 +60,23 @@ impl Tally {
 pub struct Configuration {
     pub name: &'static str,
     pub machine: Machine,
+    /// The protocol of its zonelists.
+    pub zonelist: Zonelist,
     /// Only the self-tests whose name contains this run on it; empty means all.
     pub only: &'static str,
 }
+
+/// The protocols besides the one that the other machines have; their machines are called like them.
+const OTHER_PROTOCOLS: [(&str, Zonelist); 8] = [
+    ("none", Zonelist::None),
+    ("seqlock", Zonelist::Seqlock),
+    ("seqlock-irqoff", Zonelist::SeqlockIrqoff),
+    ("seqlock-irqsave", Zonelist::SeqlockIrqsave),
+    ("seqlock-annotated", Zonelist::SeqlockAnnotated),
+    ("seqlock-recheck", Zonelist::SeqlockRecheck),
+    ("gfp-seqlock", Zonelist::GfpSeqlock),
+    ("snapshot", Zonelist::Snapshot),
+];
 
 /// The machines of `test`, or of `test --full`, or the one that the options describe.
 pub fn configurations(args: &TestArgs) -> Vec<Configuration> {
@@ -75,6 +89,7 @@ pub fn configurations(args: &TestArgs) -> Vec<Configuration> {
             accel: args.accel,
             without: without.to_vec(),
         },
+        zonelist: Zonelist::Seed,
         only: "",
     };
     if is_custom(args) {
@@ -87,6 +102,7 @@ pub fn configurations(args: &TestArgs) -> Vec<Configuration> {
                 accel: args.accel,
                 without: args.without.clone(),
             },
+            zonelist: args.zonelist.unwrap_or(Zonelist::Seed),
             only: "",
         }];
     }
@@ -103,6 +119,11 @@ pub fn configurations(args: &TestArgs) -> Vec<Configuration> {
             configuration("no-dimms", 4, 2, 3072, &[Part::Dimms]),
             configuration("8g", 4, 2, 8192, &[]),
         ]);
+        list.extend(OTHER_PROTOCOLS.map(|(name, zonelist)| Configuration {
+            zonelist,
+            only: "zonelist/",
+            ..configuration(name, 4, 2, 3072, &[])
+        }));
     } else {
         list.push(Configuration {
             only: "storm/",
@@ -148,7 +169,11 @@ fn pattern(configuration: &Configuration, args: &TestArgs) -> Option<String> {
 }
 
 fn is_custom(args: &TestArgs) -> bool {
-    args.cpus.is_some() || args.nodes.is_some() || args.memory.is_some() || !args.without.is_empty()
+    args.cpus.is_some()
+        || args.nodes.is_some()
+        || args.memory.is_some()
+        || args.zonelist.is_some()
+        || !args.without.is_empty()
 }
 
 /// Runs the tests and returns the program's exit code.
@@ -264,7 +289,7 @@ fn self_tests(
                 pattern: args.pattern.clone(),
                 storm: args.storm,
             },
-            zonelist: crate::cli::Zonelist::Seed,
+            zonelist: configuration.zonelist,
             plant: None,
             verbose: wants_details(&args.output),
             dump: args.output.dump.clone(),
@@ -389,6 +414,7 @@ pub fn print_part(name: &str, what: &str, tally: &Tally, wall: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::ValueEnum;
 
     fn results(text: &str) -> Results {
         let mut parser = Parser::default();
@@ -414,7 +440,22 @@ mod tests {
             names(""),
             ["1cpu-1node", "4cpu-2node", "2cpu-48m", "8cpu-storm", "16g"]
         );
-        assert_eq!(names("--full").len(), 9);
+        assert_eq!(names("--full").len(), 17);
+        // Every protocol is there, under its own name.
+        for &zonelist in Zonelist::value_variants() {
+            let is_it = |c: &Configuration| {
+                c.zonelist == zonelist
+                    && (zonelist == Zonelist::Seed || c.name == crate::cli::name_of(zonelist))
+            };
+            assert!(
+                configurations(&args("--full")).iter().any(is_it),
+                "{zonelist:?}"
+            );
+        }
+        assert_eq!(
+            configurations(&args("--zonelist none"))[0].zonelist,
+            Zonelist::None
+        );
         assert_eq!(names("--memory 8G"), ["custom"]);
     }
 

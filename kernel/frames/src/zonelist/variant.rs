@@ -58,6 +58,14 @@ impl Variant {
         Self::ALL.into_iter().find(|variant| variant.name() == name)
     }
 
+    /// Whether every reader, one in an interrupt's or an NMI's handler too, waits for an even count at its begin.
+    pub const fn every_reader_waits(self) -> bool {
+        !matches!(
+            self,
+            Self::None | Self::GfpSeqlock | Self::Seed | Self::Snapshot
+        )
+    }
+
     /// Whether the writer rewrites, or publishes, with interrupts off.
     pub const fn writes_with_interrupts_off(self) -> bool {
         !matches!(self, Self::None | Self::Seqlock | Self::GfpSeqlock)

@@ -16,7 +16,6 @@ use super::super::{
 use super::WRITER;
 use crate::arch::context::Task;
 use crate::mm;
-use tidemark_frames::Variant;
 use tidemark_wire::{
     LabPoint::{
         End, Got, Hang, IrqPending, IrqTaken, NmiOver, NmiTaken, RebuildEven, RebuildOdd,
@@ -65,14 +64,6 @@ const HUNG: &[Place] = &[
     (Watchdog, Hang),
 ];
 
-/// Whether an atomic request of this variant waits for an even counter.
-fn waits(variant: Variant) -> bool {
-    !matches!(
-        variant,
-        Variant::None | Variant::GfpSeqlock | Variant::Seed | Variant::Snapshot
-    )
-}
-
 pub(super) fn writer(task: &Task, _: usize) {
     stage::play_as(Writer);
     stage::step(Start, 0);
@@ -81,7 +72,7 @@ pub(super) fn writer(task: &Task, _: usize) {
 }
 
 pub(super) fn run(task: &Task) -> Result<Finding, Obstacle> {
-    let waits = waits(mm::frames().variant());
+    let waits = mm::frames().variant().every_reader_waits();
     play::squeeze(task, Level::BetweenMinAndLow, 0)?;
     let rules = if waits {
         &INTERRUPT

@@ -10,7 +10,8 @@ use super::{
             want,
         },
     },
-    GOT, MET, Met, WRITER, forget_the_last_round, in_nmi, rebuild,
+    GOT, MET, Met, READERS_KEEP_NO_COUNTER, READERS_NEVER_LOOK, READERS_WAIT, WRITER,
+    forget_the_last_round, in_nmi, rebuild,
 };
 use crate::{
     arch::{context::Task, cpu_id, irqs, nmi, percpu, time},
@@ -19,7 +20,7 @@ use crate::{
     thread::{self, Placement, Priority, ThreadId},
 };
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
-use tidemark_frames::{FrameHandle, Gfp, Order, Point, Request, WalkInfo, ZoneInfo};
+use tidemark_frames::{FrameHandle, Gfp, Order, Point, Request, Variant, WalkInfo, ZoneInfo};
 
 /// A block that is freed at a point, so that memory comes back where a test wants it; raw, or 0.
 static SPARE: AtomicU64 = AtomicU64::new(0);
@@ -62,6 +63,9 @@ pub(super) fn an_atomic_request_does_not_look_again(task: &Task, report: &mut Re
             Point::SlowCheckNopage => free_spare(),
             _ => {}
         }
+    }
+    if mm::frames().variant().every_reader_waits() {
+        return Outcome::Skip(READERS_WAIT);
     }
     forget_the_last_round();
     let _jobs = want!(report, Jobs::set(in_nmi, |_| {}), "no room for hooks");
@@ -141,6 +145,9 @@ pub(super) fn a_request_that_may_wait_looks_again_before_it_fails(
     task: &Task,
     report: &mut Report,
 ) -> Outcome {
+    if mm::frames().variant() == Variant::None {
+        return Outcome::Skip(READERS_NEVER_LOOK);
+    }
     let request = Request::kernel(Order::ZERO).with(Gfp::NORETRY);
     let (got, walk) = want!(
         report,
@@ -154,6 +161,9 @@ pub(super) fn a_request_that_may_wait_looks_again_before_oom(
     task: &Task,
     report: &mut Report,
 ) -> Outcome {
+    if mm::frames().variant() == Variant::None {
+        return Outcome::Skip(READERS_NEVER_LOOK);
+    }
     let before = oom::calls();
     let request = Request::kernel(Order::ZERO);
     let (got, walk) = want!(
@@ -249,6 +259,17 @@ fn rebuild_around_reader(
     Ok(READER_MET.load(SeqCst))
 }
 
+/// Why the protocol in force has no reader that may wait, does not, and goes round on an odd counter: the seed's
+/// alone does.
+fn no_reader_goes_round() -> Option<&'static str> {
+    match mm::frames().variant() {
+        Variant::Seed => None,
+        Variant::None => Some(READERS_NEVER_LOOK),
+        Variant::Snapshot => Some(READERS_KEEP_NO_COUNTER),
+        _ => Some(READERS_WAIT),
+    }
+}
+
 /// What a request met that began at an odd counter and had to begin again.
 const WENT_ROUND: u64 =
     Met::DONE | Met::GOT | Met::SLOW | Met::ODD | Met::OVERLAPPED | Met::RETRIED;
@@ -270,6 +291,9 @@ pub(super) fn a_task_that_began_at_an_odd_counter_goes_round_and_gets_its_frame(
             Point::SlowCheckNopage if is_reader() => free_spare(),
             _ => {}
         }
+    }
+    if let Some(why) = no_reader_goes_round() {
+        return Outcome::Skip(why);
     }
     match rebuild_around_reader(task, report, false, hook) {
         Ok(met) => {
@@ -303,6 +327,9 @@ pub(super) fn a_task_goes_round_for_as_long_as_the_counter_is_odd(
             }
             _ => {}
         }
+    }
+    if let Some(why) = no_reader_goes_round() {
+        return Outcome::Skip(why);
     }
     match rebuild_around_reader(task, report, true, hook) {
         Ok(met) => {
