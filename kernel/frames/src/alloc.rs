@@ -227,7 +227,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         let cached = if order == Order::ZERO {
             self.take_cached(zone, mobility, cpu)
         } else {
-            None
+            self.take_cached_block(zone, order, mobility, cpu)
         };
         let pfn = cached
             .or_else(|| self.take_from_zone(zone, order, mobility, cpu))

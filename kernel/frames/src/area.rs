@@ -181,15 +181,15 @@ impl Area<'_> {
         self.reserve_if(least, frames, |_| true)
     }
 
-    /// Reserves up to `frames`, at least `least`, in a state that suits the caller; returns how
-    /// many, 0 if the area has not enough or is not open.
+    /// Reserves up to `frames` by steps of `least`, a power of two, in a state that suits the
+    /// caller; returns how many, 0 if the area has not enough or is not open.
     #[inline]
     pub(crate) fn reserve_if(&self, least: u32, frames: u32, suits: impl Fn(State) -> bool) -> u32 {
         let mut reserved = 0;
         // Acquire pairs with `add`: the bits that the count stands for are seen as clear. It pairs
         // with `join` as well: the area's zone, read after this, is the one it has now.
         let done = self.update(Ordering::Acquire, |state| {
-            reserved = frames.min(state.free());
+            reserved = frames.min(state.free()) & least.wrapping_neg();
             (state.is_open() && reserved >= least && suits(state))
                 .then(|| State(state.0 - reserved as u16))
         });
@@ -248,6 +248,36 @@ impl Area<'_> {
             spin_loop();
         }
         frames - left
+    }
+
+    /// Whether there seems to be a run of an order from 1 to 6: a look that costs less than a
+    /// reservation that has to be given up.
+    #[inline]
+    pub(crate) fn has_run(&self, order: Order) -> bool {
+        let mut words = self.bits.0.iter();
+        words.any(|word| aligned_runs(word.load(Ordering::Relaxed), order) != 0)
+    }
+
+    /// Claims up to `count` runs of an order from 1 to 6 for a reservation of that size, all in the
+    /// first word that has some, by one step. Returns the word, and a bit for each run's first frame.
+    #[inline]
+    pub(crate) fn claim_runs(&self, order: Order, count: u32) -> Option<(usize, u64)> {
+        for (index, word) in self.bits.0.iter().enumerate() {
+            let mut seen = word.load(Ordering::Relaxed);
+            loop {
+                let starts = lowest_zeros(!aligned_runs(seen, order), count);
+                if starts == 0 {
+                    break;
+                }
+                // Runs begin at least their length apart: the products do not overlap.
+                let mask = starts.wrapping_mul(run_mask(order));
+                match word.compare_exchange(seen, seen | mask, claim_order(), Ordering::Relaxed) {
+                    Ok(_) => return Some((index, starts)),
+                    Err(now) => seen = now,
+                }
+            }
+        }
+        None
     }
 
     /// Orders 1 to 6: a run inside one word.
@@ -498,11 +528,11 @@ const fn run_mask(order: Order) -> u64 {
     u64::MAX >> (64 - order.frames())
 }
 
-/// Bit of the lowest aligned run of zeros in `word`, order 1 to 6.
+/// First bits of the aligned runs of zeros in `word`, order 0 to 6.
 #[inline]
-fn aligned_run(word: u64, order: Order) -> Option<u32> {
+fn aligned_runs(word: u64, order: Order) -> u64 {
     /// Bits at multiples of 2^order.
-    const STARTS: [u64; 7] = [
+    const STARTS: [u64; 8] = [
         u64::MAX,
         0x5555_5555_5555_5555,
         0x1111_1111_1111_1111,
@@ -510,13 +540,20 @@ fn aligned_run(word: u64, order: Order) -> Option<u32> {
         0x0001_0001_0001_0001,
         0x0000_0001_0000_0001,
         1,
+        0,
     ];
     let mut zeros = !word;
-    for step in 0..order.get() {
+    for step in 0..order.get().min(6) {
         zeros &= zeros >> (1 << step);
     }
-    zeros &= STARTS[order.get() as usize];
-    (zeros != 0).then(|| zeros.trailing_zeros())
+    zeros & STARTS[order.get() as usize & 7]
+}
+
+/// Bit of the lowest aligned run of zeros in `word`, order 1 to 6.
+#[inline]
+fn aligned_run(word: u64, order: Order) -> Option<u32> {
+    let runs = aligned_runs(word, order);
+    (runs != 0).then(|| runs.trailing_zeros())
 }
 
 #[cfg(all(test, not(loom)))]

@@ -215,6 +215,46 @@ fn a_large_order_that_loses_a_word_owns_nothing() {
     caught(Mutant::ClaimWithoutRollback, words_and_singles);
 }
 
+/// Several runs are claimed by one step while single frames come and go in the same word.
+fn runs_and_singles() {
+    const TWO: Order = Order::TWO;
+    bounded(|| {
+        let mut words = [u64::MAX; 8];
+        // Three aligned runs of four; frame 5, in the second of them, is in use.
+        words[0] = !0xfff | 1 << 5;
+        let shared = Shared::new(words, 0);
+        let other = Arc::clone(&shared);
+        let singles = thread::spawn(move || {
+            other.write();
+            other.area().free(5, ZERO);
+            other.allocate(ZERO)
+        });
+        let reserved = shared.area().reserve(4, 12);
+        let claimed = shared.area().claim_runs(TWO, reserved / 4);
+        let starts = claimed.map_or(0, |(_, starts)| starts);
+        let runs = starts.wrapping_mul(0xf);
+        assert!(runs.count_ones() <= reserved);
+        if runs >> 5 & 1 == 1 {
+            shared.write();
+        }
+        shared.area().unreserve(reserved - runs.count_ones());
+        // Nothing, if all twelve were reserved at that moment.
+        let single = singles.join().unwrap();
+        let both = single.filter(|single| runs >> single & 1 == 1);
+        assert_eq!(both, None, "two owners of a frame");
+        let free = 12 - u32::from(single.is_some()) - runs.count_ones();
+        assert_eq!(shared.area().state().free(), free);
+        assert_eq!(shared.set_bits(), 512 - free);
+    });
+}
+
+#[test]
+fn runs_that_are_claimed_at_once_are_nobody_elses() {
+    runs_and_singles();
+    caught(Mutant::RelaxedClear, runs_and_singles);
+    caught(Mutant::RelaxedClaim, runs_and_singles);
+}
+
 /// The last frame of an isolated area comes back while the area tries to leave.
 fn last_free_and_leaving() {
     bounded(|| {

@@ -78,6 +78,44 @@ fn a_run_is_aligned_and_found_between_single_frames() {
 }
 
 #[test]
+fn runs_are_claimed_by_the_word_and_only_where_there_are_some() {
+    for order in orders(1..=6) {
+        let frames = order.frames() as u32;
+        let owned = Owned::new([State::GONE, State::EMPTY]);
+        owned.bits.0[0].store(!0, Ordering::Relaxed);
+        // One frame in the first run of a word.
+        owned.bits.0[1].store(1 << (frames - 1), Ordering::Relaxed);
+        assert!(owned.area().has_run(order));
+        let (word, starts) = owned.area().claim_runs(order, 2).unwrap();
+        let expected = match frames {
+            64 => (2, 1),
+            32 => (1, 1 << 32),
+            _ => (1, 1 << frames | 1 << (2 * frames)),
+        };
+        assert_eq!((word, starts), expected);
+        let taken = owned.bits.0[word].load(Ordering::Relaxed).count_ones();
+        assert_eq!(taken, starts.count_ones() * frames + u32::from(word == 1));
+        owned.bits.0.iter().for_each(|word| {
+            // No aligned run anywhere.
+            word.store(ALIGNED_ENDS[order.get() as usize], Ordering::Relaxed);
+        });
+        assert!(!owned.area().has_run(order));
+        assert_eq!(owned.area().claim_runs(order, 2), None);
+    }
+}
+
+/// One frame of each aligned run of an order.
+const ALIGNED_ENDS: [u64; 7] = [
+    u64::MAX,
+    0xaaaa_aaaa_aaaa_aaaa,
+    0x8888_8888_8888_8888,
+    0x8080_8080_8080_8080,
+    0x8000_8000_8000_8000,
+    0x8000_0000_8000_0000,
+    1 << 63,
+];
+
+#[test]
 fn words_of_a_large_order_are_given_back_when_one_is_lost() {
     let order = Order::new(8).unwrap();
     let owned = Owned::new([State::GONE, State::EMPTY]);

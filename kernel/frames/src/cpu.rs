@@ -2,6 +2,7 @@
 
 use crate::{
     MAX_ZONES, ZoneId,
+    blocks::{self, BlockCache, BlockCaches},
     events::Counts,
     mobility::{CACHED_KINDS, Mobility, SIZES},
     pcp::{Owner, Pcp},
@@ -9,7 +10,7 @@ use crate::{
 };
 use core::array;
 
-/// One CPU's caches and counts, about 46 KiB. Atomics only: zeroed memory is a valid value.
+/// One CPU's caches and counts, about 66 KiB. Atomics only: zeroed memory is a valid value.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct CpuCaches {
@@ -18,6 +19,8 @@ pub struct CpuCaches {
     pub(crate) huge_hints: Hints,
     /// Of each zone: frames of unmovable areas, and of movable ones.
     pub(crate) pcp: [[Pcp; CACHED_KINDS]; MAX_ZONES],
+    /// Of each zone: larger blocks.
+    pub(crate) blocks: [BlockCaches; MAX_ZONES],
     pub(crate) events: [Counts; MAX_ZONES],
 }
 
@@ -29,6 +32,7 @@ impl CpuCaches {
             hints: array::from_fn(|_| array::from_fn(|_| Hints::new())),
             huge_hints: Hints::new(),
             pcp: array::from_fn(|_| array::from_fn(|_| Pcp::new())),
+            blocks: array::from_fn(|_| BlockCache::of_zone()),
             events: Counts::of_zones(),
         }
     }
@@ -41,10 +45,16 @@ impl CpuCaches {
         &self.pcp[zone.index()][mobility as usize]
     }
 
-    /// Frames of a zone that are cached here; exact inside a section.
+    /// Single frames of a zone that are cached here; exact inside a section.
     #[inline]
     pub(crate) fn cached(&self, zone: ZoneId) -> u32 {
         self.pcp[zone.index()].iter().map(Pcp::len).sum()
+    }
+
+    /// Frames of a zone that are cached here, in blocks of any order; exact at rest.
+    pub(crate) fn held(&self, zone: ZoneId) -> u64 {
+        let blocks = blocks::each(&self.blocks[zone.index()]);
+        blocks.map(|(order, _)| order.frames()).sum::<u64>() + u64::from(self.cached(zone))
     }
 }
 

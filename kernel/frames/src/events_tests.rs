@@ -19,7 +19,7 @@ fn allocations_are_counted_by_order_and_by_who_asked() {
     assert_eq!(events.allocs[10], [0, 0, 1]);
     assert_eq!(events.allocated(), 4);
     assert_eq!(events.fallbacks, [0; DISTANCES]);
-    assert_eq!((events.refills, events.failures), (2, [0; CONTEXTS]));
+    assert_eq!((events.refills, events.failures), (3, [0; CONTEXTS]));
 }
 
 #[test]

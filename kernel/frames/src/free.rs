@@ -17,16 +17,20 @@ impl<'m, P: Platform> Frames<'m, P> {
             return;
         };
         self.platform.pin();
-        let to_cache = order == Order::ZERO && self.free_to_cache(area, frame, self.this_cpu());
+        let cpu = self.this_cpu();
+        let to_cache = if order == Order::ZERO {
+            self.free_to_cache(area, frame, cpu)
+        } else {
+            self.free_block_to_cache(area, frame, order, cpu)
+        };
         if !to_cache {
             // Before bits or state say free: after that the entry is the next owner's.
             area.entry(frame).store(Entry::FREE.0, Ordering::Relaxed);
             step!(self);
-            match order {
-                Order::MAX => self.free_pair(area),
-                Order::HUGE => self.free_area(area),
-                Order::ZERO => self.free_mask(area, frame as usize / 64, 1 << (frame % 64), 1),
-                _ => self.free_run_of(area, frame, order),
+            if order == Order::ZERO {
+                self.free_mask(area, frame as usize / 64, 1 << (frame % 64), 1);
+            } else {
+                self.return_block(area, frame, order);
             }
         }
         self.platform.unpin();
@@ -52,7 +56,16 @@ impl<'m, P: Platform> Frames<'m, P> {
         None
     }
 
-    /// Orders 0 to 8, into the area.
+    /// A larger block, into its areas; its entry says free already. Pinned.
+    pub(crate) fn return_block(&self, area: AreaRef<'m>, frame: u32, order: Order) {
+        match order {
+            Order::MAX => self.free_pair(area),
+            Order::HUGE => self.free_area(area),
+            _ => self.free_run_of(area, frame, order),
+        }
+    }
+
+    /// Orders 1 to 8, into the area.
     fn free_run_of(&self, area: AreaRef<'m>, frame: u32, order: Order) {
         // Read before the addition, after which the area may leave.
         let zone = self.zone(area.zone());

@@ -22,6 +22,7 @@ pub mod alloc;
 mod area;
 mod batch;
 mod block;
+mod blocks;
 mod buddy;
 mod bulk;
 mod compact;

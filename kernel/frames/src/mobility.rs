@@ -149,13 +149,18 @@ impl Kind {
 }
 
 impl<'m, P: Platform> Frames<'m, P> {
-    /// Takes a block of order 0 to 8 from areas, or this CPU's cache, of another kind: nothing of
-    /// its own is left. Pinned on the CPU of `cpu`.
+    /// Takes a block that is there only if this CPU gives up what it keeps in larger ones, or else one
+    /// of order 0 to 8 from areas, or this CPU's cache, of another kind: nothing of its own is left. Pinned on the CPU of `cpu`.
     #[cold]
     pub(crate) fn steal(&self, zone: ZoneId, wanted: Wanted, cpu: &CpuCaches) -> Option<Pfn> {
         let Wanted {
             order, mobility, ..
         } = wanted;
+        if self.give_up_blocks(zone, cpu)
+            && let Some(pfn) = self.take_from_zone(zone, order, mobility, cpu)
+        {
+            return Some(pfn);
+        }
         if order >= Order::HUGE {
             return None;
         }

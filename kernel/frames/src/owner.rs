@@ -121,6 +121,22 @@ impl Entry {
     pub(crate) const ABSENT: Self = Self(3 << 30);
     const ALLOCATED: u32 = 2 << 30;
 
+    /// First frame of a block in a CPU's cache.
+    #[inline]
+    pub(crate) const fn cached(order: Order) -> Self {
+        Self(Self::CACHED.0 | (order.get() as u32) << 26)
+    }
+
+    /// Order and holder of the block that begins here: an owner, or else a CPU's cache.
+    pub(crate) fn block(self) -> Option<(Order, Option<Owner>)> {
+        let order = Order::new((self.0 >> 26 & 0xf) as u8)?;
+        match self.0 >> 30 {
+            1 => Some((order, None)),
+            2 => Some((order, Some(Owner::unpack(self.0)))),
+            _ => None,
+        }
+    }
+
     #[inline]
     pub(crate) const fn allocated(order: Order, owner: Owner) -> Self {
         Self(Self::ALLOCATED | (order.get() as u32) << 26 | owner.pack())

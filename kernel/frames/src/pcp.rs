@@ -274,7 +274,7 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Begins a section; nothing if this CPU is inside one already. Pinned.
     #[inline]
-    fn enter(&self, cpu: &CpuCaches) -> Option<()> {
+    pub(crate) fn enter(&self, cpu: &CpuCaches) -> Option<()> {
         // An interrupt between load and store begins and ends its own section there: it leaves the
         // flag as it found it.
         if cpu.owner.busy.load(Ordering::Relaxed) != 0 {
@@ -288,7 +288,7 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Ends a section, and drains if that was wanted meanwhile.
     #[inline]
-    fn leave(&self, cpu: &CpuCaches) {
+    pub(crate) fn leave(&self, cpu: &CpuCaches) {
         let owner = &cpu.owner;
         let tested_early = mutant::is(Mutant::DrainTestedBeforeClear).then(|| owner.is_drain_due());
         step!(self);
@@ -323,6 +323,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             for cache in caches.iter().filter(|cache| cache.len() > 0) {
                 self.drain_cache(ZoneId::from_index(index), cache, cache.len(), events);
             }
+            self.drain_blocks(&cpu.blocks[index], events);
         }
         step!(self);
         cpu.owner.acknowledge(drain);
@@ -377,11 +378,7 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Frames in all caches of a zone; exact at rest.
     pub(crate) fn cached_frames(&self, zone: ZoneId) -> u64 {
-        self.storage
-            .cpus
-            .iter()
-            .map(|cpu| u64::from(cpu.cached(zone)))
-            .sum()
+        self.storage.cpus.iter().map(|cpu| cpu.held(zone)).sum()
     }
 
     /// Hands an error to the platform.

@@ -21,7 +21,7 @@ enum Arrival {
     Offline,
     /// The drain interrupt alone.
     Drain,
-    /// An NMI that allocates a frame and frees one.
+    /// An NMI that allocates a frame and frees one, and the same with larger blocks.
     Nmi,
     /// An NMI, and then the drain interrupt.
     NmiThenDrain,
@@ -63,6 +63,8 @@ impl Run {
                 drop(freed);
                 let got = take(frames);
                 held.borrow_mut().push(got);
+                drop(take_order(frames, Order::COSTLY));
+                drop(take_order(frames, Order::HUGE));
             }
             if arrival == Arrival::Nmi {
                 return;
@@ -89,26 +91,29 @@ impl Run {
     }
 }
 
-/// One CPU, and 8 MiB of one zone; big enough for caches of some frames.
+/// One CPU, and 32 MiB of one zone; big enough for caches of some frames, and for those of blocks up
+/// to order 9.
 fn tiny_machine() -> &'static TestFrames {
     let frames = bare_machine(1, 1);
     add_block(frames, 32);
     let start = block_range(32).start;
-    let range = PfnRange::new(start, Pfn(start.0 + 2048));
+    let range = PfnRange::new(start, Pfn(start.0 + 8192));
     frames.online_range(range, NORMAL, &task()).unwrap();
     frames
 }
 
 fn take(frames: &'static TestFrames) -> TestBlock {
-    frames
-        .alloc_in_zone(NORMAL, Order::ZERO, test_owner(5))
-        .unwrap()
+    take_order(frames, Order::ZERO)
+}
+
+fn take_order(frames: &'static TestFrames, order: Order) -> TestBlock {
+    frames.alloc_in_zone(NORMAL, order, test_owner(5)).unwrap()
 }
 
 type Work = fn(&Run);
 
 /// What is interrupted: each goes through other branches.
-const WORK: [(&str, Work); 6] = [
+const WORK: [(&str, Work); 8] = [
     ("a free into the cache", |run| {
         let block = run.held.borrow_mut().pop();
         drop(block);
@@ -126,6 +131,13 @@ const WORK: [(&str, Work); 6] = [
         let high = run.frames.zone(NORMAL).cache_high();
         let more = (0..=high).map(|_| take(run.frames)).collect::<Vec<_>>();
         drop(more);
+    }),
+    ("an order 3 from the cache and back", |run| {
+        drop(take_order(run.frames, Order::COSTLY));
+    }),
+    ("an order 9 into the cache and out again", |run| {
+        drop(take_order(run.frames, Order::HUGE));
+        drop(take_order(run.frames, Order::HUGE));
     }),
     ("an allocation in bulk", |run| {
         let request = Request::nowait(Order::ZERO).owned_by(test_owner(5));

@@ -1,7 +1,8 @@
 //! Rebuilding the zonelists, and recomputing what follows from the zones' sizes.
 
 use crate::{
-    Frames, Platform, RebuildStats, ZoneId, ZoneKind, marks, pcp, zone::Policy, zonelist::Lists,
+    Frames, Platform, RebuildStats, ZoneId, ZoneKind, blocks, marks, pcp, zone::Policy,
+    zonelist::Lists,
 };
 use core::{array, cell::Cell};
 use tidemark_sync::{
@@ -119,6 +120,7 @@ impl<P: Platform> Frames<'_, P> {
             marks,
             reserve: marks::lowmem_reserve(of_node)[zone.kind() as usize],
             batch,
+            cached_orders: blocks::cached_orders(managed / 8 / cpus as u64),
             cache_high: marks::cache_high(
                 managed,
                 marks.low,

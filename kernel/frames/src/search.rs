@@ -3,7 +3,7 @@
 use crate::{
     CpuCaches, Frames, Order, Pfn, Platform, ZoneId,
     area::State,
-    memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS},
+    memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS, bits_of},
     mobility::{Kind, Mobility},
     platform::step,
 };
@@ -139,6 +139,38 @@ impl<'m, P: Platform> Frames<'m, P> {
                 self.return_reservation(area, reserved - claimed);
             }
             (claimed > 0).then_some(claimed)
+        })
+        .unwrap_or(0)
+    }
+
+    /// Up to `blocks` blocks of an order from 1 to 6, all of one word, given to `got` by their first
+    /// frames; returns how many came.
+    pub(crate) fn take_runs(
+        &self,
+        zone: ZoneId,
+        order: Order,
+        mobility: Mobility,
+        blocks: u32,
+        cpu: &CpuCaches,
+        mut got: impl FnMut(AreaRef<'m>, u32),
+    ) -> u32 {
+        let frames = order.frames() as u32;
+        self.search_small(zone, Kind::of(mobility, order), cpu, |area, part| {
+            if !area.core().has_run(order) {
+                return None;
+            }
+            let reserved = self.reserve_in(area, zone, frames, blocks * frames, part)?;
+            let claimed = area.core().claim_runs(order, reserved >> order.get());
+            let (word, starts) = claimed.unwrap_or_default();
+            let taken = starts.count_ones();
+            if taken > 0 {
+                self.zone(zone).lose(taken * frames);
+                bits_of(starts).for_each(|bit| got(area, word as u32 * 64 + bit));
+            }
+            if taken * frames < reserved {
+                self.return_reservation(area, reserved - taken * frames);
+            }
+            (taken > 0).then_some(taken)
         })
         .unwrap_or(0)
     }

@@ -35,8 +35,10 @@ pub struct ZoneInfo {
 /// One CPU's cache of a zone at a moment, in frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheInfo {
-    /// In it.
+    /// In it, single frames.
     pub count: u32,
+    /// Frames of larger blocks that the CPU keeps beside it.
+    pub in_blocks: u32,
     /// Above this, it is drained by a batch.
     pub high: u32,
     /// Moved at once.
@@ -104,6 +106,7 @@ impl<P: Platform> Frames<'_, P> {
         let caches = self.storage.cpus.get(cpu.0)?;
         Some(CacheInfo {
             count: caches.cached(id),
+            in_blocks: (caches.held(id) - u64::from(caches.cached(id))) as u32,
             high: zone.cache_high(),
             batch: zone.cache_batch(),
         })

@@ -71,6 +71,8 @@ pub struct Order(u8);
 impl Order {
     /// One frame.
     pub const ZERO: Self = Self(0);
+    pub(crate) const ONE: Self = Self(1);
+    pub(crate) const TWO: Self = Self(2);
     /// 512 frames, 2 MiB.
     pub const HUGE: Self = Self(9);
     /// 1,024 frames, 4 MiB: the largest.
@@ -88,11 +90,13 @@ impl Order {
     }
 
     /// The exponent.
+    #[inline]
     pub const fn get(self) -> u8 {
         self.0
     }
 
     /// Number of frames, 1 to 1,024.
+    #[inline]
     pub const fn frames(self) -> u64 {
         1 << self.0
     }

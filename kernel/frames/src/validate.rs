@@ -2,7 +2,7 @@
 
 use crate::{
     CpuId, FrameState, Frames, ListKind, MAX_ZONES, NodeId, Order, Owner, OwnerKind, Pfn, Platform,
-    ZoneId,
+    ZoneId, blocks,
     floor::floors,
     memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS},
     mobility::Mobility,
@@ -161,8 +161,28 @@ impl<P: Platform> Frames<'_, P> {
                     }
                 }
             }
+            for (index, caches) in cpu.blocks.iter().enumerate() {
+                let zone = ZoneId::from_index(index);
+                for (depth, (order, pfn)) in blocks::each(caches).enumerate() {
+                    let block = |what| Inconsistency::Frame { what, at: pfn };
+                    if self.entry_of(pfn) != Entry::cached(order) {
+                        return Err(block("a cached block, but its entry does not say so"));
+                    }
+                    if self.zone_of(pfn) != Some(zone) {
+                        return Err(block("in the cache of another zone"));
+                    }
+                    if blocks::each(caches).take(depth).any(|other| other.1 == pfn) {
+                        return Err(block("twice in a cache"));
+                    }
+                }
+            }
         }
         Ok(())
+    }
+
+    fn entry_of(&self, pfn: Pfn) -> Entry {
+        self.area_of(pfn)
+            .map_or(Entry::ABSENT, |(area, frame)| area.entry_now(frame))
     }
 
     fn check_area(
@@ -191,7 +211,8 @@ impl<P: Platform> Frames<'_, P> {
         let (mut free, mut frame) = (0, 0);
         while frame < AREA_FRAMES as u32 {
             let set = is_set(area, frame);
-            frame += match area.entry_now(frame).state() {
+            let entry = area.entry_now(frame);
+            frame += match entry.state() {
                 FrameState::Free if !set => {
                     free += 1;
                     1
@@ -199,15 +220,12 @@ impl<P: Platform> Frames<'_, P> {
                 FrameState::Free => return wrong("not free, but without an entry", frame),
                 _ if !set => return wrong("free, but its entry says otherwise", frame),
                 FrameState::Absent => 1,
-                FrameState::Cached => {
-                    census.cached += 1;
-                    tally.cached += 1;
-                    tally.managed += 1;
-                    1
-                }
-                FrameState::Allocated { order, owner } => {
+                FrameState::Cached | FrameState::Allocated { .. } => {
+                    let Some((order, owner)) = entry.block() else {
+                        return wrong("in use with an order that is none", frame);
+                    };
                     if !u64::from(frame).is_multiple_of(order.frames()) || order >= Order::HUGE {
-                        return wrong("allocated with an order that does not fit", frame);
+                        return wrong("in use with an order that does not fit", frame);
                     }
                     let size = order.frames() as u32;
                     let mut body = frame + 1..frame + size;
@@ -216,8 +234,7 @@ impl<P: Platform> Frames<'_, P> {
                     if let Some(stray) = stray {
                         return wrong("inside a block, but with books of its own", stray);
                     }
-                    census.count_allocated(order.frames(), owner);
-                    tally.managed += order.frames();
+                    tally.count_used(order.frames(), owner, census);
                     size
                 }
             };
@@ -249,23 +266,17 @@ impl<P: Platform> Frames<'_, P> {
             return wrong("wholly taken, but with entries inside");
         }
         let is_upper = area.index % 2 == 1;
-        let lower = self
+        let own = area.entry_now(0);
+        let of_lower = self
             .area(area.index & !1)
-            .map(|area| area.entry_now(0).state());
-        let owner = match (area.entry_now(0).state(), lower) {
-            (FrameState::Allocated { order, owner }, _) if order == Order::HUGE => owner,
-            (FrameState::Allocated { order, owner }, _) if order == Order::MAX && !is_upper => {
-                owner
-            }
-            (FrameState::Free, Some(FrameState::Allocated { order, owner }))
-                if order == Order::MAX && is_upper =>
-            {
-                owner
-            }
+            .and_then(|area| area.entry_now(0).block());
+        let owner = match (own.block(), of_lower) {
+            (Some((Order::HUGE, owner)), _) => owner,
+            (Some((Order::MAX, owner)), _) if !is_upper => owner,
+            (None, Some((Order::MAX, owner))) if is_upper && own == Entry::FREE => owner,
             _ => return wrong("wholly taken, but by nobody"),
         };
-        census.count_allocated(AREA_FRAMES as u64, owner);
-        tally.managed += AREA_FRAMES as u64;
+        tally.count_used(AREA_FRAMES as u64, owner, census);
         census.managed = census.free + census.cached + census.allocated;
         Ok(())
     }
@@ -325,6 +336,20 @@ impl<P: Platform> Frames<'_, P> {
             }
         }
         Ok(())
+    }
+}
+
+impl Tally {
+    /// Frames of an owner, or else of a cache.
+    fn count_used(&mut self, frames: u64, owner: Option<Owner>, census: &mut Census) {
+        self.managed += frames;
+        match owner {
+            Some(owner) => census.count_allocated(frames, owner),
+            None => {
+                self.cached += frames;
+                census.cached += frames;
+            }
+        }
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Zone {
     caches_off: AtomicU32,
     cache_high: AtomicU32,
     cache_batch: AtomicU32,
+    /// Orders above 0, as bits, of which CPUs may keep blocks.
+    cached_orders: AtomicU32,
     /// Frames of the areas in the high-atomic reserve, free or not. Whoever changes the kind of an
     /// area changes it.
     high_atomic: AtomicU64,
@@ -203,6 +205,12 @@ impl Zone {
         self.cache_batch.load(Ordering::Relaxed)
     }
 
+    /// Whether CPUs may keep blocks of an order above 0.
+    #[inline]
+    pub(crate) fn caches_order(&self, order: Order) -> bool {
+        self.cached_orders.load(Ordering::Relaxed) >> order.get() & 1 != 0
+    }
+
     /// Indices of the first area and of the one after the last.
     pub(crate) fn span(&self) -> (u64, u64) {
         (
@@ -249,6 +257,8 @@ impl Zone {
         }
         self.cache_batch.store(policy.batch, Ordering::Relaxed);
         self.cache_high.store(policy.cache_high, Ordering::Relaxed);
+        self.cached_orders
+            .store(policy.cached_orders, Ordering::Relaxed);
     }
 
     /// The floors as they are stored.
@@ -268,6 +278,7 @@ impl Zone {
             reserve: ZoneKind::ALL.map(|kind| self.reserve(kind)),
             batch: self.cache_batch(),
             cache_high: self.cache_high(),
+            cached_orders: self.cached_orders.load(Ordering::Relaxed),
         }
     }
 }
@@ -279,6 +290,7 @@ pub(crate) struct Policy {
     pub(crate) reserve: [u64; 4],
     pub(crate) batch: u32,
     pub(crate) cache_high: u32,
+    pub(crate) cached_orders: u32,
 }
 
 impl<'m, P: Platform> Frames<'m, P> {

@@ -174,18 +174,23 @@ fn lowest_for_normal(zone: &ZoneInfo) -> u64 {
 /// from `taken` on. Nothing writes to them: memory that the guest never touched costs the host nothing.
 fn take_down(task: &Task, zone: ZoneId, free: u64, arena: &mut Arena, taken: &mut usize) {
     let frames = mm::frames();
-    frames.drain_all(task);
-    for order in (0..=Order::MAX.get()).rev().filter_map(Order::new) {
-        while frames.zone_info(zone).free >= free + order.frames()
-            && let Some(place) = arena.blocks.get_mut(*taken)
-            && let Some(block) = frames.alloc_in_zone(zone, order, OWNER)
-        {
-            *place = Some(block);
-            *taken += 1;
+    loop {
+        // What smaller blocks left behind in the caches counts as well.
+        frames.drain_all(task);
+        let before = *taken;
+        for order in (0..=Order::MAX.get()).rev().filter_map(Order::new) {
+            while frames.zone_info(zone).free >= free + order.frames()
+                && let Some(place) = arena.blocks.get_mut(*taken)
+                && let Some(block) = frames.alloc_in_zone(zone, order, OWNER)
+            {
+                *place = Some(block);
+                *taken += 1;
+            }
+        }
+        if *taken == before {
+            return;
         }
     }
-    // What single frames left behind in the cache.
-    frames.drain_all(task);
 }
 
 /// A request that finds nothing anywhere. Interrupts are off, so that the reclaimers that it wakes

@@ -42,6 +42,7 @@ fn zone(
     for (cpu, cache) in caches {
         writeln!(f, "    cpu: {}", cpu.0)?;
         writeln!(f, "              count: {}", cache.count)?;
+        writeln!(f, "              larger: {}", cache.in_blocks)?;
         writeln!(f, "              high:  {}", cache.high)?;
         writeln!(f, "              batch: {}", cache.batch)?;
     }
@@ -194,6 +195,7 @@ mod tests {
         let mut text = String::new();
         let cache = CacheInfo {
             count: 40,
+            in_blocks: 520,
             high: 62,
             batch: 15,
         };
@@ -211,6 +213,7 @@ Node 1, zone    DMA32
   pagesets
     cpu: 3
               count: 40
+              larger: 520
               high:  62
               batch: 15
   start_pfn:           4096

@@ -49,6 +49,7 @@ const SOURCES: &[(&str, &[u32])] = &[
     source!("alloc.rs"),
     source!("pcp.rs"),
     source!("batch.rs"),
+    source!("blocks.rs"),
     source!("search.rs"),
     source!("free.rs"),
     source!("bulk.rs"),
@@ -290,6 +291,8 @@ fn play(scene: Scene, task: &Task) -> Option<()> {
                 let largest = take(task, order);
                 drop(largest);
             }
+            // Of those that are cached, the next one is not.
+            frames.drain_all(task);
             let _pinned = pin();
             let blocks = armed(|| [3, 7, 9, 10].map(|order| take_unsigned(task, order)));
             blocks.into_iter().flatten().for_each(drop);
@@ -317,7 +320,8 @@ fn play(scene: Scene, task: &Task) -> Option<()> {
             armed(|| drop(pile));
         }
         Scene::FreeBeyondCache => {
-            let blocks = [3, 7, 9, 10].map(|order| take_unsigned(task, order));
+            // The second one of a size finds its cache full.
+            let blocks = [3, 7, 9, 9, 10, 10].map(|order| take_unsigned(task, order));
             armed(|| blocks.into_iter().flatten().for_each(drop));
         }
         Scene::FreeBulk => {
@@ -334,6 +338,7 @@ fn play(scene: Scene, task: &Task) -> Option<()> {
         }
         Scene::Drain => {
             drop(take(task, 0)?);
+            drop(take(task, 3)?);
             armed(|| frames.drain_all(task));
         }
         Scene::DrainInSection => {
