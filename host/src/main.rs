@@ -15,6 +15,7 @@ mod lab;
 mod machine;
 mod options;
 mod planted;
+mod points;
 mod qemu;
 mod qmp;
 mod record;

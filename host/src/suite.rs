@@ -12,6 +12,7 @@ use crate::diagnose::Symbols;
 use crate::ktap::{Outcome, Parser, Results};
 use crate::machine::Machine;
 use crate::options::{Mode, Options};
+use crate::points::Traces;
 use crate::record::Record;
 use crate::report::{crash_report, seconds};
 use crate::run::{Spec, run};
@@ -223,6 +224,10 @@ pub fn test(args: &TestArgs) -> Result<i32> {
         let lab = crate::lab::self_test(args.pattern.as_deref(), args.accel, &built)?;
         parts.push(("lab".to_owned(), lab));
         if args.full {
+            parts.push((
+                "points".to_owned(),
+                points(args.pattern.as_deref(), &built)?,
+            ));
             let demos = crate::variants::run_all(
                 args.pattern.as_deref(),
                 args.accel,
@@ -244,6 +249,23 @@ pub fn test(args: &TestArgs) -> Result<i32> {
     }
     print_total(&total, exit_code, started.elapsed());
     Ok(exit_code)
+}
+
+/// What schedule points cost a kernel that is built to be measured: nothing.
+fn points(pattern: Option<&str>, built: &Built) -> Result<Tally> {
+    let name = "points/the_measured_kernel_has_none";
+    if !pattern.is_none_or(|pattern| name.contains(pattern)) {
+        return Ok(Tally::default());
+    }
+    let started = Instant::now();
+    let measured = Traces::of(&build::guest_for_bench()?.unstripped)?;
+    let tally = Tally::one(crate::points::check(
+        &measured,
+        &Traces::of(&built.unstripped)?,
+    ));
+    let what = "no schedule point in the kernel that is measured";
+    print_part("points", what, &tally, started.elapsed());
+    Ok(tally)
 }
 
 fn exit_code(total: &Tally, args: &TestArgs) -> i32 {
@@ -412,96 +434,5 @@ pub fn print_part(name: &str, what: &str, tally: &Tally, wall: Duration) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::ValueEnum;
-
-    fn results(text: &str) -> Results {
-        let mut parser = Parser::default();
-        text.lines().for_each(|line| parser.line(line));
-        parser.finish()
-    }
-
-    fn args(line: &str) -> TestArgs {
-        let words = format!("tidemark test {line}");
-        let cli = crate::cli::parse(words.split_whitespace().map(Into::into)).unwrap();
-        let Some(crate::cli::Command::Test(args)) = cli.command else {
-            panic!("not the test command");
-        };
-        args
-    }
-
-    #[test]
-    fn the_matrix_is_the_documented_one() {
-        let names = |line: &str| -> Vec<&'static str> {
-            configurations(&args(line)).iter().map(|c| c.name).collect()
-        };
-        assert_eq!(
-            names(""),
-            ["1cpu-1node", "4cpu-2node", "2cpu-48m", "8cpu-storm", "16g"]
-        );
-        assert_eq!(names("--full").len(), 17);
-        // Every protocol is there, under its own name.
-        for &zonelist in Zonelist::value_variants() {
-            let is_it = |c: &Configuration| {
-                c.zonelist == zonelist
-                    && (zonelist == Zonelist::Seed || c.name == crate::cli::name_of(zonelist))
-            };
-            assert!(
-                configurations(&args("--full")).iter().any(is_it),
-                "{zonelist:?}"
-            );
-        }
-        assert_eq!(
-            configurations(&args("--zonelist none"))[0].zonelist,
-            Zonelist::None
-        );
-        assert_eq!(names("--memory 8G"), ["custom"]);
-    }
-
-    #[test]
-    fn a_machine_for_one_group_runs_nothing_else() {
-        let on_storm = |line: &str| {
-            let args = args(line);
-            let list = configurations(&args);
-            pattern(&list[3], &args)
-        };
-        assert_eq!(on_storm("").as_deref(), Some("storm/"));
-        assert_eq!(on_storm("sto").as_deref(), Some("storm/"));
-        assert_eq!(on_storm("storm/blocks").as_deref(), Some("storm/blocks"));
-        assert_eq!(on_storm("zone"), None);
-        assert_eq!(on_storm("zone --full").as_deref(), Some("zone"));
-    }
-
-    #[test]
-    fn only_expected_skips_pass() {
-        let skips = Skips::parse("1cpu-1node ipi/*\n").unwrap();
-        let text = "KTAP version 1\n1..2\nok 1 ipi/stop # SKIP one CPU\nok 2 b";
-        let tally = count("1cpu-1node", results(text), &skips);
-        assert_eq!((tally.ok, tally.not_ok, tally.skipped), (1, 0, 1));
-        let tally = count("4cpu-2node", results(text), &skips);
-        assert_eq!((tally.ok, tally.not_ok, tally.skipped), (1, 1, 0));
-        assert!(tally.problems[0].contains("unexpected SKIP"));
-    }
-
-    #[test]
-    fn a_log_that_stops_short_fails() {
-        let skips = Skips::default();
-        let tally = count("x", results("KTAP version 1\n1..2\nok 1 a"), &skips);
-        assert_eq!((tally.ok, tally.not_ok), (1, 1));
-    }
-
-    #[test]
-    fn the_exit_value_must_agree_with_the_results() {
-        let mut record = crate::verdict::tests::good();
-        let good = Tally::one(Ok(()));
-        let bad = Tally::one(Err("x: a: failed".to_owned()));
-        assert_eq!(ending("x", &record, &good), None);
-        assert!(ending("x", &record, &bad).is_some());
-        record.ended = crate::record::Ended::Exit(tidemark_wire::exit_value::FAILED);
-        assert!(ending("x", &record, &good).is_some());
-        assert_eq!(ending("x", &record, &bad), None);
-        record.ended = crate::record::Ended::Reset;
-        assert!(ending("x", &record, &good).is_some());
-    }
-}
+#[path = "suite_tests.rs"]
+mod tests;

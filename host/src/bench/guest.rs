@@ -10,6 +10,7 @@ use crate::console::{Console, say};
 use crate::diagnose::Symbols;
 use crate::machine::Machine;
 use crate::options::{Mode, Options};
+use crate::points::Traces;
 use crate::record::Ended;
 use crate::report::crash_report;
 use crate::run::{Spec, run};
@@ -75,6 +76,10 @@ fn row(result: &BenchResult) -> Row {
 pub fn measure(output: &OutputArgs) -> Result<Measured> {
     qemu::require()?;
     let built = build::guest_for_bench()?;
+    let traces = Traces::of(&built.unstripped)?;
+    if !traces.is_empty() {
+        bail!("the kernel to be measured has schedule points: {traces:?}");
+    }
     let symbols = Symbols::of_files(&[&built.unstripped, &built.loader]);
     let spec = Spec {
         machine: Machine {

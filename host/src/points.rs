@@ -1,0 +1,162 @@
+//! Proves of a kernel's image what its schedule points cost: which of its functions belong to the laboratory, and which
+//! functions of the allocator look for a hook.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
+
+/// The statics that hold a hook, and where functions of the allocator and of its platform live.
+const HOOKS: [&str; 2] = ["mm::points::HOOK", "mm::points::STEP_HOOK"];
+const ALLOCATOR: [&str; 2] = ["tidemark_frames::", "mm::platform::"];
+const LABORATORY: &str = "tidemark_kernel::lab::";
+
+/// What an image has of the points.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traces {
+    /// Functions and statics of the laboratory.
+    pub laboratory: Vec<String>,
+    /// Functions of the allocator that look for a hook.
+    pub looking: Vec<String>,
+}
+
+impl Traces {
+    /// Reads a linked image with its symbols.
+    ///
+    /// # Errors
+    /// It cannot be read, or has no code or no symbols.
+    pub fn of(image: &Path) -> Result<Self> {
+        let bytes =
+            std::fs::read(image).with_context(|| format!("no image {}", image.display()))?;
+        Self::of_elf(&bytes).with_context(|| format!("{} cannot be examined", image.display()))
+    }
+
+    fn of_elf(elf: &[u8]) -> Result<Self> {
+        let file = object::File::parse(elf)?;
+        let text = file.section_by_name(".text").context("it has no code")?;
+        let (start, code) = (text.address(), text.data()?);
+        let symbols: Vec<(u64, u64, SymbolKind, String)> = file
+            .symbols()
+            .filter(|symbol| symbol.is_definition())
+            .filter_map(|symbol| {
+                let name = format!("{:#}", rustc_demangle::demangle(symbol.name().ok()?));
+                Some((symbol.address(), symbol.size(), symbol.kind(), name))
+            })
+            .collect();
+        anyhow::ensure!(symbols.len() > 100, "it has no symbols");
+        let hooks: Vec<u64> = symbols
+            .iter()
+            .filter(|(.., name)| HOOKS.iter().any(|hook| name.ends_with(hook)))
+            .map(|(address, ..)| *address)
+            .collect();
+        let mut traces = Traces::default();
+        for (address, size, kind, name) in &symbols {
+            if name.contains(LABORATORY) {
+                traces.laboratory.push(name.clone());
+            }
+            let is_of_the_allocator = ALLOCATOR.iter().any(|part| name.contains(part));
+            if *kind != SymbolKind::Text || !is_of_the_allocator || *address < start {
+                continue;
+            }
+            let from = (address - start) as usize;
+            let body = code.get(from..from + *size as usize).unwrap_or_default();
+            if hooks.iter().any(|&hook| refers(body, *address, hook)) {
+                traces.looking.push(name.clone());
+            }
+        }
+        Ok(traces)
+    }
+
+    /// Whether there is nothing of the points: they cost nothing.
+    pub fn is_empty(&self) -> bool {
+        self.laboratory.is_empty() && self.looking.is_empty()
+    }
+}
+
+/// Whether code at an address refers to a static: by its low 32 bits, or by the distance from the end of the
+/// instruction, which ends with the distance or with one, two or four bytes behind it.
+fn refers(code: &[u8], at: u64, target: u64) -> bool {
+    code.windows(4).enumerate().any(|(offset, bytes)| {
+        let word = i32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        let end = at + offset as u64 + 4;
+        let by_distance = |behind: u64| (end + behind).wrapping_add_signed(word.into()) == target;
+        i64::from(word) as u64 == target || [0, 1, 2, 4].into_iter().any(by_distance)
+    })
+}
+
+/// The check of both builds: the one that is measured has nothing of the points, the other one has, so that the check
+/// is known to see them.
+///
+/// # Errors
+/// Says what is wrong.
+pub fn check(measured: &Traces, used: &Traces) -> Result<(), String> {
+    let some = |names: &[String]| names.first().cloned().unwrap_or_default();
+    if !measured.is_empty() {
+        return Err(format!(
+            "points/the_measured_kernel_has_none: {} functions of the laboratory ({}), {} of the allocator look for a hook ({})",
+            measured.laboratory.len(),
+            some(&measured.laboratory),
+            measured.looking.len(),
+            some(&measured.looking)
+        ));
+    }
+    if used.laboratory.is_empty() || used.looking.is_empty() {
+        return Err(format!(
+            "points/the_measured_kernel_has_none: they are not seen where they are: {} and {} functions",
+            used.laboratory.len(),
+            used.looking.len()
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_is_seen_in_each_form_and_no_other_number_is() {
+        let (at, target) = (0xffff_ffff_8000_1000_u64, 0xffff_ffff_802e_b7e8_u64);
+        let absolute = [0x48, 0x8b, 0x04, 0x25, 0xe8, 0xb7, 0x2e, 0x80];
+        assert!(refers(&absolute, at, target));
+        // mov rax, [rip + distance]; cmp qword ptr [rip + distance], 0.
+        for behind in [0_u64, 1] {
+            let distance = target.wrapping_sub(at + 7 + behind) as u32;
+            let mut code = vec![0x48, 0x8b, 0x05];
+            code.extend(distance.to_le_bytes());
+            code.extend(vec![0; behind as usize]);
+            assert!(refers(&code, at, target), "{behind}");
+            assert!(!refers(&code, at + 16, target), "{behind}");
+        }
+        assert!(!refers(&absolute, at, target + 8));
+        assert!(!refers(&[], at, target));
+    }
+
+    #[test]
+    fn only_a_build_without_points_beside_one_with_them_passes() {
+        let none = Traces::default();
+        let both = Traces {
+            laboratory: vec!["tidemark_kernel::lab::stage::OPEN".to_owned()],
+            looking: vec!["tidemark_frames::slow::alloc_slow".to_owned()],
+        };
+        let one = |laboratory| Traces {
+            laboratory: if laboratory {
+                both.laboratory.clone()
+            } else {
+                Vec::new()
+            },
+            looking: if laboratory {
+                Vec::new()
+            } else {
+                both.looking.clone()
+            },
+        };
+        assert!(check(&none, &both).is_ok());
+        assert!(check(&both, &both).is_err());
+        assert!(check(&none, &none).is_err());
+        for laboratory in [true, false] {
+            assert!(check(&one(laboratory), &both).is_err());
+            assert!(check(&none, &one(laboratory)).is_err());
+        }
+    }
+}
