@@ -60,30 +60,33 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Whether a request leaves the zone above its mark, without the frames kept from it.
     #[inline]
     pub(crate) fn passes(&self, id: ZoneId, order: Order, access: Access) -> bool {
-        self.passes_with(id, 0, order, access)
+        let zone = self.zone(id);
+        let free = zone.free();
+        // Most zones that are passed over are below their mark with all that is free.
+        zone.mark_ok_with(free, order, access)
+            && (zone.high_atomic() == 0 || self.passes_without_reserve(id, free, order, access))
     }
 
     /// The same, if `more` frames were free, up to the zone's size.
-    #[inline]
     pub(crate) fn passes_with(&self, id: ZoneId, more: u64, order: Order, access: Access) -> bool {
         let zone = self.zone(id);
         let free = match more {
             0 => zone.free(),
             more => (zone.free() + more).min(zone.managed()),
         };
-        if access.high_atomic == HighAtomic::Usable || zone.high_atomic() == 0 {
-            return zone.mark_ok_with(free, order, access);
-        }
-        zone.mark_ok_with(free.saturating_sub(zone.high_atomic()), order, access)
-            || self.passes_exactly(id, free, order, access)
+        zone.mark_ok_with(free, order, access)
+            && (zone.high_atomic() == 0 || self.passes_without_reserve(id, free, order, access))
     }
 
-    /// The reserve's areas are not wholly free: a second look counts what of them is.
+    /// The reserve's areas count as taken for those they are not kept for; if that is too little, what
+    /// of them is free is counted.
     #[cold]
-    fn passes_exactly(&self, id: ZoneId, free: u64, order: Order, access: Access) -> bool {
+    fn passes_without_reserve(&self, id: ZoneId, free: u64, order: Order, access: Access) -> bool {
         let zone = self.zone(id);
-        if !zone.mark_ok_with(free, order, access) {
-            return false;
+        if access.high_atomic == HighAtomic::Usable
+            || zone.mark_ok_with(free.saturating_sub(zone.high_atomic()), order, access)
+        {
+            return true;
         }
         let mut unusable = 0;
         self.each_reserved(id, |area| {

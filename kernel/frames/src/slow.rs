@@ -13,7 +13,7 @@ use crate::{
     high_atomic::Keep,
     platform::Pinned,
     reach::Reach,
-    zonelist::{Begun, Eligible, Generation, Look, Reader},
+    zonelist::{Begun, Eligible, Generation, Look, Protocol, Reader},
 };
 use core::cell::Cell;
 use tidemark_sync::{Context, Task};
@@ -32,7 +32,8 @@ enum Outcome {
 }
 
 /// What a request remembers from one begin to the next.
-struct Attempt {
+struct Attempt<'p, P> {
+    protocol: &'p dyn Protocol<P>,
     begun: Begun,
     /// Its task's cpuset, as it was at the begin.
     confinement: Confinement,
@@ -42,6 +43,15 @@ struct Attempt {
     is_hopeless: bool,
     /// The lists that its last walk walked.
     walked: Cell<Generation>,
+}
+
+/// The rounds of one begin.
+#[derive(Default)]
+struct Rounds {
+    /// There has been one.
+    begun: bool,
+    /// Those since reclaim last made progress.
+    in_vain: u32,
 }
 
 /// What a round without a frame leads to.
@@ -75,15 +85,15 @@ impl<P: Platform> Frames<'_, P> {
             // itself have interrupted.
             walk.gfp = walk.gfp.without(Gfp::DIRECT_RECLAIM);
         }
+        let protocol = self.protocol();
         loop {
-            let protocol = self.protocol();
             let observed = protocol.observe();
             let begun = protocol.begin(walk.gfp, &self.platform);
             info.spins = info.spins.saturating_add(begun.spins);
             let was_odd = observed.is_odd() || begun.cookie.is_odd() || begun.spins > 0;
             info.odd |= was_odd;
             self.platform.point(Point::SlowBegin);
-            let outcome = self.alloc_from_begin(context, walk, begun, info);
+            let outcome = self.alloc_from_begin(context, walk, protocol, begun, info);
             info.overlapped |= was_odd || protocol.observe() != observed;
             match outcome {
                 Outcome::Got(pfn) => return Ok(pfn),
@@ -105,21 +115,22 @@ impl<P: Platform> Frames<'_, P> {
         &self,
         context: &impl Context,
         walk: &Walk,
+        protocol: &dyn Protocol<P>,
         begun: Begun,
         info: &mut WalkInfo,
     ) -> Outcome {
-        let attempt = self.prefer(context, walk, begun);
+        let attempt = self.prefer(context, walk, protocol, begun);
         if !attempt.is_hopeless {
             self.wake_reclaimers(context, walk, &attempt);
-            if let Some(pfn) = self.try_walk(walk, &attempt, Reach::of(walk, &attempt.confinement))
-            {
+            let reach = Reach::of(walk, &attempt.confinement);
+            if let Some(pfn) = self.try_walk(walk, &attempt, reach) {
+                return Outcome::Got(pfn);
+            }
+            if let Some(pfn) = self.compact_first(context, walk, &attempt) {
                 return Outcome::Got(pfn);
             }
         }
-        if let Some(pfn) = self.compact_first(context, walk, &attempt) {
-            return Outcome::Got(pfn);
-        }
-        let mut rounds = 0;
+        let mut rounds = Rounds::default();
         loop {
             if !attempt.is_hopeless {
                 match self.retry_round(context, walk, &attempt, &mut rounds, info) {
@@ -141,7 +152,13 @@ impl<P: Platform> Frames<'_, P> {
     }
 
     /// Looks at the cpuset, and chooses the preferred entry of the list in force.
-    fn prefer(&self, context: &impl Context, walk: &Walk, begun: Begun) -> Attempt {
+    fn prefer<'p>(
+        &self,
+        context: &impl Context,
+        walk: &Walk,
+        protocol: &'p dyn Protocol<P>,
+        begun: Begun,
+    ) -> Attempt<'p, P> {
         let confinement = Confinement::begin(&self.platform, context, walk);
         let eligible = Eligible {
             highest: walk.eligible.highest,
@@ -151,15 +168,16 @@ impl<P: Platform> Frames<'_, P> {
         let (list, generation) = self.list_in_force(walk);
         let preferred = list.preferred(eligible);
         Attempt {
+            protocol,
             begun,
             confinement,
-            start: self.protocol().start(preferred),
+            start: protocol.start(preferred),
             is_hopeless: preferred == list.len(),
             walked: Cell::new(generation),
         }
     }
 
-    fn reader(&self, walk: &Walk, attempt: &Attempt) -> Reader<'_> {
+    fn reader(&self, walk: &Walk, attempt: &Attempt<'_, P>) -> Reader<'_> {
         Reader {
             gfp: walk.gfp,
             begun: attempt.begun,
@@ -170,11 +188,18 @@ impl<P: Platform> Frames<'_, P> {
 
     /// Compaction before the first reclaim. Costly orders lack a whole run, not frames, more often
     /// than not; so do the others that would have to break into areas of movable blocks.
-    fn compact_first(&self, context: &impl Context, walk: &Walk, attempt: &Attempt) -> Option<Pfn> {
+    fn compact_first(
+        &self,
+        context: &impl Context,
+        walk: &Walk,
+        attempt: &Attempt<'_, P>,
+    ) -> Option<Pfn> {
         let is_larger = walk.order > Order::COSTLY || !walk.gfp.contains(Gfp::MOVABLE);
+        if walk.order == Order::ZERO || !is_larger || !walk.gfp.contains(Gfp::DIRECT_RECLAIM) {
+            return None;
+        }
         let task = self.reclaims(context, walk, self.standing(context, walk))?;
-        let reach = Reach::of(walk, &attempt.confinement);
-        is_larger.then(|| self.compact(walk, reach, task)).flatten()
+        self.compact(walk, Reach::of(walk, &attempt.confinement), task)
     }
 
     /// What cpuset and protocol say to a request that is about to give up: nothing, or how it goes
@@ -183,7 +208,7 @@ impl<P: Platform> Frames<'_, P> {
         &self,
         context: &impl Context,
         walk: &Walk,
-        attempt: &Attempt,
+        attempt: &Attempt<'_, P>,
         info: &mut WalkInfo,
     ) -> Option<Outcome> {
         if attempt.confinement.has_changed(&self.platform, context) {
@@ -191,7 +216,7 @@ impl<P: Platform> Frames<'_, P> {
             return Some(Outcome::Restart);
         }
         loop {
-            match self.protocol().look(&self.reader(walk, attempt)) {
+            match attempt.protocol.look(&self.reader(walk, attempt)) {
                 Look::Unchanged => return None,
                 Look::Restart => {
                     info.retries += 1;
@@ -215,8 +240,8 @@ impl<P: Platform> Frames<'_, P> {
         &self,
         context: &impl Context,
         walk: &Walk,
-        attempt: &Attempt,
-        rounds: &mut u32,
+        attempt: &Attempt<'_, P>,
+        rounds: &mut Rounds,
         info: &mut WalkInfo,
     ) -> Result<Outcome, Next> {
         self.platform.point(Point::SlowRetry);
@@ -224,18 +249,24 @@ impl<P: Platform> Frames<'_, P> {
             info.cpuset_retries += 1;
             return Ok(Outcome::Restart);
         }
-        let look = self.protocol().look_at_retry(&self.reader(walk, attempt));
+        let look = attempt.protocol.look_at_retry(&self.reader(walk, attempt));
         if look == Look::Restart {
             info.retries += 1;
             return Ok(Outcome::Restart);
         }
-        self.wake_reclaimers(context, walk, attempt);
         let standing = self.standing(context, walk);
         let reach = Reach::of_round(walk, &attempt.confinement, standing);
+        let task = self.reclaims(context, walk, standing);
+        let is_first = !core::mem::replace(&mut rounds.begun, true);
+        if is_first && task.is_none() && standing == Standing::Ordinary {
+            // Nobody has reclaimed since the walk just now, and this would be the same one.
+            return Err(Next::NoPage);
+        }
+        self.wake_reclaimers(context, walk, attempt);
         if let Some(pfn) = self.try_walk(walk, attempt, reach) {
             return Ok(Outcome::Got(pfn));
         }
-        let Some(task) = self.reclaims(context, walk, standing) else {
+        let Some(task) = task else {
             return Err(Next::NoPage);
         };
         let progress = self.reclaim(walk, attempt, task);
@@ -256,11 +287,11 @@ impl<P: Platform> Frames<'_, P> {
             return Err(Next::NoPage);
         }
         if progress > 0 && !is_costly {
-            *rounds = 0;
+            rounds.in_vain = 0;
         } else {
-            *rounds += 1;
+            rounds.in_vain += 1;
         }
-        if *rounds <= MAX_ROUNDS && self.could_progress(walk, reach) {
+        if rounds.in_vain <= MAX_ROUNDS && self.could_progress(walk, reach) {
             self.platform.relax(task);
             return Err(Next::Retry);
         }
@@ -274,7 +305,7 @@ impl<P: Platform> Frames<'_, P> {
         match self.out_of_memory(walk, attempt, info, task) {
             Oom::Got(pfn) => return Ok(Outcome::Got(pfn)),
             Oom::Nobody => return Err(Next::NoPage),
-            Oom::VictimDies => *rounds = 0,
+            Oom::VictimDies => rounds.in_vain = 0,
         }
         let now = self.platform.standing(task);
         let has_had_its_share = standing == Standing::Victim || walk.gfp.contains(Gfp::NOMEMALLOC);
@@ -287,7 +318,13 @@ impl<P: Platform> Frames<'_, P> {
     }
 
     /// The last try, and then a victim.
-    fn out_of_memory(&self, walk: &Walk, attempt: &Attempt, info: &WalkInfo, task: &Task) -> Oom {
+    fn out_of_memory(
+        &self,
+        walk: &Walk,
+        attempt: &Attempt<'_, P>,
+        info: &WalkInfo,
+        task: &Task,
+    ) -> Oom {
         let last = Reach::of_last_try(walk, &attempt.confinement);
         if let Some(pfn) = self.try_walk(walk, attempt, last) {
             return Oom::Got(pfn);
@@ -311,7 +348,7 @@ impl<P: Platform> Frames<'_, P> {
         &self,
         context: &impl Context,
         walk: &Walk,
-        attempt: &Attempt,
+        attempt: &Attempt<'_, P>,
     ) -> Option<Result<Pfn, ()>> {
         let task = context.task()?;
         if !walk.gfp.contains(Gfp::NOFAIL | Gfp::DIRECT_RECLAIM) {
@@ -338,7 +375,7 @@ impl<P: Platform> Frames<'_, P> {
     }
 
     /// A walk of the slow path, between its schedule points: one pinned section.
-    fn try_walk(&self, walk: &Walk, attempt: &Attempt, reach: Reach) -> Option<Pfn> {
+    fn try_walk(&self, walk: &Walk, attempt: &Attempt<'_, P>, reach: Reach) -> Option<Pfn> {
         self.platform.point(Point::SlowWalk);
         // The preferred entry is one of the nodes of the begin.
         let start = if reach.nodes == attempt.confinement.nodes {
@@ -365,16 +402,26 @@ impl<P: Platform> Frames<'_, P> {
     }
 
     /// Wakes the background reclaimer of each node that the request may use.
-    fn wake_reclaimers(&self, context: &impl Context, walk: &Walk, attempt: &Attempt) {
-        if walk.gfp.contains(Gfp::KSWAPD_RECLAIM) {
-            for node in self.nodes_of(walk, attempt) {
+    fn wake_reclaimers(&self, context: &impl Context, walk: &Walk, attempt: &Attempt<'_, P>) {
+        if !walk.gfp.contains(Gfp::KSWAPD_RECLAIM) {
+            return;
+        }
+        // Waking does not sleep: no need to remember the nodes beyond the pin.
+        let eligible = Reach::of(walk, &attempt.confinement).eligible();
+        let mut woken = NodeMask::NONE;
+        let _pinned = Pinned::new(&self.platform);
+        let (list, _) = self.list_in_force(walk);
+        for (_, zone) in list.walk(0, eligible, || ()) {
+            let node = zone.node();
+            if !woken.contains(node) {
+                woken = woken.with(node);
                 self.platform.wake_reclaim(node, context.kind());
             }
         }
     }
 
     /// Reclaims from each node that the request may use; returns how many frames came free.
-    fn reclaim(&self, walk: &Walk, attempt: &Attempt, task: &Task) -> usize {
+    fn reclaim(&self, walk: &Walk, attempt: &Attempt<'_, P>, task: &Task) -> usize {
         let want = RECLAIM_BATCH.max(walk.order.frames() as usize);
         let highest = walk.eligible.highest;
         self.nodes_of(walk, attempt)
@@ -396,7 +443,11 @@ impl<P: Platform> Frames<'_, P> {
 
     /// The nodes of the zones that the request may use, each once, in the order of the list as it
     /// is now: what follows may sleep, and the list is not looked at any more.
-    fn nodes_of(&self, walk: &Walk, attempt: &Attempt) -> impl Iterator<Item = NodeId> + use<P> {
+    fn nodes_of(
+        &self,
+        walk: &Walk,
+        attempt: &Attempt<'_, P>,
+    ) -> impl Iterator<Item = NodeId> + use<P> {
         let mut nodes = [None; MAX_NODES];
         let mut seen = NodeMask::NONE;
         let mut places = nodes.iter_mut();

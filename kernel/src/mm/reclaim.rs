@@ -99,7 +99,9 @@ pub fn wake(node: NodeId) {
         return;
     };
     let Some(&work) = WAKE.get() else { return };
-    if now_ns() < reclaimer.quiet_until_ns.load(Ordering::Relaxed)
+    // The plain load is for those who come while it is asked: what a failing request costs.
+    if reclaimer.asked.load(Ordering::Relaxed)
+        || now_ns() < reclaimer.quiet_until_ns.load(Ordering::Relaxed)
         || reclaimer.asked.swap(true, Ordering::Release)
     {
         return;

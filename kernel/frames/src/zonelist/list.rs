@@ -34,7 +34,7 @@ const ZONE_MASK: u32 = (1 << INDEX_SHIFT) - 1;
 /// One decoding serves both formats, so that no reader asks which it is: the zone is the low half
 /// of the first word, and the index the sum of its upper half and the second word.
 #[derive(Debug, Default)]
-struct Entry {
+pub(crate) struct Entry {
     /// Number of the zone plus one, and in the upper half the index in [`Format::OneWord`]. Zero
     /// ends the list.
     zone: AtomicU32,
@@ -53,7 +53,8 @@ impl Entry {
         point();
         let word = self.zone.load(Ordering::Relaxed);
         let zone = (word & ZONE_MASK).checked_sub(1)?;
-        let index = index + (word >> INDEX_SHIFT);
+        // One of the two is zero.
+        let index = index.wrapping_add(word >> INDEX_SHIFT);
         Some((index, ZoneId::from_index(zone as usize)))
     }
 
@@ -210,23 +211,16 @@ impl<'a> List<'a> {
             .map_or(self.0.len(), |(at, _)| at)
     }
 
-    /// The usable entries from position `start` on. `point` runs between the two loads of an entry.
+    /// The usable entries from position `start` on, as (position, zone). `point` runs between the
+    /// two loads of an entry.
     #[inline]
-    pub(crate) fn walk(
-        self,
-        start: usize,
-        eligible: Eligible,
-        point: impl Fn() + 'a,
-    ) -> impl Iterator<Item = (usize, ZoneId)> + 'a {
-        (start..self.0.len())
-            .map_while(move |at| {
-                self.entry(at, &point)
-                    .map(|(index, zone)| (at, index, zone))
-            })
-            .filter(move |&(_, index, zone)| {
-                index <= eligible.highest as u32 && eligible.nodes.contains(zone.node())
-            })
-            .map(|(at, _, zone)| (at, zone))
+    pub(crate) fn walk<F: Fn()>(self, start: usize, eligible: Eligible, point: F) -> Usable<'a, F> {
+        Usable {
+            rest: self.0.get(start..).unwrap_or_default().iter(),
+            at: start,
+            eligible,
+            point,
+        }
     }
 
     pub(crate) fn snapshot(self) -> ListSnapshot {
@@ -242,6 +236,34 @@ impl<'a> List<'a> {
 
     pub(crate) fn len(self) -> usize {
         self.0.len()
+    }
+}
+
+/// The usable entries of a list. A struct of its own, and not a chain of adaptors: a walk passes over
+/// zones, and each costs what this loop costs.
+pub(crate) struct Usable<'a, F> {
+    rest: core::slice::Iter<'a, Entry>,
+    /// Position of the first of the rest.
+    at: usize,
+    eligible: Eligible,
+    point: F,
+}
+
+impl<F: Fn()> Iterator for Usable<'_, F> {
+    type Item = (usize, ZoneId);
+
+    #[inline]
+    fn next(&mut self) -> Option<(usize, ZoneId)> {
+        loop {
+            let (index, zone) = self.rest.next()?.read(&self.point)?;
+            let at = self.at;
+            // At most the length of the list.
+            self.at = at.wrapping_add(1);
+            let Eligible { highest, nodes } = self.eligible;
+            if index <= highest as u32 && nodes.contains(zone.node()) {
+                return Some((at, zone));
+            }
+        }
     }
 }
 
