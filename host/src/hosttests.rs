@@ -11,6 +11,23 @@ use crate::console::say;
 use crate::suite::{Tally, print_part};
 use crate::{build, interrupt};
 
+/// How far the models are explored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    Short,
+    Full,
+}
+
+impl Depth {
+    /// Bounds the search; most races need two preemptions.
+    fn preemptions(self) -> u32 {
+        match self {
+            Depth::Short => 3,
+            Depth::Full => 5,
+        }
+    }
+}
+
 /// The example that shows the allocator in another kernel; it asserts what it shows.
 const EXAMPLE: &str = "other_kernel";
 
@@ -18,7 +35,7 @@ const EXAMPLE: &str = "other_kernel";
 ///
 /// # Errors
 /// Cargo cannot be run.
-pub fn run(pattern: Option<&str>, output: &OutputArgs) -> Result<Tally> {
+pub fn run(pattern: Option<&str>, depth: Depth, output: &OutputArgs) -> Result<Tally> {
     let mut total = Tally::default();
     let mut command = build::cargo();
     command.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
@@ -32,10 +49,12 @@ pub fn run(pattern: Option<&str>, output: &OutputArgs) -> Result<Tally> {
         .args(["test", "--locked", "--target-dir", "target/loom", "--lib"])
         .args(["-p", "tidemark-sync", "-p", "tidemark-frames"])
         .env("RUSTFLAGS", "--cfg loom")
-        // Bounds the search; most races need two preemptions.
-        .env("LOOM_MAX_PREEMPTIONS", "3");
-    let what = "every interleaving of the lock-free parts, up to 3 preemptions";
-    total.add(&cargo_tests("loom", what, command, pattern, output)?);
+        .env("LOOM_MAX_PREEMPTIONS", depth.preemptions().to_string());
+    let what = format!(
+        "every interleaving of the lock-free parts, up to {} preemptions",
+        depth.preemptions()
+    );
+    total.add(&cargo_tests("loom", &what, command, pattern, output)?);
     if pattern.is_none_or(|pattern| EXAMPLE.contains(pattern)) && !interrupt::requested() {
         total.add(&example(output)?);
     }

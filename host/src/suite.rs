@@ -9,6 +9,7 @@ use crate::cli::{OutputArgs, Part, TestArgs, Verbosity, Zonelist};
 use crate::conductor::Watch;
 use crate::console::{BAD, Console, FAINT, GOOD, say};
 use crate::diagnose::Symbols;
+use crate::hosttests::Depth;
 use crate::ktap::{Outcome, Parser, Results};
 use crate::machine::Machine;
 use crate::options::{Mode, Options};
@@ -190,7 +191,8 @@ pub fn test(args: &TestArgs) -> Result<i32> {
     let started = Instant::now();
     let mut parts: Vec<(String, Tally)> = Vec::new();
     if !is_custom(args) {
-        let tally = crate::hosttests::run(args.pattern.as_deref(), &args.output)?;
+        let depth = if args.full { Depth::Full } else { Depth::Short };
+        let tally = crate::hosttests::run(args.pattern.as_deref(), depth, &args.output)?;
         parts.push(("host".to_owned(), tally));
     }
     let built = build::guest()?;

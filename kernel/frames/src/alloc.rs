@@ -5,6 +5,7 @@ use crate::{
     Zone, ZoneId, cpuset,
     mobility::Mobility,
     owner::Entry,
+    pcp::Drains,
     platform::{Pinned, step},
     rebuild::RebuildTimes,
     zone::Access,
@@ -12,7 +13,7 @@ use crate::{
 };
 use tidemark_sync::{
     Context, ContextKind,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 /// The memory that the allocator works in.
@@ -65,8 +66,7 @@ pub struct Frames<'m, P: Platform> {
     pub(crate) zonelists: Chosen<P>,
     pub(crate) published: Published,
     pub(crate) rebuilds: RebuildTimes,
-    /// Number of the last drain that somebody asked for.
-    pub(crate) drains: AtomicU32,
+    pub(crate) drains: Drains,
     /// Whether hot-plug, or set-up, is under way.
     pub(crate) resizing: AtomicBool,
 }

@@ -14,7 +14,7 @@
 use crate::{
     Order,
     memory::{AREA_FRAMES, AreaBits, AreaPair},
-    mutant::{self, Mutant},
+    mutant::{self, Mutant, weakened},
 };
 use tidemark_sync::atomic::{Ordering, spin_loop};
 
@@ -112,7 +112,12 @@ impl AreaPair {
         // Acquire pairs with the release in `add` and `give`: what the last owners wrote into the
         // frames and their entries is visible.
         self.0
-            .compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed)
+            .compare_exchange(
+                FREE,
+                TAKEN,
+                weakened(Mutant::RelaxedTake, Ordering::Acquire),
+                Ordering::Relaxed,
+            )
             .is_ok()
     }
 
@@ -122,7 +127,12 @@ impl AreaPair {
         const TAKEN: u32 = State::WHOLE.0 as u32 * 0x1_0001;
         // Acquire: as in `take`.
         self.0
-            .compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed)
+            .compare_exchange(
+                FREE,
+                TAKEN,
+                weakened(Mutant::RelaxedTake, Ordering::Acquire),
+                Ordering::Relaxed,
+            )
             .is_ok()
     }
 
@@ -131,9 +141,10 @@ impl AreaPair {
     pub(crate) fn give(&self) -> Option<[State; 2]> {
         const DELTA: u32 = (AREA_FRAMES as u32).wrapping_sub(State::TAKEN as u32);
         const TAKEN: u32 = State::TAKEN as u32 * 0x1_0001;
+        let release = weakened(Mutant::RelaxedGive, Ordering::Release);
         let before = self
             .0
-            .fetch_update(Ordering::Release, Ordering::Relaxed, |word| {
+            .fetch_update(release, Ordering::Relaxed, |word| {
                 (word & TAKEN == TAKEN).then(|| word.wrapping_add(DELTA).wrapping_add(DELTA << 16))
             })
             .ok()?;
@@ -188,7 +199,8 @@ impl Area<'_> {
         let mut reserved = 0;
         // Acquire pairs with `add`: the bits that the count stands for are seen as clear. It pairs
         // with `join` as well: the area's zone, read after this, is the one it has now.
-        let done = self.update(Ordering::Acquire, |state| {
+        let acquire = weakened(Mutant::RelaxedReserve, Ordering::Acquire);
+        let done = self.update(acquire, |state| {
             reserved = frames.min(state.free()) & least.wrapping_neg();
             (state.is_open() && reserved >= least && suits(state))
                 .then(|| State(state.0 - reserved as u16))
@@ -310,7 +322,8 @@ impl Area<'_> {
                     }
                     for word in &run[..claimed] {
                         // Only this claim has these bits: nobody else clears them.
-                        word.store(0, Ordering::Release);
+                        // Release hands on what their last owners wrote, which the claim acquired.
+                        word.store(0, weakened(Mutant::RelaxedRollback, Ordering::Release));
                     }
                     continue 'group;
                 }
@@ -343,12 +356,8 @@ impl Area<'_> {
     /// Clears bits of one word; returns those of them that were set.
     #[inline]
     pub(crate) fn clear_mask(&self, word: usize, mask: u64) -> u64 {
-        let release = if mutant::is(Mutant::RelaxedClear) {
-            Ordering::Relaxed
-        } else {
-            // Pairs with the claims: whoever claims the bit sees what was written before.
-            Ordering::Release
-        };
+        // Pairs with the claims: whoever claims the bit sees what was written before.
+        let release = weakened(Mutant::RelaxedClear, Ordering::Release);
         self.bits.0[word].fetch_and(!mask, release) & mask
     }
 
@@ -356,14 +365,11 @@ impl Area<'_> {
     /// whether the zone's counter has them: this one step decides it.
     #[inline]
     pub(crate) fn add(&self, frames: u32) -> State {
-        let release = if mutant::is(Mutant::RelaxedAdd) {
-            Ordering::Relaxed
-        } else {
-            // Pairs with `reserve`, `take` and `leave`, which may look at the count alone.
-            Ordering::Release
-        };
+        // Pairs with `reserve_if`, `take` and `leave`, which may look at the count alone.
+        let release = weakened(Mutant::RelaxedAdd, Ordering::Release);
+        let early = mutant::is(Mutant::IsolationReadBeforeAdd).then(|| self.state());
         let before = self.pair.0.fetch_add(frames << self.shift, release);
-        let before = State((before >> self.shift) as u16);
+        let before = early.unwrap_or(State((before >> self.shift) as u16));
         debug_assert!(before.free() + frames <= AREA_FRAMES as u32);
         before
     }
@@ -384,7 +390,7 @@ impl Area<'_> {
     #[inline]
     pub(crate) fn take(&self) -> bool {
         // Acquire: as in `AreaPair::take`.
-        self.update(Ordering::Acquire, |state| {
+        self.update(weakened(Mutant::RelaxedTake, Ordering::Acquire), |state| {
             (state == State::EMPTY).then_some(State::WHOLE)
         })
         .is_some()
@@ -394,7 +400,7 @@ impl Area<'_> {
     #[inline]
     pub(crate) fn give(&self) -> Option<State> {
         // Release: as in `add`.
-        self.update(Ordering::Release, |state| {
+        self.update(weakened(Mutant::RelaxedGive, Ordering::Release), |state| {
             state
                 .is_taken()
                 .then(|| State(state.0 - State::TAKEN + AREA_FRAMES as u16))
@@ -403,11 +409,14 @@ impl Area<'_> {
 
     /// Turns a wholly taken area into 512 claimed bits. Its sole owner calls it.
     pub(crate) fn break_up(&self) {
-        for word in &self.bits.0 {
-            word.store(u64::MAX, Ordering::Relaxed);
+        if !mutant::is(Mutant::BreakUpWithoutBits) {
+            for word in &self.bits.0 {
+                word.store(u64::MAX, Ordering::Relaxed);
+            }
         }
-        // Release: whoever sees the area as broken up sees its bits set.
-        self.update(Ordering::Release, |state| {
+        // Relaxed: the count is 0, so nobody looks for a bit here until the owner frees a part of
+        // it, and `add` releases.
+        self.update(Ordering::Relaxed, |state| {
             Some(State(state.0 & !State::TAKEN))
         });
     }
@@ -416,7 +425,8 @@ impl Area<'_> {
     /// forbidden so already, or if the area is not there. A compaction takes open areas only.
     pub(crate) fn isolate(&self, by: Isolation) -> Option<u32> {
         // Acquire pairs with `join`: the area's zone, read after this, is the one it has now.
-        let before = self.update(Ordering::Acquire, |state| {
+        let acquire = weakened(Mutant::RelaxedIsolate, Ordering::Acquire);
+        let before = self.update(acquire, |state| {
             let may = match by {
                 Isolation::Offline => state.is_present() && state.0 & State::ISOLATED == 0,
                 Isolation::Compaction => state.is_open(),
@@ -435,7 +445,8 @@ impl Area<'_> {
             by.bit()
         };
         // Release: whoever reserves here sees the zone byte and the counters written for it.
-        let before = self.update(Ordering::Release, |state| {
+        let release = weakened(Mutant::RelaxedUnisolate, Ordering::Release);
+        let before = self.update(release, |state| {
             (state.0 & by.bit() != 0).then_some(State(state.0 & !bits))
         })?;
         Some(State(before.0 & !bits).counted())
@@ -444,7 +455,7 @@ impl Area<'_> {
     /// Takes the whole area as one order 9 for the one who compacted it, if all of it is free.
     pub(crate) fn take_compacted(&self) -> bool {
         // Acquire: as in `AreaPair::take`.
-        self.update(Ordering::Acquire, |state| {
+        self.update(weakened(Mutant::RelaxedTake, Ordering::Acquire), |state| {
             (state == State::COMPACTED_EMPTY).then_some(State::WHOLE)
         })
         .is_some()
@@ -456,7 +467,8 @@ impl Area<'_> {
     pub(crate) fn claim_compacted(&self, order: Order) -> Option<u32> {
         let frames = order.frames() as u16;
         // Acquire: as in `reserve_if`.
-        self.update(Ordering::Acquire, |state| {
+        let acquire = weakened(Mutant::RelaxedReserve, Ordering::Acquire);
+        self.update(acquire, |state| {
             let is_ours = state.0 & !State::COUNT == State::PRESENT | State::COMPACTED;
             (is_ours && state.free() >= u32::from(frames)).then(|| State(state.0 - frames))
         })?;
@@ -478,7 +490,8 @@ impl Area<'_> {
             return true;
         }
         // Acquire pairs with `add`: every free of these frames lies before their leaving.
-        self.update(Ordering::Acquire, |state| {
+        let acquire = weakened(Mutant::RelaxedLeave, Ordering::Acquire);
+        self.update(acquire, |state| {
             (state == State::ISOLATED_EMPTY).then_some(State::GONE)
         })
         .is_some()
@@ -486,20 +499,15 @@ impl Area<'_> {
 
     /// Joins the allocator in the given state; returns false if it was there already.
     pub(crate) fn join(&self, joined: State) -> bool {
-        // Release pairs with `reserve`: the zone byte and the bits were written before.
-        self.update(Ordering::Release, |state| {
-            (state == State::GONE).then_some(joined)
-        })
-        .is_some()
+        // Release pairs with `reserve_if`: the zone byte and the bits were written before.
+        let release = weakened(Mutant::RelaxedJoin, Ordering::Release);
+        self.update(release, |state| (state == State::GONE).then_some(joined))
+            .is_some()
     }
 }
 
 fn claim_order() -> Ordering {
-    if mutant::is(Mutant::RelaxedClaim) {
-        Ordering::Relaxed
-    } else {
-        Ordering::Acquire
-    }
+    weakened(Mutant::RelaxedClaim, Ordering::Acquire)
 }
 
 /// Mask of the `count` lowest zeros of `word`, or of all of them if there are fewer.

@@ -7,6 +7,11 @@ use loom::{cell::UnsafeCell, model, sync::Arc, thread};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tidemark_sync::atomic::{AtomicU32, AtomicU64};
 
+#[path = "area_isolation_loom.rs"]
+mod isolation;
+#[path = "area_words_loom.rs"]
+mod words;
+
 const ZERO: Order = Order::ZERO;
 
 /// An area in the upper half of a pair, and the content of its frame 5.
@@ -82,11 +87,18 @@ impl Shared {
     }
 }
 
-/// Runs a model within bounds that keep it to seconds.
+/// Runs a model within bounds that keep it to seconds, or those of LOOM_MAX_PREEMPTIONS.
 fn bounded(body: impl Fn() + Sync + Send + 'static) {
     let mut builder = model::Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound.get_or_insert(3);
     builder.check(body);
+}
+
+/// Lets the others go first, without an ordering. loom 0.7 remembers one last access of each atomic:
+/// of a thread that loads before it stores it knows the load only, and would not try the other
+/// thread's load behind that store.
+fn others_first() {
+    thread::yield_now();
 }
 
 #[track_caller]

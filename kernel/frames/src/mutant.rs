@@ -1,5 +1,7 @@
 //! Deliberate mistakes that the tests must catch; none of them exists outside tests.
 
+use tidemark_sync::atomic::Ordering;
+
 /// A swapped step or a weakened ordering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(test), expect(dead_code, reason = "chosen by tests only"))]
@@ -12,12 +14,36 @@ pub(crate) enum Mutant {
     ClaimWithoutRollback,
     /// An area leaves by a load and a store.
     LeaveInTwoSteps,
+    /// A free looks whether its area is isolated before it adds to the count.
+    IsolationReadBeforeAdd,
+    /// A whole area is broken up, but its bits are not set.
+    BreakUpWithoutBits,
     /// The claim of bits does not acquire.
     RelaxedClaim,
+    /// A claim of several words that gives back what it has does not release that.
+    RelaxedRollback,
     /// The clearing of bits does not release.
     RelaxedClear,
     /// The addition to the count does not release.
     RelaxedAdd,
+    /// The reservation does not acquire.
+    RelaxedReserve,
+    /// The taking of a whole area or pair does not acquire.
+    RelaxedTake,
+    /// The giving back of a whole area or pair does not release.
+    RelaxedGive,
+    /// An area joins without releasing what was written for it.
+    RelaxedJoin,
+    /// An area is isolated without acquiring who joined it.
+    RelaxedIsolate,
+    /// The end of an isolation does not release.
+    RelaxedUnisolate,
+    /// An area leaves without acquiring its last frees.
+    RelaxedLeave,
+    /// The end of a drain is announced without releasing it.
+    RelaxedDrained,
+    /// A drain is asked for without releasing what was done before.
+    RelaxedDrainAsked,
     /// A cache tests for a wanted drain before its owner flag is clear.
     DrainTestedBeforeClear,
     /// A cache's isolation test stands before its owner flag is set.
@@ -62,6 +88,16 @@ pub(crate) fn is(mutant: Mutant) -> bool {
 #[inline(always)]
 pub(crate) const fn is(_mutant: Mutant) -> bool {
     false
+}
+
+/// This ordering, or none if `mutant` is under test.
+#[inline(always)]
+pub(crate) fn weakened(mutant: Mutant, ordering: Ordering) -> Ordering {
+    if is(mutant) {
+        Ordering::Relaxed
+    } else {
+        ordering
+    }
 }
 
 /// Runs `body` with a mutant on this thread.

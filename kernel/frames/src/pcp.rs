@@ -116,6 +116,29 @@ impl Pcp {
     }
 }
 
+/// Number of the last drain that somebody asked for; numbers wrap.
+#[derive(Debug)]
+pub(crate) struct Drains(AtomicU32);
+
+impl Drains {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// Asks for a drain; returns its number. What was turned off or isolated before is off and
+    /// isolated for every section behind it.
+    pub(crate) fn ask(&self) -> u32 {
+        // Release pairs with the acquire in `last`; the additions of others carry it on.
+        let release = mutant::weakened(Mutant::RelaxedDrainAsked, Ordering::Release);
+        self.0.fetch_add(1, release).wrapping_add(1)
+    }
+
+    /// The last one asked for; the drain's interrupt reads it.
+    fn last(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 impl Owner {
     pub(crate) fn is_at_rest(&self) -> bool {
         self.busy.load(Ordering::Relaxed) == 0 && !self.is_drain_due()
@@ -137,7 +160,8 @@ impl Owner {
     /// Notes a drain as done; inside the section that did it.
     fn acknowledge(&self, drain: u32) {
         if is_newer(drain, self.drained.load(Ordering::Relaxed)) {
-            self.drained.store(drain, Ordering::Release);
+            let release = mutant::weakened(Mutant::RelaxedDrained, Ordering::Release);
+            self.drained.store(drain, release);
         }
     }
 }
@@ -339,7 +363,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         let _ = irq;
         let cpu = self.this_cpu();
         let owner = &cpu.owner;
-        let wanted = self.drains.load(Ordering::Acquire);
+        let wanted = self.drains.last();
         owner.wanted.store(wanted, Ordering::Relaxed);
         if mutant::is(Mutant::DrainAcknowledgedEarly) {
             owner.acknowledge(wanted);
@@ -351,8 +375,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Empties every CPU's caches and returns when all of them are drained. Not on behalf of an
     /// interrupt: it waits for the others.
     pub fn drain_all(&self, task: &Task) {
-        // Release pairs with the acquire in `drain_local`: the isolation before it is seen there.
-        let drain = self.drains.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
+        let drain = self.drains.ask();
         self.platform.pin();
         self.drain_this_cpu(drain);
         self.platform.unpin();
@@ -403,3 +426,7 @@ const fn is_newer(a: u32, b: u32) -> bool {
 #[cfg(all(test, not(loom)))]
 #[path = "pcp_tests.rs"]
 mod tests;
+
+#[cfg(all(test, loom))]
+#[path = "pcp_loom.rs"]
+mod models;

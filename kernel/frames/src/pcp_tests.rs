@@ -72,10 +72,7 @@ impl Run {
             if arrival == Arrival::Offline {
                 frames.zone(NORMAL).turn_caches_off();
             }
-            let drain = frames
-                .drains
-                .fetch_add(1, tidemark_sync::atomic::Ordering::AcqRel)
-                + 1;
+            let drain = frames.drains.ask();
             number.set(drain);
             frames.drain_local(&hard_irq());
             // An acknowledged drain has happened: the section's own frames are all that may be left.

@@ -6,10 +6,11 @@ use crate::{
     area::State,
     memory::{AREA_FRAMES, AreaRef},
     owner::Entry,
+    pcp::Drains,
     rebuild::RebuildTimes,
     zonelist::{self, Chosen, Published},
 };
-use tidemark_sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use tidemark_sync::atomic::{AtomicBool, Ordering};
 
 impl<'m, P: Platform> Frames<'m, P> {
     /// Makes an allocator without memory. `storage.zones` has four entries a node.
@@ -30,7 +31,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             zonelists: Chosen::new(variant),
             published: Published::new(),
             rebuilds: RebuildTimes::new(),
-            drains: AtomicU32::new(0),
+            drains: Drains::new(),
             resizing: AtomicBool::new(false),
         }
     }

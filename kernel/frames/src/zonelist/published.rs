@@ -42,13 +42,9 @@ impl Published {
     /// Puts the spare side in force, where `current` is so far. Under the writers' lock.
     #[inline]
     pub(super) fn publish(&self, current: Generation) {
-        let ordering = if mutant::is(Mutant::RelaxedPublish) {
-            Ordering::Relaxed
-        } else {
-            // Release: every entry of the spare side is visible before it is in force.
-            Ordering::Release
-        };
-        self.0.store(current.next().0, ordering);
+        // Release: every entry of the spare side is visible before it is in force.
+        let release = mutant::weakened(Mutant::RelaxedPublish, Ordering::Release);
+        self.0.store(current.next().0, release);
     }
 }
 
