@@ -15,86 +15,15 @@ use crate::{
     Order,
     memory::{AREA_FRAMES, AreaBits, AreaPair},
     mutant::{self, Mutant, weakened},
+    runs::{aligned_run, aligned_runs, lowest_zeros, run_mask},
 };
 use tidemark_sync::atomic::{Ordering, spin_loop};
+
+pub(crate) use crate::state::{Isolation, State};
 
 /// Times that a claim of single frames goes round the bits before it gives up its reservation.
 /// The bits are there; a round misses them only if others free behind it and claim ahead of it.
 const CLAIM_ROUNDS: u32 = 8;
-
-/// State of one area. Zero means gone: not the allocator's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct State(u16);
-
-impl State {
-    const COUNT: u16 = (1 << 10) - 1;
-    const ISOLATED: u16 = 1 << 10;
-    const PRESENT: u16 = 1 << 11;
-    const TAKEN: u16 = 1 << 12;
-    const COMPACTED: u16 = 1 << 13;
-
-    /// Not the allocator's.
-    pub(crate) const GONE: Self = Self(0);
-    /// Present, nothing free.
-    pub(crate) const FULL: Self = Self(Self::PRESENT);
-    /// Present, all free.
-    pub(crate) const EMPTY: Self = Self(Self::PRESENT | AREA_FRAMES as u16);
-    /// All free, but nobody may allocate: the area is about to leave, or has just come.
-    pub(crate) const ISOLATED_EMPTY: Self = Self(Self::EMPTY.0 | Self::ISOLATED);
-    /// All free, for the one who compacted it.
-    const COMPACTED_EMPTY: Self = Self(Self::EMPTY.0 | Self::COMPACTED);
-    /// Wholly taken as part of an order 9 or 10.
-    pub(crate) const WHOLE: Self = Self(Self::PRESENT | Self::TAKEN);
-
-    /// Frames that may be reserved, 0 to 512.
-    pub(crate) const fn free(self) -> u32 {
-        (self.0 & Self::COUNT) as u32
-    }
-
-    pub(crate) const fn is_present(self) -> bool {
-        self.0 & Self::PRESENT != 0
-    }
-
-    /// Whether anybody keeps the area from being allocated from: what is freed stays in it, and the
-    /// zone's counter does not have its frames.
-    pub(crate) const fn is_isolated(self) -> bool {
-        self.0 & (Self::ISOLATED | Self::COMPACTED) != 0
-    }
-
-    /// Whether the area is wholly taken; its bits are all zero then.
-    pub(crate) const fn is_taken(self) -> bool {
-        self.0 & Self::TAKEN != 0
-    }
-
-    /// Whether an allocation may reserve here at all.
-    pub(crate) const fn is_open(self) -> bool {
-        self.0 & !Self::COUNT == Self::PRESENT
-    }
-
-    /// Frames that the zone's counter has of the area.
-    const fn counted(self) -> u32 {
-        if self.is_isolated() { 0 } else { self.free() }
-    }
-}
-
-/// Who keeps an area from being allocated from. Each has a bit of its own: an offline may isolate
-/// what is being compacted, and neither undoes the other's isolation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Isolation {
-    /// It is about to leave, or has just come.
-    Offline,
-    /// Its frames are being moved for a request.
-    Compaction,
-}
-
-impl Isolation {
-    const fn bit(self) -> u16 {
-        match self {
-            Self::Offline => State::ISOLATED,
-            Self::Compaction => State::COMPACTED,
-        }
-    }
-}
 
 impl AreaPair {
     /// States of both areas.
@@ -508,60 +437,6 @@ impl Area<'_> {
 
 fn claim_order() -> Ordering {
     weakened(Mutant::RelaxedClaim, Ordering::Acquire)
-}
-
-/// Mask of the `count` lowest zeros of `word`, or of all of them if there are fewer.
-#[inline]
-fn lowest_zeros(word: u64, count: u32) -> u64 {
-    let zeros = !word;
-    if count == 1 {
-        return zeros & zeros.wrapping_neg();
-    }
-    if count >= 64 || zeros.count_ones() <= count {
-        return zeros;
-    }
-    if word == 0 {
-        return u64::MAX >> (64 - count);
-    }
-    let mut rest = zeros;
-    for _ in 0..count {
-        rest &= rest - 1;
-    }
-    zeros & !rest
-}
-
-/// Mask of a run at bit 0, order 0 to 6.
-#[inline]
-const fn run_mask(order: Order) -> u64 {
-    u64::MAX >> (64 - order.frames())
-}
-
-/// First bits of the aligned runs of zeros in `word`, order 0 to 6.
-#[inline]
-fn aligned_runs(word: u64, order: Order) -> u64 {
-    /// Bits at multiples of 2^order.
-    const STARTS: [u64; 8] = [
-        u64::MAX,
-        0x5555_5555_5555_5555,
-        0x1111_1111_1111_1111,
-        0x0101_0101_0101_0101,
-        0x0001_0001_0001_0001,
-        0x0000_0001_0000_0001,
-        1,
-        0,
-    ];
-    let mut zeros = !word;
-    for step in 0..order.get().min(6) {
-        zeros &= zeros >> (1 << step);
-    }
-    zeros & STARTS[order.get() as usize & 7]
-}
-
-/// Bit of the lowest aligned run of zeros in `word`, order 1 to 6.
-#[inline]
-fn aligned_run(word: u64, order: Order) -> Option<u32> {
-    let runs = aligned_runs(word, order);
-    (runs != 0).then(|| runs.trailing_zeros())
 }
 
 #[cfg(all(test, not(loom)))]

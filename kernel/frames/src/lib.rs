@@ -49,9 +49,11 @@ mod platform;
 mod reach;
 mod rebuild;
 mod request;
+mod runs;
 mod search;
 mod setup;
 mod slow;
+mod state;
 mod stats;
 #[cfg(all(test, not(loom)))]
 mod testing;

@@ -1,0 +1,77 @@
+//! What an area is, in half a word: free frames, and who may have them.
+
+use crate::memory::AREA_FRAMES;
+
+/// State of one area. Zero means gone: not the allocator's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State(pub(crate) u16);
+
+impl State {
+    pub(crate) const COUNT: u16 = (1 << 10) - 1;
+    pub(crate) const ISOLATED: u16 = 1 << 10;
+    pub(crate) const PRESENT: u16 = 1 << 11;
+    pub(crate) const TAKEN: u16 = 1 << 12;
+    pub(crate) const COMPACTED: u16 = 1 << 13;
+
+    /// Not the allocator's.
+    pub(crate) const GONE: Self = Self(0);
+    /// Present, nothing free.
+    pub(crate) const FULL: Self = Self(Self::PRESENT);
+    /// Present, all free.
+    pub(crate) const EMPTY: Self = Self(Self::PRESENT | AREA_FRAMES as u16);
+    /// All free, but nobody may allocate: the area is about to leave, or has just come.
+    pub(crate) const ISOLATED_EMPTY: Self = Self(Self::EMPTY.0 | Self::ISOLATED);
+    /// All free, for the one who compacted it.
+    pub(crate) const COMPACTED_EMPTY: Self = Self(Self::EMPTY.0 | Self::COMPACTED);
+    /// Wholly taken as part of an order 9 or 10.
+    pub(crate) const WHOLE: Self = Self(Self::PRESENT | Self::TAKEN);
+
+    /// Frames that may be reserved, 0 to 512.
+    pub(crate) const fn free(self) -> u32 {
+        (self.0 & Self::COUNT) as u32
+    }
+
+    pub(crate) const fn is_present(self) -> bool {
+        self.0 & Self::PRESENT != 0
+    }
+
+    /// Whether anybody keeps the area from being allocated from: what is freed stays in it, and the
+    /// zone's counter does not have its frames.
+    pub(crate) const fn is_isolated(self) -> bool {
+        self.0 & (Self::ISOLATED | Self::COMPACTED) != 0
+    }
+
+    /// Whether the area is wholly taken; its bits are all zero then.
+    pub(crate) const fn is_taken(self) -> bool {
+        self.0 & Self::TAKEN != 0
+    }
+
+    /// Whether an allocation may reserve here at all.
+    pub(crate) const fn is_open(self) -> bool {
+        self.0 & !Self::COUNT == Self::PRESENT
+    }
+
+    /// Frames that the zone's counter has of the area.
+    pub(crate) const fn counted(self) -> u32 {
+        if self.is_isolated() { 0 } else { self.free() }
+    }
+}
+
+/// Who keeps an area from being allocated from. Each has a bit of its own: an offline may isolate
+/// what is being compacted, and neither undoes the other's isolation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    /// It is about to leave, or has just come.
+    Offline,
+    /// Its frames are being moved for a request.
+    Compaction,
+}
+
+impl Isolation {
+    pub(crate) const fn bit(self) -> u16 {
+        match self {
+            Self::Offline => State::ISOLATED,
+            Self::Compaction => State::COMPACTED,
+        }
+    }
+}
