@@ -2,6 +2,7 @@
 
 mod arch;
 mod boot;
+mod compaction;
 mod contexts;
 mod cpuset;
 mod frames;
@@ -42,6 +43,7 @@ const GROUPS: &[Group] = &[
     zonelist::GROUP,
     slowpath::GROUP,
     page_cache::GROUP,
+    compaction::GROUP,
     hotplug::GROUP,
     leftovers::GROUP,
 ];

@@ -4,10 +4,12 @@
 //! Frames may be taken back (reclaim) or replaced (migration) at any time between readings; each
 //! page's lock bit keeps the three apart.
 
+mod ahead;
 mod content;
 mod slot;
 mod sweep;
 
+pub use ahead::read_ahead;
 pub use content::Mismatch;
 pub use slot::PageSlot;
 pub use sweep::{Verified, check, corrupt_one, drop_all, verify_all};
@@ -233,6 +235,15 @@ fn evict(held: &mut Locked<'_>) -> bool {
     }
 }
 
+/// Drops a page from memory. Returns whether it was there.
+///
+/// # Panics
+///
+/// Panics if `page` is not below [`pages`].
+pub fn drop_page(page: u32, task: &Task) -> bool {
+    evict(&mut lock(page, task))
+}
+
 /// Frees up to `wanted` pages in zones of `node` up to `highest`, those not read lately first.
 /// Returns how many.
 pub(super) fn shrink(node: NodeId, highest: ZoneKind, wanted: usize, _task: &Task) -> usize {
@@ -266,7 +277,8 @@ pub(super) fn shrink(node: NodeId, highest: ZoneKind, wanted: usize, _task: &Tas
     freed
 }
 
-/// Moves a page to another frame and frees this one. `from` may have changed hands meanwhile.
+/// Moves a page to another frame, of the same node if possible, and frees this one. `from` may have
+/// changed hands meanwhile.
 pub(super) fn migrate(from: Pfn, whose: Owner, task: &Task) -> Result<(), MigrateError> {
     if whose.kind() != OwnerKind::PageCache {
         return Err(MigrateError::Unmovable);
@@ -286,8 +298,10 @@ pub(super) fn migrate(from: Pfn, whose: Owner, task: &Task) -> Result<(), Migrat
         // A birth or a death in flight.
         return Err(busy());
     }
+    let zone = frames().zone_of(from).ok_or_else(busy)?;
     let request = Request::movable(Order::ZERO)
         .owned_by(owner(page))
+        .on_node(zone.node())
         .with(Gfp::NORETRY)
         .with(Gfp::NOWARN);
     let mut block = frames().alloc(task, &request).map_err(|_| busy())?;
