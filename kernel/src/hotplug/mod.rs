@@ -16,9 +16,13 @@ pub use slot::MAX_SLOTS;
 
 use crate::arch::acpi::Fadt;
 use crate::arch::irq;
+#[cfg(feature = "lab")]
+use crate::arch::percpu;
 use crate::console::Level;
 use crate::mm::report;
-use crate::thread::{self, Event, Placement, Priority};
+#[cfg(feature = "lab")]
+use crate::options;
+use crate::thread::{self, Event, Placement, Priority, ThreadId};
 use crate::warn;
 use board::COUNTS;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -34,6 +38,7 @@ pub type SciHook = fn(&HardIrq);
 static ANNOUNCED: Event = Event::new();
 /// A [`SciHook`], or null.
 static SCI_HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+static THREAD: spin::Once<ThreadId> = spin::Once::new();
 /// Signalled once the DIMMs that were there at boot have been looked at.
 static PROBED_EVENT: Event = Event::new();
 
@@ -56,8 +61,9 @@ pub fn set_deadline_ns(ns: u64) {
 ///
 /// Panics if the thread cannot be created.
 pub fn init(fadt: &Fadt, task: &Task) {
-    thread::spawn("hotplug", Placement::Any, Priority::High, run, 0)
+    let thread = thread::spawn("hotplug", placement(), Priority::High, run, 0)
         .expect("a slot for the hot-plug thread");
+    THREAD.call_once(|| thread);
     let waited = PROBED_EVENT.wait(task, None);
     debug_assert!(waited.is_ok(), "a wait without a deadline timed out");
     report::overview(Level::Info);
@@ -77,6 +83,21 @@ pub fn init(fadt: &Fadt, task: &Task) {
     if !unsafe { gpe::enable(&ports) } {
         warn!("the machine does not enter ACPI mode, so no hot-plug");
     }
+}
+
+/// Where the hot-plug thread runs: anywhere; but a scenario of the laboratory holds one CPU while DIMMs come and go, and
+/// wants the writer on another.
+fn placement() -> Placement {
+    #[cfg(feature = "lab")]
+    if options::get().mode == options::Mode::Lab && percpu::online_count() > 1 {
+        return Placement::Cpu(crate::lab::WRITER);
+    }
+    Placement::Any
+}
+
+/// The hot-plug thread; nothing before [`init`].
+pub fn thread() -> Option<ThreadId> {
+    THREAD.get().copied()
 }
 
 /// The system control interrupt: acknowledges and wakes, no more.

@@ -10,10 +10,11 @@ use super::slot::{
 };
 use super::tell::{self, Voice};
 use crate::arch::time::now_ns;
-use crate::mm::{frames, machine_nodes, page_cache};
+use crate::mm::{frames, machine_nodes, page_cache, points};
 use crate::{info, options, warn};
 use core::sync::atomic::{AtomicU64, Ordering};
 use tidemark_sync::Task;
+use tidemark_wire::LabPoint;
 
 /// How long a removal may wait for frames that do not move, in nanoseconds. Changed by tests.
 pub(super) static DEADLINE_NS: AtomicU64 = AtomicU64::new(5_000_000_000);
@@ -78,6 +79,7 @@ impl Worker {
     }
 
     fn arrive(&mut self, slot: usize, state: &SlotState, voice: Voice, task: &Task) {
+        points::passed(LabPoint::SlotArrives);
         let announced = state.flags.inserted();
         if announced {
             self.slots.clear_inserted(slot);
@@ -128,6 +130,7 @@ impl Worker {
     }
 
     fn leave(&mut self, slot: usize, task: &Task) {
+        points::passed(LabPoint::SlotLeaves);
         // Cleared first: a request that comes while this one is served is seen afterwards.
         self.slots.clear_removal(slot);
         COUNTS.removals_asked.fetch_add(1, Ordering::Relaxed);

@@ -11,6 +11,8 @@ pub mod schedule;
 pub mod stage;
 pub mod trace;
 
+pub use hazards::WRITER;
+
 use crate::arch::context::Task;
 use crate::console::{self, Share};
 use crate::thread::quiesce;

@@ -6,16 +6,17 @@ use crate::arch::entry::TrapFrame;
 use crate::arch::ipi::{self, WorkId};
 use crate::arch::{CpuId, cpu_id, nmi};
 use crate::console;
-use crate::hotplug;
+use crate::hotplug::{self, SlotPhase, SlotView};
+use crate::link;
 use crate::mm::{self, page_cache};
 use crate::thread::{self, Placement, Priority, ThreadId};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use tidemark_frames::{
-    FrameHandle, Gfp, NodeId, NodeMask, Order, Owner, OwnerKind, PfnRange, Request, WalkInfo,
-    ZoneId, ZoneInfo, ZoneKind,
+    FrameHandle, Gfp, NodeId, NodeMask, Order, Owner, OwnerKind, Request, WalkInfo, ZoneId,
+    ZoneInfo, ZoneKind,
 };
 use tidemark_sync::Context;
-use tidemark_wire::{LabPoint, Role};
+use tidemark_wire::{Ask, LabPoint, Role};
 
 /// The node whose memory the scenarios squeeze: the one with a DIMM in a MOVABLE zone.
 pub const NODE: NodeId = NodeId(1);
@@ -295,41 +296,79 @@ pub fn release(task: &Task) {
     mm::frames().drain_all(task);
 }
 
-/// The MOVABLE DIMM of the squeezed node, which is all of its zone.
+/// The slot of the MOVABLE DIMM of the squeezed node, which is all of its zone.
+static SLOT: spin::Once<usize> = spin::Once::new();
+
+/// Finds that slot; once, while the DIMM is there.
 ///
 /// # Errors
 ///
 /// The machine has none.
-pub fn dimm() -> Result<(PfnRange, ZoneId), Obstacle> {
+fn slot() -> Result<usize, Obstacle> {
     let movable = ZoneId::new(NODE, ZoneKind::Movable);
-    (0..hotplug::MAX_SLOTS)
-        .map(hotplug::view)
-        .filter(|view| view.zone == Some(movable))
-        .find_map(|view| Some((view.range?, movable)))
-        .ok_or("no MOVABLE DIMM on node 1")
+    if let Some(&slot) = SLOT.get() {
+        return Ok(slot);
+    }
+    let slot = (0..hotplug::MAX_SLOTS)
+        .find(|&slot| hotplug::view(slot).zone == Some(movable))
+        .ok_or("no MOVABLE DIMM on node 1")?;
+    Ok(*SLOT.call_once(|| slot))
 }
 
-/// Takes the DIMM's frames out of the allocator, as its removal does.
+/// Which way the DIMM goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// It is pulled: QMP `device_del`, the system control interrupt, offline, the map taken down, eject.
+    Out,
+    /// It is put back: QMP `device_add`, the system control interrupt, mapped, online.
+    In,
+}
+
+/// Has the host pull the DIMM, or put it back, and waits until the hot-plug thread is done with it. In a scenario that
+/// thread plays the writer from the asking on.
 ///
 /// # Errors
 ///
-/// They did not leave.
-pub fn offline(task: &Task) -> Result<(), Obstacle> {
-    let (range, _) = dimm()?;
+/// The host does not answer or refuses, or the DIMM does not come or go.
+pub fn hotplug(task: &Task, way: Way) -> Result<(), Obstacle> {
+    let slot = slot()?;
+    let before = hotplug::view(slot);
+    let dimm = slot as u8;
+    let (point, ask) = match way {
+        Way::Out => (LabPoint::AsksToPull, Ask::Pull { dimm }),
+        Way::In => (LabPoint::AsksToPlug, Ask::Plug { dimm }),
+    };
+    stage::step(point, 0);
+    if stage::is_open()
+        && let Some(thread) = hotplug::thread()
+    {
+        stage::hand_over(Role::Writer, thread);
+    }
+    let deleted = link::dimm_events(dimm).deleted;
+    match link::ask(task, ask) {
+        Ok(true) => {}
+        Ok(false) => return Err("QEMU refuses to move the DIMM"),
+        Err(_) => return Err("the host does not answer"),
+    }
     let deadline = crate::arch::time::now_ns() + DEADLINE_NS;
-    let left = mm::frames().offline_range(range, deadline, task);
-    left.map(drop).map_err(|_| "the DIMM's frames do not leave")
-}
-
-/// Brings them back, as its arrival does.
-///
-/// # Errors
-///
-/// They did not come.
-pub fn online(task: &Task) -> Result<(), Obstacle> {
-    let (range, zone) = dimm()?;
-    let come = mm::frames().online_range(range, zone, task);
-    come.map(drop).map_err(|_| "the DIMM's frames do not come")
+    let is_done = |view: &SlotView| match way {
+        Way::Out => view.removals > before.removals,
+        Way::In => view.arrivals > before.arrivals || view.phase == SlotPhase::Failed,
+    };
+    let view =
+        hotplug::wait(slot, deadline, is_done, task).map_err(|_| "the DIMM does not move")?;
+    match (way, view.phase) {
+        (Way::In, SlotPhase::Online) => Ok(()),
+        // QEMU forgets the device after the eject: only then can it be put back.
+        (Way::Out, SlotPhase::Empty) => {
+            let gone = |events: &link::DimmEvents| events.deleted > deleted;
+            let (_, confirmed) = link::wait_dimm(task, dimm, deadline, gone);
+            confirmed
+                .then_some(())
+                .ok_or("QEMU does not confirm that the DIMM is gone")
+        }
+        _ => Err("the DIMM does not move"),
+    }
 }
 
 /// How long a role may take for its part.

@@ -85,6 +85,11 @@ pub fn play_as(role: Role) {
     THREADS[role as usize].store(me, Relaxed);
 }
 
+/// Makes another thread play a role, instead of who did.
+pub fn hand_over(role: Role, to: ThreadId) {
+    THREADS[role as usize].store(to.number() + 1, Relaxed);
+}
+
 /// Runs `f` as a handler that plays a role, whatever it interrupted. Interrupts are off.
 pub fn in_handler<R>(role: Role, f: impl FnOnce() -> R) -> R {
     let before = begin_handler(role);

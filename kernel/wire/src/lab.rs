@@ -165,6 +165,14 @@ lab_points! {
     OfflineLeft,
     /// Offline: done.
     OfflineDone,
+    /// The host is asked for a DIMM: QMP `device_del`.
+    AsksToPull,
+    /// The host is asked to put a DIMM back: QMP `device_add`.
+    AsksToPlug,
+    /// The hot-plug thread, woken by the system control interrupt, finds that a DIMM is to leave.
+    SlotLeaves,
+    /// The same of one that has arrived.
+    SlotArrives,
     /// Online: counted but isolated, the lists are about to be rebuilt.
     OnlineCounted,
     /// Online: done.

@@ -6,7 +6,7 @@
 
 use super::super::{
     Finding, how, not_reached,
-    play::{self, Fate, Kind, Level, Obstacle},
+    play::{self, Fate, Kind, Level, Obstacle, Way},
     schedule::{Action, Place, Rule},
     shows,
     stage::{self, TRACE},
@@ -16,8 +16,8 @@ use crate::arch::context::Task;
 use core::sync::atomic::{AtomicU32, Ordering::*};
 use tidemark_wire::{
     LabPoint::{
-        self, End, MemoryFreed, OfflineDone, OfflineLeft, OomDeclared, RebuildEven, RebuildOdd,
-        Released, Request, SlowBegin, SlowWalk, Start,
+        self, AsksToPull, End, MemoryFreed, OfflineDone, OfflineLeft, OomDeclared, RebuildEven,
+        RebuildOdd, Released, Request, SlotLeaves, SlowBegin, SlowWalk, Start,
     },
     LabVerdict,
     Role::{Reader, Writer},
@@ -34,6 +34,8 @@ const WINDOW: &[Place] = &[
     (Reader, Request),
     (Reader, SlowBegin),
     (Reader, SlowWalk),
+    (Writer, AsksToPull),
+    (Writer, SlotLeaves),
     (Writer, OfflineLeft),
     (Writer, MemoryFreed),
     (Writer, RebuildOdd),
@@ -73,9 +75,8 @@ fn reader(task: &Task, kind: usize) {
 pub(super) fn writer(task: &Task, _: usize) {
     stage::play_as(Writer);
     stage::step(Start, 0);
-    if play::offline(task).is_ok() {
-        stage::step(End, 0);
-    }
+    // What it comes to is seen by the trace: the role is the hot-plug thread's from the asking on.
+    let _ = play::hotplug(task, Way::Out);
 }
 
 /// How one kind of request came out of it.
@@ -97,7 +98,7 @@ fn play_with(task: &Task, kind: usize) -> Result<Outcome, Obstacle> {
     play::wait_for(task, &threads)?;
     drop(open);
     play::release(task);
-    play::online(task)?;
+    play::hotplug(task, Way::In)?;
     if let Err(place) = shows(from, &[WINDOW]) {
         return Ok(Outcome::NotReached(place));
     }

@@ -12,7 +12,7 @@
 
 use super::super::{
     Finding, how, not_reached,
-    play::{self, Fate, Kind, Level, Obstacle},
+    play::{self, Fate, Kind, Level, Obstacle, Way},
     schedule::{Action, Place, Rule},
     shows,
     stage::{self, TRACE},
@@ -24,8 +24,8 @@ use core::sync::atomic::{AtomicU32, Ordering::*};
 use tidemark_frames::{Variant, ZoneKind};
 use tidemark_wire::{
     LabPoint::{
-        End, Got, OnlineDone, RebuildEntry, RebuildEven, RebuildOdd, Released, Request, Start,
-        WalkEntry,
+        AsksToPlug, End, Got, OnlineDone, RebuildEntry, RebuildEven, RebuildOdd, Released, Request,
+        SlotArrives, Start, WalkEntry,
     },
     LabVerdict,
     Role::{Reader, Writer},
@@ -45,6 +45,8 @@ static BESIDE: &[Rule] = &[
 const REWRITTEN: &[Place] = &[
     (Reader, Request),
     (Reader, WalkEntry),
+    (Writer, AsksToPlug),
+    (Writer, SlotArrives),
     (Writer, RebuildOdd),
     (Writer, RebuildEntry),
     (Writer, RebuildEven),
@@ -54,6 +56,8 @@ const REWRITTEN: &[Place] = &[
 ];
 /// New lists were published beside those that the reader is in, and their memory was there to take.
 const PUBLISHED: &[Place] = &[
+    (Writer, AsksToPlug),
+    (Writer, SlotArrives),
     (Writer, RebuildEntry),
     (Writer, RebuildOdd),
     (Reader, Request),
@@ -81,13 +85,12 @@ fn reader(task: &Task, _: usize) {
 fn writer(task: &Task, _: usize) {
     stage::play_as(Writer);
     stage::step(Start, 0);
-    if play::online(task).is_ok() {
-        stage::step(End, 0);
-    }
+    // What it comes to is seen by the trace: the role is the hot-plug thread's from the asking on.
+    let _ = play::hotplug(task, Way::In);
 }
 
 pub(super) fn run(task: &Task) -> Result<Finding, Obstacle> {
-    play::offline(task)?;
+    play::hotplug(task, Way::Out)?;
     play::squeeze(task, Level::BetweenMinAndLow, 0)?;
     let from = TRACE.taken();
     let beside = mm::frames().variant() == Variant::Snapshot;

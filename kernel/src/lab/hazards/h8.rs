@@ -5,7 +5,7 @@
 
 use super::super::{
     Finding, how, not_reached,
-    play::{self, Fate, Kind, Level, Obstacle},
+    play::{self, Fate, Kind, Level, Obstacle, Way},
     schedule::{Action, Place, Rule},
     shows,
     stage::{self, TRACE},
@@ -15,8 +15,8 @@ use crate::arch::context::Task;
 use core::sync::atomic::{AtomicBool, Ordering::*};
 use tidemark_wire::{
     LabPoint::{
-        End, Fed, MemoryFreed, OfflineDone, OfflineLeft, RebuildEven, RebuildOdd, Released,
-        Request, SlowBegin, SlowRetry, SlowWalk, Start,
+        AsksToPull, End, Fed, MemoryFreed, OfflineDone, OfflineLeft, RebuildEven, RebuildOdd,
+        Released, Request, SlotLeaves, SlowBegin, SlowRetry, SlowWalk, Start,
     },
     LabVerdict,
     Role::{Feeder, Reader, Writer},
@@ -44,6 +44,8 @@ const WINDOW: &[Place] = &[
     (Reader, Request),
     (Reader, SlowBegin),
     (Reader, SlowWalk),
+    (Writer, AsksToPull),
+    (Writer, SlotLeaves),
     (Writer, OfflineLeft),
     (Writer, MemoryFreed),
     (Writer, RebuildOdd),
@@ -86,7 +88,7 @@ pub(super) fn run(task: &Task) -> Result<Finding, Obstacle> {
     drop(open);
     ended?;
     play::release(task);
-    play::online(task)?;
+    play::hotplug(task, Way::In)?;
     if let Err(place) = shows(0, &[WINDOW]) {
         return Ok(not_reached(place));
     }

@@ -15,8 +15,8 @@ use tidemark_wire::Hazard;
 
 /// The reader's CPU, which takes COM1's interrupts, too.
 const READER: CpuId = CpuId(0);
-/// The writer's CPU.
-const WRITER: CpuId = CpuId(1);
+/// The writer's CPU, and the hot-plug thread's.
+pub const WRITER: CpuId = CpuId(1);
 
 /// The feeder's CPU: the last one, which is on the squeezed node.
 fn feeder() -> CpuId {
