@@ -1,4 +1,5 @@
 //! Runs of zeros in a word of bits.
+
 use crate::Order;
 
 /// Mask of the `count` lowest zeros of `word`, or of all of them if there are fewer.

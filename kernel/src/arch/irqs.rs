@@ -7,7 +7,10 @@ use core::marker::PhantomData;
 #[cfg(feature = "freestanding")]
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicPtr, Ordering::*};
-use tidemark_sync::{HeldRanks, IrqOff, LocalIrq};
+use tidemark_sync::{
+    HeldRanks, IrqOff, LocalIrq,
+    counted::{self, Counted},
+};
 use x86_64::instructions::interrupts;
 
 /// Counted interrupts-off of the running CPU. NMI code never uses it: its token proves the same.
@@ -85,28 +88,58 @@ macro_rules! gs_read {
     };
 }
 
+impl Counted for Irqs {
+    #[inline(always)]
+    fn are_on(&self) -> bool {
+        interrupts_enabled()
+    }
+
+    #[inline(always)]
+    fn turn_off(&self) {
+        disable();
+    }
+
+    #[inline(always)]
+    fn turn_on(&self) {
+        enable();
+    }
+
+    #[inline(always)]
+    fn count(&self) -> u32 {
+        gs_read!(irq_count)
+    }
+
+    #[inline(always)]
+    fn increment(&self) {
+        gs!("inc", irq_count);
+    }
+
+    #[inline(always)]
+    fn decrement(&self) {
+        gs!("dec", irq_count);
+    }
+
+    #[inline(always)]
+    fn were_on(&self) -> bool {
+        gs_read!(irq_saved) != 0
+    }
+
+    #[inline(always)]
+    fn set_were_on(&self, on: bool) {
+        // Interrupts are off: this is the CPU's own block until they are on again.
+        percpu::current().irq_saved.store(u32::from(on), Relaxed);
+    }
+}
+
 impl LocalIrq for Irqs {
     fn push_off() {
-        let enabled = interrupts_enabled();
-        disable();
-        gs!("inc", irq_count);
-        // The flag is written after the count: code that interrupts here (an exception) and pushes
-        // for itself then sees a count above 0 and leaves the flag alone.
-        if gs_read!(irq_count) == 1 {
-            percpu::current()
-                .irq_saved
-                .store(u32::from(enabled), Relaxed);
-        }
+        counted::push(&Irqs);
     }
 
     fn pop_off() {
         debug_assert!(!interrupts_enabled(), "interrupts are on in a pop");
-        // Read before the decrement: at count 0 the flag belongs to whoever pushes next.
-        let saved = gs_read!(irq_saved);
         debug_assert!(gs_read!(irq_count) > 0, "more pops than pushes");
-        gs!("dec", irq_count);
-        if gs_read!(irq_count) == 0 && saved != 0 {
-            enable();
+        if counted::pop(&Irqs) {
             preempt_point();
         }
     }

@@ -4,6 +4,7 @@
 
 pub mod atomic;
 pub mod context;
+pub mod counted;
 pub mod grace;
 pub mod handoff;
 mod irq;
