@@ -4,6 +4,7 @@ use crate::{
     Block, FrameHandle, FrameState, Frames, FreeFault, Order, Owner, Pfn, Platform, ZoneId,
     area::State,
     memory::{AREA_FRAMES, AreaRef},
+    mutant::{self, Mutant},
     owner::Entry,
     platform::step,
 };
@@ -24,13 +25,20 @@ impl<'m, P: Platform> Frames<'m, P> {
             self.free_block_to_cache(area, frame, order, cpu)
         };
         if !to_cache {
+            let say_free = || area.entry(frame).store(Entry::FREE.0, Ordering::Relaxed);
             // Before bits or state say free: after that the entry is the next owner's.
-            area.entry(frame).store(Entry::FREE.0, Ordering::Relaxed);
+            if !mutant::is(Mutant::EntryAfterBits) {
+                say_free();
+            }
             step!(self);
             if order == Order::ZERO {
                 self.free_mask(area, frame as usize / 64, 1 << (frame % 64), 1);
             } else {
                 self.return_block(area, frame, order);
+            }
+            step!(self);
+            if mutant::is(Mutant::EntryAfterBits) {
+                say_free();
             }
         }
         self.platform.unpin();

@@ -1,5 +1,11 @@
+use crate::mutant::{self, Mutant};
 use crate::testing::*;
 use crate::*;
+use std::{
+    cell::{Cell, RefCell},
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+};
 
 fn faults(frames: &TestFrames) -> Vec<FreeFault> {
     let faults = std::mem::take(&mut *frames.platform().faults.lock().unwrap());
@@ -132,6 +138,58 @@ fn a_block_is_split_down_to_frames_and_each_part_freed_by_itself() {
     frames.drain_all(&task());
     let after = assert_sound(frames);
     assert_eq!(after.free, before.free + before.cached);
+}
+
+/// A block is freed where there is no other one, with an interrupt at each step that wants just such
+/// a block: whatever it gets must be its own, by the entry, too.
+fn interrupted_where_nothing_else_is_free(order: Order) {
+    let mut at = 0;
+    loop {
+        let frames = bare_machine(1, 1);
+        add_block(frames, 32);
+        let start = block_range(32).start;
+        let range = PfnRange::new(start, Pfn(start.0 + 1024));
+        let zone = zone(0, ZoneKind::Normal);
+        frames.online_range(range, zone, &task()).unwrap();
+        // Whatever caches have at hand goes as well.
+        frames.zone(zone).turn_caches_off();
+        let take = move || frames.alloc_in_zone(zone, order, test_owner(1));
+        let mut all = std::iter::from_fn(take).collect::<Vec<_>>();
+        let freed = all.pop().unwrap();
+        let got = Rc::new(RefCell::new(None));
+        let (slot, steps) = (Rc::clone(&got), Rc::new(Cell::new(0)));
+        let count = Rc::clone(&steps);
+        let hook = at_steps(move || {
+            if count.replace(count.get() + 1) == at {
+                *slot.borrow_mut() = frames.alloc_in_zone(zone, order, test_owner(2));
+            }
+        });
+        drop(freed);
+        drop(hook);
+        if let Some(block) = &*got.borrow() {
+            assert_eq!(block.owner(), test_owner(2), "at step {at}");
+        }
+        drop((got.take(), all));
+        frames.zone(zone).turn_caches_on();
+        assert_sound(frames);
+        at += 1;
+        if at == steps.get() {
+            assert!(at >= 2, "{at} steps");
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_block_is_its_next_owners_as_soon_as_it_can_be_had() {
+    let orders = || {
+        for order in [0, 2, 7, 9, 10].into_iter().filter_map(Order::new) {
+            interrupted_where_nothing_else_is_free(order);
+        }
+    };
+    orders();
+    let wrong = AssertUnwindSafe(|| mutant::with(Mutant::EntryAfterBits, orders));
+    assert!(catch_unwind(wrong).is_err());
 }
 
 #[test]

@@ -48,6 +48,12 @@ pub(crate) enum Mutant {
     DrainTestedBeforeClear,
     /// A cache's isolation test stands before its owner flag is set.
     IsolationTestedBeforeFlag,
+    /// A section does not look whether it interrupts one.
+    FlagNotHeeded,
+    /// A free clears the owner flag before its frame is in the cache.
+    FlagClearedEarly,
+    /// A free writes the entry when the bits say free already.
+    EntryAfterBits,
     /// New zonelists are put in force without releasing them.
     RelaxedPublish,
     /// Zonelists that may still be walked are written again.
