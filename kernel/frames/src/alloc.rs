@@ -209,10 +209,22 @@ impl<'m, P: Platform> Frames<'m, P> {
     pub(crate) fn try_list(&self, walk: &Walk, access: Access) -> Option<Pfn> {
         let _pinned = Pinned::new(&self.platform);
         let (list, _) = self.list_in_force(walk);
-        list.walk(0, walk.eligible, || ())
-            .enumerate()
-            .filter(|&(_, (_, zone))| self.passes(zone, walk.order, access))
-            .find_map(|(passed, (_, zone))| self.take_pinned(zone, walk.wanted(passed)))
+        let (first, zone) = list.walk(0, walk.eligible, || ()).next()?;
+        if self.passes(zone, walk.order, access)
+            && let Some(pfn) = self.take_pinned(zone, walk.wanted(0))
+        {
+            return Some(pfn);
+        }
+        self.try_rest(walk, access, list, first + 1)
+    }
+
+    /// The rest of a walk whose first zone had nothing to give. Pinned.
+    #[cold]
+    #[inline(never)]
+    fn try_rest(&self, walk: &Walk, access: Access, list: List<'m>, start: usize) -> Option<Pfn> {
+        let what = (walk.order, access);
+        let take = |zone, passed| self.take_pinned(zone, walk.wanted(passed));
+        self.take_above(list, (start, 1), walk.eligible, what, || (), take)
     }
 
     /// Takes a block from a zone, whatever its marks: single frames through this CPU's cache. The

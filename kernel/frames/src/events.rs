@@ -181,12 +181,9 @@ impl<P: Platform> Frames<'_, P> {
 impl<P: Platform> Frames<'_, P> {
     /// Counts a request that failed, where it would have begun.
     #[cold]
-    pub(crate) fn count_failure(&self, walk: &Walk) {
+    pub(crate) fn count_failure(&self, walk: &Walk, first: Option<ZoneId>) {
+        let zone = first.unwrap_or(ZoneId::new(walk.node, walk.eligible.highest));
         let _pinned = Pinned::new(&self.platform);
-        let (list, _) = self.list_in_force(walk);
-        let first = list.walk(0, walk.eligible, || ()).next();
-        let nowhere = ZoneId::new(walk.node, walk.eligible.highest);
-        let zone = first.map_or(nowhere, |(_, zone)| zone);
         let events = &self.this_cpu().events[zone.index()];
         events.of(walk.context).failures.add(1);
     }

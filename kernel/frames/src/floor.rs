@@ -24,7 +24,7 @@ pub(crate) enum Floor {
     Nothing,
 }
 
-/// Number of floors.
+/// Number of floors, a power of two.
 pub(crate) const FLOORS: usize = Floor::Nothing as usize + 1;
 
 /// A zone's floors with its lowmem reserves, by the highest zone of the request, in frames.

@@ -67,7 +67,15 @@ impl<'m, P: Platform> Frames<'m, P> {
             && (zone.high_atomic() == 0 || self.passes_without_reserve(id, free, order, access))
     }
 
-    /// The same, if `more` frames were free, up to the zone's size.
+    /// Whether a zone that is above its mark with everything free in it still is without the frames
+    /// kept from the request.
+    #[inline]
+    pub(crate) fn passes_reserve(&self, id: ZoneId, (order, access): (Order, Access)) -> bool {
+        let zone = self.zone(id);
+        zone.high_atomic() == 0 || self.passes_without_reserve(id, zone.free(), order, access)
+    }
+
+    /// Whether a request leaves the zone above its mark, if `more` frames were free, up to the zone's size.
     pub(crate) fn passes_with(&self, id: ZoneId, more: u64, order: Order, access: Access) -> bool {
         let zone = self.zone(id);
         let free = match more {

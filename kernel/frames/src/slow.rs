@@ -6,8 +6,8 @@
 //! `nopage`.
 
 use crate::{
-    AllocError, AllocReport, Frames, Gfp, MAX_NODES, NodeId, NodeMask, OomOutcome, Order, Pfn,
-    Platform, Point, Standing, WalkInfo, ZoneKind,
+    AllocError, AllocReport, Frames, Gfp, NodeMask, OomOutcome, Order, Pfn, Platform, Point,
+    Standing, WalkInfo, ZoneId, ZoneKind,
     alloc::Walk,
     cpuset::Confinement,
     high_atomic::Keep,
@@ -20,8 +20,6 @@ use tidemark_sync::{Context, Task};
 
 /// Rounds without progress after which a request gives up reclaiming.
 const MAX_ROUNDS: u32 = 16;
-/// Frames that direct reclaim asks for at least.
-const RECLAIM_BATCH: usize = 32;
 
 /// How the rounds between one begin and the next ended.
 enum Outcome {
@@ -39,19 +37,10 @@ struct Attempt<'p, P> {
     confinement: Confinement,
     /// Position in the list where its walks start.
     start: usize,
-    /// The list had no entry at all that it may use.
-    is_hopeless: bool,
+    /// The zone there; without one the request is without hope.
+    preferred: Option<ZoneId>,
     /// The lists that its last walk walked.
     walked: Cell<Generation>,
-}
-
-/// The rounds of one begin.
-#[derive(Default)]
-struct Rounds {
-    /// There has been one.
-    begun: bool,
-    /// Those since reclaim last made progress.
-    in_vain: u32,
 }
 
 /// What a round without a frame leads to.
@@ -86,6 +75,7 @@ impl<P: Platform> Frames<'_, P> {
             walk.gfp = walk.gfp.without(Gfp::DIRECT_RECLAIM);
         }
         let protocol = self.protocol();
+        let mut first = None;
         loop {
             let observed = protocol.observe();
             let begun = protocol.begin(walk.gfp, &self.platform);
@@ -93,7 +83,7 @@ impl<P: Platform> Frames<'_, P> {
             let was_odd = observed.is_odd() || begun.cookie.is_odd() || begun.spins > 0;
             info.odd |= was_odd;
             self.platform.point(Point::SlowBegin);
-            let outcome = self.alloc_from_begin(context, walk, protocol, begun, info);
+            let outcome = self.alloc_from_begin(context, walk, (protocol, begun), &mut first, info);
             info.overlapped |= was_odd || protocol.observe() != observed;
             match outcome {
                 Outcome::Got(pfn) => return Ok(pfn),
@@ -101,7 +91,7 @@ impl<P: Platform> Frames<'_, P> {
                 Outcome::Restart => {}
             }
         }
-        self.count_failure(walk);
+        self.count_failure(walk, first);
         if !walk.gfp.contains(Gfp::NOWARN) {
             let nodes = Confinement::begin(&self.platform, context, walk).nodes;
             let report = self.alloc_report(walk, nodes, info);
@@ -115,13 +105,13 @@ impl<P: Platform> Frames<'_, P> {
         &self,
         context: &impl Context,
         walk: &Walk,
-        protocol: &dyn Protocol<P>,
-        begun: Begun,
+        (protocol, begun): (&dyn Protocol<P>, Begun),
+        first: &mut Option<ZoneId>,
         info: &mut WalkInfo,
     ) -> Outcome {
         let attempt = self.prefer(context, walk, protocol, begun);
-        if !attempt.is_hopeless {
-            self.wake_reclaimers(context, walk, &attempt);
+        *first = attempt.preferred.or(*first);
+        if attempt.preferred.is_some() {
             let reach = Reach::of(walk, &attempt.confinement);
             if let Some(pfn) = self.try_walk(walk, &attempt, reach) {
                 return Outcome::Got(pfn);
@@ -130,9 +120,14 @@ impl<P: Platform> Frames<'_, P> {
                 return Outcome::Got(pfn);
             }
         }
-        let mut rounds = Rounds::default();
+        // Who has not reclaimed and has no other reserves would walk the same walk again.
+        let mut goes_round = attempt.preferred.is_some() && self.goes_round(context, walk);
+        let (mut rounds, mut woken) = (0, true);
         loop {
-            if !attempt.is_hopeless {
+            if goes_round {
+                if !core::mem::take(&mut woken) {
+                    self.wake_reclaimers(context, walk, attempt.confinement.nodes);
+                }
                 match self.retry_round(context, walk, &attempt, &mut rounds, info) {
                     Ok(outcome) => return outcome,
                     Err(Next::Retry) => continue,
@@ -145,13 +140,20 @@ impl<P: Platform> Frames<'_, P> {
             }
             match self.never_fail(context, walk, &attempt) {
                 Some(Ok(pfn)) => return Outcome::Got(pfn),
-                Some(Err(())) => {}
+                Some(Err(())) => goes_round = attempt.preferred.is_some(),
                 None => return Outcome::Failed,
             }
         }
     }
 
-    /// Looks at the cpuset, and chooses the preferred entry of the list in force.
+    /// Whether a request whose first walk found nothing comes to `retry`: it may reclaim, or its
+    /// task, or its flags, give it more of the reserves there.
+    fn goes_round(&self, context: &impl Context, walk: &Walk) -> bool {
+        walk.gfp.contains(Gfp::DIRECT_RECLAIM) || self.standing(context, walk) != Standing::Ordinary
+    }
+
+    /// Looks at the cpuset, chooses the preferred entry of the list in force, and wakes the background
+    /// reclaimer of each node of it that the request may use.
     fn prefer<'p>(
         &self,
         context: &impl Context,
@@ -166,13 +168,19 @@ impl<P: Platform> Frames<'_, P> {
         };
         let _pinned = Pinned::new(&self.platform);
         let (list, generation) = self.list_in_force(walk);
-        let preferred = list.preferred(eligible);
+        let mut usable = list.walk(0, eligible, || ());
+        let preferred = usable.next();
+        if let Some((_, zone)) = preferred
+            && walk.gfp.contains(Gfp::KSWAPD_RECLAIM)
+        {
+            self.wake_nodes(context, zone, usable);
+        }
         Attempt {
             protocol,
             begun,
             confinement,
-            start: protocol.start(preferred),
-            is_hopeless: preferred == list.len(),
+            start: protocol.start(preferred.map_or(list.len(), |(at, _)| at)),
+            preferred: preferred.map(|(_, zone)| zone),
             walked: Cell::new(generation),
         }
     }
@@ -241,7 +249,7 @@ impl<P: Platform> Frames<'_, P> {
         context: &impl Context,
         walk: &Walk,
         attempt: &Attempt<'_, P>,
-        rounds: &mut Rounds,
+        rounds: &mut u32,
         info: &mut WalkInfo,
     ) -> Result<Outcome, Next> {
         self.platform.point(Point::SlowRetry);
@@ -256,20 +264,13 @@ impl<P: Platform> Frames<'_, P> {
         }
         let standing = self.standing(context, walk);
         let reach = Reach::of_round(walk, &attempt.confinement, standing);
-        let task = self.reclaims(context, walk, standing);
-        let is_first = !core::mem::replace(&mut rounds.begun, true);
-        if is_first && task.is_none() && standing == Standing::Ordinary {
-            // Nobody has reclaimed since the walk just now, and this would be the same one.
-            return Err(Next::NoPage);
-        }
-        self.wake_reclaimers(context, walk, attempt);
         if let Some(pfn) = self.try_walk(walk, attempt, reach) {
             return Ok(Outcome::Got(pfn));
         }
-        let Some(task) = task else {
+        let Some(task) = self.reclaims(context, walk, standing) else {
             return Err(Next::NoPage);
         };
-        let progress = self.reclaim(walk, attempt, task);
+        let progress = self.reclaim(walk, attempt.confinement.nodes, task);
         if let Some(pfn) = self.try_walk(walk, attempt, reach) {
             return Ok(Outcome::Got(pfn));
         }
@@ -287,11 +288,11 @@ impl<P: Platform> Frames<'_, P> {
             return Err(Next::NoPage);
         }
         if progress > 0 && !is_costly {
-            rounds.in_vain = 0;
+            *rounds = 0;
         } else {
-            rounds.in_vain += 1;
+            *rounds += 1;
         }
-        if rounds.in_vain <= MAX_ROUNDS && self.could_progress(walk, reach) {
+        if *rounds <= MAX_ROUNDS && self.could_progress(walk, reach) {
             self.platform.relax(task);
             return Err(Next::Retry);
         }
@@ -305,7 +306,7 @@ impl<P: Platform> Frames<'_, P> {
         match self.out_of_memory(walk, attempt, info, task) {
             Oom::Got(pfn) => return Ok(Outcome::Got(pfn)),
             Oom::Nobody => return Err(Next::NoPage),
-            Oom::VictimDies => rounds.in_vain = 0,
+            Oom::VictimDies => *rounds = 0,
         }
         let now = self.platform.standing(task);
         let has_had_its_share = standing == Standing::Victim || walk.gfp.contains(Gfp::NOMEMALLOC);
@@ -387,84 +388,19 @@ impl<P: Platform> Frames<'_, P> {
         let pinned = Pinned::new(&self.platform);
         let (list, generation) = self.list_in_force(walk);
         attempt.walked.set(generation);
-        let taken = list
-            .walk(start, reach.eligible(), || {
-                self.platform.point(Point::WalkEntry);
-            })
-            .enumerate()
-            .filter(|&(_, (_, zone))| self.passes(zone, walk.order, access))
-            .find_map(|(passed, (_, zone))| self.take_slow(zone, walk.wanted(passed), access));
+        let taken = self.take_above(
+            list,
+            (start, 0),
+            reach.eligible(),
+            (walk.order, access),
+            || self.platform.point(Point::WalkEntry),
+            |zone, passed| self.take_slow(zone, walk.wanted(passed), access),
+        );
         drop(pinned);
         if taken.is_none() {
             self.platform.point(Point::SlowWalked);
         }
         taken
-    }
-
-    /// Wakes the background reclaimer of each node that the request may use.
-    fn wake_reclaimers(&self, context: &impl Context, walk: &Walk, attempt: &Attempt<'_, P>) {
-        if !walk.gfp.contains(Gfp::KSWAPD_RECLAIM) {
-            return;
-        }
-        // Waking does not sleep: no need to remember the nodes beyond the pin.
-        let eligible = Reach::of(walk, &attempt.confinement).eligible();
-        let mut woken = NodeMask::NONE;
-        let _pinned = Pinned::new(&self.platform);
-        let (list, _) = self.list_in_force(walk);
-        for (_, zone) in list.walk(0, eligible, || ()) {
-            let node = zone.node();
-            if !woken.contains(node) {
-                woken = woken.with(node);
-                self.platform.wake_reclaim(node, context.kind());
-            }
-        }
-    }
-
-    /// Reclaims from each node that the request may use; returns how many frames came free.
-    fn reclaim(&self, walk: &Walk, attempt: &Attempt<'_, P>, task: &Task) -> usize {
-        let want = RECLAIM_BATCH.max(walk.order.frames() as usize);
-        let highest = walk.eligible.highest;
-        self.nodes_of(walk, attempt)
-            .map(|node| self.platform.shrink(node, highest, want, task))
-            .sum()
-    }
-
-    /// Whether some zone would pass its mark if everything reclaimable in it were free. It looks at
-    /// the whole list, as the field's test does, wherever the request's walks start.
-    fn could_progress(&self, walk: &Walk, reach: Reach) -> bool {
-        let highest = walk.eligible.highest;
-        let _pinned = Pinned::new(&self.platform);
-        let (list, _) = self.list_in_force(walk);
-        list.walk(0, reach.eligible(), || ()).any(|(_, zone)| {
-            let reclaimable = self.platform.reclaimable(zone.node(), highest) as u64;
-            self.passes_with(zone, reclaimable, walk.order, reach.access)
-        })
-    }
-
-    /// The nodes of the zones that the request may use, each once, in the order of the list as it
-    /// is now: what follows may sleep, and the list is not looked at any more.
-    fn nodes_of(
-        &self,
-        walk: &Walk,
-        attempt: &Attempt<'_, P>,
-    ) -> impl Iterator<Item = NodeId> + use<P> {
-        let mut nodes = [None; MAX_NODES];
-        let mut seen = NodeMask::NONE;
-        let mut places = nodes.iter_mut();
-        let pinned = Pinned::new(&self.platform);
-        let (list, _) = self.list_in_force(walk);
-        let eligible = Reach::of(walk, &attempt.confinement).eligible();
-        for (_, zone) in list.walk(0, eligible, || ()) {
-            let node = zone.node();
-            if !seen.contains(node)
-                && let Some(place) = places.next()
-            {
-                *place = Some(node);
-                seen = seen.with(node);
-            }
-        }
-        drop(pinned);
-        nodes.into_iter().flatten()
     }
 
     fn alloc_report(&self, walk: &Walk, nodes: NodeMask, info: &WalkInfo) -> AllocReport {

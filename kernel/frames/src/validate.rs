@@ -297,7 +297,7 @@ impl<P: Platform> Frames<'_, P> {
         let reserves = reserves.map(|(says, wanted)| ("reserve", says as i64, wanted));
         let floors = floors(&policy.1.marks, &policy.1.reserve);
         let stored = zone.floors();
-        let floors = stored.as_flattened().iter().zip(floors.as_flattened());
+        let floors = stored.iter().zip(floors.as_flattened());
         let floors = floors.map(|(&says, &wanted)| ("floor", says.into(), wanted.into()));
         for (what, says, counted) in counts.into_iter().chain(reserves).chain(floors) {
             if says != counted as i64 {

@@ -2,7 +2,7 @@
 
 use crate::{
     Frames, Order, Platform, ZoneId, ZoneKind,
-    floor::{FLOORS, Floor, Floors, floors},
+    floor::{FLOORS, Floor, floors},
     high_atomic::HighAtomic,
     memory::AREA_FRAMES,
 };
@@ -35,7 +35,7 @@ pub struct Zone {
     high_atomic: AtomicU64,
     /// What follows from marks and reserves, so that the test of a mark is one load and a
     /// comparison. Written with them.
-    floors: [[AtomicU32; FLOORS]; ZoneKind::ALL.len()],
+    floors: [AtomicU32; FLOORS * ZoneKind::ALL.len()],
     /// Area at which the next compaction begins to look. Anybody who compacts writes it: a hint.
     compacted: AtomicU64,
 }
@@ -88,6 +88,7 @@ impl Zone {
         self.free.0.load(Ordering::Relaxed).max(0) as u64
     }
 
+    #[inline]
     pub(crate) fn free_exact(&self) -> i64 {
         self.free.0.load(Ordering::Relaxed)
     }
@@ -139,8 +140,17 @@ impl Zone {
     /// Frames that the zone keeps from a request, 0 if it may use everything.
     #[inline]
     fn kept(&self, access: Access) -> u64 {
-        let floors = &self.floors[access.highest as usize];
-        floors[access.floor as usize].load(Ordering::Relaxed).into()
+        self.floor(access) as u64
+    }
+
+    /// The same, for comparison with the counter as it is, which may be below zero.
+    #[inline]
+    pub(crate) fn floor(&self, access: Access) -> i64 {
+        // Neither index can be out of range; the mask says so to the compiler.
+        let at = access.highest as usize * FLOORS + access.floor as usize;
+        self.floors[at % (FLOORS * ZoneKind::ALL.len())]
+            .load(Ordering::Relaxed)
+            .into()
     }
 
     pub(crate) fn compacted(&self) -> u64 {
@@ -252,7 +262,7 @@ impl Zone {
             ours.store(new, Ordering::Relaxed);
         }
         let floors = floors(&policy.marks, &policy.reserve);
-        for (ours, new) in self.floors.iter().flatten().zip(floors.as_flattened()) {
+        for (ours, new) in self.floors.iter().zip(floors.as_flattened()) {
             ours.store(*new, Ordering::Relaxed);
         }
         self.cache_batch.store(policy.batch, Ordering::Relaxed);
@@ -261,11 +271,11 @@ impl Zone {
             .store(policy.cached_orders, Ordering::Relaxed);
     }
 
-    /// The floors as they are stored.
-    pub(crate) fn floors(&self) -> Floors {
+    /// The floors as they are stored, by highest zone, then by floor.
+    pub(crate) fn floors(&self) -> [u32; FLOORS * ZoneKind::ALL.len()] {
         self.floors
             .each_ref()
-            .map(|row| row.each_ref().map(|floor| floor.load(Ordering::Relaxed)))
+            .map(|floor| floor.load(Ordering::Relaxed))
     }
 
     pub(crate) fn policy(&self) -> Policy {

@@ -46,7 +46,7 @@ impl Entry {
     /// Reads the index and then the zone, as (index, zone); nothing at the end. `point` runs
     /// between the two.
     #[inline]
-    fn read(&self, point: impl FnOnce()) -> Option<(u32, ZoneId)> {
+    pub(crate) fn read(&self, point: impl FnOnce()) -> Option<(u32, ZoneId)> {
         // Relaxed: what orders entries is the protocol's count, or the acquire load that chose the
         // buffer (`Published`).
         let index = self.index.load(Ordering::Relaxed);
@@ -203,12 +203,10 @@ impl<'a> List<'a> {
         self.0.get(at)?.read(point)
     }
 
-    /// The position of the first entry that the request may use.
+    /// The entries from position `start` on.
     #[inline]
-    pub(crate) fn preferred(self, eligible: Eligible) -> usize {
-        self.walk(0, eligible, || ())
-            .next()
-            .map_or(self.0.len(), |(at, _)| at)
+    pub(crate) fn entries(self, start: usize) -> &'a [Entry] {
+        self.0.get(start..).unwrap_or_default()
     }
 
     /// The usable entries from position `start` on, as (position, zone). `point` runs between the
@@ -216,7 +214,7 @@ impl<'a> List<'a> {
     #[inline]
     pub(crate) fn walk<F: Fn()>(self, start: usize, eligible: Eligible, point: F) -> Usable<'a, F> {
         Usable {
-            rest: self.0.get(start..).unwrap_or_default().iter(),
+            rest: self.entries(start).iter(),
             at: start,
             eligible,
             point,
@@ -298,7 +296,6 @@ mod tests {
         assert!(list.is_exactly(1, Some(NORMAL)));
         let now = list.walk(0, UNMOVABLE, || ()).next();
         assert_eq!(now, Some((1, NORMAL)));
-        assert_eq!(list.preferred(UNMOVABLE), 1);
         seen
     }
 
