@@ -113,6 +113,11 @@ const FREE: &str = "free HANDLE";
 const READ: &str = "read [PAGES]";
 const TEST: &str = "test [PATTERN]";
 
+/// The names of the commands.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    HELP.iter().filter_map(|(usage, _)| usage.split(' ').next())
+}
+
 /// The text of `help`: usage and meaning, a line each.
 pub const HELP: [(&str, &str); 18] = [
     (

@@ -4,6 +4,7 @@ use super::memory::{Pages, say};
 use crate::arch::{context::Task, time};
 use crate::hotplug::{self, Obstacle, SlotPhase};
 use crate::link::{self, LinkError};
+use tidemark_frames::OwnerKind;
 use tidemark_wire::Ask;
 
 /// How long the host, QEMU and the hot-plug thread may take together.
@@ -42,6 +43,13 @@ pub fn pull(task: &Task, dimm: u8) {
                 ),
             );
         }
+        (_, Some(Obstacle::Frame { at, owner })) if owner.kind() == OwnerKind::Test => say(
+            task,
+            format_args!(
+                "dimm{dimm} stays: handle {0} (frame {at}) is in the way, free {0} frees it; {ms} ms",
+                owner.number()
+            ),
+        ),
         (_, Some(Obstacle::Frame { at, owner })) => say(
             task,
             format_args!("dimm{dimm} stays: frame {at} of {owner} is in the way; {ms} ms"),

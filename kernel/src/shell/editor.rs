@@ -1,5 +1,7 @@
 //! Editing one line of input: bytes in, echo and lines out.
 
+use super::PROMPT;
+use super::command;
 use super::history::{History, Line};
 use core::fmt::Write;
 
@@ -9,7 +11,9 @@ pub const LINE_BYTES: usize = 160;
 const CTRL_C: u8 = 0x03;
 const CTRL_D: u8 = 0x04;
 const BACKSPACE: u8 = 0x08;
+const CTRL_L: u8 = 0x0c;
 const CTRL_U: u8 = 0x15;
+const CTRL_W: u8 = 0x17;
 const ESCAPE: u8 = 0x1b;
 const DELETE: u8 = 0x7f;
 
@@ -95,8 +99,14 @@ impl Editor {
             }
             BACKSPACE | DELETE => self.erase(1, echo),
             CTRL_U => self.erase(self.used, echo),
+            CTRL_W => self.erase(self.last_word(), echo),
+            CTRL_L => {
+                show(echo, "\x1b[H\x1b[2J");
+                show(echo, PROMPT);
+                show(echo, self.line());
+            }
             ESCAPE => self.escape = Escape::Begun,
-            b'\t' => self.insert(b' ', echo),
+            b'\t' => self.complete_command(echo),
             b' '..=b'~' => self.insert(byte, echo),
             _ => {}
         }
@@ -121,6 +131,37 @@ impl Editor {
         }
         // A control byte in the middle means itself.
         was != Escape::No && byte >= b' '
+    }
+
+    /// Completes the first word as far as all commands agree that begin like it; a word that needs nothing more, and what
+    /// follows the command, gets a space.
+    fn complete_command(&mut self, echo: &mut impl Write) {
+        let begun = self.line();
+        let mut matching = command::names().filter(|name| name.starts_with(begun));
+        let first = matching.next().filter(|_| !begun.is_empty());
+        let Some(first) = first else {
+            return self.insert(b' ', echo);
+        };
+        let agreed = matching.fold(first.len(), |agreed, name| {
+            let same = first.bytes().zip(name.bytes()).take_while(|(a, b)| a == b);
+            agreed.min(same.count())
+        });
+        let missing = &first.as_bytes()[begun.len()..agreed];
+        if missing.is_empty() && agreed < first.len() {
+            return show(echo, "\x07");
+        }
+        for &byte in missing {
+            self.insert(byte, echo);
+        }
+        if agreed == first.len() {
+            self.insert(b' ', echo);
+        }
+    }
+
+    /// Bytes of the last word, with the spaces behind it.
+    fn last_word(&self) -> usize {
+        let line = self.line().trim_end();
+        self.used - line.rfind(' ').map_or(0, |space| space + 1)
     }
 
     fn insert(&mut self, byte: u8, echo: &mut impl Write) {
@@ -192,6 +233,35 @@ mod tests {
         assert_eq!(echo, "ab\x08 \x08\x08 \x08c\n");
         let (lines, _, _) = typed(b"abc\x15d\n");
         assert_eq!(lines, ["d"]);
+    }
+
+    #[test]
+    fn tab_completes_a_command_as_far_as_it_is_the_only_one() {
+        for (keys, line) in [
+            ("zo\ti\t", "zoneinfo "),
+            ("bu\t", "buddyinfo "),
+            ("free\t1", "free 1"),
+            ("alloc\t3\t1", "alloc 3 1"),
+            ("x\ty", "x y"),
+            ("\t", " "),
+        ] {
+            let (_, rest, _) = typed(keys.as_bytes());
+            assert_eq!(rest, line, "{keys:?}");
+        }
+        // Nothing more is known.
+        let (_, rest, echo) = typed(b"zone\t");
+        assert_eq!((rest.as_str(), echo.as_str()), ("zone", "zone\x07"));
+    }
+
+    #[test]
+    fn control_w_erases_a_word_and_control_l_the_screen_around_the_line() {
+        let (_, rest, _) = typed(b"alloc 3  \x17");
+        assert_eq!(rest, "alloc ");
+        let (_, rest, _) = typed(b"alloc\x17");
+        assert_eq!(rest, "");
+        let (_, rest, echo) = typed(b"ab\x0cc");
+        assert_eq!(rest, "abc");
+        assert_eq!(echo, std::format!("ab\x1b[H\x1b[2J{PROMPT}abc"));
     }
 
     #[test]

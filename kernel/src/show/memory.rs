@@ -3,14 +3,16 @@
 use crate::arch::percpu;
 use crate::mm::{self, page_cache};
 use core::fmt::{self, Write};
-use tidemark_frames::{CacheInfo, CpuId, FRAME_SIZE, ListKind, NodeId, ORDERS, ZoneId, ZoneInfo};
+use tidemark_frames::{
+    CacheInfo, CpuId, FRAME_SIZE, ListKind, NodeId, ORDERS, ZoneEvents, ZoneId, ZoneInfo,
+};
 
 /// As /proc/zoneinfo: every zone with memory.
 pub(super) fn zoneinfo(f: &mut impl Write) -> fmt::Result {
     for info in mm::frames().zones() {
         let caches =
             percpu::online().filter_map(|cpu| Some((cpu, mm::frames().cache_info(info.id, cpu)?)));
-        zone(f, &info, caches)?;
+        zone(f, &info, &mm::frames().zone_events(info.id), caches)?;
     }
     Ok(())
 }
@@ -18,6 +20,7 @@ pub(super) fn zoneinfo(f: &mut impl Write) -> fmt::Result {
 fn zone(
     f: &mut impl Write,
     zone: &ZoneInfo,
+    events: &ZoneEvents,
     caches: impl Iterator<Item = (CpuId, CacheInfo)>,
 ) -> fmt::Result {
     let (node, kind) = (zone.id.node(), zone.id.kind());
@@ -38,6 +41,8 @@ fn zone(
         f,
         "        protection: ({dma}, {dma32}, {normal}, {movable})"
     )?;
+    writeln!(f, "      nr_reserved_highatomic {}", zone.high_atomic)?;
+    self::events(f, events)?;
     writeln!(f, "  pagesets")?;
     for (cpu, cache) in caches {
         writeln!(f, "    cpu: {}", cpu.0)?;
@@ -47,6 +52,42 @@ fn zone(
         writeln!(f, "              batch: {}", cache.batch)?;
     }
     writeln!(f, "  start_pfn:           {}", zone.span.start.0)
+}
+
+/// What happened in a zone since boot: lines of a name and numbers, as /proc/vmstat has them for the machine.
+fn events(f: &mut impl Write, events: &ZoneEvents) -> fmt::Result {
+    fn line(f: &mut impl Write, name: &str, numbers: &[u64]) -> fmt::Result {
+        write!(f, "      {name}")?;
+        for number in numbers {
+            write!(f, " {number}")?;
+        }
+        f.write_char('\n')
+    }
+    let by_context = |context: usize| events.allocs.iter().map(|order| order[context]).sum();
+    for (context, name) in ["task", "irq", "nmi"].into_iter().enumerate() {
+        let (served, failed): (u64, u64) = (by_context(context), events.failures[context]);
+        write!(
+            f,
+            "      pgalloc_{name} {served}\n      pgalloc_fail_{name} {failed}\n"
+        )?;
+    }
+    let by_order = events.allocs.map(|contexts| contexts.into_iter().sum());
+    line(f, "pgalloc_by_order", &by_order)?;
+    line(f, "pgalloc_zones_passed_over", &events.fallbacks)?;
+    for (name, number) in [
+        ("mobility_steal", events.steals),
+        ("pcp_refill", events.refills),
+        ("pcp_refill_pages", events.refilled),
+        ("pcp_drain", events.drains),
+        ("pcp_drain_pages", events.drained),
+        ("compact_stall", events.compactions),
+        ("compact_success", events.compacted),
+        ("compact_fail", events.compactions_failed()),
+        ("compact_migrated_pages", events.compact_migrated),
+    ] {
+        line(f, name, &[number])?;
+    }
+    Ok(())
 }
 
 /// As /proc/buddyinfo: every zone with memory, its free blocks of order 0 to 10.
@@ -199,7 +240,26 @@ mod tests {
             high: 62,
             batch: 15,
         };
-        zone(&mut text, &dma32(), [(CpuId(3), cache)].into_iter()).unwrap();
+        let mut events = ZoneEvents {
+            fallbacks: [1, 0, 0, 2],
+            failures: [0, 8, 9],
+            steals: 10,
+            refills: 11,
+            refilled: 12,
+            drains: 13,
+            drained: 14,
+            compactions: 15,
+            compacted: 5,
+            compact_migrated: 16,
+            ..ZoneEvents::default()
+        };
+        events.allocs[0] = [100, 20, 3];
+        events.allocs[10] = [4, 0, 0];
+        let dma32 = ZoneInfo {
+            high_atomic: 512,
+            ..dma32()
+        };
+        zone(&mut text, &dma32, &events, [(CpuId(3), cache)].into_iter()).unwrap();
         let expected = "\
 Node 1, zone    DMA32
   pages free     1000
@@ -210,6 +270,24 @@ Node 1, zone    DMA32
         present  4096
         managed  4000
         protection: (0, 0, 16, 24)
+      nr_reserved_highatomic 512
+      pgalloc_task 104
+      pgalloc_fail_task 0
+      pgalloc_irq 20
+      pgalloc_fail_irq 8
+      pgalloc_nmi 3
+      pgalloc_fail_nmi 9
+      pgalloc_by_order 123 0 0 0 0 0 0 0 0 0 4
+      pgalloc_zones_passed_over 1 0 0 2
+      mobility_steal 10
+      pcp_refill 11
+      pcp_refill_pages 12
+      pcp_drain 13
+      pcp_drain_pages 14
+      compact_stall 15
+      compact_success 5
+      compact_fail 10
+      compact_migrated_pages 16
   pagesets
     cpu: 3
               count: 40
