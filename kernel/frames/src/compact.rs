@@ -27,7 +27,7 @@ const WINDOW: u32 = 256;
 /// Such windows that a compaction of a zone goes through; the next one goes on behind them.
 const WINDOWS: u64 = 4;
 /// Candidates that one look through a window keeps.
-const KEPT: usize = 8;
+const KEPT: usize = 32;
 /// Candidates that are isolated and emptied, at most.
 const TRIED: u32 = 4;
 /// Times that one run is gone over without anything being moved: a page may be in use.
