@@ -19,13 +19,19 @@ use crate::{
 };
 use tidemark_sync::atomic::{Ordering, spin_loop};
 
-pub(crate) use crate::state::{Isolation, State};
+pub(crate) use crate::state::{Isolation, Sought, State};
 
 /// Times that a claim of single frames goes round the bits before it gives up its reservation.
 /// The bits are there; a round misses them only if others free behind it and claim ahead of it.
 const CLAIM_ROUNDS: u32 = 8;
 
 impl AreaPair {
+    /// The state of one area, 0 or 1.
+    #[inline]
+    pub(crate) fn state(&self, half: usize) -> State {
+        State((self.0.load(Ordering::Relaxed) >> (half % 2 * 16)) as u16)
+    }
+
     /// States of both areas.
     #[inline]
     pub(crate) fn states(&self) -> [State; 2] {

@@ -11,7 +11,7 @@
 use crate::{
     FrameState, Frames, MAX_ZONES, Order, Owner, Pfn, Platform, ZoneId,
     alloc::{Walk, Wanted},
-    area::Isolation,
+    area::{Isolation, Sought},
     evict::{AtUnmovable, Scan},
     memory::{AREA_FRAMES, AreaRef},
     mobility::{Kind, Mobility},
@@ -221,7 +221,12 @@ impl<'m, P: Platform> Frames<'m, P> {
     ) -> ([Option<Candidate>; KEPT], u64) {
         let mut kept = [None; KEPT];
         let mut behind = from;
-        self.search(zone, from, WINDOW, |area| {
+        let mut seen = 0;
+        self.search(zone, from, u32::MAX, Sought::PRESENT, |area| {
+            if seen == WINDOW {
+                return Some(());
+            }
+            seen += 1;
             behind = area.index + 1;
             let mut new = self.candidate(zone, area, order)?;
             if last.is_some_and(|last| new <= last) {
@@ -235,7 +240,7 @@ impl<'m, P: Platform> Frames<'m, P> {
                     }
                 }
             }
-            None::<()>
+            None
         });
         (kept, behind)
     }

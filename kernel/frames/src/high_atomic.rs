@@ -8,6 +8,7 @@
 use crate::{
     Frames, Gfp, Order, Pfn, Platform, ZoneId,
     alloc::{Walk, Wanted},
+    area::Sought,
     memory::{AREA_FRAMES, AreaRef},
     mobility::Mobility,
     platform::Pinned,
@@ -110,7 +111,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         zone: ZoneId,
         mut visit: impl FnMut(AreaRef<'m>) -> Option<R>,
     ) -> Option<R> {
-        self.search(zone, 0, u32::MAX, |area| {
+        self.search(zone, 0, u32::MAX, Sought::PRESENT, |area| {
             if area.mobility() == Mobility::HighAtomic {
                 visit(area)
             } else {

@@ -2,7 +2,7 @@
 
 use crate::{
     Frames, Order, Pfn, Platform, ZoneId,
-    area::Area,
+    area::{Area, Sought},
     mobility::{Kind, Mobility},
     owner::Entry,
 };
@@ -170,6 +170,22 @@ impl<'m> AreaRef<'m> {
     #[inline]
     pub(crate) fn entry_now(self, frame: u32) -> Entry {
         Entry(self.entry(frame).load(Ordering::Relaxed))
+    }
+
+    /// The first area from this one on, in the same block and before `end`, in a state that is looked
+    /// for.
+    #[inline]
+    pub(crate) fn first_seen(self, end: u64, sought: Sought) -> Option<Self> {
+        let pairs = &self.meta.pairs;
+        let mut index = self.index;
+        while index < end {
+            let local = index as usize % BLOCK_AREAS;
+            if sought.has(pairs[local / 2].state(local)) {
+                return Some(Self { index, ..self });
+            }
+            index += 1;
+        }
+        None
     }
 
     /// The other area of the pair, if this is the lower one.

@@ -2,7 +2,7 @@
 
 use crate::{
     CpuCaches, Frames, Order, Pfn, Platform, ZoneId,
-    area::State,
+    area::{Sought, State},
     memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS, bits_of},
     mobility::{Kind, Mobility},
     platform::step,
@@ -70,9 +70,13 @@ impl<'m, P: Platform> Frames<'m, P> {
         match order {
             Order::MAX => self.take_pair(zone, mobility, cpu),
             Order::HUGE => self.take_area(zone, mobility, cpu),
-            _ => self.search_small(zone, Kind::of(mobility, order), cpu, |area, part| {
-                self.take_run(area, zone, order, part)
-            }),
+            _ => {
+                let least = order.frames() as u32;
+                let kind = Kind::of(mobility, order);
+                self.search_small(zone, kind, cpu, least, |area, part| {
+                    self.take_run(area, zone, order, part)
+                })
+            }
         }
     }
 
@@ -89,7 +93,8 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
         let only = (Only::Foreign, u32::MAX);
         let kind = Kind::of(mobility, order);
-        self.search_of(zone, kind, cpu, only, &mut |area, part| {
+        let least = order.frames() as u32;
+        self.search_of(zone, kind, cpu, only, least, &mut |area, part| {
             let taken = self.take_run(area, zone, order, part)?;
             self.convert(area, kind);
             Some(taken)
@@ -105,6 +110,9 @@ impl<'m, P: Platform> Frames<'m, P> {
         part: Part,
     ) -> Option<Pfn> {
         let frames = order.frames() as u32;
+        if matches!(order.get(), 1..=6) && !area.core().has_run(order) {
+            return None;
+        }
         self.reserve_in(area, zone, frames, frames, part)?;
         step!(self);
         let Some(index) = area.core().claim(order) else {
@@ -127,7 +135,8 @@ impl<'m, P: Platform> Frames<'m, P> {
         cpu: &CpuCaches,
         mut got: impl FnMut(AreaRef<'m>, usize, u64),
     ) -> u32 {
-        self.search_small(zone, Kind::of(mobility, Order::ZERO), cpu, |area, part| {
+        let kind = Kind::of(mobility, Order::ZERO);
+        self.search_small(zone, kind, cpu, 1, |area, part| {
             let reserved = self.reserve_in(area, zone, 1, frames, part)?;
             step!(self);
             let claimed = area
@@ -155,7 +164,8 @@ impl<'m, P: Platform> Frames<'m, P> {
         mut got: impl FnMut(AreaRef<'m>, u32),
     ) -> u32 {
         let frames = order.frames() as u32;
-        self.search_small(zone, Kind::of(mobility, order), cpu, |area, part| {
+        let kind = Kind::of(mobility, order);
+        self.search_small(zone, kind, cpu, frames, |area, part| {
             if !area.core().has_run(order) {
                 return None;
             }
@@ -220,9 +230,10 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Order 9: one step on the area's state.
     fn take_area(&self, zone: ZoneId, mobility: Mobility, cpu: &CpuCaches) -> Option<Pfn> {
-        let area = self.search(zone, cpu.huge_hints.get(zone), u32::MAX, |area| {
+        let hint = cpu.huge_hints.get(zone);
+        let area = self.search(zone, hint, u32::MAX, Sought::EMPTY, |area| {
             let is_kept = area.mobility() == Mobility::HighAtomic;
-            if is_kept || area.core().state() != State::EMPTY || !area.core().take() {
+            if is_kept || !area.core().take() {
                 return None;
             }
             if area.zone() == zone {
@@ -242,7 +253,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Order 10: one step on the state of both areas of a pair.
     fn take_pair(&self, zone: ZoneId, mobility: Mobility, cpu: &CpuCaches) -> Option<Pfn> {
         let hint = cpu.huge_hints.get(zone);
-        let area = self.search(zone, hint, u32::MAX, |area| {
+        let area = self.search(zone, hint, u32::MAX, Sought::EMPTY, |area| {
             let is_lower = area.index % 2 == 0;
             let pair = area.core().pair;
             let is_kept = || {
@@ -278,12 +289,14 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Searches for frames below an order of 9 among areas of the request's kind: first near the
     /// last one that gave, among those in use already, so that whole ones stay whole; then
-    /// everywhere, wholly free areas of any kind included; then among areas for other sizes.
+    /// everywhere, wholly free areas of any kind included; then among areas for other sizes. Areas
+    /// with fewer than `least` frames free are passed over.
     fn search_small<R>(
         &self,
         zone: ZoneId,
         kind: Kind,
         cpu: &CpuCaches,
+        least: u32,
         mut take: impl FnMut(AreaRef<'m>, Part) -> Option<R>,
     ) -> Option<R> {
         [
@@ -292,7 +305,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             (Only::Kin, u32::MAX),
         ]
         .into_iter()
-        .find_map(|only| self.search_of(zone, kind, cpu, only, &mut take))
+        .find_map(|only| self.search_of(zone, kind, cpu, only, least, &mut take))
     }
 
     /// One such search, through a window of areas.
@@ -302,14 +315,16 @@ impl<'m, P: Platform> Frames<'m, P> {
         wanted: Kind,
         cpu: &CpuCaches,
         (only, window): (Only, u32),
+        least: u32,
         take: &mut impl FnMut(AreaRef<'m>, Part) -> Option<R>,
     ) -> Option<R> {
         let hints = &cpu.hints[wanted.mobility as usize][wanted.size as usize];
-        self.search(zone, hints.get(zone), window, |area| {
+        let sought = match only {
+            Only::Partial => Sought::partial(least),
+            _ => Sought::free(least),
+        };
+        self.search(zone, hints.get(zone), window, sought, |area| {
             let state = area.core().state();
-            if state.free() == 0 {
-                return None;
-            }
             let kind = area.kind();
             if kind.mobility == Mobility::HighAtomic {
                 return None;
@@ -335,12 +350,14 @@ impl<'m, P: Platform> Frames<'m, P> {
         })
     }
 
-    /// Goes through up to `window` areas of a zone from `hint` on, once round.
+    /// Goes through the areas of a zone that are in a state looked for, from `hint` on, once round,
+    /// and no further than `window` areas.
     pub(crate) fn search<R>(
         &self,
         zone: ZoneId,
         hint: u64,
         window: u32,
+        sought: Sought,
         mut visit: impl FnMut(AreaRef<'m>) -> Option<R>,
     ) -> Option<R> {
         let (first, end) = self.zone(zone).span();
@@ -349,22 +366,27 @@ impl<'m, P: Platform> Frames<'m, P> {
         } else {
             first
         };
-        let mut left = window;
+        let mut left = u64::from(window);
         for (from, to) in [(start, end), (first, start)] {
             let mut index = from;
             while index < to && left > 0 {
-                let Some(area) = self.area(index) else {
+                let next_block = (index | (BLOCK_AREAS as u64 - 1)) + 1;
+                let Some(mut area) = self.area(index) else {
                     // A block without books: on to the next one.
-                    index = (index / BLOCK_AREAS as u64 + 1) * BLOCK_AREAS as u64;
+                    index = next_block;
                     continue;
                 };
-                if area.zone() == zone && area.core().state().is_present() {
-                    left -= 1;
-                    if let Some(found) = visit(area) {
+                let stop = next_block.min(to).min(index.saturating_add(left));
+                left -= stop - index;
+                while let Some(seen) = area.first_seen(stop, sought) {
+                    if seen.zone() == zone
+                        && let Some(found) = visit(seen)
+                    {
                         return Some(found);
                     }
+                    area.index = seen.index + 1;
                 }
-                index += 1;
+                index = stop;
             }
         }
         None

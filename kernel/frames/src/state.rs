@@ -75,3 +75,67 @@ impl Isolation {
         }
     }
 }
+
+/// Which states a search stops at: a range of them as numbers, so that it is one comparison.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sought {
+    first: u16,
+    count: u16,
+}
+
+impl Sought {
+    /// Any that is present: whatever the other bits, they are above it or below.
+    pub(crate) const PRESENT: Self = Self {
+        first: State::PRESENT,
+        count: u16::MAX - State::PRESENT,
+    };
+    /// Wholly free and open.
+    pub(crate) const EMPTY: Self = Self::open(AREA_FRAMES as u32, AREA_FRAMES as u32);
+
+    /// Open, with at least so many frames free, 1 to 512, wholly free ones included.
+    pub(crate) const fn free(least: u32) -> Self {
+        Self::open(least, AREA_FRAMES as u32)
+    }
+
+    /// The same without those that are wholly free.
+    pub(crate) const fn partial(least: u32) -> Self {
+        Self::open(least, AREA_FRAMES as u32 - 1)
+    }
+
+    /// Open means that nothing but the count differs from `FULL`.
+    const fn open(least: u32, most: u32) -> Self {
+        Self {
+            first: State::FULL.0 + least as u16,
+            count: (most + 1 - least) as u16,
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn has(self, state: State) -> bool {
+        state.0.wrapping_sub(self.first) < self.count
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sought_is_what_the_state_says() {
+        for number in 0..1 << 14 {
+            let state = State(number);
+            let is_one = state.free() <= AREA_FRAMES as u32 && (state.is_present() || number == 0);
+            if !is_one {
+                continue;
+            }
+            assert_eq!(Sought::PRESENT.has(state), state.is_present());
+            assert_eq!(Sought::EMPTY.has(state), state == State::EMPTY);
+            for least in [1, 8, 256, 511] {
+                let has_some = state.is_open() && state.free() >= least;
+                assert_eq!(Sought::free(least).has(state), has_some);
+                let partial = has_some && state != State::EMPTY;
+                assert_eq!(Sought::partial(least).has(state), partial);
+            }
+        }
+    }
+}
