@@ -63,6 +63,10 @@ impl Platform for Threads {
         unreachable!("no workload drains the caches of another thread");
     }
 
+    fn any_cpuset(&self) -> bool {
+        false
+    }
+
     fn wake_reclaim(&self, _node: NodeId, _context: ContextKind) {}
 
     fn shrink(&self, _node: NodeId, _highest: ZoneKind, _frames: usize, _task: &Task) -> usize {

@@ -164,6 +164,11 @@ impl Platform for Machine {
     fn begin_grace(&self, _: &Task) {}
     fn wait_for_grace(&self, _: &Task) {}
 
+    /// No task is confined to some nodes here, so requests need not ask.
+    fn any_cpuset(&self) -> bool {
+        false
+    }
+
     // This kernel has no background reclaimer, and nothing that it could give up.
     fn wake_reclaim(&self, _: NodeId, _: ContextKind) {}
     fn shrink(&self, _: NodeId, _: ZoneKind, _: usize, _: &Task) -> usize {

@@ -3,11 +3,14 @@
 use crate::{
     Block, BlockSlot, CpuCaches, Gfp, Node, NodeId, NodeMask, Order, Owner, Pfn, Platform, Request,
     Zone, ZoneId, cpuset,
+    home::CACHES,
+    hot::Rebuilt,
     mobility::Mobility,
     owner::Entry,
     pcp::Drains,
     platform::{Pinned, step},
     rebuild::RebuildTimes,
+    room::Room,
     zone::Access,
     zonelist::{Chosen, Eligible, Generation, List, ListKind, Published},
 };
@@ -66,6 +69,9 @@ pub struct Frames<'m, P: Platform> {
     pub(crate) zonelists: Chosen<P>,
     pub(crate) published: Published,
     pub(crate) rebuilds: RebuildTimes,
+    /// By number of the cache: how much a CPU may keep in it.
+    pub(crate) rooms: [Room; CACHES],
+    pub(crate) rebuilt: Rebuilt,
     pub(crate) drains: Drains,
     /// Whether hot-plug, or set-up, is under way.
     pub(crate) resizing: AtomicBool,
@@ -149,20 +155,49 @@ impl<'m, P: Platform> Frames<'m, P> {
         request: &Request,
         info: &mut WalkInfo,
     ) -> Result<Block<'f, 'm, P>, AllocError> {
+        if let Some((pfn, meta)) = self.alloc_hot(context, request) {
+            return Ok(Block {
+                frames: self,
+                pfn,
+                meta,
+                order: Order::ZERO,
+            });
+        }
+        self.alloc_general(context, request, info)
+    }
+
+    /// Allocates a block by a walk of the list.
+    #[inline(never)]
+    fn alloc_general<'f>(
+        &'f self,
+        context: &impl Context,
+        request: &Request,
+        info: &mut WalkInfo,
+    ) -> Result<Block<'f, 'm, P>, AllocError> {
         let mut walk = self.begin_walk(context, request)?;
+        self.note_first(request.class(), &walk);
         let access = Access::fast(walk.eligible.highest);
         let pfn = match self.try_list(&walk, access) {
             Some(pfn) => pfn,
             None => self.alloc_slow(context, &mut walk, info)?,
         };
-        if request.gfp.contains(Gfp::ZERO) {
-            self.platform.zero(pfn, request.order);
+        if request.gfp().contains(Gfp::ZERO) {
+            self.platform.zero(pfn, request.order());
         }
-        Ok(Block {
+        Ok(self.block(pfn, request.order()))
+    }
+
+    /// A block that its caller has just taken out of its area.
+    pub(crate) fn block<'f>(&'f self, pfn: Pfn, order: Order) -> Block<'f, 'm, P> {
+        let Some(meta) = self.books_of(pfn) else {
+            unreachable!("an area without books gave a frame");
+        };
+        Block {
             frames: self,
             pfn,
-            order: request.order,
-        })
+            meta,
+            order,
+        }
     }
 
     #[inline]
@@ -171,25 +206,25 @@ impl<'m, P: Platform> Frames<'m, P> {
         context: &impl Context,
         request: &Request,
     ) -> Result<Walk, AllocError> {
-        let node = request.node.unwrap_or_else(|| self.platform.local_node());
+        let node = request.node().unwrap_or_else(|| self.platform.local_node());
         if usize::from(node.0) >= self.storage.nodes.len() {
             return Err(AllocError::NoNode(node));
         }
         Ok(Walk {
-            gfp: request.gfp,
-            order: request.order,
-            owner: request.owner,
+            gfp: request.gfp(),
+            order: request.order(),
+            owner: request.owner(),
             context: context.kind(),
             node,
-            nodes: request.nodes,
-            kind: if request.gfp.contains(Gfp::THISNODE) {
+            nodes: request.nodes(),
+            kind: if request.gfp().contains(Gfp::THISNODE) {
                 ListKind::NoFallback
             } else {
                 ListKind::Fallback
             },
             eligible: Eligible {
-                highest: request.gfp.highest_zone(),
-                nodes: cpuset::own_nodes(&self.platform, context, request.nodes),
+                highest: request.gfp().highest_zone(),
+                nodes: cpuset::own_nodes(&self.platform, context, request.nodes()),
             },
         })
     }
@@ -285,10 +320,6 @@ impl<'m, P: Platform> Frames<'m, P> {
             Some(pfn)
         })?;
         drop(pinned);
-        Some(Block {
-            frames: self,
-            pfn,
-            order,
-        })
+        Some(self.block(pfn, order))
     }
 }

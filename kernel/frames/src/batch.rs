@@ -80,7 +80,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             gained += self.return_run(area, word, mask, frames);
         }
         // Cached frames keep their areas in the zone, which has not counted them until now.
-        self.zone(zone).gain(gained);
+        self.gain(zone, gained);
         events.drains.add(1);
         events.drained.add(drained);
     }
@@ -118,10 +118,10 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Adds cleared frames to their area's count, and to the zone's unless the area is isolated.
     pub(crate) fn return_frames(&self, area: AreaRef<'m>, frames: u32) {
         // Read before the addition, after which the area may leave.
-        let zone = self.zone(area.zone());
+        let zone = area.zone();
         let before: State = area.core().add(frames);
         if !before.is_isolated() {
-            zone.gain(frames);
+            self.gain(zone, frames);
         }
     }
 
@@ -129,7 +129,8 @@ impl<'m, P: Platform> Frames<'m, P> {
     #[inline]
     pub(crate) fn free_mask(&self, area: AreaRef<'m>, word: usize, mask: u64, frames: u32) {
         // Read before the addition, after which the area may leave.
-        let zone = self.zone(area.zone());
-        zone.gain(self.return_run(area, word, mask, frames));
+        let zone = area.zone();
+        let gained = self.return_run(area, word, mask, frames);
+        self.gain(zone, gained);
     }
 }

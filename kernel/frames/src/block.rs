@@ -1,12 +1,14 @@
 //! A block of frames as a linear value.
 
-use crate::{FrameState, Frames, Order, Owner, Pfn, Platform};
+use crate::{BlockMeta, FrameState, Frames, Order, Owner, Pfn, Platform};
 
 /// An allocated block of frames. It cannot be cloned; dropping it frees it, in any context.
 #[must_use = "dropping a block frees it"]
 pub struct Block<'f, 'm, P: Platform> {
     pub(crate) frames: &'f Frames<'m, P>,
     pub(crate) pfn: Pfn,
+    /// The books of its 128 MiB, so that a free need not look them up.
+    pub(crate) meta: &'m BlockMeta,
     pub(crate) order: Order,
 }
 
@@ -44,12 +46,13 @@ impl<'f, 'm, P: Platform> Block<'f, 'm, P> {
         let Some(half) = half else {
             return Err(self);
         };
-        let frames = self.frames;
+        let (frames, meta) = (self.frames, self.meta);
         frames.halve(self.pfn, self.order, half, self.owner());
         let lower = self.leak().pfn;
         let block = |pfn| Self {
             frames,
             pfn,
+            meta,
             order: half,
         };
         Ok((block(lower), block(Pfn(lower.0 + half.frames()))))
@@ -68,8 +71,12 @@ impl<'f, 'm, P: Platform> Block<'f, 'm, P> {
 }
 
 impl<P: Platform> Drop for Block<'_, '_, P> {
+    #[inline]
     fn drop(&mut self) {
-        self.frames.free_raw(self.pfn, self.order);
+        let is_done = self.order == Order::ZERO && self.frames.free_hot(self.pfn, self.meta);
+        if !is_done {
+            self.frames.free_raw(self.pfn, self.order);
+        }
     }
 }
 

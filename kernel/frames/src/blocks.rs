@@ -136,7 +136,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         self.enter(cpu)?;
         step!(self);
         let mut taken = None;
-        if !self.zone(zone).caches_are_off() {
+        if !self.caches_are_off(zone) {
             step!(self);
             let cache = &cpu.blocks[zone.index()][mobility as usize][slot];
             if cache.len() == 0 && most(order) > 1 {
@@ -218,7 +218,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             } else {
                 area.core().state().is_isolated()
             };
-            !is_isolated && !zone.caches_are_off()
+            !is_isolated && !self.caches_are_off(zone_id)
         };
         if mutant::is(Mutant::IsolationTestedBeforeFlag) && !may_cache() {
             return false;

@@ -27,21 +27,17 @@ impl<'m, P: Platform> Frames<'m, P> {
         request: &Request,
         blocks: &mut [Option<Block<'f, 'm, P>>],
     ) -> Result<usize, AllocError> {
-        let order = request.order;
+        let order = request.order();
         let wanted = blocks.iter().filter(|place| place.is_none()).count();
         let mut places = blocks.iter_mut().filter(|place| place.is_none());
         if wanted == 0 {
             return Ok(0);
         }
         let mut put = |pfn| {
-            if request.gfp.contains(Gfp::ZERO) {
+            if request.gfp().contains(Gfp::ZERO) {
                 self.platform.zero(pfn, order);
             }
-            let block = Block {
-                frames: self,
-                pfn,
-                order,
-            };
+            let block = self.block(pfn, order);
             match places.next() {
                 Some(place) => *place = Some(block),
                 None => unreachable!("more blocks came than were wanted"),

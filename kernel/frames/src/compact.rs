@@ -91,7 +91,9 @@ impl<'a, 'm, P: Platform> Compacting<'a, 'm, P> {
             let counted = area.core().isolate(Isolation::Compaction)?;
             *place = Some(area);
             // An area cannot leave while it is isolated so: its zone is fixed.
-            frames.zone(area.zone()).lose(counted);
+            frames.lose(area.zone(), counted);
+            // A frame that is freed now is not to come back out of a cache.
+            area.keep_out_of_caches(true);
             if area.zone() != zone {
                 return None;
             }
@@ -106,9 +108,10 @@ impl<P: Platform> Drop for Compacting<'_, '_, P> {
             return;
         }
         for area in self.isolated.into_iter().flatten() {
+            area.keep_out_of_caches(false);
             // Nothing, if it was taken whole: what is taken is not isolated.
             if let Some(counted) = area.core().unisolate(Isolation::Compaction) {
-                self.frames.zone(area.zone()).gain(counted);
+                self.frames.gain(area.zone(), counted);
             }
         }
     }

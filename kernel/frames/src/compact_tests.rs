@@ -394,7 +394,7 @@ fn a_compaction_that_ends_during_an_offline_leaves_its_isolation_alone() {
             .core()
             .unisolate(crate::area::Isolation::Offline)
             .unwrap();
-        frames.zone(NORMAL).gain(counted);
+        frames.gain(NORMAL, counted);
         assert_sound(frames);
         drop(block);
         assert_all_back(frames, &pages);

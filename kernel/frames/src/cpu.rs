@@ -4,6 +4,8 @@ use crate::{
     MAX_ZONES, ZoneId,
     blocks::{self, BlockCache, BlockCaches},
     events::Counts,
+    home::{CACHES, Home},
+    hot::Firsts,
     mobility::{CACHED_KINDS, Mobility, SIZES},
     pcp::{Owner, Pcp},
     search::Hints,
@@ -15,10 +17,11 @@ use core::array;
 #[repr(C, align(64))]
 pub struct CpuCaches {
     pub(crate) owner: Owner,
+    pub(crate) firsts: Firsts,
     pub(crate) hints: [[Hints; SIZES]; CACHED_KINDS],
     pub(crate) huge_hints: Hints,
-    /// Of each zone: frames of unmovable areas, and of movable ones.
-    pub(crate) pcp: [[Pcp; CACHED_KINDS]; MAX_ZONES],
+    /// Of each zone: frames of unmovable areas, and of movable ones; by [`Home`].
+    pub(crate) pcp: [Pcp; CACHES],
     /// Of each zone: larger blocks.
     pub(crate) blocks: [BlockCaches; MAX_ZONES],
     pub(crate) events: [Counts; MAX_ZONES],
@@ -29,9 +32,10 @@ impl CpuCaches {
     pub fn new() -> Self {
         Self {
             owner: Owner::default(),
+            firsts: Firsts::new(),
             hints: array::from_fn(|_| array::from_fn(|_| Hints::new())),
             huge_hints: Hints::new(),
-            pcp: array::from_fn(|_| array::from_fn(|_| Pcp::new())),
+            pcp: array::from_fn(|_| Pcp::new()),
             blocks: array::from_fn(|_| BlockCache::of_zone()),
             events: Counts::of_zones(),
         }
@@ -42,13 +46,19 @@ impl CpuCaches {
     /// The cache of a zone's frames of one kind.
     #[inline]
     pub(crate) fn cache(&self, zone: ZoneId, mobility: Mobility) -> &Pcp {
-        &self.pcp[zone.index()][mobility as usize]
+        &self.pcp[Home::cache_of(zone, mobility)]
+    }
+
+    /// Both caches of a zone.
+    #[inline]
+    pub(crate) fn caches(&self, zone: ZoneId) -> &[Pcp] {
+        &self.pcp[Home::caches_of(zone)]
     }
 
     /// Single frames of a zone that are cached here; exact inside a section.
     #[inline]
     pub(crate) fn cached(&self, zone: ZoneId) -> u32 {
-        self.pcp[zone.index()].iter().map(Pcp::len).sum()
+        self.caches(zone).iter().map(Pcp::len).sum()
     }
 
     /// Frames of a zone that are cached here, in blocks of any order; exact at rest.

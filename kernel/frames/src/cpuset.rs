@@ -6,7 +6,7 @@
 //! set would apply.
 
 use crate::{Gfp, NodeMask, Platform, Standing, alloc::Walk, mutant, mutant::Mutant};
-use tidemark_sync::{Context, Task};
+use tidemark_sync::{Context, ContextKind, Task};
 
 /// The nodes of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,12 +72,19 @@ impl Confinement {
 }
 
 /// The cpuset of the task that asks.
+#[inline]
 fn in_force<'t, P: Platform>(
     platform: &P,
     context: &'t impl Context,
 ) -> Option<(&'t Task, Cpuset)> {
     let task = context.task()?;
     Some((task, platform.cpuset(task)?))
+}
+
+/// Whether a cpuset may say which nodes the caller may use: the hot path does not look closer.
+#[inline]
+pub(crate) fn may_confine<P: Platform>(platform: &P, context: &impl Context) -> bool {
+    context.kind() == ContextKind::Task && platform.any_cpuset()
 }
 
 /// The nodes that a request may use on the fast path: what its caller says, within the task's

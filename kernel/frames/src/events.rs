@@ -1,6 +1,8 @@
 //! Counts of events by zone: each CPU counts for itself, whoever looks adds up.
 
-use crate::{Frames, MAX_ZONES, ORDERS, Order, Platform, ZoneId, alloc::Walk, platform::Pinned};
+use crate::{
+    Frames, MAX_ZONES, ORDERS, Order, Platform, ZoneId, alloc::Walk, pcp::Pcp, platform::Pinned,
+};
 use core::array;
 use tidemark_sync::{
     ContextKind,
@@ -84,7 +86,7 @@ pub(crate) struct Share {
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
@@ -95,7 +97,7 @@ impl Counter {
         self.0.store(before.wrapping_add(more), Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -173,6 +175,11 @@ impl<P: Platform> Frames<'_, P> {
         let mut sum = ZoneEvents::default();
         for cpu in self.storage.cpus {
             cpu.events[id.index()].add_to(&mut sum);
+            for taken in cpu.caches(id).iter().map(Pcp::taken) {
+                for (sum, taken) in sum.allocs[0].iter_mut().zip(taken) {
+                    *sum += taken;
+                }
+            }
         }
         sum
     }

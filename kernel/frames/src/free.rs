@@ -12,7 +12,7 @@ use tidemark_sync::atomic::Ordering;
 
 impl<'m, P: Platform> Frames<'m, P> {
     /// Frees a block by number, if its entry says that such a block is allocated. Any context.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn free_raw(&self, pfn: Pfn, order: Order) {
         let Some((area, frame)) = self.check_allocated(pfn, order) else {
             return;
@@ -76,7 +76,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Orders 1 to 8, into the area.
     fn free_run_of(&self, area: AreaRef<'m>, frame: u32, order: Order) {
         // Read before the addition, after which the area may leave.
-        let zone = self.zone(area.zone());
+        let zone = area.zone();
         let (cleared, before) = area.core().free(frame, order);
         if u64::from(cleared) != order.frames() {
             let pfn = Pfn(area.start().0 + u64::from(frame));
@@ -84,18 +84,18 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
         step!(self);
         if !before.is_isolated() {
-            zone.gain(cleared);
+            self.gain(zone, cleared);
         }
     }
 
     /// Order 9.
     fn free_area(&self, area: AreaRef<'m>) {
-        let zone = self.zone(area.zone());
+        let zone = area.zone();
         match area.core().give() {
             Some(before) if before.is_isolated() => {}
             Some(_) => {
                 step!(self);
-                zone.gain(AREA_FRAMES as u32);
+                self.gain(zone, AREA_FRAMES as u32);
             }
             None => {
                 self.report_fault(FreeFault::BitsClear, area.start(), Order::HUGE, Entry::FREE);
@@ -105,7 +105,7 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Order 10.
     fn free_pair(&self, area: AreaRef<'m>) {
-        let zone = self.zone(area.zone());
+        let zone = area.zone();
         let Some(before) = area.core().pair.give() else {
             self.report_fault(FreeFault::BitsClear, area.start(), Order::MAX, Entry::FREE);
             return;
@@ -115,7 +115,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             .filter(|state| !State::is_isolated(**state))
             .count();
         step!(self);
-        zone.gain((counted * AREA_FRAMES) as u32);
+        self.gain(zone, (counted * AREA_FRAMES) as u32);
     }
 
     /// Takes a handle back as a block.
@@ -127,11 +127,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         if self.check_allocated(handle.pfn, handle.order).is_none() {
             return Err(handle);
         }
-        Ok(Block {
-            frames: self,
-            pfn: handle.pfn,
-            order: handle.order,
-        })
+        Ok(self.block(handle.pfn, handle.order))
     }
 
     /// What a frame's entry says; [`FrameState::Absent`] for what is not the allocator's.

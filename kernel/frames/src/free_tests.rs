@@ -152,7 +152,7 @@ fn interrupted_where_nothing_else_is_free(order: Order) {
         let zone = zone(0, ZoneKind::Normal);
         frames.online_range(range, zone, &task()).unwrap();
         // Whatever caches have at hand goes as well.
-        frames.zone(zone).turn_caches_off();
+        frames.turn_caches_off(zone);
         let take = move || frames.alloc_in_zone(zone, order, test_owner(1));
         let mut all = std::iter::from_fn(take).collect::<Vec<_>>();
         let freed = all.pop().unwrap();
@@ -170,7 +170,7 @@ fn interrupted_where_nothing_else_is_free(order: Order) {
             assert_eq!(block.owner(), test_owner(2), "at step {at}");
         }
         drop((got.take(), all));
-        frames.zone(zone).turn_caches_on();
+        frames.turn_caches_on(zone);
         assert_sound(frames);
         at += 1;
         if at == steps.get() {

@@ -173,7 +173,8 @@ fn no_free_of_ten_thousand_pays_for_the_others() {
         let block = blocks.swap_remove((state >> 33) % blocks.len());
         worst = worst.max(steps(|| drop(block)));
     }
-    // At most 16 frames go back at once: two steps a frame, and those of the section.
-    assert!(worst <= 2 * 16 + 12, "{worst} steps");
+    // At most 16 frames go back at once: two steps a frame, and those of two sections: the hot
+    // path's, which found the cache full, and the one that makes room.
+    assert!(worst <= 2 * 16 + 18, "{worst} steps");
     assert_sound(frames);
 }

@@ -33,6 +33,8 @@ mod evict;
 mod floor;
 mod free;
 mod high_atomic;
+mod home;
+mod hot;
 pub mod hotplug;
 #[cfg(all(test, not(loom)))]
 mod known_failures_tests;
@@ -51,6 +53,7 @@ mod reach;
 mod rebuild;
 mod reclaim;
 mod request;
+mod room;
 mod runs;
 mod search;
 mod setup;

@@ -3,11 +3,15 @@
 use crate::{
     Frames, Order, Pfn, Platform, ZoneId,
     area::{Area, Sought},
+    home::Home,
     mobility::{Kind, Mobility},
     owner::Entry,
 };
 use core::array;
-use tidemark_sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use tidemark_sync::{
+    OnceRef,
+    atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering},
+};
 
 /// Frames in a block of 128 MiB.
 pub const BLOCK_FRAMES: usize = 1 << 15;
@@ -15,7 +19,7 @@ pub(crate) const AREA_FRAMES: usize = 512;
 pub(crate) const AREA_WORDS: usize = AREA_FRAMES / 64;
 pub(crate) const BLOCK_AREAS: usize = BLOCK_FRAMES / AREA_FRAMES;
 
-/// The books of one block of 128 MiB: bits, area states, area zones and the frame table; about
+/// The books of one block of 128 MiB: bits, area states, the areas' homes and the frame table; about
 /// 132 KiB. It consists of atomics only: zeroed memory is a valid value, and means that none of its
 /// frames are the allocator's yet.
 #[derive(Debug)]
@@ -23,8 +27,7 @@ pub(crate) const BLOCK_AREAS: usize = BLOCK_FRAMES / AREA_FRAMES;
 pub struct BlockMeta {
     pub(crate) bits: [AreaBits; BLOCK_AREAS],
     pub(crate) pairs: [AreaPair; BLOCK_AREAS / 2],
-    pub(crate) zones: [AtomicU8; BLOCK_AREAS],
-    pub(crate) kinds: [AtomicU8; BLOCK_AREAS],
+    pub(crate) homes: [AtomicU16; BLOCK_AREAS],
     pub(crate) entries: [AtomicU32; BLOCK_FRAMES],
 }
 
@@ -44,10 +47,29 @@ impl BlockMeta {
         Self {
             bits: array::from_fn(|_| AreaBits(array::from_fn(|_| AtomicU64::new(0)))),
             pairs: array::from_fn(|_| AreaPair(AtomicU32::new(0))),
-            zones: array::from_fn(|_| AtomicU8::new(0)),
-            kinds: array::from_fn(|_| AtomicU8::new(0)),
+            homes: array::from_fn(|_| AtomicU16::new(0)),
             entries: array::from_fn(|_| AtomicU32::new(0)),
         }
+    }
+}
+
+impl BlockMeta {
+    /// Where the single frames of an area are cached; only the low 6 bits of `area` count.
+    #[inline]
+    pub(crate) fn home(&self, area: usize) -> Home {
+        Home(self.homes[area % BLOCK_AREAS].load(Ordering::Relaxed))
+    }
+
+    /// The same of a frame; only the low 15 bits of its number count.
+    #[inline]
+    pub(crate) fn home_of(&self, pfn: Pfn) -> Home {
+        self.home(pfn.0 as usize / AREA_FRAMES)
+    }
+
+    /// The entry of a frame; only the low 15 bits of its number count.
+    #[inline]
+    pub(crate) fn entry_of(&self, pfn: Pfn) -> &AtomicU32 {
+        &self.entries[pfn.0 as usize % BLOCK_FRAMES]
     }
 }
 
@@ -91,18 +113,24 @@ impl<'m> AreaRef<'m> {
         self.index as usize % BLOCK_AREAS
     }
 
+    /// Where its single frames are cached, and whose it is.
+    #[inline]
+    pub(crate) fn home(self) -> Home {
+        self.meta.home(self.local())
+    }
+
     /// The zone that has the area. Fixed while a frame of it is reserved, allocated or cached, or
     /// while hot-plug is locked: an area changes zones only by leaving.
     #[inline]
     pub(crate) fn zone(self) -> ZoneId {
-        ZoneId::from_index(self.meta.zones[self.local()].load(Ordering::Relaxed) as usize)
+        self.home().zone()
     }
 
     /// The kind of blocks that the area is for. Anybody who takes of it may change it; a stale look
     /// puts a block into the wrong area, nothing worse.
     #[inline]
     pub(crate) fn kind(self) -> Kind {
-        Kind::from_number(self.meta.kinds[self.local()].load(Ordering::Relaxed))
+        self.home().kind()
     }
 
     /// Whose blocks they are.
@@ -113,15 +141,23 @@ impl<'m> AreaRef<'m> {
 
     /// Changes the kind, if it is `from` now; returns whether it was.
     pub(crate) fn change_kind(self, from: Kind, to: Kind) -> bool {
-        let kind = &self.meta.kinds[self.local()];
+        let now = self.home();
         // Relaxed: a policy, as above.
-        kind.compare_exchange(
-            from.number(),
-            to.number(),
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        )
-        .is_ok()
+        now.kind() == from
+            && self.meta.homes[self.local()]
+                .compare_exchange(now.0, now.with(to).0, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// Keeps frames that are freed into the area out of all caches, or no more.
+    pub(crate) fn keep_out_of_caches(self, is_kept_out: bool) {
+        let home = &self.meta.homes[self.local()];
+        // Relaxed: a free that runs at this moment may go either way.
+        if is_kept_out {
+            home.fetch_or(Home::KEPT_OUT, Ordering::Relaxed);
+        } else {
+            home.fetch_and(!Home::KEPT_OUT, Ordering::Relaxed);
+        }
     }
 
     /// Makes it an area for such blocks, unless it is kept in reserve.
@@ -135,9 +171,11 @@ impl<'m> AreaRef<'m> {
 
     /// Written before the area joins; published by [`Area::join`].
     pub(crate) fn set_zone(self, zone: ZoneId) {
-        let kind = Kind::of(Mobility::default().within(zone), Order::ZERO);
-        self.meta.kinds[self.local()].store(kind.number(), Ordering::Relaxed);
-        self.meta.zones[self.local()].store(zone.index() as u8, Ordering::Relaxed);
+        let home = Home::new(
+            zone,
+            Kind::of(Mobility::default().within(zone), Order::ZERO),
+        );
+        self.meta.homes[self.local()].store(home.0, Ordering::Relaxed);
     }
 
     /// First frame.
@@ -230,14 +268,14 @@ impl<'m, P: Platform> Frames<'m, P> {
 /// zeroed: write `BlockSlot::new()` into each.
 #[derive(Debug)]
 pub struct BlockSlot<'m> {
-    pub(crate) meta: spin::Once<&'m BlockMeta>,
+    pub(crate) meta: OnceRef<'m, BlockMeta>,
 }
 
 impl BlockSlot<'_> {
     /// Returns an empty place.
     pub const fn new() -> Self {
         Self {
-            meta: spin::Once::new(),
+            meta: OnceRef::new(),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Blocks of like sizes share areas as well: a large hole that a small block breaks up is gone for as
 //! long as that block lives, and areas in which all sizes mix are never whole again.
 //!
-//! An area's kind is a byte beside its state: a policy, not a promise. The request that takes the
+//! An area's kind is a few bits beside its state (`home`): a policy, not a promise. The request that takes the
 //! first frame of a wholly free area decides it. When a zone has neither room in areas of a
 //! request's own kind nor a wholly free one, the request takes from areas of other sizes; and when
 //! there is none of its mobility either, it steals from the other one's. That is counted, and an area
@@ -60,16 +60,6 @@ impl Mobility {
         }
     }
 
-    /// The kind with this number; numbers that nobody stored are unmovable.
-    #[inline]
-    pub(crate) const fn from_number(number: u8) -> Self {
-        match number {
-            1 => Self::Movable,
-            2 => Self::HighAtomic,
-            _ => Self::Unmovable,
-        }
-    }
-
     /// The other kind that caches know.
     const fn other(self) -> Self {
         match self {
@@ -115,9 +105,6 @@ impl Size {
 }
 
 impl Kind {
-    const MOBILITY: u8 = 3;
-    const SIZE_SHIFT: u32 = 2;
-
     #[inline]
     pub(crate) fn of(mobility: Mobility, order: Order) -> Self {
         let size = Size::of(order);
@@ -127,24 +114,6 @@ impl Kind {
     /// The same for the other mobility, or the reserve.
     pub(crate) const fn turned_to(self, mobility: Mobility) -> Self {
         Self { mobility, ..self }
-    }
-
-    #[inline]
-    pub(crate) const fn number(self) -> u8 {
-        self.mobility as u8 | (self.size as u8) << Self::SIZE_SHIFT
-    }
-
-    /// The kind with this number.
-    #[inline]
-    pub(crate) const fn from_number(number: u8) -> Self {
-        Self {
-            mobility: Mobility::from_number(number & Self::MOBILITY),
-            size: match number >> Self::SIZE_SHIFT {
-                1 => Size::Medium,
-                2 => Size::Large,
-                _ => Size::Small,
-            },
-        }
     }
 }
 

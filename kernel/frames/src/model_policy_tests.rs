@@ -87,8 +87,8 @@ pub(super) struct Verdict {
 impl Model {
     /// Zones in the order in which a request from this node tries them.
     pub(super) fn list(&self, ask: &Ask) -> Vec<ZoneId> {
-        let node = ask.request.node.map_or(ask.cpu as u8 % 2, |node| node.0);
-        let gfp = ask.request.gfp;
+        let node = ask.request.node().map_or(ask.cpu as u8 % 2, |node| node.0);
+        let gfp = ask.request.gfp();
         let is_bound = gfp.contains(Gfp::THISNODE) && self.follows(Rule::Thisnode);
         let nodes = if is_bound {
             vec![node]
@@ -125,14 +125,14 @@ impl Model {
         kept: impl Fn(&ZoneInfo) -> Option<u64>,
         verdict: &mut Verdict,
     ) {
-        let order = ask.request.order;
+        let order = ask.request.order();
         for id in self.list(ask) {
             if verdict.zone.is_some() || !nodes.contains(id.node()) {
                 continue;
             }
             let info = self.info(id);
             let reserve = if self.follows(Rule::LowmemReserve) {
-                info.reserve[ask.request.gfp.highest_zone() as usize]
+                info.reserve[ask.request.gfp().highest_zone() as usize]
             } else {
                 0
             };
@@ -149,8 +149,25 @@ impl Model {
         }
     }
 
+    /// The zone that may serve a plain request whatever the marks, from its CPU's cache: the first
+    /// of the list, if that cache holds anything.
+    fn hot(&self, ask: &Ask) -> Option<ZoneId> {
+        let request = &ask.request;
+        let not_plain = [Gfp::THISNODE, Gfp::ZERO, Gfp::HARDWALL];
+        let is_plain = request.order() == Order::ZERO
+            && request.node().is_none()
+            && request.nodes() == NodeMask::ALL
+            && !not_plain
+                .into_iter()
+                .any(|flag| request.gfp().contains(flag));
+        let is_confined = ask.context == ContextKind::Task && ask.cpuset.is_some();
+        let first = *self.list(ask).first()?;
+        let cache = self.frames.cache_info(first, CpuId(ask.cpu))?;
+        (is_plain && !is_confined && cache.count > 0).then_some(first)
+    }
+
     pub(super) fn verdict(&self, ask: &Ask) -> Verdict {
-        let Request { gfp, nodes, .. } = ask.request;
+        let (gfp, nodes) = (ask.request.gfp(), ask.request.nodes());
         let mask = if self.follows(Rule::NodeMask) {
             nodes
         } else {
@@ -176,6 +193,7 @@ impl Model {
         let spares_reserves = takes_back && self.follows(Rule::NomemallocComesBeforeReserves);
 
         let mut verdict = Verdict::default();
+        verdict.perhaps.extend(self.hot(ask));
         let own = if self.follows(Rule::CpusetOnTheFastPath) {
             mask.and(cpuset.nodes)
         } else {
@@ -230,7 +248,7 @@ impl Model {
         } else {
             self.walk(ask, confined, |zone| Some(discount(zone)), &mut verdict);
         }
-        let order = ask.request.order;
+        let order = ask.request.order();
         let is_costly = order.get() > 3;
         let is_spared = has(Gfp::NORETRY)
             || is_reclaimer && self.follows(Rule::ReclaimersDoNotKill)

@@ -168,7 +168,9 @@ impl Model {
         let mut request = Request::new(gfp, order)
             .among(nodes)
             .owned_by(test_owner(self.owners));
-        request.node = self.one_in(2).then(|| NodeId(self.below(2) as u8));
+        if self.one_in(2) {
+            request = request.on_node(NodeId(self.below(2) as u8));
+        }
         let mut ask = Ask {
             cpu: self.below(2) as usize,
             context: match self.below(4) {
@@ -193,7 +195,7 @@ impl Model {
             };
             let half = |zone: ZoneId| {
                 let zone = self.info(zone);
-                zone.min - zone.min / 2 + zone.reserve[nofail.gfp.highest_zone() as usize]
+                zone.min - zone.min / 2 + zone.reserve[nofail.gfp().highest_zone() as usize]
             };
             let mut zones = self.list(&never).into_iter();
             if zones.any(|zone| nodes.contains(zone.node()) && self.free(zone) > half(zone)) {
@@ -234,7 +236,7 @@ impl Model {
                 );
                 assert_eq!(
                     (block.owner(), block.order()),
-                    (ask.request.owner, ask.request.order)
+                    (ask.request.owner(), ask.request.order())
                 );
                 self.insert(block);
             }

@@ -64,6 +64,8 @@ pub(crate) enum Mutant {
         expect(dead_code, reason = "chosen by models only")
     )]
     AcknowledgedInside,
+    /// Whoever moves a zone across LOW does not look again after saying so.
+    LowLookedAtOnce,
     /// A drain is acknowledged when its interrupt arrives.
     DrainAcknowledgedEarly,
     /// A request gives up without a second look at its cpuset.

@@ -18,14 +18,14 @@ pub(crate) struct CachesOff<'a, 'm, P: Platform> {
 
 impl<'a, 'm, P: Platform> CachesOff<'a, 'm, P> {
     fn new(frames: &'a Frames<'m, P>, zone: ZoneId) -> Self {
-        frames.zone(zone).turn_caches_off();
+        frames.turn_caches_off(zone);
         Self { frames, zone }
     }
 }
 
 impl<P: Platform> Drop for CachesOff<'_, '_, P> {
     fn drop(&mut self) {
-        self.frames.zone(self.zone).turn_caches_on();
+        self.frames.turn_caches_on(self.zone);
     }
 }
 
@@ -41,7 +41,7 @@ impl<'a, 'm, P: Platform> Isolated<'a, 'm, P> {
     fn new(frames: &'a Frames<'m, P>, zone: ZoneId, range: PfnRange) -> Self {
         for area in areas(range).filter_map(|index| frames.area(index)) {
             if let Some(counted) = area.core().isolate(Isolation::Offline) {
-                frames.zone(zone).lose(counted);
+                frames.lose(zone, counted);
             }
         }
         Self {
@@ -66,7 +66,7 @@ impl<P: Platform> Drop for Isolated<'_, '_, P> {
         // Areas that have left meanwhile are not isolated any more.
         for area in areas(self.range).filter_map(|index| self.frames.area(index)) {
             if let Some(counted) = area.core().unisolate(Isolation::Offline) {
-                self.frames.zone(self.zone).gain(counted);
+                self.frames.gain(self.zone, counted);
             }
         }
     }

@@ -61,11 +61,8 @@ impl OwnerKind {
 }
 
 /// A frame's owner: a kind and a number of 22 bits, packed into the frame's entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Owner {
-    kind: OwnerKind,
-    number: u32,
-}
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Owner(u32);
 
 impl Owner {
     /// A birth or death in flight.
@@ -75,38 +72,44 @@ impl Owner {
 
     /// Makes an owner; only the low 22 bits of `number` are kept.
     pub const fn new(kind: OwnerKind, number: u32) -> Self {
-        Self {
-            kind,
-            number: number & Self::MAX_NUMBER,
-        }
+        Self((kind as u32) << 22 | number & Self::MAX_NUMBER)
     }
 
     /// Its kind.
     pub const fn kind(self) -> OwnerKind {
-        self.kind
+        // No entry holds a kind that nobody packed; one that does is nobody's.
+        let kind = (self.0 >> 22) as usize;
+        OwnerKind::ALL[if kind < OwnerKind::ALL.len() { kind } else { 0 }]
     }
 
     /// Its number.
     pub const fn number(self) -> u32 {
-        self.number
+        self.0 & Self::MAX_NUMBER
     }
 
     /// Packs into 26 bits.
     pub(crate) const fn pack(self) -> u32 {
-        (self.kind as u32) << 22 | self.number
+        self.0
     }
 
     pub(crate) const fn unpack(bits: u32) -> Self {
-        let kind = (bits >> 22 & 15) as usize;
-        // No entry holds a kind that nobody packed; one that does is nobody's.
-        let kind = if kind < OwnerKind::ALL.len() { kind } else { 0 };
-        Self::new(OwnerKind::ALL[kind], bits)
+        let owner = Self(bits & ((1 << 26) - 1));
+        Self::new(owner.kind(), owner.number())
+    }
+}
+
+impl core::fmt::Debug for Owner {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Owner")
+            .field("kind", &self.kind())
+            .field("number", &self.number())
+            .finish()
     }
 }
 
 impl core::fmt::Display for Owner {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{} {}", self.kind.name(), self.number)
+        write!(f, "{} {}", self.kind().name(), self.number())
     }
 }
 

@@ -11,22 +11,22 @@
 //! interrupt for the drain itself.
 
 use crate::{
-    CpuCaches, CpuId, Frames, FreeError, FreeFault, Order, Pfn, Platform, ZoneId,
+    CONTEXTS, CpuCaches, CpuId, Frames, FreeError, FreeFault, Order, Pfn, Platform, ZoneId,
+    events::Counter,
     memory::{AreaRef, bits_of},
     mobility::Mobility,
     mutant::{self, Mutant},
     owner::Entry,
     platform::step,
-    zone::Mark,
 };
 use core::array;
 use tidemark_sync::{
-    HardIrq, Task,
+    ContextKind, HardIrq, Task,
     atomic::{AtomicU32, Ordering, compiler_fence},
 };
 
 /// Frames that a cache can hold.
-pub(crate) const CAPACITY: usize = 126;
+pub(crate) const CAPACITY: usize = 120;
 
 /// A stack of single frames of one zone: numbers below 2^32, 16 TiB. Touched inside sections only.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub(crate) struct Pcp {
     count: AtomicU32,
     /// The last frame that was freed while the cache was full.
     last: AtomicU32,
+    /// Frames that the hot path took out, by kind of context.
+    taken: [Counter; CONTEXTS],
     stack: [AtomicU32; CAPACITY],
 }
 
@@ -43,6 +45,9 @@ pub(crate) struct Pcp {
 #[derive(Debug, Default)]
 pub(crate) struct Owner {
     busy: AtomicU32,
+    /// Whether the interrupt asked for a drain that is not done; cleared inside the section that
+    /// does it, before that reads `wanted`.
+    due: AtomicU32,
     /// Number of the drain that the interrupt asked for last; written by that interrupt only.
     wanted: AtomicU32,
     /// Number of the last drain done.
@@ -54,6 +59,7 @@ impl Pcp {
         Self {
             count: AtomicU32::new(0),
             last: AtomicU32::new(0),
+            taken: array::from_fn(|_| Counter::new()),
             stack: array::from_fn(|_| AtomicU32::new(0)),
         }
     }
@@ -107,12 +113,30 @@ impl Pcp {
         &self.stack[left..count]
     }
 
+    /// Whether there is a place above `count` frames.
     #[inline]
-    fn pop(&self) -> Option<Pfn> {
-        let count = self.len().checked_sub(1)?;
-        let pfn = self.stack[count as usize].load(Ordering::Relaxed);
+    pub(crate) fn has_place(&self, count: u32) -> bool {
+        (count as usize) < CAPACITY
+    }
+
+    #[inline]
+    pub(crate) fn pop(&self) -> Option<Pfn> {
+        // An empty cache wraps to a place that does not exist: one test for both.
+        let count = self.len().wrapping_sub(1);
+        let pfn = self.stack.get(count as usize)?.load(Ordering::Relaxed);
         self.count.store(count, Ordering::Relaxed);
         Some(Pfn(u64::from(pfn)))
+    }
+
+    /// Counts a frame that the hot path took out. Inside a section.
+    #[inline]
+    pub(crate) fn count_taken(&self, context: ContextKind) {
+        self.taken[context as usize].add(1);
+    }
+
+    /// Frames that the hot path took out, by kind of context.
+    pub(crate) fn taken(&self) -> [u64; CONTEXTS] {
+        array::from_fn(|context| self.taken[context].get())
     }
 }
 
@@ -144,6 +168,11 @@ impl Owner {
         self.busy.load(Ordering::Relaxed) == 0 && !self.is_drain_due()
     }
 
+    /// A mistake that tests make.
+    pub(crate) fn clear_early(&self) {
+        self.busy.store(0, Ordering::Relaxed);
+    }
+
     /// Whether drain number `drain` is done. Pairs with the release in `acknowledge`: the frames
     /// are back in their areas.
     fn has_drained(&self, drain: u32) -> bool {
@@ -153,8 +182,7 @@ impl Owner {
     /// Whether a drain is wanted that is not done.
     #[inline]
     fn is_drain_due(&self) -> bool {
-        let wanted = self.wanted.load(Ordering::Relaxed);
-        is_newer(wanted, self.drained.load(Ordering::Relaxed))
+        self.due.load(Ordering::Relaxed) != 0
     }
 
     /// Notes a drain as done; inside the section that did it.
@@ -170,7 +198,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// The caches of the CPU that runs this. Pinned.
     #[inline]
     pub(crate) fn this_cpu(&self) -> &'m CpuCaches {
-        &self.storage.cpus[P::cpu()]
+        self.platform.caches(self.storage.cpus)
     }
 
     /// Takes a single frame from this CPU's cache of a zone, filling it first if it is empty.
@@ -185,7 +213,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         self.enter(cpu)?;
         step!(self);
         let mut taken = None;
-        if !self.zone(zone).caches_are_off() {
+        if !self.caches_are_off(zone) {
             step!(self);
             let cache = cpu.cache(zone, mobility);
             if cache.len() == 0 {
@@ -202,7 +230,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     pub(crate) fn take_left_over(&self, zone: ZoneId, cache: &Pcp, cpu: &CpuCaches) -> Option<Pfn> {
         self.enter(cpu)?;
         step!(self);
-        let is_on = !self.zone(zone).caches_are_off();
+        let is_on = !self.caches_are_off(zone);
         let taken = is_on.then(|| self.pop_checked(cache)).flatten();
         step!(self);
         self.leave(cpu);
@@ -224,7 +252,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
         step!(self);
         let mut taken = 0;
-        if !self.zone(zone).caches_are_off() {
+        if !self.caches_are_off(zone) {
             let cache = cpu.cache(zone, mobility);
             while taken < wanted
                 && let Some((area, frame)) =
@@ -256,39 +284,31 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
     }
 
-    /// Puts a single frame whose entry was checked into this CPU's cache; returns whether it did.
-    /// Below the LOW mark, while the caches are off and into isolated areas it does not. Pinned.
-    #[inline]
+    /// Puts a single frame whose entry was checked into this CPU's cache, which gives a batch back
+    /// first if it is full; returns whether it did. Below the LOW mark, while the caches are off
+    /// and into the high-atomic reserve it does not. Pinned.
     pub(crate) fn free_to_cache(&self, area: AreaRef<'m>, frame: u32, cpu: &CpuCaches) -> bool {
-        let zone_id = area.zone();
-        let zone = self.zone(zone_id);
-        let mobility = area.mobility();
-        if mobility == Mobility::HighAtomic {
+        let home = area.home();
+        let (Some(cache), Some(room)) = (cpu.pcp.get(home.cache()), self.rooms.get(home.cache()))
+        else {
             return false;
-        }
-        let may_cache = || !area.core().state().is_isolated() && !zone.caches_are_off();
-        if mutant::is(Mutant::IsolationTestedBeforeFlag) && !may_cache() {
-            return false;
-        }
+        };
         step!(self);
         if self.enter(cpu).is_none() {
             return false;
         }
         step!(self);
-        let cache = cpu.cache(zone_id, mobility);
+        let cache_of = home.zone();
         let pfn = Pfn(area.start().0 + u64::from(frame));
-        // Inside the section: an offline turns the caches off first and drains then. Were this
-        // tested before the flag is set, its drain could run in between, and the frame go into a
-        // drained cache.
-        let cached = (mutant::is(Mutant::IsolationTestedBeforeFlag) || may_cache())
-            && zone.free() >= zone.mark(Mark::Low)
-            && (cpu.cached(zone_id) < zone.cache_high() || {
-                let events = &cpu.events[zone_id.index()];
-                self.make_room(zone_id, cache, pfn, events)
+        // Inside the section, as in the hot path, which comes here when its cache is full.
+        let may_cache = room.is_for(0)
+            && (room.is_for(cache.len()) || {
+                let events = &cpu.events[cache_of.index()];
+                self.make_room(cache_of, cache, pfn, events)
             });
-        if cached {
+        if may_cache {
             if mutant::is(Mutant::FlagClearedEarly) {
-                cpu.owner.busy.store(0, Ordering::Relaxed);
+                cpu.owner.clear_early();
             }
             step!(self);
             area.entry(frame).store(Entry::CACHED.0, Ordering::Relaxed);
@@ -296,7 +316,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
         step!(self);
         self.leave(cpu);
-        cached
+        may_cache
     }
 
     /// Begins a section; nothing if this CPU is inside one already. Pinned.
@@ -340,17 +360,22 @@ impl<'m, P: Platform> Frames<'m, P> {
             if self.enter(cpu).is_none() {
                 return;
             }
+            // Before the number is read: an interrupt after that asks anew.
+            cpu.owner.due.store(0, Ordering::Relaxed);
+            compiler_fence(Ordering::SeqCst);
+            step!(self);
             self.drain_section(cpu, cpu.owner.wanted.load(Ordering::Relaxed));
         }
     }
 
     /// The rest of a section that empties the caches for drain number `drain`, read inside it.
     fn drain_section(&self, cpu: &CpuCaches, drain: u32) {
-        for (index, (caches, events)) in cpu.pcp.iter().zip(&cpu.events).enumerate() {
-            for cache in caches.iter().filter(|cache| cache.len() > 0) {
-                self.drain_cache(ZoneId::from_index(index), cache, cache.len(), events);
+        for (zone, events) in self.zone_ids().zip(&cpu.events) {
+            let caches = cpu.caches(zone).iter();
+            for cache in caches.filter(|cache| cache.len() > 0) {
+                self.drain_cache(zone, cache, cache.len(), events);
             }
-            self.drain_blocks(&cpu.blocks[index], events);
+            self.drain_blocks(&cpu.blocks[zone.index()], events);
         }
         step!(self);
         cpu.owner.acknowledge(drain);
@@ -368,6 +393,8 @@ impl<'m, P: Platform> Frames<'m, P> {
         let owner = &cpu.owner;
         let wanted = self.drains.last();
         owner.wanted.store(wanted, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        owner.due.store(1, Ordering::Relaxed);
         if mutant::is(Mutant::DrainAcknowledgedEarly) {
             owner.acknowledge(wanted);
         }

@@ -2,14 +2,14 @@
 //! the section did is seen by the initiator when the drain is acknowledged.
 
 use super::*;
-use crate::Zone;
+use crate::room::Room;
 use loom::{model, sync::Arc, thread};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 struct Shared {
     drains: Drains,
     owner: Owner,
-    zone: Zone,
+    room: Room,
     /// Frames in the CPU's cache.
     cached: AtomicU32,
     /// Stands for the interrupt, which orders nothing here: only the numbers do.
@@ -26,7 +26,7 @@ fn cpu(shared: &Shared) {
     if is_newer(wanted, shared.owner.drained.load(Ordering::Relaxed)) {
         shared.cached.store(0, Ordering::Relaxed);
         shared.owner.acknowledge(wanted);
-        if !shared.zone.caches_are_off() {
+        if shared.room.is_for(0) {
             shared.cached.store(2, Ordering::Relaxed);
         }
     }
@@ -37,10 +37,11 @@ fn drained() {
         let shared = Arc::new(Shared {
             drains: Drains::new(),
             owner: Owner::default(),
-            zone: Zone::new(),
+            room: Room::new(),
             cached: AtomicU32::new(1),
             sent: AtomicU32::new(0),
         });
+        shared.room.set_limit(2);
         let (other, third) = (Arc::clone(&shared), Arc::clone(&shared));
         let cpu = thread::spawn(move || cpu(&other));
         // The initiator's wait, as a thread of its own. loom 0.7 remembers one last access of each
@@ -51,7 +52,7 @@ fn drained() {
                 assert_eq!(cached, 0, "cached, although the drain is acknowledged");
             }
         });
-        shared.zone.turn_caches_off();
+        shared.room.shut_for_offline();
         assert_eq!(shared.drains.ask(), 1);
         shared.sent.store(1, Ordering::Relaxed);
         cpu.join().unwrap();

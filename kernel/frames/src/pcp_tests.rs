@@ -73,7 +73,7 @@ impl Run {
                 return;
             }
             if arrival == Arrival::Offline {
-                frames.zone(NORMAL).turn_caches_off();
+                frames.turn_caches_off(NORMAL);
             }
             let drain = frames.drains.ask();
             number.set(drain);
@@ -192,10 +192,10 @@ fn interrupted(frames: &'static TestFrames, work: Work, arrivals: &[(usize, Arri
         owner.has_drained(run.drain.get()),
         "a drain is never acknowledged"
     );
-    if run.frames.zone(NORMAL).caches_are_off() {
+    if run.frames.caches_are_off(NORMAL) {
         let cached = run.frames.cached_frames(NORMAL);
         assert_eq!(cached, 0, "a frame lies in a cache that is off and drained");
-        run.frames.zone(NORMAL).turn_caches_on();
+        run.frames.turn_caches_on(NORMAL);
     }
     run.held.borrow_mut().clear();
     assert_sound(run.frames);
@@ -273,14 +273,13 @@ fn cached_frames_that_are_drained_into_an_isolated_area_stay_isolated() {
     drop(block);
     assert!(frames.cached_frames(NORMAL) > 0);
     let counted = area.core().isolate(Isolation::Offline).unwrap();
-    frames.zone(NORMAL).lose(counted);
+    frames.lose(NORMAL, counted);
     let free = frames.zone_info(NORMAL).free;
     frames.drain_all(&task());
     assert_eq!(frames.cached_frames(NORMAL), 0);
     assert_eq!(area.core().state().free(), 512);
     assert_eq!(frames.zone_info(NORMAL).free, free);
-    frames
-        .zone(NORMAL)
-        .gain(area.core().unisolate(Isolation::Offline).unwrap());
+    let counted = area.core().unisolate(Isolation::Offline).unwrap();
+    frames.gain(NORMAL, counted);
     assert_sound(frames);
 }

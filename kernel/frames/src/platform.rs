@@ -1,8 +1,8 @@
 //! What the allocator needs of its surroundings.
 
 use crate::{
-    CpuId, Cpuset, FrameState, Gfp, MAX_NODES, NodeId, NodeMask, Order, Owner, Pfn, WalkInfo,
-    ZoneKind,
+    CpuCaches, CpuId, Cpuset, FrameState, Gfp, MAX_NODES, NodeId, NodeMask, Order, Owner, Pfn,
+    WalkInfo, ZoneKind,
 };
 use core::ops::ControlFlow;
 use tidemark_sync::{ContextKind, LocalIrq, Task, atomic::spin_loop};
@@ -16,6 +16,13 @@ pub trait Platform: LocalIrq + Sized {
 
     /// Ends one pinned section. In a task it may switch threads if one is due.
     fn unpin(&self);
+
+    /// The caches of the CPU that runs this, out of all CPUs'. Pinned. A platform that has a quicker
+    /// way than its CPU's number has it here.
+    #[inline]
+    fn caches<'m>(&self, all: &'m [CpuCaches]) -> &'m CpuCaches {
+        &all[Self::cpu()]
+    }
 
     /// The node of the CPU that runs this.
     fn local_node(&self) -> NodeId;
@@ -46,6 +53,10 @@ pub trait Platform: LocalIrq + Sized {
     /// of its first frame said; the platform must cope with its having changed meanwhile. What it
     /// requests above order 0 for that goes without DIRECT_RECLAIM: it would compact in turn.
     fn migrate(&self, pfn: Pfn, owner: Owner, task: &Task) -> Result<(), MigrateError>;
+
+    /// Whether [`Platform::cpuset`] gives a cpuset for any task at all: while it does, tasks' requests
+    /// go without the hot path. Asked by every request of a task, so one load at most.
+    fn any_cpuset(&self) -> bool;
 
     /// The nodes that the task's requests may use, if that is not all of them; asked by the fast path,
     /// too, so cheap where no cpuset is in force. It may change at any time: a request that has begun

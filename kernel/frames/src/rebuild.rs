@@ -82,6 +82,7 @@ impl<P: Platform> Frames<'_, P> {
         self.protocol().rebuild(&lists);
         let is_off = self.variant().writes_with_interrupts_off();
         let irq_off_ns = if is_off { lists.section_ns.get() } else { 0 };
+        self.forget_firsts();
         self.rebuilds.note(irq_off_ns);
     }
 
@@ -100,7 +101,9 @@ impl<P: Platform> Frames<'_, P> {
     /// Recomputes marks, reserves and cache sizes of every zone. Under the hot-plug lock.
     pub(crate) fn refresh_policy(&self) {
         for zone in self.zone_ids() {
-            self.zone(zone).set_policy(&self.wanted_policy(zone));
+            let policy = self.wanted_policy(zone);
+            self.zone(zone).set_policy(&policy);
+            self.set_cache_limit(zone, policy.cache_high);
         }
     }
 
@@ -121,13 +124,7 @@ impl<P: Platform> Frames<'_, P> {
             reserve: marks::lowmem_reserve(of_node)[zone.kind() as usize],
             batch,
             cached_orders: blocks::cached_orders(managed / 8 / cpus as u64),
-            cache_high: marks::cache_high(
-                managed,
-                marks.low,
-                cpus,
-                batch,
-                pcp::CAPACITY as u32 - 1,
-            ),
+            cache_high: marks::cache_high(managed, marks.low, cpus, batch, pcp::CAPACITY as u32),
         }
     }
 

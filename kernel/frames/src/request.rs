@@ -92,17 +92,55 @@ impl BitOr for Gfp {
 #[derive(Clone, Copy, Debug)]
 #[must_use = "a request does nothing until it is handed to `Frames::alloc`"]
 pub struct Request {
-    /// Flags.
-    pub gfp: Gfp,
-    /// Size.
-    pub order: Order,
+    gfp: Gfp,
+    order: Order,
     /// Wanted node; `None` is the node of the CPU that asks.
-    pub node: Option<NodeId>,
+    node: Option<NodeId>,
     /// Nodes that may be used.
-    pub nodes: NodeMask,
+    nodes: NodeMask,
     /// Who will own the block. [`Owner::NONE`] until the owner is set means "in flight".
-    pub owner: Owner,
+    owner: Owner,
+    /// What of the above the hot path wants to know; whoever changes them computes it anew.
+    class: Class,
 }
+
+/// What the hot path wants to know of a request: the zones that it may use if it is plain, that is
+/// for a single frame from anywhere, as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Class(u8);
+
+impl Class {
+    /// Entries of a table by class, a power of two.
+    pub(crate) const TABLE: usize = 16;
+    /// Of requests that are not plain.
+    const OTHER: Self = Self(8);
+    const ZONES: u32 = Gfp::DMA.0 | Gfp::DMA32.0 | Gfp::MOVABLE.0;
+    const NOT_PLAIN: u32 = Gfp::THISNODE.0 | Gfp::ZERO.0 | Gfp::HARDWALL.0;
+
+    const fn of(request: &Request) -> Self {
+        let is_plain = request.order.get() == 0
+            && request.node.is_none()
+            && request.nodes.0 == NodeMask::ALL.0
+            && request.gfp.0 & Self::NOT_PLAIN == 0;
+        if is_plain {
+            Self((request.gfp.0 & Self::ZONES) as u8)
+        } else {
+            Self::OTHER
+        }
+    }
+
+    pub(crate) const fn is_plain(self) -> bool {
+        self.0 < Self::OTHER.0
+    }
+
+    /// As an index into a table.
+    #[inline]
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize % Self::TABLE
+    }
+}
+
+const _: () = assert!(Class::ZONES < Class::OTHER.0 as u32);
 
 impl Request {
     /// A request with these flags: local node first, any node allowed, no owner yet.
@@ -113,7 +151,46 @@ impl Request {
             node: None,
             nodes: NodeMask::ALL,
             owner: Owner::NONE,
+            class: Class::OTHER,
         }
+        .classified()
+    }
+
+    const fn classified(self) -> Self {
+        Self {
+            class: Class::of(&self),
+            ..self
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn class(&self) -> Class {
+        self.class
+    }
+
+    /// Flags.
+    pub const fn gfp(&self) -> Gfp {
+        self.gfp
+    }
+
+    /// Size.
+    pub const fn order(&self) -> Order {
+        self.order
+    }
+
+    /// Wanted node; `None` is the node of the CPU that asks.
+    pub const fn node(&self) -> Option<NodeId> {
+        self.node
+    }
+
+    /// Nodes that may be used.
+    pub const fn nodes(&self) -> NodeMask {
+        self.nodes
+    }
+
+    /// Who will own the block.
+    pub const fn owner(&self) -> Owner {
+        self.owner
     }
 
     /// GFP_KERNEL.
@@ -147,11 +224,12 @@ impl Request {
             node: Some(node),
             ..self
         }
+        .classified()
     }
 
     /// The same, from these nodes only.
     pub const fn among(self, nodes: NodeMask) -> Self {
-        Self { nodes, ..self }
+        Self { nodes, ..self }.classified()
     }
 
     /// The same, with more flags.
@@ -160,6 +238,7 @@ impl Request {
             gfp: Gfp(self.gfp.0 | gfp.0),
             ..self
         }
+        .classified()
     }
 
     /// The same, without these flags.
@@ -168,6 +247,7 @@ impl Request {
             gfp: self.gfp.without(gfp),
             ..self
         }
+        .classified()
     }
 }
 

@@ -120,7 +120,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             return None;
         };
         step!(self);
-        self.zone(zone).lose(frames);
+        self.lose(zone, frames);
         Some(Pfn(area.start().0 + u64::from(index)))
     }
 
@@ -143,7 +143,7 @@ impl<'m, P: Platform> Frames<'m, P> {
                 .core()
                 .claim_singles(reserved, |word, mask| got(area, word, mask));
             step!(self);
-            self.zone(zone).lose(claimed);
+            self.lose(zone, claimed);
             if claimed < reserved {
                 self.return_reservation(area, reserved - claimed);
             }
@@ -174,7 +174,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             let (word, starts) = claimed.unwrap_or_default();
             let taken = starts.count_ones();
             if taken > 0 {
-                self.zone(zone).lose(taken * frames);
+                self.lose(zone, taken * frames);
                 bits_of(starts).for_each(|bit| got(area, word as u32 * 64 + bit));
             }
             if taken * frames < reserved {
@@ -224,7 +224,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     fn return_reservation(&self, area: AreaRef<'m>, frames: u32) {
         let zone = area.zone();
         if area.core().unreserve(frames).is_isolated() {
-            self.zone(zone).lose(frames);
+            self.lose(zone, frames);
         }
     }
 
@@ -243,7 +243,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             None
         })?;
         step!(self);
-        self.zone(zone).lose(AREA_FRAMES as u32);
+        self.lose(zone, AREA_FRAMES as u32);
         // For when it is split.
         area.turn_to(Kind::of(mobility, Order::HUGE));
         cpu.huge_hints.set(zone, area.index);
@@ -271,7 +271,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             None
         })?;
         step!(self);
-        self.zone(zone).lose(2 * AREA_FRAMES as u32);
+        self.lose(zone, 2 * AREA_FRAMES as u32);
         for area in [area, area.upper()] {
             area.turn_to(Kind::of(mobility, Order::MAX));
         }
@@ -283,7 +283,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     fn untake(&self, area: AreaRef<'m>) {
         let zone = area.zone();
         if area.core().give().is_some_and(State::is_isolated) {
-            self.zone(zone).lose(AREA_FRAMES as u32);
+            self.lose(zone, AREA_FRAMES as u32);
         }
     }
 

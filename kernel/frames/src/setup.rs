@@ -4,12 +4,15 @@ use crate::{
     AddError, BlockMeta, BlockNo, Frames, MAX_CPUS, MAX_NODES, Pfn, PfnRange, Platform, Storage,
     Topology, Variant, ZoneId, ZoneKind,
     area::State,
+    hot::Rebuilt,
     memory::{AREA_FRAMES, AreaRef},
     owner::Entry,
     pcp::Drains,
     rebuild::RebuildTimes,
+    room::Room,
     zonelist::{self, Chosen, Published},
 };
+use core::array;
 use tidemark_sync::atomic::{AtomicBool, Ordering};
 
 impl<'m, P: Platform> Frames<'m, P> {
@@ -25,9 +28,14 @@ impl<'m, P: Platform> Frames<'m, P> {
             storage.zones.len(),
             storage.nodes.len() * ZoneKind::ALL.len()
         );
+        for cpu in storage.cpus {
+            cpu.firsts.forget();
+        }
         Self {
             platform,
             storage,
+            rooms: array::from_fn(|_| Room::new()),
+            rebuilt: Rebuilt::new(),
             zonelists: Chosen::new(variant),
             published: Published::new(),
             rebuilds: RebuildTimes::new(),
@@ -67,17 +75,13 @@ impl<'m, P: Platform> Frames<'m, P> {
         let at = block.start();
         let slot = self.storage.blocks.get(block.0);
         let slot = slot.ok_or(AddError::NoBlock { at })?;
-        if slot.meta.is_completed() {
-            return Err(AddError::Present { at });
-        }
-        slot.meta.call_once(|| meta);
-        Ok(())
+        slot.meta.set(meta).map_err(|_| AddError::Present { at })
     }
 
     /// Whether a block has books.
     pub fn has_block(&self, block: BlockNo) -> bool {
         let slot = self.storage.blocks.get(block.0);
-        slot.is_some_and(|slot| slot.meta.is_completed())
+        slot.is_some_and(|slot| slot.meta.get().is_some())
     }
 
     /// Adds memory of the boot map, single frames if need be, to a zone; several ranges may share
@@ -115,7 +119,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         if is_whole && area.core().state() == State::GONE {
             // Its bits are clear and its entries say free: they are new, or were left so.
             self.join_zone(area, zone_id, State::EMPTY);
-            zone.gain(frames);
+            self.gain(zone_id, frames);
             zone.grow(frames.into());
             return Ok(());
         }

@@ -249,6 +249,10 @@ impl Platform for Host {
         }
     }
 
+    fn any_cpuset(&self) -> bool {
+        self.cpuset.lock().unwrap().is_some()
+    }
+
     fn cpuset(&self, _task: &Task) -> Option<Cpuset> {
         *self.cpuset.lock().unwrap()
     }

@@ -4,6 +4,7 @@ use crate::{
     CpuId, FrameState, Frames, ListKind, MAX_ZONES, NodeId, Order, Owner, OwnerKind, Pfn, Platform,
     ZoneId, blocks,
     floor::floors,
+    home::Home,
     memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS},
     mobility::Mobility,
     owner::Entry,
@@ -45,6 +46,11 @@ pub enum Inconsistency {
     Cpu {
         /// Which one.
         cpu: CpuId,
+    },
+    /// The room in a zone's caches is not what its LOW mark and its limit demand.
+    Room {
+        /// The zone.
+        zone: ZoneId,
     },
     /// The protocol's counter is odd, or hot-plug is under way.
     NotAtRest,
@@ -144,10 +150,8 @@ impl<P: Platform> Frames<'_, P> {
                 let cpu = CpuId(number);
                 return Err(Inconsistency::Cpu { cpu });
             }
-            let caches = cpu.pcp.iter().enumerate();
-            let caches = caches.flat_map(|(zone, caches)| caches.iter().map(move |c| (zone, c)));
-            for (index, cache) in caches {
-                let zone = ZoneId::from_index(index);
+            for (home, cache) in cpu.pcp.iter().enumerate() {
+                let zone = Home::zone_of_cache(home);
                 for (depth, pfn) in cache.iter().enumerate() {
                     let frame = |what| Inconsistency::Frame { what, at: pfn };
                     if self.frame_state(pfn) != FrameState::Cached {
@@ -201,6 +205,9 @@ impl<P: Platform> Frames<'_, P> {
         };
         if state.is_isolated() {
             return wrong("isolated, but nobody is going offline or compacting", 0);
+        }
+        if area.home().is_kept_out() {
+            return wrong("kept out of the caches, but nobody compacts", 0);
         }
         if area.mobility() == Mobility::HighAtomic {
             tally.high_atomic += AREA_FRAMES as u64;
@@ -309,8 +316,11 @@ impl<P: Platform> Frames<'_, P> {
                 });
             }
         }
-        if zone.caches_are_off() {
+        if self.caches_are_off(id) {
             return Err(Inconsistency::NotAtRest);
+        }
+        if !self.rooms_are_right(id) {
+            return Err(Inconsistency::Room { zone: id });
         }
         Ok(())
     }

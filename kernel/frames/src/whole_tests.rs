@@ -135,10 +135,10 @@ impl Model {
                 let request = base.owned_by(self.owner());
                 if let Ok(block) = on_cpu(cpu, || frames.alloc(&task(), &request)) {
                     let zone = frames.zone_of(block.pfn()).unwrap();
-                    assert!(zone.kind() <= request.gfp.highest_zone());
-                    assert_eq!(block.owner(), request.owner);
+                    assert!(zone.kind() <= request.gfp().highest_zone());
+                    assert_eq!(block.owner(), request.owner());
                     self.events.allocs[order.get() as usize][0] += 1;
-                    self.insert(block, Some(Mobility::of(request.gfp)));
+                    self.insert(block, Some(Mobility::of(request.gfp())));
                 } else {
                     self.events.failures[0] += 1;
                 }
@@ -172,8 +172,8 @@ impl Model {
                 self.events.allocs[order as usize][2] += came as u64;
                 assert!(blocks[came..].iter().all(Option::is_none));
                 for block in blocks.into_iter().flatten() {
-                    assert_eq!((block.owner(), block.order()), (owner, request.order));
-                    self.insert(block, Some(Mobility::of(request.gfp)));
+                    assert_eq!((block.owner(), block.order()), (owner, request.order()));
+                    self.insert(block, Some(Mobility::of(request.gfp())));
                 }
             }
             Action::FreeBulk { cpu, which, count } => {

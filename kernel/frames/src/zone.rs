@@ -24,8 +24,6 @@ pub struct Zone {
     /// Indices of the first area and of the one after the last, holes included; grows only.
     first_area: AtomicU64,
     end_area: AtomicU64,
-    /// Offlines under way that keep the caches away from the zone.
-    caches_off: AtomicU32,
     cache_high: AtomicU32,
     cache_batch: AtomicU32,
     /// Orders above 0, as bits, of which CPUs may keep blocks.
@@ -93,14 +91,16 @@ impl Zone {
         self.free.0.load(Ordering::Relaxed)
     }
 
+    /// Adds free frames, and returns how many there were. Called by [`Frames::gain`] only.
     #[inline]
-    pub(crate) fn gain(&self, frames: u32) {
-        self.free.0.fetch_add(i64::from(frames), Ordering::Relaxed);
+    pub(crate) fn add_free(&self, frames: u32) -> i64 {
+        self.free.0.fetch_add(i64::from(frames), Ordering::Relaxed)
     }
 
+    /// Subtracts free frames, and returns how many there were. Called by [`Frames::lose`] only.
     #[inline]
-    pub(crate) fn lose(&self, frames: u32) {
-        self.free.0.fetch_sub(i64::from(frames), Ordering::Relaxed);
+    pub(crate) fn subtract_free(&self, frames: u32) -> i64 {
+        self.free.0.fetch_sub(i64::from(frames), Ordering::Relaxed)
     }
 
     #[inline]
@@ -190,19 +190,6 @@ impl Zone {
     pub(crate) fn above(&self, access: Access) -> u64 {
         let keeps = self.kept(access) + self.high_atomic();
         self.free().saturating_sub(keeps)
-    }
-
-    #[inline]
-    pub(crate) fn caches_are_off(&self) -> bool {
-        self.caches_off.load(Ordering::Relaxed) != 0
-    }
-
-    pub(crate) fn turn_caches_off(&self) {
-        self.caches_off.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn turn_caches_on(&self) {
-        self.caches_off.fetch_sub(1, Ordering::Relaxed);
     }
 
     #[inline]

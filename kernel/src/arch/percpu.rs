@@ -12,6 +12,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 use tidemark_sync::HeldRanks;
 
+use tidemark_frames::CpuCaches;
 pub use tidemark_frames::{CpuId, MAX_CPUS};
 
 /// One CPU's block.
@@ -57,8 +58,9 @@ pub struct PerCpu {
     pub sched: [AtomicU64; 8],
     /// Words for the console; it says who may write them.
     pub console: [AtomicU64; 8],
-    /// Words for memory management; it says who may write them.
-    pub mm: [AtomicU64; 8],
+    /// The CPU's part of the allocator's storage; written once, by the boot CPU, before anybody
+    /// allocates.
+    caches: AtomicPtr<CpuCaches>,
     pub(super) held: HeldRanks,
     pub(super) tables: UnsafeCell<CpuTables>,
 }
@@ -102,7 +104,7 @@ impl PerCpu {
             taken: [const { AtomicU32::new(0) }; 256],
             sched: [const { AtomicU64::new(0) }; 8],
             console: [const { AtomicU64::new(0) }; 8],
-            mm: [const { AtomicU64::new(0) }; 8],
+            caches: AtomicPtr::new(ptr::null_mut()),
             held: HeldRanks::new(),
             tables: UnsafeCell::new(CpuTables::new()),
         }
@@ -239,6 +241,33 @@ pub fn cpu_id() -> CpuId {
     }
     #[cfg(not(feature = "freestanding"))]
     current().id()
+}
+
+/// Says which part of the allocator's storage is `cpu`'s; once, before that CPU allocates.
+pub fn set_caches(cpu: CpuId, caches: &'static CpuCaches) {
+    if let Some(block) = get(cpu) {
+        // Release: pairs with whatever tells the CPU to begin.
+        block
+            .caches
+            .store(ptr::from_ref(caches).cast_mut(), Release);
+    }
+}
+
+/// Returns the running CPU's part of the allocator's storage, by one load. Pinned.
+///
+/// # Safety
+/// [`set_caches`] was called for this CPU.
+#[cfg(feature = "freestanding")]
+#[inline]
+pub unsafe fn caches() -> &'static CpuCaches {
+    let caches: *const CpuCaches;
+    // SAFETY: one gs-relative read of a field of this CPU's block. What it points to was given as
+    // a `&'static` by `set_caches`, which the caller says was called.
+    unsafe {
+        core::arch::asm!("mov {}, gs:[{}]", out(reg) caches, const offset_of!(PerCpu, caches),
+            options(nostack, preserves_flags, readonly));
+        &*caches
+    }
 }
 
 /// Returns the block of `cpu`, if that CPU was found at boot.

@@ -7,6 +7,7 @@ use super::report::{self, Size};
 use super::{FRAMES, Kernel, NODES, frames, platform, reclaim};
 use crate::arch::acpi::Tables;
 use crate::arch::early::{BumpAllocator, MemoryMap, Range};
+use crate::arch::percpu::{self, CpuId};
 use crate::panic::exit;
 use crate::{info, warn};
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
@@ -179,6 +180,9 @@ pub fn init(mut memory: BumpAllocator, tables: &Tables, variant: Variant, seed: 
             ),
         )
     };
+    for (number, caches) in cpus.iter().enumerate() {
+        percpu::set_caches(CpuId(number), caches);
+    }
     let blocks = block_table(&mut memory, cover.div_ceil(BLOCK_FRAMES) as usize);
     FRAMES.call_once(|| {
         let storage = Storage {

@@ -61,6 +61,13 @@ impl Platform for Kernel {
         arch::irqs::unpin_raw();
     }
 
+    #[cfg(feature = "freestanding")]
+    #[inline]
+    fn caches<'m>(&self, _all: &'m [tidemark_frames::CpuCaches]) -> &'m tidemark_frames::CpuCaches {
+        // SAFETY: `mm::init` sets every CPU's part of the storage when it makes the allocator.
+        unsafe { arch::percpu::caches() }
+    }
+
     fn local_node(&self) -> NodeId {
         node_of_cpu(Self::cpu())
     }
@@ -117,6 +124,11 @@ impl Platform for Kernel {
 
     fn migrate(&self, pfn: Pfn, owner: Owner, task: &Task) -> Result<(), MigrateError> {
         page_cache::migrate(pfn, owner, task)
+    }
+
+    #[inline]
+    fn any_cpuset(&self) -> bool {
+        thread::any_cpuset()
     }
 
     #[inline]

@@ -75,7 +75,9 @@ impl Belongings {
         }
         let handle = self.last_handle + 1;
         let mut request = Request::new(gfp, order).owned_by(Owner::new(OwnerKind::Test, handle));
-        request.node = node;
+        if let Some(node) = node {
+            request = request.on_node(node);
+        }
         let mut walk = WalkInfo::default();
         match mm::frames().alloc_traced(task, &request, &mut walk) {
             Ok(block) => {

@@ -93,7 +93,7 @@ fn unmovable_requests_leave_movable_zones_alone(task: &Task, report: &mut Report
                 report,
                 unmovable(zone),
                 "{:?} got a frame of {zone}",
-                request.gfp
+                request.gfp()
             );
         }
     }
@@ -189,6 +189,8 @@ fn a_request_below_low_takes_the_slow_path(task: &Task, report: &mut Report) -> 
     ensure!(report, !walk.slow, "slow, with memory free");
     let mut pile = Pile::new();
     take_all_down(task, unmovable, between_min_and_low, &mut pile);
+    // What lies in this CPU's cache is handed out whatever the marks.
+    mm::frames().drain_all(task);
     let mut walk = WalkInfo::default();
     let block = mm::frames().alloc_traced(task, &atomic(), &mut walk);
     drop(want!(report, block, "nothing between MIN and LOW"));

@@ -148,7 +148,7 @@ fn operate(context: &impl Context, source: Source) {
     let number = NUMBER.fetch_add(1, Relaxed) % NUMBERS;
     let request = request(source, random >> 4).owned_by(owner(number));
     let Ok(block) = mm::frames().alloc(context, &request) else {
-        FAILED[usize::from(request.order > Order::COSTLY)].fetch_add(1, Relaxed);
+        FAILED[usize::from(request.order() > Order::COSTLY)].fetch_add(1, Relaxed);
         return;
     };
     take(&block, number);

@@ -8,6 +8,7 @@ pub mod counted;
 pub mod grace;
 pub mod handoff;
 mod irq;
+mod once_ref;
 mod plain;
 pub mod queue;
 mod rank;
@@ -18,6 +19,7 @@ mod spinlock;
 
 pub use context::{Context, ContextKind, HardIrq, Nmi, Task};
 pub use irq::{IrqOff, LocalIrq};
+pub use once_ref::OnceRef;
 pub use plain::{SpinGuard, SpinLock};
 pub use rank::{HeldRanks, Rank};
 pub use ratelimit::{RateLimit, Say};

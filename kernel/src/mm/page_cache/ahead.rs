@@ -18,7 +18,7 @@ use tidemark_sync::Task;
 ///
 /// Panics if a page is not below [`pages`].
 pub fn read_ahead(first: u32, request: &Request, task: &Task) -> Result<u32, AllocError> {
-    assert!(u64::from(first) + request.order.frames() <= u64::from(pages()));
+    assert!(u64::from(first) + request.order().frames() <= u64::from(pages()));
     let whole = frames().alloc(task, &request.owned_by(Owner::NONE))?;
     // The upper halves that are still to be split, the lowest one on top.
     let mut rest = [const { None }; Order::MAX.get() as usize + 1];

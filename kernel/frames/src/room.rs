@@ -1,0 +1,234 @@
+//! How much a CPU may keep in its cache of a zone's frames: nothing while the zone is below its LOW
+//! mark, or while an offline keeps the caches away.
+//!
+//! A free that goes into a cache asks this one word, and compares it with the number of frames in
+//! the cache: limit, mark and offline in one test.
+
+use crate::{
+    Frames, Platform, ZoneId,
+    home::Home,
+    mutant::{self, Mutant},
+    zone::Mark,
+};
+use tidemark_sync::atomic::{AtomicI32, Ordering};
+
+/// Room in the caches of one kind of a zone's frames: a cache that holds `n` frames takes another
+/// one if `n` is below the word, taken as a signed number.
+///
+/// The word is 127 − fields, where the fields are: what the limit is short of 127, in bits 0 to 7;
+/// bit 8 while the zone is below LOW; the offlines under way, from bit 16 on. Any of the latter two
+/// makes it negative or 0 at most.
+#[derive(Debug)]
+pub(crate) struct Room(AtomicI32);
+
+/// The most that a limit can be.
+pub(crate) const MOST: i32 = 127;
+const SHORT: i32 = 0xff;
+const BELOW_LOW: i32 = 1 << 8;
+const OFFLINE: i32 = 1 << 16;
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        Self(AtomicI32::new(0))
+    }
+
+    /// Whether a cache that holds `count` frames may take another one. Inside a section, for who
+    /// is about to put one in.
+    #[inline]
+    pub(crate) fn is_for(&self, count: u32) -> bool {
+        // Relaxed: an offline that shuts the caches drains them next; a section that began before
+        // that drain is over when the drain is acknowledged, and one that begins later sees this
+        // through the drain's number (`Frames::drain_local`).
+        (count as i32) < self.0.load(Ordering::Relaxed)
+    }
+
+    fn fields(&self) -> i32 {
+        MOST - self.0.load(Ordering::Relaxed)
+    }
+
+    /// Changes the fields. AcqRel: of several who change it, each sees what those before it saw.
+    fn change(&self, change: impl Fn(i32) -> i32) {
+        let update = |word| Some(MOST - change(MOST - word));
+        let _ = self
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, update);
+    }
+
+    fn set_below_low(&self, is_below: bool) {
+        let bit = if is_below { BELOW_LOW } else { 0 };
+        self.change(|fields| fields & !BELOW_LOW | bit);
+    }
+
+    fn is_below_low(&self) -> bool {
+        self.fields() & BELOW_LOW != 0
+    }
+
+    fn is_shut_for_offline(&self) -> bool {
+        self.fields() >= OFFLINE
+    }
+
+    pub(crate) fn shut_for_offline(&self) {
+        self.change(|fields| fields + OFFLINE);
+    }
+
+    fn open_after_offline(&self) {
+        self.change(|fields| fields - OFFLINE);
+    }
+
+    pub(crate) fn set_limit(&self, limit: u32) {
+        let short = (MOST - limit as i32).clamp(0, MOST);
+        self.change(|fields| fields & !SHORT | short);
+    }
+
+    /// Makes the word say on which side of LOW the zone is. Whoever moves the zone across comes here
+    /// after that: the last one to write the word sees, by the word's AcqRel, what all others had
+    /// counted before they wrote it, and looks again after its own writing.
+    fn follow(&self, is_below: impl Fn() -> bool) {
+        loop {
+            let before = is_below();
+            self.set_below_low(before);
+            if mutant::is(Mutant::LowLookedAtOnce) || is_below() == before {
+                break;
+            }
+        }
+    }
+}
+
+impl<P: Platform> Frames<'_, P> {
+    fn rooms(&self, zone: ZoneId) -> &[Room] {
+        &self.rooms[Home::caches_of(zone)]
+    }
+
+    /// Whether an offline keeps the caches away from the zone.
+    #[inline]
+    pub(crate) fn caches_are_off(&self, zone: ZoneId) -> bool {
+        self.rooms[Home::caches_of(zone).start].is_shut_for_offline()
+    }
+
+    /// Keeps frames of the zone out of all caches from now on; those that hold some are to be
+    /// drained. Counted: each is undone by one [`Frames::turn_caches_on`].
+    pub(crate) fn turn_caches_off(&self, zone: ZoneId) {
+        self.rooms(zone).iter().for_each(Room::shut_for_offline);
+    }
+
+    pub(crate) fn turn_caches_on(&self, zone: ZoneId) {
+        self.rooms(zone).iter().for_each(Room::open_after_offline);
+    }
+
+    /// Sets how many frames a cache may hold. Under the hot-plug lock.
+    pub(crate) fn set_cache_limit(&self, zone: ZoneId, limit: u32) {
+        for room in self.rooms(zone) {
+            room.set_limit(limit);
+        }
+        self.note_low(zone);
+    }
+
+    /// Counts frames that a zone gains.
+    #[inline]
+    pub(crate) fn gain(&self, id: ZoneId, frames: u32) {
+        let zone = self.zone(id);
+        let before = zone.add_free(frames);
+        let low = zone.mark(Mark::Low) as i64;
+        if before < low && before + i64::from(frames) >= low {
+            self.note_low(id);
+        }
+    }
+
+    /// Counts frames that a zone loses.
+    #[inline]
+    pub(crate) fn lose(&self, id: ZoneId, frames: u32) {
+        let zone = self.zone(id);
+        let before = zone.subtract_free(frames);
+        let low = zone.mark(Mark::Low) as i64;
+        if before >= low && before - i64::from(frames) < low {
+            self.note_low(id);
+        }
+    }
+
+    /// Makes the zone's rooms say on which side of LOW the zone is. Any context.
+    #[cold]
+    fn note_low(&self, id: ZoneId) {
+        let zone = self.zone(id);
+        let is_below = || zone.free_exact() < zone.mark(Mark::Low) as i64;
+        for room in self.rooms(id) {
+            room.follow(is_below);
+        }
+    }
+
+    /// Whether the zone's rooms say what they should at rest.
+    pub(crate) fn rooms_are_right(&self, id: ZoneId) -> bool {
+        let zone = self.zone(id);
+        let is_below = zone.free_exact() < zone.mark(Mark::Low) as i64;
+        let short = (MOST - zone.cache_high() as i32).clamp(0, MOST);
+        self.rooms(id)
+            .iter()
+            .all(|room| room.is_below_low() == is_below && room.fields() & SHORT == short)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_keeps_limit_mark_and_offlines_apart() {
+        let room = Room::new();
+        for limit in [0, 1, 63, MOST] {
+            room.set_limit(limit as u32);
+            for below in [true, false] {
+                room.set_below_low(below);
+                for offlines in 0..3 {
+                    (0..offlines).for_each(|_| room.shut_for_offline());
+                    let is_open = !below && offlines == 0;
+                    for count in 0..=MOST as u32 {
+                        let expected = is_open && (count as i32) < limit;
+                        assert_eq!(room.is_for(count), expected, "{limit} {below} {offlines}");
+                    }
+                    assert_eq!(room.is_below_low(), below);
+                    assert_eq!(room.is_shut_for_offline(), offlines > 0);
+                    (0..offlines).for_each(|_| room.open_after_offline());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use loom::{model, sync::Arc, thread};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use tidemark_sync::atomic::AtomicI64;
+
+    const LOW: i64 = 10;
+
+    /// Two CPUs move a zone across LOW, one down and one up.
+    fn crossed() {
+        model(|| {
+            let shared = Arc::new((Room::new(), AtomicI64::new(LOW)));
+            let cross = |shared: &(Room, AtomicI64), frames: i64| {
+                let (room, free) = shared;
+                let before = free.fetch_add(frames, Ordering::Relaxed);
+                if (before < LOW) != (before + frames < LOW) {
+                    room.follow(|| free.load(Ordering::Relaxed) < LOW);
+                }
+            };
+            let other = Arc::clone(&shared);
+            let down = thread::spawn(move || cross(&other, -5));
+            cross(&shared, 3);
+            cross(&shared, 2);
+            down.join().unwrap();
+            let (room, free) = &*shared;
+            let is_below = free.load(Ordering::Relaxed) < LOW;
+            assert_eq!(room.is_below_low(), is_below);
+        });
+    }
+
+    #[test]
+    fn the_word_ends_on_the_side_of_low_on_which_the_zone_is() {
+        crossed();
+        let mistake = Mutant::LowLookedAtOnce;
+        let caught = catch_unwind(AssertUnwindSafe(|| mutant::with(mistake, crossed)));
+        assert!(caught.is_err(), "{mistake:?} passes");
+    }
+}

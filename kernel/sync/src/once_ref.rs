@@ -1,0 +1,84 @@
+//! A reference that is filled in once and read by anybody.
+
+use core::{
+    fmt,
+    marker::PhantomData,
+    ptr,
+    sync::atomic::{AtomicPtr, Ordering},
+};
+
+/// A place for a shared reference: empty, then filled once and for good.
+///
+/// What [`spin::Once`](https://docs.rs/spin) does for a value, in one word: reading is one load and
+/// one test, without a state beside the pointer. Any context.
+pub struct OnceRef<'a, T> {
+    place: AtomicPtr<T>,
+    /// It hands out `&'a T` to any thread, so it is `Sync` only where that is.
+    given: PhantomData<&'a T>,
+    /// It takes `&'a T` in, so `'a` cannot be shortened behind its back.
+    taken: PhantomData<fn(&'a T)>,
+}
+
+impl<'a, T> OnceRef<'a, T> {
+    /// Returns an empty place.
+    pub const fn new() -> Self {
+        Self {
+            place: AtomicPtr::new(ptr::null_mut()),
+            given: PhantomData,
+            taken: PhantomData,
+        }
+    }
+
+    /// The reference, once there is one.
+    #[inline]
+    pub fn get(&self) -> Option<&'a T> {
+        // Acquire pairs with the release in `set`: what is referred to is seen complete.
+        let place = self.place.load(Ordering::Acquire);
+        // SAFETY: null, or made from a `&'a T` by `set`, the only writer; only shared references
+        // to it are handed out.
+        unsafe { place.as_ref() }
+    }
+
+    /// Fills the place, unless it is filled.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reference that came too late.
+    pub fn set(&self, reference: &'a T) -> Result<(), &'a T> {
+        let new = ptr::from_ref(reference).cast_mut();
+        // Release pairs with the acquire in `get`.
+        self.place
+            .compare_exchange(ptr::null_mut(), new, Ordering::Release, Ordering::Relaxed)
+            .map(drop)
+            .map_err(|_| reference)
+    }
+}
+
+impl<T> Default for OnceRef<'_, T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> fmt::Debug for OnceRef<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OnceRef")
+            .field(&self.place.load(Ordering::Relaxed))
+            .finish()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_reference_stays() {
+        let (one, two) = (1, 2);
+        let place = OnceRef::new();
+        assert_eq!(place.get(), None);
+        assert_eq!(place.set(&one), Ok(()));
+        assert_eq!(place.set(&two), Err(&two));
+        assert_eq!(place.get(), Some(&one));
+    }
+}
