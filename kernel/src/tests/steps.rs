@@ -310,28 +310,15 @@ fn play(scene: Scene, task: &Task) -> Option<()> {
             armed(|| give(block));
         }
         Scene::FreeFullCache => {
+            // Neighbours, so that a full cache makes room for them.
+            let neighbours = singles(take_unsigned(task, 5)?)?;
             let mut pile = Pile::new();
-            for _ in 0..400 {
+            for _ in 0..300 {
                 pile.push(take(task, 0)?);
             }
             let _pinned = pin();
-            let is_full = |block: &Block| {
-                let zone = frames.zone_of(block.pfn());
-                let cache = zone.and_then(|zone| frames.cache_info(zone, cpu_id()));
-                cache.is_none_or(|cache| cache.count >= cache.high)
-            };
-            // Frames that follow each other: the second one has the cache give a batch back.
-            let mut next = pile.pop()?;
-            while !is_full(&next) {
-                drop(next);
-                next = pile.pop()?;
-            }
-            let mut last = Pile::new();
-            for _ in 0..8 {
-                last.push(next);
-                next = pile.pop()?;
-            }
-            armed(|| drop(last));
+            drop(pile);
+            armed(|| drop(neighbours));
         }
         Scene::FreeBeyondCache => {
             // The second one of a size finds its cache full.
@@ -373,6 +360,23 @@ fn play(scene: Scene, task: &Task) -> Option<()> {
 fn take_unsigned(task: &Task, order: u8) -> Option<Block> {
     let request = Request::kernel(Order::new(order)?).with(Gfp::NORETRY | Gfp::NOWARN);
     mm::frames().alloc(task, &request.owned_by(OWNER)).ok()
+}
+
+/// Splits a block down to its frames.
+fn singles(block: Block) -> Option<Pile> {
+    let mut singles = Pile::new();
+    let mut rest = Pile::new();
+    rest.push(block);
+    while let Some(block) = rest.pop() {
+        if block.order() == Order::ZERO {
+            singles.push(block);
+        } else {
+            let (low, high) = block.split().ok()?;
+            rest.push(high);
+            rest.push(low);
+        }
+    }
+    Some(singles)
 }
 
 /// An unmovable request of a zone that has nothing but what a cache has for movable ones.
