@@ -9,13 +9,14 @@
 //! isolate an area that is being compacted. The compaction then gives up, and the offline's stays.
 
 use crate::{
-    FrameState, Frames, MAX_ZONES, Order, Owner, Pfn, Platform, ZoneId,
+    Frames, MAX_ZONES, Order, Owner, Pfn, Platform, ZoneId,
     alloc::{Walk, Wanted},
     area::{Isolation, Sought},
     evict::{AtUnmovable, Scan},
     memory::{AREA_FRAMES, AreaRef},
     mobility::{Kind, Mobility},
     mutant::{self, Mutant},
+    owner::Entry,
     platform::{Pinned, step},
     reach::Reach,
 };
@@ -371,21 +372,23 @@ fn in_the_way(area: AreaRef<'_>, frames: Range<u32>, order: Order) -> Option<InT
     while frame < frames.end {
         let word = area.core().bits.0[frame as usize / 64].load(Ordering::Relaxed);
         let is_free = word >> (frame % 64) & 1 == 0;
-        frame += match area.entry_now(frame).state() {
-            FrameState::Free if is_free => 1,
-            FrameState::Cached => {
-                found.cached += 1;
-                1
+        let entry = area.entry_now(frame);
+        let size = match entry.block() {
+            None if is_free && entry == Entry::FREE => Order::ZERO,
+            Some((size, None)) if size <= order => {
+                found.cached += size.frames() as u32;
+                size
             }
-            FrameState::Allocated { order: size, owner }
+            Some((size, Some(owner)))
                 if size <= order && owner != Owner::NONE && owner.kind().is_movable() =>
             {
                 found.movable += size.frames() as u32;
-                size.frames() as u32
+                size
             }
             // Unmovable, or inside a block that is larger than the run.
             _ => return None,
         };
+        frame += size.frames() as u32;
     }
     Some(found)
 }

@@ -258,6 +258,40 @@ fn an_area_with_an_unmovable_frame_is_passed_over() {
 }
 
 #[test]
+fn blocks_in_the_caches_of_other_cpus_do_not_keep_an_area() {
+    let frames = one_zone(2);
+    let pages = Pages::new(frames);
+    scatter(frames, &pages);
+    let good = block_range(32).start.0 + 40 * 512;
+    let in_good = |pfn: Pfn| (good..good + 512).contains(&pfn.0);
+    // One area's frames all come free, as blocks that CPU 1 may keep, and one page stays.
+    on_cpu(1, || {
+        for parts in pages.0.lock().unwrap().iter_mut() {
+            if parts
+                .first()
+                .is_some_and(|b| in_good(b.pfn()) && b.pfn().0 != good + 9)
+            {
+                parts.clear();
+            }
+        }
+        let order = |size| Order::new(size).unwrap();
+        let take = |size| frames.alloc_in_zone(NORMAL, order(size), page(1 << 20));
+        let blocks: Vec<_> = (0..100).filter_map(|turn| take(1 + turn % 3)).collect();
+        assert!(blocks.iter().any(|block| in_good(block.pfn())));
+    });
+    let states = (good..good + 512).map(|pfn| frames.frame_state(Pfn(pfn)));
+    assert!(states.clone().any(|state| state == FrameState::Cached));
+    let block = ask(frames, Order::HUGE).unwrap();
+    assert_eq!(
+        (block.pfn(), events(frames).compact_migrated),
+        (Pfn(good), 1)
+    );
+    assert_sound(frames);
+    drop(block);
+    assert_all_back(frames, &pages);
+}
+
+#[test]
 fn what_cannot_be_moved_now_ends_in_a_failure_that_undoes_everything() {
     let give_up = || {
         let frames = one_zone(1);

@@ -12,7 +12,7 @@ use tidemark_sync::atomic::{AtomicU32, Ordering};
 
 /// Areas that a search for single frames looks at in the hope of one that is in use already, before
 /// it breaks into a whole one.
-const PARTIAL_WINDOW: u32 = 256;
+const PARTIAL_WINDOW: u32 = 512;
 
 /// Where a CPU's searches of a zone begin: the area that gave last. Own CPU only; a stale value
 /// costs time, nothing else.
