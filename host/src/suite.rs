@@ -428,7 +428,7 @@ pub fn print_part(name: &str, what: &str, tally: &Tally, wall: Duration) {
         n => format!(", {n} skipped"),
     };
     say(format!(
-        "{style}{word}{style:#} {name:<16} {:>4} passed, {} failed{skipped} in {} {FAINT}{what}{FAINT:#}",
+        "{style}{word}{style:#} {name:<17} {:>4} passed, {} failed{skipped} in {} {FAINT}{what}{FAINT:#}",
         tally.ok,
         tally.not_ok,
         seconds(wall)

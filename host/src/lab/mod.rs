@@ -429,6 +429,7 @@ pub fn self_test(pattern: Option<&str>, accel: Accel, built: &Built) -> Result<T
         ("seed", Hazard::H7),
         ("none", Hazard::H1),
         ("seqlock", Hazard::H2),
+        ("seqlock-irqsave", Hazard::H2Nmi),
         ("snapshot", Hazard::H7),
     ];
     let mut tally = Tally::default();
