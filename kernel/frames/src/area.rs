@@ -379,7 +379,7 @@ impl Area<'_> {
         } else {
             by.bit()
         };
-        // Release: whoever reserves here sees the zone byte and the counters written for it.
+        // Release: whoever reserves here sees the area's home and the counters written for it.
         let release = weakened(Mutant::RelaxedUnisolate, Ordering::Release);
         let before = self.update(release, |state| {
             (state.0 & by.bit() != 0).then_some(State(state.0 & !bits))
@@ -434,7 +434,7 @@ impl Area<'_> {
 
     /// Joins the allocator in the given state; returns false if it was there already.
     pub(crate) fn join(&self, joined: State) -> bool {
-        // Release pairs with `reserve_if`: the zone byte and the bits were written before.
+        // Release pairs with `reserve_if`: the area's home and the bits were written before.
         let release = weakened(Mutant::RelaxedJoin, Ordering::Release);
         self.update(release, |state| (state == State::GONE).then_some(joined))
             .is_some()

@@ -5,6 +5,8 @@
 //! half done is met by both. At the end the steps that were hit are compared with those that the
 //! sources have: a step that no scene reaches fails the test.
 
+mod source;
+
 use super::support::{
     SOON_NS, ensure, eventually,
     everywhere::{Jobs, others},
@@ -35,69 +37,6 @@ pub const GROUP: Group = Group {
     name: "steps",
     tests: tests![an_nmi_may_come_at_every_step_of_the_fast_path],
 };
-
-/// A file's name and the lines that begin with `step!(`, counted from 1.
-macro_rules! source {
-    ($file:literal) => {{
-        const TEXT: &[u8] = include_str!(concat!("../../frames/src/", $file)).as_bytes();
-        const STEPS: [u32; count(TEXT)] = lines(TEXT);
-        (concat!("kernel/frames/src/", $file), &STEPS)
-    }};
-}
-/// Where the fast path is, with the lines of its steps.
-const SOURCES: &[(&str, &[u32])] = &[
-    source!("alloc.rs"),
-    source!("hot.rs"),
-    source!("pcp.rs"),
-    source!("batch.rs"),
-    source!("blocks.rs"),
-    source!("search.rs"),
-    source!("free.rs"),
-    source!("bulk.rs"),
-];
-
-/// Whether a line that begins at `at` is a step.
-const fn is_step(text: &[u8], mut at: usize) -> bool {
-    while at < text.len() && text[at] == b' ' {
-        at += 1;
-    }
-    let step = b"step!(";
-    let mut index = 0;
-    while index < step.len() {
-        if at + index >= text.len() || text[at + index] != step[index] {
-            return false;
-        }
-        index += 1;
-    }
-    true
-}
-
-const fn count(text: &[u8]) -> usize {
-    let (mut at, mut steps) = (0, 0);
-    while at < text.len() {
-        if (at == 0 || text[at - 1] == b'\n') && is_step(text, at) {
-            steps += 1;
-        }
-        at += 1;
-    }
-    steps
-}
-
-const fn lines<const STEPS: usize>(text: &[u8]) -> [u32; STEPS] {
-    let mut lines = [0; STEPS];
-    let (mut at, mut line, mut steps) = (0, 1, 0);
-    while at < text.len() {
-        if (at == 0 || text[at - 1] == b'\n') && is_step(text, at) {
-            lines[steps] = line;
-            steps += 1;
-        }
-        if text[at] == b'\n' {
-            line += 1;
-        }
-        at += 1;
-    }
-    lines
-}
 
 /// What is interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -520,7 +459,7 @@ fn an_nmi_may_come_at_every_step_of_the_fast_path(task: &Task, report: &mut Repo
         "{late} interrupts did not come, {broken} blocks were broken, {failed} requests failed"
     );
     let (mut steps, mut missed) = (0, 0);
-    for &(file, lines) in SOURCES {
+    for &(file, lines) in source::SOURCES {
         for &line in lines.iter().filter(|&&line| !is_hit(file, line)) {
             report.note(format_args!("no NMI came at {file}:{line}"));
             missed += 1;
