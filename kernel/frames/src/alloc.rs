@@ -140,7 +140,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         context: &impl Context,
         request: &Request,
     ) -> Result<Block<'f, 'm, P>, AllocError> {
-        self.alloc_traced(context, request, &mut WalkInfo::default())
+        self.alloc_hot(context, request, None)
     }
 
     /// Allocates a block, and tells what the request met.
@@ -155,25 +155,19 @@ impl<'m, P: Platform> Frames<'m, P> {
         request: &Request,
         info: &mut WalkInfo,
     ) -> Result<Block<'f, 'm, P>, AllocError> {
-        if let Some((pfn, meta)) = self.alloc_hot(context, request) {
-            return Ok(Block {
-                frames: self,
-                pfn,
-                meta,
-                order: Order::ZERO,
-            });
-        }
-        self.alloc_general(context, request, info)
+        self.alloc_hot(context, request, Some(info))
     }
 
     /// Allocates a block by a walk of the list.
     #[inline(never)]
-    fn alloc_general<'f>(
+    pub(crate) fn alloc_general<'f>(
         &'f self,
         context: &impl Context,
         request: &Request,
-        info: &mut WalkInfo,
+        info: Option<&mut WalkInfo>,
     ) -> Result<Block<'f, 'm, P>, AllocError> {
+        let mut untold = WalkInfo::default();
+        let info = info.unwrap_or(&mut untold);
         let mut walk = self.begin_walk(context, request)?;
         self.note_first(request.class(), &walk);
         let access = Access::fast(walk.eligible.highest);

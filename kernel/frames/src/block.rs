@@ -73,10 +73,7 @@ impl<'f, 'm, P: Platform> Block<'f, 'm, P> {
 impl<P: Platform> Drop for Block<'_, '_, P> {
     #[inline]
     fn drop(&mut self) {
-        let is_done = self.order == Order::ZERO && self.frames.free_hot(self.pfn, self.meta);
-        if !is_done {
-            self.frames.free_raw(self.pfn, self.order);
-        }
+        self.frames.free_hot(self.pfn, self.meta, self.order);
     }
 }
 

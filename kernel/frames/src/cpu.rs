@@ -16,12 +16,13 @@ use core::array;
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct CpuCaches {
+    /// Of each zone: frames of unmovable areas, and of movable ones; by [`Home`]. First,
+    /// so that an index is all that it takes to find one.
+    pub(crate) pcp: [Pcp; CACHES],
     pub(crate) owner: Owner,
     pub(crate) firsts: Firsts,
     pub(crate) hints: [[Hints; SIZES]; CACHED_KINDS],
     pub(crate) huge_hints: Hints,
-    /// Of each zone: frames of unmovable areas, and of movable ones; by [`Home`].
-    pub(crate) pcp: [Pcp; CACHES],
     /// Of each zone: larger blocks.
     pub(crate) blocks: [BlockCaches; MAX_ZONES],
     pub(crate) events: [Counts; MAX_ZONES],

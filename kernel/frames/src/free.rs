@@ -11,7 +11,8 @@ use crate::{
 use tidemark_sync::atomic::Ordering;
 
 impl<'m, P: Platform> Frames<'m, P> {
-    /// Frees a block by number, if its entry says that such a block is allocated. Any context.
+    /// Frees a block above order 0 by number, if its entry says that such a block is allocated; and
+    /// reports what cannot be freed, of any order. Any context.
     #[inline(never)]
     pub(crate) fn free_raw(&self, pfn: Pfn, order: Order) {
         let Some((area, frame)) = self.check_allocated(pfn, order) else {
@@ -19,23 +20,14 @@ impl<'m, P: Platform> Frames<'m, P> {
         };
         self.platform.pin();
         let cpu = self.this_cpu();
-        let to_cache = if order == Order::ZERO {
-            self.free_to_cache(area, frame, cpu)
-        } else {
-            self.free_block_to_cache(area, frame, order, cpu)
-        };
-        if !to_cache {
+        if !self.free_block_to_cache(area, frame, order, cpu) {
             let say_free = || area.entry(frame).store(Entry::FREE.0, Ordering::Relaxed);
             // Before bits or state say free: after that the entry is the next owner's.
             if !mutant::is(Mutant::EntryAfterBits) {
                 say_free();
             }
             step!(self);
-            if order == Order::ZERO {
-                self.free_mask(area, frame as usize / 64, 1 << (frame % 64), 1);
-            } else {
-                self.return_block(area, frame, order);
-            }
+            self.return_block(area, frame, order);
             step!(self);
             if mutant::is(Mutant::EntryAfterBits) {
                 say_free();

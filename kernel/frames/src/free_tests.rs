@@ -88,11 +88,13 @@ fn a_double_free_that_races_on_two_cpus_is_found_at_the_second_pop() {
     let pfn = block.pfn();
     let handle = block.leak();
     // Both CPUs have checked the entry; then both put the frame into their caches.
-    let (area, frame) = frames.area_of(pfn).unwrap();
+    let meta = frames.books_of(pfn).unwrap();
+    let zone = frames.zone_of(pfn).unwrap();
     for cpu in 0..2 {
-        assert!(on_cpu(cpu, || {
-            frames.free_to_cache(area, frame, frames.this_cpu())
-        }));
+        let cached = || frames.cache_info(zone, CpuId(cpu)).unwrap().count;
+        let before = cached();
+        on_cpu(cpu, || frames.free_single(pfn, meta));
+        assert_eq!(cached(), before + 1);
     }
     let first = on_cpu(0, || normal(frames, Order::ZERO));
     assert_eq!(first.pfn(), pfn);

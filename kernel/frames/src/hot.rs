@@ -10,14 +10,16 @@
 //! left undone for the general path.
 
 use crate::{
-    BlockMeta, CpuCaches, Frames, FreeFault, NodeMask, Order, Pfn, Platform, Request,
+    AllocError, Block, BlockMeta, CpuCaches, Frames, NodeMask, Order, Pfn, Platform, Request,
+    WalkInfo,
     alloc::Walk,
     cpuset,
     home::Home,
-    memory::BLOCK_FRAMES,
+    memory::{AREA_FRAMES, AreaRef, BLOCK_FRAMES},
     mobility::Mobility,
     mutant::{self, Mutant},
     owner::Entry,
+    pcp::Pcp,
     platform::{Pinned, step},
     request::Class,
     zonelist::Eligible,
@@ -64,57 +66,128 @@ impl Rebuilt {
 }
 
 impl<'m, P: Platform> Frames<'m, P> {
-    /// Takes a frame for a plain request out of this CPU's cache. Any context.
+    /// Allocates a block: for a plain request from this CPU's cache, else on the general path.
+    ///
+    /// Whatever is rare is a call at the very end, so that nothing has to be kept for after it.
     #[inline]
-    pub(crate) fn alloc_hot(
-        &self,
+    pub(crate) fn alloc_hot<'f>(
+        &'f self,
         context: &impl Context,
         request: &Request,
-    ) -> Option<(Pfn, &'m BlockMeta)> {
+        info: Option<&mut WalkInfo>,
+    ) -> Result<Block<'f, 'm, P>, AllocError> {
         if cpuset::may_confine(&self.platform, context) {
-            return None;
+            return self.alloc_general(context, request, info);
         }
         self.platform.pin();
         let cpu = self.platform.caches(self.storage.cpus);
-        let taken = self.pop_hot(cpu, context.kind(), request);
-        self.platform.unpin();
-        taken
+        let Some(cache) = cpu.pcp.get(cpu.firsts.cache(request.class())) else {
+            return self.unpin_then_alloc(context, request, info);
+        };
+        if self.enter(cpu).is_none() {
+            return self.unpin_then_alloc(context, request, info);
+        }
+        step!(self);
+        let Some((pfn, meta)) = self.pop_hot(cache, context.kind(), request) else {
+            return self.leave_then_alloc(context, request, info);
+        };
+        step!(self);
+        let is_drain_due = self.end_section(cpu);
+        if is_drain_due {
+            return self.alloc_then_drain(pfn, meta);
+        }
+        if self.platform.unpin_unsettled() {
+            return self.alloc_then_settle(pfn, meta);
+        }
+        Ok(Block {
+            frames: self,
+            pfn,
+            meta,
+            order: Order::ZERO,
+        })
     }
 
-    /// The section of [`Frames::alloc_hot`]. Pinned.
+    /// Pops a frame and labels it. Nothing if the cache is empty, or its top is not what it should
+    /// be: then it stays for the general path, which reports it. Inside a section.
     #[inline]
     fn pop_hot(
         &self,
-        cpu: &CpuCaches,
+        cache: &Pcp,
         context: ContextKind,
         request: &Request,
     ) -> Option<(Pfn, &'m BlockMeta)> {
-        let cache = cpu.pcp.get(cpu.firsts.cache(request.class()))?;
-        self.enter(cpu)?;
-        step!(self);
-        let mut taken = None;
         // An offline that has just turned the caches off does not matter here: what is in the
         // cache until its drain comes may be handed out, as it might have been a moment before.
-        if let Some(pfn) = cache.pop() {
-            step!(self);
-            if let Some(meta) = self.books_of(pfn) {
-                let place = meta.entry_of(pfn);
-                let entry = Entry(place.load(Ordering::Relaxed));
-                if entry == Entry::CACHED {
-                    // The frame is ours alone; whoever looks at the entry meanwhile gets a hint.
-                    let entry = Entry::allocated(Order::ZERO, request.owner());
-                    place.store(entry.0, Ordering::Relaxed);
-                    step!(self);
-                    cache.count_taken(context);
-                    taken = Some((pfn, meta));
-                } else {
-                    self.report_fault(FreeFault::CacheCorrupt, pfn, Order::ZERO, entry);
-                }
-            }
-        }
+        let (pfn, below) = cache.top()?;
         step!(self);
-        self.leave(cpu);
-        taken
+        let meta = self.books_of(pfn)?;
+        let place = meta.entry_of(pfn);
+        if Entry(place.load(Ordering::Relaxed)) != Entry::CACHED {
+            return None;
+        }
+        cache.cut_to(below);
+        step!(self);
+        // The frame is ours alone; whoever looks at the entry meanwhile gets a hint.
+        let entry = Entry::allocated(Order::ZERO, request.owner());
+        place.store(entry.0, Ordering::Relaxed);
+        step!(self);
+        cache.count_taken(context);
+        Some((pfn, meta))
+    }
+
+    #[inline(never)]
+    fn unpin_then_alloc<'f>(
+        &'f self,
+        context: &impl Context,
+        request: &Request,
+        info: Option<&mut WalkInfo>,
+    ) -> Result<Block<'f, 'm, P>, AllocError> {
+        self.platform.unpin();
+        self.alloc_general(context, request, info)
+    }
+
+    #[inline(never)]
+    fn leave_then_alloc<'f>(
+        &'f self,
+        context: &impl Context,
+        request: &Request,
+        info: Option<&mut WalkInfo>,
+    ) -> Result<Block<'f, 'm, P>, AllocError> {
+        self.leave(self.this_cpu());
+        self.unpin_then_alloc(context, request, info)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_then_drain<'f>(
+        &'f self,
+        pfn: Pfn,
+        meta: &'m BlockMeta,
+    ) -> Result<Block<'f, 'm, P>, AllocError> {
+        self.drain_wanted(self.this_cpu());
+        self.platform.unpin();
+        Ok(Block {
+            frames: self,
+            pfn,
+            meta,
+            order: Order::ZERO,
+        })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_then_settle<'f>(
+        &'f self,
+        pfn: Pfn,
+        meta: &'m BlockMeta,
+    ) -> Result<Block<'f, 'm, P>, AllocError> {
+        self.platform.settle();
+        Ok(Block {
+            frames: self,
+            pfn,
+            meta,
+            order: Order::ZERO,
+        })
     }
 
     /// The books of a frame's block.
@@ -124,53 +197,115 @@ impl<'m, P: Platform> Frames<'m, P> {
         slot.meta.get()
     }
 
-    /// Puts a frame, whose books are known, into this CPU's cache if that is all there is to its
-    /// free; returns whether it did. Any context.
+    /// Frees a block whose books are known: a single frame into this CPU's cache, if that has room.
+    /// Any context.
     #[inline]
-    pub(crate) fn free_hot(&self, pfn: Pfn, meta: &BlockMeta) -> bool {
+    pub(crate) fn free_hot(&self, pfn: Pfn, meta: &'m BlockMeta, order: Order) {
         let entry = Entry(meta.entry_of(pfn).load(Ordering::Relaxed));
-        if !entry.is_allocated(Order::ZERO) {
-            return false;
+        if order != Order::ZERO || !entry.is_allocated(Order::ZERO) {
+            return self.free_raw(pfn, order);
         }
-        self.platform.pin();
-        let cpu = self.platform.caches(self.storage.cpus);
-        let is_cached = self.push_hot(cpu, pfn, meta);
-        self.platform.unpin();
-        is_cached
+        self.free_single(pfn, meta);
     }
 
-    /// The section of [`Frames::free_hot`]. Pinned.
+    /// Frees a single frame whose entry was checked.
     #[inline]
-    fn push_hot(&self, cpu: &CpuCaches, pfn: Pfn, meta: &BlockMeta) -> bool {
+    pub(crate) fn free_single(&self, pfn: Pfn, meta: &'m BlockMeta) {
+        let place = meta.entry_of(pfn);
+        self.platform.pin();
+        let cpu = self.platform.caches(self.storage.cpus);
         let home = meta.home_of(pfn).cache();
         let (Some(cache), Some(room)) = (cpu.pcp.get(home), self.rooms.get(home)) else {
-            return false;
+            return self.free_uncached(pfn, meta);
         };
         let tested_early =
             mutant::is(Mutant::IsolationTestedBeforeFlag).then(|| room.is_for(cache.len()));
         step!(self);
         if self.enter(cpu).is_none() {
-            return false;
+            return self.free_uncached(pfn, meta);
         }
         step!(self);
         // Inside the section: an offline turns the caches off first and drains then. Were this
         // tested before the flag is set, its drain could run in between, and the frame go into a
-        // drained cache. Areas are isolated only while the caches of their zone are off.
+        // drained cache. Areas are isolated for an offline only while the caches of their zone are
+        // off; those that are being compacted are no cache's home.
         let count = cache.len();
-        let may = tested_early.unwrap_or_else(|| room.is_for(count)) && cache.has_place(count);
-        if may {
-            if mutant::is(Mutant::FlagClearedEarly) {
-                cpu.owner.clear_early();
-            }
-            step!(self);
-            let place = meta.entry_of(pfn);
-            place.store(Entry::CACHED.0, Ordering::Relaxed);
-            step!(self);
-            cache.push(pfn);
+        if !tested_early.unwrap_or_else(|| room.is_for(count)) {
+            return self.free_to_full(cpu, pfn, meta);
+        }
+        if mutant::is(Mutant::FlagClearedEarly) {
+            cpu.owner.clear_early();
         }
         step!(self);
+        // The entry first: what is in a cache says so.
+        place.store(Entry::CACHED.0, Ordering::Relaxed);
+        step!(self);
+        cache.put(count, pfn);
+        step!(self);
+        let is_drain_due = self.end_section(cpu);
+        if is_drain_due {
+            return self.drain_then_unpin(cpu);
+        }
+        if self.platform.unpin_unsettled() {
+            self.platform.settle();
+        }
+    }
+
+    /// Frees a single frame that no cache is for now. Ends the pin.
+    #[inline(never)]
+    fn free_uncached(&self, pfn: Pfn, meta: &'m BlockMeta) {
+        self.free_to_area(pfn, meta);
+        self.platform.unpin();
+    }
+
+    /// Frees a single frame whose cache has no room: that may give some back. Inside a section,
+    /// which it ends, as it does the pin.
+    #[inline(never)]
+    fn free_to_full(&self, cpu: &CpuCaches, pfn: Pfn, meta: &'m BlockMeta) {
+        let home = meta.home_of(pfn);
+        let zone = home.zone();
+        let is_put = match (cpu.pcp.get(home.cache()), self.rooms.get(home.cache())) {
+            (Some(cache), Some(room))
+                if room.is_for(0)
+                    && self.make_room(zone, cache, pfn, &cpu.events[zone.index()]) =>
+            {
+                step!(self);
+                meta.entry_of(pfn).store(Entry::CACHED.0, Ordering::Relaxed);
+                cache.push(pfn);
+                true
+            }
+            _ => false,
+        };
+        step!(self);
         self.leave(cpu);
-        may
+        if !is_put {
+            self.free_to_area(pfn, meta);
+        }
+        self.platform.unpin();
+    }
+
+    /// Frees a single frame whose entry was checked into its area. Pinned.
+    fn free_to_area(&self, pfn: Pfn, meta: &'m BlockMeta) {
+        let place = meta.entry_of(pfn);
+        // Before the bit says free: after that the entry is the next owner's.
+        if !mutant::is(Mutant::EntryAfterBits) {
+            place.store(Entry::FREE.0, Ordering::Relaxed);
+        }
+        step!(self);
+        let area = AreaRef::of(meta, pfn);
+        let frame = (pfn.0 % AREA_FRAMES as u64) as usize;
+        self.free_mask(area, frame / 64, 1 << (frame % 64), 1);
+        step!(self);
+        if mutant::is(Mutant::EntryAfterBits) {
+            place.store(Entry::FREE.0, Ordering::Relaxed);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn drain_then_unpin(&self, cpu: &CpuCaches) {
+        self.drain_wanted(cpu);
+        self.platform.unpin();
     }
 
     /// Notes which cache serves requests of this class first, if that is not known on this CPU. The

@@ -96,6 +96,13 @@ pub(crate) struct AreaRef<'m> {
 }
 
 impl<'m> AreaRef<'m> {
+    /// The area of a frame of the block with these books.
+    #[inline]
+    pub(crate) fn of(meta: &'m BlockMeta, pfn: Pfn) -> Self {
+        let index = pfn.0 / AREA_FRAMES as u64;
+        Self { meta, index }
+    }
+
     /// The lock-free core of the area.
     #[inline]
     pub(crate) fn core(self) -> Area<'m> {

@@ -113,19 +113,35 @@ impl Pcp {
         &self.stack[left..count]
     }
 
-    /// Whether there is a place above `count` frames.
+    /// Puts a frame on top of the `count` that there are, which are below the capacity.
     #[inline]
-    pub(crate) fn has_place(&self, count: u32) -> bool {
-        (count as usize) < CAPACITY
+    pub(crate) fn put(&self, count: u32, pfn: Pfn) {
+        if let Some(place) = self.stack.get(count as usize) {
+            place.store(pfn.0 as u32, Ordering::Relaxed);
+            self.count.store(count + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// The frame on top, and how many lie below it.
+    #[inline]
+    pub(crate) fn top(&self) -> Option<(Pfn, u32)> {
+        // An empty cache wraps to a place that does not exist: one test for both.
+        let below = self.len().wrapping_sub(1);
+        let pfn = self.stack.get(below as usize)?.load(Ordering::Relaxed);
+        Some((Pfn(u64::from(pfn)), below))
+    }
+
+    /// Leaves the lowest `count` frames, of more.
+    #[inline]
+    pub(crate) fn cut_to(&self, count: u32) {
+        self.count.store(count, Ordering::Relaxed);
     }
 
     #[inline]
-    pub(crate) fn pop(&self) -> Option<Pfn> {
-        // An empty cache wraps to a place that does not exist: one test for both.
-        let count = self.len().wrapping_sub(1);
-        let pfn = self.stack.get(count as usize)?.load(Ordering::Relaxed);
-        self.count.store(count, Ordering::Relaxed);
-        Some(Pfn(u64::from(pfn)))
+    fn pop(&self) -> Option<Pfn> {
+        let (pfn, below) = self.top()?;
+        self.cut_to(below);
+        Some(pfn)
     }
 
     /// Counts a frame that the hot path took out. Inside a section.
@@ -284,41 +300,6 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
     }
 
-    /// Puts a single frame whose entry was checked into this CPU's cache, which gives a batch back
-    /// first if it is full; returns whether it did. Below the LOW mark, while the caches are off
-    /// and into the high-atomic reserve it does not. Pinned.
-    pub(crate) fn free_to_cache(&self, area: AreaRef<'m>, frame: u32, cpu: &CpuCaches) -> bool {
-        let home = area.home();
-        let (Some(cache), Some(room)) = (cpu.pcp.get(home.cache()), self.rooms.get(home.cache()))
-        else {
-            return false;
-        };
-        step!(self);
-        if self.enter(cpu).is_none() {
-            return false;
-        }
-        step!(self);
-        let cache_of = home.zone();
-        let pfn = Pfn(area.start().0 + u64::from(frame));
-        // Inside the section, as in the hot path, which comes here when its cache is full.
-        let may_cache = room.is_for(0)
-            && (room.is_for(cache.len()) || {
-                let events = &cpu.events[cache_of.index()];
-                self.make_room(cache_of, cache, pfn, events)
-            });
-        if may_cache {
-            if mutant::is(Mutant::FlagClearedEarly) {
-                cpu.owner.clear_early();
-            }
-            step!(self);
-            area.entry(frame).store(Entry::CACHED.0, Ordering::Relaxed);
-            cache.push(pfn);
-        }
-        step!(self);
-        self.leave(cpu);
-        may_cache
-    }
-
     /// Begins a section; nothing if this CPU is inside one already. Pinned.
     #[inline]
     pub(crate) fn enter(&self, cpu: &CpuCaches) -> Option<()> {
@@ -336,6 +317,14 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Ends a section, and drains if that was wanted meanwhile.
     #[inline]
     pub(crate) fn leave(&self, cpu: &CpuCaches) {
+        if self.end_section(cpu) {
+            self.drain_wanted(cpu);
+        }
+    }
+
+    /// Ends a section; returns whether a drain was wanted meanwhile, which the caller then does.
+    #[inline]
+    pub(crate) fn end_section(&self, cpu: &CpuCaches) -> bool {
         let owner = &cpu.owner;
         let tested_early = mutant::is(Mutant::DrainTestedBeforeClear).then(|| owner.is_drain_due());
         step!(self);
@@ -345,16 +334,14 @@ impl<'m, P: Platform> Frames<'m, P> {
         // seen here, one after it finds the flag clear and drains itself.
         compiler_fence(Ordering::SeqCst);
         step!(self);
-        if tested_early.unwrap_or_else(|| owner.is_drain_due()) {
-            self.drain_wanted(cpu);
-        }
+        tested_early.unwrap_or_else(|| owner.is_drain_due())
     }
 
     /// Drains until nothing more is wanted, unless it interrupted a section, which will. An NMI
     /// that ends a section in the gap between another one's flag and test may come here, too: it
     /// finds the flag clear, does the whole drain, and leaves nothing to do.
     #[cold]
-    fn drain_wanted(&self, cpu: &CpuCaches) {
+    pub(crate) fn drain_wanted(&self, cpu: &CpuCaches) {
         while cpu.owner.is_drain_due() {
             step!(self);
             if self.enter(cpu).is_none() {

@@ -17,6 +17,17 @@ pub trait Platform: LocalIrq + Sized {
     /// Ends one pinned section. In a task it may switch threads if one is due.
     fn unpin(&self);
 
+    /// The same, but leaves to [`Platform::settle`] what may be due then; returns whether anything
+    /// is. For callers that want to have nothing to do after that.
+    #[inline]
+    fn unpin_unsettled(&self) -> bool {
+        self.unpin();
+        false
+    }
+
+    /// Does what [`Platform::unpin_unsettled`] has left.
+    fn settle(&self) {}
+
     /// The caches of the CPU that runs this, out of all CPUs'. Pinned. A platform that has a quicker
     /// way than its CPU's number has it here.
     #[inline]

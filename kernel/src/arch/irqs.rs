@@ -202,11 +202,22 @@ pub fn pin_raw() {
 
 /// Undoes one [`pin_raw`], and gives way if a switch was asked for meanwhile.
 pub fn unpin_raw() {
-    debug_assert!(gs_read!(pin_count) > 0, "more unpins than pins");
-    gs!("dec", pin_count);
-    if gs_read!(owed) != 0 {
+    if unpin_unsettled() {
         pay();
     }
+}
+
+/// Undoes one [`pin_raw`]; returns whether [`settle`] has something to do.
+#[inline]
+pub fn unpin_unsettled() -> bool {
+    debug_assert!(gs_read!(pin_count) > 0, "more unpins than pins");
+    gs!("dec", pin_count);
+    gs_read!(owed) != 0
+}
+
+/// Gives way, if a switch was asked for while the caller was pinned.
+pub fn settle() {
+    pay();
 }
 
 /// What an unpin owes: a switch.

@@ -61,6 +61,15 @@ impl Platform for Kernel {
         arch::irqs::unpin_raw();
     }
 
+    #[inline]
+    fn unpin_unsettled(&self) -> bool {
+        arch::irqs::unpin_unsettled()
+    }
+
+    fn settle(&self) {
+        arch::irqs::settle();
+    }
+
     #[cfg(feature = "freestanding")]
     #[inline]
     fn caches<'m>(&self, _all: &'m [tidemark_frames::CpuCaches]) -> &'m tidemark_frames::CpuCaches {
