@@ -7,6 +7,7 @@ use crate::{
     hot::Rebuilt,
     mobility::Mobility,
     owner::Entry,
+    passing::Passing,
     pcp::Drains,
     platform::{Pinned, step},
     rebuild::RebuildTimes,
@@ -238,22 +239,24 @@ impl<'m, P: Platform> Frames<'m, P> {
     pub(crate) fn try_list(&self, walk: &Walk, access: Access) -> Option<Pfn> {
         let _pinned = Pinned::new(&self.platform);
         let (list, _) = self.list_in_force(walk);
+        // The first zone is tested here: it serves nearly everybody. The search is called for others.
         let (first, zone) = list.walk(0, walk.eligible, || ()).next()?;
-        if self.passes(zone, walk.order, access)
-            && let Some(pfn) = self.take_pinned(zone, walk.wanted(0))
-        {
-            return Some(pfn);
-        }
-        self.try_rest(walk, access, list, first + 1)
-    }
-
-    /// The rest of a walk whose first zone had nothing to give. Pinned.
-    #[cold]
-    #[inline(never)]
-    fn try_rest(&self, walk: &Walk, access: Access, list: List<'m>, start: usize) -> Option<Pfn> {
+        let first = Passing::first(zone, first);
         let what = (walk.order, access);
-        let take = |zone, passed| self.take_pinned(zone, walk.wanted(passed));
-        self.take_above(list, (start, 1), walk.eligible, what, || (), take)
+        let above = |from| self.first_above(list, from, walk.eligible, what, || ());
+        let mut found = if self.passes(zone, walk.order, access) {
+            first
+        } else {
+            above(first.after())?
+        };
+        loop {
+            let wanted = walk.wanted(found.passed.into());
+            let taken = self.take_pinned(found.zone, wanted);
+            if taken.is_some() {
+                return taken;
+            }
+            found = above(found.after())?;
+        }
     }
 
     /// Takes a block from a zone, whatever its marks: single frames through this CPU's cache. The

@@ -6,26 +6,25 @@ use crate::{
     zonelist::{Eligible, List},
 };
 
-/// A zone of a list that is above its mark, the high-atomic reserve aside. Small, so that it is handed
-/// back in a register.
+/// A zone of a list that is above its mark. Small, so that it is handed back in a register.
 #[derive(Clone, Copy)]
-struct Passing {
-    zone: ZoneId,
+pub(crate) struct Passing {
+    pub(crate) zone: ZoneId,
     /// Position of the entry after it.
     next: u8,
     /// Usable zones that were passed over before it.
-    passed: u8,
+    pub(crate) passed: u8,
 }
 
 impl<'m, P: Platform> Frames<'m, P> {
-    /// The first zone from position `start` on that a request may use and that is above its mark, with
-    /// everything free in it; the caller asks about the reserve. `point` runs between the two loads of
-    /// an entry. Pinned. A function of its own, so that its loop has the registers for itself.
+    /// The first zone from position `next` on, after `passed` usable ones, that a request may use and
+    /// that is above its mark. `point` runs between the two loads of an entry. Pinned. A function of its
+    /// own, so that its loop has the registers for itself.
     #[inline(never)]
-    fn first_above(
+    pub(crate) fn first_above(
         &self,
         list: List<'m>,
-        start: usize,
+        (mut next, mut passed): (u8, u8),
         eligible: Eligible,
         (order, access): (Order, Access),
         point: impl Fn(),
@@ -35,9 +34,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         let nodes = u32::from(eligible.nodes.0);
         let highest = eligible.highest as u32;
         let zones = self.storage.zones;
-        let mut next = start as u8;
-        let mut passed = 0_u8;
-        for entry in list.entries(start) {
+        for entry in list.entries(next.into()) {
             let (index, id) = entry.read(&point)?;
             next = next.wrapping_add(1);
             if index > highest || nodes.wrapping_shr(u32::from(id.node().0)) & 1 == 0 {
@@ -45,6 +42,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             }
             if let Some(zone) = zones.get(id.index())
                 && zone.free_exact() > zone.floor(access).wrapping_add(more)
+                && self.passes_reserve(id, (order, access))
             {
                 return Some(Passing {
                     zone: id,
@@ -57,27 +55,44 @@ impl<'m, P: Platform> Frames<'m, P> {
         None
     }
 
-    /// Walks a list from position `start`, after `passed` zones, and takes from the first that is above
-    /// its mark and gives something; `take` is told how many were passed over. Pinned.
+    /// Walks a list from a position on, after a number of usable zones, and takes from the first that
+    /// is above its mark and gives something; `take` is told how many were passed over. Pinned.
     #[inline]
     pub(crate) fn take_above(
         &self,
         list: List<'m>,
-        (mut start, mut passed): (usize, usize),
+        mut from: (u8, u8),
         eligible: Eligible,
         what: (Order, Access),
         point: impl Fn(),
         mut take: impl FnMut(ZoneId, usize) -> Option<Pfn>,
     ) -> Option<Pfn> {
         loop {
-            let found = self.first_above(list, start, eligible, what, &point)?;
-            passed = passed.wrapping_add(found.passed.into());
-            if self.passes_reserve(found.zone, what)
-                && let Some(pfn) = take(found.zone, passed)
-            {
-                return Some(pfn);
+            let found = self.first_above(list, from, eligible, what, &point)?;
+            let taken = take(found.zone, found.passed.into());
+            if taken.is_some() {
+                return taken;
             }
-            (start, passed) = (found.next.into(), passed.wrapping_add(1));
+            from = found.after();
         }
+    }
+}
+
+impl Passing {
+    /// The first usable zone of a list, which stands at `at`.
+    #[inline]
+    pub(crate) fn first(zone: ZoneId, at: usize) -> Self {
+        Self {
+            zone,
+            // A list has 32 entries at most.
+            next: (at as u8).wrapping_add(1),
+            passed: 0,
+        }
+    }
+
+    /// From where, and after how many zones, the search goes on if this one gave nothing.
+    #[inline]
+    pub(crate) fn after(self) -> (u8, u8) {
+        (self.next, self.passed.wrapping_add(1))
     }
 }

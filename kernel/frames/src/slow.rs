@@ -380,7 +380,8 @@ impl<P: Platform> Frames<'_, P> {
         self.platform.point(Point::SlowWalk);
         // The preferred entry is one of the nodes of the begin.
         let start = if reach.nodes == attempt.confinement.nodes {
-            attempt.start
+            // A list has 32 entries at most.
+            attempt.start as u8
         } else {
             0
         };
