@@ -121,7 +121,7 @@ fn a_block_freed_behind_a_bulks_back_is_reported_and_the_others_are_freed() {
     frames.drain_all(&task());
     assert_eq!(frames.alloc_bulk(&task(), &request, &mut blocks), Ok(8));
     let twice = blocks[4].as_ref().unwrap().pfn();
-    frames.free_raw(twice, Order::ZERO);
+    frames.free_single(twice, frames.books_of(twice).unwrap());
     assert_eq!(frames.free_bulk(&mut blocks), 8);
     let faults = std::mem::take(&mut *frames.platform().faults.lock().unwrap());
     let faults = faults.iter().map(|fault| (fault.fault, fault.pfn));
