@@ -169,8 +169,11 @@ impl<'m, P: Platform> Frames<'m, P> {
     ) -> Result<Block<'f, 'm, P>, AllocError> {
         let mut untold = WalkInfo::default();
         let info = info.unwrap_or(&mut untold);
+        if let Some(pfn) = self.alloc_block_hot(context, request) {
+            return Ok(self.block(pfn, request.order()));
+        }
         let mut walk = self.begin_walk(context, request)?;
-        self.note_first(request.class(), &walk);
+        self.note_first(request.class_of_any_size(), &walk);
         let access = Access::fast(walk.eligible.highest);
         let pfn = match self.try_list(&walk, access) {
             Some(pfn) => pfn,

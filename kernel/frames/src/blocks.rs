@@ -5,7 +5,7 @@
 //! bits, or the state of its areas, as an allocated one does; its entry says cached.
 
 use crate::{
-    CpuCaches, Frames, FreeFault, Order, Pfn, Platform, ZoneId,
+    CpuCaches, Frames, FreeFault, Order, Pfn, Platform, Request, ZoneId, cpuset,
     events::Counts,
     memory::AreaRef,
     mobility::{CACHED_KINDS, Mobility},
@@ -15,7 +15,10 @@ use crate::{
     zone::Mark,
 };
 use core::array;
-use tidemark_sync::atomic::{AtomicU32, Ordering};
+use tidemark_sync::{
+    Context, ContextKind,
+    atomic::{AtomicU32, Ordering},
+};
 
 /// The orders that have caches, lowest first.
 const ORDERS: [Order; SLOTS] = [
@@ -243,6 +246,59 @@ impl<'m, P: Platform> Frames<'m, P> {
         step!(self);
         self.leave(cpu);
         cached
+    }
+
+    /// Takes a larger block for a request that is plain but for its size out of this CPU's cache of
+    /// the zone that serves its class first: without walk and mark test, as `alloc_hot`. Any
+    /// context.
+    #[inline]
+    pub(crate) fn alloc_block_hot(&self, context: &impl Context, request: &Request) -> Option<Pfn> {
+        let slot = slot_of(request.order())?;
+        if cpuset::may_confine(&self.platform, context) {
+            return None;
+        }
+        self.platform.pin();
+        let cpu = self.platform.caches(self.storage.cpus);
+        let taken = self.pop_block_hot(cpu, slot, context.kind(), request);
+        self.platform.unpin();
+        taken
+    }
+
+    /// The section of [`Frames::alloc_block_hot`]. Pinned.
+    #[inline]
+    fn pop_block_hot(
+        &self,
+        cpu: &CpuCaches,
+        slot: usize,
+        context: ContextKind,
+        request: &Request,
+    ) -> Option<Pfn> {
+        let number = cpu.firsts.cache(request.class_of_any_size());
+        let zone = number / CACHED_KINDS;
+        let cache = &cpu.blocks.get(zone)?[number % CACHED_KINDS][slot];
+        let events = cpu.events.get(zone)?;
+        self.enter(cpu)?;
+        step!(self);
+        let mut taken = None;
+        if let Some(pfn) = cache.pop() {
+            step!(self);
+            if let Some(meta) = self.books_of(pfn) {
+                let place = meta.entry_of(pfn);
+                let entry = Entry(place.load(Ordering::Relaxed));
+                if entry == Entry::cached(request.order()) {
+                    // The block is ours alone, as in `pop_hot`.
+                    let entry = Entry::allocated(request.order(), request.owner());
+                    place.store(entry.0, Ordering::Relaxed);
+                    events.of(context).count_allocs(request.order(), 1, 0);
+                    taken = Some(pfn);
+                } else {
+                    self.report_fault(FreeFault::CacheCorrupt, pfn, request.order(), entry);
+                }
+            }
+        }
+        step!(self);
+        self.leave(cpu);
+        taken
     }
 
     /// Gives a CPU's blocks of a zone back to their areas; returns how many frames. Inside a

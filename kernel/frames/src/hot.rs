@@ -50,7 +50,7 @@ impl Firsts {
     }
 
     #[inline]
-    fn cache(&self, class: Class) -> usize {
+    pub(crate) fn cache(&self, class: Class) -> usize {
         usize::from(self.0[class.index()].load(Ordering::Relaxed))
     }
 }

@@ -102,6 +102,8 @@ pub struct Request {
     owner: Owner,
     /// What of the above the hot path wants to know; whoever changes them computes it anew.
     class: Class,
+    /// The same whatever the size.
+    zones: Class,
 }
 
 /// What the hot path wants to know of a request: the zones that it may use if it is plain, that is
@@ -118,8 +120,15 @@ impl Class {
     const NOT_PLAIN: u32 = Gfp::THISNODE.0 | Gfp::ZERO.0 | Gfp::HARDWALL.0;
 
     const fn of(request: &Request) -> Self {
-        let is_plain = request.order.get() == 0
-            && request.node.is_none()
+        if request.order.get() == 0 {
+            Self::of_any_size(request)
+        } else {
+            Self::OTHER
+        }
+    }
+
+    const fn of_any_size(request: &Request) -> Self {
+        let is_plain = request.node.is_none()
             && request.nodes.0 == NodeMask::ALL.0
             && request.gfp.0 & Self::NOT_PLAIN == 0;
         if is_plain {
@@ -152,6 +161,7 @@ impl Request {
             nodes: NodeMask::ALL,
             owner: Owner::NONE,
             class: Class::OTHER,
+            zones: Class::OTHER,
         }
         .classified()
     }
@@ -159,6 +169,7 @@ impl Request {
     const fn classified(self) -> Self {
         Self {
             class: Class::of(&self),
+            zones: Class::of_any_size(&self),
             ..self
         }
     }
@@ -166,6 +177,12 @@ impl Request {
     #[inline]
     pub(crate) const fn class(&self) -> Class {
         self.class
+    }
+
+    /// The class that it would have if it were for a single frame.
+    #[inline]
+    pub(crate) const fn class_of_any_size(&self) -> Class {
+        self.zones
     }
 
     /// Flags.

@@ -219,7 +219,9 @@ fn play(scene: Scene, task: &Task) -> Option<()> {
         Scene::AllocCached => {
             let _pinned = pin();
             drop(take(task, 0)?);
-            give(armed(|| take(task, 0))?);
+            drop(take(task, 3)?);
+            let blocks = armed(|| [0, 3].map(|order| take(task, order)));
+            blocks.into_iter().flatten().for_each(give);
         }
         Scene::AllocRefill => {
             frames.drain_all(task);
