@@ -29,7 +29,8 @@ pub struct Measured {
 /// What stands beside a row: its name, Linux's number, the aim.
 struct Beside {
     name: &'static str,
-    linux: f64,
+    /// Not known of the mixes, which are other allocators' benchmarks.
+    linux: Option<f64>,
     aim: f64,
 }
 
@@ -44,10 +45,27 @@ fn beside(row: BenchRow) -> Beside {
         BenchRow::Order10 => ("order 10, pair", 33_653.0, 250.0),
         BenchRow::Random => ("10,000 x order 0, freed at random, a frame", 1_207.0, 150.0),
         BenchRow::WorstFree => ("worst single free of that run", 313_000.0, 2_000.0),
+        BenchRow::Mix => {
+            let name = "mix of orders 0-9, 60-80 % full, an operation";
+            return Beside {
+                name,
+                linux: None,
+                aim: 140.0,
+            };
+        }
+        BenchRow::WorstOfMix => {
+            let name = "worst single operation of that mix";
+            return Beside {
+                name,
+                linux: None,
+                aim: 20_000.0,
+            };
+        }
         BenchRow::ZoneSkipped => ("each zone skipped on the fallback walk", 85.0, 10.0),
         BenchRow::FailingAtomic => ("failing atomic request, 2 nodes", 1_740.0, 150.0),
         BenchRow::Metadata => ("metadata a frame", 70.0, 8.0),
     };
+    let linux = Some(linux);
     Beside { name, linux, aim }
 }
 
@@ -63,7 +81,7 @@ fn row(result: &BenchResult) -> Row {
             BenchRow::Metadata => "bytes",
             _ => "instructions",
         },
-        anchor: Some(linux),
+        anchor: linux,
         aim: Some(aim),
         note: String::new(),
     }

@@ -109,6 +109,13 @@ fn count(samples: &mut [u64], mut operation: impl FnMut()) {
     }
 }
 
+/// Runs one operation, and says what it cost, the counting itself included.
+pub fn timed<R>(operation: impl FnOnce() -> R) -> (u64, R) {
+    let start = tsc();
+    let result = operation();
+    (tsc().wrapping_sub(start), result)
+}
+
 /// What the counting itself costs; the same each time under `-icount`.
 fn harness(samples: &mut [u64]) -> u64 {
     count(samples, || black_box(()));

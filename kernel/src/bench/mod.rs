@@ -4,6 +4,7 @@
 //! elsewhere the numbers are time-stamp ticks. docs/bench.md says what each row is.
 
 mod measure;
+mod mix;
 mod rows;
 
 use crate::arch::context::Task;

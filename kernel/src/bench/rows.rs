@@ -2,6 +2,7 @@
 
 use super::Missing;
 use super::measure::{Arena, MANY, OWNER, REPETITIONS, Spread, sample, sample_warm, undisturbed};
+use super::mix::mix;
 use crate::arch::context::{HardIrq, Task};
 use crate::arch::irqs;
 use crate::demo::random::Random;
@@ -56,6 +57,13 @@ pub fn all(
             tell(BenchRow::WorstFree, Ok(worst));
         }
         Err(why) => tell(BenchRow::Random, Err(why)),
+    }
+    match mix(task, arena) {
+        Ok((each, worst)) => {
+            tell(BenchRow::Mix, Ok(each));
+            tell(BenchRow::WorstOfMix, Ok(worst));
+        }
+        Err(why) => tell(BenchRow::Mix, Err(why)),
     }
     tell(BenchRow::ZoneSkipped, zone_skipped(task, arena));
     tell(BenchRow::FailingAtomic, failing(task, arena));

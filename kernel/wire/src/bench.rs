@@ -23,6 +23,10 @@ pub enum BenchRow {
     Random,
     /// The dearest free of that run.
     WorstFree,
+    /// A mix of orders 0 to 9 in memory that is 60 to 80 % full; an operation.
+    Mix,
+    /// The dearest operation of that mix.
+    WorstOfMix,
     /// What each zone below its mark adds to a walk of the fallback list.
     ZoneSkipped,
     /// GFP_ATOMIC that fails, on two nodes that have nothing.
@@ -33,7 +37,7 @@ pub enum BenchRow {
 
 impl BenchRow {
     /// All rows, in the order of the table.
-    pub const ALL: [BenchRow; 12] = [
+    pub const ALL: [BenchRow; 14] = [
         BenchRow::AtomicIrqsOn,
         BenchRow::AtomicIrqsOff,
         BenchRow::AtomicHardIrq,
@@ -43,6 +47,8 @@ impl BenchRow {
         BenchRow::Order10,
         BenchRow::Random,
         BenchRow::WorstFree,
+        BenchRow::Mix,
+        BenchRow::WorstOfMix,
         BenchRow::ZoneSkipped,
         BenchRow::FailingAtomic,
         BenchRow::Metadata,
