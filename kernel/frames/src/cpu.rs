@@ -12,7 +12,7 @@ use crate::{
 };
 use core::array;
 
-/// One CPU's caches and counts, about 66 KiB. Atomics only: zeroed memory is a valid value.
+/// One CPU's caches and counts, about 69 KiB. Atomics only: zeroed memory is a valid value.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct CpuCaches {
