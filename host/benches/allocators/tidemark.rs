@@ -15,6 +15,19 @@ const FIRST: u64 = 1 << 20;
 const CPUS: usize = 2;
 const OWNER: Owner = Owner::new(OwnerKind::Test, 3);
 
+/// A request of each order: made once, as by a caller that asks for the same again and again.
+static REQUESTS: [Request; 11] = {
+    let mut requests = [Request::atomic(Order::ZERO).owned_by(OWNER); 11];
+    let mut order = 0;
+    while order < requests.len() {
+        if let Some(order) = Order::new(order as u8) {
+            requests[order.get() as usize] = Request::atomic(order).owned_by(OWNER);
+        }
+        order += 1;
+    }
+    requests
+};
+
 thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
     static HELD: &'static HeldRanks = Box::leak(Box::new(HeldRanks::new()));
@@ -161,11 +174,13 @@ impl Allocator for Tidemark {
         CPU.set(cpu);
     }
 
+    #[inline]
     fn alloc(&self, order: u8) -> Option<Self::Block> {
-        let request = Request::atomic(Order::new(order)?).owned_by(OWNER);
-        self.frames.alloc(&self.task, &request).ok()
+        let request = REQUESTS.get(usize::from(order))?;
+        self.frames.alloc(&self.task, request).ok()
     }
 
+    #[inline]
     fn free(&self, block: Self::Block) {
         drop(block);
     }

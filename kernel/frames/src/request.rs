@@ -61,6 +61,7 @@ impl Gfp {
 
     /// These flags without those of `flags`.
     #[must_use]
+    #[inline]
     pub const fn without(self, flags: Self) -> Self {
         Self(self.0 & !flags.0)
     }
@@ -153,6 +154,7 @@ const _: () = assert!(Class::ZONES < Class::OTHER.0 as u32);
 
 impl Request {
     /// A request with these flags: local node first, any node allowed, no owner yet.
+    #[inline]
     pub const fn new(gfp: Gfp, order: Order) -> Self {
         Self {
             gfp,
@@ -211,31 +213,37 @@ impl Request {
     }
 
     /// GFP_KERNEL.
+    #[inline]
     pub const fn kernel(order: Order) -> Self {
         Self::new(Gfp::KERNEL, order)
     }
 
     /// GFP_ATOMIC.
+    #[inline]
     pub const fn atomic(order: Order) -> Self {
         Self::new(Gfp::ATOMIC, order)
     }
 
     /// GFP_NOWAIT.
+    #[inline]
     pub const fn nowait(order: Order) -> Self {
         Self::new(Gfp::NOWAIT, order)
     }
 
     /// GFP_KERNEL that may use MOVABLE zones: the owner must be movable.
+    #[inline]
     pub const fn movable(order: Order) -> Self {
         Self::new(Gfp(Gfp::KERNEL.0 | Gfp::MOVABLE.0), order)
     }
 
     /// The same, owned by `owner`.
+    #[inline]
     pub const fn owned_by(self, owner: Owner) -> Self {
         Self { owner, ..self }
     }
 
     /// The same, from `node` if possible.
+    #[inline]
     pub const fn on_node(self, node: NodeId) -> Self {
         Self {
             node: Some(node),
@@ -245,11 +253,13 @@ impl Request {
     }
 
     /// The same, from these nodes only.
+    #[inline]
     pub const fn among(self, nodes: NodeMask) -> Self {
         Self { nodes, ..self }.classified()
     }
 
     /// The same, with more flags.
+    #[inline]
     pub const fn with(self, gfp: Gfp) -> Self {
         Self {
             gfp: Gfp(self.gfp.0 | gfp.0),
@@ -259,6 +269,7 @@ impl Request {
     }
 
     /// The same, without these flags.
+    #[inline]
     pub const fn without(self, gfp: Gfp) -> Self {
         Self {
             gfp: self.gfp.without(gfp),
