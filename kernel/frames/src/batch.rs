@@ -11,14 +11,16 @@ use tidemark_sync::atomic::Ordering;
 const FREES_AT_ONCE: u32 = 16;
 
 impl<'m, P: Platform> Frames<'m, P> {
-    /// Fills an empty cache, with no more than what the zone has above MIN. Inside a section.
+    /// Fills an empty cache, with no more than what the zone has above LOW; from a zone below that
+    /// with the one frame that is asked for, down to MIN. So whoever gets a cached frame without a
+    /// look at the marks gets one that they had let go. Inside a section.
     #[inline(never)]
     pub(crate) fn refill(&self, zone_id: ZoneId, mobility: Mobility, cache: &Pcp, cpu: &CpuCaches) {
         let zone = self.zone(zone_id);
-        let above_min = zone.free().saturating_sub(zone.mark(Mark::Min));
+        let above = |mark| zone.free().saturating_sub(zone.mark(mark));
         // A batch is one less than a power of two; so many empty words evenly.
         let batch = u64::from(zone.cache_batch()) + 1;
-        let want = batch.min(above_min) as u32;
+        let want = batch.min(above(Mark::Low)).max(1).min(above(Mark::Min)) as u32;
         if want == 0 {
             return;
         }

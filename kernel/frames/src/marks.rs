@@ -143,8 +143,8 @@ mod tests {
         assert_eq!(batch(4_096), 1);
         assert_eq!(batch(65_536), 15);
         assert_eq!(batch(1 << 20), 63);
-        assert_eq!(cache_high(1 << 20, 4_000, 4, 63, 126), 126);
-        assert_eq!(cache_high(4_096, 11, 4, 1, 126), 4);
-        assert_eq!(cache_high(16, 0, 64, 1, 126), 1);
+        assert_eq!(cache_high(1 << 20, 4_000, 4, 63, 120), 120);
+        assert_eq!(cache_high(4_096, 11, 4, 1, 120), 4);
+        assert_eq!(cache_high(16, 0, 64, 1, 120), 1);
     }
 }

@@ -54,7 +54,8 @@ impl BlockMeta {
 }
 
 impl BlockMeta {
-    /// Where the single frames of an area are cached; only the low 6 bits of `area` count.
+    /// The zone and kind of an area, and where its single frames are cached; only the low 6 bits of
+    /// `area` count.
     #[inline]
     pub(crate) fn home(&self, area: usize) -> Home {
         Home(self.homes[area % BLOCK_AREAS].load(Ordering::Relaxed))

@@ -2,8 +2,9 @@
 //!
 //! The flag makes its CPU's caches private for the length of a section without masking anything: an
 //! interrupt or NMI that finds it set goes straight to the zone. The caller is pinned, so nobody
-//! else of this CPU can be inside. Order of steps: set the flag, compiler fence, test isolation,
-//! work, compiler fence, clear the flag, compiler fence, test whether a drain is wanted.
+//! else of this CPU can be inside. Order of steps: set the flag, compiler fence, test whether
+//! the cache may take (`room`), work, compiler fence, clear the flag, compiler fence, test whether a
+//! drain is wanted. The short way in and out of these caches is `hot`.
 //!
 //! Only the drain interrupt on the CPU itself asks for a drain. It reads the flag: clear means it
 //! drains at once; set means that the section it interrupted does so on its way out. `drained`

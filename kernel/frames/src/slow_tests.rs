@@ -84,17 +84,20 @@ fn direct_reclaim_frees_what_the_request_then_gets() {
 #[test]
 fn what_lies_in_another_cpus_cache_is_found_before_anything_is_given_up() {
     let frames = small_machine(2);
-    let spare = |zone: &ZoneInfo| if zone.id == NORMAL { zone.min + 5 } else { 0 };
+    let spare = |zone: &ZoneInfo| if zone.id == NORMAL { zone.low + 5 } else { 0 };
     let held = press_all(frames, spare);
-    // CPU 1 fills its cache with all that Normal has above MIN.
+    // CPU 1 fills its cache with all that Normal has above LOW; then the rest goes, down to MIN.
     let cached = on_cpu(1, || frames.alloc_in_zone(NORMAL, SINGLE, test_owner(1)));
+    let info = frames.zone_info(NORMAL);
+    let take = |_| frames.alloc_in_zone(NORMAL, SINGLE, test_owner(1)).unwrap();
+    let rest: Vec<_> = (info.min..info.free).map(take).collect();
     let info = frames.zone_info(NORMAL);
     assert_eq!((info.free, info.cached), (info.min, 4));
     let drains = frames.platform().drains.load(Ordering::Relaxed);
     let (block, _) = alloc(frames, &Request::kernel(SINGLE).with(Gfp::NORETRY));
     assert!(block.is_ok());
     assert_eq!(frames.platform().drains.load(Ordering::Relaxed), drains + 1);
-    drop((block, cached, held));
+    drop((block, cached, held, rest));
     assert_sound(frames);
 }
 
