@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use iced_x86::{Decoder, DecoderOptions, OpKind};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 
 /// The statics that hold a hook, and where functions of the allocator and of its platform live.
@@ -73,14 +74,19 @@ impl Traces {
     }
 }
 
-/// Whether code at an address refers to a static: by its low 32 bits, or by the distance from the end of the
-/// instruction, which ends with the distance or with one, two or four bytes behind it.
+/// Whether an instruction of the code at an address refers to a static: as an operand in memory, by distance or by its
+/// address, or as a number.
 fn refers(code: &[u8], at: u64, target: u64) -> bool {
-    code.windows(4).enumerate().any(|(offset, bytes)| {
-        let word = i32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        let end = at + offset as u64 + 4;
-        let by_distance = |behind: u64| (end + behind).wrapping_add_signed(word.into()) == target;
-        i64::from(word) as u64 == target || [0, 1, 2, 4].into_iter().any(by_distance)
+    let decoder = Decoder::with_ip(64, code, at, DecoderOptions::NONE);
+    decoder.into_iter().any(|instruction| {
+        let in_memory =
+            |operand| operand == OpKind::Memory && instruction.memory_displacement64() == target;
+        instruction.op_kinds().any(in_memory)
+            || (0..instruction.op_count()).any(|operand| {
+                instruction.try_immediate(operand).is_ok_and(|number| {
+                    number == target || i64::from(number as u32 as i32) as u64 == target
+                })
+            })
     })
 }
 
@@ -122,11 +128,21 @@ mod tests {
         // mov rax, [rip + distance]; cmp qword ptr [rip + distance], 0.
         for behind in [0_u64, 1] {
             let distance = target.wrapping_sub(at + 7 + behind) as u32;
-            let mut code = vec![0x48, 0x8b, 0x05];
+            let mut code = match behind {
+                0 => vec![0x48, 0x8b, 0x05],
+                _ => vec![0x48, 0x83, 0x3d],
+            };
             code.extend(distance.to_le_bytes());
             code.extend(vec![0; behind as usize]);
             assert!(refers(&code, at, target), "{behind}");
             assert!(!refers(&code, at + 16, target), "{behind}");
+            // A neighbour is not meant.
+            assert!(!refers(&code, at, target + 1), "{behind}");
+            // Nor are the same bytes as a part of something else: movabs rax, a number with them inside.
+            let mut number = vec![0x48, 0xb8, 0x05];
+            number.extend(distance.to_le_bytes());
+            number.extend([0; 3]);
+            assert!(!refers(&number, at, target), "{behind}");
         }
         assert!(!refers(&absolute, at, target + 8));
         assert!(!refers(&[], at, target));
