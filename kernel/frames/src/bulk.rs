@@ -169,6 +169,10 @@ impl<'m, P: Platform> Frames<'m, P> {
             let Some((area, frame)) = self.check_allocated(pfn, Order::ZERO) else {
                 continue;
             };
+            if !self.claim_for_free(area.entry(frame), Order::ZERO) {
+                self.report_late(pfn, Order::ZERO);
+                continue;
+            }
             // Before the bit is clear: after that the entry is the next owner's.
             area.entry(frame).store(Entry::FREE.0, Ordering::Relaxed);
             step!(self);

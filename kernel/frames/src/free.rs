@@ -8,7 +8,7 @@ use crate::{
     owner::Entry,
     platform::step,
 };
-use tidemark_sync::atomic::Ordering;
+use tidemark_sync::atomic::{AtomicU32, Ordering};
 
 impl<'m, P: Platform> Frames<'m, P> {
     /// Frees a block above order 0 by number, if its entry says that such a block is allocated; and
@@ -18,6 +18,9 @@ impl<'m, P: Platform> Frames<'m, P> {
         let Some((area, frame)) = self.check_allocated(pfn, order) else {
             return;
         };
+        if !self.claim_for_free(area.entry(frame), order) {
+            return self.report_late(pfn, order);
+        }
         self.platform.pin();
         let cpu = self.this_cpu();
         if !self.free_block_to_cache(area, frame, order, cpu) {
@@ -34,6 +37,31 @@ impl<'m, P: Platform> Frames<'m, P> {
             }
         }
         self.platform.unpin();
+    }
+
+    /// Claims a block whose entry was checked for its free, if the platform wants that: then the
+    /// entry says free from here on, a death in flight. Returns whether nobody else had claimed it.
+    #[inline]
+    pub(crate) fn claim_for_free(&self, place: &AtomicU32, order: Order) -> bool {
+        if !self.platform.frees_by_exchange() {
+            return true;
+        }
+        let claim = |entry| {
+            let entry = Entry(entry);
+            entry.is_allocated(order).then_some(Entry::FREE.0)
+        };
+        // Relaxed: the two frees agree on the entry alone.
+        place
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, claim)
+            .is_ok()
+    }
+
+    /// Reports a free that lost to another one of the same block.
+    #[cold]
+    pub(crate) fn report_late(&self, pfn: Pfn, order: Order) {
+        let found = self.area_of(pfn);
+        let entry = found.map_or(Entry::ABSENT, |(area, frame)| area.entry_now(frame));
+        self.report_fault(FreeFault::DoubleFree, pfn, order, entry);
     }
 
     /// The area and index of an allocated block; reports why not, otherwise.

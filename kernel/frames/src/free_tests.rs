@@ -217,3 +217,28 @@ fn an_owner_changes_only_from_the_one_named() {
     drop(block);
     assert_sound(frames);
 }
+
+#[test]
+fn a_double_free_that_races_is_found_at_once_where_frees_claim_by_exchange() {
+    for order in [Order::ZERO, Order::COSTLY, Order::HUGE] {
+        for by_exchange in [true, false] {
+            let frames = small_machine(2);
+            let exchanges = &frames.platform().by_exchange;
+            exchanges.store(by_exchange, std::sync::atomic::Ordering::Relaxed);
+            let block = normal(frames, order);
+            let pfn = block.pfn();
+            let (area, frame) = frames.area_of(pfn).unwrap();
+            // CPU 1 has checked the entry and claimed it; then CPU 0 frees the block as a whole.
+            assert!(frames.claim_for_free(area.entry(frame), order));
+            drop(block);
+            // CPU 1 would go on here. Who stores plainly has no way to know what CPU 0 did.
+            let found = faults(frames);
+            assert_eq!(found == [FreeFault::DoubleFree], by_exchange, "{order:?}");
+            if by_exchange {
+                frames.label(pfn, order, Owner::NONE);
+                drop(frames.block(pfn, order));
+            }
+            assert_sound(frames);
+        }
+    }
+}

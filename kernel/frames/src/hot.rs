@@ -205,6 +205,9 @@ impl<'m, P: Platform> Frames<'m, P> {
         if order != Order::ZERO || !entry.is_allocated(Order::ZERO) {
             return self.free_raw(pfn, order);
         }
+        if !self.claim_for_free(meta.entry_of(pfn), order) {
+            return self.report_late(pfn, order);
+        }
         self.free_single(pfn, meta);
     }
 

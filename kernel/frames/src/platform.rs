@@ -65,6 +65,13 @@ pub trait Platform: LocalIrq + Sized {
     /// requests above order 0 for that goes without DIRECT_RECLAIM: it would compact in turn.
     fn migrate(&self, pfn: Pfn, owner: Owner, task: &Task) -> Result<(), MigrateError>;
 
+    /// Whether each free claims its block by a locked exchange, so that a second one that races with it
+    /// is found at once. Without, it is found when the frame is handed out twice or its cache drained.
+    #[inline]
+    fn frees_by_exchange(&self) -> bool {
+        false
+    }
+
     /// Whether [`Platform::cpuset`] gives a cpuset for any task at all: while it does, tasks' requests
     /// go without the hot path. Asked by every request of a task, so one load at most.
     fn any_cpuset(&self) -> bool;

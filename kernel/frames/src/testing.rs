@@ -67,6 +67,7 @@ pub(crate) struct Host {
     pub(crate) graces: AtomicUsize,
     pub(crate) grace_waits: AtomicUsize,
     pub(crate) deferred: AtomicUsize,
+    pub(crate) by_exchange: AtomicBool,
     /// Turns of a wait for an even count until it is told to give up; 0 means never.
     pub(crate) patience: AtomicUsize,
     spins: AtomicUsize,
@@ -247,6 +248,10 @@ impl Platform for Host {
             Some(migrate) => migrate(pfn, owner),
             None => Err(MigrateError::Busy),
         }
+    }
+
+    fn frees_by_exchange(&self) -> bool {
+        self.by_exchange.load(Ordering::Relaxed)
     }
 
     fn any_cpuset(&self) -> bool {

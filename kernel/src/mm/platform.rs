@@ -136,6 +136,11 @@ impl Platform for Kernel {
     }
 
     #[inline]
+    fn frees_by_exchange(&self) -> bool {
+        cfg!(feature = "lab")
+    }
+
+    #[inline]
     fn any_cpuset(&self) -> bool {
         thread::any_cpuset()
     }
