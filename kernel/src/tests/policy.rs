@@ -9,7 +9,7 @@ use super::support::{
     tests, want,
 };
 use crate::{
-    arch::context::Task,
+    arch::{context::Task, pin},
     mm,
     selftest::{Group, Outcome, Report},
     thread,
@@ -189,10 +189,17 @@ fn a_request_below_low_takes_the_slow_path(task: &Task, report: &mut Report) -> 
     ensure!(report, !walk.slow, "slow, with memory free");
     let mut pile = Pile::new();
     take_all_down(task, unmovable, between_min_and_low, &mut pile);
-    // What lies in this CPU's cache is handed out whatever the marks.
+    // What lies in this CPU's cache is handed out whatever the marks. So everything goes back, and
+    // what that brought is taken again, single frames on one CPU: those of a zone below LOW come
+    // one by one, and leave nothing in the cache.
     mm::frames().drain_all(task);
+    let pinned = pin();
+    for zone in mm::frames().zones().filter(|zone| unmovable(zone.id)) {
+        take_down(zone.id, between_min_and_low(&zone), &mut pile);
+    }
     let mut walk = WalkInfo::default();
     let block = mm::frames().alloc_traced(task, &atomic(), &mut walk);
+    drop(pinned);
     drop(want!(report, block, "nothing between MIN and LOW"));
     ensure!(report, walk.slow, "fast, with every zone below LOW");
     ensure!(
