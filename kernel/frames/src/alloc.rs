@@ -1,8 +1,8 @@
 //! The allocator and its fast path.
 
 use crate::{
-    Block, BlockSlot, CpuCaches, Gfp, Node, NodeId, NodeMask, Order, Owner, Pfn, Platform, Request,
-    Zone, ZoneId, cpuset,
+    Block, BlockMeta, BlockSlot, CpuCaches, Gfp, Node, NodeId, NodeMask, Order, Owner, Pfn,
+    Platform, Request, Zone, ZoneId, cpuset,
     home::CACHES,
     hot::Rebuilt,
     mobility::Mobility,
@@ -190,6 +190,17 @@ impl<'m, P: Platform> Frames<'m, P> {
         let Some(meta) = self.books_of(pfn) else {
             unreachable!("an area without books gave a frame");
         };
+        self.block_in(meta, pfn, order)
+    }
+
+    /// The same, whose books are at hand.
+    #[inline]
+    pub(crate) fn block_in<'f>(
+        &'f self,
+        meta: &'m BlockMeta,
+        pfn: Pfn,
+        order: Order,
+    ) -> Block<'f, 'm, P> {
         Block {
             frames: self,
             pfn,

@@ -49,12 +49,7 @@ impl<'f, 'm, P: Platform> Block<'f, 'm, P> {
         let (frames, meta) = (self.frames, self.meta);
         frames.halve(self.pfn, self.order, half, self.owner());
         let lower = self.leak().pfn;
-        let block = |pfn| Self {
-            frames,
-            pfn,
-            meta,
-            order: half,
-        };
+        let block = |pfn| frames.block_in(meta, pfn, half);
         Ok((block(lower), block(Pfn(lower.0 + half.frames()))))
     }
 

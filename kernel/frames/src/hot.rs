@@ -99,12 +99,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         if self.platform.unpin_unsettled() {
             return self.alloc_then_settle(pfn, meta);
         }
-        Ok(Block {
-            frames: self,
-            pfn,
-            meta,
-            order: Order::ZERO,
-        })
+        Ok(self.block_in(meta, pfn, Order::ZERO))
     }
 
     /// Pops a frame and labels it. Nothing if the cache is empty, or its top is not what it should
@@ -166,12 +161,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     ) -> Result<Block<'f, 'm, P>, AllocError> {
         self.drain_wanted(self.this_cpu());
         self.platform.unpin();
-        Ok(Block {
-            frames: self,
-            pfn,
-            meta,
-            order: Order::ZERO,
-        })
+        Ok(self.block_in(meta, pfn, Order::ZERO))
     }
 
     #[cold]
@@ -182,12 +172,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         meta: &'m BlockMeta,
     ) -> Result<Block<'f, 'm, P>, AllocError> {
         self.platform.settle();
-        Ok(Block {
-            frames: self,
-            pfn,
-            meta,
-            order: Order::ZERO,
-        })
+        Ok(self.block_in(meta, pfn, Order::ZERO))
     }
 
     /// The books of a frame's block.
