@@ -30,6 +30,8 @@ mod cpu;
 mod cpuset;
 pub mod events;
 mod evict;
+#[cfg(all(test, not(loom)))]
+mod explore_tests;
 mod floor;
 mod free;
 mod high_atomic;

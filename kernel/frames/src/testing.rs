@@ -68,6 +68,8 @@ pub(crate) struct Host {
     pub(crate) grace_waits: AtomicUsize,
     pub(crate) deferred: AtomicUsize,
     pub(crate) by_exchange: AtomicBool,
+    /// CPUs are threads of shuttle's, and every step is a place where it may go on with another one.
+    pub(crate) is_explored: AtomicBool,
     /// Turns of a wait for an even count until it is told to give up; 0 means never.
     pub(crate) patience: AtomicUsize,
     spins: AtomicUsize,
@@ -99,6 +101,15 @@ impl LocalIrq for Host {
 impl Host {
     fn frames(&self) -> &'static TestFrames {
         self.frames.get().expect("the machine is set up")
+    }
+
+    /// Lets others run, of whom this one waits for something.
+    fn give_way(&self) {
+        if self.is_explored.load(Ordering::Relaxed) {
+            switched(shuttle::thread::yield_now);
+        } else {
+            std::thread::yield_now();
+        }
     }
 
     fn pins(&self) -> &AtomicUsize {
@@ -154,7 +165,7 @@ impl Platform for Host {
     fn relax(&self, _task: &Task) {
         self.relaxes.fetch_add(1, Ordering::Relaxed);
         self.take_interrupts();
-        std::thread::yield_now();
+        self.give_way();
     }
 
     fn drain_others(&self, _task: &Task) {
@@ -176,7 +187,7 @@ impl Platform for Host {
                     on_cpu(cpu, || self.take_interrupts());
                 }
                 self.take_interrupts();
-                std::thread::yield_now();
+                self.give_way();
             }
         }
     }
@@ -204,7 +215,7 @@ impl Platform for Host {
                     });
                 }
             }
-            std::thread::yield_now();
+            self.give_way();
         }
     }
 
@@ -216,7 +227,7 @@ impl Platform for Host {
         if patience != 0 && spins.is_multiple_of(patience) {
             return ControlFlow::Break(());
         }
-        std::thread::yield_now();
+        self.give_way();
         ControlFlow::Continue(())
     }
 
@@ -284,6 +295,11 @@ impl Platform for Host {
     }
 
     fn step(&self, _step: &'static Step) {
+        if self.is_explored.load(Ordering::Relaxed) {
+            // A load that shuttle knows is a place to switch at.
+            let place = shuttle::sync::atomic::AtomicBool::new(false);
+            switched(|| _ = place.load(Ordering::SeqCst));
+        }
         self.take_interrupts();
         // Taken out while it runs: what it interrupts with does not interrupt itself.
         if let Some(mut step) = STEP.take() {
@@ -302,6 +318,18 @@ impl Platform for Host {
             });
         }
     }
+}
+
+/// Runs what may go on with another of shuttle's threads, which all have this thread's variables.
+fn switched(switch: impl FnOnce()) {
+    if std::thread::panicking() {
+        // The execution is over; blocks are dropped on the way out.
+        return;
+    }
+    let (cpu, off) = (CPU.get(), OFF.get());
+    switch();
+    CPU.set(cpu);
+    OFF.set(off);
 }
 
 /// Runs `body` as another CPU.
