@@ -1,7 +1,7 @@
 //! The allocator and its fast path.
 
 use crate::{
-    Block, BlockMeta, BlockSlot, CpuCaches, Gfp, Node, NodeId, NodeMask, Order, Owner, Pfn,
+    Block, BlockSlot, CpuCaches, FrameHandle, Gfp, Node, NodeId, NodeMask, Order, Owner, Pfn,
     Platform, Request, Zone, ZoneId, cpuset,
     home::CACHES,
     hot::Rebuilt,
@@ -141,7 +141,19 @@ impl<'m, P: Platform> Frames<'m, P> {
         context: &impl Context,
         request: &Request,
     ) -> Result<Block<'f, 'm, P>, AllocError> {
-        self.alloc_hot(context, request, None)
+        // Why nothing came is found out by who wants to know: an error in the result would keep it
+        // out of registers.
+        self.alloc_hot(context, request)
+            .ok_or_else(|| self.why_not(request))
+    }
+
+    /// Why nothing came for a request.
+    #[cold]
+    fn why_not(&self, request: &Request) -> AllocError {
+        let node = request.node();
+        let missing = node.filter(|node| usize::from(node.0) >= self.storage.nodes.len());
+        let order = request.order();
+        missing.map_or(AllocError::NoMemory { order }, AllocError::NoNode)
     }
 
     /// Allocates a block, and tells what the request met.
@@ -149,14 +161,13 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// # Errors
     ///
     /// See [`AllocError`].
-    #[inline]
     pub fn alloc_traced<'f>(
         &'f self,
         context: &impl Context,
         request: &Request,
         info: &mut WalkInfo,
     ) -> Result<Block<'f, 'm, P>, AllocError> {
-        self.alloc_hot(context, request, Some(info))
+        self.alloc_hot_traced(context, request, info)
     }
 
     /// Allocates a block by a walk of the list.
@@ -165,10 +176,18 @@ impl<'m, P: Platform> Frames<'m, P> {
         &'f self,
         context: &impl Context,
         request: &Request,
-        info: Option<&mut WalkInfo>,
+    ) -> Option<Block<'f, 'm, P>> {
+        let info = &mut WalkInfo::default();
+        self.alloc_walking(context, request, info).ok()
+    }
+
+    /// The same; tells what the request met, and why nothing came.
+    pub(crate) fn alloc_walking<'f>(
+        &'f self,
+        context: &impl Context,
+        request: &Request,
+        info: &mut WalkInfo,
     ) -> Result<Block<'f, 'm, P>, AllocError> {
-        let mut untold = WalkInfo::default();
-        let info = info.unwrap_or(&mut untold);
         if let Some(pfn) = self.alloc_block_hot(context, request) {
             return Ok(self.block(pfn, request.order()));
         }
@@ -185,27 +204,12 @@ impl<'m, P: Platform> Frames<'m, P> {
         Ok(self.block(pfn, request.order()))
     }
 
-    /// A block that its caller has just taken out of its area.
-    pub(crate) fn block<'f>(&'f self, pfn: Pfn, order: Order) -> Block<'f, 'm, P> {
-        let Some(meta) = self.books_of(pfn) else {
-            unreachable!("an area without books gave a frame");
-        };
-        self.block_in(meta, pfn, order)
-    }
-
-    /// The same, whose books are at hand.
+    /// A block that its caller has just taken out of its area or a cache.
     #[inline]
-    pub(crate) fn block_in<'f>(
-        &'f self,
-        meta: &'m BlockMeta,
-        pfn: Pfn,
-        order: Order,
-    ) -> Block<'f, 'm, P> {
+    pub(crate) fn block<'f>(&'f self, pfn: Pfn, order: Order) -> Block<'f, 'm, P> {
         Block {
             frames: self,
-            pfn,
-            meta,
-            order,
+            handle: FrameHandle::new(pfn, order),
         }
     }
 

@@ -153,10 +153,10 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Whether two blocks of this allocator are single frames of one word.
     fn share_a_word(&self, one: &Block<'_, 'm, P>, other: Option<&Block<'_, 'm, P>>) -> bool {
         let is_ours = |block: &Block<'_, 'm, P>| {
-            core::ptr::eq(block.frames, self) && block.order == Order::ZERO
+            core::ptr::eq(block.frames, self) && block.order() == Order::ZERO
         };
-        let word = one.pfn.0 / 64;
-        is_ours(one) && other.is_some_and(|other| is_ours(other) && other.pfn.0 / 64 == word)
+        let word = one.pfn().0 / 64;
+        is_ours(one) && other.is_some_and(|other| is_ours(other) && other.pfn().0 / 64 == word)
     }
 
     /// Frees single frames of one word.
@@ -165,7 +165,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         step!(self);
         let (mut place, mut mask) = (None, 0);
         for block in run.iter_mut().filter_map(Option::take) {
-            let pfn = block.leak().pfn;
+            let pfn = block.leak().pfn();
             let Some((area, frame)) = self.check_allocated(pfn, Order::ZERO) else {
                 continue;
             };

@@ -144,10 +144,10 @@ impl<'m, P: Platform> Frames<'m, P> {
     ///
     /// Returns the handle if no such block is allocated; the error is reported to the platform.
     pub fn adopt<'f>(&'f self, handle: FrameHandle) -> Result<Block<'f, 'm, P>, FrameHandle> {
-        if self.check_allocated(handle.pfn, handle.order).is_none() {
+        if self.check_allocated(handle.pfn(), handle.order()).is_none() {
             return Err(handle);
         }
-        Ok(self.block(handle.pfn, handle.order))
+        Ok(self.block(handle.pfn(), handle.order()))
     }
 
     /// What a frame's entry says; [`FrameState::Absent`] for what is not the allocator's.

@@ -10,8 +10,8 @@
 //! left undone for the general path.
 
 use crate::{
-    AllocError, Block, BlockMeta, CpuCaches, Frames, NodeMask, Order, Pfn, Platform, Request,
-    WalkInfo,
+    AllocError, Block, BlockMeta, CpuCaches, FrameHandle, Frames, NodeMask, Order, Pfn, Platform,
+    Request, WalkInfo,
     alloc::Walk,
     cpuset,
     home::Home,
@@ -65,6 +65,22 @@ impl Rebuilt {
     }
 }
 
+/// What became of a request on the hot path.
+enum Hot {
+    /// A frame came.
+    Taken(Pfn),
+    /// The same; a drain is to be done, and the pin to be ended.
+    TakenWithDrain(Pfn),
+    /// The same; what the unpin owes is to be settled.
+    TakenUnsettled(Pfn),
+    /// Nothing was begun.
+    Unpinned,
+    /// The pin is to be ended.
+    Pinned,
+    /// The section is to be ended, and the pin.
+    Inside,
+}
+
 impl<'m, P: Platform> Frames<'m, P> {
     /// Allocates a block: for a plain request from this CPU's cache, else on the general path.
     ///
@@ -74,49 +90,78 @@ impl<'m, P: Platform> Frames<'m, P> {
         &'f self,
         context: &impl Context,
         request: &Request,
-        info: Option<&mut WalkInfo>,
+    ) -> Option<Block<'f, 'm, P>> {
+        match self.take_hot(context, request) {
+            Hot::Taken(pfn) => Some(self.block(pfn, Order::ZERO)),
+            Hot::TakenWithDrain(pfn) => self.alloc_then_drain(pfn),
+            Hot::TakenUnsettled(pfn) => self.alloc_then_settle(pfn),
+            Hot::Unpinned => self.alloc_general(context, request),
+            Hot::Pinned => self.unpin_then_alloc(context, request),
+            Hot::Inside => self.leave_then_alloc(context, request),
+        }
+    }
+
+    /// The same, and tells what the request met.
+    pub(crate) fn alloc_hot_traced<'f>(
+        &'f self,
+        context: &impl Context,
+        request: &Request,
+        info: &mut WalkInfo,
     ) -> Result<Block<'f, 'm, P>, AllocError> {
+        match self.take_hot(context, request) {
+            Hot::Taken(pfn) => return Ok(self.block(pfn, Order::ZERO)),
+            Hot::TakenWithDrain(pfn) => {
+                self.drain_then_unpin(self.this_cpu());
+                return Ok(self.block(pfn, Order::ZERO));
+            }
+            Hot::TakenUnsettled(pfn) => {
+                self.platform.settle();
+                return Ok(self.block(pfn, Order::ZERO));
+            }
+            Hot::Unpinned => {}
+            Hot::Pinned => self.platform.unpin(),
+            Hot::Inside => self.leave_then_unpin(),
+        }
+        self.alloc_walking(context, request, info)
+    }
+
+    #[inline]
+    fn take_hot(&self, context: &impl Context, request: &Request) -> Hot {
         if cpuset::may_confine(&self.platform, context) {
-            return self.alloc_general(context, request, info);
+            return Hot::Unpinned;
         }
         self.platform.pin();
         let cpu = self.platform.caches(self.storage.cpus);
         let Some(cache) = cpu.pcp.get(cpu.firsts.cache(request.class())) else {
-            return self.unpin_then_alloc(context, request, info);
+            return Hot::Pinned;
         };
         if self.enter(cpu).is_none() {
-            return self.unpin_then_alloc(context, request, info);
+            return Hot::Pinned;
         }
         step!(self);
-        let Some((pfn, meta)) = self.pop_hot(cache, context.kind(), request) else {
-            return self.leave_then_alloc(context, request, info);
+        let Some(pfn) = self.pop_hot(cache, context.kind(), request) else {
+            return Hot::Inside;
         };
         step!(self);
         let is_drain_due = self.end_section(cpu);
         if is_drain_due {
-            return self.alloc_then_drain(pfn, meta);
+            return Hot::TakenWithDrain(pfn);
         }
         if self.platform.unpin_unsettled() {
-            return self.alloc_then_settle(pfn, meta);
+            return Hot::TakenUnsettled(pfn);
         }
-        Ok(self.block_in(meta, pfn, Order::ZERO))
+        Hot::Taken(pfn)
     }
 
     /// Pops a frame and labels it. Nothing if the cache is empty, or its top is not what it should
     /// be: then it stays for the general path, which reports it. Inside a section.
     #[inline]
-    fn pop_hot(
-        &self,
-        cache: &Pcp,
-        context: ContextKind,
-        request: &Request,
-    ) -> Option<(Pfn, &'m BlockMeta)> {
+    fn pop_hot(&self, cache: &Pcp, context: ContextKind, request: &Request) -> Option<Pfn> {
         // An offline that has just turned the caches off does not matter here: what is in the
         // cache until its drain comes may be handed out, as it might have been a moment before.
         let (pfn, below) = cache.top()?;
         step!(self);
-        let meta = self.books_of(pfn)?;
-        let place = meta.entry_of(pfn);
+        let place = self.books_of(pfn)?.entry_of(pfn);
         if Entry(place.load(Ordering::Relaxed)) != Entry::CACHED {
             return None;
         }
@@ -127,7 +172,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         place.store(entry.0, Ordering::Relaxed);
         step!(self);
         cache.count_taken(context);
-        Some((pfn, meta))
+        Some(pfn)
     }
 
     #[inline(never)]
@@ -135,10 +180,9 @@ impl<'m, P: Platform> Frames<'m, P> {
         &'f self,
         context: &impl Context,
         request: &Request,
-        info: Option<&mut WalkInfo>,
-    ) -> Result<Block<'f, 'm, P>, AllocError> {
+    ) -> Option<Block<'f, 'm, P>> {
         self.platform.unpin();
-        self.alloc_general(context, request, info)
+        self.alloc_general(context, request)
     }
 
     #[inline(never)]
@@ -146,33 +190,28 @@ impl<'m, P: Platform> Frames<'m, P> {
         &'f self,
         context: &impl Context,
         request: &Request,
-        info: Option<&mut WalkInfo>,
-    ) -> Result<Block<'f, 'm, P>, AllocError> {
+    ) -> Option<Block<'f, 'm, P>> {
+        self.leave_then_unpin();
+        self.alloc_general(context, request)
+    }
+
+    fn leave_then_unpin(&self) {
         self.leave(self.this_cpu());
-        self.unpin_then_alloc(context, request, info)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn alloc_then_drain<'f>(
-        &'f self,
-        pfn: Pfn,
-        meta: &'m BlockMeta,
-    ) -> Result<Block<'f, 'm, P>, AllocError> {
-        self.drain_wanted(self.this_cpu());
         self.platform.unpin();
-        Ok(self.block_in(meta, pfn, Order::ZERO))
     }
 
     #[cold]
     #[inline(never)]
-    fn alloc_then_settle<'f>(
-        &'f self,
-        pfn: Pfn,
-        meta: &'m BlockMeta,
-    ) -> Result<Block<'f, 'm, P>, AllocError> {
+    fn alloc_then_drain<'f>(&'f self, pfn: Pfn) -> Option<Block<'f, 'm, P>> {
+        self.drain_then_unpin(self.this_cpu());
+        Some(self.block(pfn, Order::ZERO))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_then_settle<'f>(&'f self, pfn: Pfn) -> Option<Block<'f, 'm, P>> {
         self.platform.settle();
-        Ok(self.block_in(meta, pfn, Order::ZERO))
+        Some(self.block(pfn, Order::ZERO))
     }
 
     /// The books of a frame's block.
@@ -182,16 +221,20 @@ impl<'m, P: Platform> Frames<'m, P> {
         slot.meta.get()
     }
 
-    /// Frees a block whose books are known: a single frame into this CPU's cache, if that has room.
-    /// Any context.
-    #[inline]
-    pub(crate) fn free_hot(&self, pfn: Pfn, meta: &'m BlockMeta, order: Order) {
-        let entry = Entry(meta.entry_of(pfn).load(Ordering::Relaxed));
-        if order != Order::ZERO || !entry.is_allocated(Order::ZERO) {
-            return self.free_raw(pfn, order);
+    /// Frees a block: a single frame into this CPU's cache, if that has room. Any context.
+    #[inline(never)]
+    pub(crate) fn free_hot(&self, handle: FrameHandle) {
+        let pfn = handle.single();
+        // A larger block has no books under this number.
+        let Some(meta) = self.books_of(pfn) else {
+            return self.free_raw(handle.pfn(), handle.order());
+        };
+        let place = meta.entry_of(pfn);
+        if !Entry(place.load(Ordering::Relaxed)).is_allocated(Order::ZERO) {
+            return self.free_raw(pfn, Order::ZERO);
         }
-        if !self.claim_for_free(meta.entry_of(pfn), order) {
-            return self.report_late(pfn, order);
+        if !self.claim_for_free(place, Order::ZERO) {
+            return self.report_late(pfn, Order::ZERO);
         }
         self.free_single(pfn, meta);
     }

@@ -89,6 +89,12 @@ impl Order {
         }
     }
 
+    /// The order of a number that `get` has given.
+    #[inline]
+    pub(crate) const fn truncated(order: u8) -> Self {
+        Self(order)
+    }
+
     /// The exponent.
     #[inline]
     pub const fn get(self) -> u8 {

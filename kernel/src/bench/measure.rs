@@ -194,7 +194,7 @@ impl Spread {
 /// What the work interrupt is to fill, and with what.
 struct Job {
     samples: &'static mut [u64],
-    operation: fn(&HardIrq),
+    fill: fn(&HardIrq, &mut [u64]),
 }
 
 /// Lent to the interrupt handler; locked with interrupts off.
@@ -202,19 +202,19 @@ static JOB: spin::Mutex<Option<Job>> = spin::Mutex::new(None);
 
 fn on_work(irq: &HardIrq) {
     if let Some(job) = &mut *JOB.lock() {
-        sample_warm(&mut job.samples[..REPETITIONS], || (job.operation)(irq));
+        (job.fill)(irq, &mut job.samples[..REPETITIONS]);
     }
 }
 
 impl Arena {
-    /// Counts an operation inside a hard interrupt handler; one handler does all repetitions.
+    /// Fills the samples inside a hard interrupt handler; one handler does all repetitions.
     ///
     /// # Errors
     /// [`Disturbed`] if another interrupt was taken in its stead or after it.
-    pub fn in_hard_irq(&mut self, operation: fn(&HardIrq)) -> Result<Spread, Disturbed> {
+    pub fn in_hard_irq(&mut self, fill: fn(&HardIrq, &mut [u64])) -> Result<Spread, Disturbed> {
         timer::stop();
         let samples = core::mem::take(&mut self.samples);
-        irqs::without_interrupts(|| *JOB.lock() = Some(Job { samples, operation }));
+        irqs::without_interrupts(|| *JOB.lock() = Some(Job { samples, fill }));
         let before = interrupts();
         // Interrupts are on: the handler has run when this returns, or runs at once after it.
         ipi::raise_self(self.work);

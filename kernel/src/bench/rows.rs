@@ -3,7 +3,7 @@
 use super::Missing;
 use super::measure::{Arena, MANY, OWNER, REPETITIONS, Spread, sample, sample_warm, undisturbed};
 use super::mix::mix;
-use crate::arch::context::{HardIrq, Task};
+use crate::arch::context::Task;
 use crate::arch::irqs;
 use crate::demo::random::Random;
 use crate::mm::{self, KernelFrames};
@@ -44,7 +44,7 @@ pub fn all(
     tell(
         BenchRow::AtomicHardIrq,
         arena
-            .in_hard_irq(|irq: &HardIrq| pair(mm::frames(), irq, &ATOMIC))
+            .in_hard_irq(|irq, samples| pairs_of(samples, irq, &ATOMIC))
             .map_err(Missing::from),
     );
     tell(BenchRow::Kernel, pairs(arena, &KERNEL));
@@ -70,17 +70,25 @@ pub fn all(
     tell(BenchRow::Metadata, Ok(metadata()));
 }
 
-/// Allocates a block and frees it. The request is opaque, as it is to a function that is given one.
+/// Allocates a block and frees it. What the free does is a call, and knows nothing of where the block
+/// comes from.
 #[inline]
 fn pair(frames: &'static KernelFrames, context: &impl Context, request: &Request) {
-    drop(black_box(frames.alloc(context, black_box(request))));
+    drop(frames.alloc(context, request));
 }
 
 fn pair_cost(arena: &mut Arena, task: &Task, request: &Request) -> Spread {
-    let frames = mm::frames();
     let samples = &mut arena.samples[..REPETITIONS];
-    sample_warm(samples, || pair(frames, task, request));
+    pairs_of(samples, task, request);
     Spread::of(samples)
+}
+
+/// Fills the samples with the cost of a pair each.
+fn pairs_of(samples: &mut [u64], context: &impl Context, request: &Request) {
+    let frames = mm::frames();
+    // Opaque, as it is to a function that is given one.
+    let request = black_box(request);
+    sample_warm(samples, || pair(frames, context, request));
 }
 
 /// Frames one by one, then freed at random: the cost of a frame, and of the dearest free.
