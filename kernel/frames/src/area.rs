@@ -13,11 +13,11 @@
 
 use crate::{
     Order,
-    memory::{AREA_FRAMES, AreaBits, AreaPair},
+    memory::{AREA_FRAMES, AREA_WORDS, AreaBits, AreaPair},
     mutant::{self, Mutant, weakened},
-    runs::{aligned_run, aligned_runs, lowest_zeros, run_mask},
+    runs::{aligned_runs, lowest_zeros, run_mask},
 };
-use tidemark_sync::atomic::{Ordering, spin_loop};
+use tidemark_sync::atomic::{AtomicU64, Ordering, spin_loop};
 
 pub(crate) use crate::state::{Isolation, Sought, State};
 
@@ -30,6 +30,12 @@ impl AreaPair {
     #[inline]
     pub(crate) fn state(&self, half: usize) -> State {
         State((self.0.load(Ordering::Relaxed) >> (half % 2 * 16)) as u16)
+    }
+
+    /// States of both areas, in one word: the lower area's in the lower half.
+    #[inline]
+    pub(crate) fn word(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
     }
 
     /// States of both areas.
@@ -153,6 +159,12 @@ impl Area<'_> {
     /// first frame, or nothing if there is no run.
     #[inline]
     pub(crate) fn claim(&self, order: Order) -> Option<u32> {
+        self.claim_from(order, 0)
+    }
+
+    /// The same; a run is looked for from the word `first` on, once round.
+    #[inline]
+    pub(crate) fn claim_from(&self, order: Order, first: usize) -> Option<u32> {
         match order.get() {
             0 => {
                 let mut index = None;
@@ -162,8 +174,11 @@ impl Area<'_> {
                 debug_assert!(claimed == u32::from(index.is_some()));
                 index
             }
-            1..=6 => self.claim_run(order),
-            7 | 8 => self.claim_words(order),
+            1..=6 => {
+                let (word, start) = self.claim_runs(order, 1, first)?;
+                Some(word as u32 * 64 + start.trailing_zeros())
+            }
+            7 | 8 => self.claim_words(order, first),
             _ => None,
         }
     }
@@ -197,19 +212,35 @@ impl Area<'_> {
         frames - left
     }
 
-    /// Whether there seems to be a run of an order from 1 to 6: a look that costs less than a
-    /// reservation that has to be given up.
+    /// The first word that seems to have a run of an order from 1 to 6, or the first of several words
+    /// that seem to be one of order 7 or 8: a look that costs less than a reservation that has to be
+    /// given up.
     #[inline]
-    pub(crate) fn has_run(&self, order: Order) -> bool {
+    pub(crate) fn word_with_run(&self, order: Order) -> Option<usize> {
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
         let mut words = self.bits.0.iter();
-        words.any(|word| aligned_runs(word.load(Ordering::Relaxed), order) != 0)
+        if order.get() <= 6 {
+            return words.position(|word| aligned_runs(load(word), order) != 0);
+        }
+        let length = order.frames() as usize / 64;
+        let mut runs = self.bits.0.chunks_exact(length);
+        let run = runs.position(|run| run.iter().all(|word| load(word) == 0))?;
+        Some(run * length)
     }
 
     /// Claims up to `count` runs of an order from 1 to 6 for a reservation of that size, all in the
-    /// first word that has some, by one step. Returns the word, and a bit for each run's first frame.
+    /// first word that has some, by one step; words are looked at from `first` on, once round.
+    /// Returns the word, and a bit for each run's first frame.
     #[inline]
-    pub(crate) fn claim_runs(&self, order: Order, count: u32) -> Option<(usize, u64)> {
-        for (index, word) in self.bits.0.iter().enumerate() {
+    pub(crate) fn claim_runs(
+        &self,
+        order: Order,
+        count: u32,
+        first: usize,
+    ) -> Option<(usize, u64)> {
+        for step in 0..AREA_WORDS {
+            let index = (first + step) % AREA_WORDS;
+            let word = &self.bits.0[index];
             let mut seen = word.load(Ordering::Relaxed);
             loop {
                 let starts = lowest_zeros(!aligned_runs(seen, order), count);
@@ -227,33 +258,21 @@ impl Area<'_> {
         None
     }
 
-    /// Orders 1 to 6: a run inside one word.
-    fn claim_run(&self, order: Order) -> Option<u32> {
-        for (index, word) in self.bits.0.iter().enumerate() {
-            let mut seen = word.load(Ordering::Relaxed);
-            while let Some(bit) = aligned_run(seen, order) {
-                let mask = run_mask(order) << bit;
-                match word.compare_exchange(seen, seen | mask, claim_order(), Ordering::Relaxed) {
-                    Ok(_) => return Some(index as u32 * 64 + bit),
-                    Err(now) => seen = now,
-                }
-            }
-        }
-        None
-    }
-
     /// Orders 7 and 8: two or four whole words. A word lost to somebody else gives back those
     /// already claimed: half a block must not be taken for a whole one.
-    fn claim_words(&self, order: Order) -> Option<u32> {
+    fn claim_words(&self, order: Order, first: usize) -> Option<u32> {
         let words = order.frames() as usize / 64;
-        'group: for (group, run) in self.bits.0.chunks_exact(words).enumerate() {
+        let (before, behind) = self.bits.0.split_at(first % AREA_WORDS / words * words);
+        let groups = behind.chunks_exact(words).chain(before.chunks_exact(words));
+        'group: for (group, run) in groups.enumerate() {
+            let start = (before.len() + group * words) % AREA_WORDS * 64;
             for (claimed, word) in run.iter().enumerate() {
                 if word
                     .compare_exchange(0, u64::MAX, claim_order(), Ordering::Relaxed)
                     .is_err()
                 {
                     if mutant::is(Mutant::ClaimWithoutRollback) {
-                        return Some((group * words * 64) as u32);
+                        return Some(start as u32);
                     }
                     for word in &run[..claimed] {
                         // Only this claim has these bits: nobody else clears them.
@@ -263,7 +282,7 @@ impl Area<'_> {
                     continue 'group;
                 }
             }
-            return Some((group * words * 64) as u32);
+            return Some(start as u32);
         }
         None
     }

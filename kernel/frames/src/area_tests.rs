@@ -72,8 +72,8 @@ fn a_run_is_aligned_and_found_between_single_frames() {
         let hole = order.frames() as u32;
         // Everything is taken but one aligned run, and an unaligned one that must not do.
         let word = !(run_mask(order) << (64 - hole)) & !0b10;
-        assert_eq!(aligned_run(word, order), Some(64 - hole));
-        assert_eq!(aligned_run(!0b110, order), None);
+        assert_eq!(aligned_runs(word, order), 1 << (64 - hole));
+        assert_eq!(aligned_runs(!0b110, order), 0);
     }
 }
 
@@ -85,8 +85,9 @@ fn runs_are_claimed_by_the_word_and_only_where_there_are_some() {
         owned.bits.0[0].store(!0, Ordering::Relaxed);
         // One frame in the first run of a word.
         owned.bits.0[1].store(1 << (frames - 1), Ordering::Relaxed);
-        assert!(owned.area().has_run(order));
-        let (word, starts) = owned.area().claim_runs(order, 2).unwrap();
+        let seen = owned.area().word_with_run(order);
+        let (word, starts) = owned.area().claim_runs(order, 2, 0).unwrap();
+        assert_eq!(seen, Some(word));
         let expected = match frames {
             64 => (2, 1),
             32 => (1, 1 << 32),
@@ -99,8 +100,54 @@ fn runs_are_claimed_by_the_word_and_only_where_there_are_some() {
             // No aligned run anywhere.
             word.store(ALIGNED_ENDS[order.get() as usize], Ordering::Relaxed);
         });
-        assert!(!owned.area().has_run(order));
-        assert_eq!(owned.area().claim_runs(order, 2), None);
+        assert_eq!(owned.area().word_with_run(order), None);
+        assert_eq!(owned.area().claim_runs(order, 2, 0), None);
+    }
+}
+
+#[test]
+fn the_runs_of_a_word_are_those_whose_bits_are_all_zero() {
+    let mut word = 1_u64;
+    for _ in 0..2000 {
+        word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let some = [
+            word,
+            word & word.rotate_left(21),
+            word & word >> 13 & word << 7,
+        ];
+        for word in [0, u64::MAX].into_iter().chain(some) {
+            for order in orders(0..=6) {
+                let starts = (0..64).step_by(order.frames() as usize);
+                let expected = starts
+                    .filter(|start| word & run_mask(order) << start == 0)
+                    .fold(0, |runs, start| runs | 1 << start);
+                assert_eq!(aligned_runs(word, order), expected, "{word:#x} {order:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_claim_begins_at_the_word_that_it_is_given_and_goes_once_round() {
+    for order in orders(1..=8) {
+        let words = (order.frames() as usize).div_ceil(64);
+        for only in (0..AREA_WORDS).step_by(words) {
+            for first in 0..AREA_WORDS {
+                let owned = Owned::new([State::GONE, State::EMPTY]);
+                assert_eq!(owned.area().word_with_run(order), Some(0));
+                let begun = owned.area().claim_from(order, first).unwrap() as usize;
+                assert_eq!(begun, first / words * words * 64, "{order:?} from {first}");
+                for word in &owned.bits.0 {
+                    word.store(u64::MAX, Ordering::Relaxed);
+                }
+                for word in &owned.bits.0[only..only + words] {
+                    word.store(0, Ordering::Relaxed);
+                }
+                assert_eq!(owned.area().word_with_run(order), Some(only));
+                let claimed = owned.area().claim_from(order, first);
+                assert_eq!(claimed, Some(only as u32 * 64), "{order:?} from {first}");
+            }
+        }
     }
 }
 

@@ -226,7 +226,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         let mut kept = [None; KEPT];
         let mut behind = from;
         let mut seen = 0;
-        self.search(zone, from, u32::MAX, Sought::PRESENT, |area| {
+        self.search(zone, from, u32::MAX, Sought::PRESENT, |area, _, _| {
             if seen == WINDOW {
                 return Some(());
             }

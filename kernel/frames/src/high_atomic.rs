@@ -111,8 +111,8 @@ impl<'m, P: Platform> Frames<'m, P> {
         zone: ZoneId,
         mut visit: impl FnMut(AreaRef<'m>) -> Option<R>,
     ) -> Option<R> {
-        self.search(zone, 0, u32::MAX, Sought::PRESENT, |area| {
-            if area.mobility() == Mobility::HighAtomic {
+        self.search(zone, 0, u32::MAX, Sought::PRESENT, |area, home, _| {
+            if home.kind().mobility == Mobility::HighAtomic {
                 visit(area)
             } else {
                 None

@@ -78,6 +78,12 @@ impl Home {
         Self(Self::new(self.zone(), kind).0 | self.0 & Self::KEPT_OUT)
     }
 
+    /// Whether it is this one, whatever else keeps frames of the area out of caches.
+    #[inline]
+    pub(crate) const fn is_for(self, home: Self) -> bool {
+        (self.0 ^ home.0) & !Self::KEPT_OUT == 0
+    }
+
     /// Whether frames of the area are kept out of caches because it is being compacted.
     pub(crate) const fn is_kept_out(self) -> bool {
         self.0 & Self::KEPT_OUT != 0
@@ -120,6 +126,11 @@ mod tests {
                     assert_eq!((kept_out.zone(), kept_out.kind()), (zone, kind));
                     assert!(kept_out.cache() >= CACHES && kept_out.is_kept_out());
                     assert_eq!(kept_out.with(kind), kept_out);
+                    assert!(kept_out.is_for(home) && home.is_for(kept_out));
+                    let others = sizes.into_iter().filter(|&other| other != size);
+                    for size in others {
+                        assert!(!kept_out.is_for(Home::new(zone, Kind { mobility, size })));
+                    }
                 }
             }
         }

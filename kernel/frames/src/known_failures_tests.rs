@@ -67,11 +67,58 @@ fn claim_between_taken_frames() {
     }
 }
 
+/// An interrupt takes a frame of the last word of a run that is about to be claimed.
+fn claim_that_loses_its_last_word() {
+    for (order, words) in [(7, 2_u64), (8, 4)] {
+        let order = Order::new(order).unwrap();
+        let mut steps_of_claim = 1;
+        for at in 0.. {
+            if at >= steps_of_claim {
+                break;
+            }
+            let frames = machine(1, 1);
+            let singles = take_all(frames, Order::ZERO);
+            // One area has anything free: a run, and frames to spare.
+            let last = singles.iter().map(|block| block.pfn().0 / 512).max();
+            let (kept, freed): (Vec<_>, Vec<_>) = singles.into_iter().partition(|block| {
+                let frame = block.pfn().0 % 512;
+                Some(block.pfn().0 / 512) != last || frame / 64 >= words && frame % 8 == 7
+            });
+            drop(freed);
+            frames.drain_all(&task());
+            let single = Rc::new(Cell::new(None));
+            let (taken, step) = (Rc::clone(&single), Rc::new(Cell::new(0)));
+            let count = Rc::clone(&step);
+            let hook = at_steps(move || {
+                if count.replace(count.get() + 1) == at {
+                    let mut others = take_all(frames, Order::ZERO).into_iter();
+                    taken.set(others.find(|block| block.pfn().0 % 512 / 64 == words - 1));
+                    drop(others);
+                    frames.drain_local(&hard_irq());
+                }
+            });
+            let block = take(frames, order);
+            drop(hook);
+            steps_of_claim = step.get();
+            let single: Option<TestBlock> = single.take();
+            // Too late for an interrupt if the run was claimed before it.
+            if let (Some(block), Some(single)) = (&block, &single) {
+                let run = block.pfn().0..block.pfn().0 + order.frames();
+                assert!(!run.contains(&single.pfn().0), "at step {at}");
+            }
+            assert_sound(frames);
+            drop((block, single, kept));
+            assert_sound(frames);
+        }
+    }
+}
+
 #[test]
 fn a_claim_of_several_words_that_meets_a_taken_frame_does_not_report_success() {
     claim_between_taken_frames();
+    claim_that_loses_its_last_word();
     let mistake = Mutant::ClaimWithoutRollback;
-    let caught = catch_unwind(|| mutant::with(mistake, claim_between_taken_frames));
+    let caught = catch_unwind(|| mutant::with(mistake, claim_that_loses_its_last_word));
     assert!(caught.is_err(), "{mistake:?} passes");
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     Frames, Order, Pfn, Platform, ZoneId,
-    area::{Area, Sought},
+    area::{Area, Sought, State},
     home::Home,
     mobility::{Kind, Mobility},
     owner::Entry,
@@ -222,16 +222,27 @@ impl<'m> AreaRef<'m> {
     /// for.
     #[inline]
     pub(crate) fn first_seen(self, end: u64, sought: Sought) -> Option<Self> {
+        let first = self.local();
         let pairs = &self.meta.pairs;
-        let mut index = self.index;
-        while index < end {
-            let local = index as usize % BLOCK_AREAS;
-            if sought.has(pairs[local / 2].state(local)) {
-                return Some(Self { index, ..self });
-            }
-            index += 1;
+        let at = |local: usize| {
+            let index = self.index - first as u64 + local as u64;
+            (index < end).then_some(Self { index, ..self })
+        };
+        if first % 2 == 1 && sought.has(pairs[first / 2].state(1)) {
+            return at(first);
         }
-        None
+        // A pair behind `end` is not looked at: `at` would refuse what is seen there.
+        let behind = first + (end - self.index) as usize;
+        let mut rest = pairs[..behind.div_ceil(2)]
+            .iter()
+            .enumerate()
+            .skip(first.div_ceil(2));
+        let (pair, states) = rest.find_map(|(pair, states)| {
+            let states = states.word();
+            sought.has_either(states).then_some((pair, states))
+        })?;
+        let is_upper = !sought.has(State(states as u16));
+        at(pair * 2 + usize::from(is_upper))
     }
 
     /// The other area of the pair, if this is the lower one.
@@ -316,4 +327,49 @@ pub enum AddError {
     },
     /// The node's number is beyond the storage.
     NoNode,
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::area::State;
+
+    #[test]
+    fn the_first_area_that_is_seen_is_the_first_that_is_sought() {
+        let meta = BlockMeta::new();
+        let states = [State::GONE, State::FULL, State::WHOLE, State::EMPTY];
+        let mut random = 1_u64;
+        for round in 0..200 {
+            for pair in &meta.pairs {
+                random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                // Mostly something that nobody looks for.
+                let state = |bits: u64| match bits % 16 {
+                    0 => State(State::FULL.0 + 7),
+                    bits => states[bits as usize % if round % 2 == 0 { 3 } else { 4 }],
+                };
+                let [lower, upper] = [state(random >> 40), state(random >> 50)];
+                let word = u32::from(upper.0) << 16 | u32::from(lower.0);
+                pair.0.store(word, Ordering::Relaxed);
+            }
+            for sought in [
+                Sought::EMPTY,
+                Sought::partial(7),
+                Sought::free(8),
+                Sought::PRESENT,
+            ] {
+                for (from, to) in (0..64).flat_map(|from| (from..=64).map(move |to| (from, to))) {
+                    let area = AreaRef {
+                        meta: &meta,
+                        index: 128 + from,
+                    };
+                    let has = |&local: &u64| {
+                        sought.has(meta.pairs[local as usize / 2].state(local as usize))
+                    };
+                    let expected = (from..to).find(has).map(|local| 128 + local);
+                    let seen = area.first_seen(128 + to, sought).map(|area| area.index);
+                    assert_eq!(seen, expected, "{from}..{to} {sought:?}");
+                }
+            }
+        }
+    }
 }

@@ -154,16 +154,20 @@ impl Model {
     fn hot(&self, ask: &Ask) -> Option<ZoneId> {
         let request = &ask.request;
         let not_plain = [Gfp::THISNODE, Gfp::ZERO, Gfp::HARDWALL];
-        let is_plain = request.order() == Order::ZERO
-            && request.node().is_none()
+        let is_plain = request.node().is_none()
             && request.nodes() == NodeMask::ALL
             && !not_plain
                 .into_iter()
                 .any(|flag| request.gfp().contains(flag));
         let is_confined = ask.context == ContextKind::Task && ask.cpuset.is_some();
         let first = *self.list(ask).first()?;
-        let cache = self.frames.cache_info(first, CpuId(ask.cpu))?;
-        (is_plain && !is_confined && cache.count > 0).then_some(first)
+        let is_cached = if request.order() == Order::ZERO {
+            self.frames.cache_info(first, CpuId(ask.cpu))?.count > 0
+        } else {
+            let blocks = &self.frames.storage.cpus[ask.cpu].blocks[first.index()];
+            blocks::each(blocks).any(|(order, _)| order == request.order())
+        };
+        (is_plain && !is_confined && is_cached).then_some(first)
     }
 
     pub(super) fn verdict(&self, ask: &Ask) -> Verdict {

@@ -31,27 +31,21 @@ pub(crate) const fn run_mask(order: Order) -> u64 {
 /// First bits of the aligned runs of zeros in `word`, order 0 to 6.
 #[inline]
 pub(crate) fn aligned_runs(word: u64, order: Order) -> u64 {
-    /// Bits at multiples of 2^order.
-    const STARTS: [u64; 8] = [
+    /// The last bit of each aligned run.
+    const LASTS: [u64; 8] = [
         u64::MAX,
-        0x5555_5555_5555_5555,
-        0x1111_1111_1111_1111,
-        0x0101_0101_0101_0101,
-        0x0001_0001_0001_0001,
-        0x0000_0001_0000_0001,
-        1,
+        0xaaaa_aaaa_aaaa_aaaa,
+        0x8888_8888_8888_8888,
+        0x8080_8080_8080_8080,
+        0x8000_8000_8000_8000,
+        0x8000_0000_8000_0000,
+        1 << 63,
         0,
     ];
-    let mut zeros = !word;
-    for step in 0..order.get().min(6) {
-        zeros &= zeros >> (1 << step);
-    }
-    zeros & STARTS[order.get() as usize & 7]
-}
-
-/// Bit of the lowest aligned run of zeros in `word`, order 1 to 6.
-#[inline]
-pub(crate) fn aligned_run(word: u64, order: Order) -> Option<u32> {
-    let runs = aligned_runs(word, order);
-    (runs != 0).then(|| runs.trailing_zeros())
+    let lasts = LASTS[order.get() as usize & 7];
+    // All bits of a run but the last, plus that many ones, carry into the last one if any is set,
+    // and never out of the run.
+    let carried = (word & !lasts).wrapping_add(!lasts);
+    let zeros = !(carried | word) & lasts;
+    zeros >> (order.frames() - 1)
 }

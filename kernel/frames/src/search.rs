@@ -3,6 +3,7 @@
 use crate::{
     CpuCaches, Frames, Order, Pfn, Platform, ZoneId,
     area::{Sought, State},
+    home::Home,
     memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS, bits_of},
     mobility::{Kind, Mobility},
     platform::step,
@@ -33,11 +34,42 @@ impl Hints {
     }
 }
 
+/// A search for frames below an order of 9.
+#[derive(Clone, Copy)]
+struct Search<'c> {
+    zone: ZoneId,
+    /// What the request is.
+    kind: Kind,
+    /// Areas with fewer frames free are passed over.
+    least: u32,
+    cpu: &'c CpuCaches,
+}
+
+impl<'c> Search<'c> {
+    fn new(zone: ZoneId, order: Order, mobility: Mobility, cpu: &'c CpuCaches) -> Self {
+        Self {
+            zone,
+            kind: Kind::of(mobility, order),
+            least: order.frames() as u32,
+            cpu,
+        }
+    }
+
+    #[inline]
+    fn hints(self) -> &'c Hints {
+        &self.cpu.hints[self.kind.mobility as usize][self.kind.size as usize]
+    }
+
+    /// What the areas of its kind say of themselves.
+    #[inline]
+    fn home(self) -> Home {
+        Home::new(self.zone, self.kind)
+    }
+}
+
 /// Which areas a search takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Only {
-    /// Those of the request's kind with some frames in use already.
-    Partial,
     /// Those of its kind, and any that is wholly free.
     Own,
     /// Those for blocks of its mobility, but of other sizes.
@@ -71,11 +103,8 @@ impl<'m, P: Platform> Frames<'m, P> {
             Order::MAX => self.take_pair(zone, mobility, cpu),
             Order::HUGE => self.take_area(zone, mobility, cpu),
             _ => {
-                let least = order.frames() as u32;
-                let kind = Kind::of(mobility, order);
-                self.search_small(zone, kind, cpu, least, |area, part| {
-                    self.take_run(area, zone, order, part)
-                })
+                let search = Search::new(zone, order, mobility, cpu);
+                self.search_small(search, |area, part| self.take_run(area, zone, order, part))
             }
         }
     }
@@ -91,12 +120,11 @@ impl<'m, P: Platform> Frames<'m, P> {
         if self.zone(zone).free() < order.frames() {
             return None;
         }
-        let only = (Only::Foreign, u32::MAX);
-        let kind = Kind::of(mobility, order);
-        let least = order.frames() as u32;
-        self.search_of(zone, kind, cpu, only, least, &mut |area, part| {
+        let search = Search::new(zone, order, mobility, cpu);
+        let from = search.hints().get(zone);
+        self.search_for(search, Only::Foreign, from, &mut |area, part| {
             let taken = self.take_run(area, zone, order, part)?;
-            self.convert(area, kind);
+            self.convert(area, search.kind);
             Some(taken)
         })
     }
@@ -110,12 +138,13 @@ impl<'m, P: Platform> Frames<'m, P> {
         part: Part,
     ) -> Option<Pfn> {
         let frames = order.frames() as u32;
-        if matches!(order.get(), 1..=6) && !area.core().has_run(order) {
-            return None;
-        }
+        let word = match order {
+            Order::ZERO => 0,
+            _ => area.core().word_with_run(order)?,
+        };
         self.reserve_in(area, zone, frames, frames, part)?;
         step!(self);
-        let Some(index) = area.core().claim(order) else {
+        let Some(index) = area.core().claim_from(order, word) else {
             self.return_reservation(area, frames);
             return None;
         };
@@ -135,8 +164,8 @@ impl<'m, P: Platform> Frames<'m, P> {
         cpu: &CpuCaches,
         mut got: impl FnMut(AreaRef<'m>, usize, u64),
     ) -> u32 {
-        let kind = Kind::of(mobility, Order::ZERO);
-        self.search_small(zone, kind, cpu, 1, |area, part| {
+        let search = Search::new(zone, Order::ZERO, mobility, cpu);
+        self.search_small(search, |area, part| {
             let reserved = self.reserve_in(area, zone, 1, frames, part)?;
             step!(self);
             let claimed = area
@@ -164,13 +193,11 @@ impl<'m, P: Platform> Frames<'m, P> {
         mut got: impl FnMut(AreaRef<'m>, u32),
     ) -> u32 {
         let frames = order.frames() as u32;
-        let kind = Kind::of(mobility, order);
-        self.search_small(zone, kind, cpu, frames, |area, part| {
-            if !area.core().has_run(order) {
-                return None;
-            }
+        let search = Search::new(zone, order, mobility, cpu);
+        self.search_small(search, |area, part| {
+            let word = area.core().word_with_run(order)?;
             let reserved = self.reserve_in(area, zone, frames, blocks * frames, part)?;
-            let claimed = area.core().claim_runs(order, reserved >> order.get());
+            let claimed = area.core().claim_runs(order, reserved >> order.get(), word);
             let (word, starts) = claimed.unwrap_or_default();
             let taken = starts.count_ones();
             if taken > 0 {
@@ -230,9 +257,10 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Order 9: one step on the area's state.
     fn take_area(&self, zone: ZoneId, mobility: Mobility, cpu: &CpuCaches) -> Option<Pfn> {
-        let hint = cpu.huge_hints.get(zone);
-        let area = self.search(zone, hint, u32::MAX, Sought::EMPTY, |area| {
-            let is_kept = area.mobility() == Mobility::HighAtomic;
+        // From a lower area on, so that both halves of a pair go before the next pair.
+        let hint = cpu.huge_hints.get(zone) & !1;
+        let area = self.search(zone, hint, u32::MAX, Sought::EMPTY, |area, home, _| {
+            let is_kept = home.kind().mobility == Mobility::HighAtomic;
             if is_kept || !area.core().take() {
                 return None;
             }
@@ -252,12 +280,12 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Order 10: one step on the state of both areas of a pair.
     fn take_pair(&self, zone: ZoneId, mobility: Mobility, cpu: &CpuCaches) -> Option<Pfn> {
-        let hint = cpu.huge_hints.get(zone);
-        let area = self.search(zone, hint, u32::MAX, Sought::EMPTY, |area| {
+        let hint = cpu.huge_hints.get(zone) & !1;
+        let area = self.search(zone, hint, u32::MAX, Sought::EMPTY, |area, home, _| {
             let is_lower = area.index % 2 == 0;
             let pair = area.core().pair;
             let is_kept = || {
-                let kinds = [area.mobility(), area.upper().mobility()];
+                let kinds = [home.kind().mobility, area.upper().mobility()];
                 kinds.contains(&Mobility::HighAtomic)
             };
             if !is_lower || is_kept() || pair.states() != [State::EMPTY; 2] || !pair.take() {
@@ -287,82 +315,115 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
     }
 
-    /// Searches for frames below an order of 9 among areas of the request's kind: first near the
-    /// last one that gave, among those in use already, so that whole ones stay whole; then
-    /// everywhere, wholly free areas of any kind included; then among areas for other sizes. Areas
-    /// with fewer than `least` frames free are passed over.
+    /// Searches for frames below an order of 9 among areas of the request's kind: first in the one that
+    /// gave last, then near it among those in use already, so that whole ones stay whole; then
+    /// everywhere, wholly free areas of any kind included; then among areas for other sizes.
+    #[inline]
     fn search_small<R>(
         &self,
-        zone: ZoneId,
-        kind: Kind,
-        cpu: &CpuCaches,
-        least: u32,
+        search: Search<'_>,
         mut take: impl FnMut(AreaRef<'m>, Part) -> Option<R>,
     ) -> Option<R> {
-        [
-            (Only::Partial, PARTIAL_WINDOW),
-            (Only::Own, u32::MAX),
-            (Only::Kin, u32::MAX),
-        ]
-        .into_iter()
-        .find_map(|only| self.search_of(zone, kind, cpu, only, least, &mut take))
+        let last = search.hints().get(search.zone);
+        if let Some(area) = self.area(last)
+            && Sought::partial(search.least).has(area.core().state())
+            && area.home().is_for(search.home())
+            && let Some(taken) = take(area, Part::Free)
+        {
+            return Some(taken);
+        }
+        self.search_around(search, last + 1, &mut take)
     }
 
-    /// One such search, through a window of areas.
-    fn search_of<R>(
+    /// The rest of such a search, from an area on.
+    #[inline(never)]
+    fn search_around<R>(
         &self,
-        zone: ZoneId,
-        wanted: Kind,
-        cpu: &CpuCaches,
-        (only, window): (Only, u32),
-        least: u32,
+        search: Search<'_>,
+        from: u64,
         take: &mut impl FnMut(AreaRef<'m>, Part) -> Option<R>,
     ) -> Option<R> {
-        let hints = &cpu.hints[wanted.mobility as usize][wanted.size as usize];
-        let sought = match only {
-            Only::Partial => Sought::partial(least),
-            _ => Sought::free(least),
-        };
-        self.search(zone, hints.get(zone), window, sought, |area| {
-            let state = area.core().state();
-            let kind = area.kind();
-            if kind.mobility == Mobility::HighAtomic {
+        let Search { zone, least, .. } = search;
+        let own = search.home();
+        let mut whole = None;
+        let all = Sought::free(least);
+        let found = self.search(zone, from, PARTIAL_WINDOW, all, |area, home, sought| {
+            if area.core().state() == State::EMPTY {
+                // One that is whole is enough for now: those behind it are not even looked at.
+                if home.kind().mobility != Mobility::HighAtomic {
+                    whole = Some(area.index);
+                    *sought = Sought::partial(least);
+                }
                 return None;
             }
-            let is_own = kind == wanted;
-            let is_kin = kind.mobility == wanted.mobility;
-            let part = match only {
-                Only::Partial if !is_own || state == State::EMPTY => return None,
-                Only::Own if !is_own && state != State::EMPTY => return None,
-                Only::Own if !is_own => Part::First,
-                Only::Kin if is_own || !is_kin => return None,
-                Only::Foreign if is_kin => return None,
-                _ => Part::Free,
-            };
-            let taken = take(area, part)?;
-            if part == Part::First {
-                area.turn_to(wanted);
+            if !home.is_for(own) {
+                return None;
             }
-            if matches!(only, Only::Partial | Only::Own) {
-                hints.set(zone, area.index);
-            }
+            let taken = take(area, Part::Free)?;
+            search.hints().set(zone, area.index);
             Some(taken)
-        })
+        });
+        // Whatever was seen before the whole one had nothing, or is not of the kind.
+        found
+            .or_else(|| self.search_for(search, Only::Own, whole.unwrap_or(from), take))
+            .or_else(|| self.search_for(search, Only::Kin, from, take))
+    }
+
+    /// One round through all areas of a zone.
+    fn search_for<R>(
+        &self,
+        search: Search<'_>,
+        only: Only,
+        from: u64,
+        take: &mut impl FnMut(AreaRef<'m>, Part) -> Option<R>,
+    ) -> Option<R> {
+        let Search { zone, least, .. } = search;
+        let wanted = search.kind;
+        self.search(
+            zone,
+            from,
+            u32::MAX,
+            Sought::free(least),
+            |area, home, _| {
+                let kind = home.kind();
+                if kind.mobility == Mobility::HighAtomic {
+                    return None;
+                }
+                let is_own = kind == wanted;
+                let is_kin = kind.mobility == wanted.mobility;
+                let part = match only {
+                    Only::Own if is_own => Part::Free,
+                    Only::Own if area.core().state() == State::EMPTY => Part::First,
+                    Only::Kin if is_kin && !is_own => Part::Free,
+                    Only::Foreign if !is_kin => Part::Free,
+                    _ => return None,
+                };
+                let taken = take(area, part)?;
+                if part == Part::First {
+                    area.turn_to(wanted);
+                }
+                if only == Only::Own {
+                    search.hints().set(zone, area.index);
+                }
+                Some(taken)
+            },
+        )
     }
 
     /// Goes through the areas of a zone that are in a state looked for, from `hint` on, once round,
-    /// and no further than `window` areas.
+    /// and no further than `window` areas. A visit is told the area's home, and may change what is
+    /// looked for from there on.
     pub(crate) fn search<R>(
         &self,
         zone: ZoneId,
         hint: u64,
         window: u32,
-        sought: Sought,
-        mut visit: impl FnMut(AreaRef<'m>) -> Option<R>,
+        mut sought: Sought,
+        mut visit: impl FnMut(AreaRef<'m>, Home, &mut Sought) -> Option<R>,
     ) -> Option<R> {
         let (first, end) = self.zone(zone).span();
         let start = if (first..end).contains(&hint) {
-            hint & !1
+            hint
         } else {
             first
         };
@@ -379,8 +440,9 @@ impl<'m, P: Platform> Frames<'m, P> {
                 let stop = next_block.min(to).min(index.saturating_add(left));
                 left -= stop - index;
                 while let Some(seen) = area.first_seen(stop, sought) {
-                    if seen.zone() == zone
-                        && let Some(found) = visit(seen)
+                    let home = seen.home();
+                    if home.zone() == zone
+                        && let Some(found) = visit(seen, home, &mut sought)
                     {
                         return Some(found);
                     }

@@ -76,19 +76,24 @@ impl Isolation {
     }
 }
 
-/// Which states a search stops at: a range of them as numbers, so that it is one comparison.
+/// Which states a search stops at: a range of them as numbers, so that two areas are looked at by
+/// one test.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sought {
-    first: u16,
-    count: u16,
+    /// What brings the first one to `ABOVE`, for both halves of a pair's word.
+    to_above: u32,
+    /// The last one and `ABOVE`, for both halves.
+    last: u32,
 }
 
 impl Sought {
+    /// Above all states, which have the two highest bits clear: sums and differences with it do not
+    /// carry from one half of a pair's word into the other.
+    const ABOVE: u16 = 1 << 15;
+    const BOTH: u32 = 0x1_0001;
+
     /// Any that is present: whatever the other bits, they are above it or below.
-    pub(crate) const PRESENT: Self = Self {
-        first: State::PRESENT,
-        count: u16::MAX - State::PRESENT,
-    };
+    pub(crate) const PRESENT: Self = Self::range(State::PRESENT, Self::ABOVE - 1);
     /// Wholly free and open.
     pub(crate) const EMPTY: Self = Self::open(AREA_FRAMES as u32, AREA_FRAMES as u32);
 
@@ -104,15 +109,28 @@ impl Sought {
 
     /// Open means that nothing but the count differs from `FULL`.
     const fn open(least: u32, most: u32) -> Self {
+        Self::range(State::FULL.0 + least as u16, State::FULL.0 + most as u16)
+    }
+
+    const fn range(first: u16, last: u16) -> Self {
         Self {
-            first: State::FULL.0 + least as u16,
-            count: (most + 1 - least) as u16,
+            to_above: (Self::ABOVE - first) as u32 * Self::BOTH,
+            last: (Self::ABOVE | last) as u32 * Self::BOTH,
         }
     }
 
     #[inline]
     pub(crate) const fn has(self, state: State) -> bool {
-        state.0.wrapping_sub(self.first) < self.count
+        self.has_either(state.0 as u32)
+    }
+
+    /// Whether one of the two states in a pair's word is sought.
+    #[inline]
+    pub(crate) const fn has_either(self, states: u32) -> bool {
+        let above = Self::ABOVE as u32 * Self::BOTH;
+        let not_below = states.wrapping_add(self.to_above);
+        let not_above = self.last.wrapping_sub(states);
+        not_below & not_above & above != 0
     }
 }
 
@@ -135,6 +153,31 @@ mod tests {
                 assert_eq!(Sought::free(least).has(state), has_some);
                 let partial = has_some && state != State::EMPTY;
                 assert_eq!(Sought::partial(least).has(state), partial);
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_pair_one_is_sought_if_the_lower_or_the_upper_one_is() {
+        let shared = [Sought::PRESENT, Sought::EMPTY];
+        let numbers = [1, 8, 511].map(Sought::free).into_iter();
+        let some = numbers.chain([1, 256, 511].map(Sought::partial));
+        let states = || {
+            (0..1 << 14)
+                .step_by(127)
+                .chain([State::EMPTY.0, State::FULL.0 + 256])
+        };
+        for sought in some.chain(shared) {
+            for (lower, upper) in
+                states().flat_map(|lower| states().map(move |upper| (lower, upper)))
+            {
+                let either = sought.has(State(lower)) || sought.has(State(upper));
+                let word = u32::from(upper) << 16 | u32::from(lower);
+                assert_eq!(
+                    sought.has_either(word),
+                    either,
+                    "{lower:#x} {upper:#x} {sought:?}"
+                );
             }
         }
     }
