@@ -2,12 +2,13 @@
 
 use crate::{
     Block, BlockSlot, CpuCaches, FrameHandle, Gfp, Node, NodeId, NodeMask, Order, Owner, Pfn,
-    Platform, Request, Zone, ZoneId, cpuset,
+    Platform, Request, Zone, ZoneId,
+    above::{self, AboveLow, ZoneBits},
+    cpuset,
     home::CACHES,
     hot::Rebuilt,
     mobility::Mobility,
     owner::Entry,
-    passing::Passing,
     pcp::Drains,
     platform::{Pinned, step},
     rebuild::RebuildTimes,
@@ -72,6 +73,7 @@ pub struct Frames<'m, P: Platform> {
     pub(crate) rebuilds: RebuildTimes,
     /// By number of the cache: how much a CPU may keep in it.
     pub(crate) rooms: [Room; CACHES],
+    pub(crate) above_low: AboveLow,
     pub(crate) rebuilt: Rebuilt,
     pub(crate) drains: Drains,
     /// Whether hot-plug, or set-up, is under way.
@@ -193,8 +195,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
         let mut walk = self.begin_walk(context, request)?;
         self.note_first(request.class_of_any_size(), &walk);
-        let access = Access::fast(walk.eligible.highest);
-        let pfn = match self.try_list(&walk, access) {
+        let pfn = match self.try_list(&walk) {
             Some(pfn) => pfn,
             None => self.alloc_slow(context, &mut walk, info)?,
         };
@@ -251,29 +252,35 @@ impl<'m, P: Platform> Frames<'m, P> {
         (node.list(generation.side(), walk.kind), generation)
     }
 
-    /// One walk of the list from its beginning: the first zone above its mark that has a block. It
+    /// One walk of the list from its beginning: the first zone above LOW that has a block. It
     /// does the same whatever the zonelist protocol.
     #[inline]
-    pub(crate) fn try_list(&self, walk: &Walk, access: Access) -> Option<Pfn> {
+    pub(crate) fn try_list(&self, walk: &Walk) -> Option<Pfn> {
+        let Eligible { highest, nodes } = walk.eligible;
+        let usable = above::usable(highest, nodes);
+        let above = self.above_low.zones(highest) & usable;
+        if above == 0 {
+            // A hint: who comes too late for it goes on to the slow path.
+            return None;
+        }
+        self.try_zones(walk, above, usable)
+    }
+
+    /// The same, where some zones may be above LOW.
+    #[inline(never)]
+    fn try_zones(&self, walk: &Walk, mut above: ZoneBits, usable: ZoneBits) -> Option<Pfn> {
+        let access = Access::fast(walk.eligible.highest);
         let _pinned = Pinned::new(&self.platform);
         let (list, _) = self.list_in_force(walk);
-        // The first zone is tested here: it serves nearly everybody. The search is called for others.
-        let (first, zone) = list.walk(0, walk.eligible, || ()).next()?;
-        let first = Passing::first(zone, first);
-        let what = (walk.order, access);
-        let above = |from| self.first_above(list, from, walk.eligible, what, || ());
-        let mut found = if self.passes(zone, walk.order, access) {
-            first
-        } else {
-            above(first.after())?
-        };
         loop {
-            let wanted = walk.wanted(found.passed.into());
-            let taken = self.take_pinned(found.zone, wanted);
-            if taken.is_some() {
-                return taken;
+            let (zone, passed) = self.first_among(list, above, usable)?;
+            if self.passes(zone, walk.order, access) {
+                let taken = self.take_pinned(zone, walk.wanted(passed.into()));
+                if taken.is_some() {
+                    return taken;
+                }
             }
-            found = above(found.after())?;
+            above &= !(1 << zone.index());
         }
     }
 

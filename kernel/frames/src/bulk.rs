@@ -50,7 +50,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             let more = if order == Order::ZERO {
                 self.take_batch(&walk, access, wanted - came, &mut put)
             } else {
-                self.try_list(&walk, access).map(&mut put).iter().count()
+                self.try_list(&walk).map(&mut put).iter().count()
             };
             if more == 0 {
                 break;

@@ -18,7 +18,8 @@
 #![cfg_attr(not(any(test, loom)), no_std)]
 #![cfg_attr(not(test), forbid(unsafe_code))]
 
-pub mod alloc;
+pub mod above;
+mod alloc;
 mod area;
 mod batch;
 mod block;

@@ -2,6 +2,7 @@
 
 use crate::{
     Frames, Order, Pfn, Platform, ZoneId,
+    above::ZoneBits,
     zone::Access,
     zonelist::{Eligible, List},
 };
@@ -17,6 +18,30 @@ pub(crate) struct Passing {
 }
 
 impl<'m, P: Platform> Frames<'m, P> {
+    /// The first zone of a list that is among `above`, and how many usable ones stand before it.
+    /// The zone's number says what kind it is: the entry's index is not read. Pinned.
+    #[inline(never)]
+    pub(crate) fn first_among(
+        &self,
+        list: List<'m>,
+        above: ZoneBits,
+        usable: ZoneBits,
+    ) -> Option<(ZoneId, u8)> {
+        // By number plus one, as the entries are; where the list ends the walk stops as well.
+        let (stop, usable) = (u64::from(above) << 1 | 1, u64::from(usable) << 1);
+        let mut passed = 0_u8;
+        for entry in list.all() {
+            let number = entry.number();
+            let bit = 1_u64.wrapping_shl(number);
+            if stop & bit != 0 {
+                let zone = ZoneId::from_index(number.checked_sub(1)? as usize);
+                return Some((zone, passed));
+            }
+            passed = passed.wrapping_add(u8::from(usable & bit != 0));
+        }
+        None
+    }
+
     /// The first zone from position `next` on, after `passed` usable ones, that a request may use and
     /// that is above its mark. `point` runs between the two loads of an entry. Pinned. A function of its
     /// own, so that its loop has the registers for itself.
@@ -79,17 +104,6 @@ impl<'m, P: Platform> Frames<'m, P> {
 }
 
 impl Passing {
-    /// The first usable zone of a list, which stands at `at`.
-    #[inline]
-    pub(crate) fn first(zone: ZoneId, at: usize) -> Self {
-        Self {
-            zone,
-            // A list has 32 entries at most.
-            next: (at as u8).wrapping_add(1),
-            passed: 0,
-        }
-    }
-
     /// From where, and after how many zones, the search goes on if this one gave nothing.
     #[inline]
     pub(crate) fn after(self) -> (u8, u8) {

@@ -120,7 +120,14 @@ impl<P: Platform> Frames<'_, P> {
         for room in self.rooms(zone) {
             room.set_limit(limit);
         }
+        self.note_marks(zone);
+    }
+
+    /// Makes what follows the zone's marks say on which side of them it is. Whoever changed them
+    /// comes here after that.
+    fn note_marks(&self, zone: ZoneId) {
         self.note_low(zone);
+        self.note_above_low(zone);
     }
 
     /// Counts frames that a zone gains.
@@ -128,9 +135,8 @@ impl<P: Platform> Frames<'_, P> {
     pub(crate) fn gain(&self, id: ZoneId, frames: u32) {
         let zone = self.zone(id);
         let before = zone.add_free(frames);
-        let low = zone.mark(Mark::Low) as i64;
-        if before < low && before + i64::from(frames) >= low {
-            self.note_low(id);
+        if before <= zone.highest_of_low() {
+            self.crossed(id, before, before + i64::from(frames));
         }
     }
 
@@ -139,14 +145,25 @@ impl<P: Platform> Frames<'_, P> {
     pub(crate) fn lose(&self, id: ZoneId, frames: u32) {
         let zone = self.zone(id);
         let before = zone.subtract_free(frames);
-        let low = zone.mark(Mark::Low) as i64;
-        if before >= low && before - i64::from(frames) < low {
-            self.note_low(id);
+        let after = before - i64::from(frames);
+        if after <= zone.highest_of_low() {
+            self.crossed(id, before, after);
         }
     }
 
-    /// Makes the zone's rooms say on which side of LOW the zone is. Any context.
+    /// Tells those who follow the zone's counter where it went, if that leads across LOW, with or
+    /// without a lowmem reserve.
     #[cold]
+    #[inline(never)]
+    fn crossed(&self, id: ZoneId, before: i64, after: i64) {
+        let low = self.zone(id).mark(Mark::Low) as i64;
+        if (before < low) != (after < low) {
+            self.note_low(id);
+        }
+        self.follow_above_low(id, before, after);
+    }
+
+    /// Makes the zone's rooms say on which side of LOW the zone is. Any context.
     fn note_low(&self, id: ZoneId) {
         let zone = self.zone(id);
         let is_below = || zone.free_exact() < zone.mark(Mark::Low) as i64;

@@ -3,6 +3,7 @@
 use crate::{
     AddError, BlockMeta, BlockNo, Frames, MAX_CPUS, MAX_NODES, Pfn, PfnRange, Platform, Storage,
     Topology, Variant, ZoneId, ZoneKind,
+    above::AboveLow,
     area::State,
     hot::Rebuilt,
     memory::{AREA_FRAMES, AreaRef},
@@ -35,6 +36,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             platform,
             storage,
             rooms: array::from_fn(|_| Room::new()),
+            above_low: AboveLow::new(),
             rebuilt: Rebuilt::new(),
             zonelists: Chosen::new(variant),
             published: Published::new(),

@@ -2,7 +2,7 @@
 
 use crate::{
     CpuId, FrameState, Frames, ListKind, MAX_ZONES, NodeId, Order, Owner, OwnerKind, Pfn, Platform,
-    ZoneId, blocks,
+    ZoneId, ZoneKind, blocks,
     floor::floors,
     home::Home,
     memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS},
@@ -51,6 +51,13 @@ pub enum Inconsistency {
     Room {
         /// The zone.
         zone: ZoneId,
+    },
+    /// A zone's bit in the word of zones above LOW, of requests up to a highest zone, is wrong.
+    AboveLow {
+        /// The zone.
+        zone: ZoneId,
+        /// Which word.
+        highest: ZoneKind,
     },
     /// The protocol's counter is odd, or hot-plug is under way.
     NotAtRest,
@@ -321,6 +328,9 @@ impl<P: Platform> Frames<'_, P> {
         }
         if !self.rooms_are_right(id) {
             return Err(Inconsistency::Room { zone: id });
+        }
+        if let Some(highest) = self.wrong_above_low(id) {
+            return Err(Inconsistency::AboveLow { zone: id, highest });
         }
         Ok(())
     }

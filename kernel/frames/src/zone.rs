@@ -153,6 +153,13 @@ impl Zone {
             .into()
     }
 
+    /// The highest of the fast path's floors: reserves grow with the highest zone of the request. A
+    /// zone that stays above it crosses none of them, and not LOW either.
+    #[inline]
+    pub(crate) fn highest_of_low(&self) -> i64 {
+        self.floor(Access::fast(ZoneKind::Movable))
+    }
+
     pub(crate) fn compacted(&self) -> u64 {
         self.compacted.load(Ordering::Relaxed)
     }

@@ -58,6 +58,13 @@ impl Entry {
         Some((index, ZoneId::from_index(zone as usize)))
     }
 
+    /// Reads the zone alone, as its number plus one; 0 at the end.
+    #[inline]
+    pub(crate) fn number(&self) -> u32 {
+        // Relaxed: as in `read`.
+        self.zone.load(Ordering::Relaxed) & ZONE_MASK
+    }
+
     /// Writes a zone with its index. `point` runs between the stores, or after the only one.
     fn write(&self, zone: ZoneId, format: Format, point: impl FnOnce()) {
         let (number, index) = (zone.index() as u32 + 1, zone.kind() as u32);
@@ -82,12 +89,12 @@ impl Entry {
     }
 }
 
-/// Both lists of a node.
-#[derive(Debug)]
-struct Buffer {
-    fallback: [Entry; MAX_ZONES],
-    nofallback: [Entry; ZoneKind::ALL.len()],
-}
+/// The entries of a list. Lists of one node have room for all as well: the place of a list is a sum
+/// then, and its length is known.
+type Entries = [Entry; MAX_ZONES];
+
+/// Both lists of a node, by [`ListKind`].
+type Buffer = [Entries; 2];
 
 /// One node's zonelists and its order of nodes. Atomics only: zeroed memory is a valid value.
 #[derive(Debug)]
@@ -109,10 +116,7 @@ impl Node {
     /// Returns a node with empty lists.
     pub fn new() -> Self {
         Self {
-            buffers: array::from_fn(|_| Buffer {
-                fallback: array::from_fn(|_| Entry::default()),
-                nofallback: array::from_fn(|_| Entry::default()),
-            }),
+            buffers: array::from_fn(|_| array::from_fn(|_| array::from_fn(|_| Entry::default()))),
             order: array::from_fn(|_| AtomicU8::new(0)),
         }
     }
@@ -120,11 +124,7 @@ impl Node {
     /// A list for reading.
     #[inline]
     pub(crate) fn list(&self, side: Side, kind: ListKind) -> List<'_> {
-        let buffer = &self.buffers[side.0 & 1];
-        List(match kind {
-            ListKind::Fallback => &buffer.fallback,
-            ListKind::NoFallback => &buffer.nofallback,
-        })
+        List(&self.buffers[side.0 & 1][kind as usize])
     }
 
     pub(crate) fn set_order(&self, order: &[Option<NodeId>; MAX_NODES]) {
@@ -187,7 +187,7 @@ impl Default for Node {
 
 /// A list as readers see it.
 #[derive(Clone, Copy)]
-pub(crate) struct List<'a>(&'a [Entry]);
+pub(crate) struct List<'a>(&'a Entries);
 
 /// Which entries a request may use.
 #[derive(Clone, Copy)]
@@ -201,6 +201,12 @@ impl<'a> List<'a> {
     #[inline]
     fn entry(self, at: usize, point: impl FnOnce()) -> Option<(u32, ZoneId)> {
         self.0.get(at)?.read(point)
+    }
+
+    /// All entries, those behind the end included.
+    #[inline]
+    pub(crate) fn all(self) -> &'a [Entry] {
+        self.0
     }
 
     /// The entries from position `start` on.
