@@ -7,11 +7,7 @@
 //! one. It is too long only while somebody who moved the zone's counter, or its marks, has not yet
 //! said so: `Frames::crossed` and `Frames::note_marks` (`room`) say so behind each such step.
 
-use crate::{
-    Frames, MAX_ZONES, NodeMask, Platform, ZoneId, ZoneKind,
-    mutant::{self, Mutant},
-    zone::Access,
-};
+use crate::{Frames, MAX_ZONES, NodeMask, Platform, ZoneId, ZoneKind, room, zone::Access};
 use core::array;
 use tidemark_sync::atomic::{AtomicU32, Ordering};
 
@@ -76,17 +72,9 @@ impl AboveLow {
         }
     }
 
-    /// Makes a zone's bit say on which side of the floor it is. Whoever moves the zone across comes
-    /// here after that: the last one to write the word sees, by the word's AcqRel, what all
-    /// others had counted before they wrote it, and looks again after its own writing.
+    /// Makes a zone's bit say on which side of the floor it is: see [`room::follow`].
     fn follow(&self, highest: ZoneKind, zone: ZoneId, is_above: impl Fn() -> bool) {
-        loop {
-            let before = is_above();
-            self.set(highest, zone, before);
-            if mutant::is(Mutant::LowLookedAtOnce) || is_above() == before {
-                break;
-            }
-        }
+        room::follow(is_above, |is_above| self.set(highest, zone, is_above));
     }
 }
 
@@ -212,6 +200,7 @@ mod tests {
 #[cfg(all(test, loom))]
 mod models {
     use super::*;
+    use crate::mutant::{self, Mutant};
     use loom::{model, sync::Arc, thread};
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use tidemark_sync::atomic::AtomicI64;
@@ -250,7 +239,7 @@ mod models {
     #[test]
     fn the_bit_ends_on_the_side_of_the_floor_on_which_the_zone_is() {
         crossed();
-        let mistake = Mutant::LowLookedAtOnce;
+        let mistake = Mutant::MarkLookedAtOnce;
         let caught = catch_unwind(AssertUnwindSafe(|| mutant::with(mistake, crossed)));
         assert!(caught.is_err(), "{mistake:?} passes");
     }

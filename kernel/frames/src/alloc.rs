@@ -1,8 +1,8 @@
 //! The allocator and its fast path.
 
 use crate::{
-    Block, BlockSlot, CpuCaches, FrameHandle, Gfp, Node, NodeId, NodeMask, Order, Owner, Pfn,
-    Platform, Request, Zone, ZoneId,
+    Block, BlockSlot, CpuCaches, FrameHandle, Gfp, MAX_ZONES, Node, NodeId, NodeMask, Order, Owner,
+    Pfn, Platform, Request, Zone, ZoneId,
     above::{self, AboveLow, ZoneBits},
     cpuset,
     home::CACHES,
@@ -12,7 +12,7 @@ use crate::{
     pcp::Drains,
     platform::{Pinned, step},
     rebuild::RebuildTimes,
-    room::Room,
+    room::{BlockRoom, Room},
     zone::Access,
     zonelist::{Chosen, Eligible, Generation, List, ListKind, Published},
 };
@@ -73,6 +73,8 @@ pub struct Frames<'m, P: Platform> {
     pub(crate) rebuilds: RebuildTimes,
     /// By number of the cache: how much a CPU may keep in it.
     pub(crate) rooms: [Room; CACHES],
+    /// The same of larger blocks, by zone.
+    pub(crate) block_rooms: [BlockRoom; MAX_ZONES],
     pub(crate) above_low: AboveLow,
     pub(crate) rebuilt: Rebuilt,
     pub(crate) drains: Drains,
@@ -190,9 +192,6 @@ impl<'m, P: Platform> Frames<'m, P> {
         request: &Request,
         info: &mut WalkInfo,
     ) -> Result<Block<'f, 'm, P>, AllocError> {
-        if let Some(pfn) = self.alloc_block_hot(context, request) {
-            return Ok(self.block(pfn, request.order()));
-        }
         let mut walk = self.begin_walk(context, request)?;
         self.note_first(request.class_of_any_size(), &walk);
         let pfn = match self.try_list(&walk) {

@@ -5,20 +5,21 @@
 //! bits, or the state of its areas, as an allocated one does; its entry says cached.
 
 use crate::{
-    CpuCaches, Frames, FreeFault, Order, Pfn, Platform, Request, ZoneId, cpuset,
+    Block, BlockMeta, CpuCaches, FrameHandle, Frames, FreeFault, Order, Pfn, Platform, Request,
+    ZoneId,
     events::Counts,
-    memory::AreaRef,
-    mobility::{CACHED_KINDS, Mobility},
+    home::Home,
+    hot::Hot,
+    memory::{AREA_FRAMES, AreaRef},
+    mobility::Mobility,
     mutant::{self, Mutant},
     owner::Entry,
     platform::step,
+    stack::Stack,
     zone::Mark,
 };
-use core::array;
-use tidemark_sync::{
-    Context, ContextKind,
-    atomic::{AtomicU32, Ordering},
-};
+use core::{array, ops::Deref};
+use tidemark_sync::{Context, atomic::Ordering};
 
 /// The orders that have caches, lowest first.
 const ORDERS: [Order; SLOTS] = [
@@ -34,14 +35,22 @@ const ROOM: usize = 15;
 /// Blocks that come at once, if one word has so many.
 const BATCH: u64 = 8;
 
+/// The place of each order among those that have caches; beyond them for those that have none.
+const SLOT_OF: [u8; 16] = {
+    let mut slots = [SLOTS as u8; 16];
+    let mut slot = 0;
+    while slot < SLOTS {
+        slots[ORDERS[slot].get() as usize] = slot as u8;
+        slot += 1;
+    }
+    slots
+};
+
 /// The place of an order among those that have caches.
 #[inline]
 const fn slot_of(order: Order) -> Option<usize> {
-    match order.get() {
-        order @ 1..=3 => Some(order as usize - 1),
-        order @ 9..=10 => Some(order as usize - 6),
-        _ => None,
-    }
+    let slot = SLOT_OF[order.get() as usize % SLOT_OF.len()] as usize;
+    if slot < SLOTS { Some(slot) } else { None }
 }
 
 /// Most blocks of an order in a cache.
@@ -61,62 +70,57 @@ pub(crate) fn cached_orders(share: u64) -> u32 {
     orders.fold(0, |bits, order| bits | 1 << order.get())
 }
 
-/// One CPU's blocks of one zone.
-pub(crate) type BlockCaches = [[BlockCache; SLOTS]; CACHED_KINDS];
+/// Of each slot, a byte: the most blocks in a cache.
+pub(crate) struct Limits(pub(crate) u64);
 
-/// A stack of blocks of one order, by their first frames. Touched inside sections only.
+impl Limits {
+    /// Of these slots, as bits; 0 for the others.
+    pub(crate) fn of(slots: u64) -> Self {
+        let limits = ORDERS.iter().enumerate();
+        let limits = limits.filter(|&(slot, _)| slots >> slot & 1 == 1);
+        Self(limits.fold(0, |all, (slot, &order)| {
+            all | u64::from(most(order)) << (slot * 8)
+        }))
+    }
+
+    /// The slots, as bits, of these orders, as bits.
+    pub(crate) fn slots(orders: u32) -> u64 {
+        let slots = ORDERS.iter().enumerate();
+        let slots = slots.filter(|&(_, order)| orders >> order.get() & 1 == 1);
+        slots.fold(0, |bits, (slot, _)| bits | 1 << slot)
+    }
+}
+
+/// One CPU's blocks of one zone and kind.
+pub(crate) type BlockCaches = [BlockCache; SLOTS];
+
+/// Blocks of one order, by their first frames, on a line of their own.
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub(crate) struct BlockCache {
-    count: AtomicU32,
-    stack: [AtomicU32; ROOM],
-}
+pub(crate) struct BlockCache(Stack<ROOM>);
 
 impl BlockCache {
     fn new() -> Self {
-        Self {
-            count: AtomicU32::new(0),
-            stack: array::from_fn(|_| AtomicU32::new(0)),
-        }
+        Self(Stack::new())
     }
 
-    /// Caches of one zone.
-    pub(crate) fn of_zone() -> BlockCaches {
-        array::from_fn(|_| array::from_fn(|_| Self::new()))
-    }
-
-    #[inline]
-    fn len(&self) -> u32 {
-        self.count.load(Ordering::Relaxed)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = Pfn> + '_ {
-        let blocks = self.stack.iter().take(self.len() as usize);
-        blocks.map(|pfn| Pfn(u64::from(pfn.load(Ordering::Relaxed))))
-    }
-
-    /// Puts a block on top, if there is room.
-    #[inline]
-    fn push(&self, pfn: Pfn) {
-        let count = self.len();
-        if let Some(place) = self.stack.get(count as usize) {
-            place.store(pfn.0 as u32, Ordering::Relaxed);
-            self.count.store(count + 1, Ordering::Relaxed);
-        }
-    }
-
-    #[inline]
-    fn pop(&self) -> Option<Pfn> {
-        let top = self.len().wrapping_sub(1);
-        // Nothing there: the index is far out of range.
-        let pfn = self.stack.get(top as usize)?.load(Ordering::Relaxed);
-        self.count.store(top, Ordering::Relaxed);
-        Some(Pfn(u64::from(pfn)))
+    /// Caches of one zone and kind.
+    pub(crate) fn of_home() -> BlockCaches {
+        array::from_fn(|_| Self::new())
     }
 }
 
-/// Every cached block of a zone with its order.
-pub(crate) fn each(caches: &BlockCaches) -> impl Iterator<Item = (Order, Pfn)> + '_ {
+impl Deref for BlockCache {
+    type Target = Stack<ROOM>;
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// Every cached block with its order.
+pub(crate) fn each(caches: &[BlockCaches]) -> impl Iterator<Item = (Order, Pfn)> + '_ {
     caches
         .iter()
         .flat_map(|kind| ORDERS.iter().zip(kind))
@@ -141,7 +145,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         let mut taken = None;
         if !self.caches_are_off(zone) {
             step!(self);
-            let cache = &cpu.blocks[zone.index()][mobility as usize][slot];
+            let cache = &cpu.blocks[Home::cache_of(zone, mobility)][slot];
             if cache.len() == 0 && most(order) > 1 {
                 self.refill_blocks(zone, order, mobility, cache, cpu);
             }
@@ -195,115 +199,148 @@ impl<'m, P: Platform> Frames<'m, P> {
         events.refilled.add(u64::from(came) << order.get());
     }
 
-    /// Puts a block of a larger order whose entry was checked into this CPU's cache; returns whether
-    /// it did. As with single frames; a cache that is full takes nothing. Pinned.
-    #[inline]
-    pub(crate) fn free_block_to_cache(
-        &self,
-        area: AreaRef<'m>,
-        frame: u32,
-        order: Order,
-        cpu: &CpuCaches,
-    ) -> bool {
-        let Some(slot) = slot_of(order) else {
-            return false;
+    /// Frees what is no single frame of the allocator's: a larger block, into this CPU's cache, if
+    /// there is one that has room; as `free_single`. Any context.
+    #[inline(never)]
+    pub(crate) fn free_block(&self, handle: FrameHandle) {
+        let (pfn, order) = (handle.pfn(), handle.order());
+        let Some(meta) = self.books_of(pfn) else {
+            return self.report_not_allocated(pfn, order, Entry::ABSENT);
         };
-        let zone_id = area.zone();
-        let zone = self.zone(zone_id);
-        let mobility = area.mobility();
-        if mobility == Mobility::HighAtomic {
-            return false;
+        let place = meta.entry_of(pfn);
+        let entry = Entry(place.load(Ordering::Relaxed));
+        if !entry.is_allocated(order) {
+            return self.report_not_allocated(pfn, order, entry);
         }
-        let may_cache = || {
-            let is_isolated = if order == Order::MAX {
-                let [lower, upper] = area.core().pair.states();
-                lower.is_isolated() || upper.is_isolated()
-            } else {
-                area.core().state().is_isolated()
-            };
-            !is_isolated && !self.caches_are_off(zone_id)
-        };
-        if mutant::is(Mutant::IsolationTestedBeforeFlag) && !may_cache() {
-            return false;
-        }
-        step!(self);
-        if self.enter(cpu).is_none() {
-            return false;
-        }
-        step!(self);
-        let cache = &cpu.blocks[zone_id.index()][mobility as usize][slot];
-        // Inside the section: as with single frames.
-        let cached = (mutant::is(Mutant::IsolationTestedBeforeFlag) || may_cache())
-            && zone.caches_order(order)
-            && cache.len() < most(order)
-            && zone.free() >= zone.mark(Mark::High);
-        if cached {
-            step!(self);
-            area.entry(frame)
-                .store(Entry::cached(order).0, Ordering::Relaxed);
-            cache.push(Pfn(area.start().0 + u64::from(frame)));
-        }
-        step!(self);
-        self.leave(cpu);
-        cached
-    }
-
-    /// Takes a larger block for a request that is plain but for its size out of this CPU's cache of
-    /// the zone that serves its class first: without walk and mark test, as `alloc_hot`. Any
-    /// context.
-    #[inline]
-    pub(crate) fn alloc_block_hot(&self, context: &impl Context, request: &Request) -> Option<Pfn> {
-        let slot = slot_of(request.order())?;
-        if cpuset::may_confine(&self.platform, context) {
-            return None;
+        if !self.claim_for_free(place, order) {
+            return self.report_late(pfn, order);
         }
         self.platform.pin();
         let cpu = self.platform.caches(self.storage.cpus);
-        let taken = self.pop_block_hot(cpu, slot, context.kind(), request);
-        self.platform.unpin();
-        taken
-    }
-
-    /// The section of [`Frames::alloc_block_hot`]. Pinned.
-    #[inline]
-    fn pop_block_hot(
-        &self,
-        cpu: &CpuCaches,
-        slot: usize,
-        context: ContextKind,
-        request: &Request,
-    ) -> Option<Pfn> {
-        let number = cpu.firsts.cache(request.class_of_any_size());
-        let zone = number / CACHED_KINDS;
-        let cache = &cpu.blocks.get(zone)?[number % CACHED_KINDS][slot];
-        let events = cpu.events.get(zone)?;
-        self.enter(cpu)?;
+        let slot = slot_of(order);
+        let home = meta.home_of(pfn).cache();
+        // An order 10 lies in two areas. They are one zone's, by `take_pair`; and what is wholly
+        // taken is not compacted. So the first one's home speaks for both.
+        let (Some(slot), Some(caches), Some(room)) =
+            (slot, cpu.blocks.get(home), self.block_rooms.get(home / 2))
+        else {
+            return self.free_uncached_block(pfn, meta, order);
+        };
+        let cache = &caches[slot];
+        let tested_early =
+            mutant::is(Mutant::IsolationTestedBeforeFlag).then(|| room.is_for(slot, cache.len()));
         step!(self);
-        let mut taken = None;
-        if let Some(pfn) = cache.pop() {
-            step!(self);
-            if let Some(meta) = self.books_of(pfn) {
-                let place = meta.entry_of(pfn);
-                let entry = Entry(place.load(Ordering::Relaxed));
-                if entry == Entry::cached(request.order()) {
-                    // The block is ours alone, as in `pop_hot`.
-                    let entry = Entry::allocated(request.order(), request.owner());
-                    place.store(entry.0, Ordering::Relaxed);
-                    events.of(context).count_allocs(request.order(), 1, 0);
-                    taken = Some(pfn);
-                } else {
-                    self.report_fault(FreeFault::CacheCorrupt, pfn, request.order(), entry);
-                }
-            }
+        if self.enter(cpu).is_none() {
+            return self.free_uncached_block(pfn, meta, order);
         }
         step!(self);
-        self.leave(cpu);
-        taken
+        // Inside the section: as with single frames. The word says limit, HIGH and offlines.
+        let count = cache.len();
+        if !tested_early.unwrap_or_else(|| room.is_for(slot, count)) {
+            return self.leave_then_free(pfn, meta, order);
+        }
+        step!(self);
+        place.store(Entry::cached(order).0, Ordering::Relaxed);
+        step!(self);
+        cache.put(count, pfn);
+        step!(self);
+        if self.end_section(cpu) {
+            return self.drain_then_unpin(cpu);
+        }
+        if self.platform.unpin_unsettled() {
+            self.platform.settle();
+        }
+    }
+
+    /// Frees a block whose cache has no room. Inside a section, which it ends, as it does the pin.
+    #[inline(never)]
+    fn leave_then_free(&self, pfn: Pfn, meta: &'m BlockMeta, order: Order) {
+        step!(self);
+        self.leave(self.this_cpu());
+        self.free_uncached_block(pfn, meta, order);
+    }
+
+    /// Frees a block above order 0 that no cache is for now. Ends the pin.
+    #[inline(never)]
+    fn free_uncached_block(&self, pfn: Pfn, meta: &'m BlockMeta, order: Order) {
+        let place = meta.entry_of(pfn);
+        // Before bits or state say free: after that the entry is the next owner's.
+        if !mutant::is(Mutant::EntryAfterBits) {
+            place.store(Entry::FREE.0, Ordering::Relaxed);
+        }
+        step!(self);
+        let frame = (pfn.0 % AREA_FRAMES as u64) as u32;
+        self.return_block(AreaRef::of(meta, pfn), frame, order);
+        step!(self);
+        if mutant::is(Mutant::EntryAfterBits) {
+            place.store(Entry::FREE.0, Ordering::Relaxed);
+        }
+        self.platform.unpin();
+    }
+
+    /// Allocates a block above order 0: a plain request but for its size out of this CPU's cache of
+    /// the zone that serves its class first, without walk and mark test, as `alloc_hot`, which has
+    /// declined it; else on the general path. Pinned, which it ends.
+    #[inline(never)]
+    pub(crate) fn alloc_block_hot<'f>(
+        &'f self,
+        context: &impl Context,
+        request: &Request,
+    ) -> Option<Block<'f, 'm, P>> {
+        let hot = self.take_block_hot(context, request);
+        self.alloc_after(hot, request.order(), context, request)
+    }
+
+    /// The block for it, if there is one. Pinned.
+    #[inline]
+    pub(crate) fn take_block_hot(&self, context: &impl Context, request: &Request) -> Hot {
+        let cpu = self.platform.caches(self.storage.cpus);
+        let number = cpu.firsts.cache(request.class_of_any_size());
+        let order = request.order();
+        let (Some(slot), Some(caches)) = (slot_of(order), cpu.blocks.get(number)) else {
+            return Hot::Pinned;
+        };
+        if self.enter(cpu).is_none() {
+            return Hot::Pinned;
+        }
+        step!(self);
+        let Some(pfn) = self.pop_block_hot(&caches[slot], request) else {
+            return Hot::Inside;
+        };
+        let events = &cpu.events[Home::zone_of_cache(number).index()];
+        events.of(context.kind()).count_allocs(order, 1, 0);
+        step!(self);
+        if self.end_section(cpu) {
+            return Hot::TakenWithDrain(pfn);
+        }
+        if self.platform.unpin_unsettled() {
+            return Hot::TakenUnsettled(pfn);
+        }
+        Hot::Taken(pfn)
+    }
+
+    /// Pops a block and labels it, as `pop_hot`: what is not as it should be stays for the general
+    /// path. Inside a section.
+    #[inline]
+    fn pop_block_hot(&self, cache: &BlockCache, request: &Request) -> Option<Pfn> {
+        let (pfn, below) = cache.top()?;
+        step!(self);
+        let place = self.books_of(pfn)?.entry_of(pfn);
+        let order = request.order();
+        if Entry(place.load(Ordering::Relaxed)) != Entry::cached(order) {
+            return None;
+        }
+        cache.cut_to(below);
+        step!(self);
+        let entry = Entry::allocated(order, request.owner());
+        place.store(entry.0, Ordering::Relaxed);
+        step!(self);
+        Some(pfn)
     }
 
     /// Gives a CPU's blocks of a zone back to their areas; returns how many frames. Inside a
     /// section.
-    pub(crate) fn drain_blocks(&self, caches: &BlockCaches, events: &Counts) -> u64 {
+    pub(crate) fn drain_blocks(&self, caches: &[BlockCaches], events: &Counts) -> u64 {
         let mut drained = 0;
         for (&order, cache) in caches.iter().flat_map(|kind| ORDERS.iter().zip(kind)) {
             while let Some(pfn) = self.pop_block(cache, order) {
@@ -330,8 +367,8 @@ impl<'m, P: Platform> Frames<'m, P> {
         if self.enter(cpu).is_none() {
             return false;
         }
-        let index = zone.index();
-        let drained = self.drain_blocks(&cpu.blocks[index], &cpu.events[index]);
+        let events = &cpu.events[zone.index()];
+        let drained = self.drain_blocks(cpu.block_caches(zone), events);
         self.leave(cpu);
         drained > 0
     }

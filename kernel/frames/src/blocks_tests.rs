@@ -45,7 +45,7 @@ fn a_refill_brings_blocks_of_one_word_and_no_more_than_the_cache_holds() {
         assert_eq!(cached, (BATCH - 1) * order.frames());
         let more = (0..40).map(|_| take(frames, order).unwrap());
         drop(more.collect::<Vec<_>>());
-        let blocks = &frames.storage.cpus[0].blocks[NORMAL.index()];
+        let blocks = frames.storage.cpus[0].block_caches(NORMAL);
         assert_eq!(each(blocks).count() as u32, most(order));
         assert_sound(frames);
         drop(block);
@@ -133,4 +133,64 @@ fn memory_leaves_although_a_cpu_kept_blocks_of_it() {
     assert_sound(frames);
     frames.online_range(range, NORMAL, &task()).unwrap();
     assert_sound(frames);
+}
+
+#[test]
+fn a_pair_is_of_one_zone_and_one_kind() {
+    let frames = bare_machine(1, 1);
+    add_block(frames, 0);
+    let zones = [ZoneKind::Dma, ZoneKind::Dma32].map(|kind| ZoneId::new(NodeId(0), kind));
+    // The second pair is of both zones, by halves.
+    for (zone, areas) in zones.into_iter().zip([0..3, 3..8]) {
+        let range = PfnRange::new(Pfn(areas.start * 512), Pfn(areas.end * 512));
+        frames.add_boot_range(range, zone).unwrap();
+    }
+    frames.finish_boot();
+    for (zone, pairs) in zones.into_iter().zip([1, 2]) {
+        for owner in [test_owner(1), Owner::new(OwnerKind::PageCache, 1)] {
+            let take = || frames.alloc_in_zone(zone, Order::MAX, owner);
+            let all = std::iter::from_fn(take).collect::<Vec<_>>();
+            assert_eq!(all.len(), pairs);
+            for block in &all {
+                let (area, _) = frames.area_of(block.pfn()).unwrap();
+                assert_eq!(area.zone(), zone);
+                assert_eq!(area.home(), area.upper().home());
+            }
+        }
+    }
+    assert_sound(frames);
+}
+
+#[test]
+fn a_plain_block_comes_without_a_walk_and_is_counted() {
+    let frames = small_machine(1);
+    for order in super::ORDERS {
+        let request = Request::nowait(order).owned_by(test_owner(1));
+        // The first learns which zone serves the class, and fills the cache on the whole way.
+        drop(frames.alloc(&task(), &request).unwrap());
+        let before = frames.zone_events(NORMAL);
+        let pfn = frames.alloc(&task(), &request).unwrap().pfn();
+        assert_eq!(frames.frame_state(pfn), FrameState::Cached);
+        let block = frames.alloc(&task(), &request).unwrap();
+        assert_eq!((block.pfn(), block.owner()), (pfn, test_owner(1)));
+        let after = frames.zone_events(NORMAL);
+        let count = |events: &ZoneEvents| events.allocs[order.get() as usize][0];
+        assert_eq!(count(&after), count(&before) + 2);
+        assert_eq!(after.refills, before.refills);
+        drop(block);
+        assert_sound(frames);
+    }
+}
+
+#[test]
+fn limits_are_those_of_the_orders() {
+    let all = cached_orders(u64::MAX);
+    assert_eq!(Limits::slots(all), 0b11111);
+    for (slot, order) in super::ORDERS.into_iter().enumerate() {
+        assert_eq!(slot_of(order), Some(slot));
+        let slots = Limits::slots(1 << order.get());
+        assert_eq!(Limits::of(slots).0, u64::from(most(order)) << (slot * 8));
+    }
+    let others = [0, 4, 5, 6, 7, 8].map(|order| Order::new(order).unwrap());
+    assert!(others.into_iter().all(|order| slot_of(order).is_none()));
 }

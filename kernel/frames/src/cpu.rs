@@ -23,8 +23,8 @@ pub struct CpuCaches {
     pub(crate) firsts: Firsts,
     pub(crate) hints: [[Hints; SIZES]; CACHED_KINDS],
     pub(crate) huge_hints: Hints,
-    /// Of each zone: larger blocks.
-    pub(crate) blocks: [BlockCaches; MAX_ZONES],
+    /// The same of larger blocks.
+    pub(crate) blocks: [BlockCaches; CACHES],
     pub(crate) events: [Counts; MAX_ZONES],
 }
 
@@ -37,7 +37,7 @@ impl CpuCaches {
             hints: array::from_fn(|_| array::from_fn(|_| Hints::new())),
             huge_hints: Hints::new(),
             pcp: array::from_fn(|_| Pcp::new()),
-            blocks: array::from_fn(|_| BlockCache::of_zone()),
+            blocks: array::from_fn(|_| BlockCache::of_home()),
             events: Counts::of_zones(),
         }
     }
@@ -56,15 +56,21 @@ impl CpuCaches {
         &self.pcp[Home::caches_of(zone)]
     }
 
+    /// Larger blocks of a zone, of both kinds.
+    #[inline]
+    pub(crate) fn block_caches(&self, zone: ZoneId) -> &[BlockCaches] {
+        &self.blocks[Home::caches_of(zone)]
+    }
+
     /// Single frames of a zone that are cached here; exact inside a section.
     #[inline]
     pub(crate) fn cached(&self, zone: ZoneId) -> u32 {
-        self.caches(zone).iter().map(Pcp::len).sum()
+        self.caches(zone).iter().map(|cache| cache.len()).sum()
     }
 
     /// Frames of a zone that are cached here, in blocks of any order; exact at rest.
     pub(crate) fn held(&self, zone: ZoneId) -> u64 {
-        let blocks = blocks::each(&self.blocks[zone.index()]);
+        let blocks = blocks::each(self.block_caches(zone));
         blocks.map(|(order, _)| order.frames()).sum::<u64>() + u64::from(self.cached(zone))
     }
 }

@@ -4,39 +4,16 @@ use crate::{
     Block, FrameHandle, FrameState, Frames, FreeFault, Order, Owner, Pfn, Platform, ZoneId,
     area::State,
     memory::{AREA_FRAMES, AreaRef},
-    mutant::{self, Mutant},
     owner::Entry,
     platform::step,
 };
 use tidemark_sync::atomic::{AtomicU32, Ordering};
 
 impl<'m, P: Platform> Frames<'m, P> {
-    /// Frees a block above order 0 by number, if its entry says that such a block is allocated; and
-    /// reports what cannot be freed, of any order. Any context.
-    #[inline(never)]
+    /// Frees a block by number.
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn free_raw(&self, pfn: Pfn, order: Order) {
-        let Some((area, frame)) = self.check_allocated(pfn, order) else {
-            return;
-        };
-        if !self.claim_for_free(area.entry(frame), order) {
-            return self.report_late(pfn, order);
-        }
-        self.platform.pin();
-        let cpu = self.this_cpu();
-        if !self.free_block_to_cache(area, frame, order, cpu) {
-            let say_free = || area.entry(frame).store(Entry::FREE.0, Ordering::Relaxed);
-            // Before bits or state say free: after that the entry is the next owner's.
-            if !mutant::is(Mutant::EntryAfterBits) {
-                say_free();
-            }
-            step!(self);
-            self.return_block(area, frame, order);
-            step!(self);
-            if mutant::is(Mutant::EntryAfterBits) {
-                say_free();
-            }
-        }
-        self.platform.unpin();
+        self.free_hot(FrameHandle::new(pfn, order));
     }
 
     /// Claims a block whose entry was checked for its free, if the platform wants that: then the
@@ -72,6 +49,15 @@ impl<'m, P: Platform> Frames<'m, P> {
         if entry.is_allocated(order) {
             return found;
         }
+        self.report_not_allocated(pfn, order, entry);
+        None
+    }
+
+    /// Reports why a block cannot be freed: its entry was found to say something else.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn report_not_allocated(&self, pfn: Pfn, order: Order, entry: Entry) {
+        let found = self.area_of(pfn);
         let is_gone = found.is_none_or(|(area, _)| !area.core().state().is_present());
         let fault = match entry.state() {
             _ if is_gone => FreeFault::Foreign,
@@ -81,7 +67,6 @@ impl<'m, P: Platform> Frames<'m, P> {
             FrameState::Absent => FreeFault::Foreign,
         };
         self.report_fault(fault, pfn, order, entry);
-        None
     }
 
     /// A larger block, into its areas; its entry says free already. Pinned.

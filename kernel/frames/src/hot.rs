@@ -66,7 +66,7 @@ impl Rebuilt {
 }
 
 /// What became of a request on the hot path.
-enum Hot {
+pub(crate) enum Hot {
     /// A frame came.
     Taken(Pfn),
     /// The same; a drain is to be done, and the pin to be ended.
@@ -92,9 +92,24 @@ impl<'m, P: Platform> Frames<'m, P> {
         request: &Request,
     ) -> Option<Block<'f, 'm, P>> {
         match self.take_hot(context, request) {
-            Hot::Taken(pfn) => Some(self.block(pfn, Order::ZERO)),
-            Hot::TakenWithDrain(pfn) => self.alloc_then_drain(pfn),
-            Hot::TakenUnsettled(pfn) => self.alloc_then_settle(pfn),
+            Hot::Pinned => self.alloc_block_hot(context, request),
+            hot => self.alloc_after(hot, Order::ZERO, context, request),
+        }
+    }
+
+    /// The rest of an allocation of that order.
+    #[inline]
+    pub(crate) fn alloc_after<'f>(
+        &'f self,
+        hot: Hot,
+        order: Order,
+        context: &impl Context,
+        request: &Request,
+    ) -> Option<Block<'f, 'm, P>> {
+        match hot {
+            Hot::Taken(pfn) => Some(self.block(pfn, order)),
+            Hot::TakenWithDrain(pfn) => self.alloc_then_drain(pfn, order),
+            Hot::TakenUnsettled(pfn) => self.alloc_then_settle(pfn, order),
             Hot::Unpinned => self.alloc_general(context, request),
             Hot::Pinned => self.unpin_then_alloc(context, request),
             Hot::Inside => self.leave_then_alloc(context, request),
@@ -108,15 +123,20 @@ impl<'m, P: Platform> Frames<'m, P> {
         request: &Request,
         info: &mut WalkInfo,
     ) -> Result<Block<'f, 'm, P>, AllocError> {
-        match self.take_hot(context, request) {
-            Hot::Taken(pfn) => return Ok(self.block(pfn, Order::ZERO)),
+        let order = request.order();
+        let hot = match self.take_hot(context, request) {
+            Hot::Pinned => self.take_block_hot(context, request),
+            hot => hot,
+        };
+        match hot {
+            Hot::Taken(pfn) => return Ok(self.block(pfn, order)),
             Hot::TakenWithDrain(pfn) => {
                 self.drain_then_unpin(self.this_cpu());
-                return Ok(self.block(pfn, Order::ZERO));
+                return Ok(self.block(pfn, order));
             }
             Hot::TakenUnsettled(pfn) => {
                 self.platform.settle();
-                return Ok(self.block(pfn, Order::ZERO));
+                return Ok(self.block(pfn, order));
             }
             Hot::Unpinned => {}
             Hot::Pinned => self.platform.unpin(),
@@ -202,16 +222,16 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     #[cold]
     #[inline(never)]
-    fn alloc_then_drain<'f>(&'f self, pfn: Pfn) -> Option<Block<'f, 'm, P>> {
+    fn alloc_then_drain<'f>(&'f self, pfn: Pfn, order: Order) -> Option<Block<'f, 'm, P>> {
         self.drain_then_unpin(self.this_cpu());
-        Some(self.block(pfn, Order::ZERO))
+        Some(self.block(pfn, order))
     }
 
     #[cold]
     #[inline(never)]
-    fn alloc_then_settle<'f>(&'f self, pfn: Pfn) -> Option<Block<'f, 'm, P>> {
+    fn alloc_then_settle<'f>(&'f self, pfn: Pfn, order: Order) -> Option<Block<'f, 'm, P>> {
         self.platform.settle();
-        Some(self.block(pfn, Order::ZERO))
+        Some(self.block(pfn, order))
     }
 
     /// The books of a frame's block.
@@ -227,11 +247,12 @@ impl<'m, P: Platform> Frames<'m, P> {
         let pfn = handle.single();
         // A larger block has no books under this number.
         let Some(meta) = self.books_of(pfn) else {
-            return self.free_raw(handle.pfn(), handle.order());
+            return self.free_block(handle);
         };
         let place = meta.entry_of(pfn);
-        if !Entry(place.load(Ordering::Relaxed)).is_allocated(Order::ZERO) {
-            return self.free_raw(pfn, Order::ZERO);
+        let entry = Entry(place.load(Ordering::Relaxed));
+        if !entry.is_allocated(Order::ZERO) {
+            return self.report_not_allocated(pfn, Order::ZERO, entry);
         }
         if !self.claim_for_free(place, Order::ZERO) {
             return self.report_late(pfn, Order::ZERO);
@@ -334,7 +355,7 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     #[cold]
     #[inline(never)]
-    fn drain_then_unpin(&self, cpu: &CpuCaches) {
+    pub(crate) fn drain_then_unpin(&self, cpu: &CpuCaches) {
         self.drain_wanted(cpu);
         self.platform.unpin();
     }

@@ -61,6 +61,7 @@ mod runs;
 mod search;
 mod setup;
 mod slow;
+mod stack;
 mod state;
 mod stats;
 #[cfg(all(test, not(loom)))]

@@ -2,7 +2,7 @@
 //! can be left out.
 
 use super::Model;
-use crate::{testing::*, *};
+use crate::{blocks, testing::*, *};
 use tidemark_sync::ContextKind;
 
 /// A rule of the model; one that is left out shows that the runs depend on it.
@@ -149,8 +149,8 @@ impl Model {
         }
     }
 
-    /// The zone that may serve a plain request whatever the marks, from its CPU's cache: the first
-    /// of the list, if that cache holds anything.
+    /// The zone that may serve a plain request of any size whatever the marks, from its CPU's caches:
+    /// the first of the list, if they hold anything of that size.
     fn hot(&self, ask: &Ask) -> Option<ZoneId> {
         let request = &ask.request;
         let not_plain = [Gfp::THISNODE, Gfp::ZERO, Gfp::HARDWALL];
@@ -164,8 +164,8 @@ impl Model {
         let is_cached = if request.order() == Order::ZERO {
             self.frames.cache_info(first, CpuId(ask.cpu))?.count > 0
         } else {
-            let blocks = &self.frames.storage.cpus[ask.cpu].blocks[first.index()];
-            blocks::each(blocks).any(|(order, _)| order == request.order())
+            let cpu = &self.frames.storage.cpus[ask.cpu];
+            blocks::each(cpu.block_caches(first)).any(|(order, _)| order == request.order())
         };
         (is_plain && !is_confined && is_cached).then_some(first)
     }

@@ -64,8 +64,8 @@ pub(crate) enum Mutant {
         expect(dead_code, reason = "chosen by models only")
     )]
     AcknowledgedInside,
-    /// Whoever moves a zone across LOW does not look again after saying so.
-    LowLookedAtOnce,
+    /// Whoever moves a zone across a mark does not look again after saying so.
+    MarkLookedAtOnce,
     /// A drain is acknowledged when its interrupt arrives.
     DrainAcknowledgedEarly,
     /// A request gives up without a second look at its cpuset.

@@ -14,13 +14,14 @@
 use crate::{
     CONTEXTS, CpuCaches, CpuId, Frames, FreeError, FreeFault, Order, Pfn, Platform, ZoneId,
     events::Counter,
-    memory::{AreaRef, bits_of},
+    memory::AreaRef,
     mobility::Mobility,
     mutant::{self, Mutant},
     owner::Entry,
     platform::step,
+    stack::Stack,
 };
-use core::array;
+use core::{array, ops::Deref};
 use tidemark_sync::{
     ContextKind, HardIrq, Task,
     atomic::{AtomicU32, Ordering, compiler_fence},
@@ -29,17 +30,20 @@ use tidemark_sync::{
 /// Frames that a cache can hold.
 pub(crate) const CAPACITY: usize = 120;
 
-/// A stack of single frames of one zone: numbers below 2^32, 16 TiB. Touched inside sections only.
+/// Single frames of one zone, on a stack.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Pcp {
-    count: AtomicU32,
-    /// The last frame that was freed while the cache was full.
-    last: AtomicU32,
     /// Frames that the hot path took out, by kind of context.
     taken: [Counter; CONTEXTS],
-    stack: [AtomicU32; CAPACITY],
+    /// The last frame that was freed while the cache was full.
+    last: AtomicU32,
+    frames: Stack<CAPACITY>,
 }
+
+// A power of two: where a cache is follows from its number by a shift.
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Pcp>() == 512);
 
 /// The owner flag and the drain's two numbers. Own CPU only, but for `drained`, which the drain's
 /// initiator reads.
@@ -55,46 +59,22 @@ pub(crate) struct Owner {
     drained: AtomicU32,
 }
 
+impl Deref for Pcp {
+    type Target = Stack<CAPACITY>;
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        &self.frames
+    }
+}
+
 impl Pcp {
     pub(crate) fn new() -> Self {
         Self {
-            count: AtomicU32::new(0),
-            last: AtomicU32::new(0),
             taken: array::from_fn(|_| Counter::new()),
-            stack: array::from_fn(|_| AtomicU32::new(0)),
+            last: AtomicU32::new(0),
+            frames: Stack::new(),
         }
-    }
-
-    /// Frames in it; exact inside a section.
-    #[inline]
-    pub(crate) fn len(&self) -> u32 {
-        self.count.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Pfn> + '_ {
-        self.stack
-            .iter()
-            .take(self.len() as usize)
-            .map(|pfn| Pfn(u64::from(pfn.load(Ordering::Relaxed))))
-    }
-
-    #[inline]
-    pub(crate) fn push(&self, pfn: Pfn) {
-        let count = self.len();
-        self.stack[count as usize].store(pfn.0 as u32, Ordering::Relaxed);
-        self.count.store(count + 1, Ordering::Relaxed);
-    }
-
-    /// Puts frames of one word on top, the lowest one first, and tells `put` of each.
-    #[inline]
-    pub(crate) fn push_word(&self, first: Pfn, mask: u64, mut put: impl FnMut(u32)) {
-        let mut room = self.stack[self.len() as usize..].iter();
-        for (bit, place) in bits_of(mask).zip(&mut room) {
-            put(bit);
-            place.store(first.0 as u32 | bit, Ordering::Relaxed);
-        }
-        let count = CAPACITY - room.len();
-        self.count.store(count as u32, Ordering::Relaxed);
     }
 
     /// Whether a frame is not of the same word as the last one of which this was asked.
@@ -103,46 +83,6 @@ impl Pcp {
         let last = self.last.load(Ordering::Relaxed);
         self.last.store(pfn.0 as u32, Ordering::Relaxed);
         (last ^ pfn.0 as u32) >= 64
-    }
-
-    /// Takes up to `frames` frames off the top. They stay readable for the rest of the section.
-    #[inline]
-    pub(crate) fn cut(&self, frames: u32) -> &[AtomicU32] {
-        let count = self.len() as usize;
-        let left = count.saturating_sub(frames as usize);
-        self.count.store(left as u32, Ordering::Relaxed);
-        &self.stack[left..count]
-    }
-
-    /// Puts a frame on top of the `count` that there are, which are below the capacity.
-    #[inline]
-    pub(crate) fn put(&self, count: u32, pfn: Pfn) {
-        if let Some(place) = self.stack.get(count as usize) {
-            place.store(pfn.0 as u32, Ordering::Relaxed);
-            self.count.store(count + 1, Ordering::Relaxed);
-        }
-    }
-
-    /// The frame on top, and how many lie below it.
-    #[inline]
-    pub(crate) fn top(&self) -> Option<(Pfn, u32)> {
-        // An empty cache wraps to a place that does not exist: one test for both.
-        let below = self.len().wrapping_sub(1);
-        let pfn = self.stack.get(below as usize)?.load(Ordering::Relaxed);
-        Some((Pfn(u64::from(pfn)), below))
-    }
-
-    /// Leaves the lowest `count` frames, of more.
-    #[inline]
-    pub(crate) fn cut_to(&self, count: u32) {
-        self.count.store(count, Ordering::Relaxed);
-    }
-
-    #[inline]
-    fn pop(&self) -> Option<Pfn> {
-        let (pfn, below) = self.top()?;
-        self.cut_to(below);
-        Some(pfn)
     }
 
     /// Counts a frame that the hot path took out. Inside a section.
@@ -363,7 +303,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             for cache in caches.filter(|cache| cache.len() > 0) {
                 self.drain_cache(zone, cache, cache.len(), events);
             }
-            self.drain_blocks(&cpu.blocks[zone.index()], events);
+            self.drain_blocks(cpu.block_caches(zone), events);
         }
         step!(self);
         cpu.owner.acknowledge(drain);

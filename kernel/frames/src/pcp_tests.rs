@@ -110,10 +110,15 @@ fn take_order(frames: &'static TestFrames, order: Order) -> TestBlock {
     frames.alloc_in_zone(NORMAL, order, test_owner(5)).unwrap()
 }
 
+fn plain(frames: &'static TestFrames, order: Order) -> TestBlock {
+    let request = Request::nowait(order).owned_by(test_owner(5));
+    frames.alloc(&task(), &request).unwrap()
+}
+
 type Work = fn(&Run);
 
 /// What is interrupted: each goes through other branches.
-const WORK: [(&str, Work); 8] = [
+const WORK: [(&str, Work); 10] = [
     ("a free into the cache", |run| {
         let block = run.held.borrow_mut().pop();
         drop(block);
@@ -149,6 +154,12 @@ const WORK: [(&str, Work); 8] = [
         drop(take_order(run.frames, Order::HUGE));
         drop(take_order(run.frames, Order::HUGE));
     }),
+    ("a plain single frame, without a walk", |run| {
+        drop(plain(run.frames, Order::ZERO));
+        let block = plain(run.frames, Order::ZERO);
+        run.held.borrow_mut().push(block);
+    }),
+    LARGER,
     ("an allocation in bulk", |run| {
         let request = Request::nowait(Order::ZERO).owned_by(test_owner(5));
         let mut more = [const { None }; 6];
@@ -162,6 +173,14 @@ const WORK: [(&str, Work); 8] = [
         run.frames.free_bulk(&mut all);
     }),
 ];
+
+/// Larger blocks that come and go without a walk.
+const LARGER: (&str, Work) = ("a plain order 3, and a 9, without a walk", |run| {
+    for order in [Order::COSTLY, Order::HUGE] {
+        drop(plain(run.frames, order));
+        drop(plain(run.frames, order));
+    }
+});
 
 /// Lets `arrivals` happen at the given steps of `work`; returns how many steps there were.
 fn interrupted(frames: &'static TestFrames, work: Work, arrivals: &[(usize, Arrival)]) -> usize {
@@ -202,9 +221,9 @@ fn interrupted(frames: &'static TestFrames, work: Work, arrivals: &[(usize, Arri
     steps.get()
 }
 
-fn enumerate_one() {
+fn enumerate_one(all: &[(&str, Work)]) {
     let frames = tiny_machine();
-    for (name, work) in WORK {
+    for &(name, work) in all {
         let steps = interrupted(frames, work, &[]);
         assert!(steps > 4, "{name} has no steps");
         for at in 0..steps {
@@ -217,7 +236,7 @@ fn enumerate_one() {
 
 #[test]
 fn any_interrupt_may_come_at_any_step() {
-    enumerate_one();
+    enumerate_one(&WORK);
 }
 
 fn enumerate_two() {
@@ -262,12 +281,20 @@ fn every_swapped_step_is_noticed() {
         Mutant::FlagClearedEarly,
     ] {
         let enumerate = || {
-            enumerate_one();
+            enumerate_one(&WORK);
             enumerate_two();
         };
         let caught = catch_unwind(AssertUnwindSafe(|| mutant::with(mistake, enumerate)));
         assert!(caught.is_err(), "{mistake:?} passes");
     }
+}
+
+#[test]
+fn room_for_a_larger_block_that_is_looked_at_too_early_is_noticed() {
+    let mistake = Mutant::IsolationTestedBeforeFlag;
+    let enumerate = || enumerate_one(&[LARGER]);
+    let caught = catch_unwind(AssertUnwindSafe(|| mutant::with(mistake, enumerate)));
+    assert!(caught.is_err(), "{mistake:?} passes");
 }
 
 #[test]

@@ -103,7 +103,7 @@ impl<P: Platform> Frames<'_, P> {
         for zone in self.zone_ids() {
             let policy = self.wanted_policy(zone);
             self.zone(zone).set_policy(&policy);
-            self.set_cache_limit(zone, policy.cache_high);
+            self.set_cache_limits(zone, &policy);
         }
     }
 

@@ -1,16 +1,17 @@
-//! How much a CPU may keep in its cache of a zone's frames: nothing while the zone is below its LOW
-//! mark, or while an offline keeps the caches away.
+//! How much a CPU may keep in its caches of a zone's frames: nothing while the zone is below a mark,
+//! LOW for single frames and HIGH for larger blocks, or while an offline keeps the caches away.
 //!
-//! A free that goes into a cache asks this one word, and compares it with the number of frames in
-//! the cache: limit, mark and offline in one test.
+//! A free that goes into a cache asks one word, and compares it with what is in the cache: limit,
+//! mark and offline in one test.
 
 use crate::{
     Frames, Platform, ZoneId,
+    blocks::Limits,
     home::Home,
     mutant::{self, Mutant},
-    zone::Mark,
+    zone::{Mark, Policy},
 };
-use tidemark_sync::atomic::{AtomicI32, Ordering};
+use tidemark_sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 /// Room in the caches of one kind of a zone's frames: a cache that holds `n` frames takes another
 /// one if `n` is below the word, taken as a signed number.
@@ -54,7 +55,7 @@ impl Room {
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, update);
     }
 
-    fn set_below_low(&self, is_below: bool) {
+    fn set_below(&self, is_below: bool) {
         let bit = if is_below { BELOW_LOW } else { 0 };
         self.change(|fields| fields & !BELOW_LOW | bit);
     }
@@ -79,17 +80,76 @@ impl Room {
         let short = (MOST - limit as i32).clamp(0, MOST);
         self.change(|fields| fields & !SHORT | short);
     }
+}
 
-    /// Makes the word say on which side of LOW the zone is. Whoever moves the zone across comes here
-    /// after that: the last one to write the word sees, by the word's AcqRel, what all others had
-    /// counted before they wrote it, and looks again after its own writing.
-    fn follow(&self, is_below: impl Fn() -> bool) {
-        loop {
-            let before = is_below();
-            self.set_below_low(before);
-            if mutant::is(Mutant::LowLookedAtOnce) || is_below() == before {
-                break;
-            }
+/// Room in the caches of a zone's larger blocks, of both kinds: a byte for each slot of orders says
+/// how many of them a cache may hold now. Above those are what decides that: from bit 40 on, a bit
+/// for each slot of which the zone has caches at all; bit 45 while the zone is below HIGH; the
+/// offlines under way, from bit 46 on. Any of the latter two makes all of the bytes 0.
+#[derive(Debug)]
+pub(crate) struct BlockRoom(AtomicU64);
+
+const FIELDS: u32 = 40;
+const SLOTS: u64 = (1 << 5) - 1;
+const BELOW_HIGH: u64 = 1 << 5;
+const BLOCKS_OFFLINE: u64 = 1 << 6;
+
+impl BlockRoom {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Whether a cache that holds `count` blocks of a slot may take another one; as [`Room::is_for`].
+    #[inline]
+    pub(crate) fn is_for(&self, slot: usize, count: u32) -> bool {
+        count < u32::from((self.0.load(Ordering::Relaxed) >> (slot * 8)) as u8)
+    }
+
+    fn fields(&self) -> u64 {
+        self.0.load(Ordering::Relaxed) >> FIELDS
+    }
+
+    /// Changes the fields, and with them the limits. AcqRel: as with [`Room`].
+    fn change(&self, change: impl Fn(u64) -> u64) {
+        let update = |word: u64| {
+            let fields = change(word >> FIELDS);
+            let is_open = fields & !SLOTS == 0;
+            let limits = if is_open { Limits::of(fields).0 } else { 0 };
+            Some(fields << FIELDS | limits)
+        };
+        let _ = self
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, update);
+    }
+
+    fn shut_for_offline(&self) {
+        self.change(|fields| fields + BLOCKS_OFFLINE);
+    }
+
+    fn open_after_offline(&self) {
+        self.change(|fields| fields - BLOCKS_OFFLINE);
+    }
+
+    fn set_below(&self, is_below: bool) {
+        let bit = if is_below { BELOW_HIGH } else { 0 };
+        self.change(|fields| fields & !BELOW_HIGH | bit);
+    }
+
+    /// Sets of which slots, as bits, there are caches.
+    fn set_slots(&self, slots: u64) {
+        self.change(|fields| fields & !SLOTS | slots);
+    }
+}
+
+/// Makes a word say where a zone is, on this side of a mark or that, by `tell`. Whoever moves the
+/// zone across comes here after that: the last one to write the word sees, by the word's AcqRel,
+/// what all others had counted before they wrote it, and looks again after its own writing.
+pub(crate) fn follow(look: impl Fn() -> bool, tell: impl Fn(bool)) {
+    loop {
+        let before = look();
+        tell(before);
+        if mutant::is(Mutant::MarkLookedAtOnce) || look() == before {
+            break;
         }
     }
 }
@@ -109,17 +169,20 @@ impl<P: Platform> Frames<'_, P> {
     /// drained. Counted: each is undone by one [`Frames::turn_caches_on`].
     pub(crate) fn turn_caches_off(&self, zone: ZoneId) {
         self.rooms(zone).iter().for_each(Room::shut_for_offline);
+        self.block_rooms[zone.index()].shut_for_offline();
     }
 
     pub(crate) fn turn_caches_on(&self, zone: ZoneId) {
         self.rooms(zone).iter().for_each(Room::open_after_offline);
+        self.block_rooms[zone.index()].open_after_offline();
     }
 
-    /// Sets how many frames a cache may hold. Under the hot-plug lock.
-    pub(crate) fn set_cache_limit(&self, zone: ZoneId, limit: u32) {
+    /// Sets how much a cache may hold. Under the hot-plug lock.
+    pub(crate) fn set_cache_limits(&self, zone: ZoneId, policy: &Policy) {
         for room in self.rooms(zone) {
-            room.set_limit(limit);
+            room.set_limit(policy.cache_high);
         }
+        self.block_rooms[zone.index()].set_slots(Limits::slots(policy.cached_orders));
         self.note_marks(zone);
     }
 
@@ -127,6 +190,7 @@ impl<P: Platform> Frames<'_, P> {
     /// comes here after that.
     fn note_marks(&self, zone: ZoneId) {
         self.note_low(zone);
+        self.note_high(zone);
         self.note_above_low(zone);
     }
 
@@ -135,7 +199,7 @@ impl<P: Platform> Frames<'_, P> {
     pub(crate) fn gain(&self, id: ZoneId, frames: u32) {
         let zone = self.zone(id);
         let before = zone.add_free(frames);
-        if before <= zone.highest_of_low() {
+        if before <= zone.highest_followed() {
             self.crossed(id, before, before + i64::from(frames));
         }
     }
@@ -146,40 +210,61 @@ impl<P: Platform> Frames<'_, P> {
         let zone = self.zone(id);
         let before = zone.subtract_free(frames);
         let after = before - i64::from(frames);
-        if after <= zone.highest_of_low() {
+        if after <= zone.highest_followed() {
             self.crossed(id, before, after);
         }
     }
 
-    /// Tells those who follow the zone's counter where it went, if that leads across LOW, with or
-    /// without a lowmem reserve.
+    fn is_below(&self, id: ZoneId, mark: Mark) -> bool {
+        let zone = self.zone(id);
+        zone.free_exact() < zone.mark(mark) as i64
+    }
+
+    /// Tells those who follow the zone's counter where it went, if that leads across HIGH, or across
+    /// LOW, with or without a lowmem reserve.
     #[cold]
     #[inline(never)]
     fn crossed(&self, id: ZoneId, before: i64, after: i64) {
-        let low = self.zone(id).mark(Mark::Low) as i64;
-        if (before < low) != (after < low) {
+        let is_crossed = |mark| {
+            let mark = self.zone(id).mark(mark) as i64;
+            (before < mark) != (after < mark)
+        };
+        if is_crossed(Mark::Low) {
             self.note_low(id);
+        }
+        if is_crossed(Mark::High) {
+            self.note_high(id);
         }
         self.follow_above_low(id, before, after);
     }
 
     /// Makes the zone's rooms say on which side of LOW the zone is. Any context.
     fn note_low(&self, id: ZoneId) {
-        let zone = self.zone(id);
-        let is_below = || zone.free_exact() < zone.mark(Mark::Low) as i64;
         for room in self.rooms(id) {
-            room.follow(is_below);
+            follow(|| self.is_below(id, Mark::Low), |is| room.set_below(is));
         }
+    }
+
+    /// The same for its larger blocks and HIGH. Any context.
+    fn note_high(&self, id: ZoneId) {
+        let room = &self.block_rooms[id.index()];
+        follow(|| self.is_below(id, Mark::High), |is| room.set_below(is));
     }
 
     /// Whether the zone's rooms say what they should at rest.
     pub(crate) fn rooms_are_right(&self, id: ZoneId) -> bool {
-        let zone = self.zone(id);
-        let is_below = zone.free_exact() < zone.mark(Mark::Low) as i64;
-        let short = (MOST - zone.cache_high() as i32).clamp(0, MOST);
-        self.rooms(id)
+        let policy = self.zone(id).policy();
+        let short = (MOST - policy.cache_high as i32).clamp(0, MOST);
+        let is_below = self.is_below(id, Mark::Low);
+        let of_singles = self
+            .rooms(id)
             .iter()
-            .all(|room| room.is_below_low() == is_below && room.fields() & SHORT == short)
+            .all(|room| room.is_below_low() == is_below && room.fields() & SHORT == short);
+        let slots = Limits::slots(policy.cached_orders);
+        let is_below = self.is_below(id, Mark::High);
+        let fields = slots | if is_below { BELOW_HIGH } else { 0 };
+        let room = &self.block_rooms[id.index()];
+        of_singles && room.fields() == fields
     }
 }
 
@@ -193,7 +278,7 @@ mod tests {
         for limit in [0, 1, 63, MOST] {
             room.set_limit(limit as u32);
             for below in [true, false] {
-                room.set_below_low(below);
+                room.set_below(below);
                 for offlines in 0..3 {
                     (0..offlines).for_each(|_| room.shut_for_offline());
                     let is_open = !below && offlines == 0;
@@ -208,6 +293,30 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn larger_blocks_have_the_limits_of_their_slots_unless_the_word_is_shut() {
+        let room = BlockRoom::new();
+        for slots in [0, 1, 0b01010, 0b10000, SLOTS] {
+            room.set_slots(slots);
+            for below in [true, false] {
+                room.set_below(below);
+                for offlines in 0..3 {
+                    (0..offlines).for_each(|_| room.shut_for_offline());
+                    let is_open = !below && offlines == 0;
+                    for slot in 0..5 {
+                        let limit = [15, 15, 15, 1, 1][slot];
+                        let is_cached = is_open && slots >> slot & 1 == 1;
+                        for count in 0..=16 {
+                            let expected = is_cached && count < limit;
+                            assert_eq!(room.is_for(slot, count), expected, "{slots:b} {slot}");
+                        }
+                    }
+                    (0..offlines).for_each(|_| room.open_after_offline());
+                }
+            }
+        }
+    }
 }
 
 #[cfg(all(test, loom))]
@@ -217,17 +326,22 @@ mod models {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use tidemark_sync::atomic::AtomicI64;
 
-    const LOW: i64 = 10;
+    const MARK: i64 = 10;
 
-    /// Two CPUs move a zone across LOW, one down and one up.
-    fn crossed() {
-        model(|| {
-            let shared = Arc::new((Room::new(), AtomicI64::new(LOW)));
-            let cross = |shared: &(Room, AtomicI64), frames: i64| {
-                let (room, free) = shared;
+    /// Two CPUs move a zone across its mark, one down and one up.
+    fn crossed<W: Send + Sync + 'static>(
+        word: fn() -> W,
+        tell: fn(&W, bool),
+        is_below: fn(&W) -> bool,
+    ) {
+        model(move || {
+            let shared = Arc::new((word(), AtomicI64::new(MARK)));
+            let cross = move |shared: &(W, AtomicI64), frames: i64| {
+                let (word, free) = shared;
                 let before = free.fetch_add(frames, Ordering::Relaxed);
-                if (before < LOW) != (before + frames < LOW) {
-                    room.follow(|| free.load(Ordering::Relaxed) < LOW);
+                if (before < MARK) != (before + frames < MARK) {
+                    let look = || free.load(Ordering::Relaxed) < MARK;
+                    follow(look, |is| tell(word, is));
                 }
             };
             let other = Arc::clone(&shared);
@@ -235,17 +349,24 @@ mod models {
             cross(&shared, 3);
             cross(&shared, 2);
             down.join().unwrap();
-            let (room, free) = &*shared;
-            let is_below = free.load(Ordering::Relaxed) < LOW;
-            assert_eq!(room.is_below_low(), is_below);
+            let (word, free) = &*shared;
+            assert_eq!(is_below(word), free.load(Ordering::Relaxed) < MARK);
         });
     }
 
     #[test]
-    fn the_word_ends_on_the_side_of_low_on_which_the_zone_is() {
-        crossed();
-        let mistake = Mutant::LowLookedAtOnce;
-        let caught = catch_unwind(AssertUnwindSafe(|| mutant::with(mistake, crossed)));
-        assert!(caught.is_err(), "{mistake:?} passes");
+    fn the_words_end_on_the_side_of_the_mark_on_which_the_zone_is() {
+        let mistake = Mutant::MarkLookedAtOnce;
+        let is_below_high = |room: &BlockRoom| room.fields() & BELOW_HIGH != 0;
+        let of_blocks = move || crossed(BlockRoom::new, BlockRoom::set_below, is_below_high);
+        let words: [&dyn Fn(); 2] = [
+            &|| crossed(Room::new, Room::set_below, Room::is_below_low),
+            &of_blocks,
+        ];
+        for word in words {
+            word();
+            let caught = catch_unwind(AssertUnwindSafe(|| mutant::with(mistake, word)));
+            assert!(caught.is_err(), "{mistake:?} passes");
+        }
     }
 }

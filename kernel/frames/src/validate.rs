@@ -6,7 +6,7 @@ use crate::{
     floor::floors,
     home::Home,
     memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS},
-    mobility::Mobility,
+    mobility::{CACHED_KINDS, Mobility},
     owner::Entry,
     zone::Zone,
 };
@@ -172,7 +172,7 @@ impl<P: Platform> Frames<'_, P> {
                     }
                 }
             }
-            for (index, caches) in cpu.blocks.iter().enumerate() {
+            for (index, caches) in cpu.blocks.chunks_exact(CACHED_KINDS).enumerate() {
                 let zone = ZoneId::from_index(index);
                 for (depth, (order, pfn)) in blocks::each(caches).enumerate() {
                     let block = |what| Inconsistency::Frame { what, at: pfn };

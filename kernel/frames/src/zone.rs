@@ -153,11 +153,15 @@ impl Zone {
             .into()
     }
 
-    /// The highest of the fast path's floors: reserves grow with the highest zone of the request. A
-    /// zone that stays above it crosses none of them, and not LOW either.
+    /// The highest mark that anybody follows: HIGH and the largest reserve, as reserves grow with the
+    /// highest zone of the request. A zone that stays above it crosses neither HIGH nor any of the
+    /// fast path's floors, nor LOW.
     #[inline]
-    pub(crate) fn highest_of_low(&self) -> i64 {
-        self.floor(Access::fast(ZoneKind::Movable))
+    pub(crate) fn highest_followed(&self) -> i64 {
+        self.floor(Access {
+            floor: Floor::High,
+            ..Access::fast(ZoneKind::Movable)
+        })
     }
 
     pub(crate) fn compacted(&self) -> u64 {
