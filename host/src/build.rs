@@ -156,6 +156,41 @@ fn built(purpose: Purpose) -> Result<Built> {
     })
 }
 
+/// Builds the benchmark `allocators` and returns where it is.
+///
+/// # Errors
+/// Cargo cannot be run, or the build failed; cargo's own words are on standard error by then.
+pub fn benchmark() -> Result<PathBuf> {
+    let mut command = cargo();
+    command
+        .args(["bench", "--locked", "--no-run", "-p", "tidemark"])
+        .args(["--bench", "allocators", "--message-format=json"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit());
+    if !std::io::stderr().is_terminal() {
+        command.arg("--quiet");
+    }
+    let output = command
+        .output()
+        .context("cargo could not be run to build the benchmark")?;
+    if !output.status.success() {
+        bail!("the benchmark of the allocators did not build");
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    executable(&messages, "allocators").context("cargo did not say where the benchmark is")
+}
+
+/// The program of a target, from cargo's messages.
+fn executable(messages: &str, target: &str) -> Option<PathBuf> {
+    messages.lines().find_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        if message["target"]["name"] != target {
+            return None;
+        }
+        Some(PathBuf::from(message["executable"].as_str()?))
+    })
+}
+
 /// Puts a file in place at once, so that another run never boots half of it.
 fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
@@ -217,6 +252,19 @@ mod tests {
         assert_eq!(data(&before), data(&after));
         let symbols = after.symbols().filter(|s| s.is_definition()).count();
         assert!(symbols > 100);
+    }
+
+    #[test]
+    fn cargo_says_where_a_program_is() {
+        let messages = concat!(
+            r#"{"reason":"compiler-artifact","target":{"name":"tidemark"},"executable":"/t/a"}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"bench"},"executable":"/t/b"}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#,
+        );
+        assert_eq!(executable(messages, "bench"), Some(PathBuf::from("/t/b")));
+        assert_eq!(executable(messages, "other"), None);
     }
 
     #[test]

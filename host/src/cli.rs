@@ -65,7 +65,12 @@ pub enum Command {
     /// Lines from a pipe are fed one at a time, and at their end the kernel exits:
     /// echo zoneinfo | tidemark shell
     Shell(ShellArgs),
-    /// Measures the allocator: guest instructions against Linux, host time against other crates.
+    /// Measures the allocator: guest instructions beside Linux, time and instructions on this machine
+    /// beside other crates.
+    ///
+    /// Each row has an aim and says whether it is reached; docs/bench.md explains the rows. Instructions
+    /// on this machine are counted by valgrind (apt install valgrind); without it those rows are left
+    /// out. Example: tidemark bench --only host
     Bench(BenchArgs),
     /// Reaches the zonelist protocols' hazards on purpose and prints what each protocol does.
     Lab(LabArgs),
@@ -269,6 +274,11 @@ pub struct BenchArgs {
     /// Example: bench --update --only guest
     #[arg(long, conflicts_with = "check")]
     pub update: bool,
+    /// Prints the tables as Markdown, to be put into docs/bench.md.
+    ///
+    /// Example: bench --markdown --only host
+    #[arg(long)]
+    pub markdown: bool,
     #[command(flatten)]
     pub output: OutputArgs,
 }

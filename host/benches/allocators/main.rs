@@ -1,12 +1,19 @@
 //! Times the frame allocator beside other crates: the same workloads on the same number of frames in
-//! one run. Numbers are nanoseconds an operation; a hot pair is one operation.
+//! one run. An iteration is 1,024 operations, so that a nanosecond of it is little; a hot pair is one
+//! operation.
+//!
+//! With `--count` nothing is timed: one workload runs on one allocator, for a tool that counts.
 
+mod churn;
+mod counts;
 mod peers;
 mod tidemark;
 mod workloads;
 
-use criterion::{BenchmarkGroup, Criterion, SamplingMode, measurement::WallTime};
+use churn::Churn;
+use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement::WallTime};
 use peers::{AxBitmap, BuddySlab, BuddySystem, FrameAlloc, Lifo, Nothing};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
@@ -46,9 +53,13 @@ impl Notes {
     }
 }
 
+/// Operations in an iteration. Written by criterion beside its results, which are divided by it.
+const OPERATIONS: u64 = 1024;
+
 fn group<'c>(criterion: &'c mut Criterion, workload: &str) -> BenchmarkGroup<'c, WallTime> {
     let mut group = criterion.benchmark_group(workload);
     group.sampling_mode(SamplingMode::Flat);
+    group.throughput(Throughput::Elements(OPERATIONS));
     group
 }
 
@@ -61,7 +72,7 @@ fn time<A: Allocator>(
 ) {
     group(criterion, workload).bench_function(A::NAME, |bencher| {
         allocator.enter(0);
-        bencher.iter_custom(|operations| run(allocator, operations));
+        bencher.iter_custom(|iterations| run(allocator, iterations * OPERATIONS));
     });
 }
 
@@ -75,9 +86,10 @@ struct Contestants {
     system: BuddySystem,
 }
 
-/// Times a workload on every allocator.
+/// Times a workload on every allocator, and without one.
 macro_rules! on_all {
     ($criterion:ident, $all:ident, $workload:expr, $run:expr) => {
+        time($criterion, $workload, &Nothing, $run);
         time($criterion, $workload, &$all.ours, $run);
         time($criterion, $workload, &$all.frame_alloc, $run);
         time($criterion, $workload, &$all.bitmap, $run);
@@ -96,9 +108,6 @@ macro_rules! on_shared {
 
 fn hot_pairs(criterion: &mut Criterion, all: &Contestants) {
     let workload = "order-0 hot pair";
-    time(criterion, workload, &Nothing, |a, n| {
-        workloads::hot_pair(a, 0, n)
-    });
     time(criterion, workload, &Lifo::new(FRAMES), |a, n| {
         workloads::hot_pair(a, 0, n)
     });
@@ -156,6 +165,12 @@ fn mixes(criterion: &mut Criterion, notes: &mut Notes, all: &Contestants) {
         });
         notes.add(workload, A::NAME, &failures);
     }
+    time(
+        criterion,
+        "mix of orders 0-9, 60-80 % full",
+        &Nothing,
+        |a, n| workloads::mix(a, FRAMES, n, 1, &Failures::default()),
+    );
     alone(criterion, notes, &all.ours);
     alone(criterion, notes, &all.frame_alloc);
     alone(criterion, notes, &all.bitmap);
@@ -166,35 +181,56 @@ fn mixes(criterion: &mut Criterion, notes: &mut Notes, all: &Contestants) {
 }
 
 fn fillings(criterion: &mut Criterion, all: &Contestants) {
-    for percent in [50, 99] {
+    fn at<A: Allocator>(criterion: &mut Criterion, allocator: &A, percent: usize) {
         let workload = format!("churn of order 0, {percent} % full");
-        on_all!(criterion, all, &workload, |a, n| {
-            workloads::churn(a, FRAMES, percent, n)
+        // Filled once, and only if it is to run.
+        let churn = RefCell::new(None);
+        time(criterion, &workload, allocator, |_, n| {
+            let mut churn = churn.borrow_mut();
+            let churn = churn.get_or_insert_with(|| Churn::new(allocator, FRAMES, percent));
+            churn.run(n)
         });
+    }
+    for percent in [50, 99] {
+        at(criterion, &Nothing, percent);
+        at(criterion, &all.ours, percent);
+        at(criterion, &all.frame_alloc, percent);
+        at(criterion, &all.bitmap, percent);
+        at(criterion, &all.slab, percent);
+        at(criterion, &all.system, percent);
     }
 }
 
+/// Amounts of memory to manage, and how many frames they are.
+const SIZES: [(&str, usize); 5] = [
+    ("256 MiB", 1 << 16),
+    ("1 GiB", 1 << 18),
+    ("16 GiB", 1 << 22),
+    ("256 GiB", 1 << 26),
+    ("1 TiB", 1 << 28),
+];
+
 /// Ours alone, from 256 MiB to 1 TiB.
 fn sizes(criterion: &mut Criterion) {
-    for shift in [16, 18, 22, 26, 28] {
-        let frames = 1usize << shift;
+    for (size, frames) in SIZES {
         let allocator = Tidemark::new(frames);
         allocator.enter(0);
-        let size = match frames >> 18 {
-            0 => "256 MiB".to_owned(),
-            gib @ 1..1024 => format!("{gib} GiB"),
-            gib => format!("{} TiB", gib >> 10),
-        };
-        let workload = format!("size {size}, order-0 hot pair");
+        let workload = format!("{size} managed, order-0 hot pair");
         time(criterion, &workload, &allocator, |a, n| {
             workloads::hot_pair(a, 0, n)
         });
-        let workload = format!("size {size}, 32,768 frames, a frame");
+        let workload = format!("{size} managed, 32,768 frames");
         time(criterion, &workload, &allocator, workloads::many);
     }
 }
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [first, rest @ ..] = &arguments[..]
+        && first == "--count"
+    {
+        return counts::run(rest);
+    }
     let mut criterion = Criterion::default()
         .configure_from_args()
         .without_plots()

@@ -30,6 +30,8 @@ static REQUESTS: [Request; 11] = {
 
 thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
+    /// This CPU's part of the storage of the allocator that the thread entered last.
+    static CACHES: Cell<Option<&'static CpuCaches>> = const { Cell::new(None) };
     static HELD: &'static HeldRanks = Box::leak(Box::new(HeldRanks::new()));
 }
 
@@ -55,6 +57,15 @@ impl Platform for Threads {
     fn pin(&self) {}
 
     fn unpin(&self) {}
+
+    // One load, as by a kernel's per-CPU register.
+    #[inline]
+    fn caches<'m>(&self, _all: &'m [CpuCaches]) -> &'m CpuCaches {
+        let caches = CACHES.get();
+        debug_assert!(caches.is_some(), "the thread is no CPU");
+        // SAFETY: a thread is made a CPU by `new` or `enter` before it allocates.
+        unsafe { caches.unwrap_unchecked() }
+    }
 
     fn local_node(&self) -> NodeId {
         NodeId(0)
@@ -112,6 +123,7 @@ impl Platform for Threads {
 /// The allocator, and what it works in, for the rest of the process.
 pub struct Tidemark {
     frames: &'static Frames<'static, Threads>,
+    cpus: &'static [CpuCaches],
     task: HardIrq,
 }
 
@@ -145,9 +157,11 @@ impl Allocator for Tidemark {
         let range = PfnRange::new(Pfn(FIRST), Pfn(FIRST + frames as u64));
         let per_block = tidemark_frames::BLOCK_FRAMES as u64;
         let blocks = range.start.0 / per_block..range.end.0.div_ceil(per_block);
+        let cpus = leak(CPUS, CpuCaches::new);
+        CACHES.set(Some(&cpus[0]));
         let storage = Storage {
             blocks: leak(blocks.end as usize, BlockSlot::new),
-            cpus: leak(CPUS, CpuCaches::new),
+            cpus,
             nodes: leak(1, Node::new),
             zones: leak(4, Zone::new),
         };
@@ -165,6 +179,7 @@ impl Allocator for Tidemark {
         allocator.finish_boot();
         Self {
             frames: allocator,
+            cpus,
             // SAFETY: the requests do not wait, as a handler's must not; nothing else follows from it.
             task: unsafe { HardIrq::mint() },
         }
@@ -172,6 +187,7 @@ impl Allocator for Tidemark {
 
     fn enter(&self, cpu: usize) {
         CPU.set(cpu);
+        CACHES.set(Some(&self.cpus[cpu]));
     }
 
     #[inline]

@@ -10,9 +10,9 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 /// Blocks of the workload about half of memory.
-const HALF: usize = crate::FRAMES / 2;
+pub const HALF: usize = crate::FRAMES / 2;
 /// Fewest operations that are timed after memory was filled for them.
-const LEAST: u64 = 1 << 16;
+pub const LEAST: u64 = 1 << 16;
 /// Blocks sent from thread to thread at once.
 const BATCH: usize = 64;
 
@@ -34,8 +34,22 @@ impl Watch {
     }
 }
 
+/// The stretch of a workload that is measured. valgrind counts what is executed in here and nothing
+/// else: it is told so by this function's name (`host/src/bench/counts.rs`).
+#[inline(never)]
+fn measured_stretch<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
+
+/// The processor time of a stretch.
+pub fn timed(work: impl FnOnce()) -> Duration {
+    let start = Watch::start();
+    measured_stretch(work);
+    start.elapsed()
+}
+
 /// A generator (SplitMix64, by S. Vigna).
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -46,11 +60,11 @@ impl Random {
         mixed ^ mixed >> 31
     }
 
-    fn below(&mut self, limit: usize) -> usize {
+    pub fn below(&mut self, limit: usize) -> usize {
         ((u128::from(self.next()) * limit as u128) >> 64) as usize
     }
 
-    fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
         }
@@ -88,33 +102,34 @@ impl fmt::Display for Failures {
 }
 
 /// The time of `wanted` operations, if `done` took `elapsed`.
-fn scaled(elapsed: Duration, wanted: u64, done: u64) -> Duration {
+pub fn scaled(elapsed: Duration, wanted: u64, done: u64) -> Duration {
     Duration::from_nanos((elapsed.as_nanos() * u128::from(wanted) / u128::from(done.max(1))) as u64)
 }
 
 /// Allocates one block and frees it, again and again.
 pub fn hot_pair<A: Allocator>(allocator: &A, order: u8, pairs: u64) -> Duration {
-    let start = Watch::start();
-    for _ in 0..pairs {
-        let block = black_box(allocator.alloc(black_box(order)));
-        allocator.free(block.expect("memory is free"));
-    }
-    start.elapsed()
+    timed(|| {
+        for _ in 0..pairs {
+            let block = black_box(allocator.alloc(black_box(order)));
+            allocator.free(block.expect("memory is free"));
+        }
+    })
 }
 
 /// Allocates many single frames and frees them at random; the times of both parts.
 fn round<A: Allocator>(allocator: &A, blocks: &mut Vec<A::Block>, count: usize) -> [Duration; 2] {
-    let start = Watch::start();
-    for _ in 0..count {
-        blocks.push(allocator.alloc(0).expect("half of memory is free"));
-    }
-    let allocated = start.elapsed();
+    let allocated = timed(|| {
+        for _ in 0..count {
+            blocks.push(allocator.alloc(0).expect("half of memory is free"));
+        }
+    });
     Random(1).shuffle(blocks);
-    let start = Watch::start();
-    for block in blocks.drain(..) {
-        allocator.free(block);
-    }
-    [allocated, start.elapsed()]
+    let freed = timed(|| {
+        for block in blocks.drain(..) {
+            allocator.free(block);
+        }
+    });
+    [allocated, freed]
 }
 
 /// Half of memory one by one, then freed at random; the times of both.
@@ -168,6 +183,41 @@ fn threads<A: Allocator, R: Send>(allocator: &A, run: impl Fn(&A, usize) -> R + 
 
 /// Requests of orders 0 to 9, each order half as often as the one before, while memory is 60 to 80 %
 /// full; blocks are freed at random.
+struct Mix<'a, A: Allocator> {
+    allocator: &'a A,
+    random: Random,
+    blocks: Vec<(A::Block, u8)>,
+    low: usize,
+    high: usize,
+    used: usize,
+    grows: bool,
+}
+
+impl<A: Allocator> Mix<'_, A> {
+    /// One operation; `failures` hears of a request.
+    fn step(&mut self, failures: Option<&Failures>) {
+        if self.grows {
+            let order = self.random.next().trailing_zeros().min(9) as u8;
+            let block = self.allocator.alloc(order);
+            if let Some(failures) = failures {
+                failures.count(order, block.is_none());
+            }
+            if let Some(block) = block {
+                self.blocks.push((block, order));
+                self.used += 1 << order;
+            }
+            self.grows = self.used < self.high;
+        } else if !self.blocks.is_empty() {
+            let place = self.random.below(self.blocks.len());
+            let (block, order) = self.blocks.swap_remove(place);
+            self.allocator.free(block);
+            self.used -= 1 << order;
+            self.grows = self.used <= self.low;
+        }
+    }
+}
+
+/// The time of so many operations of the mix in so many frames.
 pub fn mix<A: Allocator>(
     allocator: &A,
     frames: usize,
@@ -175,74 +225,28 @@ pub fn mix<A: Allocator>(
     seed: u64,
     failures: &Failures,
 ) -> Duration {
-    let mut random = Random(seed);
-    let mut blocks: Vec<(A::Block, u8)> = Vec::with_capacity(frames);
-    let (low, high) = (frames * 60 / 100, frames * 80 / 100);
-    let mut used = 0;
-    let mut grows = true;
-    let mut step = |is_counted: bool| {
-        if grows {
-            let order = random.next().trailing_zeros().min(9) as u8;
-            let block = allocator.alloc(order);
-            if is_counted {
-                failures.count(order, block.is_none());
-            }
-            if let Some(block) = block {
-                blocks.push((block, order));
-                used += 1 << order;
-            }
-            grows = used < high;
-        } else if !blocks.is_empty() {
-            let (block, order) = blocks.swap_remove(random.below(blocks.len()));
-            allocator.free(block);
-            used -= 1 << order;
-            grows = used <= low;
-        }
-        used
+    let mut mix = Mix {
+        allocator,
+        random: Random(seed),
+        blocks: Vec::with_capacity(frames),
+        low: frames * 60 / 100,
+        high: frames * 80 / 100,
+        used: 0,
+        grows: true,
     };
     // To the level at which the counting begins. A request that fails must not hold it up for ever.
     for _ in 0..frames {
-        if step(false) >= low {
+        if mix.used >= mix.low {
             break;
         }
+        mix.step(None);
     }
     let done = operations.max(LEAST);
-    let start = Watch::start();
-    for _ in 0..done {
-        step(true);
-    }
-    let elapsed = scaled(start.elapsed(), operations, done);
-    for (block, _) in blocks {
+    let elapsed = timed(|| (0..done).for_each(|_| mix.step(Some(failures))));
+    for (block, _) in mix.blocks {
         allocator.free(block);
     }
-    elapsed
-}
-
-/// Replaces single frames at random while so much of memory is allocated; a replacement is two
-/// operations.
-pub fn churn<A: Allocator>(
-    allocator: &A,
-    frames: usize,
-    percent: usize,
-    operations: u64,
-) -> Duration {
-    let mut random = Random(3);
-    let wanted = frames * percent / 100;
-    let mut blocks: Vec<A::Block> = (0..wanted).map_while(|_| allocator.alloc(0)).collect();
-    // What is at hand first is in no order afterwards.
-    random.shuffle(&mut blocks);
-    let replace = |blocks: &mut Vec<A::Block>, random: &mut Random| {
-        let place = random.below(blocks.len());
-        allocator.free(blocks.swap_remove(place));
-        blocks.extend(allocator.alloc(0));
-    };
-    (0..4096).for_each(|_| replace(&mut blocks, &mut random));
-    let replacements = operations.max(LEAST) / 2;
-    let start = Watch::start();
-    (0..replacements).for_each(|_| replace(&mut blocks, &mut random));
-    let elapsed = scaled(start.elapsed(), operations, 2 * replacements);
-    blocks.into_iter().for_each(|block| allocator.free(block));
-    elapsed
+    scaled(elapsed, operations, done)
 }
 
 /// One thread allocates single frames, another one frees them; by the clock on the wall, because both

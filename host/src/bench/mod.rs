@@ -1,9 +1,11 @@
 //! `tidemark bench`: what the allocator costs, beside Linux and other crates.
 
 mod baseline;
+mod counts;
 mod guest;
 mod peers;
 mod table;
+mod times;
 
 use anyhow::Result;
 
@@ -17,11 +19,16 @@ use table::Row;
 /// # Errors
 /// A tool is missing, something does not build, or a result cannot be written.
 pub fn run(args: &BenchArgs) -> Result<i32> {
+    let print = if args.markdown {
+        table::print_markdown
+    } else {
+        table::print
+    };
     let mut rows: Vec<Row> = Vec::new();
     let mut code = 0;
     if args.only != Some(Half::Host) {
         let measured = guest::measure(&args.output)?;
-        table::print("In the guest, one CPU", "Linux 6.1", &measured.rows);
+        print("In the guest, one CPU", "Linux 6.1", &measured.rows);
         code = measured.exit_code;
         if args.update {
             baseline::write(&measured)?;
@@ -36,8 +43,10 @@ pub fn run(args: &BenchArgs) -> Result<i32> {
     }
     if args.only != Some(Half::Guest) {
         let measured = peers::measure()?;
-        table::print("On this machine, 1 GiB of frames", "best peer", &measured);
-        rows.extend(measured);
+        let title = "On this machine, 1 GiB of frames";
+        print(title, "best peer", &measured.rows);
+        code = code.max(measured.exit_code);
+        rows.extend(measured.rows);
     }
     if let Some(path) = &args.output.json {
         json::write(path, &table::json(&rows))?;

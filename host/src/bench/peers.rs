@@ -1,161 +1,176 @@
-//! The half that times the allocator on this machine, beside other crates: runs the criterion
-//! benchmark `allocators` of this package and reads what it wrote.
+//! The half on this machine, beside other crates: what the benchmark `allocators` of this package
+//! measures, in nanoseconds and in instructions.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use anyhow::Result;
 
+use super::counts::{self, Counts};
 use super::table::{Row, number};
+use super::times;
 use crate::build;
+use crate::console::say;
 
 /// Our name in the benchmark.
 const OURS: &str = "tidemark";
 /// Names in the benchmark of what bounds a row from below, and is no allocator.
 const FLOORS: [&str; 2] = ["harness alone", "bare LIFO"];
 
-/// A workload, its row's name and aim. The rows about sizes are told from each other by their names.
-const WORKLOADS: &[(&str, Option<f64>)] = &[
-    ("order-0 hot pair", Some(6.0)),
-    ("order-0 hot pair, 2 threads", Some(6.0)),
-    ("half of memory, allocate", Some(10.0)),
-    ("half of memory, free at random", Some(10.0)),
-    ("half of memory, allocate, 2 threads", Some(10.0)),
-    ("half of memory, free at random, 2 threads", Some(12.0)),
-    ("order-9 hot pair", Some(10.0)),
-    ("mix of orders 0-9, 60-80 % full", Some(14.0)),
-    ("mix of orders 0-9, 60-80 % full, 2 threads", Some(20.0)),
-    ("allocated on one thread, freed on another", Some(40.0)),
-    ("churn of order 0, 50 % full", None),
-    ("churn of order 0, 99 % full", None),
-    ("size 256 MiB, order-0 hot pair", None),
-    ("size 1 GiB, order-0 hot pair", None),
-    ("size 16 GiB, order-0 hot pair", None),
-    ("size 256 GiB, order-0 hot pair", None),
-    ("size 1 TiB, order-0 hot pair", None),
-    ("size 256 MiB, 32,768 frames, a frame", None),
-    ("size 1 GiB, 32,768 frames, a frame", None),
-    ("size 16 GiB, 32,768 frames, a frame", None),
-    ("size 256 GiB, 32,768 frames, a frame", None),
-    ("size 1 TiB, 32,768 frames, a frame", None),
+/// What a row should reach.
+#[derive(Clone, Copy, Debug)]
+enum Aim {
+    /// It says something, but nothing is aimed at.
+    None,
+    AtMost(f64),
+    /// So many times what another workload costs in the same run.
+    Times(f64, &'static str),
+}
+
+/// "The same", for what varies from run to run.
+const SAME: f64 = 1.1;
+
+use Aim::{AtMost, Times};
+
+/// A workload, and the aims of its rows: of nanoseconds, and of instructions.
+const WORKLOADS: &[(&str, Aim, Aim)] = &[
+    ("order-0 hot pair", AtMost(6.0), AtMost(60.0)),
+    (
+        "order-0 hot pair, 2 threads",
+        Times(SAME, "order-0 hot pair"),
+        Aim::None,
+    ),
+    ("half of memory, allocate", AtMost(10.0), Aim::None),
+    ("half of memory, free at random", AtMost(10.0), Aim::None),
+    ("half of memory, a pair", Aim::None, AtMost(150.0)),
+    (
+        "half of memory, allocate, 2 threads",
+        AtMost(10.0),
+        Aim::None,
+    ),
+    (
+        "half of memory, free at random, 2 threads",
+        AtMost(12.0),
+        Aim::None,
+    ),
+    ("order-9 hot pair", AtMost(10.0), AtMost(100.0)),
+    (
+        "mix of orders 0-9, 60-80 % full",
+        AtMost(14.0),
+        AtMost(140.0),
+    ),
+    (
+        "mix of orders 0-9, 60-80 % full, 2 threads",
+        AtMost(20.0),
+        Aim::None,
+    ),
+    (
+        "allocated on one thread, freed on another",
+        AtMost(40.0),
+        Aim::None,
+    ),
+    ("churn of order 0, 50 % full", Aim::None, Aim::None),
+    (
+        "churn of order 0, 99 % full",
+        Times(3.0, "churn of order 0, 50 % full"),
+        Times(3.0, "churn of order 0, 50 % full"),
+    ),
+    ("256 MiB managed, order-0 hot pair", Aim::None, Aim::None),
+    ("1 GiB managed, order-0 hot pair", SAME_PAIR, SAME_PAIR),
+    ("16 GiB managed, order-0 hot pair", SAME_PAIR, SAME_PAIR),
+    ("256 GiB managed, order-0 hot pair", SAME_PAIR, SAME_PAIR),
+    ("1 TiB managed, order-0 hot pair", SAME_PAIR, SAME_PAIR),
+    ("256 MiB managed, 32,768 frames", Aim::None, Aim::None),
+    ("1 GiB managed, 32,768 frames", SAME_FRAMES, SAME_FRAMES),
+    ("16 GiB managed, 32,768 frames", SAME_FRAMES, SAME_FRAMES),
+    ("256 GiB managed, 32,768 frames", SAME_FRAMES, SAME_FRAMES),
+    ("1 TiB managed, 32,768 frames", SAME_FRAMES, SAME_FRAMES),
 ];
 
-#[derive(Clone, Debug, Deserialize)]
-struct Id {
-    group_id: String,
-    function_id: Option<String>,
-}
+/// The cost must not depend on the amount of memory.
+const SAME_PAIR: Aim = Times(SAME, "256 MiB managed, order-0 hot pair");
+/// See [`SAME_PAIR`].
+const SAME_FRAMES: Aim = Times(SAME, "256 MiB managed, 32,768 frames");
 
-#[derive(Clone, Debug, Deserialize)]
-struct Estimates {
-    median: Estimate,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Estimate {
-    point_estimate: f64,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Sample {
-    iters: Vec<f64>,
-    times: Vec<f64>,
-}
-
-/// Nanoseconds an operation of one allocator under one workload.
+/// What one allocator costs an operation under one workload.
 #[derive(Clone, Debug, PartialEq)]
-struct Time {
-    workload: String,
-    allocator: String,
-    median: f64,
-    min: f64,
-    max: f64,
+pub struct Figure {
+    pub workload: String,
+    pub allocator: String,
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
 }
 
-/// Runs the benchmark and makes rows of its results.
+/// What was measured here.
+pub struct Measured {
+    pub rows: Vec<Row>,
+    /// 0 if nothing went wrong.
+    pub exit_code: i32,
+}
+
+/// Runs the benchmark and makes rows of its results. Without valgrind there are no counts.
 ///
 /// # Errors
 /// It does not build, fails, or wrote nothing that can be read.
-pub fn measure() -> Result<Vec<Row>> {
-    let folder = tempfile::tempdir()?;
-    let notes = folder.path().join("notes.json");
-    let status = build::cargo()
-        .args([
-            "bench",
-            "--locked",
-            "--quiet",
-            "-p",
-            "tidemark",
-            "--bench",
-            "allocators",
-        ])
-        .args(["--", "--quiet", "--noplot"])
-        .env("CRITERION_HOME", folder.path())
-        .env("TIDEMARK_BENCH_NOTES", &notes)
-        // Its own report repeats what the table says.
-        .stdout(std::process::Stdio::null())
-        .status()
-        .context("cargo could not be run to time the allocators")?;
-    if !status.success() {
-        bail!("the benchmark of the allocators failed");
-    }
-    let notes: BTreeMap<String, String> = serde_json::from_str(&fs::read_to_string(&notes)?)?;
-    let mut times = Vec::new();
-    read_times(folder.path(), &mut times)?;
-    Ok(rows(&times, &notes))
-}
-
-/// Reads every result below a folder of criterion's.
-fn read_times(folder: &Path, times: &mut Vec<Time>) -> Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.file_name().is_some_and(|name| name == "new") {
-            times.push(read_time(&path).with_context(|| format!("{}", path.display()))?);
-        } else if path.is_dir() {
-            read_times(&path, times)?;
+pub fn measure() -> Result<Measured> {
+    let benchmark = build::benchmark()?;
+    // Beside the tables, which may go into a file.
+    eprintln!("tidemark: times and counts on this machine take about three minutes");
+    let (times, notes) = times::measure(&benchmark)?;
+    let mut exit_code = 0;
+    let counts = match counts::measure(&benchmark) {
+        Ok(Counts::Of(counts)) => counts,
+        Ok(Counts::NoValgrind) => {
+            say(
+                "no instructions are counted on this machine: valgrind is missing (apt install valgrind)",
+            );
+            Vec::new()
         }
-    }
-    Ok(())
+        // The times were measured; they are shown nevertheless.
+        Err(error) => {
+            say(format!(
+                "no instructions are counted on this machine: {error:#}"
+            ));
+            exit_code = 1;
+            Vec::new()
+        }
+    };
+    let rows = rows(&times, &counts, &notes);
+    Ok(Measured { rows, exit_code })
 }
 
-fn read_time(folder: &Path) -> Result<Time> {
-    let read = |name: &str| fs::read_to_string(folder.join(name));
-    let id: Id = serde_json::from_str(&read("benchmark.json")?)?;
-    let estimates: Estimates = serde_json::from_str(&read("estimates.json")?)?;
-    let sample: Sample = serde_json::from_str(&read("sample.json")?)?;
-    let each = sample.times.iter().zip(&sample.iters);
-    let each: Vec<f64> = each.map(|(time, iterations)| time / iterations).collect();
-    Ok(Time {
-        workload: id.group_id,
-        allocator: id.function_id.unwrap_or_default(),
-        median: estimates.median.point_estimate,
-        min: each.iter().copied().fold(f64::INFINITY, f64::min),
-        max: each.iter().copied().fold(0.0, f64::max),
-    })
+/// The rows in the order of the workloads: of each first the time, then the instructions.
+fn rows(times: &[Figure], counts: &[Figure], notes: &BTreeMap<String, String>) -> Vec<Row> {
+    let none = BTreeMap::new();
+    let rows_of = |&(workload, time, count): &(&str, Aim, Aim)| {
+        [
+            row(workload, "ns", time, times, notes),
+            row(workload, "instructions", count, counts, &none),
+        ]
+    };
+    WORKLOADS.iter().flat_map(rows_of).flatten().collect()
 }
 
-fn rows(times: &[Time], notes: &BTreeMap<String, String>) -> Vec<Row> {
-    WORKLOADS
+fn ours<'a>(workload: &str, figures: &'a [Figure]) -> Option<&'a Figure> {
+    figures
         .iter()
-        .filter_map(|&(workload, aim)| row(workload, aim, times, notes))
-        .collect()
+        .find(|figure| figure.workload == workload && figure.allocator == OURS)
 }
 
 fn row(
     workload: &str,
-    aim: Option<f64>,
-    times: &[Time],
+    unit: &'static str,
+    aim: Aim,
+    figures: &[Figure],
     notes: &BTreeMap<String, String>,
 ) -> Option<Row> {
-    let of_workload = || times.iter().filter(|time| time.workload == workload);
-    let ours = of_workload().find(|time| time.allocator == OURS)?;
-    let mut others: Vec<&Time> = of_workload()
-        .filter(|time| time.allocator != OURS)
+    let ours_here = ours(workload, figures)?;
+    let mut others: Vec<&Figure> = figures
+        .iter()
+        .filter(|figure| figure.workload == workload && figure.allocator != OURS)
         .collect();
     others.sort_by(|a, b| a.median.total_cmp(&b.median));
-    let is_peer = |time: &&&Time| !FLOORS.contains(&time.allocator.as_str());
+    let is_peer = |figure: &&&Figure| !FLOORS.contains(&figure.allocator.as_str());
     let noted = |name: &str| {
         let note = notes.get(&format!("{workload}/{name}"));
         note.map_or(String::new(), |note| format!(" ({note})"))
@@ -167,7 +182,7 @@ fn row(
                 "{} {} = {:.2} x{}",
                 other.allocator,
                 number(other.median),
-                other.median / ours.median,
+                other.median / ours_here.median,
                 noted(&other.allocator)
             )
         })
@@ -176,13 +191,20 @@ fn row(
         words.insert(0, format!("ours{}", noted(OURS)));
     }
     Some(Row {
-        name: workload.to_owned(),
-        value: ours.median,
-        min: ours.min,
-        max: ours.max,
-        unit: "ns",
+        name: match unit {
+            "ns" => workload.to_owned(),
+            _ => format!("{workload} ({unit})"),
+        },
+        value: ours_here.median,
+        min: ours_here.min,
+        max: ours_here.max,
+        unit,
         anchor: others.iter().find(is_peer).map(|best| best.median),
-        aim,
+        aim: match aim {
+            Aim::None => None,
+            AtMost(most) => Some(most),
+            Times(factor, other) => ours(other, figures).map(|other| factor * other.median),
+        },
         note: words.join("; "),
     })
 }
@@ -191,9 +213,9 @@ fn row(
 mod tests {
     use super::*;
 
-    fn time(allocator: &str, median: f64) -> Time {
-        Time {
-            workload: "order-9 hot pair".to_owned(),
+    fn figure(workload: &str, allocator: &str, median: f64) -> Figure {
+        Figure {
+            workload: workload.to_owned(),
             allocator: allocator.to_owned(),
             median,
             min: median,
@@ -201,16 +223,20 @@ mod tests {
         }
     }
 
+    fn order_9(allocator: &str, median: f64) -> Figure {
+        figure("order-9 hot pair", allocator, median)
+    }
+
     #[test]
     fn a_row_has_the_best_peer_and_all_ratios() {
         let times = [
-            time("bare LIFO", 2.0),
-            time("slow", 40.0),
-            time("fast", 30.0),
-            time(OURS, 20.0),
+            order_9("bare LIFO", 2.0),
+            order_9("slow", 40.0),
+            order_9("fast", 30.0),
+            order_9(OURS, 20.0),
         ];
         let notes = BTreeMap::from([("order-9 hot pair/slow".to_owned(), "failed 3".to_owned())]);
-        let rows = rows(&times, &notes);
+        let rows = rows(&times, &[], &notes);
         assert_eq!(rows.len(), 1);
         assert_eq!(rows[0].anchor, Some(30.0));
         assert!(rows[0].note.contains("fast 30 = 1.50 x"));
@@ -218,7 +244,42 @@ mod tests {
     }
 
     #[test]
+    fn instructions_stand_beside_the_time_with_an_aim_of_their_own() {
+        let rows = rows(
+            &[order_9(OURS, 20.0)],
+            &[order_9(OURS, 340.0), order_9("fast", 270.0)],
+            &BTreeMap::new(),
+        );
+        let [time, count] = &rows[..] else {
+            panic!("{rows:?}");
+        };
+        assert_eq!((time.unit, time.aim), ("ns", Some(10.0)));
+        assert_eq!(count.name, "order-9 hot pair (instructions)");
+        assert_eq!((count.unit, count.aim), ("instructions", Some(100.0)));
+        assert_eq!(count.anchor, Some(270.0));
+    }
+
+    #[test]
+    fn some_aims_are_multiples_of_another_row() {
+        let times = [50, 99].map(|percent| {
+            let workload = format!("churn of order 0, {percent} % full");
+            figure(&workload, OURS, f64::from(percent))
+        });
+        let rows = rows(&times, &[], &BTreeMap::new());
+        assert_eq!(rows[0].aim, None);
+        assert_eq!(rows[1].aim, Some(150.0));
+        // A name in an aim that no workload has would never give one.
+        for (_, time, count) in WORKLOADS {
+            for aim in [time, count] {
+                if let Times(_, other) = aim {
+                    assert!(WORKLOADS.iter().any(|(name, ..)| name == other), "{other}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_workload_that_was_not_run_has_no_row() {
-        assert!(rows(&[time("fast", 30.0)], &BTreeMap::new()).is_empty());
+        assert!(rows(&[order_9("fast", 30.0)], &[], &BTreeMap::new()).is_empty());
     }
 }

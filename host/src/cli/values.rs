@@ -24,7 +24,7 @@ pub enum HazardName {
 pub enum Half {
     /// Guest instructions under QEMU.
     Guest,
-    /// Time on this machine, beside other allocators.
+    /// Time and instructions on this machine, beside other allocators.
     Host,
 }
 
