@@ -13,6 +13,7 @@ mod json;
 mod ktap;
 mod lab;
 mod machine;
+mod names;
 mod options;
 mod planted;
 mod points;
