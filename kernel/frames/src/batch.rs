@@ -2,7 +2,8 @@
 
 use crate::{
     CpuCaches, Frames, FreeFault, Order, Pfn, Platform, ZoneId, area::State, events::Counts,
-    memory::AreaRef, mobility::Mobility, owner::Entry, pcp::Pcp, platform::step, zone::Mark,
+    memory::AreaRef, mobility::Mobility, owner::Entry, pcp::Pcp, platform::step, whole::Returned,
+    zone::Mark,
 };
 use tidemark_sync::atomic::Ordering;
 
@@ -53,7 +54,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// step if they follow each other. Inside a section, so that nobody else looks at the cache.
     pub(crate) fn drain_cache(&self, zone: ZoneId, cache: &Pcp, frames: u32, events: &Counts) {
         let mut rest = cache.cut(frames);
-        let mut gained = 0;
+        let (mut counted, mut completes) = (0, false);
         let drained = rest.len() as u64;
         while let Some(last) = rest.last() {
             let first = Pfn(u64::from(last.load(Ordering::Relaxed) & !63));
@@ -79,10 +80,12 @@ impl<'m, P: Platform> Frames<'m, P> {
                 mask |= 1 << bit;
                 frames += 1;
             }
-            gained += self.return_run(area, word, mask, frames);
+            let returned = self.return_run(area, word, mask, frames);
+            counted += returned.counted;
+            completes |= returned.completes;
         }
         // Cached frames keep their areas in the zone, which has not counted them until now.
-        self.gain(zone, gained);
+        self.gain_returned(zone, Returned { counted, completes });
         events.drains.add(1);
         events.drained.add(drained);
     }
@@ -94,9 +97,9 @@ impl<'m, P: Platform> Frames<'m, P> {
         self.report_fault(FreeFault::CacheCorrupt, pfn, Order::ZERO, found);
     }
 
-    /// Gives frames of one word back to their area; returns how many the zone is to count.
+    /// Gives frames of one word back to their area; returns what the zone is to count.
     #[inline]
-    fn return_run(&self, area: AreaRef<'m>, word: usize, mask: u64, frames: u32) -> u32 {
+    fn return_run(&self, area: AreaRef<'m>, word: usize, mask: u64, frames: u32) -> Returned {
         let were_set = area.core().clear_mask(word, mask);
         let frames = if were_set == mask {
             frames
@@ -105,7 +108,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         };
         step!(self);
         let before = area.core().add(frames);
-        if before.is_isolated() { 0 } else { frames }
+        Returned::to(before, frames)
     }
 
     /// The last line: two CPUs freed a frame at once, and neither its entry nor its cache told.
@@ -122,9 +125,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         // Read before the addition, after which the area may leave.
         let zone = area.zone();
         let before: State = area.core().add(frames);
-        if !before.is_isolated() {
-            self.gain(zone, frames);
-        }
+        self.gain_returned(zone, Returned::to(before, frames));
     }
 
     /// Frees frames of one word whose entries say free already. Pinned.
@@ -132,7 +133,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     pub(crate) fn free_mask(&self, area: AreaRef<'m>, word: usize, mask: u64, frames: u32) {
         // Read before the addition, after which the area may leave.
         let zone = area.zone();
-        let gained = self.return_run(area, word, mask, frames);
-        self.gain(zone, gained);
+        let returned = self.return_run(area, word, mask, frames);
+        self.gain_returned(zone, returned);
     }
 }

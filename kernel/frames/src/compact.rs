@@ -11,7 +11,7 @@
 use crate::{
     Frames, MAX_ZONES, Order, Owner, Pfn, Platform, ZoneId,
     alloc::{Walk, Wanted},
-    area::{Isolation, Sought},
+    area::{Isolation, Sought, State},
     evict::{AtUnmovable, Scan},
     memory::{AREA_FRAMES, AreaRef},
     mobility::{Kind, Mobility},
@@ -19,6 +19,7 @@ use crate::{
     owner::Entry,
     platform::{Pinned, step},
     reach::Reach,
+    whole::Returned,
 };
 use core::ops::Range;
 use tidemark_sync::{ContextKind, Task, atomic::Ordering};
@@ -112,7 +113,9 @@ impl<P: Platform> Drop for Compacting<'_, '_, P> {
             area.keep_out_of_caches(false);
             // Nothing, if it was taken whole: what is taken is not isolated.
             if let Some(counted) = area.core().unisolate(Isolation::Compaction) {
-                self.frames.gain(area.zone(), counted);
+                let zone = area.zone();
+                self.frames
+                    .gain_returned(zone, Returned::to(State::FULL, counted));
             }
         }
     }

@@ -2,10 +2,7 @@
 
 use crate::{
     Block, FrameHandle, FrameState, Frames, FreeFault, Order, Owner, Pfn, Platform, ZoneId,
-    area::State,
-    memory::{AREA_FRAMES, AreaRef},
-    owner::Entry,
-    platform::step,
+    memory::AreaRef, owner::Entry, platform::step, whole::Returned,
 };
 use tidemark_sync::atomic::{AtomicU32, Ordering};
 
@@ -88,24 +85,18 @@ impl<'m, P: Platform> Frames<'m, P> {
             self.report_fault(FreeFault::BitsClear, pfn, order, Entry::FREE);
         }
         step!(self);
-        if !before.is_isolated() {
-            self.gain(zone, cleared);
-        }
+        self.gain_returned(zone, Returned::to(before, cleared));
     }
 
     /// Order 9.
     fn free_area(&self, area: AreaRef<'m>) {
         let zone = area.zone();
-        match area.core().give() {
-            Some(before) if before.is_isolated() => {}
-            Some(_) => {
-                step!(self);
-                self.gain(zone, AREA_FRAMES as u32);
-            }
-            None => {
-                self.report_fault(FreeFault::BitsClear, area.start(), Order::HUGE, Entry::FREE);
-            }
-        }
+        let Some(before) = area.core().give() else {
+            self.report_fault(FreeFault::BitsClear, area.start(), Order::HUGE, Entry::FREE);
+            return;
+        };
+        step!(self);
+        self.gain_returned(zone, Returned::whole(&[before]));
     }
 
     /// Order 10.
@@ -115,12 +106,8 @@ impl<'m, P: Platform> Frames<'m, P> {
             self.report_fault(FreeFault::BitsClear, area.start(), Order::MAX, Entry::FREE);
             return;
         };
-        let counted = before
-            .iter()
-            .filter(|state| !State::is_isolated(**state))
-            .count();
         step!(self);
-        self.gain(zone, (counted * AREA_FRAMES) as u32);
+        self.gain_returned(zone, Returned::whole(&before));
     }
 
     /// Takes a handle back as a block.

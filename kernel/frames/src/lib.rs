@@ -68,6 +68,7 @@ mod stats;
 mod testing;
 mod types;
 pub mod validate;
+mod whole;
 #[cfg(all(test, not(loom)))]
 mod whole_tests;
 pub mod zone;

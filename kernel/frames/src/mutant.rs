@@ -54,6 +54,12 @@ pub(crate) enum Mutant {
     FlagClearedEarly,
     /// A free writes the entry when the bits say free already.
     EntryAfterBits,
+    /// A search for a whole area that finds none does not look whether one has come.
+    WholesNotRecounted,
+    /// The count of areas that have become whole does not release.
+    RelaxedNote,
+    /// What is done after that count is not kept behind it.
+    NoteWithoutFence,
     /// New zonelists are put in force without releasing them.
     RelaxedPublish,
     /// Zonelists that may still be walked are written again.

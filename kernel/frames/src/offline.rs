@@ -7,6 +7,7 @@ use crate::{
     hotplug::areas,
     memory::AREA_FRAMES,
     mobility::Mobility,
+    whole::Returned,
 };
 use tidemark_sync::Task;
 
@@ -66,7 +67,8 @@ impl<P: Platform> Drop for Isolated<'_, '_, P> {
         // Areas that have left meanwhile are not isolated any more.
         for area in areas(self.range).filter_map(|index| self.frames.area(index)) {
             if let Some(counted) = area.core().unisolate(Isolation::Offline) {
-                self.frames.gain(self.zone, counted);
+                self.frames
+                    .gain_returned(self.zone, Returned::to(State::FULL, counted));
             }
         }
     }

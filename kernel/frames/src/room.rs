@@ -9,6 +9,7 @@ use crate::{
     blocks::Limits,
     home::Home,
     mutant::{self, Mutant},
+    whole::Returned,
     zone::{Mark, Policy},
 };
 use tidemark_sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -202,6 +203,25 @@ impl<P: Platform> Frames<'_, P> {
         if before <= zone.highest_followed() {
             self.crossed(id, before, before + i64::from(frames));
         }
+    }
+
+    /// Counts what a zone gains by frames that were returned to its areas.
+    #[inline]
+    pub(crate) fn gain_returned(&self, id: ZoneId, returned: Returned) {
+        let zone = self.zone(id);
+        let before = zone.add_free(returned.counted);
+        if before <= zone.highest_followed() || returned.completes {
+            self.note_returned(id, before, returned);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn note_returned(&self, id: ZoneId, before: i64, returned: Returned) {
+        if returned.completes {
+            self.zone(id).wholes.note();
+        }
+        self.crossed(id, before, before + i64::from(returned.counted));
     }
 
     /// Counts frames that a zone loses.

@@ -7,6 +7,7 @@ use crate::{
     memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS, bits_of},
     mobility::{Kind, Mobility},
     platform::step,
+    whole::Returned,
 };
 use core::array;
 use tidemark_sync::atomic::{AtomicU32, Ordering};
@@ -250,7 +251,11 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// isolated meanwhile: the isolation took only what it found free.
     fn return_reservation(&self, area: AreaRef<'m>, frames: u32) {
         let zone = area.zone();
-        if area.core().unreserve(frames).is_isolated() {
+        let before = area.core().unreserve(frames);
+        if Returned::to(before, frames).completes {
+            self.zone(zone).wholes.note();
+        }
+        if before.is_isolated() {
             self.lose(zone, frames);
         }
     }
@@ -259,7 +264,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     fn take_area(&self, zone: ZoneId, mobility: Mobility, cpu: &CpuCaches) -> Option<Pfn> {
         // From a lower area on, so that both halves of a pair go before the next pair.
         let hint = cpu.huge_hints.get(zone) & !1;
-        let area = self.search(zone, hint, u32::MAX, Sought::EMPTY, |area, home, _| {
+        let area = self.search_whole(zone, hint, |area, home| {
             let is_kept = home.kind().mobility == Mobility::HighAtomic;
             if is_kept || !area.core().take() {
                 return None;
@@ -281,7 +286,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Order 10: one step on the state of both areas of a pair.
     fn take_pair(&self, zone: ZoneId, mobility: Mobility, cpu: &CpuCaches) -> Option<Pfn> {
         let hint = cpu.huge_hints.get(zone) & !1;
-        let area = self.search(zone, hint, u32::MAX, Sought::EMPTY, |area, home, _| {
+        let area = self.search_whole(zone, hint, |area, home| {
             let is_lower = area.index % 2 == 0;
             let pair = area.core().pair;
             let is_kept = || {
@@ -310,7 +315,9 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Gives back an area that turned out to be another zone's; as in `return_reservation`.
     fn untake(&self, area: AreaRef<'m>) {
         let zone = area.zone();
-        if area.core().give().is_some_and(State::is_isolated) {
+        let before = area.core().give();
+        self.zone(zone).wholes.note();
+        if before.is_some_and(State::is_isolated) {
             self.lose(zone, AREA_FRAMES as u32);
         }
     }
@@ -431,6 +438,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         for (from, to) in [(start, end), (first, start)] {
             let mut index = from;
             while index < to && left > 0 {
+                step!(self);
                 let next_block = (index | (BLOCK_AREAS as u64 - 1)) + 1;
                 let Some(mut area) = self.area(index) else {
                     // A block without books: on to the next one.

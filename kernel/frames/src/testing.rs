@@ -6,6 +6,7 @@ use crate::{
     Pfn, PfnRange, Platform, Point, Spin, Standing, Step, Storage, Topology, Variant, Zone, ZoneId,
     ZoneKind,
 };
+pub(crate) use machines::*;
 use std::{
     cell::{Cell, RefCell},
     ops::ControlFlow,
@@ -15,6 +16,9 @@ use std::{
     },
 };
 use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Task, grace::Grace};
+
+#[path = "testing_machines.rs"]
+mod machines;
 
 std::thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
@@ -388,108 +392,6 @@ pub(crate) fn hard_irq() -> HardIrq {
 pub(crate) fn nmi() -> tidemark_sync::Nmi {
     // SAFETY: the caller plays an NMI handler.
     unsafe { tidemark_sync::Nmi::mint() }
-}
-
-fn leak<T>(count: usize, make: impl FnMut() -> T) -> &'static [T] {
-    std::iter::repeat_with(make)
-        .take(count)
-        .collect::<Vec<_>>()
-        .leak()
-}
-
-/// A machine without memory: `cpus`, `nodes` at distance 20, room for 48 blocks.
-pub(crate) fn bare_machine(cpus: usize, nodes: usize) -> &'static TestFrames {
-    bare_machine_of(cpus, nodes, Variant::Seed)
-}
-
-/// The same with another zonelist protocol.
-pub(crate) fn bare_machine_of(cpus: usize, nodes: usize, variant: Variant) -> &'static TestFrames {
-    let storage = Storage {
-        blocks: leak(48, BlockSlot::new),
-        cpus: leak(cpus, CpuCaches::new),
-        nodes: leak(nodes, Node::new),
-        zones: leak(nodes * 4, Zone::new),
-    };
-    let host = Host {
-        threaded: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
-        interrupt: (0..cpus).map(|_| AtomicU8::new(IDLE)).collect(),
-        pins: (0..cpus).map(|_| AtomicUsize::new(0)).collect(),
-        grace_asked: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
-        ..Host::default()
-    };
-    let frames: &'static TestFrames = Box::leak(Box::new(Frames::new(host, storage, variant)));
-    assert!(frames.platform().frames.set(frames).is_ok());
-    let mask = (u16::MAX >> (16 - nodes)) as u8;
-    frames.set_topology(&Topology::flat(NodeMask(mask)));
-    frames
-}
-
-/// Gives books to a block.
-pub(crate) fn add_block(frames: &'static TestFrames, block: usize) {
-    let meta = Box::leak(Box::new(BlockMeta::new()));
-    frames.add_block(BlockNo(block), meta).unwrap();
-}
-
-/// The frames of a block.
-pub(crate) fn block_range(block: usize) -> PfnRange {
-    PfnRange::new(BlockNo(block).start(), BlockNo(block + 1).start())
-}
-
-pub(crate) fn zone(node: u8, kind: ZoneKind) -> ZoneId {
-    ZoneId::new(NodeId(node), kind)
-}
-
-/// One node: block 0 has 4,096 frames of DMA, with holes, and the rest DMA32; block 32 is NORMAL.
-pub(crate) fn small_machine(cpus: usize) -> &'static TestFrames {
-    small_machine_of(cpus, Variant::Seed)
-}
-
-/// The same with another zonelist protocol.
-pub(crate) fn small_machine_of(cpus: usize, variant: Variant) -> &'static TestFrames {
-    let frames = bare_machine_of(cpus, 1, variant);
-    add_block(frames, 0);
-    let add = |start, end, kind| {
-        let range = PfnRange::new(Pfn(start), Pfn(end));
-        frames.add_boot_range(range, zone(0, kind)).unwrap();
-    };
-    add(1, 0x9f, ZoneKind::Dma);
-    add(0x100, 0x1000, ZoneKind::Dma);
-    add(0x1000, BLOCK_FRAMES as u64 - 77, ZoneKind::Dma32);
-    frames.finish_boot();
-    add_block(frames, 32);
-    frames
-        .online_range(block_range(32), zone(0, ZoneKind::Normal), &task())
-        .unwrap();
-    frames.validate_at_rest().unwrap();
-    frames
-}
-
-/// Two nodes with a NORMAL zone of 128 MiB each.
-pub(crate) fn two_nodes(cpus: usize) -> &'static TestFrames {
-    let frames = bare_machine(cpus, 2);
-    for (node, block) in [(0, 32), (1, 34)] {
-        add_block(frames, block);
-        let normal = zone(node, ZoneKind::Normal);
-        frames
-            .online_range(block_range(block), normal, &task())
-            .unwrap();
-    }
-    frames
-}
-
-/// Takes frames of a zone until `left` are free.
-pub(crate) fn press(frames: &'static TestFrames, zone: ZoneId, left: u64) -> Vec<TestBlock> {
-    let mut taken = Vec::new();
-    for order in [Order::MAX, Order::HUGE, Order::COSTLY, Order::ZERO] {
-        while frames.zone_info(zone).free >= left + order.frames() {
-            let block = frames.alloc_in_zone(zone, order, test_owner(0));
-            let Some(block) = block else { break };
-            taken.push(block);
-            frames.drain_all(&task());
-        }
-    }
-    assert_eq!(frames.zone_info(zone).free, left);
-    taken
 }
 
 /// The oracle's verdict, with nothing reported.

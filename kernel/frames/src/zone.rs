@@ -5,6 +5,7 @@ use crate::{
     floor::{FLOORS, Floor, floors},
     high_atomic::HighAtomic,
     memory::AREA_FRAMES,
+    whole::Wholes,
 };
 use tidemark_sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
@@ -34,6 +35,7 @@ pub struct Zone {
     /// What follows from marks and reserves, so that the test of a mark is one load and a
     /// comparison. Written with them.
     floors: [AtomicU32; FLOORS * ZoneKind::ALL.len()],
+    pub(crate) wholes: Wholes,
     /// Area at which the next compaction begins to look. Anybody who compacts writes it: a hint.
     compacted: AtomicU64,
 }

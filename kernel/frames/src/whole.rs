@@ -1,0 +1,223 @@
+//! Searches for a whole area, and why none misses one.
+//!
+//! A search looks at one area after the other. Behind it one may become free while the last one
+//! before it is taken, so that a search that was never without a whole area in its zone finds none.
+//! Whoever completes an area therefore counts it, and a search that finds nothing begins again if
+//! one was counted meanwhile.
+
+use crate::{
+    Frames, Platform, ZoneId,
+    area::{Sought, State},
+    home::Home,
+    memory::{AREA_FRAMES, AreaRef},
+    mutant::{self, Mutant, weakened},
+};
+use tidemark_sync::atomic::{AtomicU32, Ordering, fence};
+
+/// How many areas of a zone have become wholly free; wraps.
+#[derive(Debug, Default)]
+pub(crate) struct Wholes(AtomicU32);
+
+impl Wholes {
+    /// Counts an area whose state says since before this that all of it is free.
+    pub(crate) fn note(&self) {
+        // Release pairs with the acquire in `search`: who begins after this sees the area.
+        let release = weakened(Mutant::RelaxedNote, Ordering::Release);
+        self.0.fetch_add(1, release);
+        // Pairs with the fence in `search`: who sees an area taken that was taken after this sees
+        // the count, too.
+        if !mutant::is(Mutant::NoteWithoutFence) {
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    /// Repeats a search that finds nothing until no area was counted during one. Each repetition
+    /// means that somebody else has given an area back.
+    #[inline]
+    fn search<R>(&self, mut once: impl FnMut() -> Option<R>) -> Option<R> {
+        loop {
+            // Acquire pairs with the release in `note`.
+            let before = self.0.load(Ordering::Acquire);
+            let found = once();
+            if found.is_some() || mutant::is(Mutant::WholesNotRecounted) {
+                return found;
+            }
+            // Pairs with the fence in `note`.
+            fence(Ordering::SeqCst);
+            if self.0.load(Ordering::Relaxed) == before {
+                return None;
+            }
+        }
+    }
+}
+
+/// What frames that were given back to areas mean to their zone.
+#[derive(Clone, Copy)]
+pub(crate) struct Returned {
+    /// So many it has more.
+    pub(crate) counted: u32,
+    /// An area is wholly free now.
+    pub(crate) completes: bool,
+}
+
+impl Returned {
+    /// Frames that were added to an area.
+    #[inline]
+    pub(crate) fn to(before: State, frames: u32) -> Self {
+        Self {
+            counted: if before.is_isolated() { 0 } else { frames },
+            completes: u32::from(before.0).wrapping_add(frames) == u32::from(State::EMPTY.0),
+        }
+    }
+
+    /// Whole areas.
+    #[inline]
+    pub(crate) fn whole(before: &[State]) -> Self {
+        let counted = before.iter().filter(|state| !state.is_isolated()).count();
+        Self {
+            counted: (counted * AREA_FRAMES) as u32,
+            completes: counted > 0,
+        }
+    }
+}
+
+impl<'m, P: Platform> Frames<'m, P> {
+    /// Searches a zone for an area that is wholly free, from area `hint` on.
+    #[inline]
+    pub(crate) fn search_whole<R>(
+        &self,
+        zone: ZoneId,
+        hint: u64,
+        mut visit: impl FnMut(AreaRef<'m>, Home) -> Option<R>,
+    ) -> Option<R> {
+        self.zone(zone).wholes.search(|| {
+            let visit = |area: AreaRef<'m>, home: Home, _: &mut Sought| visit(area, home);
+            self.search(zone, hint, u32::MAX, Sought::EMPTY, visit)
+        })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{testing::*, *};
+    use std::{cell::RefCell, panic::catch_unwind, rc::Rc};
+
+    const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
+
+    fn take(frames: &'static TestFrames) -> Option<TestBlock> {
+        frames.alloc_in_zone(NORMAL, Order::HUGE, test_owner(1))
+    }
+
+    /// Three blocks have an area each that may be free; another CPU goes round with one of them, from
+    /// step `first` of a search on, and has two at the most.
+    fn chased(first: usize) {
+        let frames = bare_machine(2, 1);
+        for block in 32..35 {
+            add_block(frames, block);
+            let range = block_range(block);
+            frames.online_range(range, NORMAL, &task()).unwrap();
+        }
+        let mut taken: Vec<_> = std::iter::from_fn(|| take(frames)).collect();
+        assert_eq!(taken.len(), 3 * 64);
+        for block in 0..3 {
+            drop(taken.remove(block * 63));
+        }
+        frames.drain_all(&task());
+        let theirs = Rc::new(RefCell::new(on_cpu(1, || take(frames))));
+        assert!(theirs.borrow().is_some());
+        let (mut step, ours) = (0, Rc::clone(&theirs));
+        let exchange = move || {
+            // Bounded, since the search goes on for as long as areas come and go.
+            step += 1;
+            if (first..first + 8).contains(&step) {
+                on_cpu(1, || {
+                    let next = take(frames);
+                    ours.replace(next);
+                    frames.drain_local(&hard_irq());
+                });
+            }
+        };
+        let hook = at_steps(exchange);
+        let found = take(frames);
+        drop(hook);
+        assert!(found.is_some(), "an area was free all the time");
+        drop((found, taken, theirs.take()));
+        frames.drain_all(&task());
+        assert_sound(frames);
+    }
+
+    #[test]
+    fn a_whole_area_is_had_while_one_is_free_all_the_time() {
+        let chase = || (0..8).for_each(chased);
+        chase();
+        let mistake = Mutant::WholesNotRecounted;
+        let caught = catch_unwind(|| mutant::with(mistake, chase));
+        assert!(caught.is_err(), "{mistake:?} passes");
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use loom::{model, sync::Arc, thread};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use tidemark_sync::atomic::AtomicBool;
+
+    struct Zone {
+        is_free: [AtomicBool; 3],
+        wholes: Wholes,
+    }
+
+    impl Zone {
+        fn take(&self, area: usize) -> bool {
+            let is_free = &self.is_free[area];
+            is_free.load(Ordering::Relaxed)
+                && is_free
+                    .compare_exchange(true, false, Ordering::Acquire, Ordering::Relaxed)
+                    .is_ok()
+        }
+
+        fn give(&self, area: usize) {
+            self.is_free[area].store(true, Ordering::Release);
+            self.wholes.note();
+        }
+    }
+
+    /// One has an area and exchanges it for the next one, twice, with two at most at a time; another
+    /// one searches: one of the three is free all the time.
+    fn exchanged() {
+        model(|| {
+            let zone = Arc::new(Zone {
+                is_free: [false, true, true].map(AtomicBool::new),
+                wholes: Wholes::default(),
+            });
+            let other = Arc::clone(&zone);
+            let exchange = thread::spawn(move || {
+                for area in 0..2 {
+                    // Taken by the search: then that has found one.
+                    if !other.take(area + 1) {
+                        break;
+                    }
+                    other.give(area);
+                }
+            });
+            let found = zone.wholes.search(|| (0..3).find(|&area| zone.take(area)));
+            assert!(found.is_some(), "an area was free all the time");
+            exchange.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_search_finds_an_area_if_one_is_free_all_the_time() {
+        exchanged();
+        for mistake in [
+            Mutant::WholesNotRecounted,
+            Mutant::RelaxedNote,
+            Mutant::NoteWithoutFence,
+        ] {
+            let caught = catch_unwind(AssertUnwindSafe(|| mutant::with(mistake, exchanged)));
+            assert!(caught.is_err(), "{mistake:?} passes");
+        }
+    }
+}
