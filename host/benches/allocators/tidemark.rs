@@ -2,13 +2,14 @@
 
 use crate::Allocator;
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+use std::arch::asm;
 use std::cell::Cell;
 use tidemark_frames::{
     AllocReport, Block, BlockMeta, BlockNo, BlockSlot, CpuCaches, CpuId, Frames, FreeError,
     MigrateError, Node, NodeId, OomOutcome, Order, Owner, OwnerKind, Pfn, PfnRange, Platform,
     Request, Storage, Topology, Variant, Zone, ZoneId, ZoneKind,
 };
-use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Task};
+use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Section, Task};
 
 /// First frame: 4 GiB, where NORMAL begins.
 const FIRST: u64 = 1 << 20;
@@ -28,11 +29,20 @@ static REQUESTS: [Request; 11] = {
     requests
 };
 
+/// The words of the CPUs, on cache lines of their own.
+static SECTIONS: [Section; CPUS] = [const { Section::new() }; CPUS];
+
 thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
     /// This CPU's part of the storage of the allocator that the thread entered last.
     static CACHES: Cell<Option<&'static CpuCaches>> = const { Cell::new(None) };
     static HELD: &'static HeldRanks = Box::leak(Box::new(HeldRanks::new()));
+}
+
+/// This thread's word.
+#[inline]
+fn section() -> &'static Section {
+    &SECTIONS[CPU.get() % CPUS]
 }
 
 /// A process as the allocator's surroundings: a thread is a CPU, nothing interrupts it and nothing
@@ -65,6 +75,32 @@ impl Platform for Threads {
         debug_assert!(caches.is_some(), "the thread is no CPU");
         // SAFETY: a thread is made a CPU by `new` or `enter` before it allocates.
         unsafe { caches.unwrap_unchecked() }
+    }
+
+    fn section(&self, cpu: CpuId) -> &Section {
+        &SECTIONS[cpu.0]
+    }
+
+    #[inline]
+    fn in_section(&self) -> bool {
+        section().is_open()
+    }
+
+    #[inline]
+    fn begin_section(&self) {
+        // SAFETY: one instruction on a word that only this thread writes, and that is never freed; no
+        // memory option, so it is a compiler fence as well.
+        unsafe { asm!("inc dword ptr [{}]", in(reg) section(), options(nostack)) };
+    }
+
+    #[inline]
+    fn end_section(&self) -> bool {
+        // SAFETY: as above.
+        unsafe {
+            asm!("dec dword ptr [{}]", "jne {}", in(reg) section(), label { return true },
+                options(nostack));
+        }
+        false
     }
 
     fn local_node(&self) -> NodeId {

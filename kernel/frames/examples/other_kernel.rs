@@ -29,7 +29,7 @@ use tidemark_frames::{
     Owner, OwnerKind, Pfn, PfnRange, Platform, Request, Storage, Topology, Variant, Zone, ZoneId,
     ZoneKind,
 };
-use tidemark_sync::{ContextKind, HardIrq, HeldRanks, IrqOff, LocalIrq, Task};
+use tidemark_sync::{ContextKind, HardIrq, HeldRanks, IrqOff, LocalIrq, Section, Task};
 
 // ---------------------------------------------------------------------------------------------
 // The machine: 256 MiB of memory from the physical address 128 MiB on, one CPU, one node.
@@ -136,6 +136,13 @@ impl Platform for Machine {
     // A pin keeps the caller on its CPU. There is no other CPU and no other thread to switch to.
     fn pin(&self) {}
     fn unpin(&self) {}
+
+    // The tick finds here whether it has interrupted the allocator at work on this CPU's caches. With
+    // several CPUs: one word each.
+    fn section(&self, _: CpuId) -> &Section {
+        static SECTION: Section = Section::new();
+        &SECTION
+    }
 
     fn local_node(&self) -> NodeId {
         NODE

@@ -14,7 +14,7 @@ use crate::{
     mobility::Mobility,
     mutant::{self, Mutant},
     owner::Entry,
-    platform::step,
+    platform::{Pinned, step},
     stack::Stack,
     zone::Mark,
 };
@@ -140,7 +140,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         cpu: &CpuCaches,
     ) -> Option<Pfn> {
         let slot = slot_of(order)?;
-        self.enter(cpu)?;
+        self.enter()?;
         step!(self);
         let mut taken = None;
         if !self.caches_are_off(zone) {
@@ -215,25 +215,21 @@ impl<'m, P: Platform> Frames<'m, P> {
         if !self.claim_for_free(place, order) {
             return self.report_late(pfn, order);
         }
-        self.platform.pin();
-        let cpu = self.platform.caches(self.storage.cpus);
         let slot = slot_of(order);
         let home = meta.home_of(pfn).cache();
         // An order 10 lies in two areas. They are one zone's, by `take_pair`; and what is wholly
         // taken is not compacted. So the first one's home speaks for both.
-        let (Some(slot), Some(caches), Some(room)) =
-            (slot, cpu.blocks.get(home), self.block_rooms.get(home / 2))
-        else {
+        let (Some(slot), Some(room)) = (slot, self.block_rooms.get(home / 2)) else {
             return self.free_uncached_block(pfn, meta, order);
         };
-        let cache = &caches[slot];
-        let tested_early =
-            mutant::is(Mutant::IsolationTestedBeforeFlag).then(|| room.is_for(slot, cache.len()));
+        let tested_early = mutant::is(Mutant::IsolationTestedBeforeFlag)
+            .then(|| room.is_for(slot, self.this_cpu().blocks[home][slot].len()));
         step!(self);
-        if self.enter(cpu).is_none() {
+        if self.enter().is_none() {
             return self.free_uncached_block(pfn, meta, order);
         }
         step!(self);
+        let cache = &self.this_cpu().blocks[home][slot];
         // Inside the section: as with single frames. The word says limit, HIGH and offlines.
         let count = cache.len();
         if !tested_early.unwrap_or_else(|| room.is_for(slot, count)) {
@@ -244,25 +240,23 @@ impl<'m, P: Platform> Frames<'m, P> {
         step!(self);
         cache.put(count, pfn);
         step!(self);
-        if self.end_section(cpu) {
-            return self.drain_then_unpin(cpu);
-        }
-        if self.platform.unpin_unsettled() {
-            self.platform.settle();
+        if self.end_section() {
+            self.settle();
         }
     }
 
-    /// Frees a block whose cache has no room. Inside a section, which it ends, as it does the pin.
+    /// Frees a block whose cache has no room. Inside a section, which it ends.
     #[inline(never)]
     fn leave_then_free(&self, pfn: Pfn, meta: &'m BlockMeta, order: Order) {
         step!(self);
-        self.leave(self.this_cpu());
+        self.leave_unpinned();
         self.free_uncached_block(pfn, meta, order);
     }
 
-    /// Frees a block above order 0 that no cache is for now. Ends the pin.
+    /// Frees a block above order 0 that no cache is for now.
     #[inline(never)]
     fn free_uncached_block(&self, pfn: Pfn, meta: &'m BlockMeta, order: Order) {
+        let _pinned = Pinned::new(&self.platform);
         let place = meta.entry_of(pfn);
         // Before bits or state say free: after that the entry is the next owner's.
         if !mutant::is(Mutant::EntryAfterBits) {
@@ -275,12 +269,11 @@ impl<'m, P: Platform> Frames<'m, P> {
         if mutant::is(Mutant::EntryAfterBits) {
             place.store(Entry::FREE.0, Ordering::Relaxed);
         }
-        self.platform.unpin();
     }
 
     /// Allocates a block above order 0: a plain request but for its size out of this CPU's cache of
     /// the zone that serves its class first, without walk and mark test, as `alloc_hot`, which has
-    /// declined it; else on the general path. Pinned, which it ends.
+    /// declined it; else on the general path. Inside a section, which it ends.
     #[inline(never)]
     pub(crate) fn alloc_block_hot<'f>(
         &'f self,
@@ -291,18 +284,15 @@ impl<'m, P: Platform> Frames<'m, P> {
         self.alloc_after(hot, request.order(), context, request)
     }
 
-    /// The block for it, if there is one. Pinned.
+    /// The block for it, if there is one. Inside a section.
     #[inline]
     pub(crate) fn take_block_hot(&self, context: &impl Context, request: &Request) -> Hot {
-        let cpu = self.platform.caches(self.storage.cpus);
+        let cpu = self.this_cpu();
         let number = cpu.firsts.cache(request.class_of_any_size());
         let order = request.order();
         let (Some(slot), Some(caches)) = (slot_of(order), cpu.blocks.get(number)) else {
-            return Hot::Pinned;
+            return Hot::Inside;
         };
-        if self.enter(cpu).is_none() {
-            return Hot::Pinned;
-        }
         step!(self);
         let Some(pfn) = self.pop_block_hot(&caches[slot], request) else {
             return Hot::Inside;
@@ -310,10 +300,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         let events = &cpu.events[Home::zone_of_cache(number).index()];
         events.of(context.kind()).count_allocs(order, 1, 0);
         step!(self);
-        if self.end_section(cpu) {
-            return Hot::TakenWithDrain(pfn);
-        }
-        if self.platform.unpin_unsettled() {
+        if self.end_section() {
             return Hot::TakenUnsettled(pfn);
         }
         Hot::Taken(pfn)
@@ -364,7 +351,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// else; returns whether there was something. Pinned.
     #[cold]
     pub(crate) fn give_up_blocks(&self, zone: ZoneId, cpu: &CpuCaches) -> bool {
-        if self.enter(cpu).is_none() {
+        if self.enter().is_none() {
             return false;
         }
         let events = &cpu.events[zone.index()];

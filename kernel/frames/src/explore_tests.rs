@@ -51,7 +51,8 @@ fn explore(seed: u64, scenario: impl Fn() + Send + Sync + 'static) {
         .run(move || on_cpu(0, || scenario()));
 }
 
-/// Explores a scenario with a mistake, which must be found.
+/// Explores a scenario with a mistake, which must be found: from other seeds, too, as a step more or
+/// less in the source makes other schedules of one.
 fn assert_caught(mistake: Mutant, scenario: fn()) {
     let is_caught =
         |seed| catch_unwind(|| mutant::with(mistake, || explore(seed, scenario))).is_err();

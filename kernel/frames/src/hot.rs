@@ -69,15 +69,13 @@ impl Rebuilt {
 pub(crate) enum Hot {
     /// A frame came.
     Taken(Pfn),
-    /// The same; a drain is to be done, and the pin to be ended.
-    TakenWithDrain(Pfn),
-    /// The same; what the unpin owes is to be settled.
+    /// The same; what is owed at the section's end is to be settled.
     TakenUnsettled(Pfn),
     /// Nothing was begun.
-    Unpinned,
-    /// The pin is to be ended.
-    Pinned,
-    /// The section is to be ended, and the pin.
+    Outside,
+    /// There is no cache of single frames for the request; the section is open still.
+    Unserved,
+    /// The cache has nothing that could be taken; the section is to be ended.
     Inside,
 }
 
@@ -92,7 +90,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         request: &Request,
     ) -> Option<Block<'f, 'm, P>> {
         match self.take_hot(context, request) {
-            Hot::Pinned => self.alloc_block_hot(context, request),
+            Hot::Unserved => self.alloc_block_hot(context, request),
             hot => self.alloc_after(hot, Order::ZERO, context, request),
         }
     }
@@ -108,11 +106,9 @@ impl<'m, P: Platform> Frames<'m, P> {
     ) -> Option<Block<'f, 'm, P>> {
         match hot {
             Hot::Taken(pfn) => Some(self.block(pfn, order)),
-            Hot::TakenWithDrain(pfn) => self.alloc_then_drain(pfn, order),
             Hot::TakenUnsettled(pfn) => self.alloc_then_settle(pfn, order),
-            Hot::Unpinned => self.alloc_general(context, request),
-            Hot::Pinned => self.unpin_then_alloc(context, request),
-            Hot::Inside => self.leave_then_alloc(context, request),
+            Hot::Outside => self.alloc_general(context, request),
+            Hot::Unserved | Hot::Inside => self.leave_then_alloc(context, request),
         }
     }
 
@@ -125,49 +121,36 @@ impl<'m, P: Platform> Frames<'m, P> {
     ) -> Result<Block<'f, 'm, P>, AllocError> {
         let order = request.order();
         let hot = match self.take_hot(context, request) {
-            Hot::Pinned => self.take_block_hot(context, request),
+            Hot::Unserved => self.take_block_hot(context, request),
             hot => hot,
         };
         match hot {
             Hot::Taken(pfn) => return Ok(self.block(pfn, order)),
-            Hot::TakenWithDrain(pfn) => {
-                self.drain_then_unpin(self.this_cpu());
-                return Ok(self.block(pfn, order));
-            }
             Hot::TakenUnsettled(pfn) => {
-                self.platform.settle();
+                self.settle();
                 return Ok(self.block(pfn, order));
             }
-            Hot::Unpinned => {}
-            Hot::Pinned => self.platform.unpin(),
-            Hot::Inside => self.leave_then_unpin(),
+            Hot::Outside => {}
+            Hot::Unserved | Hot::Inside => self.leave_unpinned(),
         }
         self.alloc_walking(context, request, info)
     }
 
     #[inline]
     fn take_hot(&self, context: &impl Context, request: &Request) -> Hot {
-        if cpuset::may_confine(&self.platform, context) {
-            return Hot::Unpinned;
+        if cpuset::may_confine(&self.platform, context) || self.enter().is_none() {
+            return Hot::Outside;
         }
-        self.platform.pin();
-        let cpu = self.platform.caches(self.storage.cpus);
+        let cpu = self.this_cpu();
         let Some(cache) = cpu.pcp.get(cpu.firsts.cache(request.class())) else {
-            return Hot::Pinned;
+            return Hot::Unserved;
         };
-        if self.enter(cpu).is_none() {
-            return Hot::Pinned;
-        }
         step!(self);
         let Some(pfn) = self.pop_hot(cache, context.kind(), request) else {
             return Hot::Inside;
         };
         step!(self);
-        let is_drain_due = self.end_section(cpu);
-        if is_drain_due {
-            return Hot::TakenWithDrain(pfn);
-        }
-        if self.platform.unpin_unsettled() {
+        if self.end_section() {
             return Hot::TakenUnsettled(pfn);
         }
         Hot::Taken(pfn)
@@ -196,41 +179,26 @@ impl<'m, P: Platform> Frames<'m, P> {
     }
 
     #[inline(never)]
-    fn unpin_then_alloc<'f>(
-        &'f self,
-        context: &impl Context,
-        request: &Request,
-    ) -> Option<Block<'f, 'm, P>> {
-        self.platform.unpin();
-        self.alloc_general(context, request)
-    }
-
-    #[inline(never)]
     fn leave_then_alloc<'f>(
         &'f self,
         context: &impl Context,
         request: &Request,
     ) -> Option<Block<'f, 'm, P>> {
-        self.leave_then_unpin();
+        self.leave_unpinned();
         self.alloc_general(context, request)
     }
 
-    fn leave_then_unpin(&self) {
-        self.leave(self.this_cpu());
-        self.platform.unpin();
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn alloc_then_drain<'f>(&'f self, pfn: Pfn, order: Order) -> Option<Block<'f, 'm, P>> {
-        self.drain_then_unpin(self.this_cpu());
-        Some(self.block(pfn, order))
+    /// Ends a section, and does what is owed. Not pinned.
+    pub(crate) fn leave_unpinned(&self) {
+        if self.end_section() {
+            self.settle();
+        }
     }
 
     #[cold]
     #[inline(never)]
     fn alloc_then_settle<'f>(&'f self, pfn: Pfn, order: Order) -> Option<Block<'f, 'm, P>> {
-        self.platform.settle();
+        self.settle();
         Some(self.block(pfn, order))
     }
 
@@ -263,57 +231,62 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Frees a single frame whose entry was checked.
     #[inline]
     pub(crate) fn free_single(&self, pfn: Pfn, meta: &'m BlockMeta) {
-        let place = meta.entry_of(pfn);
-        self.platform.pin();
-        let cpu = self.platform.caches(self.storage.cpus);
+        let tested_early = mutant::is(Mutant::IsolationTestedBeforeFlag)
+            .then(|| self.has_room(self.this_cpu(), meta.home_of(pfn)));
+        step!(self);
         let home = meta.home_of(pfn).cache();
-        let (Some(cache), Some(room)) = (cpu.pcp.get(home), self.rooms.get(home)) else {
+        let Some(room) = self.rooms.get(home) else {
             return self.free_uncached(pfn, meta);
         };
-        let tested_early =
-            mutant::is(Mutant::IsolationTestedBeforeFlag).then(|| room.is_for(cache.len()));
-        step!(self);
-        if self.enter(cpu).is_none() {
+        if self.enter().is_none() {
             return self.free_uncached(pfn, meta);
         }
         step!(self);
+        let cache = &self.this_cpu().pcp[home];
         // Inside the section: an offline turns the caches off first and drains then. Were this
         // tested before the flag is set, its drain could run in between, and the frame go into a
         // drained cache. Areas are isolated for an offline only while the caches of their zone are
         // off; those that are being compacted are no cache's home.
         let count = cache.len();
         if !tested_early.unwrap_or_else(|| room.is_for(count)) {
-            return self.free_to_full(cpu, pfn, meta);
+            return self.free_to_full(pfn, meta);
         }
         if mutant::is(Mutant::FlagClearedEarly) {
-            cpu.owner.clear_early();
+            self.platform.end_section();
         }
         step!(self);
         // The entry first: what is in a cache says so.
-        place.store(Entry::CACHED.0, Ordering::Relaxed);
+        meta.entry_of(pfn).store(Entry::CACHED.0, Ordering::Relaxed);
         step!(self);
         cache.put(count, pfn);
         step!(self);
-        let is_drain_due = self.end_section(cpu);
-        if is_drain_due {
-            return self.drain_then_unpin(cpu);
+        if mutant::is(Mutant::FlagClearedEarly) {
+            self.platform.begin_section();
         }
-        if self.platform.unpin_unsettled() {
-            self.platform.settle();
+        if self.end_section() {
+            self.settle();
         }
     }
 
-    /// Frees a single frame that no cache is for now. Ends the pin.
+    fn has_room(&self, cpu: &CpuCaches, home: Home) -> bool {
+        let home = home.cache();
+        let places = cpu.pcp.get(home).zip(self.rooms.get(home));
+        places.is_some_and(|(cache, room)| room.is_for(cache.len()))
+    }
+
+    /// Frees a single frame that no cache is for now.
     #[inline(never)]
     fn free_uncached(&self, pfn: Pfn, meta: &'m BlockMeta) {
+        let _pinned = Pinned::new(&self.platform);
         self.free_to_area(pfn, meta);
-        self.platform.unpin();
     }
 
     /// Frees a single frame whose cache has no room: that may give some back. Inside a section,
-    /// which it ends, as it does the pin.
+    /// which it ends.
     #[inline(never)]
-    fn free_to_full(&self, cpu: &CpuCaches, pfn: Pfn, meta: &'m BlockMeta) {
+    fn free_to_full(&self, pfn: Pfn, meta: &'m BlockMeta) {
+        let _pinned = Pinned::new(&self.platform);
+        let cpu = self.this_cpu();
         let home = meta.home_of(pfn);
         let zone = home.zone();
         let is_put = match (cpu.pcp.get(home.cache()), self.rooms.get(home.cache())) {
@@ -333,7 +306,6 @@ impl<'m, P: Platform> Frames<'m, P> {
         if !is_put {
             self.free_to_area(pfn, meta);
         }
-        self.platform.unpin();
     }
 
     /// Frees a single frame whose entry was checked into its area. Pinned.
@@ -351,13 +323,6 @@ impl<'m, P: Platform> Frames<'m, P> {
         if mutant::is(Mutant::EntryAfterBits) {
             place.store(Entry::FREE.0, Ordering::Relaxed);
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn drain_then_unpin(&self, cpu: &CpuCaches) {
-        self.drain_wanted(cpu);
-        self.platform.unpin();
     }
 
     /// Notes which cache serves requests of this class first, if that is not known on this CPU. The

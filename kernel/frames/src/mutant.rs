@@ -50,6 +50,18 @@ pub(crate) enum Mutant {
     IsolationTestedBeforeFlag,
     /// A section does not look whether it interrupts one.
     FlagNotHeeded,
+    /// A task is switched away inside a section.
+    #[cfg_attr(
+        all(test, loom),
+        expect(dead_code, reason = "chosen by enumerations only")
+    )]
+    SwitchedInside,
+    /// A task is switched away between the end of a section and the drain that is owed there.
+    #[cfg_attr(
+        all(test, loom),
+        expect(dead_code, reason = "chosen by enumerations only")
+    )]
+    SwitchedBeforeDrain,
     /// A free clears the owner flag before its frame is in the cache.
     FlagClearedEarly,
     /// A free writes the entry when the bits say free already.

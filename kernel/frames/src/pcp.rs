@@ -1,10 +1,11 @@
 //! Per-CPU caches of single frames, behind an owner flag.
 //!
-//! The flag makes its CPU's caches private for the length of a section without masking anything: an
-//! interrupt or NMI that finds it set goes straight to the zone. The caller is pinned, so nobody
-//! else of this CPU can be inside. Order of steps: set the flag, compiler fence, test whether
-//! the cache may take (`room`), work, compiler fence, clear the flag, compiler fence, test whether a
-//! drain is wanted. The short way in and out of these caches is `hot`.
+//! The flag (`Section`, the platform's) makes its CPU's caches private for the length of a section
+//! without masking anything: an interrupt or NMI that finds it set goes straight to the zone. It
+//! keeps the caller on its CPU as a pin does, so nobody else of this CPU can be inside. Order of
+//! steps: test the flag, set it, compiler fence, test whether the cache may take (`room`), work, compiler
+//! fence, clear the flag and in the same step test what is owed. The short way in and out of these
+//! caches is `hot`.
 //!
 //! Only the drain interrupt on the CPU itself asks for a drain. It reads the flag: clear means it
 //! drains at once; set means that the section it interrupted does so on its way out. `drained`
@@ -23,7 +24,7 @@ use crate::{
 };
 use core::{array, ops::Deref};
 use tidemark_sync::{
-    ContextKind, HardIrq, Task,
+    ContextKind, HardIrq, Section, Task,
     atomic::{AtomicU32, Ordering, compiler_fence},
 };
 
@@ -45,14 +46,9 @@ pub(crate) struct Pcp {
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Pcp>() == 512);
 
-/// The owner flag and the drain's two numbers. Own CPU only, but for `drained`, which the drain's
-/// initiator reads.
+/// The drain's two numbers. Own CPU only, but for `drained`, which the drain's initiator reads.
 #[derive(Debug, Default)]
 pub(crate) struct Owner {
-    busy: AtomicU32,
-    /// Whether the interrupt asked for a drain that is not done; cleared inside the section that
-    /// does it, before that reads `wanted`.
-    due: AtomicU32,
     /// Number of the drain that the interrupt asked for last; written by that interrupt only.
     wanted: AtomicU32,
     /// Number of the last drain done.
@@ -121,25 +117,10 @@ impl Drains {
 }
 
 impl Owner {
-    pub(crate) fn is_at_rest(&self) -> bool {
-        self.busy.load(Ordering::Relaxed) == 0 && !self.is_drain_due()
-    }
-
-    /// A mistake that tests make.
-    pub(crate) fn clear_early(&self) {
-        self.busy.store(0, Ordering::Relaxed);
-    }
-
     /// Whether drain number `drain` is done. Pairs with the release in `acknowledge`: the frames
     /// are back in their areas.
     fn has_drained(&self, drain: u32) -> bool {
         !is_newer(drain, self.drained.load(Ordering::Acquire))
-    }
-
-    /// Whether a drain is wanted that is not done.
-    #[inline]
-    fn is_drain_due(&self) -> bool {
-        self.due.load(Ordering::Relaxed) != 0
     }
 
     /// Notes a drain as done; inside the section that did it.
@@ -167,7 +148,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         mobility: Mobility,
         cpu: &CpuCaches,
     ) -> Option<Pfn> {
-        self.enter(cpu)?;
+        self.enter()?;
         step!(self);
         let mut taken = None;
         if !self.caches_are_off(zone) {
@@ -185,7 +166,7 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Takes a single frame that is left in a cache, without filling that. Pinned.
     pub(crate) fn take_left_over(&self, zone: ZoneId, cache: &Pcp, cpu: &CpuCaches) -> Option<Pfn> {
-        self.enter(cpu)?;
+        self.enter()?;
         step!(self);
         let is_on = !self.caches_are_off(zone);
         let taken = is_on.then(|| self.pop_checked(cache)).flatten();
@@ -204,7 +185,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         cpu: &CpuCaches,
         got: &mut impl FnMut(AreaRef<'m>, u32),
     ) -> u32 {
-        if self.enter(cpu).is_none() {
+        if self.enter().is_none() {
             return 0;
         }
         step!(self);
@@ -241,56 +222,74 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
     }
 
-    /// Begins a section; nothing if this CPU is inside one already. Pinned.
+    /// The section word of the CPU that runs this. Pinned, or inside a section.
+    fn this_section(&self) -> &Section {
+        self.platform.section(CpuId(P::cpu()))
+    }
+
+    /// Whether no section is open on a CPU, and no drain is owed.
+    pub(crate) fn is_at_rest(&self, cpu: CpuId) -> bool {
+        let section = self.platform.section(cpu);
+        !section.is_open() && !section.owes(Section::DRAIN)
+    }
+
+    /// Begins a section; nothing if this CPU is inside one already. The caller need not be pinned.
     #[inline]
-    pub(crate) fn enter(&self, cpu: &CpuCaches) -> Option<()> {
-        // An interrupt between load and store begins and ends its own section there: it leaves the
+    pub(crate) fn enter(&self) -> Option<()> {
+        // An interrupt between the two steps begins and ends its own section there: it leaves the
         // flag as it found it.
-        if cpu.owner.busy.load(Ordering::Relaxed) != 0 && !mutant::is(Mutant::FlagNotHeeded) {
+        if self.platform.in_section() && !mutant::is(Mutant::FlagNotHeeded) {
             return None;
         }
         step!(self);
-        cpu.owner.busy.store(1, Ordering::Relaxed);
-        compiler_fence(Ordering::SeqCst);
+        self.platform.begin_section();
         Some(())
     }
 
-    /// Ends a section, and drains if that was wanted meanwhile.
+    /// Ends a section, and drains if that was wanted meanwhile. Pinned.
     #[inline]
     pub(crate) fn leave(&self, cpu: &CpuCaches) {
-        if self.end_section(cpu) {
+        if self.end_section() {
             self.drain_wanted(cpu);
         }
     }
 
-    /// Ends a section; returns whether a drain was wanted meanwhile, which the caller then does.
+    /// Ends a section; returns whether anything is owed. Who is pinned then comes to
+    /// [`Frames::drain_wanted`], and leaves the rest to its unpin; who is not, to
+    /// [`Frames::settle`].
     #[inline]
-    pub(crate) fn end_section(&self, cpu: &CpuCaches) -> bool {
-        let owner = &cpu.owner;
-        let tested_early = mutant::is(Mutant::DrainTestedBeforeClear).then(|| owner.is_drain_due());
+    pub(crate) fn end_section(&self) -> bool {
+        let tested_early = mutant::is(Mutant::DrainTestedBeforeClear)
+            .then(|| self.this_section().owes(Section::DRAIN));
         step!(self);
-        compiler_fence(Ordering::SeqCst);
-        owner.busy.store(0, Ordering::Relaxed);
-        // The flag is clear before the drain is tested for: an interrupt before the clearing is
+        // The flag is cleared and what is owed is tested for in one step: an interrupt before it is
         // seen here, one after it finds the flag clear and drains itself.
-        compiler_fence(Ordering::SeqCst);
+        let is_owed = self.platform.end_section();
         step!(self);
-        tested_early.unwrap_or_else(|| owner.is_drain_due())
+        tested_early.unwrap_or(is_owed)
+    }
+
+    /// Does all that is owed at the end of a section. Any context, not pinned.
+    #[cold]
+    pub(crate) fn settle(&self) {
+        self.platform.pin();
+        self.drain_wanted(self.this_cpu());
+        // That does what is the platform's.
+        self.platform.unpin();
     }
 
     /// Drains until nothing more is wanted, unless it interrupted a section, which will. An NMI
     /// that ends a section in the gap between another one's flag and test may come here, too: it
-    /// finds the flag clear, does the whole drain, and leaves nothing to do.
+    /// finds the flag clear, does the whole drain, and leaves nothing to do. Pinned.
     #[cold]
     pub(crate) fn drain_wanted(&self, cpu: &CpuCaches) {
-        while cpu.owner.is_drain_due() {
+        while self.this_section().owes(Section::DRAIN) {
             step!(self);
-            if self.enter(cpu).is_none() {
+            if self.enter().is_none() {
                 return;
             }
             // Before the number is read: an interrupt after that asks anew.
-            cpu.owner.due.store(0, Ordering::Relaxed);
-            compiler_fence(Ordering::SeqCst);
+            self.this_section().take(Section::DRAIN);
             step!(self);
             self.drain_section(cpu, cpu.owner.wanted.load(Ordering::Relaxed));
         }
@@ -307,9 +306,8 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
         step!(self);
         cpu.owner.acknowledge(drain);
-        compiler_fence(Ordering::SeqCst);
-        cpu.owner.busy.store(0, Ordering::Relaxed);
-        compiler_fence(Ordering::SeqCst);
+        // What is owed is looked at next by whoever came here.
+        self.platform.end_section();
         step!(self);
     }
 
@@ -322,7 +320,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         let wanted = self.drains.last();
         owner.wanted.store(wanted, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
-        owner.due.store(1, Ordering::Relaxed);
+        self.this_section().owe(Section::DRAIN);
         if mutant::is(Mutant::DrainAcknowledgedEarly) {
             owner.acknowledge(wanted);
         }
@@ -350,7 +348,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// The initiator's own share. As a task that is pinned it cannot have interrupted a section.
     fn drain_this_cpu(&self, drain: u32) {
         let cpu = self.this_cpu();
-        let Some(()) = self.enter(cpu) else {
+        let Some(()) = self.enter() else {
             unreachable!("a pinned task met a section of its own CPU");
         };
         self.drain_section(cpu, drain);

@@ -11,6 +11,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
 };
+use tidemark_sync::LocalIrq;
 
 const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
 
@@ -25,6 +26,8 @@ enum Arrival {
     Nmi,
     /// An NMI, and then the drain interrupt.
     NmiThenDrain,
+    /// A tick that switches the task away, which goes on as another CPU.
+    Switch,
 }
 
 const ARRIVALS: [Arrival; 4] = [
@@ -37,8 +40,8 @@ const ARRIVALS: [Arrival; 4] = [
 struct Run {
     frames: &'static TestFrames,
     held: Rc<RefCell<Vec<TestBlock>>>,
-    /// Number of the drain that the interrupt asked for.
-    drain: Rc<Cell<u32>>,
+    /// Of each CPU, the number of the drain that the interrupt asked for.
+    drains: Rc<RefCell<Vec<u32>>>,
     /// Steps do not count: what comes there was tried elsewhere.
     quiet: Rc<Cell<bool>>,
 }
@@ -52,15 +55,19 @@ impl Run {
         Self {
             frames,
             held,
-            drain: Rc::default(),
+            drains: Rc::new(RefCell::new(vec![0; frames.storage.cpus.len()])),
             quiet: Rc::default(),
         }
     }
 
     /// What arrives, as it happens.
     fn arrival(&self, arrival: Arrival) -> impl Fn() + use<> {
-        let (frames, held, number) = (self.frames, Rc::clone(&self.held), Rc::clone(&self.drain));
+        let (frames, held) = (self.frames, Rc::clone(&self.held));
+        let drains = Rc::clone(&self.drains);
         move || {
+            if arrival == Arrival::Switch {
+                return frames.platform().switch_to(1);
+            }
             if matches!(arrival, Arrival::Nmi | Arrival::NmiThenDrain) {
                 let freed = held.borrow_mut().pop();
                 drop(freed);
@@ -76,16 +83,12 @@ impl Run {
                 frames.turn_caches_off(NORMAL);
             }
             let drain = frames.drains.ask();
-            number.set(drain);
+            drains.borrow_mut()[Host::cpu()] = drain;
             frames.drain_local(&hard_irq());
             // An acknowledged drain has happened: the section's own frames are all that may be left.
-            let cpu = &frames.storage.cpus[0];
+            let cpu = frames.this_cpu();
             if cpu.owner.has_drained(drain) {
-                assert_eq!(
-                    frames.cached_frames(NORMAL),
-                    0,
-                    "acknowledged, but not drained"
-                );
+                assert_eq!(cpu.held(NORMAL), 0, "acknowledged, but not drained");
             }
         }
     }
@@ -94,7 +97,11 @@ impl Run {
 /// One CPU, and 32 MiB of one zone; big enough for caches of some frames, and for those of blocks up
 /// to order 9.
 fn tiny_machine() -> &'static TestFrames {
-    let frames = bare_machine(1, 1);
+    tiny_machine_of(1)
+}
+
+fn tiny_machine_of(cpus: usize) -> &'static TestFrames {
+    let frames = bare_machine(cpus, 1);
     add_block(frames, 32);
     let start = block_range(32).start;
     let range = PfnRange::new(start, Pfn(start.0 + 8192));
@@ -122,6 +129,11 @@ const WORK: [(&str, Work); 10] = [
     ("a free into the cache", |run| {
         let block = run.held.borrow_mut().pop();
         drop(block);
+    }),
+    ("a plain single frame, without a walk", |run| {
+        drop(plain(run.frames, Order::ZERO));
+        let block = plain(run.frames, Order::ZERO);
+        run.held.borrow_mut().push(block);
     }),
     ("an allocation from the cache", |run| {
         let block = take(run.frames);
@@ -153,11 +165,6 @@ const WORK: [(&str, Work); 10] = [
     ("an order 9 into the cache and out again", |run| {
         drop(take_order(run.frames, Order::HUGE));
         drop(take_order(run.frames, Order::HUGE));
-    }),
-    ("a plain single frame, without a walk", |run| {
-        drop(plain(run.frames, Order::ZERO));
-        let block = plain(run.frames, Order::ZERO);
-        run.held.borrow_mut().push(block);
     }),
     LARGER,
     ("an allocation in bulk", |run| {
@@ -203,14 +210,18 @@ fn interrupted(frames: &'static TestFrames, work: Work, arrivals: &[(usize, Arri
             }
         })
     };
-    work(&run);
+    // Where it began: it may end elsewhere.
+    on_cpu(0, || work(&run));
     drop(hook);
-    let owner = &run.frames.storage.cpus[0].owner;
-    assert!(owner.is_at_rest(), "a section or a drain is left behind");
-    assert!(
-        owner.has_drained(run.drain.get()),
-        "a drain is never acknowledged"
-    );
+    for (number, cpu) in run.frames.storage.cpus.iter().enumerate() {
+        let is_at_rest = run.frames.is_at_rest(CpuId(number));
+        assert!(is_at_rest, "a section or a drain is left behind");
+        let drain = run.drains.borrow()[number];
+        assert!(
+            cpu.owner.has_drained(drain),
+            "a drain is never acknowledged"
+        );
+    }
     if run.frames.caches_are_off(NORMAL) {
         let cached = run.frames.cached_frames(NORMAL);
         assert_eq!(cached, 0, "a frame lies in a cache that is off and drained");
@@ -244,7 +255,7 @@ fn enumerate_two() {
     // The others repeat what the first two do; all of them take minutes.
     let most = match std::env::var_os("TIDEMARK_LONG") {
         Some(_) => WORK.len(),
-        None => 2,
+        None => 3,
     };
     for (_, work) in &WORK[..most] {
         let steps = interrupted(frames, *work, &[]);
@@ -269,6 +280,36 @@ fn enumerate_two() {
 #[test]
 fn any_two_interrupts_may_come_at_any_two_steps() {
     enumerate_two();
+}
+
+/// A task is switched away wherever it may be, alone and behind a drain's interrupt.
+fn enumerate_switches() {
+    let frames = tiny_machine_of(2);
+    for (_, work) in &[WORK[0], WORK[1], LARGER] {
+        // From the second time on the hot path knows its cache.
+        on_cpu(1, || interrupted(frames, *work, &[]));
+        let steps = interrupted(frames, *work, &[]);
+        for first in 0..=steps {
+            interrupted(frames, *work, &[(first, Arrival::Switch)]);
+            for second in first..=steps {
+                for before in [Arrival::Drain, Arrival::Nmi] {
+                    let arrivals = [(first, before), (second, Arrival::Switch)];
+                    interrupted(frames, *work, &arrivals);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_task_may_be_switched_away_at_any_step_but_in_a_section() {
+    enumerate_switches();
+    for mistake in [Mutant::SwitchedInside, Mutant::SwitchedBeforeDrain] {
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            mutant::with(mistake, enumerate_switches);
+        }));
+        assert!(caught.is_err(), "{mistake:?} passes");
+    }
 }
 
 #[test]

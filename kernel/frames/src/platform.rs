@@ -5,7 +5,7 @@ use crate::{
     WalkInfo, ZoneKind,
 };
 use core::ops::ControlFlow;
-use tidemark_sync::{ContextKind, LocalIrq, Task, atomic::spin_loop};
+use tidemark_sync::{ContextKind, LocalIrq, Section, Task, atomic::spin_loop};
 
 /// The surroundings of the allocator: the kernel, a host test or a model checker.
 ///
@@ -17,18 +17,39 @@ pub trait Platform: LocalIrq + Sized {
     /// Ends one pinned section. In a task it may switch threads if one is due.
     fn unpin(&self);
 
-    /// The same, but leaves to [`Platform::settle`] what may be due then; returns whether anything
-    /// is. For callers that want to have nothing to do after that.
+    /// The word of a CPU about the section of its caches that is open there.
+    ///
+    /// A section keeps its caller on its CPU as a pin does: whatever looks at pins (preemption, grace
+    /// periods) looks at [`Section::holds`], too, and may leave what it wants to the end by
+    /// [`Section::owe`], with bits from [`Section::PLATFORM`] on.
+    fn section(&self, cpu: CpuId) -> &Section;
+
+    /// Whether a section is open on the running CPU. The caller need not be pinned.
+    ///
+    /// This and the next two are done by the word of the CPU that runs them. The defaults look it up
+    /// by number: a platform whose tasks move between CPUs reaches its word in the same
+    /// instruction that changes it, and one that counts instructions does it without a lock.
     #[inline]
-    fn unpin_unsettled(&self) -> bool {
-        self.unpin();
-        false
+    fn in_section(&self) -> bool {
+        self.section(CpuId(Self::cpu())).is_open()
     }
 
-    /// Does what [`Platform::unpin_unsettled`] has left.
-    fn settle(&self) {}
+    /// Begins a section, where none was open a moment ago. A task that was moved to another CPU in
+    /// between finds none there either: a section of a task does not survive a switch, and those of
+    /// interrupts are over when they return.
+    #[inline]
+    fn begin_section(&self) {
+        self.section(CpuId(Self::cpu())).begin();
+    }
 
-    /// The caches of the CPU that runs this, out of all CPUs'. Pinned. A platform that has a quicker
+    /// Ends a section; returns whether anything is owed. The allocator's share of that is done by
+    /// whoever ended it, which then pins and unpins: so [`Platform::unpin`] does the platform's.
+    #[inline]
+    fn end_section(&self) -> bool {
+        self.section(CpuId(Self::cpu())).end()
+    }
+
+    /// The caches of the CPU that runs this, out of all CPUs'. Pinned, or inside a section. A platform that has a quicker
     /// way than its CPU's number has it here.
     #[inline]
     fn caches<'m>(&self, all: &'m [CpuCaches]) -> &'m CpuCaches {

@@ -5,6 +5,7 @@ use crate::{
     Frames, FreeError, MigrateError, Node, NodeId, NodeMask, OomOutcome, Order, Owner, OwnerKind,
     Pfn, PfnRange, Platform, Point, Spin, Standing, Step, Storage, Topology, Variant, Zone, ZoneId,
     ZoneKind,
+    mutant::{self, Mutant},
 };
 pub(crate) use machines::*;
 use std::{
@@ -15,7 +16,7 @@ use std::{
         atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
 };
-use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Task, grace::Grace};
+use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Section, Task, grace::Grace};
 
 #[path = "testing_machines.rs"]
 mod machines;
@@ -63,8 +64,9 @@ pub(crate) struct Host {
     /// CPUs that run as threads of their own; interrupts to them are asked for here.
     pub(crate) threaded: Vec<AtomicBool>,
     interrupt: Vec<AtomicU8>,
-    /// Pinned sections that are open on each CPU.
+    /// Pins that are open on each CPU.
     pins: Vec<AtomicUsize>,
+    sections: Vec<Section>,
     grace: Grace,
     /// CPUs that were asked to acknowledge the grace period.
     grace_asked: Vec<AtomicBool>,
@@ -120,10 +122,28 @@ impl Host {
         &self.pins[CPU.get()]
     }
 
+    /// Whether the thread is to stay on its CPU.
+    fn is_pinned(&self) -> bool {
+        let section = self.section(CpuId(CPU.get()));
+        let is_held = if mutant::is(Mutant::SwitchedBeforeDrain) {
+            section.is_open()
+        } else {
+            section.holds() && !mutant::is(Mutant::SwitchedInside)
+        };
+        self.pins().load(Ordering::Relaxed) > 0 || is_held
+    }
+
+    /// Switches the thread away and lets it go on as another CPU, if it is not to stay.
+    pub(crate) fn switch_to(&self, cpu: usize) {
+        if !self.is_pinned() {
+            CPU.set(cpu);
+        }
+    }
+
     /// Acknowledges a grace period if the thread's CPU was asked to, and is outside of its sections.
     fn acknowledge(&self) {
         let asked = &self.grace_asked[CPU.get()];
-        if self.pins().load(Ordering::Relaxed) == 0 && asked.swap(false, Ordering::Acquire) {
+        if !self.is_pinned() && asked.swap(false, Ordering::Acquire) {
             self.grace.acknowledge(CPU.get());
         }
     }
@@ -152,6 +172,10 @@ impl Platform for Host {
         let before = self.pins().fetch_sub(1, Ordering::Relaxed);
         assert!(before > 0, "more unpins than pins");
         self.take_interrupts();
+    }
+
+    fn section(&self, cpu: CpuId) -> &Section {
+        &self.sections[cpu.0]
     }
 
     fn local_node(&self) -> NodeId {

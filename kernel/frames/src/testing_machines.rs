@@ -26,6 +26,7 @@ pub(crate) fn bare_machine_of(cpus: usize, nodes: usize, variant: Variant) -> &'
         threaded: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
         interrupt: (0..cpus).map(|_| AtomicU8::new(IDLE)).collect(),
         pins: (0..cpus).map(|_| AtomicUsize::new(0)).collect(),
+        sections: (0..cpus).map(|_| Section::new()).collect(),
         grace_asked: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
         ..Host::default()
     };

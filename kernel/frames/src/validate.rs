@@ -153,7 +153,7 @@ impl<P: Platform> Frames<'_, P> {
             return Err(Inconsistency::NotAtRest);
         }
         for (number, cpu) in self.storage.cpus.iter().enumerate() {
-            if !cpu.owner.is_at_rest() {
+            if !self.is_at_rest(CpuId(number)) {
                 let cpu = CpuId(number);
                 return Err(Inconsistency::Cpu { cpu });
             }

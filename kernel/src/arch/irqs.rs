@@ -1,4 +1,5 @@
-//! Interrupts off by count, and preemption off by count (the pin), on the running CPU.
+//! Interrupts off by count, and preemption off by count (the pin) or by the allocator's section, on the
+//! running CPU.
 
 use super::percpu;
 #[cfg(feature = "freestanding")]
@@ -8,7 +9,7 @@ use core::marker::PhantomData;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicPtr, Ordering::*};
 use tidemark_sync::{
-    HeldRanks, IrqOff, LocalIrq,
+    HeldRanks, IrqOff, LocalIrq, Section,
     counted::{self, Counted},
 };
 use x86_64::instructions::interrupts;
@@ -195,47 +196,87 @@ impl Drop for Pinned {
     }
 }
 
+/// Tells whether a section of the allocator is open on the running CPU. Any context.
+#[inline]
+pub fn in_section() -> bool {
+    #[cfg(feature = "freestanding")]
+    // SAFETY: one gs-relative read of the word's low byte, which counts sections, and a jump by what
+    // it found.
+    unsafe {
+        core::arch::asm!("cmp byte ptr gs:[{}], 0", "jne {}",
+            const offset_of!(PerCpu, section), label { return true }, options(nostack));
+    }
+    #[cfg(not(feature = "freestanding"))]
+    if percpu::current().section.is_open() {
+        return true;
+    }
+    false
+}
+
+/// Begins a section of the allocator on the running CPU, where none was open a moment ago. Any context.
+#[inline]
+pub fn begin_section() {
+    #[cfg(feature = "freestanding")]
+    gs!("inc", section);
+    #[cfg(not(feature = "freestanding"))]
+    percpu::current().section.begin();
+}
+
+/// Ends a section; returns whether anything is owed at its end.
+#[inline]
+pub fn end_section() -> bool {
+    #[cfg(feature = "freestanding")]
+    // SAFETY: one gs-relative instruction on a field of this CPU's block, and a jump by what it
+    // left; no memory option, so it is a compiler fence as well.
+    unsafe {
+        core::arch::asm!("dec dword ptr gs:[{}]", "jne {}",
+            const offset_of!(PerCpu, section), label { return true }, options(nostack));
+    }
+    #[cfg(not(feature = "freestanding"))]
+    if percpu::current().section.end() {
+        return true;
+    }
+    false
+}
+
 /// Counts a pin without a guard, for `Platform::pin`.
 pub fn pin_raw() {
     gs!("inc", pin_count);
 }
 
-/// Undoes one [`pin_raw`], and gives way if a switch was asked for meanwhile.
+/// Undoes one [`pin_raw`], and does what was left to its end: gives way, if a switch was asked for.
 pub fn unpin_raw() {
-    if unpin_unsettled() {
+    debug_assert!(gs_read!(pin_count) > 0, "more unpins than pins");
+    gs!("dec", pin_count);
+    if owes(!0) {
         pay();
     }
 }
 
-/// Undoes one [`pin_raw`]; returns whether [`settle`] has something to do.
-#[inline]
-pub fn unpin_unsettled() -> bool {
-    debug_assert!(gs_read!(pin_count) > 0, "more unpins than pins");
-    gs!("dec", pin_count);
-    gs_read!(owed) != 0
+/// What the end of a section or a pin owes: a switch.
+const RESCHED: u32 = Section::PLATFORM;
+/// What it owes: the word that this CPU is outside of every one of them.
+const UNPINNED: u32 = Section::PLATFORM << 1;
+
+/// Whether any of `what` is owed at the end of a section or a pin of the running CPU.
+fn owes(what: u32) -> bool {
+    #[cfg(feature = "freestanding")]
+    return gs_read!(section) & what != 0;
+    #[cfg(not(feature = "freestanding"))]
+    percpu::current().section.owes(what)
 }
 
-/// Gives way, if a switch was asked for while the caller was pinned.
-pub fn settle() {
-    pay();
-}
-
-/// What an unpin owes: a switch.
-const RESCHED: u32 = 1;
-/// What an unpin owes: the word that this CPU is outside of every pinned section.
-const UNPINNED: u32 = 2;
-
-/// Does what was asked of the end of a pinned section. Any context.
+/// Does what was left to the end of pins and sections, if no other one is open. Any context.
 #[cold]
 fn pay() {
-    if gs_read!(owed) & UNPINNED != 0 {
+    if owes(UNPINNED) {
         // Without counting, because this may be an NMI; and off, so that the CPU which is spoken
         // for is the CPU which runs this.
         let enabled = interrupts_enabled();
         disable();
-        let owed = &percpu::current().owed;
+        let section = &percpu::current().section;
         // An NMI may have done it meanwhile: whoever takes the bit away says the word.
-        if pin_depth() == 0 && owed.fetch_and(!UNPINNED, Relaxed) & UNPINNED != 0 {
+        if pin_depth() == 0 && section.take(UNPINNED) {
             let hook = ON_UNPINNED.load(Acquire);
             if !hook.is_null() {
                 // SAFETY: only `set_unpinned_hook` writes it, with a `fn()`.
@@ -261,27 +302,27 @@ pub fn set_unpinned_hook(hook: fn()) {
 /// Asks for the hook of [`set_unpinned_hook`] at the end of the pinned section that is open on the
 /// running CPU. Hard-IRQ context.
 pub fn want_unpinned() {
-    percpu::current().owed.fetch_or(UNPINNED, Relaxed);
+    percpu::current().section.owe(UNPINNED);
 }
 
-/// Returns how many pins are open on the running CPU.
+/// Returns how many pins are open on the running CPU; a section that holds it counts as one.
 pub fn pin_depth() -> u32 {
-    gs_read!(pin_count)
+    gs_read!(pin_count) + u32::from(percpu::current().section.holds())
 }
 
 /// Asks for a switch on the running CPU at the next point where it is allowed. Any context but NMI.
 pub fn set_need_resched() {
-    percpu::current().owed.fetch_or(RESCHED, Relaxed);
+    percpu::current().section.owe(RESCHED);
 }
 
 /// Takes back [`set_need_resched`]; the scheduler calls it when it picks the next thread.
 pub fn clear_need_resched() {
-    percpu::current().owed.fetch_and(!RESCHED, Relaxed);
+    percpu::current().section.take(RESCHED);
 }
 
 /// Tells whether a switch was asked for on the running CPU.
 pub fn need_resched() -> bool {
-    gs_read!(owed) & RESCHED != 0
+    owes(RESCHED)
 }
 
 static YIELD: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());

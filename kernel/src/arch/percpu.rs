@@ -10,7 +10,7 @@ use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
-use tidemark_sync::HeldRanks;
+use tidemark_sync::{HeldRanks, Section};
 
 use tidemark_frames::CpuCaches;
 pub use tidemark_frames::{CpuId, MAX_CPUS};
@@ -27,8 +27,9 @@ pub struct PerCpu {
     pub(super) irq_count: AtomicU32,
     pub(super) irq_saved: AtomicU32,
     pub(super) pin_count: AtomicU32,
-    /// What the end of a pinned section has to look after, as bits; see `irqs`.
-    pub(super) owed: AtomicU32,
+    /// The section of the allocator that is open here, and what the end of a section or a pin has to
+    /// look after; see `irqs`.
+    pub(super) section: Section,
     /// Exceptions under way; more than one means that dying goes wrong.
     pub(super) exception_depth: AtomicU32,
     /// 1 while a hard interrupt's handler runs.
@@ -87,7 +88,7 @@ impl PerCpu {
             irq_count: AtomicU32::new(0),
             irq_saved: AtomicU32::new(0),
             pin_count: AtomicU32::new(0),
-            owed: AtomicU32::new(0),
+            section: Section::new(),
             exception_depth: AtomicU32::new(0),
             in_irq: AtomicU32::new(0),
             in_nmi: AtomicU32::new(0),
@@ -243,6 +244,14 @@ pub fn cpu_id() -> CpuId {
     current().id()
 }
 
+/// Returns the word about the section that is open on `cpu`. Any context.
+///
+/// # Panics
+/// If there is no such CPU.
+pub fn section(cpu: CpuId) -> &'static Section {
+    &of(cpu).section
+}
+
 /// Says which part of the allocator's storage is `cpu`'s; once, before that CPU allocates.
 pub fn set_caches(cpu: CpuId, caches: &'static CpuCaches) {
     if let Some(block) = get(cpu) {
@@ -253,7 +262,8 @@ pub fn set_caches(cpu: CpuId, caches: &'static CpuCaches) {
     }
 }
 
-/// Returns the running CPU's part of the allocator's storage, by one load. Pinned.
+/// Returns the running CPU's part of the allocator's storage, by one load. Pinned, or inside
+/// a section.
 ///
 /// # Safety
 /// [`set_caches`] was called for this CPU.

@@ -8,7 +8,7 @@ use tidemark_frames::{
     AllocReport, CpuId, Cpuset, FreeError, MAX_CPUS, MigrateError, NodeId, OomOutcome, Order,
     Owner, Pfn, Platform, Point, Standing, ZoneKind,
 };
-use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Task};
+use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Section, Task};
 use tidemark_wire::LabPoint;
 
 /// The kernel as the allocator's platform.
@@ -61,13 +61,23 @@ impl Platform for Kernel {
         arch::irqs::unpin_raw();
     }
 
-    #[inline]
-    fn unpin_unsettled(&self) -> bool {
-        arch::irqs::unpin_unsettled()
+    fn section(&self, cpu: CpuId) -> &Section {
+        arch::percpu::section(cpu)
     }
 
-    fn settle(&self) {
-        arch::irqs::settle();
+    #[inline]
+    fn in_section(&self) -> bool {
+        arch::irqs::in_section()
+    }
+
+    #[inline]
+    fn begin_section(&self) {
+        arch::irqs::begin_section();
+    }
+
+    #[inline]
+    fn end_section(&self) -> bool {
+        arch::irqs::end_section()
     }
 
     #[cfg(feature = "freestanding")]

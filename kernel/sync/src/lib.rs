@@ -14,6 +14,7 @@ pub mod queue;
 mod rank;
 pub mod ratelimit;
 pub mod ring;
+mod section;
 mod seqcount;
 mod spinlock;
 
@@ -23,5 +24,6 @@ pub use once_ref::OnceRef;
 pub use plain::{SpinGuard, SpinLock};
 pub use rank::{HeldRanks, Rank};
 pub use ratelimit::{RateLimit, Say};
+pub use section::Section;
 pub use seqcount::{Cookie, SeqCount};
 pub use spinlock::{IrqSpinGuard, IrqSpinLock};

@@ -46,7 +46,7 @@ pub const GROUP: Group = Group {
         ),
         test("an_urgent_thread_preempts_at_once", order::urgent_preempts),
         test(
-            "a_pin_holds_off_preemption_until_it_ends",
+            "pins_and_sections_hold_off_preemption_until_they_end",
             order::pin_holds_off,
         ),
         test(

@@ -1,0 +1,108 @@
+//! A CPU's word about the section that is open on it: what its interrupts look at, and what they leave
+//! to the section's end.
+
+use core::sync::atomic::{
+    AtomicU32,
+    Ordering::{Relaxed, SeqCst},
+    compiler_fence,
+};
+
+/// Whether a section is open on a CPU, and what is owed at its end, in one word.
+///
+/// Only the CPU itself writes it, task, interrupts and NMIs alike; others may look. Each of the
+/// methods that change it is one step: who interrupts it comes before or after. An interrupt that
+/// finds a section open leaves to its end what may not happen inside, by [`Section::owe`], and the
+/// end and the look at what is owed are one step, so that nothing falls between them.
+///
+/// Bits 0 to 7 count the sections that are open: 0 or 1. The others are what is owed.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct Section(AtomicU32);
+
+impl Section {
+    /// Owed: the CPU's caches are to be emptied. The allocator's.
+    pub const DRAIN: u32 = 1 << 8;
+    /// The first of the bits that are the platform's own.
+    pub const PLATFORM: u32 = 1 << 16;
+    const OPEN: u32 = (1 << 8) - 1;
+
+    /// Returns the word of a CPU with no section open and nothing owed.
+    pub const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// Whether a section is open.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.0.load(Relaxed) & Self::OPEN != 0
+    }
+
+    /// Whether the CPU's code is to stay there: a section is open, or has just ended with a drain
+    /// owed, which is about to be done. Code that were moved to another CPU in between would leave
+    /// it undone.
+    #[inline]
+    pub fn holds(&self) -> bool {
+        self.0.load(Relaxed) & (Self::OPEN | Self::DRAIN) != 0
+    }
+
+    /// Begins a section; the caller has seen that none is open. An interrupt between that look and
+    /// this step leaves the count as it found it.
+    #[inline]
+    pub fn begin(&self) {
+        self.0.fetch_add(1, Relaxed);
+        // The section stays behind it. Its readers are on the same CPU.
+        compiler_fence(SeqCst);
+    }
+
+    /// Ends a section; returns whether anything is owed.
+    #[inline]
+    pub fn end(&self) -> bool {
+        // The section stays before it.
+        compiler_fence(SeqCst);
+        self.0.fetch_sub(1, Relaxed) != 1
+    }
+
+    /// Leaves `what` to the end of the section.
+    pub fn owe(&self, what: u32) {
+        debug_assert_eq!(what & Self::OPEN, 0, "not a thing to owe");
+        self.0.fetch_or(what, Relaxed);
+    }
+
+    /// Whether any of `what` is owed.
+    #[inline]
+    pub fn owes(&self, what: u32) -> bool {
+        self.0.load(Relaxed) & what != 0
+    }
+
+    /// Takes back that `what` is owed; returns whether any of it was. The caller does it next.
+    pub fn take(&self, what: u32) -> bool {
+        let owed = self.0.fetch_and(!what, Relaxed) & what != 0;
+        // What is read in order to do it is read behind this.
+        compiler_fence(SeqCst);
+        owed
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_tells_what_was_left_to_it() {
+        let section = Section::new();
+        section.begin();
+        assert!(section.is_open() && !section.end());
+        section.begin();
+        section.owe(Section::DRAIN);
+        section.owe(Section::PLATFORM);
+        assert!(section.owes(Section::DRAIN) && section.end());
+        assert!(!section.is_open() && section.holds());
+        assert!(section.take(Section::DRAIN) && !section.take(Section::DRAIN));
+        assert!(!section.holds());
+        assert!(!section.owes(Section::DRAIN) && section.owes(Section::PLATFORM));
+        section.begin();
+        assert!(section.end() && section.take(Section::PLATFORM));
+        section.begin();
+        assert!(!section.end());
+    }
+}
