@@ -144,7 +144,7 @@ pub unsafe fn write(page: *mut u8, phys: u32, setup: Setup) {
 /// Sets the word that the CPU with this APIC id takes along; 0 sends it to sleep.
 ///
 /// # Safety
-/// As for [`write`], which was called on `page`.
+/// As for [`write()`], which was called on `page`.
 pub unsafe fn set_word(page: *mut u8, apic_id: u8, word: u64) {
     // SAFETY: 256 words from 0x800 on end with the page.
     unsafe {
