@@ -27,6 +27,7 @@ mod size;
 mod skips;
 mod suite;
 mod terminal;
+mod trial;
 mod variants;
 mod verdict;
 mod watchdog;

@@ -1,23 +1,18 @@
 //! Planted faults: each must turn its verdict red, with the expected exit code and reason.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use crate::build::Built;
 use crate::cli::{Accel, Plant, Zonelist, name_of};
-use crate::conductor::Watch;
 use crate::console::Console;
-use crate::interrupt;
 use crate::ktap::{self, Parser, Results, Test};
-use crate::machine::Machine;
-use crate::options::{Mode, Options};
+use crate::options::Mode;
 use crate::record::Record;
-use crate::run::{Spec, run};
-use crate::size::Mib;
-use crate::suite::{Tally, print_part};
-use crate::verdict::{Expectation, Outcome, Verdict, judge, of_ending};
+use crate::suite::Tally;
+use crate::trial::{Trial, run_cases};
+use crate::verdict::{Outcome, Verdict, judge, of_ending};
 
 /// One run that must fail.
 struct Case {
@@ -107,93 +102,53 @@ pub fn run_all(
     built: &Built,
     console: &mut Console,
 ) -> Result<Tally> {
-    let started = Instant::now();
     let folder = tempfile::tempdir().context("no folder for planted images")?;
-    let mut total = Tally::default();
-    for case in cases() {
-        if interrupt::requested() {
-            break;
+    let image = folder.path().join("image");
+    let cases = cases().into_iter().map(|case| (case.name.clone(), case));
+    let part = ("planted faults", "each must fail its run");
+    run_cases(part, pattern, cases, |name, case| {
+        if let Some(bytes) = case.image {
+            std::fs::write(&image, bytes)?;
         }
-        if !pattern.is_none_or(|pattern| case.name.contains(pattern)) {
-            continue;
-        }
-        let image = match case.image {
-            None => None,
-            Some(bytes) => {
-                let path: PathBuf = folder.path().join("image");
-                std::fs::write(&path, bytes)?;
-                Some(path)
-            }
-        };
-        let verdict = verdict_of(&case, accel, built, image, console)?;
-        total.add(&Tally::one(check(&case, &verdict)));
-    }
-    if total != Tally::default() {
-        print_part(
-            "planted faults",
-            "each must fail its run",
-            &total,
-            started.elapsed(),
-        );
-    }
-    Ok(total)
+        let trial = trial(&case, case.image.map(|_| image.clone()));
+        let (verdict, _) =
+            trial.run(
+                name,
+                accel,
+                built,
+                console,
+                |expected, record, log| match case.self_tests {
+                    Some(_) => judge_tests(record, results(log)),
+                    None => judge(expected, record),
+                },
+            )?;
+        Ok(check(&case, &verdict))
+    })
 }
 
-fn verdict_of(
-    case: &Case,
-    accel: Accel,
-    built: &Built,
-    kernel_image: Option<PathBuf>,
-    console: &mut Console,
-) -> Result<Verdict> {
-    let machine = Machine {
-        cpus: 4,
-        nodes: 2,
-        memory: Mib(3072),
-        accel,
-        without: Vec::new(),
-    };
-    let expected = Expectation {
-        cycles: CYCLES,
-        dimms: machine.dimms(),
-    };
-    let spec = Spec {
-        machine,
-        options: Options {
-            mode: match case.self_tests {
-                Some(pattern) => Mode::Test {
-                    pattern: Some(pattern.to_owned()),
-                    storm: None,
-                },
-                None => Mode::Demo {
-                    cycles: CYCLES,
-                    seed: 1,
-                    nmi_requests: true,
-                },
+fn trial(case: &Case, kernel_image: Option<PathBuf>) -> Trial {
+    Trial {
+        mode: match case.self_tests {
+            Some(pattern) => Mode::Test {
+                pattern: Some(pattern.to_owned()),
+                storm: None,
             },
-            zonelist: Zonelist::Seed,
-            plant: case.plant,
-            verbose: false,
-            dump: Vec::new(),
+            None => Mode::Demo {
+                cycles: CYCLES,
+                seed: 1,
+                nmi_requests: true,
+            },
         },
-        built: built.clone(),
+        zonelist: Zonelist::Seed,
+        plant: case.plant,
         kernel_image,
-        extra: Vec::new(),
-        watch: Watch::On,
-    };
-    console.write_log(&format!("# {}", case.name));
+    }
+}
+
+fn results(log: &[String]) -> Results {
     let mut parser = Parser::default();
-    let record = run(&spec, |line| {
-        parser.line(line);
-        console.write_log(line);
-    })?;
-    let verdict = match case.self_tests {
-        Some(_) => judge_tests(&record, parser.finish()),
-        None => judge(&expected, &record),
-    };
-    let took = Duration::from_millis(record.wall.as_millis() as u64);
-    console.write_log(&format!("# {}: {verdict:?} after {took:?}", case.name));
-    Ok(verdict)
+    log.iter().for_each(|line| parser.line(line));
+    parser.finish()
 }
 
 /// The verdict of a run of self-tests: what the guest's end says, or what its tests say.
@@ -221,8 +176,8 @@ fn check(case: &Case, verdict: &Verdict) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "{}: expected {:?}, found exit code {code}: {:?}",
-        case.name, case.ends, verdict.reasons
+        "expected {:?}, found exit code {code}: {:?}",
+        case.ends, verdict.reasons
     ))
 }
 

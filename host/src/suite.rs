@@ -170,6 +170,11 @@ fn pattern(configuration: &Configuration, args: &TestArgs) -> Option<String> {
     wanted.starts_with(only).then(|| wanted.to_owned())
 }
 
+/// Whether the others need not be booted: all have the same tests, and this one had none to run.
+fn no_machine_has_any(configuration: &Configuration, tally: &Tally) -> bool {
+    configuration.only.is_empty() && *tally == Tally::default()
+}
+
 fn is_custom(args: &TestArgs) -> bool {
     args.cpus.is_some()
         || args.nodes.is_some()
@@ -225,10 +230,9 @@ pub fn test(args: &TestArgs) -> Result<i32> {
             ..args.clone()
         };
         let tally = self_tests(&configuration, args, &built, &symbols, &skips, &mut console)?;
-        // Every machine has the same tests: what this one has not, no other one has.
-        let has_none = configuration.only.is_empty() && tally == Tally::default();
+        let no_machine_has_any = no_machine_has_any(&configuration, &tally);
         parts.push((configuration.name.to_owned(), tally));
-        if has_none {
+        if no_machine_has_any {
             break;
         }
     }

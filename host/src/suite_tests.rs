@@ -45,6 +45,17 @@ fn the_matrix_is_the_documented_one() {
 }
 
 #[test]
+fn a_machine_that_runs_everything_and_has_no_such_test_stands_for_all() {
+    let list = configurations(&args("nonsense"));
+    let (whole, storm) = (&list[0], &list[3]);
+    let none = Tally::default();
+    assert!(no_machine_has_any(whole, &none));
+    assert!(!no_machine_has_any(storm, &none));
+    assert!(!no_machine_has_any(whole, &Tally::one(Ok(()))));
+    assert!(!no_machine_has_any(whole, &Tally::one(Err(String::new()))));
+}
+
+#[test]
 fn a_machine_for_one_group_runs_nothing_else() {
     let on_storm = |line: &str| {
         let args = args(line);

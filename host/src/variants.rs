@@ -1,23 +1,18 @@
 //! The demonstration on every zonelist protocol: each passes, or fails for the reason that the laboratory's matrix gives.
 
-use std::time::Instant;
-
 use anyhow::Result;
 use clap::ValueEnum;
 use tidemark_wire::Hazard;
 
 use crate::build::Built;
 use crate::cli::{Accel, Zonelist, name_of};
-use crate::conductor::Watch;
 use crate::console::Console;
 use crate::demo::explained;
-use crate::machine::Machine;
-use crate::options::{Mode, Options};
-use crate::run::{Spec, run};
-use crate::size::Mib;
-use crate::suite::{Tally, print_part};
-use crate::verdict::{Expectation, Outcome, Verdict, judge};
-use crate::{interrupt, lab};
+use crate::lab;
+use crate::options::Mode;
+use crate::suite::Tally;
+use crate::trial::{Trial, run_cases};
+use crate::verdict::{Outcome, Verdict, judge};
 
 /// Cycles of a run.
 const CYCLES: u32 = 2;
@@ -72,43 +67,10 @@ pub fn run_all(
     built: &Built,
     console: &mut Console,
 ) -> Result<Tally> {
-    let started = Instant::now();
-    let mut total = Tally::default();
-    for case in cases() {
-        let wanted = pattern.is_none_or(|pattern| case.name().contains(pattern));
-        if interrupt::requested() || !wanted {
-            continue;
-        }
-        let (verdict, log) = verdict_of(case, accel, built, console)?;
-        total.add(&Tally::one(check(case, &verdict, &log)));
-    }
-    if total != Tally::default() {
-        let what = "every protocol passes, or fails as the matrix has it";
-        print_part("demonstration", what, &total, started.elapsed());
-    }
-    Ok(total)
-}
-
-fn verdict_of(
-    case: Case,
-    accel: Accel,
-    built: &Built,
-    console: &mut Console,
-) -> Result<(Verdict, Vec<String>)> {
-    let machine = Machine {
-        cpus: 4,
-        nodes: 2,
-        memory: Mib(3072),
-        accel,
-        without: Vec::new(),
-    };
-    let expected = Expectation {
-        cycles: CYCLES,
-        dimms: machine.dimms(),
-    };
-    let spec = Spec {
-        machine,
-        options: Options {
+    let cases = cases().into_iter().map(|case| (case.name(), case));
+    let what = "every protocol passes, or fails as the matrix has it";
+    run_cases(("demonstration", what), pattern, cases, |name, case| {
+        let trial = Trial {
             mode: Mode::Demo {
                 cycles: CYCLES,
                 seed: 1,
@@ -116,31 +78,21 @@ fn verdict_of(
             },
             zonelist: case.zonelist,
             plant: None,
-            verbose: false,
-            dump: Vec::new(),
-        },
-        built: built.clone(),
-        kernel_image: None,
-        extra: Vec::new(),
-        watch: Watch::On,
-    };
-    console.write_log(&format!("# {}", case.name()));
-    let mut log = Vec::new();
-    let record = run(&spec, |line| {
-        console.write_log(line);
-        log.push(line.to_owned());
-    })?;
-    let verdict = explained(judge(&expected, &record), case.zonelist, &record);
-    Ok((verdict, log))
+            kernel_image: None,
+        };
+        let (verdict, log) = trial.run(name, accel, built, console, |expected, record, _| {
+            explained(judge(expected, record), case.zonelist, record)
+        })?;
+        Ok(check(case, &verdict, &log))
+    })
 }
 
 fn check(case: Case, verdict: &Verdict, log: &[String]) -> Result<(), String> {
-    let fail = |why: String| Err(format!("{}: {why}", case.name()));
     let (code, ends_at) = (verdict.outcome.exit_code(), case.ends_at());
     if ends_at.is_empty() {
         return match verdict.outcome {
             Outcome::Passed => Ok(()),
-            _ => fail(format!("exit code {code}: {:?}", verdict.reasons)),
+            _ => Err(format!("exit code {code}: {:?}", verdict.reasons)),
         };
     }
     let says = |hazard: &Hazard| {
@@ -151,7 +103,7 @@ fn check(case: Case, verdict: &Verdict, log: &[String]) -> Result<(), String> {
             .is_some_and(|first| first.contains(&words))
     };
     if verdict.outcome != Outcome::Hung || !ends_at.iter().any(says) {
-        return fail(format!(
+        return Err(format!(
             "exit code {code}, not a hang at one of {ends_at:?}: {:?}",
             verdict.reasons
         ));
@@ -164,7 +116,7 @@ fn check(case: Case, verdict: &Verdict, log: &[String]) -> Result<(), String> {
         "alloc_slow",
     ] {
         if !log.iter().any(|line| line.contains(words)) {
-            return fail(format!("the log does not say {words:?}"));
+            return Err(format!("the log does not say {words:?}"));
         }
     }
     Ok(())

@@ -26,7 +26,8 @@ use crate::record::Record;
 use crate::report::seconds;
 use crate::run::{Spec, run};
 use crate::size::Mib;
-use crate::suite::{Tally, print_part};
+use crate::suite::Tally;
+use crate::trial::run_cases;
 use crate::verdict::{self, EXIT_INTERRUPTED};
 use crate::{interrupt, json, qemu};
 use columns::Writes;
@@ -415,7 +416,6 @@ fn print_total(cells: &[Cell], found: &[Found], exit_code: i32, wall: Duration) 
 /// # Errors
 /// QEMU cannot be started.
 pub fn self_test(pattern: Option<&str>, accel: Accel, built: &Built) -> Result<Tally> {
-    let started = Instant::now();
     let args = &LabArgs {
         variant: None,
         hazard: None,
@@ -432,49 +432,43 @@ pub fn self_test(pattern: Option<&str>, accel: Accel, built: &Built) -> Result<T
         ("seqlock-irqsave", Hazard::H2Nmi),
         ("snapshot", Hazard::H7),
     ];
-    let mut tally = Tally::default();
-    for (variant, hazard) in sample {
-        let name = format!("lab/{variant}-{}", hazard.name());
-        let known = Zonelist::value_variants()
-            .iter()
-            .find(|known| name_of(**known) == variant);
-        let wanted = pattern.is_none_or(|pattern| name.contains(pattern));
-        let (Some(&variant), true, false) = (known, wanted, interrupt::requested()) else {
-            continue;
+    let cells = sample.into_iter().filter_map(|(variant, hazard)| {
+        let mut known = Zonelist::value_variants().iter();
+        let variant = *known.find(|known| name_of(**known) == variant)?;
+        Some(Cell { variant, hazard })
+    });
+    let cells = cells.map(|cell| {
+        let name = format!("lab/{}-{}", name_of(cell.variant), cell.hazard.name());
+        (name, Some(cell))
+    });
+    let planted = ("lab/planted-not-reached".to_owned(), None);
+    let part = ("lab", "cells of the laboratory's matrix");
+    run_cases(part, pattern, cells.chain([planted]), |_, cell| {
+        let Some(cell) = cell else {
+            return planted_not_reached(args, built);
         };
-        let found = run_cell(Cell { variant, hazard }, args, built)?;
-        tally.add(&Tally::one(if found.is_expected() {
-            Ok(())
-        } else {
-            let verdict = words(found.verdict);
-            Err(format!(
-                "{name}: {verdict}: {} {:?}",
-                found.how, found.trouble
-            ))
-        }));
-    }
-    let name = "lab/planted-not-reached";
-    if pattern.is_none_or(|pattern| name.contains(pattern)) && !interrupt::requested() {
-        // Nothing can leave a machine without DIMMs, so the window cannot be reached.
-        let bare = Machine {
-            without: vec![Part::Dimms],
-            ..machine(args)
-        };
-        let cell = Cell {
-            variant: Zonelist::Seed,
-            hazard: Hazard::H7,
-        };
-        let found = run_cell_on(bare, cell, built)?;
-        let noticed = found.verdict == LabVerdict::NotReached && exit_code(&[cell], &[found]) == 1;
-        tally.add(&Tally::one(noticed.then_some(()).ok_or_else(|| {
-            format!("{name}: a run outside the window has a verdict")
-        })));
-    }
-    if tally != Tally::default() {
-        let what = "cells of the laboratory's matrix";
-        print_part("lab", what, &tally, started.elapsed());
-    }
-    Ok(tally)
+        let found = run_cell(cell, args, built)?;
+        let verdict = words(found.verdict);
+        let problem = || format!("{verdict}: {} {:?}", found.how, found.trouble);
+        Ok(found.is_expected().then_some(()).ok_or_else(problem))
+    })
+}
+
+/// A run outside the window must have no verdict.
+fn planted_not_reached(args: &LabArgs, built: &Built) -> Result<Result<(), String>> {
+    // Nothing can leave a machine without DIMMs, so the window cannot be reached.
+    let bare = Machine {
+        without: vec![Part::Dimms],
+        ..machine(args)
+    };
+    let cell = Cell {
+        variant: Zonelist::Seed,
+        hazard: Hazard::H7,
+    };
+    let found = run_cell_on(bare, cell, built)?;
+    let noticed = found.verdict == LabVerdict::NotReached && exit_code(&[cell], &[found]) == 1;
+    let problem = || "a run outside the window has a verdict".to_owned();
+    Ok(noticed.then_some(()).ok_or_else(problem))
 }
 
 #[cfg(test)]

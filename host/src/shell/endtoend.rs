@@ -2,13 +2,12 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 
 use crate::console::Console;
-use crate::interrupt;
-use crate::suite::{Tally, print_part};
+use crate::suite::Tally;
+use crate::trial::run_cases;
 
 /// One run of this program.
 struct Case {
@@ -97,24 +96,16 @@ const CASES: [Case; 2] = [
 /// # Errors
 /// This program cannot be run again.
 pub fn run_all(pattern: Option<&str>, console: &mut Console) -> Result<Tally> {
-    let started = Instant::now();
-    let mut total = Tally::default();
-    for case in &CASES {
-        if interrupt::requested() || !pattern.is_none_or(|pattern| case.name.contains(pattern)) {
-            continue;
-        }
+    let cases = CASES.iter().map(|case| (case.name.to_owned(), case));
+    let part = ("shell", "sessions through a pipe, and --dump");
+    run_cases(part, pattern, cases, |name, case| {
         let (code, output) = run(case)?;
-        console.write_log(&format!("# {}", case.name));
+        console.write_log(&format!("# {name}"));
         for line in output.lines() {
             console.write_log(line);
         }
-        total.add(&Tally::one(check(case, code, &output)));
-    }
-    if total != Tally::default() {
-        let what = "sessions through a pipe, and --dump";
-        print_part("shell", what, &total, started.elapsed());
-    }
-    Ok(total)
+        Ok(check(case, code, &output))
+    })
 }
 
 fn run(case: &Case) -> Result<(Option<i32>, String)> {
@@ -136,22 +127,18 @@ fn run(case: &Case) -> Result<(Option<i32>, String)> {
 }
 
 fn check(case: &Case, code: Option<i32>, output: &str) -> Result<(), String> {
-    let name = case.name;
     let mut rest = output;
     for wanted in case.wanted {
         let Some(at) = rest.find(wanted) else {
             let before: Vec<&str> = output[..output.len() - rest.len()].lines().collect();
             let last = before.last().unwrap_or(&"the beginning");
-            return Err(format!("{name}: no {wanted:?} after {last:?}"));
+            return Err(format!("no {wanted:?} after {last:?}"));
         };
         rest = &rest[at + wanted.len()..];
     }
     match code {
         Some(code) if code == case.code => Ok(()),
-        code => Err(format!(
-            "{name}: exit code {code:?} instead of {}",
-            case.code
-        )),
+        code => Err(format!("exit code {code:?} instead of {}", case.code)),
     }
 }
 
