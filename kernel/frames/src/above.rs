@@ -40,10 +40,16 @@ const fn zones_of_each_set() -> [ZoneBits; 256] {
     zones
 }
 
+/// The zones of some nodes.
+#[inline]
+pub(crate) fn zones_of(nodes: NodeMask) -> ZoneBits {
+    ZONES_OF[usize::from(nodes.0)]
+}
+
 /// The zones that requests up to `highest` may use on some nodes.
 #[inline]
 pub(crate) fn usable(highest: ZoneKind, nodes: NodeMask) -> ZoneBits {
-    ZONES_OF[usize::from(nodes.0)] & UP_TO[highest as usize]
+    zones_of(nodes) & UP_TO[highest as usize]
 }
 
 /// By highest zone of a request: the zones that would stay above LOW, and what they keep from it,

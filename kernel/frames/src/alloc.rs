@@ -12,6 +12,7 @@ use crate::{
     pcp::Drains,
     platform::{Pinned, step},
     rebuild::RebuildTimes,
+    request::Class,
     room::{BlockRoom, Room},
     zone::Access,
     zonelist::{Chosen, Eligible, Generation, List, ListKind, Published},
@@ -83,13 +84,15 @@ pub struct Frames<'m, P: Platform> {
 }
 
 /// A request on its way: what it may use, and where its walks begin.
-pub(crate) struct Walk {
+pub(crate) struct Walk<'m> {
     pub(crate) gfp: Gfp,
     pub(crate) order: Order,
     pub(crate) owner: Owner,
     /// What kind of context asks.
     pub(crate) context: ContextKind,
     pub(crate) node: NodeId,
+    /// That node's lists.
+    pub(crate) lists: &'m Node,
     pub(crate) kind: ListKind,
     /// Nodes that the caller permits.
     pub(crate) nodes: NodeMask,
@@ -119,7 +122,7 @@ impl Wanted {
     }
 }
 
-impl Walk {
+impl Walk<'_> {
     /// What the walk takes from a zone after `passed` others.
     #[inline]
     pub(crate) fn wanted(&self, passed: usize) -> Wanted {
@@ -153,7 +156,7 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Why nothing came for a request.
     #[cold]
-    fn why_not(&self, request: &Request) -> AllocError {
+    pub(crate) fn why_not(&self, request: &Request) -> AllocError {
         let node = request.node();
         let missing = node.filter(|node| usize::from(node.0) >= self.storage.nodes.len());
         let order = request.order();
@@ -174,34 +177,53 @@ impl<'m, P: Platform> Frames<'m, P> {
         self.alloc_hot_traced(context, request, info)
     }
 
-    /// Allocates a block by a walk of the list.
-    #[inline(never)]
-    pub(crate) fn alloc_general<'f>(
-        &'f self,
-        context: &impl Context,
-        request: &Request,
-    ) -> Option<Block<'f, 'm, P>> {
-        let info = &mut WalkInfo::default();
-        self.alloc_walking(context, request, info).ok()
-    }
-
-    /// The same; tells what the request met, and why nothing came.
+    /// Allocates a block by a walk of the list; tells what the request met, and why nothing came.
     pub(crate) fn alloc_walking<'f>(
         &'f self,
         context: &impl Context,
         request: &Request,
         info: &mut WalkInfo,
     ) -> Result<Block<'f, 'm, P>, AllocError> {
+        self.alloc_by_walk(context, request, info)
+            .ok_or_else(|| self.why_not(request))
+    }
+
+    /// The same for who wants a block and nothing else.
+    #[inline(never)]
+    pub(crate) fn alloc_general<'f>(
+        &'f self,
+        context: &impl Context,
+        request: &Request,
+    ) -> Option<Block<'f, 'm, P>> {
+        self.alloc_by_walk(context, request, &mut WalkInfo::default())
+    }
+
+    #[inline(always)]
+    fn alloc_by_walk<'f>(
+        &'f self,
+        context: &impl Context,
+        request: &Request,
+        info: &mut WalkInfo,
+    ) -> Option<Block<'f, 'm, P>> {
         let mut walk = self.begin_walk(context, request)?;
-        self.note_first(request.class_of_any_size(), &walk);
+        self.learn_first(request.class_of_any_size(), &walk);
         let pfn = match self.try_list(&walk) {
             Some(pfn) => pfn,
-            None => self.alloc_slow(context, &mut walk, info)?,
+            None => self.alloc_slow(context.task(), &mut walk, info)?,
         };
         if request.gfp().contains(Gfp::ZERO) {
             self.platform.zero(pfn, request.order());
         }
-        Ok(self.block(pfn, request.order()))
+        Some(self.block(pfn, request.order()))
+    }
+
+    /// Notes which cache serves requests of this class first, if that is not known on this CPU.
+    #[inline(always)]
+    fn learn_first(&self, class: Class, walk: &Walk) {
+        let _pinned = Pinned::new(&self.platform);
+        if class.is_plain() && self.this_cpu().firsts.cache(class) >= CACHES {
+            self.note_first(class, walk);
+        }
     }
 
     /// A block that its caller has just taken out of its area or a cache.
@@ -213,22 +235,18 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
     }
 
+    /// What a request is to its walks; nothing if its node does not exist.
     #[inline]
-    pub(crate) fn begin_walk(
-        &self,
-        context: &impl Context,
-        request: &Request,
-    ) -> Result<Walk, AllocError> {
+    pub(crate) fn begin_walk(&self, context: &impl Context, request: &Request) -> Option<Walk<'m>> {
         let node = request.node().unwrap_or_else(|| self.platform.local_node());
-        if usize::from(node.0) >= self.storage.nodes.len() {
-            return Err(AllocError::NoNode(node));
-        }
-        Ok(Walk {
+        let lists = self.storage.nodes.get(usize::from(node.0))?;
+        Some(Walk {
             gfp: request.gfp(),
             order: request.order(),
             owner: request.owner(),
             context: context.kind(),
             node,
+            lists,
             nodes: request.nodes(),
             kind: if request.gfp().contains(Gfp::THISNODE) {
                 ListKind::NoFallback
@@ -245,10 +263,9 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// The list that the request walks, as it is in force now, and its generation. The caller is
     /// pinned, and forgets the list before it is not.
     #[inline]
-    pub(crate) fn list_in_force(&self, walk: &Walk) -> (List<'m>, Generation) {
+    pub(crate) fn list_in_force<'n>(&self, walk: &Walk<'n>) -> (List<'n>, Generation) {
         let generation = self.published.current();
-        let node = &self.storage.nodes[walk.node.0 as usize];
-        (node.list(generation.side(), walk.kind), generation)
+        (walk.lists.list(generation.side(), walk.kind), generation)
     }
 
     /// One walk of the list from its beginning: the first zone above LOW that has a block. It

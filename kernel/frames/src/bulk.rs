@@ -44,7 +44,8 @@ impl<'m, P: Platform> Frames<'m, P> {
             }
         };
         let mut came = 0;
-        let mut walk = self.begin_walk(context, request)?;
+        let begun = self.begin_walk(context, request);
+        let mut walk = begun.ok_or_else(|| self.why_not(request))?;
         let access = Access::fast(walk.eligible.highest);
         while came < wanted {
             let more = if order == Order::ZERO {
@@ -58,7 +59,8 @@ impl<'m, P: Platform> Frames<'m, P> {
             came += more;
         }
         if came == 0 {
-            put(self.alloc_slow(context, &mut walk, &mut WalkInfo::default())?);
+            let slow = self.alloc_slow(context.task(), &mut walk, &mut WalkInfo::default());
+            put(slow.ok_or_else(|| self.why_not(request))?);
             came = 1;
         }
         Ok(came)

@@ -41,13 +41,14 @@ pub(crate) struct Confinement {
 
 impl Confinement {
     /// What a request may use that begins now.
-    pub(crate) fn begin<P: Platform>(platform: &P, context: &impl Context, walk: &Walk) -> Self {
+    #[inline]
+    pub(crate) fn begin<P: Platform>(platform: &P, task: Option<&Task>, walk: &Walk) -> Self {
         let free = Self {
             nodes: walk.nodes,
             own_nodes: walk.nodes,
             heeded: None,
         };
-        let Some((task, cpuset)) = in_force(platform, context) else {
+        let Some((task, cpuset)) = in_force(platform, task) else {
             return free;
         };
         let is_urgent = walk.gfp.contains(Gfp::HIGH) && !walk.gfp.contains(Gfp::DIRECT_RECLAIM);
@@ -64,8 +65,9 @@ impl Confinement {
     }
 
     /// Whether the cpuset that the request began with is another one now.
-    pub(crate) fn has_changed<P: Platform>(&self, platform: &P, context: &impl Context) -> bool {
-        let now = || in_force(platform, context).map(|(_, cpuset)| cpuset.generation);
+    #[inline]
+    pub(crate) fn has_changed<P: Platform>(&self, platform: &P, task: Option<&Task>) -> bool {
+        let now = || in_force(platform, task).map(|(_, cpuset)| cpuset.generation);
         let is_looked_at = self.heeded.is_some() && !mutant::is(Mutant::CpusetNotRechecked);
         is_looked_at && self.heeded != now()
     }
@@ -73,11 +75,8 @@ impl Confinement {
 
 /// The cpuset of the task that asks.
 #[inline]
-fn in_force<'t, P: Platform>(
-    platform: &P,
-    context: &'t impl Context,
-) -> Option<(&'t Task, Cpuset)> {
-    let task = context.task()?;
+fn in_force<'t, P: Platform>(platform: &P, task: Option<&'t Task>) -> Option<(&'t Task, Cpuset)> {
+    let task = task?;
     Some((task, platform.cpuset(task)?))
 }
 
@@ -95,7 +94,7 @@ pub(crate) fn own_nodes<P: Platform>(
     context: &impl Context,
     nodes: NodeMask,
 ) -> NodeMask {
-    match in_force(platform, context) {
+    match in_force(platform, context.task()) {
         None => nodes,
         Some((_, cpuset)) => nodes.and(cpuset.nodes),
     }

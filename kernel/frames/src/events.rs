@@ -187,9 +187,9 @@ impl<P: Platform> Frames<'_, P> {
 
 impl<P: Platform> Frames<'_, P> {
     /// Counts a request that failed, where it would have begun.
-    #[cold]
+    #[inline]
     pub(crate) fn count_failure(&self, walk: &Walk, first: Option<ZoneId>) {
-        let zone = first.unwrap_or(ZoneId::new(walk.node, walk.eligible.highest));
+        let zone = first.unwrap_or_else(|| ZoneId::new(walk.node, walk.eligible.highest));
         let _pinned = Pinned::new(&self.platform);
         let events = &self.this_cpu().events[zone.index()];
         events.of(walk.context).failures.add(1);

@@ -1,10 +1,11 @@
 //! The search for a zone above its mark: what a walk costs for each zone that it passes over.
 
 use crate::{
-    Frames, Order, Pfn, Platform, ZoneId,
-    above::ZoneBits,
-    zone::Access,
-    zonelist::{Eligible, List},
+    Frames, Order, Pfn, Platform, Point, ZoneId,
+    above::{self, ZoneBits},
+    alloc::Walk,
+    reach::Reach,
+    zonelist::List,
 };
 
 /// A zone of a list that is above its mark. Small, so that it is handed back in a register.
@@ -13,17 +14,15 @@ pub(crate) struct Passing {
     pub(crate) zone: ZoneId,
     /// Position of the entry after it.
     next: u8,
-    /// Usable zones that were passed over before it.
-    pub(crate) passed: u8,
 }
 
-impl<'m, P: Platform> Frames<'m, P> {
+impl<P: Platform> Frames<'_, P> {
     /// The first zone of a list that is among `above`, and how many usable ones stand before it.
     /// The zone's number says what kind it is: the entry's index is not read. Pinned.
     #[inline(never)]
     pub(crate) fn first_among(
         &self,
-        list: List<'m>,
+        list: List<'_>,
         above: ZoneBits,
         usable: ZoneBits,
     ) -> Option<(ZoneId, u8)> {
@@ -42,71 +41,63 @@ impl<'m, P: Platform> Frames<'m, P> {
         None
     }
 
-    /// The first zone from position `next` on, after `passed` usable ones, that a request may use and
-    /// that is above its mark. `point` runs between the two loads of an entry. Pinned. A function of its
-    /// own, so that its loop has the registers for itself.
+    /// The first zone from position `at` on that a request may use and that is above its mark, the
+    /// high-atomic reserve aside: a walk of the slow path, which asks the counters. Pinned. A function
+    /// of its own, so that its loop has the registers for itself.
     #[inline(never)]
     pub(crate) fn first_above(
         &self,
-        list: List<'m>,
-        (mut next, mut passed): (u8, u8),
-        eligible: Eligible,
-        (order, access): (Order, Access),
-        point: impl Fn(),
+        list: List<'_>,
+        at: u8,
+        order: Order,
+        reach: Reach,
     ) -> Option<Passing> {
         // Nothing in the loop can overflow; the guest would check it otherwise.
         let more = (order.frames() as i64).wrapping_sub(1);
-        let nodes = u32::from(eligible.nodes.0);
-        let highest = eligible.highest as u32;
+        let (highest, floor) = (reach.access.highest as u32, reach.access.place());
+        let of_nodes = above::zones_of(reach.nodes);
         let zones = self.storage.zones;
-        for entry in list.entries(next.into()) {
-            let (index, id) = entry.read(&point)?;
-            next = next.wrapping_add(1);
-            if index > highest || nodes.wrapping_shr(u32::from(id.node().0)) & 1 == 0 {
+        let mut at = usize::from(at);
+        while let Some(entry) = list.all().get(at) {
+            at = at.wrapping_add(1);
+            let (index, id) = entry.read(|| self.platform.point(Point::WalkEntry))?;
+            if index > highest || of_nodes.wrapping_shr(id.index() as u32) & 1 == 0 {
                 continue;
             }
             if let Some(zone) = zones.get(id.index())
-                && zone.free_exact() > zone.floor(access).wrapping_add(more)
-                && self.passes_reserve(id, (order, access))
+                && zone.free_exact() > zone.floor_at(floor).wrapping_add(more)
             {
-                return Some(Passing {
-                    zone: id,
-                    next,
-                    passed,
-                });
+                let next = at as u8;
+                return Some(Passing { zone: id, next });
             }
-            passed = passed.wrapping_add(1);
         }
         None
     }
 
-    /// Walks a list from a position on, after a number of usable zones, and takes from the first that
-    /// is above its mark and gives something; `take` is told how many were passed over. Pinned.
-    #[inline]
-    pub(crate) fn take_above(
+    /// Takes from the zone that a walk from `start` on found above its mark, or else from the next one
+    /// that is and gives something. Those that only the high-atomic reserve keeps above give nothing
+    /// to a request that must spare it. Pinned.
+    #[inline(never)]
+    pub(crate) fn take_passing(
         &self,
-        list: List<'m>,
-        mut from: (u8, u8),
-        eligible: Eligible,
-        what: (Order, Access),
-        point: impl Fn(),
-        mut take: impl FnMut(ZoneId, usize) -> Option<Pfn>,
+        walk: &Walk<'_>,
+        (list, start): (List<'_>, u8),
+        mut found: Passing,
+        reach: Reach,
     ) -> Option<Pfn> {
         loop {
-            let found = self.first_above(list, from, eligible, what, &point)?;
-            let taken = take(found.zone, found.passed.into());
-            if taken.is_some() {
-                return taken;
+            if self.passes_reserve(found.zone, (walk.order, reach.access)) {
+                // Counted only now: most walks of the slow path find nothing. The list may be another
+                // one by now; it is a statistic.
+                let before = usize::from(found.next.wrapping_sub(1));
+                let usable = list.walk(start.into(), reach.eligible(), || ());
+                let passed = usable.take_while(|&(at, _)| at < before).count();
+                let taken = self.take_slow(found.zone, walk.wanted(passed), reach.access);
+                if taken.is_some() {
+                    return taken;
+                }
             }
-            from = found.after();
+            found = self.first_above(list, found.next, walk.order, reach)?;
         }
-    }
-}
-
-impl Passing {
-    /// From where, and after how many zones, the search goes on if this one gave nothing.
-    #[inline]
-    pub(crate) fn after(self) -> (u8, u8) {
-        (self.next, self.passed.wrapping_add(1))
     }
 }

@@ -75,6 +75,13 @@ pub trait Platform: LocalIrq + Sized {
     /// Asks the background reclaimer of `node` to run. From an NMI only a bit and a self-IPI.
     fn wake_reclaim(&self, node: NodeId, context: ContextKind);
 
+    /// Nodes whose reclaimer need not be asked: it has been, and has not begun to look since, or there
+    /// is none. A node may be missing here.
+    #[inline]
+    fn reclaimers_asked(&self) -> NodeMask {
+        NodeMask::NONE
+    }
+
     /// Frees up to `frames` reclaimable frames of `node` in zones up to `highest`; returns how many.
     fn shrink(&self, node: NodeId, highest: ZoneKind, frames: usize, task: &Task) -> usize;
 

@@ -4,7 +4,7 @@ use crate::{
     Frames, Gfp, NodeMask, Platform, Standing, alloc::Walk, cpuset::Confinement, floor::Floor,
     high_atomic::HighAtomic, zone::Access, zonelist::Eligible,
 };
-use tidemark_sync::Context;
+use tidemark_sync::Task;
 
 /// What a walk may take, and of which zones.
 #[derive(Clone, Copy)]
@@ -15,6 +15,7 @@ pub(crate) struct Reach {
 
 impl Reach {
     /// The first walk's: MIN, less the discount for HIGH.
+    #[inline]
     pub(crate) fn of(walk: &Walk, confinement: &Confinement) -> Self {
         Self {
             access: Access {
@@ -77,8 +78,9 @@ impl Reach {
 impl<P: Platform> Frames<'_, P> {
     /// What the request is to the reserves. A handler has no standing of its own: it interrupted
     /// somebody.
-    pub(crate) fn standing(&self, context: &impl Context, walk: &Walk) -> Standing {
-        match context.task() {
+    #[inline]
+    pub(crate) fn standing(&self, task: Option<&Task>, walk: &Walk) -> Standing {
+        match task {
             _ if walk.gfp.contains(Gfp::MEMALLOC) => Standing::Reclaimer,
             Some(task) => self.platform.standing(task),
             None => Standing::Ordinary,

@@ -448,6 +448,22 @@ fn reclaimers_are_woken_on_the_nodes_that_the_request_may_use_and_only_if_it_say
 }
 
 #[test]
+fn a_reclaimer_that_has_been_asked_and_has_not_begun_is_not_asked_again() {
+    for asked in 0..4 {
+        let frames = two_nodes(1);
+        let held = [0, 1].map(|node| press(frames, zone(node, ZoneKind::Normal), 0));
+        frames.platform().asked.store(asked, Ordering::Relaxed);
+        let request = Request::new(Gfp::ATOMIC | QUIET, SINGLE).on_node(NodeId(0));
+        assert!(frames.alloc(&task(), &request).is_err());
+        let woken = frames.platform().woken.lock().unwrap().clone();
+        let expected = NodeMask(3).without(NodeMask(asked));
+        assert_eq!(woken, expected.iter().collect::<Vec<_>>());
+        drop(held);
+        assert_sound(frames);
+    }
+}
+
+#[test]
 fn nomemalloc_keeps_an_atomic_block_out_of_the_high_atomic_reserve() {
     use crate::high_atomic::HighAtomic;
     let two = Order::new(1).unwrap();

@@ -1,10 +1,13 @@
 //! What the slow path asks of reclaim: in the background, directly, and whether it could help.
 
 use crate::{
-    Frames, Gfp, MAX_NODES, NodeId, NodeMask, Platform, ZoneId, alloc::Walk, platform::Pinned,
-    reach::Reach, zonelist::Eligible,
+    Frames, Gfp, MAX_NODES, NodeId, NodeMask, Platform,
+    alloc::Walk,
+    platform::Pinned,
+    reach::Reach,
+    zonelist::{Eligible, List},
 };
-use tidemark_sync::{Context, Task};
+use tidemark_sync::Task;
 
 /// Frames that direct reclaim asks for at least.
 const BATCH: usize = 32;
@@ -17,37 +20,39 @@ fn usable_by(walk: &Walk, nodes: NodeMask) -> Eligible {
 }
 
 impl<P: Platform> Frames<'_, P> {
-    /// Wakes the background reclaimers of a zone's node and of the nodes of the zones after it. That
-    /// does not sleep: the caller is pinned.
-    pub(crate) fn wake_nodes(
-        &self,
-        context: &impl Context,
-        first: ZoneId,
-        others: impl Iterator<Item = (usize, ZoneId)>,
-    ) {
-        let kind = context.kind();
-        let mut woken = NodeMask::only(first.node());
-        self.platform.wake_reclaim(first.node(), kind);
-        for node in others.map(|(_, zone)| zone.node()) {
-            if !woken.contains(node) {
-                woken = woken.with(node);
-                self.platform.wake_reclaim(node, kind);
+    /// Wakes the background reclaimers of the nodes of those zones of a list from a position on
+    /// that a request may use, but for reclaimers that have been asked and not begun yet. That does
+    /// not sleep: the caller is pinned.
+    #[inline]
+    pub(crate) fn wake_nodes(&self, walk: &Walk, list: List<'_>, from: usize, eligible: Eligible) {
+        // They have yet to look at the marks: asked again, they would do no more.
+        let nodes = eligible.nodes.without(self.platform.reclaimers_asked());
+        if nodes != NodeMask::NONE {
+            self.wake_unasked(walk, list, from, Eligible { nodes, ..eligible });
+        }
+    }
+
+    #[inline(never)]
+    fn wake_unasked(&self, walk: &Walk, list: List<'_>, from: usize, eligible: Eligible) {
+        let mut unasked = eligible.nodes;
+        for (_, zone) in list.walk(from, eligible, || ()) {
+            let node = zone.node();
+            if unasked.contains(node) {
+                unasked = unasked.without(NodeMask::only(node));
+                self.platform.wake_reclaim(node, walk.context);
             }
         }
     }
 
     /// Wakes the background reclaimer of each node that the request may use.
-    pub(crate) fn wake_reclaimers(&self, context: &impl Context, walk: &Walk, nodes: NodeMask) {
+    pub(crate) fn wake_reclaimers(&self, walk: &Walk, nodes: NodeMask) {
         if !walk.gfp.contains(Gfp::KSWAPD_RECLAIM) {
             return;
         }
         let eligible = usable_by(walk, nodes);
         let _pinned = Pinned::new(&self.platform);
         let (list, _) = self.list_in_force(walk);
-        let mut usable = list.walk(0, eligible, || ());
-        if let Some((_, zone)) = usable.next() {
-            self.wake_nodes(context, zone, usable);
-        }
+        self.wake_nodes(walk, list, 0, eligible);
     }
 
     /// Reclaims from each node that the request may use; returns how many frames came free.

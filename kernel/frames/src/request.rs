@@ -69,15 +69,18 @@ impl Gfp {
     /// The highest zone that a request with these flags may use.
     #[inline]
     pub const fn highest_zone(self) -> ZoneKind {
-        if self.contains(Self::DMA) {
-            ZoneKind::Dma
-        } else if self.contains(Self::DMA32) {
-            ZoneKind::Dma32
-        } else if self.contains(Self::MOVABLE) {
-            ZoneKind::Movable
-        } else {
-            ZoneKind::Normal
-        }
+        const OF: [ZoneKind; 8] = [
+            ZoneKind::Normal,
+            ZoneKind::Dma,
+            ZoneKind::Dma32,
+            ZoneKind::Dma,
+            ZoneKind::Movable,
+            ZoneKind::Dma,
+            ZoneKind::Dma32,
+            ZoneKind::Dma,
+        ];
+        // The three flags are the lowest bits.
+        OF[self.0 as usize % OF.len()]
     }
 }
 

@@ -6,17 +6,17 @@
 //! `nopage`.
 
 use crate::{
-    AllocError, AllocReport, Frames, Gfp, NodeMask, OomOutcome, Order, Pfn, Platform, Point,
-    Standing, WalkInfo, ZoneId, ZoneKind,
+    AllocReport, Frames, Gfp, NodeMask, OomOutcome, Order, Pfn, Platform, Point, Standing,
+    WalkInfo, ZoneId, ZoneKind,
     alloc::Walk,
     cpuset::Confinement,
     high_atomic::Keep,
     platform::Pinned,
     reach::Reach,
-    zonelist::{Begun, Eligible, Generation, Look, Protocol, Reader},
+    zonelist::{Begun, Eligible, Generation, Look, Protocol, Reader, with_protocol},
 };
 use core::cell::Cell;
-use tidemark_sync::{Context, Task};
+use tidemark_sync::Task;
 
 /// Rounds without progress after which a request gives up reclaiming.
 const MAX_ROUNDS: u32 = 16;
@@ -30,13 +30,12 @@ enum Outcome {
 }
 
 /// What a request remembers from one begin to the next.
-struct Attempt<'p, P> {
-    protocol: &'p dyn Protocol<P>,
+struct Attempt {
     begun: Begun,
     /// Its task's cpuset, as it was at the begin.
     confinement: Confinement,
     /// Position in the list where its walks start.
-    start: usize,
+    start: u8,
     /// The zone there; without one the request is without hope.
     preferred: Option<ZoneId>,
     /// The lists that its last walk walked.
@@ -62,19 +61,32 @@ enum Oom {
 impl<P: Platform> Frames<'_, P> {
     /// Allocates when the fast path found nothing.
     #[cold]
+    #[inline(never)]
     pub(crate) fn alloc_slow(
         &self,
-        context: &impl Context,
+        task: Option<&Task>,
         walk: &mut Walk,
         info: &mut WalkInfo,
-    ) -> Result<Pfn, AllocError> {
+    ) -> Option<Pfn> {
+        with_protocol!(&self.zonelists, protocol => self.alloc_by(protocol, task, walk, info))
+    }
+
+    /// The slow path of a protocol: what nearly every request comes through. What comes after a first
+    /// walk in vain is written once for all.
+    #[inline(never)]
+    fn alloc_by(
+        &self,
+        protocol: &impl Protocol<P>,
+        task: Option<&Task>,
+        walk: &mut Walk,
+        info: &mut WalkInfo,
+    ) -> Option<Pfn> {
         info.slow = true;
-        if context.task().is_none() {
+        if task.is_none() {
             // Who cannot sleep cannot reclaim: nor may it go round an odd counter, which it may
             // itself have interrupted.
             walk.gfp = walk.gfp.without(Gfp::DIRECT_RECLAIM);
         }
-        let protocol = self.protocol();
         let mut first = None;
         loop {
             let observed = protocol.observe();
@@ -83,109 +95,136 @@ impl<P: Platform> Frames<'_, P> {
             let was_odd = observed.is_odd() || begun.cookie.is_odd() || begun.spins > 0;
             info.odd |= was_odd;
             self.platform.point(Point::SlowBegin);
-            let outcome = self.alloc_from_begin(context, walk, (protocol, begun), &mut first, info);
+            let outcome = self.alloc_from_begin(task, walk, (protocol, begun), &mut first, info);
             info.overlapped |= was_odd || protocol.observe() != observed;
             match outcome {
-                Outcome::Got(pfn) => return Ok(pfn),
+                Outcome::Got(pfn) => return Some(pfn),
                 Outcome::Failed => break,
                 Outcome::Restart => {}
             }
         }
         self.count_failure(walk, first);
         if !walk.gfp.contains(Gfp::NOWARN) {
-            let nodes = Confinement::begin(&self.platform, context, walk).nodes;
-            let report = self.alloc_report(walk, nodes, info);
-            self.platform.alloc_failed(&report, context.kind());
+            self.warn(task, walk, info);
         }
-        Err(AllocError::NoMemory { order: walk.order })
+        None
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn warn(&self, task: Option<&Task>, walk: &Walk, info: &WalkInfo) {
+        let nodes = Confinement::begin(&self.platform, task, walk).nodes;
+        let report = self.alloc_report(walk, nodes, info);
+        self.platform.alloc_failed(&report, walk.context);
     }
 
     /// From `restart` to its end.
+    #[inline(always)]
     fn alloc_from_begin(
         &self,
-        context: &impl Context,
+        task: Option<&Task>,
         walk: &Walk,
-        (protocol, begun): (&dyn Protocol<P>, Begun),
+        (protocol, begun): (&impl Protocol<P>, Begun),
         first: &mut Option<ZoneId>,
         info: &mut WalkInfo,
     ) -> Outcome {
-        let attempt = self.prefer(context, walk, protocol, begun);
+        let attempt = self.prefer(task, walk, protocol, begun);
         *first = attempt.preferred.or(*first);
         if attempt.preferred.is_some() {
             let reach = Reach::of(walk, &attempt.confinement);
-            if let Some(pfn) = self.try_walk(walk, &attempt, reach) {
-                return Outcome::Got(pfn);
-            }
-            if let Some(pfn) = self.compact_first(context, walk, &attempt) {
+            if let Some(pfn) = self.walk_once(walk, &attempt, reach) {
                 return Outcome::Got(pfn);
             }
         }
+        if self.goes_on(task, walk) {
+            return self.go_on(task, walk, protocol, attempt, info);
+        }
         // Who has not reclaimed and has no other reserves would walk the same walk again.
-        let mut goes_round = attempt.preferred.is_some() && self.goes_round(context, walk);
+        self.platform.point(Point::SlowCheckNopage);
+        let looked = self.last_look(task, walk, protocol, &attempt, info);
+        looked.unwrap_or(Outcome::Failed)
+    }
+
+    /// Whether a request whose first walk found nothing comes to `retry`: it may reclaim, or its
+    /// task, or its flags, give it more of the reserves there.
+    #[inline]
+    fn goes_on(&self, task: Option<&Task>, walk: &Walk) -> bool {
+        walk.gfp.contains(Gfp::DIRECT_RECLAIM) || self.standing(task, walk) != Standing::Ordinary
+    }
+
+    /// From the first walk in vain to the end of the begin.
+    #[inline(never)]
+    fn go_on(
+        &self,
+        task: Option<&Task>,
+        walk: &Walk,
+        protocol: &dyn Protocol<P>,
+        attempt: Attempt,
+        info: &mut WalkInfo,
+    ) -> Outcome {
+        if attempt.preferred.is_some()
+            && let Some(pfn) = self.compact_first(task, walk, &attempt)
+        {
+            return Outcome::Got(pfn);
+        }
         let (mut rounds, mut woken) = (0, true);
         loop {
-            if goes_round {
+            if attempt.preferred.is_some() {
                 if !core::mem::take(&mut woken) {
-                    self.wake_reclaimers(context, walk, attempt.confinement.nodes);
+                    self.wake_reclaimers(walk, attempt.confinement.nodes);
                 }
-                match self.retry_round(context, walk, &attempt, &mut rounds, info) {
+                match self.retry_round(task, walk, protocol, &attempt, &mut rounds, info) {
                     Ok(outcome) => return outcome,
                     Err(Next::Retry) => continue,
                     Err(Next::NoPage) => {}
                 }
             }
             self.platform.point(Point::SlowCheckNopage);
-            if let Some(outcome) = self.last_look(context, walk, &attempt, info) {
+            if let Some(outcome) = self.last_look(task, walk, protocol, &attempt, info) {
                 return outcome;
             }
-            match self.never_fail(context, walk, &attempt) {
+            match self.never_fail(task, walk, &attempt) {
                 Some(Ok(pfn)) => return Outcome::Got(pfn),
-                Some(Err(())) => goes_round = attempt.preferred.is_some(),
+                Some(Err(())) => {}
                 None => return Outcome::Failed,
             }
         }
     }
 
-    /// Whether a request whose first walk found nothing comes to `retry`: it may reclaim, or its
-    /// task, or its flags, give it more of the reserves there.
-    fn goes_round(&self, context: &impl Context, walk: &Walk) -> bool {
-        walk.gfp.contains(Gfp::DIRECT_RECLAIM) || self.standing(context, walk) != Standing::Ordinary
-    }
-
     /// Looks at the cpuset, chooses the preferred entry of the list in force, and wakes the background
     /// reclaimer of each node of it that the request may use.
-    fn prefer<'p>(
+    #[inline(always)]
+    fn prefer(
         &self,
-        context: &impl Context,
+        task: Option<&Task>,
         walk: &Walk,
-        protocol: &'p dyn Protocol<P>,
+        protocol: &impl Protocol<P>,
         begun: Begun,
-    ) -> Attempt<'p, P> {
-        let confinement = Confinement::begin(&self.platform, context, walk);
+    ) -> Attempt {
+        let confinement = Confinement::begin(&self.platform, task, walk);
         let eligible = Eligible {
             highest: walk.eligible.highest,
             nodes: confinement.nodes,
         };
         let _pinned = Pinned::new(&self.platform);
         let (list, generation) = self.list_in_force(walk);
-        let mut usable = list.walk(0, eligible, || ());
-        let preferred = usable.next();
-        if let Some((_, zone)) = preferred
-            && walk.gfp.contains(Gfp::KSWAPD_RECLAIM)
-        {
-            self.wake_nodes(context, zone, usable);
+        let preferred = list.walk(0, eligible, || ()).next();
+        let at = preferred.map_or(list.len(), |(at, _)| at);
+        if preferred.is_some() && walk.gfp.contains(Gfp::KSWAPD_RECLAIM) {
+            self.wake_nodes(walk, list, at, eligible);
         }
         Attempt {
-            protocol,
             begun,
             confinement,
-            start: protocol.start(preferred.map_or(list.len(), |(at, _)| at)),
+            // A list has 32 entries at most.
+            start: protocol.start(at) as u8,
             preferred: preferred.map(|(_, zone)| zone),
             walked: Cell::new(generation),
         }
     }
 
-    fn reader(&self, walk: &Walk, attempt: &Attempt<'_, P>) -> Reader<'_> {
+    #[inline]
+    fn reader(&self, walk: &Walk, attempt: &Attempt) -> Reader<'_> {
         Reader {
             gfp: walk.gfp,
             begun: attempt.begun,
@@ -196,35 +235,32 @@ impl<P: Platform> Frames<'_, P> {
 
     /// Compaction before the first reclaim. Costly orders lack a whole run, not frames, more often
     /// than not; so do the others that would have to break into areas of movable blocks.
-    fn compact_first(
-        &self,
-        context: &impl Context,
-        walk: &Walk,
-        attempt: &Attempt<'_, P>,
-    ) -> Option<Pfn> {
+    fn compact_first(&self, task: Option<&Task>, walk: &Walk, attempt: &Attempt) -> Option<Pfn> {
         let is_larger = walk.order > Order::COSTLY || !walk.gfp.contains(Gfp::MOVABLE);
         if walk.order == Order::ZERO || !is_larger || !walk.gfp.contains(Gfp::DIRECT_RECLAIM) {
             return None;
         }
-        let task = self.reclaims(context, walk, self.standing(context, walk))?;
+        let task = Self::reclaims(task, walk, self.standing(task, walk))?;
         self.compact(walk, Reach::of(walk, &attempt.confinement), task)
     }
 
     /// What cpuset and protocol say to a request that is about to give up: nothing, or how it goes
     /// on.
+    #[inline(always)]
     fn last_look(
         &self,
-        context: &impl Context,
+        task: Option<&Task>,
         walk: &Walk,
-        attempt: &Attempt<'_, P>,
+        protocol: &(impl Protocol<P> + ?Sized),
+        attempt: &Attempt,
         info: &mut WalkInfo,
     ) -> Option<Outcome> {
-        if attempt.confinement.has_changed(&self.platform, context) {
+        if attempt.confinement.has_changed(&self.platform, task) {
             info.cpuset_retries += 1;
             return Some(Outcome::Restart);
         }
         loop {
-            match attempt.protocol.look(&self.reader(walk, attempt)) {
+            match protocol.look(&self.reader(walk, attempt)) {
                 Look::Unchanged => return None,
                 Look::Restart => {
                     info.retries += 1;
@@ -233,7 +269,7 @@ impl<P: Platform> Frames<'_, P> {
                 Look::WalkAgain => {
                     // Once for each publication: not a wait for anybody.
                     info.retries += 1;
-                    let standing = self.standing(context, walk);
+                    let standing = self.standing(task, walk);
                     let reach = Reach::of_round(walk, &attempt.confinement, standing);
                     if let Some(pfn) = self.try_walk(walk, attempt, reach) {
                         return Some(Outcome::Got(pfn));
@@ -246,28 +282,29 @@ impl<P: Platform> Frames<'_, P> {
     /// One round from `retry`: an outcome, or where to go on.
     fn retry_round(
         &self,
-        context: &impl Context,
+        task: Option<&Task>,
         walk: &Walk,
-        attempt: &Attempt<'_, P>,
+        protocol: &dyn Protocol<P>,
+        attempt: &Attempt,
         rounds: &mut u32,
         info: &mut WalkInfo,
     ) -> Result<Outcome, Next> {
         self.platform.point(Point::SlowRetry);
-        if attempt.confinement.has_changed(&self.platform, context) {
+        if attempt.confinement.has_changed(&self.platform, task) {
             info.cpuset_retries += 1;
             return Ok(Outcome::Restart);
         }
-        let look = attempt.protocol.look_at_retry(&self.reader(walk, attempt));
+        let look = protocol.look_at_retry(&self.reader(walk, attempt));
         if look == Look::Restart {
             info.retries += 1;
             return Ok(Outcome::Restart);
         }
-        let standing = self.standing(context, walk);
+        let standing = self.standing(task, walk);
         let reach = Reach::of_round(walk, &attempt.confinement, standing);
         if let Some(pfn) = self.try_walk(walk, attempt, reach) {
             return Ok(Outcome::Got(pfn));
         }
-        let Some(task) = self.reclaims(context, walk, standing) else {
+        let Some(task) = Self::reclaims(task, walk, standing) else {
             return Err(Next::NoPage);
         };
         let progress = self.reclaim(walk, attempt.confinement.nodes, task);
@@ -300,7 +337,7 @@ impl<P: Platform> Frames<'_, P> {
             return Err(Next::Retry);
         }
         self.platform.point(Point::SlowCheckOom);
-        if let Some(outcome) = self.last_look(context, walk, attempt, info) {
+        if let Some(outcome) = self.last_look(Some(task), walk, protocol, attempt, info) {
             return Ok(outcome);
         }
         match self.out_of_memory(walk, attempt, info, task) {
@@ -319,13 +356,7 @@ impl<P: Platform> Frames<'_, P> {
     }
 
     /// The last try, and then a victim.
-    fn out_of_memory(
-        &self,
-        walk: &Walk,
-        attempt: &Attempt<'_, P>,
-        info: &WalkInfo,
-        task: &Task,
-    ) -> Oom {
+    fn out_of_memory(&self, walk: &Walk, attempt: &Attempt, info: &WalkInfo, task: &Task) -> Oom {
         let last = Reach::of_last_try(walk, &attempt.confinement);
         if let Some(pfn) = self.try_walk(walk, attempt, last) {
             return Oom::Got(pfn);
@@ -347,11 +378,11 @@ impl<P: Platform> Frames<'_, P> {
     /// At `nopage`: NOFAIL goes below MIN and round (`Some(Err)`); others fail (`None`).
     fn never_fail(
         &self,
-        context: &impl Context,
+        task: Option<&Task>,
         walk: &Walk,
-        attempt: &Attempt<'_, P>,
+        attempt: &Attempt,
     ) -> Option<Result<Pfn, ()>> {
-        let task = context.task()?;
+        let task = task?;
         if !walk.gfp.contains(Gfp::NOFAIL | Gfp::DIRECT_RECLAIM) {
             return None;
         }
@@ -365,38 +396,31 @@ impl<P: Platform> Frames<'_, P> {
     }
 
     /// The token of a request that may reclaim for itself, and is not a reclaimer already.
-    fn reclaims<'t>(
-        &self,
-        context: &'t impl Context,
-        walk: &Walk,
-        standing: Standing,
-    ) -> Option<&'t Task> {
+    fn reclaims<'t>(task: Option<&'t Task>, walk: &Walk, standing: Standing) -> Option<&'t Task> {
         let may = walk.gfp.contains(Gfp::DIRECT_RECLAIM) && standing != Standing::Reclaimer;
-        context.task().filter(|_| may)
+        task.filter(|_| may)
+    }
+
+    #[inline(never)]
+    fn try_walk(&self, walk: &Walk, attempt: &Attempt, reach: Reach) -> Option<Pfn> {
+        self.walk_once(walk, attempt, reach)
     }
 
     /// A walk of the slow path, between its schedule points: one pinned section.
-    fn try_walk(&self, walk: &Walk, attempt: &Attempt<'_, P>, reach: Reach) -> Option<Pfn> {
+    #[inline(always)]
+    fn walk_once(&self, walk: &Walk, attempt: &Attempt, reach: Reach) -> Option<Pfn> {
         self.platform.point(Point::SlowWalk);
         // The preferred entry is one of the nodes of the begin.
         let start = if reach.nodes == attempt.confinement.nodes {
-            // A list has 32 entries at most.
-            attempt.start as u8
+            attempt.start
         } else {
             0
         };
-        let access = reach.access;
         let pinned = Pinned::new(&self.platform);
         let (list, generation) = self.list_in_force(walk);
         attempt.walked.set(generation);
-        let taken = self.take_above(
-            list,
-            (start, 0),
-            reach.eligible(),
-            (walk.order, access),
-            || self.platform.point(Point::WalkEntry),
-            |zone, passed| self.take_slow(zone, walk.wanted(passed), access),
-        );
+        let found = self.first_above(list, start, walk.order, reach);
+        let taken = found.and_then(|found| self.take_passing(walk, (list, start), found, reach));
         drop(pinned);
         if taken.is_none() {
             self.platform.point(Point::SlowWalked);

@@ -51,6 +51,8 @@ pub(crate) struct Host {
     pub(crate) failed: Mutex<Vec<AllocReport>>,
     pub(crate) wakes: AtomicUsize,
     pub(crate) woken: Mutex<Vec<NodeId>>,
+    /// Nodes whose reclaimer has been asked and has not begun.
+    pub(crate) asked: AtomicU8,
     pub(crate) drains: AtomicUsize,
     pub(crate) shrink: Mutex<Option<Shrink>>,
     pub(crate) reclaimable: AtomicUsize,
@@ -268,6 +270,10 @@ impl Platform for Host {
     fn wake_reclaim(&self, node: NodeId, _context: ContextKind) {
         self.woken.lock().unwrap().push(node);
         self.wakes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn reclaimers_asked(&self) -> NodeMask {
+        NodeMask(self.asked.load(Ordering::Relaxed))
     }
 
     fn shrink(&self, node: NodeId, highest: ZoneKind, frames: usize, _task: &Task) -> usize {

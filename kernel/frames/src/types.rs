@@ -156,6 +156,12 @@ impl NodeMask {
         Self(self.0 & other.0)
     }
 
+    /// The nodes of this set that are not in the other.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// The set's nodes, in ascending order.
     pub fn iter(self) -> impl Iterator<Item = NodeId> {
         (0..MAX_NODES as u8)

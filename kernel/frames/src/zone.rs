@@ -74,6 +74,12 @@ impl Access {
             high_atomic: HighAtomic::Spared,
         }
     }
+
+    /// The place of the floor among a zone's.
+    #[inline]
+    pub(crate) const fn place(self) -> usize {
+        (self.highest as usize * FLOORS + self.floor as usize) % (FLOORS * ZoneKind::ALL.len())
+    }
 }
 
 impl Zone {
@@ -148,9 +154,14 @@ impl Zone {
     /// The same, for comparison with the counter as it is, which may be below zero.
     #[inline]
     pub(crate) fn floor(&self, access: Access) -> i64 {
-        // Neither index can be out of range; the mask says so to the compiler.
-        let at = access.highest as usize * FLOORS + access.floor as usize;
-        self.floors[at % (FLOORS * ZoneKind::ALL.len())]
+        self.floor_at(access.place())
+    }
+
+    /// The floor at a place that [`Access::place`] says.
+    #[inline]
+    pub(crate) fn floor_at(&self, place: usize) -> i64 {
+        // No place is out of range; the mask says so to the compiler.
+        self.floors[place % (FLOORS * ZoneKind::ALL.len())]
             .load(Ordering::Relaxed)
             .into()
     }

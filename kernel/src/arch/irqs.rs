@@ -245,6 +245,7 @@ pub fn pin_raw() {
 }
 
 /// Undoes one [`pin_raw`], and does what was left to its end: gives way, if a switch was asked for.
+#[inline]
 pub fn unpin_raw() {
     debug_assert!(gs_read!(pin_count) > 0, "more unpins than pins");
     gs!("dec", pin_count);
@@ -259,6 +260,7 @@ const RESCHED: u32 = Section::PLATFORM;
 const UNPINNED: u32 = Section::PLATFORM << 1;
 
 /// Whether any of `what` is owed at the end of a section or a pin of the running CPU.
+#[inline]
 fn owes(what: u32) -> bool {
     #[cfg(feature = "freestanding")]
     return gs_read!(section) & what != 0;

@@ -42,6 +42,7 @@ fn from(memory: thread::Memory) -> Option<Cpuset> {
 }
 
 /// What the running thread may take of the reserves.
+#[inline]
 pub(super) fn standing(_task: &Task) -> Standing {
     let memory = thread::current_memory();
     if memory.reclaims() {

@@ -5,8 +5,8 @@ use crate::arch::{self, Irqs};
 use crate::{console, thread, warn};
 use core::sync::atomic::{AtomicU8, Ordering};
 use tidemark_frames::{
-    AllocReport, CpuId, Cpuset, FreeError, MAX_CPUS, MigrateError, NodeId, OomOutcome, Order,
-    Owner, Pfn, Platform, Point, Standing, ZoneKind,
+    AllocReport, CpuId, Cpuset, FreeError, MAX_CPUS, MigrateError, NodeId, NodeMask, OomOutcome,
+    Order, Owner, Pfn, Platform, Point, Standing, ZoneKind,
 };
 use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Section, Task};
 use tidemark_wire::LabPoint;
@@ -26,6 +26,7 @@ pub(super) fn set_cpu_node(cpu: usize, node: u8) {
 }
 
 /// The node of a CPU. Any context.
+#[inline]
 pub fn node_of_cpu(cpu: usize) -> NodeId {
     NodeId(
         CPU_NODE
@@ -57,6 +58,7 @@ impl Platform for Kernel {
         arch::irqs::pin_raw();
     }
 
+    #[inline]
     fn unpin(&self) {
         arch::irqs::unpin_raw();
     }
@@ -87,6 +89,7 @@ impl Platform for Kernel {
         unsafe { arch::percpu::caches() }
     }
 
+    #[inline]
     fn local_node(&self) -> NodeId {
         node_of_cpu(Self::cpu())
     }
@@ -133,6 +136,11 @@ impl Platform for Kernel {
         reclaim::wake(node);
     }
 
+    #[inline]
+    fn reclaimers_asked(&self) -> NodeMask {
+        reclaim::asked_already()
+    }
+
     fn shrink(&self, node: NodeId, highest: ZoneKind, frames: usize, task: &Task) -> usize {
         reclaim::direct(node, highest, frames, task)
     }
@@ -160,6 +168,7 @@ impl Platform for Kernel {
         cpuset::current(task)
     }
 
+    #[inline]
     fn standing(&self, task: &Task) -> Standing {
         cpuset::standing(task)
     }

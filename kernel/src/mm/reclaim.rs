@@ -4,8 +4,8 @@ use super::{frames, page_cache};
 use crate::arch::ipi::{self, WorkId};
 use crate::arch::time::now_ns;
 use crate::thread::{self, Placement, Priority, Reclaiming, WaitQueue};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use tidemark_frames::{MAX_NODES, NodeId, ZoneKind};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use tidemark_frames::{MAX_NODES, NodeId, NodeMask, ZoneKind};
 use tidemark_sync::{HardIrq, Task};
 
 /// How long a task lets others run while it waits for memory or for a frame to come free.
@@ -19,8 +19,6 @@ const NOTHING_TO_FREE_NS: u64 = 10_000_000;
 /// One node's background reclaimer.
 struct Reclaimer {
     queue: WaitQueue,
-    /// Set by who wakes, cleared by the thread.
-    asked: AtomicBool,
     /// Written by the thread; wakes before this time are dropped.
     quiet_until_ns: AtomicU64,
 }
@@ -28,14 +26,17 @@ struct Reclaimer {
 static RECLAIMERS: [Reclaimer; MAX_NODES] = [const {
     Reclaimer {
         queue: WaitQueue::new(),
-        asked: AtomicBool::new(false),
         quiet_until_ns: AtomicU64::new(0),
     }
 }; MAX_NODES];
 
-/// What wakes the threads, once they are there: from any context by a self-interrupt, because the
-/// caller may be an NMI, or hold a lock that stands behind the scheduler's in the lock order.
-static WAKE: spin::Once<WorkId> = spin::Once::new();
+/// The nodes whose reclaimers were asked to run: set by who wakes, cleared by the thread when it begins.
+/// Those without a thread stay set, as all do before there are any.
+static ASKED: AtomicU8 = AtomicU8::new(NodeMask::ALL.0);
+
+/// What wakes the threads, and the nodes that have one, once they are there: from any context by a self-interrupt,
+/// because the caller may be an NMI, or hold a lock that stands behind the scheduler's in the lock order.
+static WAKE: spin::Once<(WorkId, NodeMask)> = spin::Once::new();
 
 static BACKGROUND_FRAMES: AtomicU64 = AtomicU64::new(0);
 static BACKGROUND_RUNS: AtomicU64 = AtomicU64::new(0);
@@ -76,16 +77,21 @@ pub fn start(nodes: usize) {
             .expect("a slot for a background reclaimer");
     }
     let work = ipi::register_work(on_wake).expect("a work bit for the background reclaimers");
-    WAKE.call_once(|| work);
+    let with_thread = NodeMask::ALL.iter().take(nodes);
+    let with_thread = with_thread.fold(NodeMask::NONE, NodeMask::with);
+    WAKE.call_once(|| (work, with_thread));
+    // Release: pairs with the Acquire in `on_wake` and `background`, as in `wake`.
+    ASKED.fetch_and(!with_thread.0, Ordering::Release);
 }
 
 /// Every CPU's handler looks at all reclaimers: who was asked is woken, perhaps twice.
 fn on_wake(irq: &HardIrq) {
-    for reclaimer in &RECLAIMERS {
-        // Acquire: pairs with the Release in `wake`.
-        if reclaimer.asked.load(Ordering::Acquire) {
-            reclaimer.queue.wake_all(irq);
-        }
+    let Some(&(_, with_thread)) = WAKE.get() else {
+        return;
+    };
+    // Acquire: pairs with the Release in `wake`.
+    for node in asked(Ordering::Acquire).and(with_thread).iter() {
+        RECLAIMERS[usize::from(node.0)].queue.wake_all(irq);
     }
 }
 
@@ -93,16 +99,28 @@ const NAMES: [&str; MAX_NODES] = [
     "reclaim0", "reclaim1", "reclaim2", "reclaim3", "reclaim4", "reclaim5", "reclaim6", "reclaim7",
 ];
 
+fn asked(ordering: Ordering) -> NodeMask {
+    NodeMask(ASKED.load(ordering))
+}
+
+/// The nodes whose reclaimers [`wake`] would not ask: they have been asked and have not begun, or there are none.
+/// Any context.
+#[inline]
+pub fn asked_already() -> NodeMask {
+    // Relaxed: for those who come while it is asked; the thread clears it before it looks at the marks.
+    asked(Ordering::Relaxed)
+}
+
 /// Asks a node's reclaimer to run. Any context, an NMI included: takes no lock.
 pub fn wake(node: NodeId) {
     let Some(reclaimer) = RECLAIMERS.get(node.0 as usize) else {
         return;
     };
-    let Some(&work) = WAKE.get() else { return };
-    // The plain load is for those who come while it is asked: what a failing request costs.
-    if reclaimer.asked.load(Ordering::Relaxed)
+    let Some(&(work, _)) = WAKE.get() else { return };
+    let bit = NodeMask::only(node).0;
+    if asked_already().contains(node)
         || now_ns() < reclaimer.quiet_until_ns.load(Ordering::Relaxed)
-        || reclaimer.asked.swap(true, Ordering::Release)
+        || ASKED.fetch_or(bit, Ordering::Release) & bit != 0
     {
         return;
     }
@@ -113,9 +131,10 @@ fn background(task: &Task, node: usize) {
     let _reclaiming = Reclaiming::begin(task);
     let reclaimer = &RECLAIMERS[node];
     let node = NodeId(node as u8);
+    let bit = NodeMask::only(node).0;
     loop {
         let waited = reclaimer.queue.wait_until(task, None, || {
-            reclaimer.asked.swap(false, Ordering::Acquire)
+            ASKED.fetch_and(!bit, Ordering::Acquire) & bit != 0
         });
         debug_assert!(waited.is_ok(), "a wait without a deadline timed out");
         BACKGROUND_RUNS.fetch_add(1, Ordering::Relaxed);

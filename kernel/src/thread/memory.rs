@@ -103,9 +103,10 @@ pub fn set_victim(id: ThreadId, is_victim: bool) {
 }
 
 /// What the running thread's word says. Any context: in a handler, the interrupted thread's.
+#[inline]
 pub fn current_memory() -> Memory {
-    let slot = table::current_slot();
-    Memory(slot.map_or(0, |slot| table::thread(slot).memory.load(Relaxed)))
+    let thread = table::current_thread();
+    Memory(thread.map_or(0, |thread| thread.memory.load(Relaxed)))
 }
 
 /// What a thread's word says. Any context.

@@ -268,6 +268,14 @@ pub(super) fn current_slot() -> Option<Slot> {
     Some(((at - TABLE.as_ptr().addr()) / size_of::<Thread>()) as Slot)
 }
 
+/// The running thread; none before its CPU has entered the scheduler. Any context: in a handler, the
+/// interrupted one.
+#[inline]
+pub(super) fn current_thread() -> Option<&'static Thread> {
+    // SAFETY: `set_current` alone stores it, and never anything but a thread of the table, which is static.
+    unsafe { percpu::thread().cast::<Thread>().cast_const().as_ref() }
+}
+
 /// Makes the thread in `slot` the running one. Interrupts are off.
 pub(super) fn set_current(slot: Slot) {
     percpu::set_thread(core::ptr::from_ref(thread(slot)).cast_mut().cast());

@@ -163,16 +163,25 @@ impl<P: Platform> Chosen<P> {
     }
 
     pub(crate) fn protocol(&self) -> &dyn Protocol<P> {
-        match self {
-            Self::None(protocol) => protocol,
-            Self::Seqlock(protocol) => protocol,
-            Self::SeqlockIrqoff(protocol) => protocol,
-            Self::SeqlockIrqsave(protocol) => protocol,
-            Self::SeqlockAnnotated(protocol) => protocol,
-            Self::SeqlockRecheck(protocol) => protocol,
-            Self::GfpSeqlock(protocol) => protocol,
-            Self::Seed(protocol) => protocol,
-            Self::Snapshot(protocol) => protocol,
-        }
+        with_protocol!(self, protocol => protocol)
     }
 }
+
+/// What is done with the protocol in force, as the type that it is: asked once, and not at each of its
+/// steps.
+macro_rules! with_protocol {
+    ($chosen:expr, $protocol:ident => $done:expr) => {
+        match $chosen {
+            $crate::zonelist::Chosen::None($protocol) => $done,
+            $crate::zonelist::Chosen::Seqlock($protocol) => $done,
+            $crate::zonelist::Chosen::SeqlockIrqoff($protocol) => $done,
+            $crate::zonelist::Chosen::SeqlockIrqsave($protocol) => $done,
+            $crate::zonelist::Chosen::SeqlockAnnotated($protocol) => $done,
+            $crate::zonelist::Chosen::SeqlockRecheck($protocol) => $done,
+            $crate::zonelist::Chosen::GfpSeqlock($protocol) => $done,
+            $crate::zonelist::Chosen::Seed($protocol) => $done,
+            $crate::zonelist::Chosen::Snapshot($protocol) => $done,
+        }
+    };
+}
+pub(crate) use with_protocol;
