@@ -4,6 +4,7 @@ use crate::Allocator;
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::arch::asm;
 use std::cell::Cell;
+use std::thread::LocalKey;
 use tidemark_frames::{
     AllocReport, Block, BlockMeta, BlockNo, BlockSlot, CpuCaches, CpuId, Frames, FreeError,
     MigrateError, Node, NodeId, OomOutcome, Order, Owner, OwnerKind, Pfn, PfnRange, Platform,
@@ -29,20 +30,45 @@ static REQUESTS: [Request; 11] = {
     requests
 };
 
-/// The words of the CPUs, on cache lines of their own.
-static SECTIONS: [Section; CPUS] = [const { Section::new() }; CPUS];
+/// A CPU's word, on cache lines of its own: two, which processors fetch together.
+#[repr(align(128))]
+struct Line(Section);
+
+static SECTIONS: [Line; CPUS] = [const { Line(Section::new()) }; CPUS];
 
 thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
+    /// This CPU's word.
+    static SECTION: Cell<Option<&'static Section>> = const { Cell::new(None) };
     /// This CPU's part of the storage of the allocator that the thread entered last.
     static CACHES: Cell<Option<&'static CpuCaches>> = const { Cell::new(None) };
     static HELD: &'static HeldRanks = Box::leak(Box::new(HeldRanks::new()));
 }
 
+/// Makes the running thread a CPU. Whatever allocates has done so.
+fn become_cpu(cpu: usize, caches: &'static [CpuCaches]) {
+    CPU.set(cpu);
+    SECTION.set(Some(&SECTIONS[cpu].0));
+    CACHES.set(Some(&caches[cpu]));
+}
+
+/// What belongs to the CPU that runs this: one load, as by a kernel's per-CPU register.
+///
+/// # Safety
+/// The thread is a CPU.
+#[inline]
+unsafe fn of_this_cpu<T>(of: &'static LocalKey<Cell<Option<&'static T>>>) -> &'static T {
+    let of_this_cpu = of.get();
+    debug_assert!(of_this_cpu.is_some(), "the thread is no CPU");
+    // SAFETY: `become_cpu` has set it, as the caller promises.
+    unsafe { of_this_cpu.unwrap_unchecked() }
+}
+
 /// This thread's word.
 #[inline]
 fn section() -> &'static Section {
-    &SECTIONS[CPU.get() % CPUS]
+    // SAFETY: a thread is made a CPU by `new` or `enter` before it allocates.
+    unsafe { of_this_cpu(&SECTION) }
 }
 
 /// A process as the allocator's surroundings: a thread is a CPU, nothing interrupts it and nothing
@@ -68,17 +94,14 @@ impl Platform for Threads {
 
     fn unpin(&self) {}
 
-    // One load, as by a kernel's per-CPU register.
     #[inline]
     fn caches<'m>(&self, _all: &'m [CpuCaches]) -> &'m CpuCaches {
-        let caches = CACHES.get();
-        debug_assert!(caches.is_some(), "the thread is no CPU");
         // SAFETY: a thread is made a CPU by `new` or `enter` before it allocates.
-        unsafe { caches.unwrap_unchecked() }
+        unsafe { of_this_cpu(&CACHES) }
     }
 
     fn section(&self, cpu: CpuId) -> &Section {
-        &SECTIONS[cpu.0]
+        &SECTIONS[cpu.0].0
     }
 
     #[inline]
@@ -194,7 +217,7 @@ impl Allocator for Tidemark {
         let per_block = tidemark_frames::BLOCK_FRAMES as u64;
         let blocks = range.start.0 / per_block..range.end.0.div_ceil(per_block);
         let cpus = leak(CPUS, CpuCaches::new);
-        CACHES.set(Some(&cpus[0]));
+        become_cpu(0, cpus);
         let storage = Storage {
             blocks: leak(blocks.end as usize, BlockSlot::new),
             cpus,
@@ -222,8 +245,7 @@ impl Allocator for Tidemark {
     }
 
     fn enter(&self, cpu: usize) {
-        CPU.set(cpu);
-        CACHES.set(Some(&self.cpus[cpu]));
+        become_cpu(cpu, self.cpus);
     }
 
     #[inline]
