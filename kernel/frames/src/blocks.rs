@@ -319,8 +319,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
         cache.cut_to(below);
         step!(self);
-        let entry = Entry::allocated(order, request.owner());
-        place.store(entry.0, Ordering::Relaxed);
+        place.store(request.entry().0, Ordering::Relaxed);
         step!(self);
         Some(pfn)
     }

@@ -14,15 +14,15 @@ pub(crate) const CACHES: usize = MAX_ZONES * 2;
 /// Bits 1 to 5 are the zone, bit 0 says movable, bit 6 that frames are kept out of caches, bit 7
 /// that the area is in the high-atomic reserve; bits 8 and 9 are the size of its blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Home(pub(crate) u16);
+pub(crate) struct Home(pub(crate) u32);
 
 impl Home {
-    const MOVABLE: u16 = 1;
+    const MOVABLE: u32 = 1;
     /// Set while the area is being compacted: what is freed into it is not to come back out of a
     /// cache.
-    pub(crate) const KEPT_OUT: u16 = 1 << 6;
+    pub(crate) const KEPT_OUT: u32 = 1 << 6;
     /// Frames of the reserve are never cached.
-    const HIGH_ATOMIC: u16 = 1 << 7;
+    const HIGH_ATOMIC: u32 = 1 << 7;
     const SIZE_SHIFT: u32 = 8;
 
     pub(crate) const fn new(zone: ZoneId, kind: Kind) -> Self {
@@ -31,7 +31,7 @@ impl Home {
             Mobility::Movable => Self::MOVABLE,
             Mobility::HighAtomic => Self::HIGH_ATOMIC,
         };
-        Self((zone.index() as u16) << 1 | mobility | (kind.size as u16) << Self::SIZE_SHIFT)
+        Self((zone.index() as u32) << 1 | mobility | (kind.size as u32) << Self::SIZE_SHIFT)
     }
 
     /// The cache of single frames of a zone for one of the two kinds that are cached.
@@ -92,7 +92,7 @@ impl Home {
     /// As an index into a CPU's caches; out of range where nothing is cached.
     #[inline]
     pub(crate) const fn cache(self) -> usize {
-        self.0 as u8 as usize
+        (self.0 & 0xff) as usize
     }
 }
 

@@ -27,20 +27,20 @@ use crate::{
 use core::array;
 use tidemark_sync::{
     Context, ContextKind,
-    atomic::{AtomicU8, AtomicU32, Ordering, fence},
+    atomic::{AtomicU32, Ordering, fence},
 };
 
 /// Of each class of requests: the number of the cache that serves it first. Written by
 /// its own CPU, and by rebuilds, which forget.
 #[derive(Debug)]
-pub(crate) struct Firsts([AtomicU8; Class::TABLE]);
+pub(crate) struct Firsts([AtomicU32; Class::TABLE]);
 
 impl Firsts {
     /// No cache's number.
-    const UNKNOWN: u8 = u8::MAX;
+    const UNKNOWN: u32 = u32::MAX;
 
     pub(crate) fn new() -> Self {
-        Self(array::from_fn(|_| AtomicU8::new(Self::UNKNOWN)))
+        Self(array::from_fn(|_| AtomicU32::new(Self::UNKNOWN)))
     }
 
     pub(crate) fn forget(&self) {
@@ -51,7 +51,7 @@ impl Firsts {
 
     #[inline]
     pub(crate) fn cache(&self, class: Class) -> usize {
-        usize::from(self.0[class.index()].load(Ordering::Relaxed))
+        self.0[class.index()].load(Ordering::Relaxed) as usize
     }
 }
 
@@ -171,8 +171,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         cache.cut_to(below);
         step!(self);
         // The frame is ours alone; whoever looks at the entry meanwhile gets a hint.
-        let entry = Entry::allocated(Order::ZERO, request.owner());
-        place.store(entry.0, Ordering::Relaxed);
+        place.store(request.entry().0, Ordering::Relaxed);
         step!(self);
         cache.count_taken(context);
         Some(pfn)
@@ -348,7 +347,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             return;
         };
         let cache = Home::cache_of(zone, Mobility::of(walk.gfp).within(zone));
-        first.store(cache as u8, Ordering::Relaxed);
+        first.store(cache as u32, Ordering::Relaxed);
         // Pairs with the fence in `forget_firsts`: either this sees the new count and forgets
         // itself, or that forgets after this store.
         fence(Ordering::SeqCst);

@@ -10,7 +10,7 @@ use crate::{
 use core::array;
 use tidemark_sync::{
     OnceRef,
-    atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 /// Frames in a block of 128 MiB.
@@ -27,7 +27,8 @@ pub(crate) const BLOCK_AREAS: usize = BLOCK_FRAMES / AREA_FRAMES;
 pub struct BlockMeta {
     pub(crate) bits: [AreaBits; BLOCK_AREAS],
     pub(crate) pairs: [AreaPair; BLOCK_AREAS / 2],
-    pub(crate) homes: [AtomicU16; BLOCK_AREAS],
+    /// Of each area; see [`Home`].
+    pub(crate) homes: [AtomicU32; BLOCK_AREAS],
     pub(crate) entries: [AtomicU32; BLOCK_FRAMES],
 }
 
@@ -47,7 +48,7 @@ impl BlockMeta {
         Self {
             bits: array::from_fn(|_| AreaBits(array::from_fn(|_| AtomicU64::new(0)))),
             pairs: array::from_fn(|_| AreaPair(AtomicU32::new(0))),
-            homes: array::from_fn(|_| AtomicU16::new(0)),
+            homes: array::from_fn(|_| AtomicU32::new(0)),
             entries: array::from_fn(|_| AtomicU32::new(0)),
         }
     }

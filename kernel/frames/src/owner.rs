@@ -145,6 +145,11 @@ impl Entry {
         Self(Self::ALLOCATED | (order.get() as u32) << 26 | owner.pack())
     }
 
+    /// The owner of an allocated block.
+    pub(crate) const fn owner(self) -> Owner {
+        Owner::unpack(self.0)
+    }
+
     /// Whether it says allocated with this order, whoever the owner.
     #[inline]
     pub(crate) const fn is_allocated(self, order: Order) -> bool {

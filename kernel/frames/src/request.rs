@@ -1,6 +1,6 @@
 //! What a caller asks for.
 
-use crate::{NodeId, NodeMask, Order, Owner, ZoneKind};
+use crate::{NodeId, NodeMask, Order, Owner, ZoneKind, owner::Entry};
 use core::ops::BitOr;
 
 /// Request flags, with the field's names.
@@ -102,8 +102,9 @@ pub struct Request {
     node: Option<NodeId>,
     /// Nodes that may be used.
     nodes: NodeMask,
-    /// Who will own the block. [`Owner::NONE`] until the owner is set means "in flight".
-    owner: Owner,
+    /// The block's entry: size, and who will own it. [`Owner::NONE`] until the owner is set means
+    /// "in flight".
+    entry: Entry,
     /// What of the above the hot path wants to know; whoever changes them computes it anew.
     class: Class,
     /// The same whatever the size.
@@ -112,22 +113,34 @@ pub struct Request {
 
 /// What the hot path wants to know of a request: the zones that it may use if it is plain, that is
 /// for a single frame from anywhere, as it is.
+///
+/// The plain ones are named by the zones that they ask for: the compiler then knows that a table with
+/// one entry each has a place for any of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Class(u8);
+#[repr(u8)]
+pub(crate) enum Class {
+    Plain,
+    Dma,
+    Dma32,
+    DmaDma32,
+    Movable,
+    DmaMovable,
+    Dma32Movable,
+    DmaDma32Movable,
+    /// Of requests that are not plain.
+    Other,
+}
 
 impl Class {
-    /// Entries of a table by class, a power of two.
-    pub(crate) const TABLE: usize = 16;
-    /// Of requests that are not plain.
-    const OTHER: Self = Self(8);
-    const ZONES: u32 = Gfp::DMA.0 | Gfp::DMA32.0 | Gfp::MOVABLE.0;
+    /// Entries of a table by class.
+    pub(crate) const TABLE: usize = Self::Other as usize + 1;
     const NOT_PLAIN: u32 = Gfp::THISNODE.0 | Gfp::ZERO.0 | Gfp::HARDWALL.0;
 
     const fn of(request: &Request) -> Self {
         if request.order.get() == 0 {
             Self::of_any_size(request)
         } else {
-            Self::OTHER
+            Self::Other
         }
     }
 
@@ -135,25 +148,37 @@ impl Class {
         let is_plain = request.node.is_none()
             && request.nodes.0 == NodeMask::ALL.0
             && request.gfp.0 & Self::NOT_PLAIN == 0;
-        if is_plain {
-            Self((request.gfp.0 & Self::ZONES) as u8)
-        } else {
-            Self::OTHER
+        if !is_plain {
+            return Self::Other;
+        }
+        let gfp = request.gfp;
+        let zones = (
+            gfp.contains(Gfp::DMA),
+            gfp.contains(Gfp::DMA32),
+            gfp.contains(Gfp::MOVABLE),
+        );
+        match zones {
+            (false, false, false) => Self::Plain,
+            (true, false, false) => Self::Dma,
+            (false, true, false) => Self::Dma32,
+            (true, true, false) => Self::DmaDma32,
+            (false, false, true) => Self::Movable,
+            (true, false, true) => Self::DmaMovable,
+            (false, true, true) => Self::Dma32Movable,
+            (true, true, true) => Self::DmaDma32Movable,
         }
     }
 
-    pub(crate) const fn is_plain(self) -> bool {
-        self.0 < Self::OTHER.0
+    pub(crate) fn is_plain(self) -> bool {
+        self != Self::Other
     }
 
     /// As an index into a table.
     #[inline]
     pub(crate) const fn index(self) -> usize {
-        self.0 as usize % Self::TABLE
+        self as usize
     }
 }
-
-const _: () = assert!(Class::ZONES < Class::OTHER.0 as u32);
 
 impl Request {
     /// A request with these flags: local node first, any node allowed, no owner yet.
@@ -164,9 +189,9 @@ impl Request {
             order,
             node: None,
             nodes: NodeMask::ALL,
-            owner: Owner::NONE,
-            class: Class::OTHER,
-            zones: Class::OTHER,
+            entry: Entry::allocated(order, Owner::NONE),
+            class: Class::Other,
+            zones: Class::Other,
         }
         .classified()
     }
@@ -212,7 +237,13 @@ impl Request {
 
     /// Who will own the block.
     pub const fn owner(&self) -> Owner {
-        self.owner
+        self.entry.owner()
+    }
+
+    /// What the block's entry will say.
+    #[inline]
+    pub(crate) const fn entry(&self) -> Entry {
+        self.entry
     }
 
     /// GFP_KERNEL.
@@ -242,7 +273,10 @@ impl Request {
     /// The same, owned by `owner`.
     #[inline]
     pub const fn owned_by(self, owner: Owner) -> Self {
-        Self { owner, ..self }
+        Self {
+            entry: Entry::allocated(self.order, owner),
+            ..self
+        }
     }
 
     /// The same, from `node` if possible.
