@@ -1,8 +1,16 @@
 //! Batches between a CPU's cache and the areas: refills, drains, and what both leave to the zone.
 
 use crate::{
-    CpuCaches, Frames, FreeFault, Order, Pfn, Platform, ZoneId, area::State, events::Counts,
-    memory::AreaRef, mobility::Mobility, owner::Entry, pcp::Pcp, platform::step, whole::Returned,
+    BlockMeta, CpuCaches, Frames, FreeFault, Order, Pfn, Platform, ZoneId,
+    area::State,
+    events::Counts,
+    memory::{AREA_FRAMES, AreaRef},
+    mobility::Mobility,
+    mutant::{self, Mutant},
+    owner::Entry,
+    pcp::Pcp,
+    platform::step,
+    whole::Returned,
     zone::Mark,
 };
 use tidemark_sync::atomic::Ordering;
@@ -27,27 +35,19 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
         let came = self.take_singles(zone_id, mobility, want, cpu, |area, word, mask| {
             let entries = area.entries_of_word(word);
-            cache.push_word(area.start_of_word(word), mask, |bit| {
-                step!(self);
-                entries[bit as usize].store(Entry::CACHED.0, Ordering::Relaxed);
-            });
+            cache.push_word(area.start_of_word(word), mask, entries, || step!(self));
         });
         let events = &cpu.events[zone_id.index()];
         events.refills.add(1);
         events.refilled.add(came.into());
     }
 
-    /// What a full cache does with one frame more; returns whether it has room for it now. If not,
-    /// the frame goes back to its area by itself: its books are at hand, so that this costs less
-    /// than to look up another one's. Frames that come in a row are worth a batch: a word of them
-    /// goes back by one step. Inside a section.
+    /// Gives a batch of a full cache back, for one frame more. A frame by itself is not worth that: its
+    /// books are at hand, so that it goes to its area for less than it takes to look up another
+    /// one's. Of frames that come in a row a word goes back by one step. Inside a section.
     #[inline(never)]
-    pub(crate) fn make_room(&self, zone: ZoneId, cache: &Pcp, pfn: Pfn, events: &Counts) -> bool {
-        if cache.is_apart(pfn) || cache.len() == 0 {
-            return false;
-        }
+    pub(crate) fn make_room(&self, zone: ZoneId, cache: &Pcp, events: &Counts) {
         self.drain_cache(zone, cache, FREES_AT_ONCE, events);
-        true
     }
 
     /// Gives up to `frames` frames of a zone's cache back to their areas, those of one word by one
@@ -135,5 +135,33 @@ impl<'m, P: Platform> Frames<'m, P> {
         let zone = area.zone();
         let returned = self.return_run(area, word, mask, frames);
         self.gain_returned(zone, returned);
+    }
+
+    /// Frees a single frame whose entry was checked into its area. Pinned, or inside a section.
+    #[inline(always)]
+    pub(crate) fn free_to_area(&self, pfn: Pfn, meta: &'m BlockMeta) {
+        let place = meta.entry_of(pfn);
+        // Before the bit says free: after that the entry is the next owner's.
+        if !mutant::is(Mutant::EntryAfterBits) {
+            place.store(Entry::FREE.0, Ordering::Relaxed);
+        }
+        step!(self);
+        let area = AreaRef::of(meta, pfn);
+        // Read before the addition, after which the area may leave.
+        let zone = area.zone();
+        let frame = pfn.0 as usize % AREA_FRAMES;
+        let bit = 1 << (frame % 64);
+        if area.core().clear_mask(frame / 64, bit) != bit {
+            // There is nothing to be counted.
+            self.report_clear_bits(area.start_of_word(frame / 64), 0);
+            return;
+        }
+        step!(self);
+        let before = area.core().add(1);
+        self.gain_returned(zone, Returned::to(before, 1));
+        step!(self);
+        if mutant::is(Mutant::EntryAfterBits) {
+            place.store(Entry::FREE.0, Ordering::Relaxed);
+        }
     }
 }

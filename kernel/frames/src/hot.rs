@@ -15,7 +15,7 @@ use crate::{
     alloc::Walk,
     cpuset,
     home::Home,
-    memory::{AREA_FRAMES, AreaRef, BLOCK_FRAMES},
+    memory::BLOCK_FRAMES,
     mobility::Mobility,
     mutant::{self, Mutant},
     owner::Entry,
@@ -248,7 +248,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         // off; those that are being compacted are no cache's home.
         let count = cache.len();
         if !tested_early.unwrap_or_else(|| room.is_for(count)) {
-            return self.free_to_full(pfn, meta);
+            return self.free_to_full(cache, pfn, meta);
         }
         if mutant::is(Mutant::FlagClearedEarly) {
             self.platform.end_section();
@@ -280,48 +280,38 @@ impl<'m, P: Platform> Frames<'m, P> {
         self.free_to_area(pfn, meta);
     }
 
-    /// Frees a single frame whose cache has no room: that may give some back. Inside a section,
+    /// Frees a single frame whose cache has no room: into its area, unless it lies in the word of the
+    /// one before it. Inside a section, which it ends.
+    #[inline(never)]
+    fn free_to_full(&self, cache: &Pcp, pfn: Pfn, meta: &'m BlockMeta) {
+        if !cache.is_apart(pfn) {
+            return self.free_in_row(pfn, meta);
+        }
+        self.free_to_area(pfn, meta);
+        if self.end_section() {
+            self.settle();
+        }
+    }
+
+    /// The same for frames that come in a row: some of the cache go back together. Inside a section,
     /// which it ends.
     #[inline(never)]
-    fn free_to_full(&self, pfn: Pfn, meta: &'m BlockMeta) {
+    fn free_in_row(&self, pfn: Pfn, meta: &'m BlockMeta) {
         let _pinned = Pinned::new(&self.platform);
         let cpu = self.this_cpu();
         let home = meta.home_of(pfn);
         let zone = home.zone();
-        let is_put = match (cpu.pcp.get(home.cache()), self.rooms.get(home.cache())) {
-            (Some(cache), Some(room))
-                if room.is_for(0)
-                    && self.make_room(zone, cache, pfn, &cpu.events[zone.index()]) =>
-            {
+        match (cpu.pcp.get(home.cache()), self.rooms.get(home.cache())) {
+            (Some(cache), Some(room)) if room.is_for(0) && cache.len() > 0 => {
+                self.make_room(zone, cache, &cpu.events[zone.index()]);
                 step!(self);
                 meta.entry_of(pfn).store(Entry::CACHED.0, Ordering::Relaxed);
                 cache.push(pfn);
-                true
             }
-            _ => false,
-        };
+            _ => self.free_to_area(pfn, meta),
+        }
         step!(self);
         self.leave(cpu);
-        if !is_put {
-            self.free_to_area(pfn, meta);
-        }
-    }
-
-    /// Frees a single frame whose entry was checked into its area. Pinned.
-    fn free_to_area(&self, pfn: Pfn, meta: &'m BlockMeta) {
-        let place = meta.entry_of(pfn);
-        // Before the bit says free: after that the entry is the next owner's.
-        if !mutant::is(Mutant::EntryAfterBits) {
-            place.store(Entry::FREE.0, Ordering::Relaxed);
-        }
-        step!(self);
-        let area = AreaRef::of(meta, pfn);
-        let frame = (pfn.0 % AREA_FRAMES as u64) as usize;
-        self.free_mask(area, frame / 64, 1 << (frame % 64), 1);
-        step!(self);
-        if mutant::is(Mutant::EntryAfterBits) {
-            place.store(Entry::FREE.0, Ordering::Relaxed);
-        }
     }
 
     /// Notes which cache serves requests of this class first, if that is not known on this CPU. The

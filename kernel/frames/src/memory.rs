@@ -2,7 +2,7 @@
 
 use crate::{
     Frames, Order, Pfn, Platform, ZoneId,
-    area::{Area, Sought, State},
+    area::{Area, Sought},
     home::Home,
     mobility::{Kind, Mobility},
     owner::Entry,
@@ -234,15 +234,9 @@ impl<'m> AreaRef<'m> {
         }
         // A pair behind `end` is not looked at: `at` would refuse what is seen there.
         let behind = first + (end - self.index) as usize;
-        let mut rest = pairs[..behind.div_ceil(2)]
-            .iter()
-            .enumerate()
-            .skip(first.div_ceil(2));
-        let (pair, states) = rest.find_map(|(pair, states)| {
-            let states = states.word();
-            sought.has_either(states).then_some((pair, states))
-        })?;
-        let is_upper = !sought.has(State(states as u16));
+        let from = first.div_ceil(2);
+        let pair = from + sought.first_of(pairs.get(from..behind.div_ceil(2))?)?;
+        let is_upper = !sought.has(pairs[pair].state(0));
         at(pair * 2 + usize::from(is_upper))
     }
 

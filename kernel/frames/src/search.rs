@@ -26,10 +26,12 @@ impl Hints {
         Self(array::from_fn(|_| AtomicU32::new(0)))
     }
 
+    #[inline]
     fn get(&self, zone: ZoneId) -> u64 {
         u64::from(self.0[zone.index()].load(Ordering::Relaxed))
     }
 
+    #[inline]
     fn set(&self, zone: ZoneId, area: u64) {
         self.0[zone.index()].store(area as u32, Ordering::Relaxed);
     }
@@ -47,6 +49,7 @@ struct Search<'c> {
 }
 
 impl<'c> Search<'c> {
+    #[inline]
     fn new(zone: ZoneId, order: Order, mobility: Mobility, cpu: &'c CpuCaches) -> Self {
         Self {
             zone,

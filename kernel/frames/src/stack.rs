@@ -1,6 +1,6 @@
 //! A stack of blocks by their first frames, of which each CPU has one for each kind that it caches.
 
-use crate::{Pfn, memory::bits_of};
+use crate::{Pfn, owner::Entry};
 use core::array;
 use tidemark_sync::atomic::{AtomicU32, Ordering};
 
@@ -47,13 +47,31 @@ impl<const N: usize> Stack<N> {
         }
     }
 
-    /// Puts frames of one word on top, the lowest one first, and tells `put` of each.
+    /// Puts frames of one word on top, the lowest one first, and says that they are cached in their
+    /// entries; calls `step` before each.
     #[inline]
-    pub(crate) fn push_word(&self, first: Pfn, mask: u64, mut put: impl FnMut(u32)) {
+    pub(crate) fn push_word(
+        &self,
+        first: Pfn,
+        mut mask: u64,
+        entries: &[AtomicU32; 64],
+        step: impl Fn(),
+    ) {
         let mut room = self.places[self.len() as usize..].iter();
-        for (bit, place) in bits_of(mask).zip(&mut room) {
-            put(bit);
-            place.store(first.0 as u32 | bit, Ordering::Relaxed);
+        while mask != 0 {
+            // One run of ones after the other: mostly there is one only.
+            let begin = mask.trailing_zeros();
+            let end = begin + (!(mask >> begin)).trailing_zeros();
+            let run = &entries[begin as usize..end as usize];
+            let mut pfn = first.0 as u32 | begin;
+            for (entry, place) in run.iter().zip(&mut room) {
+                step();
+                entry.store(Entry::CACHED.0, Ordering::Relaxed);
+                place.store(pfn, Ordering::Relaxed);
+                pfn = pfn.wrapping_add(1);
+            }
+            // The sum carries through the run.
+            mask &= mask.wrapping_add(1 << begin);
         }
         let count = N - room.len();
         self.count.store(count as u32, Ordering::Relaxed);
@@ -106,9 +124,42 @@ mod tests {
         assert_eq!(stack.pop(), Some(Pfn(3)));
         let cut = stack.cut(2).iter().map(|pfn| pfn.load(Ordering::Relaxed));
         assert!(cut.eq([1, 2]));
-        stack.push_word(Pfn(64), 0b1010, |_| ());
+        stack.push_word(Pfn(64), 0b1010, &entries(), || ());
         assert!(stack.iter().eq([0, 65, 67].map(Pfn)));
         assert_eq!(stack.cut(9).len(), 3);
         assert_eq!(stack.len(), 0);
+    }
+
+    fn entries() -> [AtomicU32; 64] {
+        array::from_fn(|_| AtomicU32::new(Entry::FREE.0))
+    }
+
+    #[test]
+    fn the_frames_of_a_word_go_on_top_in_order_and_only_they_are_cached() {
+        let mut random = 1_u64;
+        for round in 0..500 {
+            random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            let mask = match round {
+                0 => 0,
+                1 => u64::MAX,
+                2 => 1 << 63,
+                3 => 1 << 63 | 1,
+                _ if round % 2 == 0 => random & random.rotate_left(17),
+                _ => random | random.rotate_left(17) | random >> 5,
+            };
+            let (stack, entries) = (Stack::<120>::new(), entries());
+            stack.push(Pfn(7));
+            stack.push_word(Pfn(6400), mask, &entries, || ());
+            let bits = (0..64).filter(|bit| mask >> bit & 1 == 1);
+            let expected = bits.map(|bit| Pfn(6400 + bit));
+            assert!(
+                stack.iter().eq([Pfn(7)].into_iter().chain(expected)),
+                "{mask:#x}"
+            );
+            for (bit, entry) in entries.iter().enumerate() {
+                let is_cached = Entry(entry.load(Ordering::Relaxed)) == Entry::CACHED;
+                assert_eq!(is_cached, mask >> bit & 1 == 1, "{mask:#x}, {bit}");
+            }
+        }
     }
 }

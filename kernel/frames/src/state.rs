@@ -1,6 +1,6 @@
 //! What an area is, in half a word: free frames, and who may have them.
 
-use crate::memory::AREA_FRAMES;
+use crate::memory::{AREA_FRAMES, AreaPair};
 
 /// State of one area. Zero means gone: not the allocator's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,20 +98,24 @@ impl Sought {
     pub(crate) const EMPTY: Self = Self::open(AREA_FRAMES as u32, AREA_FRAMES as u32);
 
     /// Open, with at least so many frames free, 1 to 512, wholly free ones included.
+    #[inline]
     pub(crate) const fn free(least: u32) -> Self {
         Self::open(least, AREA_FRAMES as u32)
     }
 
     /// The same without those that are wholly free.
+    #[inline]
     pub(crate) const fn partial(least: u32) -> Self {
         Self::open(least, AREA_FRAMES as u32 - 1)
     }
 
     /// Open means that nothing but the count differs from `FULL`.
+    #[inline]
     const fn open(least: u32, most: u32) -> Self {
         Self::range(State::FULL.0 + least as u16, State::FULL.0 + most as u16)
     }
 
+    #[inline]
     const fn range(first: u16, last: u16) -> Self {
         Self {
             to_above: (Self::ABOVE - first) as u32 * Self::BOTH,
@@ -121,16 +125,28 @@ impl Sought {
 
     #[inline]
     pub(crate) const fn has(self, state: State) -> bool {
-        self.has_either(state.0 as u32)
+        self.of_pair(state.0 as u32) != 0
     }
 
-    /// Whether one of the two states in a pair's word is sought.
+    /// Of the states in a pair's word: not zero if one of them is sought.
     #[inline]
-    pub(crate) const fn has_either(self, states: u32) -> bool {
-        let above = Self::ABOVE as u32 * Self::BOTH;
+    const fn of_pair(self, states: u32) -> u32 {
         let not_below = states.wrapping_add(self.to_above);
         let not_above = self.last.wrapping_sub(states);
-        not_below & not_above & above != 0
+        not_below & not_above & (Self::ABOVE as u32 * Self::BOTH)
+    }
+
+    /// Index of the first pair of which an area is in a state that is sought. A function of its own,
+    /// so that its loop has the registers for itself.
+    #[inline(never)]
+    pub(crate) fn first_of(self, pairs: &[AreaPair]) -> Option<usize> {
+        let of = |pair: &AreaPair| self.of_pair(pair.word());
+        // Most are passed over: one test for four.
+        let (fours, _) = pairs.as_chunks::<4>();
+        let has = |four: &[AreaPair; 4]| four.iter().fold(0, |any, pair| any | of(pair)) != 0;
+        let passed = fours.iter().position(has).unwrap_or(fours.len()) * 4;
+        let rest = pairs.get(passed..)?;
+        Some(passed + rest.iter().position(|pair| of(pair) != 0)?)
     }
 }
 
@@ -174,7 +190,7 @@ mod tests {
                 let either = sought.has(State(lower)) || sought.has(State(upper));
                 let word = u32::from(upper) << 16 | u32::from(lower);
                 assert_eq!(
-                    sought.has_either(word),
+                    sought.of_pair(word) != 0,
                     either,
                     "{lower:#x} {upper:#x} {sought:?}"
                 );
