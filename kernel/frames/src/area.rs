@@ -175,8 +175,11 @@ impl Area<'_> {
                 index
             }
             1..=6 => {
-                let (word, start) = self.claim_runs(order, 1, first)?;
-                Some(word as u32 * 64 + start.trailing_zeros())
+                let mut index = None;
+                self.claim_runs(order, 1, first, |word, start| {
+                    index = Some(word as u32 * 64 + start.trailing_zeros());
+                });
+                index
             }
             7 | 8 => self.claim_words(order, first),
             _ => None,
@@ -228,34 +231,43 @@ impl Area<'_> {
         Some(run * length)
     }
 
-    /// Claims up to `count` runs of an order from 1 to 6 for a reservation of that size, all in the
-    /// first word that has some, by one step; words are looked at from `first` on, once round.
-    /// Returns the word, and a bit for each run's first frame.
+    /// Claims up to `count` runs of an order from 1 to 6 for a reservation of that size, those of one
+    /// word by one step; words are looked at from `first` on, once round. Tells `got` each word and a
+    /// bit for each run's first frame; returns how many there were.
     #[inline]
     pub(crate) fn claim_runs(
         &self,
         order: Order,
         count: u32,
         first: usize,
-    ) -> Option<(usize, u64)> {
+        mut got: impl FnMut(usize, u64),
+    ) -> u32 {
+        let mut left = count;
         for step in 0..AREA_WORDS {
-            let index = (first + step) % AREA_WORDS;
+            let index = first.wrapping_add(step) % AREA_WORDS;
             let word = &self.bits.0[index];
             let mut seen = word.load(Ordering::Relaxed);
             loop {
-                let starts = lowest_zeros(!aligned_runs(seen, order), count);
+                let starts = lowest_zeros(!aligned_runs(seen, order), left);
                 if starts == 0 {
                     break;
                 }
                 // Runs begin at least their length apart: the products do not overlap.
                 let mask = starts.wrapping_mul(run_mask(order));
                 match word.compare_exchange(seen, seen | mask, claim_order(), Ordering::Relaxed) {
-                    Ok(_) => return Some((index, starts)),
+                    Ok(_) => {
+                        got(index, starts);
+                        left -= starts.count_ones();
+                        break;
+                    }
                     Err(now) => seen = now,
                 }
             }
+            if left == 0 {
+                break;
+            }
         }
-        None
+        count - left
     }
 
     /// Orders 7 and 8: two or four whole words. A word lost to somebody else gives back those

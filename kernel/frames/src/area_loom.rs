@@ -242,8 +242,9 @@ fn runs_and_singles() {
             other.allocate(ZERO)
         });
         let reserved = shared.area().reserve(4, 12);
-        let claimed = shared.area().claim_runs(TWO, reserved / 4, 0);
-        let starts = claimed.map_or(0, |(_, starts)| starts);
+        let mut starts = 0;
+        let got = |_, claimed| starts = claimed;
+        shared.area().claim_runs(TWO, reserved / 4, 0, got);
         let runs = starts.wrapping_mul(0xf);
         assert!(runs.count_ones() <= reserved);
         if runs >> 5 & 1 == 1 {

@@ -86,22 +86,28 @@ fn runs_are_claimed_by_the_word_and_only_where_there_are_some() {
         // One frame in the first run of a word.
         owned.bits.0[1].store(1 << (frames - 1), Ordering::Relaxed);
         let seen = owned.area().word_with_run(order);
-        let (word, starts) = owned.area().claim_runs(order, 2, 0).unwrap();
-        assert_eq!(seen, Some(word));
+        let mut got = Vec::new();
+        let claimed = owned
+            .area()
+            .claim_runs(order, 2, 0, |word, starts| got.push((word, starts)));
+        assert_eq!(claimed, 2);
         let expected = match frames {
-            64 => (2, 1),
-            32 => (1, 1 << 32),
-            _ => (1, 1 << frames | 1 << (2 * frames)),
+            64 => vec![(2, 1), (3, 1)],
+            32 => vec![(1, 1 << 32), (2, 1)],
+            _ => vec![(1, 1 << frames | 1 << (2 * frames))],
         };
-        assert_eq!((word, starts), expected);
-        let taken = owned.bits.0[word].load(Ordering::Relaxed).count_ones();
-        assert_eq!(taken, starts.count_ones() * frames + u32::from(word == 1));
+        assert_eq!((seen, &got), (Some(expected[0].0), &expected));
+        for (word, starts) in got {
+            let taken = owned.bits.0[word].load(Ordering::Relaxed).count_ones();
+            assert_eq!(taken, starts.count_ones() * frames + u32::from(word == 1));
+        }
         owned.bits.0.iter().for_each(|word| {
             // No aligned run anywhere.
             word.store(ALIGNED_ENDS[order.get() as usize], Ordering::Relaxed);
         });
         assert_eq!(owned.area().word_with_run(order), None);
-        assert_eq!(owned.area().claim_runs(order, 2, 0), None);
+        let claimed = owned.area().claim_runs(order, 2, 0, |_, _| unreachable!());
+        assert_eq!(claimed, 0);
     }
 }
 

@@ -32,7 +32,7 @@ const ORDERS: [Order; SLOTS] = [
 const SLOTS: usize = 5;
 /// Blocks that a cache has room for.
 const ROOM: usize = 15;
-/// Blocks that come at once, if one word has so many.
+/// Blocks that come at once, if one area has so many.
 const BATCH: u64 = 8;
 
 /// The place of each order among those that have caches; beyond them for those that have none.
@@ -171,7 +171,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
     }
 
-    /// Fills an empty cache with blocks of one word, with no more than what the zone has above HIGH:
+    /// Fills an empty cache with blocks of one area, with no more than what the zone has above HIGH:
     /// what is kept in larger blocks is of no use to whoever wants less.
     #[inline(never)]
     fn refill_blocks(

@@ -383,8 +383,9 @@ proptest! {
 #[test]
 fn a_model_that_lacks_any_of_its_rules_is_contradicted() {
     let missed = RULES.into_iter().filter(|&rule| {
-        let run = || Model::new(0x5eed, rule).run(60_000, u64::MAX);
-        catch_unwind(run).is_ok()
+        // What a rule is about is rare in some runs: one of them must come to it.
+        let mut seeds = 0x5eed..0x5ef3;
+        seeds.all(|seed| catch_unwind(|| Model::new(seed, rule).run(60_000, u64::MAX)).is_ok())
     });
     assert_eq!(missed.collect::<Vec<_>>(), []);
 }

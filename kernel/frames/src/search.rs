@@ -185,7 +185,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         .unwrap_or(0)
     }
 
-    /// Up to `blocks` blocks of an order from 1 to 6, all of one word, given to `got` by their first
+    /// Up to `blocks` blocks of an order from 1 to 6, all of one area, given to `got` by their first
     /// frames; returns how many came.
     pub(crate) fn take_runs(
         &self,
@@ -201,12 +201,12 @@ impl<'m, P: Platform> Frames<'m, P> {
         self.search_small(search, |area, part| {
             let word = area.core().word_with_run(order)?;
             let reserved = self.reserve_in(area, zone, frames, blocks * frames, part)?;
-            let claimed = area.core().claim_runs(order, reserved >> order.get(), word);
-            let (word, starts) = claimed.unwrap_or_default();
-            let taken = starts.count_ones();
+            let most = reserved >> order.get();
+            let taken = area.core().claim_runs(order, most, word, |word, starts| {
+                bits_of(starts).for_each(|bit| got(area, word as u32 * 64 + bit));
+            });
             if taken > 0 {
                 self.lose(zone, taken * frames);
-                bits_of(starts).for_each(|bit| got(area, word as u32 * 64 + bit));
             }
             if taken * frames < reserved {
                 self.return_reservation(area, reserved - taken * frames);
