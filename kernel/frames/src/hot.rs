@@ -201,11 +201,11 @@ impl<'m, P: Platform> Frames<'m, P> {
         Some(self.block(pfn, order))
     }
 
-    /// The books of a frame's block.
+    /// The books of a frame's block; of one that has none those of [`crate::BlockSlot::meta_or_none`].
     #[inline]
     pub(crate) fn books_of(&self, pfn: Pfn) -> Option<&'m BlockMeta> {
         let slot = self.storage.blocks.get(pfn.0 as usize / BLOCK_FRAMES)?;
-        slot.meta.get()
+        Some(slot.meta_or_none())
     }
 
     /// Frees a block: a single frame into this CPU's cache, if that has room. Any context.

@@ -7,9 +7,9 @@ use crate::{
     mobility::{Kind, Mobility},
     owner::Entry,
 };
-use core::array;
+use core::{array, ptr};
 use tidemark_sync::{
-    OnceRef,
+    OnceOr,
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
@@ -265,7 +265,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     pub(crate) fn area(&self, index: u64) -> Option<AreaRef<'m>> {
         let slot = self.storage.blocks.get(index as usize / BLOCK_AREAS)?;
         Some(AreaRef {
-            meta: slot.meta.get()?,
+            meta: slot.meta()?,
             index,
         })
     }
@@ -282,15 +282,62 @@ impl<'m, P: Platform> Frames<'m, P> {
 /// zeroed: write `BlockSlot::new()` into each.
 #[derive(Debug)]
 pub struct BlockSlot<'m> {
-    pub(crate) meta: OnceRef<'m, BlockMeta>,
+    meta: OnceOr<'m, BlockMeta>,
 }
 
-impl BlockSlot<'_> {
+/// The books of blocks that have none: no frame is allocated or cached, and so nothing is ever written.
+#[cfg(not(loom))]
+fn no_books() -> &'static BlockMeta {
+    &NO_BOOKS
+}
+
+#[cfg(loom)]
+fn no_books() -> &'static BlockMeta {
+    unreachable!("no model has blocks")
+}
+
+#[cfg(not(loom))]
+static NO_BOOKS: BlockMeta = BlockMeta {
+    bits: [const { AreaBits([const { AtomicU64::new(0) }; AREA_WORDS]) }; BLOCK_AREAS],
+    pairs: [const { AreaPair(AtomicU32::new(0)) }; BLOCK_AREAS / 2],
+    homes: [const { AtomicU32::new(0) }; BLOCK_AREAS],
+    entries: [const { AtomicU32::new(0) }; BLOCK_FRAMES],
+};
+
+impl<'m> BlockSlot<'m> {
     /// Returns an empty place.
+    #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self {
-            meta: OnceRef::new(),
+            meta: OnceOr::new(&NO_BOOKS),
         }
+    }
+
+    /// Returns an empty place.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        Self {
+            meta: OnceOr::new(no_books()),
+        }
+    }
+
+    /// The books, if there are some.
+    #[inline]
+    pub(crate) fn meta(&self) -> Option<&'m BlockMeta> {
+        let meta = self.meta.get();
+        (!ptr::eq(meta, no_books())).then_some(meta)
+    }
+
+    /// The books, or those of no block, whose frames are all free: for who reads an entry, and goes
+    /// no further unless that says more.
+    #[inline]
+    pub(crate) fn meta_or_none(&self) -> &'m BlockMeta {
+        self.meta.get()
+    }
+
+    /// Puts books into an empty place.
+    pub(crate) fn fill(&self, meta: &'m BlockMeta) -> Result<(), &'m BlockMeta> {
+        self.meta.set(no_books(), meta)
     }
 }
 

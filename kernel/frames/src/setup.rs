@@ -78,13 +78,13 @@ impl<'m, P: Platform> Frames<'m, P> {
         let at = block.start();
         let slot = self.storage.blocks.get(block.0);
         let slot = slot.ok_or(AddError::NoBlock { at })?;
-        slot.meta.set(meta).map_err(|_| AddError::Present { at })
+        slot.fill(meta).map_err(|_| AddError::Present { at })
     }
 
     /// Whether a block has books.
     pub fn has_block(&self, block: BlockNo) -> bool {
         let slot = self.storage.blocks.get(block.0);
-        slot.is_some_and(|slot| slot.meta.get().is_some())
+        slot.is_some_and(|slot| slot.meta().is_some())
     }
 
     /// Adds memory of the boot map, single frames if need be, to a zone; several ranges may share

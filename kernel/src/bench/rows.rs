@@ -248,7 +248,8 @@ fn metadata() -> Spread {
         .unwrap_or(0);
     let places = (end as usize).div_ceil(BLOCK_FRAMES);
     let blocks = (0..places).filter(|&block| frames.has_block(BlockNo(block)));
-    let bytes = blocks.count() * size_of::<BlockMeta>()
+    // One more: those of blocks without books.
+    let bytes = (blocks.count() + 1) * size_of::<BlockMeta>()
         + places * size_of::<BlockSlot<'_>>()
         + crate::arch::percpu::online_count() * size_of::<CpuCaches>()
         + mm::machine_nodes().len() * size_of::<Node>()

@@ -20,7 +20,7 @@ mod spinlock;
 
 pub use context::{Context, ContextKind, HardIrq, Nmi, Task};
 pub use irq::{IrqOff, LocalIrq};
-pub use once_ref::OnceRef;
+pub use once_ref::{OnceOr, OnceRef};
 pub use plain::{SpinGuard, SpinLock};
 pub use rank::{HeldRanks, Rank};
 pub use ratelimit::{RateLimit, Say};

@@ -1,4 +1,4 @@
-//! A reference that is filled in once and read by anybody.
+//! References that are filled in once and read by anybody.
 
 use core::{
     fmt,
@@ -68,6 +68,58 @@ impl<T> fmt::Debug for OnceRef<'_, T> {
     }
 }
 
+/// As [`OnceRef`], but for what an empty place refers to: a stand-in. Reading is one load, and no test.
+pub struct OnceOr<'a, T> {
+    /// Never null.
+    place: AtomicPtr<T>,
+    stand_in: PhantomData<&'a T>,
+    taken: PhantomData<fn(&'a T)>,
+}
+
+impl<'a, T> OnceOr<'a, T> {
+    /// Returns an empty place.
+    pub const fn new(stand_in: &'a T) -> Self {
+        Self {
+            place: AtomicPtr::new(ptr::from_ref(stand_in).cast_mut()),
+            stand_in: PhantomData,
+            taken: PhantomData,
+        }
+    }
+
+    /// The reference, or the stand-in.
+    #[inline]
+    pub fn get(&self) -> &'a T {
+        // Acquire pairs with the release in `set`: what is referred to is seen complete.
+        let place = self.place.load(Ordering::Acquire);
+        // SAFETY: made from a `&'a T` by `new` or `set`, the only writers; only shared references to
+        // it are handed out.
+        unsafe { &*place }
+    }
+
+    /// Fills the place, if it still has this stand-in.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reference that came too late.
+    pub fn set(&self, stand_in: &'a T, reference: &'a T) -> Result<(), &'a T> {
+        let old = ptr::from_ref(stand_in).cast_mut();
+        let new = ptr::from_ref(reference).cast_mut();
+        // Release pairs with the acquire in `get`.
+        self.place
+            .compare_exchange(old, new, Ordering::Release, Ordering::Relaxed)
+            .map(drop)
+            .map_err(|_| reference)
+    }
+}
+
+impl<T> fmt::Debug for OnceOr<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OnceOr")
+            .field(&self.place.load(Ordering::Relaxed))
+            .finish()
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -80,5 +132,14 @@ mod tests {
         assert_eq!(place.set(&one), Ok(()));
         assert_eq!(place.set(&two), Err(&two));
         assert_eq!(place.get(), Some(&one));
+    }
+    #[test]
+    fn a_stand_in_gives_way_to_the_first_reference() {
+        let (nothing, one, two) = (0, 1, 2);
+        let place = OnceOr::new(&nothing);
+        assert_eq!(place.get(), &nothing);
+        assert_eq!(place.set(&nothing, &one), Ok(()));
+        assert_eq!(place.set(&nothing, &two), Err(&two));
+        assert_eq!(place.get(), &one);
     }
 }
