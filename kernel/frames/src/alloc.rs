@@ -87,7 +87,10 @@ pub struct Frames<'m, P: Platform> {
 pub(crate) struct Walk<'m> {
     pub(crate) gfp: Gfp,
     pub(crate) order: Order,
-    pub(crate) owner: Owner,
+    /// Its class, whatever its size.
+    pub(crate) class: Class,
+    /// What the block's entry will say.
+    pub(crate) entry: Entry,
     /// What kind of context asks.
     pub(crate) context: ContextKind,
     pub(crate) node: NodeId,
@@ -104,7 +107,8 @@ pub(crate) struct Walk<'m> {
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted {
     pub(crate) order: Order,
-    pub(crate) owner: Owner,
+    /// What the block's entry will say.
+    pub(crate) entry: Entry,
     pub(crate) mobility: Mobility,
     pub(crate) context: ContextKind,
     /// Usable zones of the list that were passed over before this one.
@@ -128,7 +132,7 @@ impl Walk<'_> {
     pub(crate) fn wanted(&self, passed: usize) -> Wanted {
         Wanted {
             order: self.order,
-            owner: self.owner,
+            entry: self.entry,
             mobility: Mobility::of(self.gfp),
             context: self.context,
             passed,
@@ -206,7 +210,6 @@ impl<'m, P: Platform> Frames<'m, P> {
         info: &mut WalkInfo,
     ) -> Option<Block<'f, 'm, P>> {
         let mut walk = self.begin_walk(context, request)?;
-        self.learn_first(request.class_of_any_size(), &walk);
         let pfn = match self.try_list(&walk) {
             Some(pfn) => pfn,
             None => self.alloc_slow(context.task(), &mut walk, info)?,
@@ -217,12 +220,12 @@ impl<'m, P: Platform> Frames<'m, P> {
         Some(self.block(pfn, request.order()))
     }
 
-    /// Notes which cache serves requests of this class first, if that is not known on this CPU.
-    #[inline(always)]
-    fn learn_first(&self, class: Class, walk: &Walk) {
-        let _pinned = Pinned::new(&self.platform);
-        if class.is_plain() && self.this_cpu().firsts.cache(class) >= CACHES {
-            self.note_first(class, walk);
+    /// Notes which cache serves requests of this one's class first, if that is not known on this CPU.
+    /// Pinned.
+    #[inline]
+    pub(crate) fn learn_first(&self, walk: &Walk) {
+        if walk.class.is_plain() && self.this_cpu().firsts.cache(walk.class) >= CACHES {
+            self.note_first(walk.class, walk);
         }
     }
 
@@ -243,7 +246,8 @@ impl<'m, P: Platform> Frames<'m, P> {
         Some(Walk {
             gfp: request.gfp(),
             order: request.order(),
-            owner: request.owner(),
+            class: request.class_of_any_size(),
+            entry: request.entry(),
             context: context.kind(),
             node,
             lists,
@@ -287,6 +291,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     fn try_zones(&self, walk: &Walk, mut above: ZoneBits, usable: ZoneBits) -> Option<Pfn> {
         let access = Access::fast(walk.eligible.highest);
         let _pinned = Pinned::new(&self.platform);
+        self.learn_first(walk);
         let (list, _) = self.list_in_force(walk);
         loop {
             let (zone, passed) = self.first_among(list, above, usable)?;
@@ -329,8 +334,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         let order = wanted.order;
         if let Some((area, frame)) = self.area_of(pfn) {
             // The frame is ours alone; whoever looks at the entry meanwhile gets a hint.
-            let entry = Entry::allocated(order, wanted.owner);
-            area.entry(frame).store(entry.0, Ordering::Relaxed);
+            area.entry(frame).store(wanted.entry.0, Ordering::Relaxed);
             let share = cpu.events[zone.index()].of(wanted.context);
             share.count_allocs(order, 1, wanted.passed);
         }
@@ -347,7 +351,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         let pinned = Pinned::new(&self.platform);
         let wanted = Wanted {
             order,
-            owner,
+            entry: Entry::allocated(order, owner),
             mobility: Mobility::of_owner(owner),
             context: ContextKind::Task,
             passed: 0,

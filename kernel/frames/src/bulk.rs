@@ -100,11 +100,10 @@ impl<'m, P: Platform> Frames<'m, P> {
     fn take_frames(&self, zone: ZoneId, wanted: Wanted, batch: &mut [Pfn]) -> usize {
         let wanted = wanted.within(zone);
         let count = batch.len() as u32;
-        let entry = Entry::allocated(Order::ZERO, wanted.owner);
         let mut places = batch.iter_mut();
         let mut got = |area: AreaRef<'m>, frame| {
             // The frame is ours alone; whoever looks at the entry meanwhile gets a hint.
-            area.entry(frame).store(entry.0, Ordering::Relaxed);
+            area.entry(frame).store(wanted.entry.0, Ordering::Relaxed);
             if let Some(place) = places.next() {
                 *place = Pfn(area.start().0 + u64::from(frame));
             }

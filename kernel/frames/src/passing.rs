@@ -64,9 +64,9 @@ impl<P: Platform> Frames<'_, P> {
             if index > highest || of_nodes.wrapping_shr(id.index() as u32) & 1 == 0 {
                 continue;
             }
-            if let Some(zone) = zones.get(id.index())
-                && zone.free_exact() > zone.floor_at(floor).wrapping_add(more)
-            {
+            // Every entry has been written with a zone of the storage.
+            let zone = zones.get(id.index())?;
+            if zone.free_exact() > zone.floor_at(floor).wrapping_add(more) {
                 let next = at as u8;
                 return Some(Passing { zone: id, next });
             }

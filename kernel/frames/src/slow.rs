@@ -60,26 +60,26 @@ enum Oom {
 
 impl<P: Platform> Frames<'_, P> {
     /// Allocates when the fast path found nothing.
-    #[cold]
-    #[inline(never)]
+    #[inline]
     pub(crate) fn alloc_slow(
         &self,
         task: Option<&Task>,
         walk: &mut Walk,
         info: &mut WalkInfo,
     ) -> Option<Pfn> {
-        with_protocol!(&self.zonelists, protocol => self.alloc_by(protocol, task, walk, info))
+        with_protocol!(&self.zonelists, protocol => self.alloc_by(task, walk, info, protocol))
     }
 
     /// The slow path of a protocol: what nearly every request comes through. What comes after a first
-    /// walk in vain is written once for all.
+    /// walk in vain, or a first begin, is written once for all.
+    #[cold]
     #[inline(never)]
     fn alloc_by(
         &self,
-        protocol: &impl Protocol<P>,
         task: Option<&Task>,
         walk: &mut Walk,
         info: &mut WalkInfo,
+        protocol: &impl Protocol<P>,
     ) -> Option<Pfn> {
         info.slow = true;
         if task.is_none() {
@@ -88,21 +88,42 @@ impl<P: Platform> Frames<'_, P> {
             walk.gfp = walk.gfp.without(Gfp::DIRECT_RECLAIM);
         }
         let mut first = None;
+        match self.begin(task, walk, &mut first, info, (protocol, protocol)) {
+            Outcome::Got(pfn) => Some(pfn),
+            Outcome::Failed => self.fail(task, walk, first, info),
+            Outcome::Restart => self.begin_again(task, walk, first, info, protocol),
+        }
+    }
+
+    /// From the second begin on.
+    #[cold]
+    #[inline(never)]
+    fn begin_again(
+        &self,
+        task: Option<&Task>,
+        walk: &Walk,
+        mut first: Option<ZoneId>,
+        info: &mut WalkInfo,
+        protocol: &dyn Protocol<P>,
+    ) -> Option<Pfn> {
         loop {
-            let observed = protocol.observe();
-            let begun = protocol.begin(walk.gfp, &self.platform);
-            info.spins = info.spins.saturating_add(begun.spins);
-            let was_odd = observed.is_odd() || begun.cookie.is_odd() || begun.spins > 0;
-            info.odd |= was_odd;
-            self.platform.point(Point::SlowBegin);
-            let outcome = self.alloc_from_begin(task, walk, (protocol, begun), &mut first, info);
-            info.overlapped |= was_odd || protocol.observe() != observed;
-            match outcome {
+            match self.begin(task, walk, &mut first, info, (protocol, protocol)) {
                 Outcome::Got(pfn) => return Some(pfn),
-                Outcome::Failed => break,
+                Outcome::Failed => return self.fail(task, walk, first, info),
                 Outcome::Restart => {}
             }
         }
+    }
+
+    /// The end of a request for which there is nothing.
+    #[inline(always)]
+    fn fail(
+        &self,
+        task: Option<&Task>,
+        walk: &Walk,
+        first: Option<ZoneId>,
+        info: &WalkInfo,
+    ) -> Option<Pfn> {
         self.count_failure(walk, first);
         if !walk.gfp.contains(Gfp::NOWARN) {
             self.warn(task, walk, info);
@@ -118,15 +139,37 @@ impl<P: Platform> Frames<'_, P> {
         self.platform.alloc_failed(&report, walk.context);
     }
 
-    /// From `restart` to its end.
+    /// From `restart` to its end. The protocol comes as the type that it is, and as any.
+    #[inline(always)]
+    fn begin(
+        &self,
+        task: Option<&Task>,
+        walk: &Walk,
+        first: &mut Option<ZoneId>,
+        info: &mut WalkInfo,
+        (protocol, as_any): (&(impl Protocol<P> + ?Sized), &dyn Protocol<P>),
+    ) -> Outcome {
+        let observed = protocol.observe();
+        let begun = protocol.begin(walk.gfp, &self.platform);
+        info.spins = info.spins.saturating_add(begun.spins);
+        let was_odd = observed.is_odd() || begun.cookie.is_odd() || begun.spins > 0;
+        info.odd |= was_odd;
+        self.platform.point(Point::SlowBegin);
+        let outcome = self.alloc_from_begin(task, walk, first, info, (protocol, as_any), begun);
+        info.overlapped |= was_odd || protocol.observe() != observed;
+        outcome
+    }
+
+    /// The same without the observers' part.
     #[inline(always)]
     fn alloc_from_begin(
         &self,
         task: Option<&Task>,
         walk: &Walk,
-        (protocol, begun): (&impl Protocol<P>, Begun),
         first: &mut Option<ZoneId>,
         info: &mut WalkInfo,
+        (protocol, as_any): (&(impl Protocol<P> + ?Sized), &dyn Protocol<P>),
+        begun: Begun,
     ) -> Outcome {
         let attempt = self.prefer(task, walk, protocol, begun);
         *first = attempt.preferred.or(*first);
@@ -137,7 +180,7 @@ impl<P: Platform> Frames<'_, P> {
             }
         }
         if self.goes_on(task, walk) {
-            return self.go_on(task, walk, protocol, attempt, info);
+            return self.go_on(task, walk, as_any, attempt, info);
         }
         // Who has not reclaimed and has no other reserves would walk the same walk again.
         self.platform.point(Point::SlowCheckNopage);
@@ -198,7 +241,7 @@ impl<P: Platform> Frames<'_, P> {
         &self,
         task: Option<&Task>,
         walk: &Walk,
-        protocol: &impl Protocol<P>,
+        protocol: &(impl Protocol<P> + ?Sized),
         begun: Begun,
     ) -> Attempt {
         let confinement = Confinement::begin(&self.platform, task, walk);
@@ -207,6 +250,7 @@ impl<P: Platform> Frames<'_, P> {
             nodes: confinement.nodes,
         };
         let _pinned = Pinned::new(&self.platform);
+        self.learn_first(walk);
         let (list, generation) = self.list_in_force(walk);
         let preferred = list.walk(0, eligible, || ()).next();
         let at = preferred.map_or(list.len(), |(at, _)| at);
