@@ -1,7 +1,7 @@
 //! The physical frame allocator: nodes, zones, marks, zonelists, per-CPU caches over a lock-free core.
 //!
 //! It knows no hardware and prints nothing: what it needs of its surroundings it takes as a
-//! [`Platform`]. An allocation's journey reads top-down: [`mod@alloc`] (request, fast path) → `slow`
+//! [`Platform`]. An allocation's journey reads top-down: `alloc` (request, fast path) → `slow`
 //! → [`zonelist`] → [`zone`] → `pcp` → `search` → `area`.
 //!
 //! # In another kernel
