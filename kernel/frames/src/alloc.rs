@@ -1,9 +1,10 @@
 //! The allocator and its fast path.
 
 use crate::{
-    Block, BlockSlot, CpuCaches, FrameHandle, Gfp, MAX_ZONES, Node, NodeId, NodeMask, Order, Owner,
-    Pfn, Platform, Request, Zone, ZoneId,
+    Block, BlockSlot, CpuCaches, FrameHandle, Gfp, Node, NodeId, NodeMask, Order, Owner, Pfn,
+    Platform, Request, Zone, ZoneId,
     above::{self, AboveLow, ZoneBits},
+    blocks::PLACES,
     cpuset,
     home::CACHES,
     hot::Rebuilt,
@@ -13,7 +14,7 @@ use crate::{
     platform::{Pinned, step},
     rebuild::RebuildTimes,
     request::Class,
-    room::{BlockRoom, Room},
+    room::Room,
     zone::Access,
     zonelist::{Chosen, Eligible, Generation, List, ListKind, Published},
 };
@@ -74,8 +75,8 @@ pub struct Frames<'m, P: Platform> {
     pub(crate) rebuilds: RebuildTimes,
     /// By number of the cache: how much a CPU may keep in it.
     pub(crate) rooms: [Room; CACHES],
-    /// The same of larger blocks, by zone.
-    pub(crate) block_rooms: [BlockRoom; MAX_ZONES],
+    /// By place of the cache: the same of larger blocks.
+    pub(crate) block_rooms: [Room; PLACES],
     pub(crate) above_low: AboveLow,
     pub(crate) rebuilt: Rebuilt,
     pub(crate) drains: Drains,

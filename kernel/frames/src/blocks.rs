@@ -7,8 +7,8 @@
 use crate::{
     Block, BlockMeta, CpuCaches, FrameHandle, Frames, FreeFault, Order, Pfn, Platform, Request,
     ZoneId,
-    events::Counts,
-    home::Home,
+    events::{CONTEXTS, Counter, Counts},
+    home::{CACHES, Home},
     hot::Hot,
     memory::{AREA_FRAMES, AreaRef},
     mobility::Mobility,
@@ -18,39 +18,52 @@ use crate::{
     stack::Stack,
     zone::Mark,
 };
-use core::{array, ops::Deref};
+use core::{
+    array,
+    ops::{Deref, Range},
+};
 use tidemark_sync::{Context, atomic::Ordering};
 
 /// The orders that have caches, lowest first.
-const ORDERS: [Order; SLOTS] = [
+const ORDERS: [Order; 5] = [
     Order::ONE,
     Order::TWO,
     Order::COSTLY,
     Order::HUGE,
     Order::MAX,
 ];
-const SLOTS: usize = 5;
-/// Blocks that a cache has room for.
+/// Places for caches by order, a power of two: an index needs no test.
+const SLOTS: usize = 8;
+/// The place of all other orders: a cache that stays empty, and takes nothing.
+const NO_SLOT: u8 = SLOTS as u8 - 1;
+/// Blocks that a cache has room for: a line with their count.
 const ROOM: usize = 15;
 /// Blocks that come at once, if one area has so many.
 const BATCH: u64 = 8;
 
-/// The place of each order among those that have caches; beyond them for those that have none.
-const SLOT_OF: [u8; 16] = {
-    let mut slots = [SLOTS as u8; 16];
+const _: () = assert!(ORDERS.len() <= NO_SLOT as usize);
+
+/// The place of each order, and of numbers that are none: an index needs no test.
+static SLOT_OF: [u8; 256] = {
+    let mut slots = [NO_SLOT; 256];
     let mut slot = 0;
-    while slot < SLOTS {
+    while slot < ORDERS.len() {
         slots[ORDERS[slot].get() as usize] = slot as u8;
         slot += 1;
     }
     slots
 };
 
-/// The place of an order among those that have caches.
+/// The place of an order among the caches.
 #[inline]
-const fn slot_of(order: Order) -> Option<usize> {
-    let slot = SLOT_OF[order.get() as usize % SLOT_OF.len()] as usize;
-    if slot < SLOTS { Some(slot) } else { None }
+fn slot_of(order: Order) -> usize {
+    SLOT_OF[usize::from(order.get())] as usize % SLOTS
+}
+
+/// Whether an order has caches.
+#[inline]
+fn has_slot(order: Order) -> bool {
+    slot_of(order) != NO_SLOT as usize
 }
 
 /// Most blocks of an order in a cache.
@@ -70,29 +83,50 @@ pub(crate) fn cached_orders(share: u64) -> u32 {
     orders.fold(0, |bits, order| bits | 1 << order.get())
 }
 
-/// Of each slot, a byte: the most blocks in a cache.
-pub(crate) struct Limits(pub(crate) u64);
+/// Places of a CPU's caches of blocks: of each zone and kind as many as there are slots.
+pub(crate) const PLACES: usize = CACHES * SLOTS;
 
-impl Limits {
-    /// Of these slots, as bits; 0 for the others.
-    pub(crate) fn of(slots: u64) -> Self {
-        let limits = ORDERS.iter().enumerate();
-        let limits = limits.filter(|&(slot, _)| slots >> slot & 1 == 1);
-        Self(limits.fold(0, |all, (slot, &order)| {
-            all | u64::from(most(order)) << (slot * 8)
-        }))
-    }
+/// The place of a cache of blocks, by the number of the zone's and kind's cache of single frames.
+#[inline]
+fn place_of(cache: usize, order: Order) -> usize {
+    cache % CACHES * SLOTS + slot_of(order)
+}
 
-    /// The slots, as bits, of these orders, as bits.
-    pub(crate) fn slots(orders: u32) -> u64 {
-        let slots = ORDERS.iter().enumerate();
-        let slots = slots.filter(|&(_, order)| orders >> order.get() & 1 == 1);
-        slots.fold(0, |bits, (slot, _)| bits | 1 << slot)
+/// Places of a zone.
+pub(crate) fn places_of(zone: ZoneId) -> Range<usize> {
+    let caches = Home::caches_of(zone);
+    caches.start * SLOTS..caches.end * SLOTS
+}
+
+/// Whether a place is some order's.
+pub(crate) const fn is_used(place: usize) -> bool {
+    place % SLOTS < ORDERS.len()
+}
+
+/// Most blocks in the cache at a place of a zone, of which these orders are cached, as bits.
+pub(crate) fn limit_at(place: usize, orders: u32) -> u32 {
+    let order = ORDERS.get(place % SLOTS);
+    let is_cached = |order: &&Order| orders >> order.get() & 1 == 1;
+    order.filter(is_cached).map_or(0, |&order| most(order))
+}
+
+/// Blocks that came without a walk, by kind of context. Of one place, written inside sections.
+#[derive(Debug)]
+pub(crate) struct Taken([Counter; CONTEXTS]);
+
+impl Taken {
+    pub(crate) fn new() -> Self {
+        Self(array::from_fn(|_| Counter::new()))
     }
 }
 
-/// One CPU's blocks of one zone and kind.
-pub(crate) type BlockCaches = [BlockCache; SLOTS];
+/// The same of each order that has caches, from the places of one zone.
+pub(crate) fn taken(places: &[Taken]) -> impl Iterator<Item = (Order, [u64; CONTEXTS])> + '_ {
+    let slots = places.chunks_exact(SLOTS);
+    slots
+        .flat_map(|slots| ORDERS.into_iter().zip(slots))
+        .map(|(order, taken)| (order, taken.0.each_ref().map(Counter::get)))
+}
 
 /// Blocks of one order, by their first frames, on a line of their own.
 #[derive(Debug)]
@@ -100,13 +134,8 @@ pub(crate) type BlockCaches = [BlockCache; SLOTS];
 pub(crate) struct BlockCache(Stack<ROOM>);
 
 impl BlockCache {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Stack::new())
-    }
-
-    /// Caches of one zone and kind.
-    pub(crate) fn of_home() -> BlockCaches {
-        array::from_fn(|_| Self::new())
     }
 }
 
@@ -119,12 +148,15 @@ impl Deref for BlockCache {
     }
 }
 
-/// Every cached block with its order.
-pub(crate) fn each(caches: &[BlockCaches]) -> impl Iterator<Item = (Order, Pfn)> + '_ {
-    caches
-        .iter()
-        .flat_map(|kind| ORDERS.iter().zip(kind))
-        .flat_map(|(&order, cache)| cache.iter().map(move |pfn| (order, pfn)))
+/// The caches at the places of one zone, with their orders.
+pub(crate) fn with_orders(places: &[BlockCache]) -> impl Iterator<Item = (Order, &BlockCache)> {
+    let slots = places.chunks_exact(SLOTS);
+    slots.flat_map(|slots| ORDERS.into_iter().zip(slots))
+}
+
+/// Every block cached there with its order.
+pub(crate) fn each(places: &[BlockCache]) -> impl Iterator<Item = (Order, Pfn)> + '_ {
+    with_orders(places).flat_map(|(order, cache)| cache.iter().map(move |pfn| (order, pfn)))
 }
 
 impl<'m, P: Platform> Frames<'m, P> {
@@ -139,13 +171,15 @@ impl<'m, P: Platform> Frames<'m, P> {
         mobility: Mobility,
         cpu: &CpuCaches,
     ) -> Option<Pfn> {
-        let slot = slot_of(order)?;
+        if !has_slot(order) {
+            return None;
+        }
         self.enter()?;
         step!(self);
         let mut taken = None;
         if !self.caches_are_off(zone) {
             step!(self);
-            let cache = &cpu.blocks[Home::cache_of(zone, mobility)][slot];
+            let cache = &cpu.blocks[place_of(Home::cache_of(zone, mobility), order)];
             if cache.len() == 0 && most(order) > 1 {
                 self.refill_blocks(zone, order, mobility, cache, cpu);
             }
@@ -205,38 +239,38 @@ impl<'m, P: Platform> Frames<'m, P> {
     pub(crate) fn free_block(&self, handle: FrameHandle) {
         let (pfn, order) = (handle.pfn(), handle.order());
         let Some(meta) = self.books_of(pfn) else {
-            return self.report_not_allocated(pfn, order, Entry::ABSENT);
+            return self.report_not_allocated(handle, Entry::ABSENT);
         };
-        let place = meta.entry_of(pfn);
-        let entry = Entry(place.load(Ordering::Relaxed));
+        let entry_of = meta.entry_of(pfn);
+        let entry = Entry(entry_of.load(Ordering::Relaxed));
         if !entry.is_allocated(order) {
-            return self.report_not_allocated(pfn, order, entry);
+            return self.report_not_allocated(handle, entry);
         }
-        if !self.claim_for_free(place, order) {
+        if !self.claim_for_free(entry_of, order) {
             return self.report_late(pfn, order);
         }
-        let slot = slot_of(order);
-        let home = meta.home_of(pfn).cache();
         // An order 10 lies in two areas. They are one zone's, by `take_pair`; and what is wholly
         // taken is not compacted. So the first one's home speaks for both.
-        let (Some(slot), Some(room)) = (slot, self.block_rooms.get(home / 2)) else {
-            return self.free_uncached_block(pfn, meta, order);
+        let Some(home) = meta.home_of(pfn).cached_in() else {
+            return self.free_uncached_block(handle, meta);
         };
+        let place = place_of(home, order);
+        let room = &self.block_rooms[place];
         let tested_early = mutant::is(Mutant::IsolationTestedBeforeFlag)
-            .then(|| room.is_for(slot, self.this_cpu().blocks[home][slot].len()));
+            .then(|| room.is_for(self.this_cpu().blocks[place].len()));
         step!(self);
         if self.enter().is_none() {
-            return self.free_uncached_block(pfn, meta, order);
+            return self.free_uncached_block(handle, meta);
         }
         step!(self);
-        let cache = &self.this_cpu().blocks[home][slot];
+        let cache = &self.this_cpu().blocks[place];
         // Inside the section: as with single frames. The word says limit, HIGH and offlines.
         let count = cache.len();
-        if !tested_early.unwrap_or_else(|| room.is_for(slot, count)) {
-            return self.leave_then_free(pfn, meta, order);
+        if !tested_early.unwrap_or_else(|| room.is_for(count)) {
+            return self.leave_then_free(handle, meta);
         }
         step!(self);
-        place.store(Entry::cached(order).0, Ordering::Relaxed);
+        entry_of.store(Entry::cached(order).0, Ordering::Relaxed);
         step!(self);
         cache.put(count, pfn);
         step!(self);
@@ -247,27 +281,28 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Frees a block whose cache has no room. Inside a section, which it ends.
     #[inline(never)]
-    fn leave_then_free(&self, pfn: Pfn, meta: &'m BlockMeta, order: Order) {
+    fn leave_then_free(&self, handle: FrameHandle, meta: &'m BlockMeta) {
         step!(self);
         self.leave_unpinned();
-        self.free_uncached_block(pfn, meta, order);
+        self.free_uncached_block(handle, meta);
     }
 
     /// Frees a block above order 0 that no cache is for now.
     #[inline(never)]
-    fn free_uncached_block(&self, pfn: Pfn, meta: &'m BlockMeta, order: Order) {
+    fn free_uncached_block(&self, handle: FrameHandle, meta: &'m BlockMeta) {
         let _pinned = Pinned::new(&self.platform);
-        let place = meta.entry_of(pfn);
+        let (pfn, order) = (handle.pfn(), handle.order());
+        let entry = meta.entry_of(pfn);
         // Before bits or state say free: after that the entry is the next owner's.
         if !mutant::is(Mutant::EntryAfterBits) {
-            place.store(Entry::FREE.0, Ordering::Relaxed);
+            entry.store(Entry::FREE.0, Ordering::Relaxed);
         }
         step!(self);
         let frame = (pfn.0 % AREA_FRAMES as u64) as u32;
         self.return_block(AreaRef::of(meta, pfn), frame, order);
         step!(self);
         if mutant::is(Mutant::EntryAfterBits) {
-            place.store(Entry::FREE.0, Ordering::Relaxed);
+            entry.store(Entry::FREE.0, Ordering::Relaxed);
         }
     }
 
@@ -285,20 +320,19 @@ impl<'m, P: Platform> Frames<'m, P> {
     }
 
     /// The block for it, if there is one. Inside a section.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take_block_hot(&self, context: &impl Context, request: &Request) -> Hot {
         let cpu = self.this_cpu();
         let number = cpu.firsts.cache(request.class_of_any_size());
-        let order = request.order();
-        let (Some(slot), Some(caches)) = (slot_of(order), cpu.blocks.get(number)) else {
+        if number >= CACHES {
             return Hot::Inside;
-        };
+        }
         step!(self);
-        let Some(pfn) = self.pop_block_hot(&caches[slot], request) else {
+        let place = place_of(number, request.order());
+        let Some(pfn) = self.pop_block_hot(&cpu.blocks[place], request) else {
             return Hot::Inside;
         };
-        let events = &cpu.events[Home::zone_of_cache(number).index()];
-        events.of(context.kind()).count_allocs(order, 1, 0);
+        cpu.taken[place].0[context.kind() as usize].add(1);
         step!(self);
         if self.end_section() {
             return Hot::TakenUnsettled(pfn);
@@ -310,25 +344,25 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// path. Inside a section.
     #[inline]
     fn pop_block_hot(&self, cache: &BlockCache, request: &Request) -> Option<Pfn> {
-        let (pfn, below) = cache.top()?;
+        let (pfn, _) = cache.top()?;
         step!(self);
-        let place = self.books_of(pfn)?.entry_of(pfn);
-        let order = request.order();
-        if Entry(place.load(Ordering::Relaxed)) != Entry::cached(order) {
+        let entry_of = self.books_of(pfn)?.entry_of(pfn);
+        let entry = Entry(entry_of.load(Ordering::Relaxed));
+        if entry != Entry::cached(request.order()) {
             return None;
         }
-        cache.cut_to(below);
+        cache.drop_top();
         step!(self);
-        place.store(request.entry().0, Ordering::Relaxed);
+        entry_of.store(request.entry().0, Ordering::Relaxed);
         step!(self);
         Some(pfn)
     }
 
     /// Gives a CPU's blocks of a zone back to their areas; returns how many frames. Inside a
     /// section.
-    pub(crate) fn drain_blocks(&self, caches: &[BlockCaches], events: &Counts) -> u64 {
+    pub(crate) fn drain_blocks(&self, places: &[BlockCache], events: &Counts) -> u64 {
         let mut drained = 0;
-        for (&order, cache) in caches.iter().flat_map(|kind| ORDERS.iter().zip(kind)) {
+        for (order, cache) in with_orders(places) {
             while let Some(pfn) = self.pop_block(cache, order) {
                 step!(self);
                 if let Some((area, frame)) = self.area_of(pfn) {

@@ -184,13 +184,14 @@ fn a_plain_block_comes_without_a_walk_and_is_counted() {
 
 #[test]
 fn limits_are_those_of_the_orders() {
-    let all = cached_orders(u64::MAX);
-    assert_eq!(Limits::slots(all), 0b11111);
     for (slot, order) in super::ORDERS.into_iter().enumerate() {
-        assert_eq!(slot_of(order), Some(slot));
-        let slots = Limits::slots(1 << order.get());
-        assert_eq!(Limits::of(slots).0, u64::from(most(order)) << (slot * 8));
+        assert_eq!(slot_of(order), slot);
+        assert!(has_slot(order) && is_used(slot));
+        assert_eq!(limit_at(SLOTS + slot, 1 << order.get()), most(order));
+        assert_eq!(limit_at(slot, !(1 << order.get())), 0);
     }
-    let others = [0, 4, 5, 6, 7, 8].map(|order| Order::new(order).unwrap());
-    assert!(others.into_iter().all(|order| slot_of(order).is_none()));
+    for order in [0, 4, 5, 6, 7, 8].map(|order| Order::new(order).unwrap()) {
+        assert!(!has_slot(order) && !is_used(slot_of(order)));
+        assert_eq!(limit_at(slot_of(order), u32::MAX), 0);
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     MAX_ZONES, ZoneId,
-    blocks::{self, BlockCache, BlockCaches},
+    blocks::{self, BlockCache, PLACES, Taken},
     events::Counts,
     home::{CACHES, Home},
     hot::Firsts,
@@ -12,7 +12,7 @@ use crate::{
 };
 use core::array;
 
-/// One CPU's caches and counts, about 69 KiB. Atomics only: zeroed memory is a valid value.
+/// One CPU's caches and counts, about 93 KiB. Atomics only: zeroed memory is a valid value.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct CpuCaches {
@@ -24,7 +24,8 @@ pub struct CpuCaches {
     pub(crate) hints: [[Hints; SIZES]; CACHED_KINDS],
     pub(crate) huge_hints: Hints,
     /// The same of larger blocks.
-    pub(crate) blocks: [BlockCaches; CACHES],
+    pub(crate) blocks: [BlockCache; PLACES],
+    pub(crate) taken: [Taken; PLACES],
     pub(crate) events: [Counts; MAX_ZONES],
 }
 
@@ -37,7 +38,8 @@ impl CpuCaches {
             hints: array::from_fn(|_| array::from_fn(|_| Hints::new())),
             huge_hints: Hints::new(),
             pcp: array::from_fn(|_| Pcp::new()),
-            blocks: array::from_fn(|_| BlockCache::of_home()),
+            blocks: array::from_fn(|_| BlockCache::new()),
+            taken: array::from_fn(|_| Taken::new()),
             events: Counts::of_zones(),
         }
     }
@@ -58,8 +60,8 @@ impl CpuCaches {
 
     /// Larger blocks of a zone, of both kinds.
     #[inline]
-    pub(crate) fn block_caches(&self, zone: ZoneId) -> &[BlockCaches] {
-        &self.blocks[Home::caches_of(zone)]
+    pub(crate) fn block_caches(&self, zone: ZoneId) -> &[BlockCache] {
+        &self.blocks[blocks::places_of(zone)]
     }
 
     /// Single frames of a zone that are cached here; exact inside a section.

@@ -1,7 +1,8 @@
 //! Counts of events by zone: each CPU counts for itself, whoever looks adds up.
 
 use crate::{
-    Frames, MAX_ZONES, ORDERS, Order, Platform, ZoneId, alloc::Walk, pcp::Pcp, platform::Pinned,
+    Frames, MAX_ZONES, ORDERS, Order, Platform, ZoneId, alloc::Walk, blocks, pcp::Pcp,
+    platform::Pinned,
 };
 use core::array;
 use tidemark_sync::{
@@ -175,8 +176,12 @@ impl<P: Platform> Frames<'_, P> {
         let mut sum = ZoneEvents::default();
         for cpu in self.storage.cpus {
             cpu.events[id.index()].add_to(&mut sum);
-            for taken in cpu.caches(id).iter().map(Pcp::taken) {
-                for (sum, taken) in sum.allocs[0].iter_mut().zip(taken) {
+            let singles = cpu.caches(id).iter().map(Pcp::taken);
+            let singles = singles.map(|taken| (Order::ZERO, taken));
+            let larger = blocks::taken(&cpu.taken[blocks::places_of(id)]);
+            for (order, taken) in singles.chain(larger) {
+                let sums = &mut sum.allocs[order.get() as usize];
+                for (sum, taken) in sums.iter_mut().zip(taken) {
                     *sum += taken;
                 }
             }

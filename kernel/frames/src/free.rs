@@ -46,14 +46,15 @@ impl<'m, P: Platform> Frames<'m, P> {
         if entry.is_allocated(order) {
             return found;
         }
-        self.report_not_allocated(pfn, order, entry);
+        self.report_not_allocated(FrameHandle::new(pfn, order), entry);
         None
     }
 
     /// Reports why a block cannot be freed: its entry was found to say something else.
     #[cold]
     #[inline(never)]
-    pub(crate) fn report_not_allocated(&self, pfn: Pfn, order: Order, entry: Entry) {
+    pub(crate) fn report_not_allocated(&self, handle: FrameHandle, entry: Entry) {
+        let (pfn, order) = (handle.pfn(), handle.order());
         let found = self.area_of(pfn);
         let is_gone = found.is_none_or(|(area, _)| !area.core().state().is_present());
         let fault = match entry.state() {

@@ -89,6 +89,16 @@ impl Home {
         self.0 & Self::KEPT_OUT != 0
     }
 
+    /// The same as an index that needs no test, if anything is cached.
+    #[inline]
+    pub(crate) const fn cached_in(self) -> Option<usize> {
+        if self.0 & (Self::KEPT_OUT | Self::HIGH_ATOMIC) == 0 {
+            Some(self.0 as usize % CACHES)
+        } else {
+            None
+        }
+    }
+
     /// As an index into a CPU's caches; out of range where nothing is cached.
     #[inline]
     pub(crate) const fn cache(self) -> usize {
@@ -116,6 +126,7 @@ mod tests {
                     assert_eq!((home.zone(), home.kind()), (zone, kind));
                     let is_cached = mobility != Mobility::HighAtomic;
                     assert_eq!(home.cache() < CACHES, is_cached);
+                    assert_eq!(home.cached_in(), is_cached.then_some(home.cache()));
                     if is_cached {
                         assert!(Home::caches_of(zone).contains(&home.cache()));
                         assert_eq!(Home::cache_of(zone, mobility), home.cache());
@@ -125,6 +136,7 @@ mod tests {
                     assert!(seen.insert(kept_out.0));
                     assert_eq!((kept_out.zone(), kept_out.kind()), (zone, kind));
                     assert!(kept_out.cache() >= CACHES && kept_out.is_kept_out());
+                    assert_eq!(kept_out.cached_in(), None);
                     assert_eq!(kept_out.with(kind), kept_out);
                     assert!(kept_out.is_for(home) && home.is_for(kept_out));
                     let others = sizes.into_iter().filter(|&other| other != size);

@@ -219,7 +219,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         let place = meta.entry_of(pfn);
         let entry = Entry(place.load(Ordering::Relaxed));
         if !entry.is_allocated(Order::ZERO) {
-            return self.report_not_allocated(pfn, Order::ZERO, entry);
+            return self.report_not_allocated(handle, entry);
         }
         if !self.claim_for_free(place, Order::ZERO) {
             return self.report_late(pfn, Order::ZERO);

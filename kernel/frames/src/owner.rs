@@ -153,7 +153,7 @@ impl Entry {
     /// Whether it says allocated with this order, whoever the owner.
     #[inline]
     pub(crate) const fn is_allocated(self, order: Order) -> bool {
-        self.0 >> 26 == Self::ALLOCATED >> 26 | order.get() as u32
+        self.0 >> 26 ^ order.get() as u32 == Self::ALLOCATED >> 26
     }
 
     pub(crate) fn state(self) -> FrameState {

@@ -5,28 +5,27 @@
 //! mark and offline in one test.
 
 use crate::{
-    Frames, Platform, ZoneId,
-    blocks::Limits,
+    Frames, Platform, ZoneId, blocks,
     home::Home,
     mutant::{self, Mutant},
     whole::Returned,
     zone::{Mark, Policy},
 };
-use tidemark_sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use tidemark_sync::atomic::{AtomicI32, Ordering};
 
-/// Room in the caches of one kind of a zone's frames: a cache that holds `n` frames takes another
-/// one if `n` is below the word, taken as a signed number.
+/// Room in the CPUs' caches of one kind of a zone's frames, or of its blocks of one order: a cache
+/// that holds `n` takes another one if `n` is below the word, taken as a signed number.
 ///
 /// The word is 127 − fields, where the fields are: what the limit is short of 127, in bits 0 to 7;
-/// bit 8 while the zone is below LOW; the offlines under way, from bit 16 on. Any of the latter two
-/// makes it negative or 0 at most.
+/// bit 8 while the zone is below the mark; the offlines under way, from bit 16 on. Any of the latter
+/// two makes it negative or 0 at most.
 #[derive(Debug)]
 pub(crate) struct Room(AtomicI32);
 
 /// The most that a limit can be.
 pub(crate) const MOST: i32 = 127;
 const SHORT: i32 = 0xff;
-const BELOW_LOW: i32 = 1 << 8;
+const BELOW: i32 = 1 << 8;
 const OFFLINE: i32 = 1 << 16;
 
 impl Room {
@@ -57,12 +56,12 @@ impl Room {
     }
 
     fn set_below(&self, is_below: bool) {
-        let bit = if is_below { BELOW_LOW } else { 0 };
-        self.change(|fields| fields & !BELOW_LOW | bit);
+        let bit = if is_below { BELOW } else { 0 };
+        self.change(|fields| fields & !BELOW | bit);
     }
 
-    fn is_below_low(&self) -> bool {
-        self.fields() & BELOW_LOW != 0
+    fn is_below(&self) -> bool {
+        self.fields() & BELOW != 0
     }
 
     fn is_shut_for_offline(&self) -> bool {
@@ -80,65 +79,6 @@ impl Room {
     pub(crate) fn set_limit(&self, limit: u32) {
         let short = (MOST - limit as i32).clamp(0, MOST);
         self.change(|fields| fields & !SHORT | short);
-    }
-}
-
-/// Room in the caches of a zone's larger blocks, of both kinds: a byte for each slot of orders says
-/// how many of them a cache may hold now. Above those are what decides that: from bit 40 on, a bit
-/// for each slot of which the zone has caches at all; bit 45 while the zone is below HIGH; the
-/// offlines under way, from bit 46 on. Any of the latter two makes all of the bytes 0.
-#[derive(Debug)]
-pub(crate) struct BlockRoom(AtomicU64);
-
-const FIELDS: u32 = 40;
-const SLOTS: u64 = (1 << 5) - 1;
-const BELOW_HIGH: u64 = 1 << 5;
-const BLOCKS_OFFLINE: u64 = 1 << 6;
-
-impl BlockRoom {
-    pub(crate) fn new() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
-    /// Whether a cache that holds `count` blocks of a slot may take another one; as [`Room::is_for`].
-    #[inline]
-    pub(crate) fn is_for(&self, slot: usize, count: u32) -> bool {
-        count < u32::from((self.0.load(Ordering::Relaxed) >> (slot * 8)) as u8)
-    }
-
-    fn fields(&self) -> u64 {
-        self.0.load(Ordering::Relaxed) >> FIELDS
-    }
-
-    /// Changes the fields, and with them the limits. AcqRel: as with [`Room`].
-    fn change(&self, change: impl Fn(u64) -> u64) {
-        let update = |word: u64| {
-            let fields = change(word >> FIELDS);
-            let is_open = fields & !SLOTS == 0;
-            let limits = if is_open { Limits::of(fields).0 } else { 0 };
-            Some(fields << FIELDS | limits)
-        };
-        let _ = self
-            .0
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, update);
-    }
-
-    fn shut_for_offline(&self) {
-        self.change(|fields| fields + BLOCKS_OFFLINE);
-    }
-
-    fn open_after_offline(&self) {
-        self.change(|fields| fields - BLOCKS_OFFLINE);
-    }
-
-    fn set_below(&self, is_below: bool) {
-        let bit = if is_below { BELOW_HIGH } else { 0 };
-        self.change(|fields| fields & !BELOW_HIGH | bit);
-    }
-
-    /// Sets of which slots, as bits, there are caches.
-    fn set_slots(&self, slots: u64) {
-        self.change(|fields| fields & !SLOTS | slots);
     }
 }
 
@@ -160,6 +100,14 @@ impl<P: Platform> Frames<'_, P> {
         &self.rooms[Home::caches_of(zone)]
     }
 
+    fn block_rooms(&self, zone: ZoneId) -> &[Room] {
+        &self.block_rooms[blocks::places_of(zone)]
+    }
+
+    fn all_rooms(&self, zone: ZoneId) -> impl Iterator<Item = &Room> {
+        self.rooms(zone).iter().chain(self.block_rooms(zone))
+    }
+
     /// Whether an offline keeps the caches away from the zone.
     #[inline]
     pub(crate) fn caches_are_off(&self, zone: ZoneId) -> bool {
@@ -169,13 +117,11 @@ impl<P: Platform> Frames<'_, P> {
     /// Keeps frames of the zone out of all caches from now on; those that hold some are to be
     /// drained. Counted: each is undone by one [`Frames::turn_caches_on`].
     pub(crate) fn turn_caches_off(&self, zone: ZoneId) {
-        self.rooms(zone).iter().for_each(Room::shut_for_offline);
-        self.block_rooms[zone.index()].shut_for_offline();
+        self.all_rooms(zone).for_each(Room::shut_for_offline);
     }
 
     pub(crate) fn turn_caches_on(&self, zone: ZoneId) {
-        self.rooms(zone).iter().for_each(Room::open_after_offline);
-        self.block_rooms[zone.index()].open_after_offline();
+        self.all_rooms(zone).for_each(Room::open_after_offline);
     }
 
     /// Sets how much a cache may hold. Under the hot-plug lock.
@@ -183,7 +129,9 @@ impl<P: Platform> Frames<'_, P> {
         for room in self.rooms(zone) {
             room.set_limit(policy.cache_high);
         }
-        self.block_rooms[zone.index()].set_slots(Limits::slots(policy.cached_orders));
+        for (place, room) in self.block_rooms(zone).iter().enumerate() {
+            room.set_limit(blocks::limit_at(place, policy.cached_orders));
+        }
         self.note_marks(zone);
     }
 
@@ -267,24 +215,33 @@ impl<P: Platform> Frames<'_, P> {
 
     /// The same for its larger blocks and HIGH. Any context.
     fn note_high(&self, id: ZoneId) {
-        let room = &self.block_rooms[id.index()];
-        follow(|| self.is_below(id, Mark::High), |is| room.set_below(is));
+        for (place, room) in self.block_rooms(id).iter().enumerate() {
+            if blocks::is_used(place) {
+                follow(|| self.is_below(id, Mark::High), |is| room.set_below(is));
+            }
+        }
     }
 
     /// Whether the zone's rooms say what they should at rest.
     pub(crate) fn rooms_are_right(&self, id: ZoneId) -> bool {
         let policy = self.zone(id).policy();
-        let short = (MOST - policy.cache_high as i32).clamp(0, MOST);
-        let is_below = self.is_below(id, Mark::Low);
-        let of_singles = self
-            .rooms(id)
-            .iter()
-            .all(|room| room.is_below_low() == is_below && room.fields() & SHORT == short);
-        let slots = Limits::slots(policy.cached_orders);
-        let is_below = self.is_below(id, Mark::High);
-        let fields = slots | if is_below { BELOW_HIGH } else { 0 };
-        let room = &self.block_rooms[id.index()];
-        of_singles && room.fields() == fields
+        let is_right = |room: &Room, mark, limit: u32| {
+            let short = (MOST - limit as i32).clamp(0, MOST);
+            room.is_below() == self.is_below(id, mark) && room.fields() & SHORT == short
+        };
+        let mut blocks = self.block_rooms(id).iter().enumerate();
+        let singles = self.rooms(id).iter();
+        singles
+            .into_iter()
+            .all(|room| is_right(room, Mark::Low, policy.cache_high))
+            && blocks.all(|(place, room)| {
+                let limit = blocks::limit_at(place, policy.cached_orders);
+                if blocks::is_used(place) {
+                    is_right(room, Mark::High, limit)
+                } else {
+                    !room.is_for(0)
+                }
+            })
     }
 }
 
@@ -306,32 +263,8 @@ mod tests {
                         let expected = is_open && (count as i32) < limit;
                         assert_eq!(room.is_for(count), expected, "{limit} {below} {offlines}");
                     }
-                    assert_eq!(room.is_below_low(), below);
+                    assert_eq!(room.is_below(), below);
                     assert_eq!(room.is_shut_for_offline(), offlines > 0);
-                    (0..offlines).for_each(|_| room.open_after_offline());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn larger_blocks_have_the_limits_of_their_slots_unless_the_word_is_shut() {
-        let room = BlockRoom::new();
-        for slots in [0, 1, 0b01010, 0b10000, SLOTS] {
-            room.set_slots(slots);
-            for below in [true, false] {
-                room.set_below(below);
-                for offlines in 0..3 {
-                    (0..offlines).for_each(|_| room.shut_for_offline());
-                    let is_open = !below && offlines == 0;
-                    for slot in 0..5 {
-                        let limit = [15, 15, 15, 1, 1][slot];
-                        let is_cached = is_open && slots >> slot & 1 == 1;
-                        for count in 0..=16 {
-                            let expected = is_cached && count < limit;
-                            assert_eq!(room.is_for(slot, count), expected, "{slots:b} {slot}");
-                        }
-                    }
                     (0..offlines).for_each(|_| room.open_after_offline());
                 }
             }
@@ -349,19 +282,15 @@ mod models {
     const MARK: i64 = 10;
 
     /// Two CPUs move a zone across its mark, one down and one up.
-    fn crossed<W: Send + Sync + 'static>(
-        word: fn() -> W,
-        tell: fn(&W, bool),
-        is_below: fn(&W) -> bool,
-    ) {
-        model(move || {
-            let shared = Arc::new((word(), AtomicI64::new(MARK)));
-            let cross = move |shared: &(W, AtomicI64), frames: i64| {
-                let (word, free) = shared;
+    fn crossed() {
+        model(|| {
+            let shared = Arc::new((Room::new(), AtomicI64::new(MARK)));
+            let cross = |shared: &(Room, AtomicI64), frames: i64| {
+                let (room, free) = shared;
                 let before = free.fetch_add(frames, Ordering::Relaxed);
                 if (before < MARK) != (before + frames < MARK) {
                     let look = || free.load(Ordering::Relaxed) < MARK;
-                    follow(look, |is| tell(word, is));
+                    follow(look, |is| room.set_below(is));
                 }
             };
             let other = Arc::clone(&shared);
@@ -369,24 +298,16 @@ mod models {
             cross(&shared, 3);
             cross(&shared, 2);
             down.join().unwrap();
-            let (word, free) = &*shared;
-            assert_eq!(is_below(word), free.load(Ordering::Relaxed) < MARK);
+            let (room, free) = &*shared;
+            assert_eq!(room.is_below(), free.load(Ordering::Relaxed) < MARK);
         });
     }
 
     #[test]
-    fn the_words_end_on_the_side_of_the_mark_on_which_the_zone_is() {
+    fn the_word_ends_on_the_side_of_the_mark_on_which_the_zone_is() {
+        crossed();
         let mistake = Mutant::MarkLookedAtOnce;
-        let is_below_high = |room: &BlockRoom| room.fields() & BELOW_HIGH != 0;
-        let of_blocks = move || crossed(BlockRoom::new, BlockRoom::set_below, is_below_high);
-        let words: [&dyn Fn(); 2] = [
-            &|| crossed(Room::new, Room::set_below, Room::is_below_low),
-            &of_blocks,
-        ];
-        for word in words {
-            word();
-            let caught = catch_unwind(AssertUnwindSafe(|| mutant::with(mistake, word)));
-            assert!(caught.is_err(), "{mistake:?} passes");
-        }
+        let caught = catch_unwind(AssertUnwindSafe(|| mutant::with(mistake, crossed)));
+        assert!(caught.is_err(), "{mistake:?} passes");
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     owner::Entry,
     pcp::Drains,
     rebuild::RebuildTimes,
-    room::{BlockRoom, Room},
+    room::Room,
     zonelist::{self, Chosen, Published},
 };
 use core::array;
@@ -36,7 +36,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             platform,
             storage,
             rooms: array::from_fn(|_| Room::new()),
-            block_rooms: array::from_fn(|_| BlockRoom::new()),
+            block_rooms: array::from_fn(|_| Room::new()),
             above_low: AboveLow::new(),
             rebuilt: Rebuilt::new(),
             zonelists: Chosen::new(variant),

@@ -92,6 +92,12 @@ impl<const N: usize> Stack<N> {
         self.count.store(count, Ordering::Relaxed);
     }
 
+    /// Leaves all but the top of a stack that has one.
+    #[inline]
+    pub(crate) fn drop_top(&self) {
+        self.cut_to(self.len().wrapping_sub(1));
+    }
+
     #[inline]
     pub(crate) fn pop(&self) -> Option<Pfn> {
         let (pfn, below) = self.top()?;

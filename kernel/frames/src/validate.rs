@@ -6,7 +6,7 @@ use crate::{
     floor::floors,
     home::Home,
     memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS},
-    mobility::{CACHED_KINDS, Mobility},
+    mobility::Mobility,
     owner::Entry,
     zone::Zone,
 };
@@ -172,8 +172,8 @@ impl<P: Platform> Frames<'_, P> {
                     }
                 }
             }
-            for (index, caches) in cpu.blocks.chunks_exact(CACHED_KINDS).enumerate() {
-                let zone = ZoneId::from_index(index);
+            for zone in (0..MAX_ZONES).map(ZoneId::from_index) {
+                let caches = cpu.block_caches(zone);
                 for (depth, (order, pfn)) in blocks::each(caches).enumerate() {
                     let block = |what| Inconsistency::Frame { what, at: pfn };
                     if self.entry_of(pfn) != Entry::cached(order) {
