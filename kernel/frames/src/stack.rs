@@ -57,19 +57,22 @@ impl<const N: usize> Stack<N> {
         entries: &[AtomicU32; 64],
         step: impl Fn(),
     ) {
-        let mut room = self.places[self.len() as usize..].iter();
+        let mut room = &self.places[self.len() as usize..];
         while mask != 0 {
             // One run of ones after the other: mostly there is one only.
             let begin = mask.trailing_zeros();
             let end = begin + (!(mask >> begin)).trailing_zeros();
             let run = &entries[begin as usize..end as usize];
+            let (places, rest) = room.split_at(run.len().min(room.len()));
             let mut pfn = first.0 as u32 | begin;
-            for (entry, place) in run.iter().zip(&mut room) {
+            // Slices of one length: one comparison a frame.
+            for (entry, place) in run[..places.len()].iter().zip(places) {
                 step();
                 entry.store(Entry::CACHED.0, Ordering::Relaxed);
                 place.store(pfn, Ordering::Relaxed);
                 pfn = pfn.wrapping_add(1);
             }
+            room = rest;
             // The sum carries through the run.
             mask &= mask.wrapping_add(1 << begin);
         }
