@@ -51,14 +51,15 @@ pub enum Watch {
     On,
     /// It is, but a guest that waits for its user may be silent as long as it likes.
     Patient,
-    /// It is, but CPUs that hang on purpose have [`LAB_PATIENCE`] to be found by the guest itself.
-    Lab,
+    /// It is after [`LONG_PATIENCE`]: a guest of the laboratory finds CPUs that hang on purpose itself,
+    /// and one that counts instructions stops its tick meanwhile.
+    Long,
     /// A debugger may hold the guest as long as it likes.
     Off,
 }
 
-/// How long a guest of the laboratory may miss any sign of life.
-const LAB_PATIENCE: Duration = Duration::from_secs(40);
+/// How long such a guest may miss any sign of life.
+const LONG_PATIENCE: Duration = Duration::from_secs(40);
 
 #[derive(Debug)]
 enum State {
@@ -209,7 +210,7 @@ impl<'m> Conductor<'m> {
                 }
                 if self.watch != Watch::Off
                     && let Some(hang) = self.watchdog.check(now)
-                    && (self.watch != Watch::Lab || hang.waited() > LAB_PATIENCE)
+                    && (self.watch != Watch::Long || hang.waited() > LONG_PATIENCE)
                 {
                     self.examine(now, Ended::Hung(hang));
                 }

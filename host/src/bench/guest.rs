@@ -117,7 +117,7 @@ pub fn measure(output: &OutputArgs) -> Result<Measured> {
         built,
         kernel_image: None,
         extra: Vec::new(),
-        watch: Watch::On,
+        watch: Watch::Long,
     };
     let mut console = Console::new(output.verbosity(), output.log.as_deref())?;
     let streams = output.verbosity() == crate::cli::Verbosity::All;

@@ -279,7 +279,7 @@ fn run_cell_on(machine: Machine, cell: Cell, built: &Built) -> Result<Found> {
         built: built.clone(),
         kernel_image: None,
         extra: Vec::new(),
-        watch: Watch::Lab,
+        watch: Watch::Long,
     };
     let mut log = Vec::new();
     let record = run(&spec, |line| log.push(line.to_owned()))
