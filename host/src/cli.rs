@@ -34,7 +34,8 @@ Examples:
   cargo run -- -q --json result.json          the summary only, and the result for a program
   cargo run -- -- -d int -D qemu.log          what follows the second -- goes to QEMU
 
-Exit codes: 0 passed, 1 a verdict failed, 2 usage or a missing tool, 3 the guest crashed, 4 the guest hung.
+Exit codes: 0 passed; 1 a verdict failed, or nothing overlapped a rebuild; 2 usage, a missing tool, or
+the guest refused its configuration; 3 the guest crashed; 4 the guest hung; 130 interrupted.
 docs/output.md describes the log, KTAP and the JSON.";
 
 /// What the user asked for.

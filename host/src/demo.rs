@@ -20,6 +20,7 @@ use crate::{build, json, lab, qemu, suite};
 /// # Errors
 /// A tool is missing, the kernel does not build, or a result cannot be written.
 pub fn run(args: &DemoArgs) -> Result<i32> {
+    json::prepare(args.output.json.as_deref())?;
     let mut console = Console::new(args.output.verbosity(), args.output.log.as_deref())?;
     if !args.print_qemu {
         qemu::require()?;

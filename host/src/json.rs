@@ -126,19 +126,52 @@ pub fn tests(total: &Tally, exit_code: i32, parts: &[(String, Tally)]) -> Value 
     })
 }
 
+/// Makes sure that a result can be written, if one is wanted, before what takes long. What is in the
+/// file stays until then.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn prepare(path: Option<&Path>) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let mut file = std::fs::OpenOptions::new();
+    let opened = file.create(true).append(true).open(path);
+    opened.map(drop).with_context(|| refusal(path))
+}
+
 /// Writes a result.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn write(path: &Path, value: &Value) -> Result<()> {
-    std::fs::write(path, format!("{value:#}\n"))
-        .with_context(|| format!("the result {} cannot be written", path.display()))
+    std::fs::write(path, format!("{value:#}\n")).with_context(|| refusal(path))
+}
+
+fn refusal(path: &Path) -> String {
+    format!("the result {} cannot be written", path.display())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::verdict::{Expectation, judge, tests::good};
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_refused_beforehand_and_no_content_is_lost() {
+        let folder = std::env::temp_dir().join(format!("tidemark-json-{}", std::process::id()));
+        let file = folder.join("result.json");
+        let refused = prepare(Some(&file)).unwrap_err().to_string();
+        assert!(
+            refused.contains("result.json cannot be written"),
+            "{refused}"
+        );
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(&file, "kept").unwrap();
+        prepare(Some(&file)).unwrap();
+        let content = std::fs::read_to_string(&file);
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(content.unwrap(), "kept");
+        prepare(None).unwrap();
+    }
 
     #[test]
     fn the_documented_fields_are_there() {

@@ -32,13 +32,14 @@ mod variants;
 mod verdict;
 mod watchdog;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(line) => {
-            eprintln!("{line}");
+            complain(&line);
             return exit(verdict::EXIT_USAGE);
         }
     };
@@ -57,10 +58,15 @@ fn main() -> ExitCode {
         // What failed was most likely ended by the same Ctrl-C.
         Err(_) if interrupt::requested() => exit(verdict::EXIT_INTERRUPTED),
         Err(error) => {
-            eprintln!("tidemark: {error:#}");
+            complain(&format!("tidemark: {error:#}"));
             exit(verdict::EXIT_USAGE)
         }
     }
+}
+
+/// Writes a line for the user. That nobody reads it any more is no reason to panic.
+fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn exit(code: i32) -> ExitCode {

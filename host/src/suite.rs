@@ -188,6 +188,7 @@ fn is_custom(args: &TestArgs) -> bool {
 /// # Errors
 /// A tool is missing, the kernel does not build, or a result cannot be written.
 pub fn test(args: &TestArgs) -> Result<i32> {
+    json::prepare(args.output.json.as_deref())?;
     if let Some(pattern) = &args.pattern
         && !names::may_contain(pattern).context("the sources cannot be read")?
     {

@@ -19,6 +19,7 @@ use table::Row;
 /// # Errors
 /// A tool is missing, something does not build, or a result cannot be written.
 pub fn run(args: &BenchArgs) -> Result<i32> {
+    json::prepare(args.output.json.as_deref())?;
     let print = if args.markdown {
         table::print_markdown
     } else {

@@ -153,6 +153,7 @@ impl Found {
 /// # Errors
 /// A tool is missing, the kernel does not build, or a result cannot be written.
 pub fn lab(args: &LabArgs) -> Result<i32> {
+    json::prepare(args.output.json.as_deref())?;
     qemu::require()?;
     let args = &LabArgs {
         accel: crate::demo::usable(args.accel),
