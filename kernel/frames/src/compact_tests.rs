@@ -446,10 +446,12 @@ fn tasks_compact_at_once_while_a_block_goes_and_comes() {
     let stop = AtomicBool::new(false);
     let got = AtomicU32::new(0);
     let total = frames.zone_info(NORMAL).managed;
+    let set_threaded =
+        |cpu: usize, is| frames.platform().threaded[cpu].store(is, Ordering::Release);
+    (0..3).for_each(|cpu| set_threaded(cpu, true));
     std::thread::scope(|scope| {
         for cpu in [1, 2] {
             let (stop, got) = (&stop, &got);
-            frames.platform().threaded[cpu].store(true, Ordering::Release);
             scope.spawn(move || {
                 on_cpu(cpu, || {
                     let mut held = Vec::new();
@@ -467,9 +469,14 @@ fn tasks_compact_at_once_while_a_block_goes_and_comes() {
                         }
                     }
                 });
-                frames.platform().threaded[cpu].store(false, Ordering::Release);
+                set_threaded(cpu, false);
             });
         }
+        // Here is CPU 0. When it is done, or has panicked, the others may play its handlers.
+        let _ended = OnDrop(|| {
+            set_threaded(0, false);
+            stop.store(true, Ordering::Relaxed);
+        });
         let mut left = 0;
         for _ in 0..12 {
             let range = PfnRange::new(block_range(33).start, Pfn(block_range(33).start.0 + 4096));
@@ -479,7 +486,6 @@ fn tasks_compact_at_once_while_a_block_goes_and_comes() {
                 frames.online_range(range, NORMAL, &task()).unwrap();
             }
         }
-        stop.store(true, Ordering::Relaxed);
         assert!(left > 0, "nothing left");
     });
     assert!(got.load(Ordering::Relaxed) > 10);

@@ -202,22 +202,30 @@ impl Platform for Host {
         self.drains.fetch_add(1, Ordering::Relaxed);
         let here = CPU.get();
         let others = || (0..self.frames().storage.cpus.len()).filter(|&cpu| cpu != here);
-        let is_threaded = |cpu: usize| self.threaded[cpu].load(Ordering::Acquire);
+        let help = |cpu: usize| {
+            if !self.threaded[cpu].load(Ordering::Acquire) {
+                // It has no thread: whoever waits plays its handler, one at a time.
+                on_cpu(cpu, || self.take_interrupts());
+            }
+            self.take_interrupts();
+        };
         for cpu in others() {
-            if is_threaded(cpu) {
-                self.interrupt[cpu].store(ASKED, Ordering::Release);
-            } else {
-                on_cpu(cpu, || self.frames().drain_local(&hard_irq()));
+            // A handler that runs may have read the number of the last drain already.
+            let ask = || {
+                self.interrupt[cpu]
+                    .compare_exchange(IDLE, ASKED, Ordering::Release, Ordering::Relaxed)
+                    .is_ok()
+            };
+            while !ask() {
+                help(cpu);
+                self.give_way();
             }
         }
         for cpu in others() {
+            help(cpu);
             while self.interrupt[cpu].load(Ordering::Acquire) != IDLE {
-                if !is_threaded(cpu) {
-                    // Its thread has ended: nobody is inside its sections.
-                    on_cpu(cpu, || self.take_interrupts());
-                }
-                self.take_interrupts();
                 self.give_way();
+                help(cpu);
             }
         }
     }
@@ -435,4 +443,13 @@ pub(crate) fn assert_sound(frames: &TestFrames) -> Census {
 /// A test's owner.
 pub(crate) const fn test_owner(number: u32) -> Owner {
     Owner::new(OwnerKind::Test, number)
+}
+
+/// Does something at its end, a panic included.
+pub(crate) struct OnDrop<F: Fn()>(pub(crate) F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
