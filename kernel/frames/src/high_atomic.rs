@@ -8,7 +8,7 @@
 use crate::{
     Frames, Gfp, Order, Pfn, Platform, ZoneId,
     alloc::{Walk, Wanted},
-    area::Sought,
+    area::{Sought, State},
     memory::{AREA_FRAMES, AreaRef},
     mobility::Mobility,
     platform::Pinned,
@@ -167,7 +167,11 @@ impl<'m, P: Platform> Frames<'m, P> {
         let is_released =
             kind.mobility == Mobility::HighAtomic && area.change_kind(kind, kind.turned_to(to));
         if is_released {
-            self.zone(area.zone()).shrink_high_atomic();
+            let zone = self.zone(area.zone());
+            zone.shrink_high_atomic();
+            if area.core().state() == State::EMPTY {
+                zone.wholes.note();
+            }
         }
         is_released
     }

@@ -18,7 +18,7 @@
 #![cfg_attr(not(any(test, loom)), no_std)]
 #![cfg_attr(not(test), forbid(unsafe_code))]
 
-pub mod above;
+mod above;
 mod alloc;
 mod area;
 mod batch;

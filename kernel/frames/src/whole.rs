@@ -1,9 +1,13 @@
-//! Searches for a whole area, and why none misses one.
+//! Searches for a whole area (orders 9 and 10), and why they do not miss one.
 //!
 //! A search looks at one area after the other. Behind it one may become free while the last one
 //! before it is taken, so that a search that was never without a whole area in its zone finds none.
-//! Whoever completes an area therefore counts it, and a search that finds nothing begins again if
-//! one was counted meanwhile.
+//! Whoever completes an area therefore counts it before its free returns, and a search that finds
+//! nothing begins again if one was counted meanwhile. What is whole but not counted yet is still
+//! being freed.
+//!
+//! It begins again a few times only. An order 10 does not get forward by areas that others give and
+//! take one by one, and it may be an NMI that asks: the search must end.
 
 use crate::{
     Frames, Platform, ZoneId,
@@ -13,6 +17,9 @@ use crate::{
     mutant::{self, Mutant, weakened},
 };
 use tidemark_sync::atomic::{AtomicU32, Ordering, fence};
+
+/// Looks of one search at its zone.
+const LOOKS: u32 = 8;
 
 /// How many areas of a zone have become wholly free; wraps.
 #[derive(Debug, Default)]
@@ -31,11 +38,11 @@ impl Wholes {
         }
     }
 
-    /// Repeats a search that finds nothing until no area was counted during one. Each repetition
-    /// means that somebody else has given an area back.
+    /// Repeats a search that finds nothing until no area was counted during one, [`LOOKS`] times at
+    /// most.
     #[inline]
     fn search<R>(&self, mut once: impl FnMut() -> Option<R>) -> Option<R> {
-        loop {
+        for _ in 0..LOOKS {
             // Acquire pairs with the release in `note`.
             let before = self.0.load(Ordering::Acquire);
             let found = once();
@@ -45,9 +52,10 @@ impl Wholes {
             // Pairs with the fence in `note`.
             fence(Ordering::SeqCst);
             if self.0.load(Ordering::Relaxed) == before {
-                return None;
+                break;
             }
         }
+        None
     }
 }
 
@@ -143,6 +151,36 @@ mod tests {
         drop(hook);
         assert!(found.is_some(), "an area was free all the time");
         drop((found, taken, theirs.take()));
+        frames.drain_all(&task());
+        assert_sound(frames);
+    }
+
+    #[test]
+    fn a_search_ends_though_areas_come_and_go_for_ever() {
+        let frames = bare_machine(2, 1);
+        add_block(frames, 32);
+        frames
+            .online_range(block_range(32), NORMAL, &task())
+            .unwrap();
+        let mut taken: Vec<_> = std::iter::from_fn(|| take(frames)).collect();
+        // An area whose other half stays taken: no order 10 can come of it.
+        drop(taken.remove(7));
+        frames.drain_all(&task());
+        let theirs = Rc::new(RefCell::new(None));
+        let (mut steps, ours) = (0, Rc::clone(&theirs));
+        let hook = at_steps(move || {
+            steps += 1;
+            assert!(steps < 1_000, "the search goes on and on");
+            on_cpu(1, || {
+                ours.replace(None);
+                frames.drain_local(&hard_irq());
+                ours.replace(take(frames));
+            });
+        });
+        let found = frames.alloc_in_zone(NORMAL, Order::MAX, test_owner(2));
+        drop(hook);
+        assert!(found.is_none());
+        drop((taken, theirs.take()));
         frames.drain_all(&task());
         assert_sound(frames);
     }

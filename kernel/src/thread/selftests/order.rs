@@ -109,7 +109,9 @@ pub(super) fn pin_holds_off(task: &Task, report: &mut Report) -> Outcome {
     time::spin_ns(10_000_000);
     let in_section = URGENT_RAN.load(SeqCst);
     let is_owed = irqs::end_section();
-    // What whoever ends a section does, if anything is owed.
+    // What whoever ends a section does, if anything is owed: a drain may have come, too.
+    let request = tidemark_frames::Request::nowait(tidemark_frames::Order::ZERO);
+    drop(crate::mm::frames().alloc(task, &request));
     drop(crate::arch::pin());
     let after = URGENT_RAN.load(SeqCst);
     ensure!(started, report, "no slot for the urgent thread");
