@@ -60,17 +60,6 @@ fn assert_caught(mistake: Mutant, scenario: fn()) {
     assert!(seeds.any(is_caught), "{mistake:?} passes");
 }
 
-/// `cpus` CPUs, and Normal of `blocks` blocks of 128 MiB.
-fn machine(cpus: usize, blocks: usize) -> &'static TestFrames {
-    let frames = bare_machine(cpus, 1);
-    for block in 32..32 + blocks {
-        add_block(frames, block);
-        let range = block_range(block);
-        frames.online_range(range, NORMAL, &task()).unwrap();
-    }
-    frames
-}
-
 /// Runs `work` on every CPU at once, and returns when all are done. Until then a CPU that is done
 /// idles, and takes interrupts.
 fn on_all(frames: &'static TestFrames, work: impl Fn(usize) + Send + Sync + 'static) {
@@ -141,7 +130,7 @@ impl Owners {
 /// Two CPUs allocate and free every order, and drain, in what little is left of a zone; the third one
 /// takes half of a block away and brings it back.
 fn storm() {
-    let frames = machine(3, 1);
+    let frames = normal_machine(3, 1);
     let owners = Owners::new(1);
     let block = block_range(32);
     let middle = Pfn(block.start.0 + block.len() / 2);
@@ -203,7 +192,7 @@ fn no_two_cpus_ever_have_the_same_frame_and_none_is_lost() {
 
 /// Two CPUs take single frames and give them back, into their caches; nothing is kept.
 fn offline() {
-    let frames = machine(3, 1);
+    let frames = normal_machine(3, 1);
     let block = block_range(32);
     on_all(frames, move |cpu| {
         if cpu < 2 {

@@ -9,17 +9,6 @@ use std::{cell::Cell, panic::catch_unwind, rc::Rc};
 
 const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
 
-/// `cpus` CPUs, and Normal of `blocks` blocks of 128 MiB.
-fn machine(cpus: usize, blocks: usize) -> &'static TestFrames {
-    let frames = bare_machine(cpus, 1);
-    for block in 32..32 + blocks {
-        add_block(frames, block);
-        let range = block_range(block);
-        frames.online_range(range, NORMAL, &task()).unwrap();
-    }
-    frames
-}
-
 fn take(frames: &'static TestFrames, order: Order) -> Option<TestBlock> {
     frames.alloc_in_zone(NORMAL, order, test_owner(1))
 }
@@ -40,7 +29,7 @@ fn steps(work: impl FnOnce()) -> usize {
 
 fn claim_between_taken_frames() {
     for (order, words) in [(7, 2_u64), (8, 4)] {
-        let frames = machine(1, 1);
+        let frames = normal_machine(1, 1);
         let order = Order::new(order).unwrap();
         let singles = take_all(frames, Order::ZERO);
         // One frame in the last word of each run but the first of an area stays taken.
@@ -76,7 +65,7 @@ fn claim_that_loses_its_last_word() {
             if at >= steps_of_claim {
                 break;
             }
-            let frames = machine(1, 1);
+            let frames = normal_machine(1, 1);
             let singles = take_all(frames, Order::ZERO);
             // One area has anything free: a run, and frames to spare.
             let last = singles.iter().map(|block| block.pfn().0 / 512).max();
@@ -124,7 +113,7 @@ fn a_claim_of_several_words_that_meets_a_taken_frame_does_not_report_success() {
 
 #[test]
 fn a_refill_needs_no_contiguous_frames_with_98304_single_frames_free() {
-    let frames = machine(1, 6);
+    let frames = normal_machine(1, 6);
     let singles = take_all(frames, Order::ZERO);
     assert_eq!(singles.len(), 196_608);
     let (kept, freed): (Vec<_>, Vec<_>) = singles
@@ -142,7 +131,7 @@ fn a_refill_needs_no_contiguous_frames_with_98304_single_frames_free() {
 
 #[test]
 fn memory_freed_by_one_cpu_is_had_by_another() {
-    let frames = machine(2, 1);
+    let frames = normal_machine(2, 1);
     let all = on_cpu(0, || take_all(frames, Order::ZERO));
     assert_eq!(all.len(), BLOCK_FRAMES);
     on_cpu(0, || drop(all));
@@ -160,7 +149,7 @@ fn memory_freed_by_one_cpu_is_had_by_another() {
 
 #[test]
 fn nothing_is_rebalanced_with_interrupts_off_whatever_the_order() {
-    let frames = machine(1, 2);
+    let frames = normal_machine(1, 2);
     let before = irqs_turned_off();
     for order in (0..=10).filter_map(Order::new) {
         let blocks = take_all(frames, order);
@@ -179,10 +168,10 @@ fn an_interrupt_may_land_anywhere_in_the_partial_free_of_a_huge_block() {
         drop(quarter);
         drop((rest, upper));
     };
-    let count = steps(|| part_free(machine(1, 1)));
+    let count = steps(|| part_free(normal_machine(1, 1)));
     assert!(count > 3);
     for at in 0..count {
-        let frames = machine(1, 1);
+        let frames = normal_machine(1, 1);
         let held = Rc::new(Cell::new(Vec::new()));
         let interrupts = Rc::clone(&held);
         let step = Cell::new(0);
@@ -207,7 +196,7 @@ fn an_interrupt_may_land_anywhere_in_the_partial_free_of_a_huge_block() {
 
 #[test]
 fn no_free_of_ten_thousand_pays_for_the_others() {
-    let frames = machine(1, 1);
+    let frames = normal_machine(1, 1);
     let mut blocks = (0..10_000)
         .map(|_| take(frames, Order::ZERO).unwrap())
         .collect::<Vec<_>>();

@@ -146,11 +146,11 @@ impl<P: Platform> Frames<'_, P> {
     /// Counts frames that a zone gains.
     #[inline]
     pub(crate) fn gain(&self, id: ZoneId, frames: u32) {
-        let zone = self.zone(id);
-        let before = zone.add_free(frames);
-        if before <= zone.highest_followed() {
-            self.crossed(id, before, before + i64::from(frames));
-        }
+        let returned = Returned {
+            counted: frames,
+            completes: false,
+        };
+        self.gain_returned(id, returned);
     }
 
     /// Counts what a zone gains by frames that were returned to its areas.

@@ -77,6 +77,19 @@ pub(crate) fn small_machine_of(cpus: usize, variant: Variant) -> &'static TestFr
     frames
 }
 
+/// `cpus` CPUs, and from block 32 on NORMAL of `blocks` blocks of 128 MiB.
+pub(crate) fn normal_machine(cpus: usize, blocks: usize) -> &'static TestFrames {
+    let frames = bare_machine(cpus, 1);
+    for block in 32..32 + blocks {
+        add_block(frames, block);
+        let normal = zone(0, ZoneKind::Normal);
+        frames
+            .online_range(block_range(block), normal, &task())
+            .unwrap();
+    }
+    frames
+}
+
 /// Two nodes with a NORMAL zone of 128 MiB each.
 pub(crate) fn two_nodes(cpus: usize) -> &'static TestFrames {
     let frames = bare_machine(cpus, 2);

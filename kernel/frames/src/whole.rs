@@ -120,12 +120,7 @@ mod tests {
     /// Three blocks have an area each that may be free; another CPU goes round with one of them, from
     /// step `first` of a search on, and has two at the most.
     fn chased(first: usize) {
-        let frames = bare_machine(2, 1);
-        for block in 32..35 {
-            add_block(frames, block);
-            let range = block_range(block);
-            frames.online_range(range, NORMAL, &task()).unwrap();
-        }
+        let frames = normal_machine(2, 3);
         let mut taken: Vec<_> = std::iter::from_fn(|| take(frames)).collect();
         assert_eq!(taken.len(), 3 * 64);
         for block in 0..3 {
@@ -157,11 +152,7 @@ mod tests {
 
     #[test]
     fn a_search_ends_though_areas_come_and_go_for_ever() {
-        let frames = bare_machine(2, 1);
-        add_block(frames, 32);
-        frames
-            .online_range(block_range(32), NORMAL, &task())
-            .unwrap();
+        let frames = normal_machine(2, 1);
         let mut taken: Vec<_> = std::iter::from_fn(|| take(frames)).collect();
         // An area whose other half stays taken: no order 10 can come of it.
         drop(taken.remove(7));

@@ -99,8 +99,8 @@ impl Zone {
         self.free.0.load(Ordering::Relaxed)
     }
 
-    /// Adds free frames, and returns how many there were. Called by [`Frames::gain`]
-    /// and [`Frames::gain_returned`] only.
+    /// Adds free frames, and returns how many there were. Called by
+    /// [`Frames::gain_returned`] only.
     #[inline]
     pub(crate) fn add_free(&self, frames: u32) -> i64 {
         self.free.0.fetch_add(i64::from(frames), Ordering::Relaxed)
