@@ -20,7 +20,7 @@ use crate::{
 };
 use tidemark_sync::{
     Context, ContextKind,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 /// The memory that the allocator works in.
@@ -82,6 +82,8 @@ pub struct Frames<'m, P: Platform> {
     pub(crate) drains: Drains,
     /// Whether hot-plug, or set-up, is under way.
     pub(crate) resizing: AtomicBool,
+    /// Compactions that have, or are about to have, areas isolated.
+    pub(crate) compacting: AtomicU32,
 }
 
 /// A request on its way: what it may use, and where its walks begin.

@@ -85,6 +85,8 @@ struct Compacting<'a, 'm, P: Platform> {
 impl<'a, 'm, P: Platform> Compacting<'a, 'm, P> {
     /// Isolates the areas of a run, if all of them are open and the zone's.
     fn new(frames: &'a Frames<'m, P>, zone: ZoneId, run: Run<'m>) -> Option<Self> {
+        // Relaxed: only the oracle looks, at rest.
+        frames.compacting.fetch_add(1, Ordering::Relaxed);
         let mut this = Self {
             frames,
             isolated: [None; 2],
@@ -92,6 +94,7 @@ impl<'a, 'm, P: Platform> Compacting<'a, 'm, P> {
         for (place, (area, _)) in this.isolated.iter_mut().zip(run.parts()) {
             let counted = area.core().isolate(Isolation::Compaction)?;
             *place = Some(area);
+            step!(frames);
             // An area cannot leave while it is isolated so: its zone is fixed.
             frames.lose(area.zone(), counted);
             // A frame that is freed now is not to come back out of a cache.
@@ -106,18 +109,24 @@ impl<'a, 'm, P: Platform> Compacting<'a, 'm, P> {
 
 impl<P: Platform> Drop for Compacting<'_, '_, P> {
     fn drop(&mut self) {
-        if mutant::is(Mutant::CompactionStaysIsolated) {
-            return;
-        }
-        for area in self.isolated.into_iter().flatten() {
+        let isolated = match mutant::is(Mutant::CompactionStaysIsolated) {
+            true => [None; 2],
+            false => self.isolated,
+        };
+        for area in isolated.into_iter().flatten() {
             area.keep_out_of_caches(false);
+            // Read while the area cannot leave: after the isolation it may, and come back elsewhere.
+            let zone = area.zone();
+            step!(self.frames);
             // Nothing, if it was taken whole: what is taken is not isolated.
             if let Some(counted) = area.core().unisolate(Isolation::Compaction) {
-                let zone = area.zone();
+                step!(self.frames);
                 self.frames
                     .gain_returned(zone, Returned::to(State::FULL, counted));
             }
         }
+        step!(self.frames);
+        self.frames.compacting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -349,6 +358,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             Order::HUGE => core.take_compacted().then_some(0),
             order => core.claim_compacted(order),
         }?;
+        step!(self);
         // The zone's counter has lost the frames by the isolation.
         let zone = run.area.zone();
         let pfn = Pfn(run.area.start().0 + u64::from(first));
@@ -394,6 +404,21 @@ fn in_the_way(area: AreaRef<'_>, frames: Range<u32>, order: Order) -> Option<InT
         frame += size.frames() as u32;
     }
     Some(found)
+}
+
+/// For the tests of blocks that leave.
+#[cfg(all(test, not(loom)))]
+pub(crate) mod tests_hook {
+    use super::*;
+    use crate::testing::{TestFrames, block_range, zone};
+
+    /// Isolates the first run of a block of NORMAL memory for a compaction, which then gives up.
+    pub(crate) fn isolate_and_give_up(frames: &'static TestFrames, block: usize, order: Order) {
+        let normal = zone(0, crate::ZoneKind::Normal);
+        let (area, first) = frames.area_of(block_range(block).start).unwrap();
+        // Nothing, if the area has changed zones meanwhile.
+        drop(Compacting::new(frames, normal, Run { area, first, order }));
+    }
 }
 
 #[cfg(all(test, not(loom)))]

@@ -11,7 +11,7 @@ use crate::{
     area::{Sought, State},
     memory::{AREA_FRAMES, AreaRef},
     mobility::Mobility,
-    platform::Pinned,
+    platform::{Pinned, step},
     search::Part,
     zone::Access,
     zonelist::Eligible,
@@ -155,6 +155,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         if kind.mobility == Mobility::HighAtomic || !zone.grow_high_atomic() {
             return;
         }
+        step!(self);
         if !area.change_kind(kind, kind.turned_to(Mobility::HighAtomic)) {
             zone.shrink_high_atomic();
         }
@@ -162,18 +163,24 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Takes an area out of its zone's reserve, if it is in it.
     pub(crate) fn release_high_atomic(&self, area: AreaRef<'m>, to: Mobility) -> bool {
-        // Whoever changes the kind changes the count.
-        let kind = area.kind();
-        let is_released =
-            kind.mobility == Mobility::HighAtomic && area.change_kind(kind, kind.turned_to(to));
-        if is_released {
-            let zone = self.zone(area.zone());
-            zone.shrink_high_atomic();
-            if area.core().state() == State::EMPTY {
-                zone.wholes.note();
-            }
+        // Zone and kind are one word: the exchange that changes the kind says whose count it is,
+        // wherever the area may be behind it.
+        let home = area.home();
+        let kind = home.kind();
+        if kind.mobility != Mobility::HighAtomic {
+            return false;
         }
-        is_released
+        step!(self);
+        if !area.exchange_home(home, home.with(kind.turned_to(to))) {
+            return false;
+        }
+        step!(self);
+        let zone = self.zone(home.zone());
+        zone.shrink_high_atomic();
+        if area.core().state() == State::EMPTY {
+            zone.wholes.note();
+        }
+        true
     }
 
     /// Gives an area of a reserve to a request that would have to fail; returns whether there was

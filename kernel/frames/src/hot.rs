@@ -333,11 +333,16 @@ impl<'m, P: Platform> Frames<'m, P> {
             nodes: NodeMask::ALL,
             ..walk.eligible
         };
-        let Some((_, zone)) = list.walk(0, anywhere, || ()).next() else {
+        // A walk goes by the entries' indices, and one of them may be another zone's while the list
+        // is rewritten (H7). What is remembered is looked at by the zone's own kind as well.
+        let mut eligible = list.walk(0, anywhere, || ()).map(|(_, zone)| zone);
+        let Some(zone) = eligible.find(|zone| zone.kind() <= anywhere.highest) else {
             return;
         };
         let cache = Home::cache_of(zone, Mobility::of(walk.gfp).within(zone));
+        step!(self);
         first.store(cache as u32, Ordering::Relaxed);
+        step!(self);
         // Pairs with the fence in `forget_firsts`: either this sees the new count and forgets
         // itself, or that forgets after this store.
         fence(Ordering::SeqCst);

@@ -168,7 +168,8 @@ fn an_interrupt_may_land_anywhere_in_the_partial_free_of_a_huge_block() {
         drop(quarter);
         drop((rest, upper));
     };
-    let count = steps(|| part_free(normal_machine(1, 1)));
+    let frames = normal_machine(1, 1);
+    let count = steps(|| part_free(frames));
     assert!(count > 3);
     for at in 0..count {
         let frames = normal_machine(1, 1);

@@ -41,6 +41,8 @@ mod hot;
 pub mod hotplug;
 #[cfg(all(test, not(loom)))]
 mod known_failures_tests;
+#[cfg(all(test, not(loom)))]
+mod leaving_tests;
 mod marks;
 mod memory;
 mod mobility;

@@ -151,11 +151,17 @@ impl<'m> AreaRef<'m> {
     /// Changes the kind, if it is `from` now; returns whether it was.
     pub(crate) fn change_kind(self, from: Kind, to: Kind) -> bool {
         let now = self.home();
+        now.kind() == from && self.exchange_home(now, now.with(to))
+    }
+
+    /// Replaces zone and kind, if they are `from` now; returns whether they were. `to` has the
+    /// same zone: an area changes zones only by leaving.
+    pub(crate) fn exchange_home(self, from: Home, to: Home) -> bool {
+        debug_assert_eq!(from.zone(), to.zone());
         // Relaxed: a policy, as above.
-        now.kind() == from
-            && self.meta.homes[self.local()]
-                .compare_exchange(now.0, now.with(to).0, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+        self.meta.homes[self.local()]
+            .compare_exchange(from.0, to.0, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// Keeps frames that are freed into the area out of all caches, or no more.

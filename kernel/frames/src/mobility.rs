@@ -15,6 +15,7 @@ use crate::{
     alloc::Wanted,
     memory::{AREA_FRAMES, AreaRef},
     mutant::{self, Mutant},
+    platform::step,
 };
 
 /// Number of kinds that per-CPU caches tell apart.
@@ -139,6 +140,7 @@ impl<'m, P: Platform> Frames<'m, P> {
                 .then(|| self.take_left_over(zone, other, cpu))
                 .flatten()
         })?;
+        step!(self);
         let share = cpu.events[zone.index()].of(wanted.context);
         share.steals.add(1);
         Some(stolen)

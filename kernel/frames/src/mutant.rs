@@ -44,6 +44,8 @@ pub(crate) enum Mutant {
     RelaxedDrained,
     /// A drain is asked for without releasing what was done before.
     RelaxedDrainAsked,
+    /// A drain is asked for without acquiring what those who asked before did.
+    DrainAskedWithoutAcquire,
     /// A cache tests for a wanted drain before its owner flag is clear.
     DrainTestedBeforeClear,
     /// A cache's isolation test stands before its owner flag is set.
@@ -62,6 +64,12 @@ pub(crate) enum Mutant {
         expect(dead_code, reason = "chosen by enumerations only")
     )]
     SwitchedBeforeDrain,
+    /// A task is switched away between the end of a section and a grace period's word that is owed.
+    #[cfg_attr(
+        all(test, loom),
+        expect(dead_code, reason = "chosen by enumerations only")
+    )]
+    SwitchedBeforeGrace,
     /// A free clears the owner flag before its frame is in the cache.
     FlagClearedEarly,
     /// A free writes the entry when the bits say free already.
@@ -124,6 +132,12 @@ pub(crate) fn weakened(mutant: Mutant, ordering: Ordering) -> Ordering {
     } else {
         ordering
     }
+}
+
+/// This ordering, or a weaker one if `mutant` is under test.
+#[inline(always)]
+pub(crate) fn weakened_to(mutant: Mutant, weaker: Ordering, ordering: Ordering) -> Ordering {
+    if is(mutant) { weaker } else { ordering }
 }
 
 /// Runs `body` with a mutant on this thread.

@@ -19,7 +19,7 @@ use crate::{
     mobility::Mobility,
     mutant::{self, Mutant},
     owner::Entry,
-    platform::step,
+    platform::{Pinned, step},
     stack::Stack,
 };
 use core::{array, ops::Deref};
@@ -105,9 +105,15 @@ impl Drains {
     /// Asks for a drain; returns its number. What was turned off or isolated before is off and
     /// isolated for every section behind it.
     pub(crate) fn ask(&self) -> u32 {
-        // Release pairs with the acquire in `last`; the additions of others carry it on.
-        let release = mutant::weakened(Mutant::RelaxedDrainAsked, Ordering::Release);
-        self.0.fetch_add(1, release).wrapping_add(1)
+        // Release pairs with the acquire in `last`; the additions of others carry it on. Acquire
+        // pairs with the release of earlier ones: a CPU that drains itself for this number without
+        // an interrupt acknowledges those, too, so it must see what their initiators shut.
+        let order = mutant::weakened_to(
+            Mutant::DrainAskedWithoutAcquire,
+            Ordering::Release,
+            mutant::weakened(Mutant::RelaxedDrainAsked, Ordering::AcqRel),
+        );
+        self.0.fetch_add(1, order).wrapping_add(1)
     }
 
     /// The last one asked for; the drain's interrupt reads it.
@@ -332,16 +338,33 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// interrupt: it waits for the others.
     pub fn drain_all(&self, task: &Task) {
         let drain = self.drains.ask();
-        self.platform.pin();
-        self.drain_this_cpu(drain);
-        self.platform.unpin();
-        self.platform.drain_others(task);
-        for (number, cpu) in self.storage.cpus.iter().enumerate() {
-            while self.platform.cpu_online(CpuId(number)) && !cpu.owner.has_drained(drain) {
-                // A handler that interrupted a section left the drain to it; that section is
-                // pinned, so it ends without being waited for by anybody else.
+        self.drain_here(drain);
+        while self.any_undrained(drain) {
+            self.platform.drain_others(task);
+            // Between its own share and the asking the task may have moved: then the CPU where it
+            // asked from was left out. It is drained from here, or asked in the next round.
+            self.drain_here(drain);
+            if self.any_undrained(drain) {
+                // A handler that interrupted a section left the drain to it. That section keeps
+                // its CPU, so it ends without being waited for by anybody else.
                 self.platform.relax(task);
             }
+        }
+    }
+
+    /// Whether a CPU that is online has yet to do drain number `drain`.
+    fn any_undrained(&self, drain: u32) -> bool {
+        let mut cpus = self.storage.cpus.iter().enumerate();
+        cpus.any(|(number, cpu)| {
+            !cpu.owner.has_drained(drain) && self.platform.cpu_online(CpuId(number))
+        })
+    }
+
+    /// Drains the CPU on which the initiator is now, unless that is done.
+    fn drain_here(&self, drain: u32) {
+        let _pinned = Pinned::new(&self.platform);
+        if !self.this_cpu().owner.has_drained(drain) {
+            self.drain_this_cpu(drain);
         }
     }
 

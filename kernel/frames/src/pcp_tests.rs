@@ -10,6 +10,7 @@ use std::{
     cell::{Cell, RefCell},
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
+    sync::atomic::Ordering,
 };
 use tidemark_sync::LocalIrq;
 
@@ -26,11 +27,14 @@ enum Arrival {
     Nmi,
     /// An NMI, and then the drain interrupt.
     NmiThenDrain,
+    /// The interrupt of a grace period that waits for this CPU.
+    Grace,
     /// A tick that switches the task away, which goes on as another CPU.
     Switch,
 }
 
-const ARRIVALS: [Arrival; 4] = [
+const ARRIVALS: [Arrival; 5] = [
+    Arrival::Grace,
     Arrival::Offline,
     Arrival::Drain,
     Arrival::Nmi,
@@ -65,8 +69,10 @@ impl Run {
         let (frames, held) = (self.frames, Rc::clone(&self.held));
         let drains = Rc::clone(&self.drains);
         move || {
-            if arrival == Arrival::Switch {
-                return frames.platform().switch_to(1);
+            match arrival {
+                Arrival::Switch => return frames.platform().switch_to(1),
+                Arrival::Grace => return frames.platform().begin_grace_here(),
+                _ => {}
             }
             if matches!(arrival, Arrival::Nmi | Arrival::NmiThenDrain) {
                 let freed = held.borrow_mut().pop();
@@ -213,6 +219,8 @@ fn interrupted(frames: &'static TestFrames, work: Work, arrivals: &[(usize, Arri
     // Where it began: it may end elsewhere.
     on_cpu(0, || work(&run));
     drop(hook);
+    let grace_is_over = frames.platform().grace_is_over();
+    assert!(grace_is_over, "a grace period waits for ever");
     for (number, cpu) in run.frames.storage.cpus.iter().enumerate() {
         let is_at_rest = run.frames.is_at_rest(CpuId(number));
         assert!(is_at_rest, "a section or a drain is left behind");
@@ -292,7 +300,7 @@ fn enumerate_switches() {
         for first in 0..=steps {
             interrupted(frames, *work, &[(first, Arrival::Switch)]);
             for second in first..=steps {
-                for before in [Arrival::Drain, Arrival::Nmi] {
+                for before in [Arrival::Drain, Arrival::Nmi, Arrival::Grace] {
                     let arrivals = [(first, before), (second, Arrival::Switch)];
                     interrupted(frames, *work, &arrivals);
                 }
@@ -304,7 +312,11 @@ fn enumerate_switches() {
 #[test]
 fn a_task_may_be_switched_away_at_any_step_but_in_a_section() {
     enumerate_switches();
-    for mistake in [Mutant::SwitchedInside, Mutant::SwitchedBeforeDrain] {
+    for mistake in [
+        Mutant::SwitchedInside,
+        Mutant::SwitchedBeforeDrain,
+        Mutant::SwitchedBeforeGrace,
+    ] {
         let caught = catch_unwind(AssertUnwindSafe(|| {
             mutant::with(mistake, enumerate_switches);
         }));
@@ -336,6 +348,25 @@ fn room_for_a_larger_block_that_is_looked_at_too_early_is_noticed() {
     let enumerate = || enumerate_one(&[LARGER]);
     let caught = catch_unwind(AssertUnwindSafe(|| mutant::with(mistake, enumerate)));
     assert!(caught.is_err(), "{mistake:?} passes");
+}
+
+#[test]
+fn a_drain_ends_although_its_initiator_moves() {
+    let frames = tiny_machine_of(3);
+    for (from, to) in [(0, 1), (0, 2), (1, 0)] {
+        // Something for each CPU to drain.
+        (0..3).for_each(|cpu| on_cpu(cpu, || drop(take(frames))));
+        let asked = frames.platform().drains.load(Ordering::Relaxed);
+        frames.platform().moves_to.store(to + 1, Ordering::Relaxed);
+        on_cpu(from, || frames.drain_all(&task()));
+        assert_eq!(frames.cached_frames(NORMAL), 0);
+        let rounds = frames.platform().drains.load(Ordering::Relaxed) - asked;
+        assert_eq!(
+            rounds, 1,
+            "the CPU that was left out is drained by the task itself"
+        );
+        assert_sound(frames);
+    }
 }
 
 #[test]

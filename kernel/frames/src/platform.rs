@@ -331,6 +331,16 @@ macro_rules! step {
 }
 pub(crate) use step;
 
+/// A place where another CPU may come between, on a way that only such a race opens: tests and
+/// explorations stand there as at a [`step!`]. It is not in the list of steps at which a kernel's own
+/// interrupts and NMIs are to be tried, since no handler of the same CPU leads there.
+macro_rules! window {
+    ($frames:expr) => {
+        $crate::platform::step!($frames)
+    };
+}
+pub(crate) use window;
+
 /// Named schedule points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Point {

@@ -8,6 +8,7 @@ use crate::{
     Frames, Platform, ZoneId, blocks,
     home::Home,
     mutant::{self, Mutant},
+    platform::step,
     whole::Returned,
     zone::{Mark, Policy},
 };
@@ -166,6 +167,7 @@ impl<P: Platform> Frames<'_, P> {
     #[cold]
     #[inline(never)]
     fn note_returned(&self, id: ZoneId, before: i64, returned: Returned) {
+        step!(self);
         if returned.completes {
             self.zone(id).wholes.note();
         }

@@ -6,7 +6,7 @@ use crate::{
     home::Home,
     memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS, bits_of},
     mobility::{Kind, Mobility},
-    platform::step,
+    platform::{step, window},
     whole::Returned,
 };
 use core::array;
@@ -146,6 +146,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             Order::ZERO => 0,
             _ => area.core().word_with_run(order)?,
         };
+        step!(self);
         self.reserve_in(area, zone, frames, frames, part)?;
         step!(self);
         let Some(index) = area.core().claim_from(order, word) else {
@@ -201,10 +202,12 @@ impl<'m, P: Platform> Frames<'m, P> {
         self.search_small(search, |area, part| {
             let word = area.core().word_with_run(order)?;
             let reserved = self.reserve_in(area, zone, frames, blocks * frames, part)?;
+            step!(self);
             let most = reserved >> order.get();
             let taken = area.core().claim_runs(order, most, word, |word, starts| {
                 bits_of(starts).for_each(|bit| got(area, word as u32 * 64 + bit));
             });
+            step!(self);
             if taken > 0 {
                 self.lose(zone, taken * frames);
             }
@@ -231,6 +234,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         if reserved == 0 {
             return None;
         }
+        step!(self);
         // Only now is the zone fixed: between the search's look and the reservation the area may
         // have left and come back in another zone.
         if area.zone() != zone {
@@ -252,9 +256,11 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Gives up a reservation. The zone's counter still has its frames, unless the area was
     /// isolated meanwhile: the isolation took only what it found free.
-    fn return_reservation(&self, area: AreaRef<'m>, frames: u32) {
+    pub(crate) fn return_reservation(&self, area: AreaRef<'m>, frames: u32) {
         let zone = area.zone();
+        window!(self);
         let before = area.core().unreserve(frames);
+        window!(self);
         if Returned::to(before, frames).completes {
             self.zone(zone).wholes.note();
         }
@@ -269,9 +275,11 @@ impl<'m, P: Platform> Frames<'m, P> {
         let hint = cpu.huge_hints.get(zone) & !1;
         let area = self.search_whole(zone, hint, |area, home| {
             let is_kept = home.kind().mobility == Mobility::HighAtomic;
+            step!(self);
             if is_kept || !area.core().take() {
                 return None;
             }
+            step!(self);
             if area.zone() == zone {
                 return Some(area);
             }
@@ -296,9 +304,14 @@ impl<'m, P: Platform> Frames<'m, P> {
                 let kinds = [home.kind().mobility, area.upper().mobility()];
                 kinds.contains(&Mobility::HighAtomic)
             };
-            if !is_lower || is_kept() || pair.states() != [State::EMPTY; 2] || !pair.take() {
+            if !is_lower || is_kept() || pair.states() != [State::EMPTY; 2] {
                 return None;
             }
+            step!(self);
+            if !pair.take() {
+                return None;
+            }
+            step!(self);
             if area.zone() == zone && area.upper().zone() == zone {
                 return Some(area);
             }
@@ -318,7 +331,9 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Gives back an area that turned out to be another zone's; as in `return_reservation`.
     fn untake(&self, area: AreaRef<'m>) {
         let zone = area.zone();
+        window!(self);
         let before = area.core().give();
+        window!(self);
         self.zone(zone).wholes.note();
         if before.is_some_and(State::is_isolated) {
             self.lose(zone, AREA_FRAMES as u32);
@@ -409,6 +424,7 @@ impl<'m, P: Platform> Frames<'m, P> {
                     _ => return None,
                 };
                 let taken = take(area, part)?;
+                step!(self);
                 if part == Part::First {
                     area.turn_to(wanted);
                 }

@@ -14,7 +14,7 @@ use crate::{
     zonelist::{self, Chosen, Published},
 };
 use core::array;
-use tidemark_sync::atomic::{AtomicBool, Ordering};
+use tidemark_sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 impl<'m, P: Platform> Frames<'m, P> {
     /// Makes an allocator without memory. `storage.zones` has four entries a node.
@@ -44,6 +44,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             rebuilds: RebuildTimes::new(),
             drains: Drains::new(),
             resizing: AtomicBool::new(false),
+            compacting: AtomicU32::new(0),
         }
     }
 

@@ -54,6 +54,8 @@ pub(crate) struct Host {
     /// Nodes whose reclaimer has been asked and has not begun.
     pub(crate) asked: AtomicU8,
     pub(crate) drains: AtomicUsize,
+    /// Where the scheduler moves a task that asks the other CPUs to drain, plus 1; once.
+    pub(crate) moves_to: AtomicUsize,
     pub(crate) shrink: Mutex<Option<Shrink>>,
     pub(crate) reclaimable: AtomicUsize,
     pub(crate) migrate: Mutex<Option<Migrate>>,
@@ -129,6 +131,8 @@ impl Host {
         let section = self.section(CpuId(CPU.get()));
         let is_held = if mutant::is(Mutant::SwitchedBeforeDrain) {
             section.is_open()
+        } else if mutant::is(Mutant::SwitchedBeforeGrace) {
+            section.is_open() || section.owes(Section::DRAIN)
         } else {
             section.holds() && !mutant::is(Mutant::SwitchedInside)
         };
@@ -142,17 +146,44 @@ impl Host {
         }
     }
 
-    /// Acknowledges a grace period if the thread's CPU was asked to, and is outside of its sections.
-    fn acknowledge(&self) {
-        let asked = &self.grace_asked[CPU.get()];
-        if !self.is_pinned() && asked.swap(false, Ordering::Acquire) {
+    /// Plays the grace period's interrupt, if the thread's CPU was sent one: acknowledges outside
+    /// of pins and sections, and else leaves that to the end of the last of them.
+    fn take_grace_interrupt(&self) {
+        if !self.grace_asked[CPU.get()].swap(false, Ordering::Acquire) {
+            return;
+        }
+        let section = self.section(CpuId(CPU.get()));
+        if self.pins().load(Ordering::Relaxed) == 0 && !section.holds() {
+            self.grace.acknowledge(CPU.get());
+        } else {
+            section.owe(Section::GRACE);
+        }
+    }
+
+    /// Pays what is owed to a grace period, if the thread's CPU is outside of pins and sections.
+    fn pay_grace(&self) {
+        let section = self.section(CpuId(CPU.get()));
+        let is_outside = self.pins().load(Ordering::Relaxed) == 0 && !section.is_open();
+        if is_outside && section.take(Section::GRACE) {
             self.grace.acknowledge(CPU.get());
         }
     }
 
+    /// Begins a grace period of the thread's CPU alone, and sends it the interrupt.
+    pub(crate) fn begin_grace_here(&self) {
+        self.grace.begin(1 << CPU.get());
+        self.grace_asked[CPU.get()].store(true, Ordering::Release);
+        self.take_grace_interrupt();
+    }
+
+    /// Whether the grace period that was begun last is over.
+    pub(crate) fn grace_is_over(&self) -> bool {
+        self.grace.is_over(!0)
+    }
+
     /// Takes the interrupts that are pending for the thread's CPU.
     pub(crate) fn take_interrupts(&self) {
-        self.acknowledge();
+        self.take_grace_interrupt();
         let Some(state) = self.interrupt.get(CPU.get()) else {
             return;
         };
@@ -173,6 +204,7 @@ impl Platform for Host {
     fn unpin(&self) {
         let before = self.pins().fetch_sub(1, Ordering::Relaxed);
         assert!(before > 0, "more unpins than pins");
+        self.pay_grace();
         self.take_interrupts();
     }
 
@@ -193,13 +225,17 @@ impl Platform for Host {
     }
 
     fn relax(&self, _task: &Task) {
-        self.relaxes.fetch_add(1, Ordering::Relaxed);
+        let relaxes = self.relaxes.fetch_add(1, Ordering::Relaxed);
+        assert!(relaxes < 10_000_000, "waits for ever");
         self.take_interrupts();
         self.give_way();
     }
 
     fn drain_others(&self, _task: &Task) {
         self.drains.fetch_add(1, Ordering::Relaxed);
+        if let Some(cpu) = self.moves_to.swap(0, Ordering::Relaxed).checked_sub(1) {
+            self.switch_to(cpu);
+        }
         let here = CPU.get();
         let others = || (0..self.frames().storage.cpus.len()).filter(|&cpu| cpu != here);
         let help = |cpu: usize| {
@@ -249,7 +285,7 @@ impl Platform for Host {
                     on_cpu(cpu, || {
                         let open = self.pins().load(Ordering::Relaxed);
                         assert_eq!(open, 0, "waits for a section of its own stack");
-                        self.acknowledge();
+                        self.take_grace_interrupt();
                     });
                 }
             }

@@ -48,7 +48,7 @@ pub(crate) fn block_range(block: usize) -> PfnRange {
     PfnRange::new(BlockNo(block).start(), BlockNo(block + 1).start())
 }
 
-pub(crate) fn zone(node: u8, kind: ZoneKind) -> ZoneId {
+pub(crate) const fn zone(node: u8, kind: ZoneKind) -> ZoneId {
     ZoneId::new(NodeId(node), kind)
 }
 

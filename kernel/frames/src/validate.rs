@@ -59,7 +59,8 @@ pub enum Inconsistency {
         /// Which word.
         highest: ZoneKind,
     },
-    /// The protocol's counter is odd, or hot-plug is under way.
+    /// The protocol's counter is odd, or hot-plug or a compaction is under way: its task was
+    /// preempted, and goes on later. Nothing was counted.
     NotAtRest,
 }
 
@@ -149,7 +150,10 @@ impl<P: Platform> Frames<'_, P> {
     }
 
     fn check_rest(&self) -> Result<(), Inconsistency> {
-        if self.protocol().observe().is_odd() || self.resizing.load(Ordering::Relaxed) {
+        let is_busy = self.protocol().observe().is_odd()
+            || self.resizing.load(Ordering::Relaxed)
+            || self.compacting.load(Ordering::Relaxed) > 0;
+        if is_busy {
             return Err(Inconsistency::NotAtRest);
         }
         for (number, cpu) in self.storage.cpus.iter().enumerate() {

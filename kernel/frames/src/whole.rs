@@ -15,6 +15,7 @@ use crate::{
     home::Home,
     memory::{AREA_FRAMES, AreaRef},
     mutant::{self, Mutant, weakened},
+    platform::step,
 };
 use tidemark_sync::atomic::{AtomicU32, Ordering, fence};
 
@@ -99,8 +100,11 @@ impl<'m, P: Platform> Frames<'m, P> {
         mut visit: impl FnMut(AreaRef<'m>, Home) -> Option<R>,
     ) -> Option<R> {
         self.zone(zone).wholes.search(|| {
+            step!(self);
             let visit = |area: AreaRef<'m>, home: Home, _: &mut Sought| visit(area, home);
-            self.search(zone, hint, u32::MAX, Sought::EMPTY, visit)
+            let found = self.search(zone, hint, u32::MAX, Sought::EMPTY, visit);
+            step!(self);
+            found
         })
     }
 }

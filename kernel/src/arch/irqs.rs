@@ -257,7 +257,7 @@ pub fn unpin_raw() {
 /// What the end of a section or a pin owes: a switch.
 const RESCHED: u32 = Section::PLATFORM;
 /// What it owes: the word that this CPU is outside of every one of them.
-const UNPINNED: u32 = Section::PLATFORM << 1;
+const UNPINNED: u32 = Section::GRACE;
 
 /// Whether any of `what` is owed at the end of a section or a pin of the running CPU.
 #[inline]
@@ -277,8 +277,10 @@ fn pay() {
         let enabled = interrupts_enabled();
         disable();
         let section = &percpu::current().section;
-        // An NMI may have done it meanwhile: whoever takes the bit away says the word.
-        if pin_depth() == 0 && section.take(UNPINNED) {
+        // The debt itself holds its CPU, so `pin_depth` would count it. An NMI may have paid it
+        // meanwhile: the side that clears the bit says the word.
+        let is_outside = gs_read!(pin_count) == 0 && !section.is_open();
+        if is_outside && section.take(UNPINNED) {
             let hook = ON_UNPINNED.load(Acquire);
             if !hook.is_null() {
                 // SAFETY: only `set_unpinned_hook` writes it, with a `fn()`.
@@ -307,7 +309,8 @@ pub fn want_unpinned() {
     percpu::current().section.owe(UNPINNED);
 }
 
-/// Returns how many pins are open on the running CPU; a section that holds it counts as one.
+/// Returns how many pins are open on the running CPU. A section that is open, or at whose end
+/// something is owed that is to be paid on this CPU, counts as one.
 pub fn pin_depth() -> u32 {
     gs_read!(pin_count) + u32::from(percpu::current().section.holds())
 }

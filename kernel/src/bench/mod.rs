@@ -8,7 +8,6 @@ mod mix;
 mod rows;
 
 use crate::arch::context::Task;
-use crate::thread::quiesce;
 use crate::{link, mm, warn};
 use core::fmt;
 use measure::{Arena, Disturbed, Spread};
@@ -63,12 +62,9 @@ pub fn run(task: &Task) -> Verdict {
         }
     };
     rows::all(task, &mut arena, &mut tell);
-    match quiesce::at_rest(task, || mm::frames().validate_at_rest()) {
-        Ok(Ok(_)) => {}
-        other => {
-            warn!("bench: the books are wrong or busy: {other:?}");
-            verdict = Verdict::Incomplete;
-        }
+    if let Err(unsound) = mm::oracle::recount(task) {
+        warn!("bench: {unsound}");
+        verdict = Verdict::Incomplete;
     }
     verdict
 }

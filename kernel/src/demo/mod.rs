@@ -14,7 +14,7 @@ mod window;
 use crate::arch::{context::Task, percpu};
 use crate::console::{self, Level, printk};
 use crate::mm::{self, page_cache};
-use crate::thread::{self, Placement, Priority, ThreadId, quiesce};
+use crate::thread::{self, Placement, Priority, ThreadId};
 use crate::{hotplug, info, link, options, warn};
 use tidemark_frames::{Census, OwnerKind};
 use tidemark_wire::{Source, ToHost, Totals};
@@ -160,17 +160,11 @@ fn passed(totals: &Totals) -> bool {
 /// Recounts everything with the machine at rest; nothing if the oracle found an inconsistency.
 fn census(task: &Task) -> Option<Census> {
     mm::frames().drain_all(task);
-    match quiesce::at_rest(task, || mm::frames().validate_at_rest()) {
-        Ok(Ok(census)) => Some(census),
-        Ok(Err(inconsistency)) => {
-            warn!("validate: {inconsistency:?}");
-            None
-        }
-        Err(error) => {
-            warn!("validate: the machine did not come to rest: {error:?}");
-            None
-        }
+    let counted = mm::oracle::recount(task);
+    if let Err(unsound) = counted {
+        warn!("validate: {unsound}");
     }
+    counted.ok()
 }
 
 /// Frames that nobody owns any more although they are not free: what the demonstration's own users

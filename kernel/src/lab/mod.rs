@@ -15,7 +15,6 @@ pub use hazards::WRITER;
 
 use crate::arch::context::Task;
 use crate::console::{self, Share};
-use crate::thread::quiesce;
 use crate::watchdog::{self, Found, Function, Waits};
 use crate::{info, link, mm, warn};
 use core::fmt::Write;
@@ -62,18 +61,11 @@ pub fn run(task: &Task, hazard: Hazard) -> bool {
     }
     tell_hangs();
     play::release(task);
-    let at_rest = quiesce::at_rest(task, || mm::frames().validate_at_rest());
-    let sound = match at_rest {
-        Ok(Ok(_)) => true,
-        Ok(Err(inconsistency)) => {
-            warn!("lab: the books are wrong: {inconsistency:?}");
-            false
-        }
-        Err(busy) => {
-            warn!("lab: cpu{} does not come to rest", busy.cpu.0);
-            false
-        }
-    };
+    let counted = mm::oracle::recount(task);
+    if let Err(unsound) = counted {
+        warn!("lab: {unsound}");
+    }
+    let sound = counted.is_ok();
     info!("lab: {verdict:?}: {}", how.as_str());
     let result = LabResult {
         hazard,

@@ -8,6 +8,7 @@ pub mod direct_map;
 pub mod free_errors;
 pub mod nodes;
 pub mod oom;
+pub mod oracle;
 pub mod page_cache;
 pub mod platform;
 pub mod points;

@@ -9,7 +9,7 @@ mod memory;
 
 use crate::arch::context::Task;
 use crate::console;
-use crate::thread::{self, Placement, Priority, quiesce};
+use crate::thread::{self, Placement, Priority};
 use crate::{hotplug, mm, tests, warn};
 use command::Command;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -143,8 +143,8 @@ fn leave(task: &Task, mut mine: Belongings) -> Verdict {
         );
     }
     mm::frames().drain_all(task);
-    match quiesce::at_rest(task, || mm::frames().validate_at_rest()) {
-        Ok(Ok(census)) => {
+    match mm::oracle::recount(task) {
+        Ok(census) => {
             say(
                 task,
                 format_args!(
@@ -154,11 +154,7 @@ fn leave(task: &Task, mut mine: Belongings) -> Verdict {
             );
             return Verdict::Sound;
         }
-        Ok(Err(wrong)) => say(task, format_args!("validate: {wrong:?}")),
-        Err(busy) => say(
-            task,
-            format_args!("validate: cpu{} does not come to rest", busy.cpu.0),
-        ),
+        Err(unsound) => say(task, format_args!("validate: {unsound}")),
     }
     Verdict::Unsound
 }

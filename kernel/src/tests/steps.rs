@@ -45,6 +45,7 @@ enum Scene {
     AllocRefill,
     AllocBeyondCache,
     AllocLeftOver,
+    AllocAfterRebuild,
     AllocBulk,
     FreeCached,
     FreeFullCache,
@@ -56,11 +57,12 @@ enum Scene {
     Isolated,
 }
 
-const SCENES: [Scene; 13] = [
+const SCENES: [Scene; 14] = [
     Scene::AllocCached,
     Scene::AllocRefill,
     Scene::AllocBeyondCache,
     Scene::AllocLeftOver,
+    Scene::AllocAfterRebuild,
     Scene::AllocBulk,
     Scene::FreeCached,
     Scene::FreeFullCache,
@@ -240,6 +242,12 @@ fn play(scene: Scene, task: &Task) -> Option<()> {
             blocks.into_iter().flatten().for_each(drop);
         }
         Scene::AllocLeftOver => left_over(task)?,
+        Scene::AllocAfterRebuild => {
+            // The rebuild makes every CPU forget which cache serves a class first.
+            frames.rebuild(task);
+            let _pinned = pin();
+            give(armed(|| take(task, 0))?);
+        }
         Scene::AllocBulk => {
             let request = Request::nowait(Order::ZERO).owned_by(OWNER);
             let mut blocks = [const { None }; 6];

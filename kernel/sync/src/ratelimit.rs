@@ -12,12 +12,16 @@ const TOLD_MASK: u64 = (1 << TOLD_BITS) - 1;
 const SUPPRESSED_BITS: u32 = 24;
 const SUPPRESSED_MASK: u64 = (1 << SUPPRESSED_BITS) - 1;
 const BEGIN_SHIFT: u32 = TOLD_BITS + SUPPRESSED_BITS;
+/// The begin's bits: it wraps after 2.18 years, and so does every comparison with it.
+const BEGIN_MASK: u64 = u64::MAX >> BEGIN_SHIFT;
+/// Milliseconds by which the clocks of two CPUs differ at most.
+const SKEW_MS: u64 = 1_000;
 
 /// Lets `burst` through in `interval_ms`, and counts the rest.
 #[derive(Debug)]
 pub struct RateLimit {
-    /// When the interval began, in milliseconds and of 36 bits (two years); how many were kept back in
-    /// it; how many were let through, 0 before the first ever. Written by anybody.
+    /// When the interval began, in milliseconds modulo 2^36; how many were kept back in it; how many
+    /// were let through, 0 before the first ever. Written by anybody.
     state: AtomicU64,
     interval_ms: u64,
     burst: u64,
@@ -133,8 +137,10 @@ impl RateLimit {
     }
 
     fn is_over(&self, state: State, now_ms: u64) -> bool {
-        // CPUs' clocks may differ by a little: a begin in the future is now.
-        now_ms.saturating_sub(state.begin_ms) >= self.interval_ms
+        let past = now_ms.wrapping_sub(state.begin_ms) & BEGIN_MASK;
+        let ahead = state.begin_ms.wrapping_sub(now_ms) & BEGIN_MASK;
+        // CPUs' clocks differ by a little: a begin that is ahead by no more than that is now.
+        past >= self.interval_ms && !(1..=SKEW_MS).contains(&ahead)
     }
 
     fn change<R>(&self, step: impl Fn(State) -> Option<(State, R)>) -> Option<R> {

@@ -56,6 +56,37 @@ mod sequential {
         assert_eq!(limit.ask(110 * MS), Say::Now { suppressed });
     }
 
+    /// The begin is kept modulo 2^36 ms: on either side of each wrap an interval is an interval.
+    #[test]
+    fn the_limit_holds_after_two_years_and_a_bit() {
+        for wraps in [1, 2, 200] {
+            let wrap_ms = wraps << 36;
+            let limit = RateLimit::new(10, 5_000);
+            let told = |from_ms: u64| {
+                let asks = (0..100).map(|n| limit.ask((from_ms + n) * MS));
+                asks.filter(|say| *say != Say::Nothing).count()
+            };
+            // Across the wrap, within the interval that began there, and in the next one.
+            assert_eq!(told(wrap_ms - 50), 10);
+            assert_eq!(told(wrap_ms + 4_800), 0);
+            assert_eq!(told(wrap_ms + 5_000), 10);
+            assert_eq!(told(wrap_ms + 5_200), 0);
+            assert_eq!(limit.flush((wrap_ms + 11_000) * MS), Some(190));
+        }
+    }
+
+    #[test]
+    fn a_begin_ahead_of_this_cpus_clock_is_now_and_one_of_years_ago_is_over() {
+        let limit = RateLimit::new(1, 10);
+        let begin = (1 << 36) + 500;
+        assert_eq!(limit.ask(begin * MS), Say::Now { suppressed: 0 });
+        assert_eq!(limit.ask((begin - 1_000) * MS), Say::Nothing);
+        assert_eq!(limit.ask((begin - 1) * MS), Say::Nothing);
+        // A year later, more than half of the way round.
+        let later = begin + (1 << 35) + 7;
+        assert_eq!(limit.ask(later * MS), Say::Now { suppressed: 2 });
+    }
+
     #[test]
     fn threads_say_no_more_than_the_burst_and_lose_none() {
         const EACH: u32 = 20_000;

@@ -22,6 +22,9 @@ pub struct Section(AtomicU32);
 impl Section {
     /// Owed: the CPU's caches are to be emptied. The allocator's.
     pub const DRAIN: u32 = 1 << 8;
+    /// Owed: the word that this CPU is outside of every section, for a grace period. The platform's,
+    /// which says it at its unpin.
+    pub const GRACE: u32 = 1 << 9;
     /// The first of the bits that are the platform's own.
     pub const PLATFORM: u32 = 1 << 16;
     const OPEN: u32 = (1 << 8) - 1;
@@ -37,12 +40,12 @@ impl Section {
         self.0.load(Relaxed) & Self::OPEN != 0
     }
 
-    /// Whether the CPU's code is to stay there: a section is open, or has just ended with a drain
-    /// owed, which is about to be done. Code that were moved to another CPU in between would leave
-    /// it undone.
+    /// Tells whether the CPU's code is to stay there: a section is open, or has just ended with a
+    /// drain or a grace period's word owed, which is about to be paid. Code that were moved to
+    /// another CPU in between would leave that unpaid.
     #[inline]
     pub fn holds(&self) -> bool {
-        self.0.load(Relaxed) & (Self::OPEN | Self::DRAIN) != 0
+        self.0.load(Relaxed) & (Self::OPEN | Self::DRAIN | Self::GRACE) != 0
     }
 
     /// Begins a section; the caller has seen that none is open. An interrupt between that look and
@@ -98,6 +101,9 @@ mod tests {
         assert!(section.owes(Section::DRAIN) && section.end());
         assert!(!section.is_open() && section.holds());
         assert!(section.take(Section::DRAIN) && !section.take(Section::DRAIN));
+        assert!(!section.holds());
+        section.owe(Section::GRACE);
+        assert!(section.holds() && !section.is_open() && section.take(Section::GRACE));
         assert!(!section.holds());
         assert!(!section.owes(Section::DRAIN) && section.owes(Section::PLATFORM));
         section.begin();

@@ -128,6 +128,13 @@ mod models {
         assert!(finds(Orderings::SEED, is_current));
     }
 
+    /// Both the count and the reread may be of before the rewriting, and one entry of after it: no
+    /// fence orders the begin's load with the entries. What passes need not even be whole.
+    #[test]
+    fn h9_the_seeds_plain_begin_lets_half_a_list_pass() {
+        assert!(finds(Orderings::SEED, is_whole));
+    }
+
     #[test]
     fn an_acquiring_begin_misses_nothing() {
         let acquiring = Orderings {
