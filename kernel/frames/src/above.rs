@@ -5,9 +5,9 @@
 //! the zone's counter, which decides; a bit that is clear too long sends a request into the slow
 //! path, which looks at the counters themselves and goes further down. So no request fails by
 //! one. It is too long only while somebody who moved the zone's counter, or its marks, has not yet
-//! said so: `Frames::crossed` and `Frames::note_marks` (`room`) say so behind each such step.
+//! said so (`sides`).
 
-use crate::{Frames, MAX_ZONES, NodeMask, Platform, ZoneId, ZoneKind, room, zone::Access};
+use crate::{Frames, MAX_ZONES, NodeMask, Platform, ZoneId, ZoneKind, sides};
 use core::array;
 use tidemark_sync::atomic::{AtomicU32, Ordering};
 
@@ -68,59 +68,19 @@ impl AboveLow {
         self.0[highest as usize].load(Ordering::Relaxed)
     }
 
-    /// AcqRel: of several who change a word, each sees what those before it saw.
-    fn set(&self, highest: ZoneKind, zone: ZoneId, is_above: bool) {
-        let (word, bit) = (&self.0[highest as usize], 1 << zone.index());
-        if is_above {
-            word.fetch_or(bit, Ordering::AcqRel);
-        } else {
-            word.fetch_and(!bit, Ordering::AcqRel);
-        }
+    /// Says that a zone has come to the other side of the floor. Relaxed: right in whatever order
+    /// several of them arrive.
+    pub(crate) fn flip(&self, highest: ZoneKind, zone: ZoneId) {
+        self.0[highest as usize].fetch_xor(1 << zone.index(), Ordering::Relaxed);
     }
-
-    /// Makes a zone's bit say on which side of the floor it is: see [`room::follow`].
-    fn follow(&self, highest: ZoneKind, zone: ZoneId, is_above: impl Fn() -> bool) {
-        room::follow(is_above, |is_above| self.set(highest, zone, is_above));
-    }
-}
-
-/// The highest zones of requests that may use a zone of this kind.
-fn highest_for(kind: ZoneKind) -> impl Iterator<Item = ZoneKind> {
-    ZoneKind::ALL
-        .into_iter()
-        .filter(move |&highest| highest >= kind)
 }
 
 impl<P: Platform> Frames<'_, P> {
-    fn is_above_low(&self, id: ZoneId, highest: ZoneKind) -> bool {
-        let zone = self.zone(id);
-        zone.free_exact() > zone.floor(Access::fast(highest))
-    }
-
-    /// Follows the zone's counter, which somebody moved from `before` to `after`, where that leads
-    /// across a floor.
-    pub(crate) fn follow_above_low(&self, id: ZoneId, before: i64, after: i64) {
-        for highest in highest_for(id.kind()) {
-            let floor = self.zone(id).floor(Access::fast(highest));
-            if (before > floor) != (after > floor) {
-                self.above_low
-                    .follow(highest, id, || self.is_above_low(id, highest));
-            }
-        }
-    }
-
-    /// Follows the zone's marks, wherever they were before.
-    pub(crate) fn note_above_low(&self, id: ZoneId) {
-        for highest in highest_for(id.kind()) {
-            self.above_low
-                .follow(highest, id, || self.is_above_low(id, highest));
-        }
-    }
-
     /// A word in which the zone's bit is not what it should be at rest.
     pub(crate) fn wrong_above_low(&self, id: ZoneId) -> Option<ZoneKind> {
+        let sides = self.sides_of(id);
         ZoneKind::ALL.into_iter().find(|&highest| {
-            let should = highest >= id.kind() && self.is_above_low(id, highest);
+            let should = sides & sides::above_low(highest) != 0;
             (self.above_low.zones(highest) >> id.index() & 1 == 1) != should
         })
     }
@@ -135,9 +95,9 @@ mod tests {
     fn a_bit_that_is_clear_too_long_costs_a_slow_path_and_no_request() {
         let frames = small_machine(1);
         let atomic = Request::atomic(Order::ZERO);
-        for highest in ZoneKind::ALL {
-            frames.above_low.0[highest as usize].store(0, Ordering::Relaxed);
-        }
+        let words = || frames.above_low.0.iter();
+        let right = words().map(|word| word.swap(0, Ordering::Relaxed));
+        let right = right.collect::<Vec<_>>();
         let found = frames.validate_at_rest();
         let is_told = matches!(found, Err(Inconsistency::AboveLow { .. }));
         assert!(is_told, "{found:?}");
@@ -149,9 +109,9 @@ mod tests {
             };
             assert!(block.is_ok() && info.slow, "{info:?}");
         }
-        frames
-            .zone_ids()
-            .for_each(|zone| frames.note_above_low(zone));
+        for (word, right) in words().zip(right) {
+            word.store(right, Ordering::Relaxed);
+        }
         let mut info = WalkInfo::default();
         let block = frames.alloc_traced(&task(), &atomic.with(Gfp::ZERO), &mut info);
         assert!(block.is_ok() && !info.slow, "{info:?}");
@@ -195,58 +155,10 @@ mod tests {
     fn a_word_keeps_zones_apart() {
         let above = AboveLow::new();
         let [one, other] = [3, 7].map(|node| ZoneId::new(NodeId(node), ZoneKind::Dma32));
-        above.set(ZoneKind::Normal, one, true);
-        above.set(ZoneKind::Normal, other, true);
-        above.set(ZoneKind::Normal, one, false);
+        for zone in [one, other, one] {
+            above.flip(ZoneKind::Normal, zone);
+        }
         assert_eq!(above.zones(ZoneKind::Normal), 1 << other.index());
         assert_eq!(above.zones(ZoneKind::Movable), 0);
-    }
-}
-
-#[cfg(all(test, loom))]
-mod models {
-    use super::*;
-    use crate::mutant::{self, Mutant};
-    use loom::{model, sync::Arc, thread};
-    use std::panic::{AssertUnwindSafe, catch_unwind};
-    use tidemark_sync::atomic::AtomicI64;
-
-    const FLOOR: i64 = 10;
-    const ZONE: ZoneId = ZoneId::from_index(1);
-    const OTHER: ZoneId = ZoneId::from_index(5);
-
-    /// Two CPUs move a zone across its floor, one down and one up, and one of them another zone.
-    fn crossed() {
-        model(|| {
-            let shared = Arc::new((AboveLow::new(), AtomicI64::new(FLOOR)));
-            let cross = |shared: &(AboveLow, AtomicI64), frames: i64| {
-                let (above, free) = shared;
-                let before = free.fetch_add(frames, Ordering::Relaxed);
-                if (before > FLOOR) != (before + frames > FLOOR) {
-                    let is_above = || free.load(Ordering::Relaxed) > FLOOR;
-                    above.follow(ZoneKind::Normal, ZONE, is_above);
-                }
-            };
-            let other = Arc::clone(&shared);
-            let down = thread::spawn(move || {
-                cross(&other, -5);
-                other.0.follow(ZoneKind::Normal, OTHER, || true);
-            });
-            cross(&shared, 3);
-            cross(&shared, 3);
-            down.join().unwrap();
-            let (above, free) = &*shared;
-            let is_above = free.load(Ordering::Relaxed) > FLOOR;
-            let expected = u32::from(is_above) << ZONE.index() | 1 << OTHER.index();
-            assert_eq!(above.zones(ZoneKind::Normal), expected);
-        });
-    }
-
-    #[test]
-    fn the_bit_ends_on_the_side_of_the_floor_on_which_the_zone_is() {
-        crossed();
-        let mistake = Mutant::MarkLookedAtOnce;
-        let caught = catch_unwind(AssertUnwindSafe(|| mutant::with(mistake, crossed)));
-        assert!(caught.is_err(), "{mistake:?} passes");
     }
 }

@@ -272,7 +272,9 @@ impl<'m, P: Platform> Frames<'m, P> {
         step!(self);
         entry_of.store(Entry::cached(order).0, Ordering::Relaxed);
         step!(self);
-        cache.put(count, pfn);
+        if !cache.put(count, pfn) {
+            return self.leave_then_free(handle, meta);
+        }
         step!(self);
         if self.end_section() {
             self.settle();

@@ -257,7 +257,9 @@ impl<'m, P: Platform> Frames<'m, P> {
         // The entry first: what is in a cache says so.
         meta.entry_of(pfn).store(Entry::CACHED.0, Ordering::Relaxed);
         step!(self);
-        cache.put(count, pfn);
+        if !cache.put(count, pfn) {
+            return self.free_to_full(cache, pfn, meta);
+        }
         step!(self);
         if mutant::is(Mutant::FlagClearedEarly) {
             self.platform.begin_section();
@@ -316,6 +318,8 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Notes which cache serves requests of this class first, if that is not known on this CPU. The
     /// general path calls it.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn note_first(&self, class: Class, walk: &Walk) {
         if !class.is_plain() {
             return;

@@ -62,6 +62,7 @@ mod room;
 mod runs;
 mod search;
 mod setup;
+mod sides;
 mod slow;
 mod stack;
 mod state;

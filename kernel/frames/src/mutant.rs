@@ -90,8 +90,22 @@ pub(crate) enum Mutant {
         expect(dead_code, reason = "chosen by models only")
     )]
     AcknowledgedInside,
-    /// Whoever moves a zone across a mark does not look again after saying so.
-    MarkLookedAtOnce,
+    /// A zone that crosses a mark is followed without being counted.
+    FollowedWithoutCount,
+    /// The counting does not order what was moved before.
+    RelaxedFollow,
+    /// A zone's counter is moved without a full fence before the look at the mark.
+    #[cfg_attr(
+        all(test, not(loom)),
+        expect(dead_code, reason = "chosen by models only")
+    )]
+    CrossedWithoutFence,
+    /// A mark is moved without a full fence before the look at the counter.
+    #[cfg_attr(
+        all(test, not(loom)),
+        expect(dead_code, reason = "chosen by models only")
+    )]
+    MarkMovedWithoutFence,
     /// A drain is acknowledged when its interrupt arrives.
     DrainAcknowledgedEarly,
     /// A request gives up without a second look at its cpuset.

@@ -104,6 +104,7 @@ impl<P: Platform> Frames<'_, P> {
             let policy = self.wanted_policy(zone);
             self.zone(zone).set_policy(&policy);
             self.set_cache_limits(zone, &policy);
+            self.follow_marks(zone);
         }
     }
 

@@ -5,21 +5,19 @@
 //! mark and offline in one test.
 
 use crate::{
-    Frames, Platform, ZoneId, blocks,
-    home::Home,
-    mutant::{self, Mutant},
-    platform::step,
-    whole::Returned,
-    zone::{Mark, Policy},
+    Frames, Platform, ZoneId, blocks, home::Home, platform::step, sides, whole::Returned,
+    zone::Policy,
 };
 use tidemark_sync::atomic::{AtomicI32, Ordering};
 
 /// Room in the CPUs' caches of one kind of a zone's frames, or of its blocks of one order: a cache
 /// that holds `n` takes another one if `n` is below the word, taken as a signed number.
 ///
-/// The word is 127 − fields, where the fields are: what the limit is short of 127, in bits 0 to 7;
-/// bit 8 while the zone is below the mark; the offlines under way, from bit 16 on. Any of the latter
-/// two makes it negative or 0 at most.
+/// The word is 127 − fields, where the fields are: what the limit is short of 127, in bits 0 to 7; from
+/// bit 8 on, 1 while the zone is below the mark; from bit 24 on, the offlines under way. Any of the
+/// latter two makes it negative or 0 at most. For a moment the second field may be 2 or −1, when of two
+/// crossings the later one is told first: a cache then takes none, or more than its limit; never more
+/// than it has places.
 #[derive(Debug)]
 pub(crate) struct Room(AtomicI32);
 
@@ -27,7 +25,7 @@ pub(crate) struct Room(AtomicI32);
 pub(crate) const MOST: i32 = 127;
 const SHORT: i32 = 0xff;
 const BELOW: i32 = 1 << 8;
-const OFFLINE: i32 = 1 << 16;
+const OFFLINE: i32 = 1 << 24;
 
 impl Room {
     pub(crate) fn new() -> Self {
@@ -48,51 +46,38 @@ impl Room {
         MOST - self.0.load(Ordering::Relaxed)
     }
 
-    /// Changes the fields. AcqRel: of several who change it, each sees what those before it saw.
-    fn change(&self, change: impl Fn(i32) -> i32) {
-        let update = |word| Some(MOST - change(MOST - word));
-        let _ = self
-            .0
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, update);
+    /// Says that the zone has come to the other side of the mark. Relaxed: an addition of its own, right
+    /// in whatever order several of them arrive.
+    pub(crate) fn tell(&self, is_below: bool) {
+        let difference = if is_below { -BELOW } else { BELOW };
+        self.0.fetch_add(difference, Ordering::Relaxed);
     }
 
-    fn set_below(&self, is_below: bool) {
-        let bit = if is_below { BELOW } else { 0 };
-        self.change(|fields| fields & !BELOW | bit);
-    }
-
-    fn is_below(&self) -> bool {
-        self.fields() & BELOW != 0
+    /// Whether the zone is below the mark; exact at rest.
+    #[cfg(test)]
+    pub(crate) fn is_below(&self) -> bool {
+        (self.fields() + OFFLINE / 2) % OFFLINE - OFFLINE / 2 >= BELOW
     }
 
     fn is_shut_for_offline(&self) -> bool {
-        self.fields() >= OFFLINE
+        // The field below it may be negative for a moment.
+        self.fields() >= OFFLINE / 2
     }
 
+    /// Release: see `is_for`.
     pub(crate) fn shut_for_offline(&self) {
-        self.change(|fields| fields + OFFLINE);
+        self.0.fetch_sub(OFFLINE, Ordering::Release);
     }
 
     fn open_after_offline(&self) {
-        self.change(|fields| fields - OFFLINE);
+        self.0.fetch_add(OFFLINE, Ordering::Release);
     }
 
+    /// Sets the limit. Under the hot-plug lock: nobody else changes these bits.
     pub(crate) fn set_limit(&self, limit: u32) {
         let short = (MOST - limit as i32).clamp(0, MOST);
-        self.change(|fields| fields & !SHORT | short);
-    }
-}
-
-/// Makes a word say where a zone is, on this side of a mark or that, by `tell`. Whoever moves the
-/// zone across comes here after that: the last one to write the word sees, by the word's AcqRel,
-/// what all others had counted before they wrote it, and looks again after its own writing.
-pub(crate) fn follow(look: impl Fn() -> bool, tell: impl Fn(bool)) {
-    loop {
-        let before = look();
-        tell(before);
-        if mutant::is(Mutant::MarkLookedAtOnce) || look() == before {
-            break;
-        }
+        let before = self.fields() & SHORT;
+        self.0.fetch_sub(short - before, Ordering::Relaxed);
     }
 }
 
@@ -133,15 +118,20 @@ impl<P: Platform> Frames<'_, P> {
         for (place, room) in self.block_rooms(zone).iter().enumerate() {
             room.set_limit(blocks::limit_at(place, policy.cached_orders));
         }
-        self.note_marks(zone);
     }
 
-    /// Makes what follows the zone's marks say on which side of them it is. Whoever changed them
-    /// comes here after that.
-    fn note_marks(&self, zone: ZoneId) {
-        self.note_low(zone);
-        self.note_high(zone);
-        self.note_above_low(zone);
+    /// Says to the rooms of single frames that the zone has crossed LOW. Any context.
+    pub(crate) fn tell_rooms(&self, id: ZoneId, is_below: bool) {
+        self.rooms(id).iter().for_each(|room| room.tell(is_below));
+    }
+
+    /// Says to the rooms of larger blocks that the zone has crossed HIGH. Any context.
+    pub(crate) fn tell_block_rooms(&self, id: ZoneId, is_below: bool) {
+        for (place, room) in self.block_rooms(id).iter().enumerate() {
+            if blocks::is_used(place) {
+                room.tell(is_below);
+            }
+        }
     }
 
     /// Counts frames that a zone gains.
@@ -185,61 +175,25 @@ impl<P: Platform> Frames<'_, P> {
         }
     }
 
-    fn is_below(&self, id: ZoneId, mark: Mark) -> bool {
-        let zone = self.zone(id);
-        zone.free_exact() < zone.mark(mark) as i64
-    }
-
-    /// Tells those who follow the zone's counter where it went, if that leads across HIGH, or across
-    /// LOW, with or without a lowmem reserve.
-    #[cold]
-    #[inline(never)]
-    fn crossed(&self, id: ZoneId, before: i64, after: i64) {
-        let is_crossed = |mark| {
-            let mark = self.zone(id).mark(mark) as i64;
-            (before < mark) != (after < mark)
-        };
-        if is_crossed(Mark::Low) {
-            self.note_low(id);
-        }
-        if is_crossed(Mark::High) {
-            self.note_high(id);
-        }
-        self.follow_above_low(id, before, after);
-    }
-
-    /// Makes the zone's rooms say on which side of LOW the zone is. Any context.
-    fn note_low(&self, id: ZoneId) {
-        for room in self.rooms(id) {
-            follow(|| self.is_below(id, Mark::Low), |is| room.set_below(is));
-        }
-    }
-
-    /// The same for its larger blocks and HIGH. Any context.
-    fn note_high(&self, id: ZoneId) {
-        for (place, room) in self.block_rooms(id).iter().enumerate() {
-            if blocks::is_used(place) {
-                follow(|| self.is_below(id, Mark::High), |is| room.set_below(is));
-            }
-        }
-    }
-
     /// Whether the zone's rooms say what they should at rest.
     pub(crate) fn rooms_are_right(&self, id: ZoneId) -> bool {
-        let policy = self.zone(id).policy();
-        let is_right = |room: &Room, mark, limit: u32| {
+        let (policy, sides) = (self.zone(id).policy(), self.sides_of(id));
+        let is_right = |room: &Room, below, limit: u32| {
             let short = (MOST - limit as i32).clamp(0, MOST);
-            room.is_below() == self.is_below(id, mark) && room.fields() & SHORT == short
+            let below = if sides & below != 0 { BELOW } else { 0 };
+            room.fields() == short + below
         };
         let mut blocks = self.block_rooms(id).iter().enumerate();
         let singles = self.rooms(id).iter();
-        singles
-            .into_iter()
-            .all(|room| is_right(room, Mark::Low, policy.cache_high))
+        let noted = self.zone(id).sides.now();
+        noted == sides
+            && singles
+                .into_iter()
+                .all(|room| is_right(room, sides::BELOW_LOW, policy.cache_high))
             && blocks.all(|(place, room)| {
                 let limit = blocks::limit_at(place, policy.cached_orders);
                 if blocks::is_used(place) {
-                    is_right(room, Mark::High, limit)
+                    is_right(room, sides::BELOW_HIGH, limit)
                 } else {
                     !room.is_for(0)
                 }
@@ -257,7 +211,9 @@ mod tests {
         for limit in [0, 1, 63, MOST] {
             room.set_limit(limit as u32);
             for below in [true, false] {
-                room.set_below(below);
+                if room.is_below() != below {
+                    room.tell(below);
+                }
                 for offlines in 0..3 {
                     (0..offlines).for_each(|_| room.shut_for_offline());
                     let is_open = !below && offlines == 0;
@@ -271,45 +227,5 @@ mod tests {
                 }
             }
         }
-    }
-}
-
-#[cfg(all(test, loom))]
-mod models {
-    use super::*;
-    use loom::{model, sync::Arc, thread};
-    use std::panic::{AssertUnwindSafe, catch_unwind};
-    use tidemark_sync::atomic::AtomicI64;
-
-    const MARK: i64 = 10;
-
-    /// Two CPUs move a zone across its mark, one down and one up.
-    fn crossed() {
-        model(|| {
-            let shared = Arc::new((Room::new(), AtomicI64::new(MARK)));
-            let cross = |shared: &(Room, AtomicI64), frames: i64| {
-                let (room, free) = shared;
-                let before = free.fetch_add(frames, Ordering::Relaxed);
-                if (before < MARK) != (before + frames < MARK) {
-                    let look = || free.load(Ordering::Relaxed) < MARK;
-                    follow(look, |is| room.set_below(is));
-                }
-            };
-            let other = Arc::clone(&shared);
-            let down = thread::spawn(move || cross(&other, -5));
-            cross(&shared, 3);
-            cross(&shared, 2);
-            down.join().unwrap();
-            let (room, free) = &*shared;
-            assert_eq!(room.is_below(), free.load(Ordering::Relaxed) < MARK);
-        });
-    }
-
-    #[test]
-    fn the_word_ends_on_the_side_of_the_mark_on_which_the_zone_is() {
-        crossed();
-        let mistake = Mutant::MarkLookedAtOnce;
-        let caught = catch_unwind(AssertUnwindSafe(|| mutant::with(mistake, crossed)));
-        assert!(caught.is_err(), "{mistake:?} passes");
     }
 }

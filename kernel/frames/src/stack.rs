@@ -32,19 +32,23 @@ impl<const N: usize> Stack<N> {
         places.map(|pfn| Pfn(u64::from(pfn.load(Ordering::Relaxed))))
     }
 
-    /// Puts one on top, if there is room.
+    /// Puts one on top of a stack that has a place left.
     #[inline]
     pub(crate) fn push(&self, pfn: Pfn) {
-        self.put(self.len(), pfn);
+        let has_place = self.put(self.len(), pfn);
+        debug_assert!(has_place, "{pfn} finds no place");
     }
 
-    /// Puts one on top of the `count` that there are, if there is room.
+    /// Puts one on top of the `count` that there are; returns whether there was a place for it.
     #[inline]
-    pub(crate) fn put(&self, count: u32, pfn: Pfn) {
-        if let Some(place) = self.places.get(count as usize) {
-            place.store(pfn.0 as u32, Ordering::Relaxed);
-            self.count.store(count + 1, Ordering::Relaxed);
-        }
+    #[must_use = "what is not on the stack has to go elsewhere"]
+    pub(crate) fn put(&self, count: u32, pfn: Pfn) -> bool {
+        let Some(place) = self.places.get(count as usize) else {
+            return false;
+        };
+        place.store(pfn.0 as u32, Ordering::Relaxed);
+        self.count.store(count + 1, Ordering::Relaxed);
+        true
     }
 
     /// Puts frames of one word on top, the lowest one first, and says that they are cached in their
@@ -126,7 +130,8 @@ mod tests {
     fn what_goes_on_top_comes_off_first_and_a_full_stack_takes_nothing() {
         let stack = Stack::<4>::new();
         assert_eq!((stack.pop(), stack.top()), (None, None));
-        (0..6).for_each(|pfn| stack.push(Pfn(pfn)));
+        let put = [0, 1, 2, 3, 4, 5].map(|pfn| stack.put(stack.len(), Pfn(pfn)));
+        assert_eq!(put, [true, true, true, true, false, false]);
         assert_eq!(stack.len(), 4);
         assert!(stack.iter().eq((0..4).map(Pfn)));
         assert_eq!(stack.top(), Some((Pfn(3), 3)));

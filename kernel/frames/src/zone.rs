@@ -5,6 +5,7 @@ use crate::{
     floor::{FLOORS, Floor, floors},
     high_atomic::HighAtomic,
     memory::AREA_FRAMES,
+    sides::Sides,
     whole::Wholes,
 };
 use tidemark_sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
@@ -36,6 +37,8 @@ pub struct Zone {
     /// comparison. Written with them.
     floors: [AtomicU32; FLOORS * ZoneKind::ALL.len()],
     pub(crate) wholes: Wholes,
+    /// On which sides of its marks the zone is.
+    pub(crate) sides: Sides,
     /// Area at which the next compaction begins to look. Anybody who compacts writes it: a hint.
     compacted: AtomicU64,
 }
@@ -99,27 +102,50 @@ impl Zone {
         self.free.0.load(Ordering::Relaxed)
     }
 
+    /// The counter, for a look behind a move of the marks: SeqCst, so that either this sees a move of
+    /// the counter or that one's look sees the marks.
+    pub(crate) fn free_now(&self) -> i64 {
+        self.free.0.load(Ordering::SeqCst)
+    }
+
+    /// A mark, for a look behind a move of the counter: SeqCst, as in [`Zone::free_now`].
+    pub(crate) fn mark_now(&self, mark: Mark) -> i64 {
+        self.mark_word(mark).load(Ordering::SeqCst) as i64
+    }
+
+    /// A floor, for a look behind a move of the counter: SeqCst, as in [`Zone::free_now`]. On x86 that
+    /// costs no more than a relaxed load.
+    #[inline]
+    pub(crate) fn floor_now(&self, access: Access) -> i64 {
+        self.floors[access.place()].load(Ordering::SeqCst).into()
+    }
+
     /// Adds free frames, and returns how many there were. Called by
-    /// [`Frames::gain_returned`] only.
+    /// [`Frames::gain_returned`] only. SeqCst: see [`Zone::free_now`].
     #[inline]
     pub(crate) fn add_free(&self, frames: u32) -> i64 {
-        self.free.0.fetch_add(i64::from(frames), Ordering::Relaxed)
+        self.free.0.fetch_add(i64::from(frames), Ordering::SeqCst)
     }
 
     /// Subtracts free frames, and returns how many there were. Called by [`Frames::lose`] only.
+    /// SeqCst: see [`Zone::free_now`].
     #[inline]
     pub(crate) fn subtract_free(&self, frames: u32) -> i64 {
-        self.free.0.fetch_sub(i64::from(frames), Ordering::Relaxed)
+        self.free.0.fetch_sub(i64::from(frames), Ordering::SeqCst)
     }
 
     #[inline]
-    pub(crate) fn mark(&self, mark: Mark) -> u64 {
+    fn mark_word(&self, mark: Mark) -> &AtomicU64 {
         match mark {
             Mark::Min => &self.min,
             Mark::Low => &self.low,
             Mark::High => &self.high,
         }
-        .load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn mark(&self, mark: Mark) -> u64 {
+        self.mark_word(mark).load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -172,7 +198,7 @@ impl Zone {
     /// fast path's floors, nor LOW.
     #[inline]
     pub(crate) fn highest_followed(&self) -> i64 {
-        self.floor(Access {
+        self.floor_now(Access {
             floor: Floor::High,
             ..Access::fast(ZoneKind::Movable)
         })
@@ -265,17 +291,18 @@ impl Zone {
         self.present.fetch_sub(frames, Ordering::Relaxed);
     }
 
-    /// Stores new marks, reserves and cache sizes. Under the hot-plug lock.
+    /// Stores new marks, reserves and cache sizes. Under the hot-plug lock; the caller makes what
+    /// follows the marks follow them. SeqCst: see [`Zone::free_now`].
     pub(crate) fn set_policy(&self, policy: &Policy) {
         self.min.store(policy.marks.min, Ordering::Relaxed);
-        self.low.store(policy.marks.low, Ordering::Relaxed);
-        self.high.store(policy.marks.high, Ordering::Relaxed);
+        self.low.store(policy.marks.low, Ordering::SeqCst);
+        self.high.store(policy.marks.high, Ordering::SeqCst);
         for (ours, new) in self.reserve.iter().zip(policy.reserve) {
             ours.store(new, Ordering::Relaxed);
         }
         let floors = floors(&policy.marks, &policy.reserve);
         for (ours, new) in self.floors.iter().zip(floors.as_flattened()) {
-            ours.store(*new, Ordering::Relaxed);
+            ours.store(*new, Ordering::SeqCst);
         }
         self.cache_batch.store(policy.batch, Ordering::Relaxed);
         self.cache_high.store(policy.cache_high, Ordering::Relaxed);
