@@ -161,23 +161,36 @@ fn built(purpose: Purpose) -> Result<Built> {
 /// # Errors
 /// Cargo cannot be run, or the build failed; cargo's own words are on standard error by then.
 pub fn benchmark() -> Result<PathBuf> {
+    let what = ["bench", "--no-run", "-p", "tidemark", "--bench"];
+    program(&what, "allocators").context("the benchmark of the allocators did not build")
+}
+
+/// Builds the allocator's example `stress` and returns where it is.
+///
+/// # Errors
+/// As [`benchmark`].
+pub fn stress() -> Result<PathBuf> {
+    let what = ["build", "--release", "-p", "tidemark-frames", "--example"];
+    program(&what, "stress").context("the stress of the allocator did not build")
+}
+
+/// Builds a program by cargo's words for its kind, and returns where it is.
+fn program(what: &[&str], name: &str) -> Result<PathBuf> {
     let mut command = cargo();
     command
-        .args(["bench", "--locked", "--no-run", "-p", "tidemark"])
-        .args(["--bench", "allocators", "--message-format=json"])
+        .args(what)
+        .args([name, "--locked", "--message-format=json"])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
     if !std::io::stderr().is_terminal() {
         command.arg("--quiet");
     }
-    let output = command
-        .output()
-        .context("cargo could not be run to build the benchmark")?;
+    let output = command.output().context("cargo could not be run")?;
     if !output.status.success() {
-        bail!("the benchmark of the allocators did not build");
+        bail!("cargo failed");
     }
     let messages = String::from_utf8_lossy(&output.stdout);
-    executable(&messages, "allocators").context("cargo did not say where the benchmark is")
+    executable(&messages, name).context("cargo did not say where it is")
 }
 
 /// The program of a target, from cargo's messages.

@@ -25,6 +25,7 @@ mod run;
 mod shell;
 mod size;
 mod skips;
+mod stress;
 mod suite;
 mod terminal;
 mod trial;

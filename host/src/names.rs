@@ -67,6 +67,7 @@ mod tests {
             "demonstration/seqlock-irqsave-no-nmi",
             "lab/seqlock-H2",
             "other_kernel",
+            "stress/plant-lost-frame",
             "kernel/frames/src/lib.rs - (line 17)",
             "",
         ] {

@@ -205,6 +205,8 @@ pub fn test(args: &TestArgs) -> Result<i32> {
         let depth = if args.full { Depth::Full } else { Depth::Short };
         let tally = crate::hosttests::run(args.pattern.as_deref(), depth, &args.output)?;
         parts.push(("host".to_owned(), tally));
+        let tally = crate::stress::run_all(args.pattern.as_deref(), depth, &args.output)?;
+        parts.push(("stress".to_owned(), tally));
     }
     let built = build::guest()?;
     let symbols = Symbols::of_files(&[&built.unstripped, &built.loader]);

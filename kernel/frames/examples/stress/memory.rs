@@ -1,0 +1,104 @@
+//! The machine's memory: two nodes, 640 MiB of physical addresses, and no byte behind them. What is
+//! there instead is a word for each frame, that names its owner.
+//!
+//! | block | at boot | |
+//! |---|---|---|
+//! | 31 | node 0 DMA32, but for its first 64 MiB, which are not there | stays |
+//! | 32 | node 0 Normal | stays |
+//! | 33, 34, 35 | node 0 Movable, node 1 Normal, node 1 Movable | come and go, each time in another zone |
+
+use crate::machine::{Machine, frames, set_frames};
+use std::sync::{OnceLock, atomic::AtomicU32};
+use tidemark_frames::{
+    BLOCK_FRAMES, BlockMeta, BlockNo, BlockSlot, CpuCaches, Frames, Node, NodeId, NodeMask, Pfn,
+    PfnRange, Storage, Topology, Variant, Zone, ZoneId, ZoneKind,
+};
+
+/// Nodes of the machine.
+pub const NODES: usize = 2;
+
+const DMA32_BLOCK: BlockNo = BlockNo(31);
+const NORMAL_BLOCK: BlockNo = BlockNo(32);
+/// Blocks that come and go, with their zones at boot.
+pub const PLUGGED: [(BlockNo, ZoneId); 3] = [
+    (BlockNo(33), ZoneId::new(NodeId(0), ZoneKind::Movable)),
+    (BlockNo(34), ZoneId::new(NodeId(1), ZoneKind::Normal)),
+    (BlockNo(35), ZoneId::new(NodeId(1), ZoneKind::Movable)),
+];
+/// Zones that a block may come back in.
+pub const PLUGGED_ZONES: [ZoneId; 4] = [
+    ZoneId::new(NodeId(0), ZoneKind::Normal),
+    ZoneId::new(NodeId(0), ZoneKind::Movable),
+    ZoneId::new(NodeId(1), ZoneKind::Normal),
+    ZoneId::new(NodeId(1), ZoneKind::Movable),
+];
+/// Blocks, from the first one on.
+const BLOCKS: usize = 5;
+/// Frames that stay: half a block, and a whole one.
+pub const FRAMES_THAT_STAY: u64 = BLOCK_FRAMES as u64 * 3 / 2;
+/// Frames, if every block is there.
+pub const MOST_FRAMES: usize = BLOCKS * BLOCK_FRAMES - BLOCK_FRAMES / 2;
+
+static OWNERS: OnceLock<Vec<AtomicU32>> = OnceLock::new();
+
+/// The frames of a block of 128 MiB.
+pub fn range_of(block: BlockNo) -> PfnRange {
+    PfnRange::new(block.start(), BlockNo(block.0 + 1).start())
+}
+
+/// A word for each frame: see [`crate::owners`].
+pub fn owners() -> &'static [AtomicU32] {
+    OWNERS.get().expect("boot has made them")
+}
+
+/// The place of a frame among the words.
+pub fn index_of(pfn: Pfn) -> usize {
+    (pfn.0 - DMA32_BLOCK.start().0) as usize
+}
+
+/// The frame of a word.
+pub fn frame_at(index: usize) -> Pfn {
+    Pfn(DMA32_BLOCK.start().0 + index as u64)
+}
+
+fn books<T>(count: usize, book: impl FnMut() -> T) -> &'static [T] {
+    let books: Vec<T> = std::iter::repeat_with(book).take(count).collect();
+    books.leak()
+}
+
+/// Makes the allocator and gives it its memory.
+pub fn boot(variant: Variant, cpus: usize) {
+    OWNERS.get_or_init(|| {
+        (0..BLOCKS * BLOCK_FRAMES)
+            .map(|_| AtomicU32::new(0))
+            .collect()
+    });
+    let storage = Storage {
+        blocks: books(DMA32_BLOCK.0 + BLOCKS, BlockSlot::new),
+        cpus: books(cpus, CpuCaches::new),
+        nodes: books(NODES, Node::new),
+        zones: books(NODES * ZoneKind::ALL.len(), Zone::new),
+    };
+    set_frames(Frames::new(Machine, storage, variant));
+    frames().set_topology(&Topology::flat(NodeMask((1 << NODES) - 1)));
+    for block in DMA32_BLOCK.0..DMA32_BLOCK.0 + BLOCKS {
+        let meta = &books(1, BlockMeta::new)[0];
+        frames()
+            .add_block(BlockNo(block), meta)
+            .expect("the block is new");
+    }
+    let all = range_of(DMA32_BLOCK);
+    let half = PfnRange::new(Pfn(all.start.0 + all.len() / 2), all.end);
+    let boot_ranges = [
+        (half, ZoneId::new(NodeId(0), ZoneKind::Dma32)),
+        (
+            range_of(NORMAL_BLOCK),
+            ZoneId::new(NodeId(0), ZoneKind::Normal),
+        ),
+    ];
+    let plugged = PLUGGED.map(|(block, zone)| (range_of(block), zone));
+    for (range, zone) in boot_ranges.into_iter().chain(plugged) {
+        assert_eq!(frames().add_boot_range(range, zone), Ok(range.len()));
+    }
+    frames().finish_boot();
+}
