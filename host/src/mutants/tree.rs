@@ -16,6 +16,12 @@ use crate::{build, interrupt};
 const PREEMPTIONS: &str = "3";
 /// No DWARF: it takes half of the time of a build.
 const FASTER: [&str; 2] = ["--config", "profile.dev.debug=0"];
+/// The allocator is built anew for each mistake, and few of its tests run: optimising it costs more
+/// than it saves. The models take their steps by the million.
+const UNOPTIMISED: [&str; 2] = [
+    "--config",
+    "profile.dev.package.tidemark-frames.opt-level=0",
+];
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The copy: a workspace of its own, with target directories of its own.
@@ -102,6 +108,8 @@ impl Tree {
             .stderr(Stdio::piped());
         if suite.loom {
             command.env("RUSTFLAGS", "--cfg loom");
+        } else {
+            command.args(UNOPTIMISED);
         }
         let output = command.output().context("cargo could not be run")?;
         let text = String::from_utf8_lossy(&output.stdout);

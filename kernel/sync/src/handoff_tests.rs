@@ -83,7 +83,10 @@ mod modelled {
     /// Two CPUs leave a record each with an owner that is at work.
     #[test]
     fn what_the_second_one_leaves_is_seen_as_well() {
-        loom::model(|| {
+        let mut model = loom::model::Builder::new();
+        // Three threads: more takes a minute.
+        model.preemption_bound = Some(3);
+        model.check(|| {
             let queues = Arc::new(Queues {
                 handoff: Handoff::new(),
                 queued: [AtomicU64::new(0), AtomicU64::new(0)],
