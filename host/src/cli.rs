@@ -75,6 +75,10 @@ pub enum Command {
     Bench(BenchArgs),
     /// Reaches the zonelist protocols' hazards on purpose and prints what each protocol does.
     Lab(LabArgs),
+    /// Makes deliberate mistakes in the allocator and the locks, one at a time; a test must find each.
+    ///
+    /// docs/testing.md says how the list (kernel/mutants) is written. Several minutes for all of it.
+    Mutants(MutantsArgs),
     /// Runs clippy over the loader and the kernel as the guest is built.
     #[command(hide = true)]
     LintGuest,
@@ -314,6 +318,36 @@ pub struct LabArgs {
     pub output: OutputArgs,
 }
 
+/// The deliberate mistakes.
+#[derive(Args, Clone, Debug)]
+pub struct MutantsArgs {
+    /// Only those whose name or file contains this.
+    #[arg(value_name = "PATTERN", value_parser = parse_pattern)]
+    pub pattern: Option<String>,
+    /// Only every Nth, from the Ith on; several shards may run at once.
+    ///
+    /// Example: mutants --shard 1/2
+    #[arg(long, value_name = "I/N", value_parser = parse_shard)]
+    pub shard: Option<Shard>,
+    /// Runs the whole suite of the crate for those that no test is named for.
+    #[arg(long)]
+    pub all_tests: bool,
+    /// Prints those that no test can find, and why; runs nothing.
+    #[arg(long, conflicts_with = "shard")]
+    pub equivalent: bool,
+    /// Writes what became of each to a file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// A part of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// From 1 to `of`.
+    pub index: usize,
+    pub of: usize,
+}
+
 /// Where results go.
 #[derive(Args, Clone, Debug, Default)]
 pub struct OutputArgs {
@@ -398,6 +432,15 @@ fn parse_memory(text: &str) -> Result<Mib, String> {
         return Err(format!("the kernel needs {MIN_MEMORY} or more"));
     }
     Ok(memory)
+}
+
+fn parse_shard(text: &str) -> Result<Shard, String> {
+    let parts = text.split_once('/');
+    let number = |text: &str| text.parse::<usize>().ok();
+    match parts.and_then(|(index, of)| Some((number(index)?, number(of)?))) {
+        Some((index, of)) if (1..=of).contains(&index) => Ok(Shard { index, of }),
+        _ => Err("a part like 1/2 is wanted".to_owned()),
+    }
 }
 
 fn parse_pattern(text: &str) -> Result<String, String> {

@@ -13,6 +13,7 @@ mod json;
 mod ktap;
 mod lab;
 mod machine;
+mod mutants;
 mod names;
 mod options;
 mod planted;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
             Some(cli::Command::Shell(args)) => shell::run(args),
             Some(cli::Command::Bench(args)) => bench::run(args),
             Some(cli::Command::Lab(args)) => lab::lab(args),
+            Some(cli::Command::Mutants(args)) => mutants::run(args),
             Some(cli::Command::LintGuest) => build::lint_guest(),
             None => demo::run(&cli.demo),
         });

@@ -157,3 +157,57 @@ fn a_compacted_area_is_taken_with_what_its_last_owner_wrote() {
     caught(Mutant::RelaxedTake, compacted);
     caught(Mutant::RelaxedAdd, compacted);
 }
+
+/// The last frame of a pair that is being compacted comes back, and the compactor takes both halves.
+fn compacted_pair() {
+    bounded(|| {
+        let shared = Shared::with_one_taken(5, State::COMPACTED);
+        let upper = shared.pair.0.load(Ordering::Relaxed) & 0xffff_0000;
+        let states = upper | u32::from(State::COMPACTED_EMPTY.0);
+        shared.pair.0.store(states, Ordering::Relaxed);
+        let other = Arc::clone(&shared);
+        let owner = thread::spawn(move || {
+            other.write();
+            other.area().free(5, ZERO);
+        });
+        if shared.pair.take_compacted() {
+            shared.write();
+            assert_eq!(shared.set_bits(), 0);
+        }
+        owner.join().unwrap();
+    });
+}
+
+#[test]
+fn a_compacted_pair_is_taken_with_what_its_last_owner_wrote() {
+    compacted_pair();
+    caught(Mutant::RelaxedTake, compacted_pair);
+    caught(Mutant::RelaxedAdd, compacted_pair);
+}
+
+/// The last frame of a run comes back while the compactor claims the run.
+fn compacted_run() {
+    bounded(|| {
+        let mut words = [u64::MAX; 8];
+        words[0] = !0xff | 1 << 5;
+        let shared = Shared::new(words, State::COMPACTED);
+        let other = Arc::clone(&shared);
+        let owner = thread::spawn(move || {
+            other.write();
+            other.area().free(5, ZERO);
+        });
+        let is_enough = shared.area().state().free() == 8;
+        match shared.area().claim_compacted(Order::new(3).unwrap()) {
+            Some(0) => shared.write(),
+            Some(start) => panic!("{start} is no run"),
+            None => assert!(!is_enough, "reserved, but not found"),
+        }
+        owner.join().unwrap();
+    });
+}
+
+#[test]
+fn a_run_that_was_compacted_is_found_with_what_its_last_owner_wrote() {
+    compacted_run();
+    caught(Mutant::RelaxedReserve, compacted_run);
+}

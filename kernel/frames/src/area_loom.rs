@@ -199,6 +199,42 @@ fn two_reservations_find_two_frames() {
     });
 }
 
+/// Frames are freed behind a claim that has passed their word, and those before it are taken.
+#[test]
+fn a_reserved_frame_is_found_though_it_moves_behind_the_claim() {
+    bounded(|| {
+        let mut words = [u64::MAX; 8];
+        words[1] = !0b11;
+        let shared = Shared::new(words, 0);
+        let other = Arc::clone(&shared);
+        let moves = thread::spawn(move || {
+            other.area().free(0, Order::ONE);
+            if other.area().reserve(2, 2) == 0 {
+                return 0;
+            }
+            other.area().claim_runs(Order::ONE, 1, 1, |_, _| ())
+        });
+        assert!(shared.allocate(ZERO).is_some());
+        let runs = moves.join().unwrap();
+        assert_eq!(shared.area().state().free(), 3 - 2 * runs);
+    });
+}
+
+/// A frame beside a run comes back while that is claimed.
+#[test]
+fn a_run_is_had_whoever_frees_beside_it() {
+    bounded(|| {
+        let mut words = [u64::MAX; 8];
+        words[0] = !0b1111;
+        let shared = Shared::new(words, 0);
+        let other = Arc::clone(&shared);
+        let owner = thread::spawn(move || other.area().free(8, ZERO));
+        assert_eq!(shared.allocate(Order::TWO), Some(0));
+        owner.join().unwrap();
+        assert_eq!(shared.area().state().free(), 1);
+    });
+}
+
 /// An order 7 loses its second word to a single frame.
 fn words_and_singles() {
     bounded(|| {

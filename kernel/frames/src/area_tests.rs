@@ -257,3 +257,153 @@ fn clearing_clear_bits_is_noticed() {
     assert_eq!(owned.area().clear(frame, Order::ZERO), 1);
     assert_eq!(owned.area().clear(frame, Order::ZERO), 0);
 }
+
+#[test]
+fn each_half_of_a_pair_has_its_own_state() {
+    let owned = Owned::new([State::GONE, State::EMPTY]);
+    let halves = [0, 1, 2, 3].map(|half| owned.pair.state(half));
+    let [lower, upper] = owned.pair.states();
+    assert_eq!(halves, [lower, upper, lower, upper]);
+    assert_eq!([lower, upper], [State::GONE, State::EMPTY]);
+}
+
+#[test]
+fn a_reservation_is_of_whole_steps_and_of_what_suits() {
+    let seven = State(State::PRESENT | 7);
+    let owned = Owned::new([State::EMPTY, seven]);
+    let area = owned.area();
+    assert_eq!(area.reserve_if(1, 1, |_| false), 0);
+    assert_eq!(area.reserve_if(1, 1, |state| state == State::EMPTY), 0);
+    assert_eq!(area.reserve(8, 8), 0);
+    assert_eq!(area.state(), seven);
+    assert_eq!(area.reserve(4, 12), 4);
+    assert_eq!(area.state(), State(State::PRESENT | 3));
+    assert_eq!(area.reserve(4, 4), 0);
+    assert_eq!(area.reserve(1, 64), 3);
+    assert_eq!(owned.pair.states(), [State::EMPTY, State::FULL]);
+}
+
+#[test]
+fn a_claim_says_how_many_it_has() {
+    let owned = Owned::new([State::GONE, State::EMPTY]);
+    for word in &owned.bits.0 {
+        word.store(u64::MAX, Ordering::Relaxed);
+    }
+    owned.bits.0[6].store(!0b1_0110, Ordering::Relaxed);
+    let mut got = Vec::new();
+    let claimed = owned
+        .area()
+        .claim_singles(10, |word, mask| got.push((word, mask)));
+    assert_eq!((claimed, got), (3, vec![(6, 0b1_0110)]));
+}
+
+#[test]
+fn a_large_run_is_seen_only_where_all_its_words_are_clear() {
+    let owned = Owned::new([State::GONE, State::EMPTY]);
+    for word in [1, 2, 5, 7] {
+        owned.bits.0[word].store(1 << 20, Ordering::Relaxed);
+    }
+    for order in orders(7..=8) {
+        assert_eq!(owned.area().word_with_run(order), None);
+        assert_eq!(owned.area().claim(order), None);
+    }
+    owned.bits.0[7].store(0, Ordering::Relaxed);
+    let seen = orders(7..=8).map(|order| owned.area().word_with_run(order));
+    assert!(seen.eq([Some(6), None]));
+}
+
+#[test]
+fn only_what_is_there_is_isolated_and_only_what_is_isolated_leaves() {
+    let owned = Owned::new([State::EMPTY, State::GONE]);
+    for by in [Isolation::Offline, Isolation::Compaction] {
+        assert_eq!(owned.area().isolate(by), None);
+        assert_eq!(owned.area().unisolate(by), None);
+    }
+    assert!(owned.area().join(State::EMPTY));
+    assert!(!owned.area().leave());
+    assert_eq!(owned.area().isolate(Isolation::Offline), Some(512));
+    assert_eq!(owned.area().isolate(Isolation::Compaction), None);
+    assert!(!owned.area().take());
+    assert!(owned.area().leave());
+    assert_eq!(owned.pair.states(), [State::EMPTY, State::GONE]);
+}
+
+#[test]
+fn two_isolations_keep_each_other_and_takers_out_and_are_counted_once() {
+    let owned = Owned::new([State::EMPTY, State::EMPTY]);
+    let area = owned.area();
+    let frame = owned.allocate(Order::ZERO).unwrap();
+    assert_eq!(area.isolate(Isolation::Compaction), Some(511));
+    assert!(area.free(frame, Order::ZERO).1.is_isolated());
+    assert_eq!(area.state(), State::COMPACTED_EMPTY);
+    assert!(!area.take() && !owned.pair.take());
+    assert_eq!(area.reserve(1, 1), 0);
+    assert_eq!(area.isolate(Isolation::Compaction), None);
+    assert_eq!(area.isolate(Isolation::Offline), Some(0));
+    assert!(!area.take_compacted() && !area.leave());
+    assert_eq!(area.unisolate(Isolation::Offline), Some(0));
+    assert_eq!(area.unisolate(Isolation::Offline), None);
+    assert!(area.take_compacted());
+    assert_eq!(owned.pair.states(), [State::EMPTY, State::WHOLE]);
+    assert!(!owned.pair.take_compacted() && !owned.pair.take());
+    area.give().unwrap();
+    assert_eq!(area.isolate(Isolation::Compaction), Some(512));
+    assert_eq!(area.unisolate(Isolation::Compaction), Some(512));
+    assert_eq!(area.unisolate(Isolation::Compaction), None);
+    assert_eq!(area.state(), State::EMPTY);
+}
+
+#[test]
+fn an_order_10_is_taken_by_its_compaction_only_where_both_halves_are_compacted() {
+    let owned = Owned::new([State::EMPTY, State::EMPTY]);
+    assert!(!owned.pair.take_compacted());
+    owned.area().isolate(Isolation::Compaction);
+    assert!(!owned.pair.take_compacted());
+    let lower = Area {
+        shift: 0,
+        ..owned.area()
+    };
+    lower.isolate(Isolation::Compaction);
+    assert!(owned.pair.take_compacted());
+    assert_eq!(owned.pair.states(), [State::WHOLE; 2]);
+}
+
+#[test]
+fn what_is_taken_by_half_is_not_given_back_as_an_order_10() {
+    let halves = [State::WHOLE, State::EMPTY];
+    for states in [halves, [halves[1], halves[0]], [State::EMPTY; 2]] {
+        let owned = Owned::new(states);
+        assert_eq!(owned.pair.give(), None);
+        assert_eq!(owned.pair.states(), states);
+    }
+}
+
+#[test]
+fn a_run_of_what_is_compacted_is_its_compactions_or_stays_free() {
+    let order = Order::new(3).unwrap();
+    let owned = Owned::new([State::GONE, State::EMPTY]);
+    let area = owned.area();
+    assert_eq!(area.claim_compacted(order), None, "open");
+    area.isolate(Isolation::Compaction);
+    assert_eq!(area.claim_compacted(order), Some(0));
+    let compacted = |free: u16| State(State::PRESENT | State::COMPACTED | free);
+    assert_eq!(area.state(), compacted(504));
+    area.isolate(Isolation::Offline);
+    assert_eq!(area.claim_compacted(order), None, "an offline has come");
+    area.unisolate(Isolation::Offline);
+    assert_eq!(area.state(), compacted(504));
+    // Frames enough, but no run.
+    for word in &owned.bits.0 {
+        word.store(0x8080_8080_8080_8080, Ordering::Relaxed);
+    }
+    assert_eq!(area.claim_compacted(order), None);
+    assert_eq!(area.state(), compacted(504));
+    // A run, but not reserved: somebody is about to claim it.
+    owned.bits.0[4].store(0, Ordering::Relaxed);
+    owned
+        .pair
+        .0
+        .store(u32::from(compacted(7).0) << 16, Ordering::Relaxed);
+    assert_eq!(area.claim_compacted(order), None);
+    assert_eq!(area.state(), compacted(7));
+}

@@ -165,3 +165,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+#[path = "batch_tests.rs"]
+mod tests;

@@ -242,3 +242,32 @@ fn a_double_free_that_races_is_found_at_once_where_frees_claim_by_exchange() {
         }
     }
 }
+
+#[test]
+fn what_has_left_is_absent_and_foreign() {
+    let frames = small_machine(1);
+    let pfn = normal(frames, Order::ZERO).pfn();
+    frames
+        .offline_range(block_range(32), u64::MAX, &task())
+        .unwrap();
+    assert_eq!(frames.frame_state(pfn), FrameState::Absent);
+    assert_eq!(frames.zone_of(pfn), None);
+    frames.free_raw(pfn, Order::ZERO);
+    assert_eq!(faults(frames), [FreeFault::Foreign]);
+    assert_sound(frames);
+}
+
+#[test]
+fn a_whole_block_that_is_not_taken_is_reported_though_its_entry_says_so() {
+    let frames = small_machine(1);
+    frames.turn_caches_off(zone(0, ZoneKind::Normal));
+    for order in [Order::HUGE, Order::MAX] {
+        let pfn = normal(frames, order).leak().pfn();
+        frames.free_raw(pfn, order);
+        frames.label(pfn, order, Owner::NONE);
+        frames.free_raw(pfn, order);
+        assert_eq!(faults(frames), [FreeFault::BitsClear]);
+    }
+    frames.turn_caches_on(zone(0, ZoneKind::Normal));
+    assert_sound(frames);
+}

@@ -49,3 +49,28 @@ pub(crate) fn aligned_runs(word: u64, order: Order) -> u64 {
     let zeros = !(carried | word) & lasts;
     zeros >> (order.frames() - 1)
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_zeros_are_as_many_as_wanted_or_all() {
+        let mut random = 1_u64;
+        for _ in 0..300 {
+            random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            let some = [random, random | random >> 9, random & random << 5];
+            for word in [0, 1, 1 << 63, u64::MAX, u64::MAX - 1]
+                .into_iter()
+                .chain(some)
+            {
+                for count in 1..=65 {
+                    let zeros = (0..64).filter(|bit| word >> bit & 1 == 0);
+                    let lowest = zeros.take(count as usize);
+                    let expected = lowest.fold(0, |mask, bit| mask | 1 << bit);
+                    assert_eq!(lowest_zeros(word, count), expected, "{word:#x} {count}");
+                }
+            }
+        }
+    }
+}

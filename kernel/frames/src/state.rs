@@ -174,6 +174,25 @@ mod tests {
     }
 
     #[test]
+    fn the_first_pair_is_found_wherever_it_lies() {
+        use tidemark_sync::atomic::AtomicU32;
+        let full = u32::from(State::FULL.0) * 0x1_0001;
+        let pair = |states| AreaPair(AtomicU32::new(states));
+        for length in 0..14 {
+            for first in 0..=length {
+                for half in [0, 16] {
+                    // The first one, and all behind it, are free by half.
+                    let states = |at| full + if at < first { 0 } else { 7 << half };
+                    let pairs: Vec<_> = (0..length).map(|at| pair(states(at))).collect();
+                    let expected = (first < length).then_some(first);
+                    assert_eq!(Sought::free(7).first_of(&pairs), expected);
+                    assert_eq!(Sought::free(8).first_of(&pairs), None);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn of_a_pair_one_is_sought_if_the_lower_or_the_upper_one_is() {
         let shared = [Sought::PRESENT, Sought::EMPTY];
         let numbers = [1, 8, 511].map(Sought::free).into_iter();

@@ -7,8 +7,8 @@
 pub use core::{
     hint::spin_loop,
     sync::atomic::{
-        AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
-        Ordering, compiler_fence, fence,
+        AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
+        AtomicUsize, Ordering, compiler_fence, fence,
     },
 };
 
@@ -18,8 +18,8 @@ pub use core::sync::atomic::compiler_fence;
 pub use loom::{
     hint::spin_loop,
     sync::atomic::{
-        AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
-        Ordering, fence,
+        AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
+        AtomicUsize, Ordering, fence,
     },
 };
 

@@ -178,6 +178,23 @@ fn whatever_comes_at_any_two_steps_leaves_the_count_right() {
 }
 
 #[test]
+fn the_outermost_pop_says_that_it_turned_interrupts_on() {
+    for on in [true, false] {
+        let cpu = Cpu {
+            on: Cell::new(on),
+            count: Cell::new(0),
+            were_on: Cell::new(!on),
+            steps: Cell::new(0),
+            protocol: RIGHT,
+            plan: RefCell::default(),
+        };
+        push(&cpu);
+        push(&cpu);
+        assert_eq!([pop(&cpu), pop(&cpu)], [false, on]);
+    }
+}
+
+#[test]
 fn every_swapped_step_is_noticed() {
     let mistakes: [(&str, Protocol); 4] = [
         (

@@ -74,3 +74,81 @@ mod tests {
         assert!(grace.is_over(!0));
     }
 }
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::atomic::AtomicU32;
+    use loom::{cell::UnsafeCell, model, sync::Arc, thread};
+
+    struct Shared {
+        grace: Grace,
+        published: AtomicU32,
+        content: UnsafeCell<u32>,
+    }
+
+    impl Shared {
+        fn new() -> Arc<Self> {
+            Arc::new(Self {
+                grace: Grace::new(),
+                published: AtomicU32::new(0),
+                content: UnsafeCell::new(0),
+            })
+        }
+    }
+
+    #[test]
+    fn the_memory_that_a_grace_period_frees_is_read_no_more() {
+        model(|| {
+            let shared = Shared::new();
+            shared.grace.begin(1);
+            let readers = Arc::clone(&shared);
+            let reader = thread::spawn(move || {
+                // The section, and its end.
+                readers.content.with(|_| ());
+                readers.grace.acknowledge(0);
+            });
+            if shared.grace.is_over(!0) {
+                shared.content.with_mut(|_| ());
+            }
+            reader.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn what_was_published_is_read_behind_an_acknowledgement() {
+        model(|| {
+            let shared = Shared::new();
+            let (writers, asked) = (Arc::clone(&shared), Arc::new(AtomicU32::new(0)));
+            let asks = Arc::clone(&asked);
+            let writer = thread::spawn(move || {
+                writers.published.store(1, Ordering::Relaxed);
+                writers.grace.begin(1);
+                // Stands for the interrupt, which orders nothing here.
+                asks.store(1, Ordering::Relaxed);
+            });
+            if asked.load(Ordering::Relaxed) == 1 {
+                shared.grace.acknowledge(0);
+                let seen = shared.published.load(Ordering::Relaxed);
+                assert_eq!(
+                    seen, 1,
+                    "read what was there before, behind the grace period"
+                );
+            }
+            writer.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn of_two_acknowledgements_none_is_lost() {
+        model(|| {
+            let shared = Shared::new();
+            shared.grace.begin(0b11);
+            let others = Arc::clone(&shared);
+            let other = thread::spawn(move || others.grace.acknowledge(1));
+            shared.grace.acknowledge(0);
+            other.join().unwrap();
+            assert!(shared.grace.is_over(!0), "waited for, for ever");
+        });
+    }
+}

@@ -1,11 +1,7 @@
 //! References that are filled in once and read by anybody.
 
-use core::{
-    fmt,
-    marker::PhantomData,
-    ptr,
-    sync::atomic::{AtomicPtr, Ordering},
-};
+use crate::atomic::{AtomicPtr, Ordering};
+use core::{fmt, marker::PhantomData, ptr};
 
 /// A place for a shared reference: empty, then filled once and for good.
 ///
@@ -21,7 +17,18 @@ pub struct OnceRef<'a, T> {
 
 impl<'a, T> OnceRef<'a, T> {
     /// Returns an empty place.
+    #[cfg(not(loom))]
     pub const fn new() -> Self {
+        Self {
+            place: AtomicPtr::new(ptr::null_mut()),
+            given: PhantomData,
+            taken: PhantomData,
+        }
+    }
+
+    /// Returns an empty place.
+    #[cfg(loom)]
+    pub fn new() -> Self {
         Self {
             place: AtomicPtr::new(ptr::null_mut()),
             given: PhantomData,
@@ -78,7 +85,18 @@ pub struct OnceOr<'a, T> {
 
 impl<'a, T> OnceOr<'a, T> {
     /// Returns an empty place.
+    #[cfg(not(loom))]
     pub const fn new(stand_in: &'a T) -> Self {
+        Self {
+            place: AtomicPtr::new(ptr::from_ref(stand_in).cast_mut()),
+            stand_in: PhantomData,
+            taken: PhantomData,
+        }
+    }
+
+    /// Returns an empty place.
+    #[cfg(loom)]
+    pub fn new(stand_in: &'a T) -> Self {
         Self {
             place: AtomicPtr::new(ptr::from_ref(stand_in).cast_mut()),
             stand_in: PhantomData,
@@ -141,5 +159,81 @@ mod tests {
         assert_eq!(place.set(&nothing, &one), Ok(()));
         assert_eq!(place.set(&nothing, &two), Err(&two));
         assert_eq!(place.get(), &one);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use loom::{cell::UnsafeCell, model, sync::Arc, thread};
+
+    /// What is referred to: written before it is published; loom reports a race.
+    struct Books(UnsafeCell<u32>);
+
+    // SAFETY: loom checks that reads and the one write are ordered.
+    unsafe impl Sync for Books {}
+
+    impl Books {
+        /// Books for one execution; they outlive it, as those of the kernel do.
+        fn leaked() -> &'static Self {
+            Box::leak(Box::new(Self(UnsafeCell::new(0))))
+        }
+
+        fn write(&self) {
+            // SAFETY: nobody has the reference yet; loom checks it.
+            self.0.with_mut(|content| unsafe { *content = 1 });
+        }
+
+        fn read(&self) -> u32 {
+            // SAFETY: nobody writes any more; loom checks it.
+            self.0.with(|content| unsafe { *content })
+        }
+    }
+
+    #[test]
+    fn what_a_place_refers_to_is_seen_complete() {
+        model(|| {
+            let place = Arc::new(OnceRef::new());
+            let books = Books::leaked();
+            let others = Arc::clone(&place);
+            let writer = thread::spawn(move || {
+                books.write();
+                assert!(others.set(books).is_ok());
+            });
+            if let Some(books) = place.get() {
+                assert_eq!(books.read(), 1);
+            }
+            writer.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn what_replaces_a_stand_in_is_seen_complete() {
+        model(|| {
+            let nothing = Books::leaked();
+            nothing.write();
+            let place = Arc::new(OnceOr::new(nothing));
+            let books = Books::leaked();
+            let others = Arc::clone(&place);
+            let writer = thread::spawn(move || {
+                books.write();
+                assert!(others.set(nothing, books).is_ok());
+            });
+            assert_eq!(place.get().read(), 1);
+            writer.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn of_two_references_one_is_taken_and_the_other_one_comes_back() {
+        model(|| {
+            let place = Arc::new(OnceRef::<u32>::new());
+            let others = Arc::clone(&place);
+            let other = thread::spawn(move || others.set(&1).is_ok());
+            let first = place.set(&0).is_ok();
+            let other = other.join().unwrap();
+            assert_ne!(first, other, "both, or neither");
+            assert_eq!(place.get(), Some(&u32::from(other)));
+        });
     }
 }

@@ -14,10 +14,12 @@ mod hosted {
             }
             assert_eq!(queue.push(99), Err(Rejected(99)));
             assert_eq!(queue.len(), 4);
+            assert!(!queue.is_empty());
             for value in 0..4 {
                 assert_eq!(queue.pop(), Some(lap * 4 + value));
             }
             assert_eq!(queue.pop(), None);
+            assert!(queue.is_empty());
         }
     }
 
@@ -94,14 +96,24 @@ mod modelled {
             let queue = queue.clone();
             thread::spawn(move || {
                 (0..2)
-                    .filter(|number| queue.push_with(tag * 10 + number, publish).is_ok())
+                    .filter(|number| {
+                        let value = tag * 10 + number;
+                        let pushed = match publish {
+                            Release => queue.push(value),
+                            weakened => queue.push_with(value, weakened),
+                        };
+                        pushed.is_ok()
+                    })
                     .count()
             })
         });
         let mut last = [0; 3];
         let mut read = 0;
         let mut take = || {
-            let value = queue.pop_with(relieve)?;
+            let value = match relieve {
+                Release => queue.pop(),
+                weakened => queue.pop_with(weakened),
+            }?;
             let producer = (value / 10) as usize;
             assert!(value % 10 + 1 > last[producer], "out of order, or twice");
             last[producer] = value % 10 + 1;
@@ -127,6 +139,31 @@ mod modelled {
     #[test]
     fn values_cross_cpus_whole_once_and_in_order() {
         explore(|| producers_and_consumer(Release, Release));
+    }
+
+    #[test]
+    fn a_push_into_a_queue_with_room_succeeds_whoever_else_pushes() {
+        explore(|| {
+            let queue = Arc::new(Queue::<u32, 2>::new());
+            let others = queue.clone();
+            let other = thread::spawn(move || others.push(1));
+            assert_eq!(queue.push(2), Ok(()));
+            assert_eq!(other.join().unwrap(), Ok(()));
+            assert_eq!(queue.len(), 2);
+        });
+    }
+
+    #[test]
+    fn two_consumers_never_take_one_value_and_each_gets_one_of_two() {
+        explore(|| {
+            let queue = Arc::new(Queue::<u32, 2>::new());
+            queue.push(1).unwrap();
+            queue.push(2).unwrap();
+            let others = queue.clone();
+            let other = thread::spawn(move || others.pop().unwrap());
+            let value = queue.pop().unwrap();
+            assert_eq!(value + other.join().unwrap(), 3);
+        });
     }
 
     #[test]

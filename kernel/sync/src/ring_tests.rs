@@ -180,6 +180,37 @@ mod interrupted {
         assert!(survives(real));
     }
 
+    /// Pushes a record and lets the reader take it, before one step of a push.
+    struct Overtake<'r> {
+        ring: &'r Small,
+        at: usize,
+        step: usize,
+    }
+
+    impl Steps for Overtake<'_> {
+        fn step(&mut self) {
+            if self.step == self.at {
+                self.ring.push(&[5; WORDS]).unwrap();
+                while self.ring.take().is_some() {}
+            }
+            self.step += 1;
+        }
+    }
+
+    #[test]
+    fn a_push_that_is_overtaken_is_not_refused_while_there_is_room() {
+        for at in 0..STEPS {
+            let ring = Small::new();
+            let mut overtake = Overtake {
+                ring: &ring,
+                at,
+                step: 0,
+            };
+            let pushed = ring.push_in_steps(&[1; WORDS], &mut overtake);
+            assert_eq!((pushed, ring.lost()), (Ok(()), 0), "at step {at}");
+        }
+    }
+
     #[test]
     fn the_enumeration_catches_a_reservation_without_cas() {
         assert!(!survives(reserve_by_store));
@@ -200,6 +231,7 @@ mod interrupted {
         assert_eq!(ring.push(&[3; WORDS]), Err(Full));
         assert_eq!(ring.lost(), 1);
         assert_eq!(ring.take(), Some([1; WORDS]));
+        assert_eq!(ring.room(), 1);
         assert_eq!(ring.push(&[4; WORDS]), Ok(()));
         assert_eq!(ring.take(), Some([2; WORDS]));
         assert_eq!(ring.take(), Some([4; WORDS]));
@@ -207,9 +239,20 @@ mod interrupted {
     }
 
     #[test]
+    fn a_peek_shows_the_record_that_is_taken_next() {
+        let ring = Small::new();
+        for tag in 1..=3 {
+            ring.push(&[tag, tag + 10, tag + 20]).unwrap();
+            let shown = [0, 1, 2].map(|word| ring.peek(word));
+            assert_eq!(ring.take(), Some(shown));
+        }
+    }
+
+    #[test]
     fn a_record_whose_writer_stopped_can_be_passed_over() {
         let ring = Small::new();
         ring.reserved.store(1, Ordering::Relaxed);
+        assert_eq!(ring.head(), Head::InFlight);
         ring.push(&[2; WORDS]).unwrap();
         assert_eq!(ring.head(), Head::InFlight);
         assert_eq!(ring.take(), None);
@@ -217,6 +260,12 @@ mod interrupted {
         assert_eq!(ring.take(), Some([2; WORDS]));
         ring.skip();
         assert_eq!(ring.head(), Head::Empty);
+        // The last one's writer was stopped as well; of an empty ring nothing is passed over.
+        ring.reserved.store(3, Ordering::Relaxed);
+        ring.skip();
+        assert_eq!(ring.head(), Head::Empty);
+        ring.push(&[4; WORDS]).unwrap();
+        assert_eq!(ring.take(), Some([4; WORDS]));
     }
 }
 
@@ -247,6 +296,22 @@ mod modelled {
             (last, read) = (a, read + 1);
         }
         assert_eq!(read, stored);
+    }
+
+    /// A ring of one: the slot is written again as soon as the reader has let it go.
+    #[test]
+    fn a_slot_is_written_again_only_behind_its_last_read() {
+        loom::model(|| {
+            let ring = Arc::new(Ring::<1, 2>::new());
+            ring.push(&[1; 2]).unwrap();
+            let writers = Arc::clone(&ring);
+            // The writer is the thread that loom runs second: of a thread that loads before it
+            // stores loom 0.7 remembers the store only.
+            let writer = thread::spawn(move || writers.push(&[2; 2]).is_ok());
+            assert_eq!(ring.take(), Some([1; 2]), "overwritten while it was read");
+            let again = writer.join().unwrap();
+            assert_eq!(ring.take(), again.then_some([2; 2]));
+        });
     }
 
     fn push(ring: &Ring<2, 2>, tag: u64, commit: Ordering) -> bool {

@@ -1,7 +1,7 @@
 //! A CPU's word about the section that is open on it: what its interrupts look at, and what they leave
 //! to the section's end.
 
-use core::sync::atomic::{
+use crate::atomic::{
     AtomicU32,
     Ordering::{Relaxed, SeqCst},
     compiler_fence,
@@ -30,7 +30,14 @@ impl Section {
     const OPEN: u32 = (1 << 8) - 1;
 
     /// Returns the word of a CPU with no section open and nothing owed.
+    #[cfg(not(loom))]
     pub const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// Returns the word of a CPU with no section open and nothing owed.
+    #[cfg(loom)]
+    pub fn new() -> Self {
         Self(AtomicU32::new(0))
     }
 
@@ -110,5 +117,58 @@ mod tests {
         assert!(section.end() && section.take(Section::PLATFORM));
         section.begin();
         assert!(!section.end());
+    }
+}
+
+/// An interrupt may come between any two accesses, and so may another thread: what holds for threads
+/// holds for interrupts.
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use loom::{model, sync::Arc, thread};
+
+    struct Cpu {
+        section: Section,
+        drains: AtomicU32,
+    }
+
+    impl Cpu {
+        fn drain_if_owed(&self) {
+            if self.section.take(Section::DRAIN) {
+                self.drains.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    /// A section, and an interrupt that leaves a drain to its end if it finds it open.
+    fn interrupted(owed_before: u32) {
+        model(move || {
+            let cpu = Arc::new(Cpu {
+                section: Section::new(),
+                drains: AtomicU32::new(0),
+            });
+            cpu.section.owe(owed_before);
+            let other = Arc::clone(&cpu);
+            let interrupt = thread::spawn(move || {
+                other.section.owe(Section::DRAIN);
+                if !other.section.is_open() {
+                    other.drain_if_owed();
+                }
+            });
+            cpu.section.begin();
+            if cpu.section.end() {
+                cpu.drain_if_owed();
+            }
+            interrupt.join().unwrap();
+            assert_eq!(cpu.drains.load(Relaxed), 1, "done once, and by somebody");
+            assert!(!cpu.section.holds());
+            assert_eq!(cpu.section.owes(Section::PLATFORM), owed_before != 0);
+        });
+    }
+
+    #[test]
+    fn what_an_interrupt_leaves_to_a_section_is_done_once() {
+        interrupted(0);
+        interrupted(Section::PLATFORM);
     }
 }

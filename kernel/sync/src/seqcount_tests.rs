@@ -191,6 +191,33 @@ mod models {
         });
     }
 
+    /// The seed's check, as it is used. Its begin is plain (H9); a fence behind it here leaves the
+    /// check's own ordering as the only one in question.
+    #[test]
+    fn the_check_lets_no_half_list_pass() {
+        model(|| {
+            let shared = Arc::new((
+                crate::SeqCount::new(),
+                [AtomicU32::new(0), AtomicU32::new(0)],
+            ));
+            let writers = Arc::clone(&shared);
+            let writer = thread::spawn(move || {
+                writers.0.make_odd_from(0);
+                for entry in &writers.1 {
+                    entry.store(1, Ordering::Relaxed);
+                }
+                writers.0.make_even_from(1);
+            });
+            let cookie = shared.0.begin();
+            fence(Ordering::Acquire);
+            let entries = [0, 1].map(|at: usize| shared.1[at].load(Ordering::Relaxed));
+            if !shared.0.changed_or_odd(cookie) {
+                assert_eq!(entries, [cookie.value() / 2; 2]);
+            }
+            writer.join().unwrap();
+        });
+    }
+
     /// The same of the real thing: H9 is in `SeqCount` itself. (The writer does not load the counter
     /// here: loom 0.7 remembers one last access of each atomic, and a thread's own load before its
     /// store hides the reader's from it, so that the interleaving is never tried.)
