@@ -343,20 +343,23 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
     }
 
-    /// Allocates from one zone, whatever its marks: for tests and for pressure. It is counted as a
-    /// task's.
+    /// Allocates from one zone, whatever its marks: for tests and for pressure. It neither waits nor
+    /// reclaims. Any context; `context` is the one that it is counted for. Nothing, if the zone has
+    /// no such block, or its node is beyond the storage.
     pub fn alloc_in_zone<'f>(
         &'f self,
+        context: ContextKind,
         zone: ZoneId,
         order: Order,
         owner: Owner,
     ) -> Option<Block<'f, 'm, P>> {
+        self.storage.zones.get(zone.index())?;
         let pinned = Pinned::new(&self.platform);
         let wanted = Wanted {
             order,
             entry: Entry::allocated(order, owner),
             mobility: Mobility::of_owner(owner),
-            context: ContextKind::Task,
+            context,
             passed: 0,
         };
         let pfn = self.take_pinned(zone, wanted).or_else(|| {

@@ -9,7 +9,7 @@ use std::{
 const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
 
 fn take(frames: &'static TestFrames, order: Order) -> Option<TestBlock> {
-    frames.alloc_in_zone(NORMAL, order, test_owner(1))
+    frames.alloc_in_zone(ContextKind::Task, NORMAL, order, test_owner(1))
 }
 
 fn take_all(frames: &'static TestFrames, order: Order) -> Vec<TestBlock> {
@@ -201,7 +201,8 @@ fn what_an_nmi_takes_of_a_word_that_is_freed_in_bulk_keeps_its_entry() {
         let got = Rc::new(RefCell::new(None));
         let theirs = Rc::clone(&got);
         let (hook, steps) = at_step(at, move || {
-            *theirs.borrow_mut() = frames.alloc_in_zone(NORMAL, Order::ZERO, test_owner(2));
+            *theirs.borrow_mut() =
+                frames.alloc_in_zone(ContextKind::Task, NORMAL, Order::ZERO, test_owner(2));
         });
         assert_eq!(frames.free_bulk(&mut bulk), 8);
         drop(hook);

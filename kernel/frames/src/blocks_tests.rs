@@ -4,7 +4,7 @@ use crate::{FrameState, testing::*, *};
 const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
 
 fn take(frames: &'static TestFrames, order: Order) -> Option<TestBlock> {
-    frames.alloc_in_zone(NORMAL, order, test_owner(1))
+    frames.alloc_in_zone(ContextKind::Task, NORMAL, order, test_owner(1))
 }
 
 fn take_all(frames: &'static TestFrames, order: Order) -> Vec<TestBlock> {
@@ -148,7 +148,7 @@ fn a_pair_is_of_one_zone_and_one_kind() {
     frames.finish_boot();
     for (zone, pairs) in zones.into_iter().zip([1, 2]) {
         for owner in [test_owner(1), Owner::new(OwnerKind::PageCache, 1)] {
-            let take = || frames.alloc_in_zone(zone, Order::MAX, owner);
+            let take = || frames.alloc_in_zone(ContextKind::Task, zone, Order::MAX, owner);
             let all = std::iter::from_fn(take).collect::<Vec<_>>();
             assert_eq!(all.len(), pairs);
             for block in &all {

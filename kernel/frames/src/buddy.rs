@@ -26,6 +26,10 @@ impl<P: Platform> Frames<'_, P> {
     ///
     /// Exact at rest. While others allocate it errs on one side within each area: a frame that is
     /// being taken, or reserved, may still be counted.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the zone's node is beyond the storage.
     pub fn free_blocks(&self, zone: ZoneId) -> [u64; ORDERS] {
         let mut blocks = [0; ORDERS];
         let (first, end) = self.zone(zone).span();

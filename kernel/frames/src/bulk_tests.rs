@@ -23,7 +23,7 @@ fn a_bulk_fills_the_empty_places_and_leaves_the_others() {
     let request = Request::atomic(Order::ZERO).owned_by(test_owner(3));
     let mut blocks = places(200);
     let own = frames
-        .alloc_in_zone(NORMAL, Order::ZERO, test_owner(1))
+        .alloc_in_zone(ContextKind::Task, NORMAL, Order::ZERO, test_owner(1))
         .unwrap();
     let pfn = own.pfn();
     blocks[77] = Some(own);
@@ -93,7 +93,12 @@ fn frames_of_one_word_go_back_past_the_cache_in_any_order_and_strays_into_it() {
     let frames = small_machine(1);
     frames.drain_all(&task());
     let word = frames
-        .alloc_in_zone(NORMAL, Order::new(6).unwrap(), test_owner(1))
+        .alloc_in_zone(
+            ContextKind::Task,
+            NORMAL,
+            Order::new(6).unwrap(),
+            test_owner(1),
+        )
         .unwrap();
     let mut parts = vec![word];
     while let Some(at) = parts.iter().position(|part| part.order() > Order::ZERO) {
@@ -103,7 +108,7 @@ fn frames_of_one_word_go_back_past_the_cache_in_any_order_and_strays_into_it() {
     parts.sort_by_key(|part| part.pfn().0 * 29 % 64);
     let mut blocks = parts.into_iter().map(Some).collect::<Vec<_>>();
     let stray = frames
-        .alloc_in_zone(NORMAL, Order::MAX, test_owner(1))
+        .alloc_in_zone(ContextKind::Task, NORMAL, Order::MAX, test_owner(1))
         .unwrap();
     blocks.insert(20, Some(stray));
     blocks[3] = None;

@@ -176,7 +176,8 @@ fn no_order_9_fails_while_enough_is_free_and_everything_can_be_moved() {
 /// two free frames are neighbours.
 fn scatter(frames: &'static TestFrames, pages: &Pages) {
     let mut all = pages.0.lock().unwrap();
-    while let Some(block) = frames.alloc_in_zone(NORMAL, SINGLE, page(all.len())) {
+    while let Some(block) = frames.alloc_in_zone(ContextKind::Task, NORMAL, SINGLE, page(all.len()))
+    {
         all.push(vec![block]);
     }
     assert_eq!(frames.zone_info(NORMAL).free, 0);
@@ -275,7 +276,8 @@ fn blocks_in_the_caches_of_other_cpus_do_not_keep_an_area() {
             }
         }
         let order = |size| Order::new(size).unwrap();
-        let take = |size| frames.alloc_in_zone(NORMAL, order(size), page(1 << 20));
+        let take =
+            |size| frames.alloc_in_zone(ContextKind::Task, NORMAL, order(size), page(1 << 20));
         let blocks: Vec<_> = (0..100).filter_map(|turn| take(1 + turn % 3)).collect();
         assert!(blocks.iter().any(|block| in_good(block.pfn())));
     });

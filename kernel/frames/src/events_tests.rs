@@ -25,7 +25,7 @@ fn allocations_are_counted_by_order_and_by_who_asked() {
 #[test]
 fn refills_and_drains_are_counted_with_their_frames() {
     let frames = small_machine(1);
-    let block = frames.alloc_in_zone(NORMAL, Order::ZERO, test_owner(1));
+    let block = frames.alloc_in_zone(ContextKind::Task, NORMAL, Order::ZERO, test_owner(1));
     drop(block);
     let filled = u64::from(frames.zone(NORMAL).cache_batch()) + 1;
     frames.drain_all(&task());
@@ -40,7 +40,7 @@ fn fallbacks_are_counted_by_the_entries_passed_over_and_failures_where_they_bega
     let frames = small_machine(1);
     let take_all = |kind| {
         let id = zone(0, kind);
-        let take = || frames.alloc_in_zone(id, Order::ZERO, test_owner(1));
+        let take = || frames.alloc_in_zone(ContextKind::Task, id, Order::ZERO, test_owner(1));
         std::iter::from_fn(take).collect::<Vec<_>>()
     };
     let request = Request::atomic(Order::ZERO).with(Gfp::NOWARN);

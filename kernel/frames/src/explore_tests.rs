@@ -197,7 +197,7 @@ fn offline() {
     on_all(frames, move |cpu| {
         if cpu < 2 {
             for _ in 0..20 {
-                drop(frames.alloc_in_zone(NORMAL, Order::ZERO, test_owner(1)));
+                drop(frames.alloc_in_zone(ContextKind::Task, NORMAL, Order::ZERO, test_owner(1)));
             }
         } else {
             for _ in 0..2 {

@@ -14,7 +14,12 @@ fn faults(frames: &TestFrames) -> Vec<FreeFault> {
 
 fn normal(frames: &'static TestFrames, order: Order) -> TestBlock {
     frames
-        .alloc_in_zone(zone(0, ZoneKind::Normal), order, test_owner(1))
+        .alloc_in_zone(
+            ContextKind::Task,
+            zone(0, ZoneKind::Normal),
+            order,
+            test_owner(1),
+        )
         .unwrap()
 }
 
@@ -155,7 +160,7 @@ fn interrupted_where_nothing_else_is_free(order: Order) {
         frames.online_range(range, zone, &task()).unwrap();
         // Whatever caches have at hand goes as well.
         frames.turn_caches_off(zone);
-        let take = move || frames.alloc_in_zone(zone, order, test_owner(1));
+        let take = move || frames.alloc_in_zone(ContextKind::Task, zone, order, test_owner(1));
         let mut all = std::iter::from_fn(take).collect::<Vec<_>>();
         let freed = all.pop().unwrap();
         let got = Rc::new(RefCell::new(None));
@@ -163,7 +168,8 @@ fn interrupted_where_nothing_else_is_free(order: Order) {
         let count = Rc::clone(&steps);
         let hook = at_steps(move || {
             if count.replace(count.get() + 1) == at {
-                *slot.borrow_mut() = frames.alloc_in_zone(zone, order, test_owner(2));
+                *slot.borrow_mut() =
+                    frames.alloc_in_zone(ContextKind::Task, zone, order, test_owner(2));
             }
         });
         drop(freed);

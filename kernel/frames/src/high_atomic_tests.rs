@@ -17,7 +17,7 @@ fn pressed(free: impl Fn(&ZoneInfo) -> u64) -> (&'static TestFrames, Vec<TestBlo
     let left = free(&frames.zone_info(NORMAL));
     for order in [Order::HUGE, ORDER, Order::ZERO] {
         while frames.zone_info(NORMAL).free >= left + order.frames() {
-            held.extend(frames.alloc_in_zone(NORMAL, order, test_owner(1)));
+            held.extend(frames.alloc_in_zone(ContextKind::Task, NORMAL, order, test_owner(1)));
             frames.drain_all(&task());
         }
     }

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, atomic::Ordering};
 const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
 
 fn normal(frames: &'static TestFrames, order: Order, owner: Owner) -> TestBlock {
-    frames.alloc_in_zone(NORMAL, order, owner).unwrap()
+    frames
+        .alloc_in_zone(ContextKind::Task, NORMAL, order, owner)
+        .unwrap()
 }
 
 fn order(order: u8) -> Order {
@@ -173,7 +175,11 @@ fn nothing_is_handed_out_of_a_range_that_goes_and_frees_into_it_stay() {
             assert_eq!(frames.zone_info(NORMAL).free, 0);
             assert_eq!(frames.zone_info(NORMAL).cached, 0);
             for size in [0, 4, 9, 10].map(order) {
-                assert!(frames.alloc_in_zone(NORMAL, size, test_owner(1)).is_none());
+                assert!(
+                    frames
+                        .alloc_in_zone(ContextKind::Task, NORMAL, size, test_owner(1))
+                        .is_none()
+                );
                 let other = frames.alloc(&task(), &Request::kernel(size)).unwrap();
                 assert!(!block_range(32).contains(other.pfn()));
             }

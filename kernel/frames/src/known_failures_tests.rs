@@ -10,7 +10,7 @@ use std::{cell::Cell, panic::catch_unwind, rc::Rc};
 const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
 
 fn take(frames: &'static TestFrames, order: Order) -> Option<TestBlock> {
-    frames.alloc_in_zone(NORMAL, order, test_owner(1))
+    frames.alloc_in_zone(ContextKind::Task, NORMAL, order, test_owner(1))
 }
 
 fn take_all(frames: &'static TestFrames, order: Order) -> Vec<TestBlock> {

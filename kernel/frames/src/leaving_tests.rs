@@ -71,7 +71,9 @@ fn at_each_step(prepare: Prepare, work: Work) -> u32 {
 fn take_there(frames: &'static TestFrames, order: Order) -> Vec<TestBlock> {
     let mut others = Vec::new();
     loop {
-        let block = frames.alloc_in_zone(NORMAL, order, test_owner(1)).unwrap();
+        let block = frames
+            .alloc_in_zone(ContextKind::Task, NORMAL, order, test_owner(1))
+            .unwrap();
         if block_range(LEAVES).contains(block.pfn()) {
             return vec![block];
         }
@@ -122,7 +124,7 @@ fn while_the_last_frames_of_it_are_freed_in_bulk() {
 
 /// What is asked of NORMAL is not given out of what has become MOVABLE between look and claim.
 fn take_of_normal(frames: &'static TestFrames, size: Order) {
-    let taken = frames.alloc_in_zone(NORMAL, size, test_owner(2));
+    let taken = frames.alloc_in_zone(ContextKind::Task, NORMAL, size, test_owner(2));
     // What was taken before the block left keeps it from leaving.
     let taken = taken.expect("NORMAL has two blocks more");
     assert_eq!(frames.zone_of(taken.pfn()), Some(NORMAL));

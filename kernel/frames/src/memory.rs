@@ -361,6 +361,11 @@ pub enum AddError {
         /// First frame concerned.
         at: Pfn,
     },
+    /// The block lies at 16 TiB or above, where frame numbers have more than 32 bits.
+    TooHigh {
+        /// First frame concerned.
+        at: Pfn,
+    },
     /// The area belongs to another zone.
     OtherZone {
         /// First frame of the area.

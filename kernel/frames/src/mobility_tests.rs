@@ -17,7 +17,9 @@ fn four_areas() -> &'static TestFrames {
 
 fn take(frames: &'static TestFrames, order: u8, owner: Owner) -> TestBlock {
     let order = Order::new(order).unwrap();
-    frames.alloc_in_zone(NORMAL, order, owner).unwrap()
+    frames
+        .alloc_in_zone(ContextKind::Task, NORMAL, order, owner)
+        .unwrap()
 }
 
 fn area_of(block: &TestBlock) -> u64 {
@@ -89,7 +91,7 @@ fn every_single_frame_can_be_had_by_either_kind() {
             drop(take(frames, 0, owner));
         }
         assert!(frames.zone_info(NORMAL).cached >= 2);
-        let take = || frames.alloc_in_zone(NORMAL, Order::ZERO, owner);
+        let take = || frames.alloc_in_zone(ContextKind::Task, NORMAL, Order::ZERO, owner);
         let all = std::iter::from_fn(take).collect::<Vec<_>>();
         assert_eq!(all.len(), 2048);
         let stolen = steals(frames);
@@ -125,7 +127,11 @@ fn a_movable_zone_knows_one_kind() {
     frames
         .online_range(block_range(33), movable, &task())
         .unwrap();
-    let take = |owner| frames.alloc_in_zone(movable, Order::ZERO, owner).unwrap();
+    let take = |owner| {
+        frames
+            .alloc_in_zone(ContextKind::Task, movable, Order::ZERO, owner)
+            .unwrap()
+    };
     let (balloon, page) = (take(test_owner(1)), take(PAGE));
     assert_eq!(area_of(&balloon), area_of(&page));
     drop((balloon, page));

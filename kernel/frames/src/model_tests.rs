@@ -300,7 +300,8 @@ impl Model {
             let order = (excess.ilog2().min(10)) as u8;
             let block = (0..=order).rev().find_map(|order| {
                 let order = Order::new(order).unwrap();
-                self.frames.alloc_in_zone(info.id, order, test_owner(0))
+                self.frames
+                    .alloc_in_zone(ContextKind::Task, info.id, order, test_owner(0))
             });
             let Some(block) = block else { break };
             let start = block.pfn().0;

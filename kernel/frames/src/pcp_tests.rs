@@ -120,7 +120,9 @@ fn take(frames: &'static TestFrames) -> TestBlock {
 }
 
 fn take_order(frames: &'static TestFrames, order: Order) -> TestBlock {
-    frames.alloc_in_zone(NORMAL, order, test_owner(5)).unwrap()
+    frames
+        .alloc_in_zone(ContextKind::Task, NORMAL, order, test_owner(5))
+        .unwrap()
 }
 
 fn plain(frames: &'static TestFrames, order: Order) -> TestBlock {

@@ -292,7 +292,7 @@ fn nofail_takes_half_of_min_and_leaves_the_rest() {
 fn the_last_try_before_oom_takes_what_is_above_high_and_nothing_else() {
     for (above, spared) in [(1, true), (0, false)] {
         let (frames, held) = pressed(|zone| zone.high + above);
-        let take = || frames.alloc_in_zone(NORMAL, SINGLE, test_owner(1));
+        let take = || frames.alloc_in_zone(ContextKind::Task, NORMAL, SINGLE, test_owner(1));
         let mut singles = std::iter::from_fn(take).collect::<Vec<_>>();
         let ooms = count_ooms(frames, OomOutcome::NoVictim);
         let hook = at_points(move |point| {

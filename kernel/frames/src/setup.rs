@@ -74,9 +74,13 @@ impl<'m, P: Platform> Frames<'m, P> {
     ///
     /// # Errors
     ///
-    /// [`AddError::NoBlock`] beyond the table; [`AddError::Present`] if the block has books already.
+    /// [`AddError::TooHigh`] from [`BlockNo::END`] on; [`AddError::NoBlock`] beyond the table;
+    /// [`AddError::Present`] if the block has books already.
     pub fn add_block(&self, block: BlockNo, meta: &'m BlockMeta) -> Result<(), AddError> {
         let at = block.start();
+        if block >= BlockNo::END {
+            return Err(AddError::TooHigh { at });
+        }
         let slot = self.storage.blocks.get(block.0);
         let slot = slot.ok_or(AddError::NoBlock { at })?;
         slot.fill(meta).map_err(|_| AddError::Present { at })
@@ -188,7 +192,7 @@ impl<'m, P: Platform> Frames<'m, P> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::{FrameState, Order, testing::*};
+    use crate::{FrameState, NodeId, Order, testing::*};
 
     fn range(start: u64, end: u64) -> PfnRange {
         PfnRange::new(Pfn(start), Pfn(end))
@@ -218,7 +222,7 @@ mod tests {
             };
             assert_eq!(frames.frame_state(Pfn(pfn)), expected, "frame {pfn}");
         }
-        let take = || frames.alloc_in_zone(zone, Order::ZERO, test_owner(1));
+        let take = || frames.alloc_in_zone(ContextKind::Task, zone, Order::ZERO, test_owner(1));
         let all = std::iter::from_fn(take).collect::<Vec<_>>();
         assert_eq!(all.len() as u64, total);
         drop(all);
@@ -242,5 +246,43 @@ mod tests {
         assert_eq!(beyond, Err(AddError::NoBlock { at }));
         frames.finish_boot();
         assert_eq!(assert_sound(frames).managed, 500);
+        let meta = Box::leak(Box::new(BlockMeta::new()));
+        let block = BlockNo(47 + 1);
+        let beyond = frames.add_block(block, meta);
+        assert_eq!(beyond, Err(AddError::NoBlock { at: block.start() }));
+        let nowhere = ZoneId::new(NodeId(7), ZoneKind::Normal);
+        let none = frames.alloc_in_zone(ContextKind::Task, nowhere, Order::ZERO, test_owner(1));
+        assert!(none.is_none());
+    }
+
+    /// Caches keep 32 bits of a frame's number: the last block below 16 TiB works, the next one is
+    /// refused, whatever the storage.
+    #[test]
+    fn blocks_from_16_tib_on_are_refused_and_those_below_work() {
+        let frames = machine_of_blocks(BlockNo::END.0 + 1);
+        let last = BlockNo(BlockNo::END.0 - 1);
+        let meta = Box::leak(Box::new(BlockMeta::new()));
+        let at = BlockNo::END.start();
+        let refused = frames.add_block(BlockNo::END, meta);
+        assert_eq!(
+            (at.address(), refused),
+            (1 << 44, Err(AddError::TooHigh { at }))
+        );
+        let refused = frames.add_block(BlockNo(usize::MAX), meta);
+        assert!(matches!(refused, Err(AddError::TooHigh { .. })));
+        add_block(frames, last.0);
+        let normal = zone(0, ZoneKind::Normal);
+        frames
+            .online_range(block_range(last.0), normal, &task())
+            .unwrap();
+        for order in [Order::ZERO, Order::COSTLY, Order::HUGE] {
+            let take = || frames.alloc_in_zone(ContextKind::Task, normal, order, test_owner(1));
+            for _ in 0..3 {
+                let block = take().unwrap();
+                assert!(block_range(last.0).contains(block.pfn()), "{block:?}");
+            }
+        }
+        frames.drain_all(&task());
+        assert_sound(frames);
     }
 }

@@ -87,9 +87,15 @@ fn what_lies_in_another_cpus_cache_is_found_before_anything_is_given_up() {
     let spare = |zone: &ZoneInfo| if zone.id == NORMAL { zone.low + 5 } else { 0 };
     let held = press_all(frames, spare);
     // CPU 1 fills its cache with all that Normal has above LOW; then the rest goes, down to MIN.
-    let cached = on_cpu(1, || frames.alloc_in_zone(NORMAL, SINGLE, test_owner(1)));
+    let cached = on_cpu(1, || {
+        frames.alloc_in_zone(ContextKind::Task, NORMAL, SINGLE, test_owner(1))
+    });
     let info = frames.zone_info(NORMAL);
-    let take = |_| frames.alloc_in_zone(NORMAL, SINGLE, test_owner(1)).unwrap();
+    let take = |_| {
+        frames
+            .alloc_in_zone(ContextKind::Task, NORMAL, SINGLE, test_owner(1))
+            .unwrap()
+    };
     let rest: Vec<_> = (info.min..info.free).map(take).collect();
     let info = frames.zone_info(NORMAL);
     assert_eq!((info.free, info.cached), (info.min, 4));

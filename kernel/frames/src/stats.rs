@@ -126,6 +126,10 @@ impl<P: Platform> Frames<'_, P> {
 
     /// Frames that the background reclaimer of `node` should free so that each of its zones is
     /// above its HIGH mark.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the node is beyond the storage.
     pub fn reclaim_wanted(&self, node: NodeId) -> u64 {
         ZoneKind::ALL
             .into_iter()

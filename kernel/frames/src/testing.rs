@@ -16,7 +16,8 @@ use std::{
         atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
 };
-use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Section, Task, grace::Grace};
+pub(crate) use tidemark_sync::ContextKind;
+use tidemark_sync::{HardIrq, HeldRanks, LocalIrq, Section, Task, grace::Grace};
 
 #[path = "testing_machines.rs"]
 mod machines;

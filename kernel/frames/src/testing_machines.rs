@@ -16,8 +16,17 @@ pub(crate) fn bare_machine(cpus: usize, nodes: usize) -> &'static TestFrames {
 
 /// The same with another zonelist protocol.
 pub(crate) fn bare_machine_of(cpus: usize, nodes: usize, variant: Variant) -> &'static TestFrames {
+    machine(cpus, nodes, variant, 48)
+}
+
+/// One CPU and node without memory, and room for so many blocks.
+pub(crate) fn machine_of_blocks(blocks: usize) -> &'static TestFrames {
+    machine(1, 1, Variant::Seed, blocks)
+}
+
+fn machine(cpus: usize, nodes: usize, variant: Variant, blocks: usize) -> &'static TestFrames {
     let storage = Storage {
-        blocks: leak(48, BlockSlot::new),
+        blocks: leak(blocks, BlockSlot::new),
         cpus: leak(cpus, CpuCaches::new),
         nodes: leak(nodes, Node::new),
         zones: leak(nodes * 4, Zone::new),
@@ -108,7 +117,7 @@ pub(crate) fn press(frames: &'static TestFrames, zone: ZoneId, left: u64) -> Vec
     let mut taken = Vec::new();
     for order in [Order::MAX, Order::HUGE, Order::COSTLY, Order::ZERO] {
         while frames.zone_info(zone).free >= left + order.frames() {
-            let block = frames.alloc_in_zone(zone, order, test_owner(0));
+            let block = frames.alloc_in_zone(ContextKind::Task, zone, order, test_owner(0));
             let Some(block) = block else { break };
             taken.push(block);
             frames.drain_all(&task());

@@ -135,18 +135,27 @@ impl NodeMask {
     pub const NONE: Self = Self(0);
 
     /// Only this node.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the node's number is [`MAX_NODES`] or more.
     pub const fn only(node: NodeId) -> Self {
-        Self(1 << node.0)
+        Self::NONE.with(node)
     }
 
-    /// Whether `node` is in the set.
+    /// Whether `node` is in the set; no set has nodes from [`MAX_NODES`] on.
     pub const fn contains(self, node: NodeId) -> bool {
-        self.0 >> node.0 & 1 == 1
+        (node.0 as usize) < MAX_NODES && self.0 >> node.0 & 1 == 1
     }
 
     /// The set with `node`.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the node's number is [`MAX_NODES`] or more.
     #[must_use]
     pub const fn with(self, node: NodeId) -> Self {
+        assert!((node.0 as usize) < MAX_NODES, "no such node");
         Self(self.0 | 1 << node.0)
     }
 
@@ -220,7 +229,12 @@ pub struct ZoneId(u8);
 
 impl ZoneId {
     /// The zone of this kind on this node.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the node's number is [`MAX_NODES`] or more.
     pub const fn new(node: NodeId, kind: ZoneKind) -> Self {
+        assert!((node.0 as usize) < MAX_NODES, "no such node");
         Self(node.0 * ZoneKind::ALL.len() as u8 + kind as u8)
     }
 
@@ -264,8 +278,12 @@ impl BlockNo {
         Self((pfn.0 / crate::BLOCK_FRAMES as u64) as usize)
     }
 
-    /// The block's first frame.
+    /// The first block that the allocator cannot manage: caches keep frame numbers in 32 bits, which
+    /// is enough for 16 TiB.
+    pub const END: Self = Self((1 << 32) / crate::BLOCK_FRAMES);
+
+    /// The block's first frame; that of the last block there is, for numbers beyond it.
     pub const fn start(self) -> Pfn {
-        Pfn((self.0 * crate::BLOCK_FRAMES) as u64)
+        Pfn(self.0.saturating_mul(crate::BLOCK_FRAMES) as u64)
     }
 }

@@ -118,7 +118,7 @@ mod tests {
     const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
 
     fn take(frames: &'static TestFrames) -> Option<TestBlock> {
-        frames.alloc_in_zone(NORMAL, Order::HUGE, test_owner(1))
+        frames.alloc_in_zone(ContextKind::Task, NORMAL, Order::HUGE, test_owner(1))
     }
 
     /// Three blocks have an area each that may be free; another CPU goes round with one of them, from
@@ -172,7 +172,7 @@ mod tests {
                 ours.replace(take(frames));
             });
         });
-        let found = frames.alloc_in_zone(NORMAL, Order::MAX, test_owner(2));
+        let found = frames.alloc_in_zone(ContextKind::Task, NORMAL, Order::MAX, test_owner(2));
         drop(hook);
         assert!(found.is_none());
         drop((taken, theirs.take()));

@@ -150,7 +150,9 @@ impl Model {
             } => {
                 let (order, owner) = (Order::new(order).unwrap(), self.owner());
                 let id = zone(0, ZoneKind::ALL[at]);
-                let block = on_cpu(cpu, || frames.alloc_in_zone(id, order, owner));
+                let block = on_cpu(cpu, || {
+                    frames.alloc_in_zone(ContextKind::Task, id, order, owner)
+                });
                 if let Some(block) = block {
                     assert_eq!(frames.zone_of(block.pfn()), Some(id));
                     self.events.allocs[order.get() as usize][0] += 1;

@@ -13,7 +13,7 @@ use tidemark_frames::{
     BLOCK_FRAMES, BlockMeta, BlockNo, BlockSlot, CpuCaches, Gfp, ListKind, Node, Order, Request,
     Zone, ZoneId, ZoneInfo, ZoneKind,
 };
-use tidemark_sync::Context;
+use tidemark_sync::{Context, ContextKind};
 use tidemark_wire::BenchRow;
 
 const fn order(order: u8) -> Order {
@@ -197,7 +197,7 @@ fn take_down(task: &Task, zone: ZoneId, free: u64, arena: &mut Arena, taken: &mu
         for order in (0..=Order::MAX.get()).rev().filter_map(Order::new) {
             while frames.zone_info(zone).free >= free + order.frames()
                 && let Some(place) = arena.blocks.get_mut(*taken)
-                && let Some(block) = frames.alloc_in_zone(zone, order, OWNER)
+                && let Some(block) = frames.alloc_in_zone(ContextKind::Task, zone, order, OWNER)
             {
                 *place = Some(block);
                 *taken += 1;

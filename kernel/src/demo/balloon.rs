@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 use tidemark_frames::{
     FrameHandle, MAX_ZONES, Order, Owner, OwnerKind, ZoneId, ZoneInfo, ZoneKind,
 };
+use tidemark_sync::ContextKind;
 
 /// How often the balloon looks at the zones while it is wanted.
 const LOOK_EVERY_NS: u64 = 500_000;
@@ -95,7 +96,9 @@ impl Held {
     /// Keeps a block; gives it back, and returns false, if there is no frame to note it in.
     fn push(&mut self, zone: ZoneId, block: KernelBlock) -> bool {
         if self.used == INDEX_WORDS || self.index.is_none() {
-            let Some(mut index) = mm::frames().alloc_in_zone(zone, Order::ZERO, owner(zone)) else {
+            let Some(mut index) =
+                mm::frames().alloc_in_zone(ContextKind::Task, zone, Order::ZERO, owner(zone))
+            else {
                 return false;
             };
             let before = self.index.take();
@@ -207,7 +210,7 @@ fn adjust(zone: ZoneId, held: &mut Held) {
             }
             continue;
         }
-        match mm::frames().alloc_in_zone(zone, order, owner(zone)) {
+        match mm::frames().alloc_in_zone(ContextKind::Task, zone, order, owner(zone)) {
             Some(block) => {
                 if !held.push(zone, block) {
                     return;

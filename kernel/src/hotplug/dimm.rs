@@ -38,6 +38,9 @@ impl fmt::Display for ArriveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Books(_) => f.write_str("no memory for its books"),
+            Self::Add(AddError::TooHigh { .. }) => {
+                f.write_str("it lies at 16 TiB or above, where this kernel manages no memory")
+            }
             Self::Add(error) => write!(f, "its blocks cannot be added: {error:?}"),
             Self::Map(error) => write!(f, "it cannot be mapped: {error:?}"),
             Self::Online(error) => write!(f, "its frames cannot be onlined: {error:?}"),

@@ -15,7 +15,7 @@ use tidemark_frames::{
     FrameHandle, Gfp, NodeId, NodeMask, Order, Owner, OwnerKind, Request, WalkInfo, ZoneId,
     ZoneInfo, ZoneKind,
 };
-use tidemark_sync::Context;
+use tidemark_sync::{Context, ContextKind};
 use tidemark_wire::{Ask, LabPoint, Role};
 
 /// The node whose memory the scenarios squeeze: the one with a DIMM in a MOVABLE zone.
@@ -201,7 +201,7 @@ impl<const N: usize> Stack<N> {
     /// Takes a block of a zone, whatever its marks, and keeps it.
     fn take(&self, zone: ZoneId, order: Order) -> Option<()> {
         let place = self.handles.get(self.used.load(Relaxed) as usize)?;
-        let block = mm::frames().alloc_in_zone(zone, order, OWNER)?;
+        let block = mm::frames().alloc_in_zone(ContextKind::Task, zone, order, OWNER)?;
         place.store(block.leak().into_raw(), Relaxed);
         self.used.fetch_add(1, Release);
         Some(())

@@ -26,6 +26,7 @@ const LEAST_BYTES: u64 = 32 << 20;
 const DEFAULT_WINDOW_FRAMES: u64 = (64 << 30) / FRAME_BYTES;
 /// Most frames that the table of blocks is made for (8 TiB).
 const MOST_FRAMES: u64 = (8 << 40) / FRAME_BYTES;
+const _: () = assert!(MOST_FRAMES <= BlockNo::END.start().0);
 /// The page cache's file is this part of the machine's memory.
 const FILE_PART: u64 = 8;
 /// Most pages of the file: an owner's number has 22 bits.

@@ -15,6 +15,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use tidemark_frames::{
     AllocError, FrameHandle, Gfp, NodeId, Order, Request, ZoneId, ZoneInfo, ZoneKind,
 };
+use tidemark_sync::ContextKind;
 
 /// The group.
 pub const GROUP: Group = Group {
@@ -142,7 +143,7 @@ impl Held {
             let zone = ZoneId::new(node, kind);
             // Most of it whole, because that is fewer blocks.
             let left = |zone: ZoneInfo| zone.free > 4 * zone.high + (1 << 14);
-            let take = |order| mm::frames().alloc_in_zone(zone, order, OWNER);
+            let take = |order| mm::frames().alloc_in_zone(ContextKind::Task, zone, order, OWNER);
             while left(mm::frames().zone_info(zone))
                 && let Some(block) = take(Order::MAX)
             {

@@ -16,6 +16,7 @@ use crate::{
 };
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use tidemark_frames::{FrameHandle, FrameState, FreeFault, Gfp, Order, Request, ZoneInfo};
+use tidemark_sync::ContextKind;
 
 /// The group.
 pub const GROUP: Group = Group {
@@ -50,7 +51,7 @@ fn every_order_in_every_zone_is_aligned_and_apart(_: &Task, report: &mut Report)
     for zone in frames.zones() {
         let mut held: [Option<Block>; 11] = [const { None }; 11];
         for order in orders() {
-            let block = frames.alloc_in_zone(zone.id, order, OWNER);
+            let block = frames.alloc_in_zone(ContextKind::Task, zone.id, order, OWNER);
             let Some(block) = block else {
                 let now = frames.zone_info(zone.id);
                 ensure!(

@@ -31,6 +31,7 @@ use tidemark_frames::{
     FrameHandle, Gfp, OfflineError, Order, Owner, OwnerKind, Pfn, PfnRange, Point, Request, Step,
     ZoneId,
 };
+use tidemark_sync::ContextKind;
 
 /// The group.
 pub const GROUP: Group = Group {
@@ -335,7 +336,7 @@ fn left_over(task: &Task) -> Option<()> {
     frames.drain_all(task);
     let _pinned = pin();
     let movable = Owner::new(OwnerKind::PageCache, 0);
-    let left = frames.alloc_in_zone(zone, Order::ZERO, movable)?;
+    let left = frames.alloc_in_zone(ContextKind::Task, zone, Order::ZERO, movable)?;
     drop(left);
     let cached = |zone: ZoneId| {
         frames
@@ -346,9 +347,9 @@ fn left_over(task: &Task) -> Option<()> {
     let mut pile = Pile::new();
     take_down(zone, 0, &mut pile);
     while cached(zone) > left {
-        pile.push(frames.alloc_in_zone(zone, Order::ZERO, OWNER)?);
+        pile.push(frames.alloc_in_zone(ContextKind::Task, zone, Order::ZERO, OWNER)?);
     }
-    let block = armed(|| frames.alloc_in_zone(zone, Order::ZERO, OWNER));
+    let block = armed(|| frames.alloc_in_zone(ContextKind::Task, zone, Order::ZERO, OWNER));
     drop(pile);
     block.map(drop)
 }

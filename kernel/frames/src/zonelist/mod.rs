@@ -32,6 +32,10 @@ impl<P: Platform> Frames<'_, P> {
     }
 
     /// A node's zonelist as it is now.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the node is beyond the storage.
     pub fn zonelist(&self, node: NodeId, list: ListKind) -> ListSnapshot {
         let _pinned = Pinned::new(&self.platform);
         let generation = self.published.current();

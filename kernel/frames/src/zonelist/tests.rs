@@ -434,7 +434,11 @@ fn a_torn_entry_is_not_remembered_by_the_hot_path() {
         // CPU 0 has frames of MOVABLE in its cache, and gets others in the meantime.
         let fill = move || {
             on_cpu(0, || {
-                drop(frames.alloc_in_zone(movable, SINGLE, page).unwrap());
+                drop(
+                    frames
+                        .alloc_in_zone(ContextKind::Task, movable, SINGLE, page)
+                        .unwrap(),
+                );
             });
         };
         fill();

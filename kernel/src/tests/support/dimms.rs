@@ -12,6 +12,7 @@ use crate::{
     mm,
 };
 use tidemark_frames::{Order, Owner, PfnRange, ZoneId};
+use tidemark_sync::ContextKind;
 use tidemark_wire::Ask;
 
 /// OST of a removal: the source event, and what the guest says when it ejects or refuses.
@@ -128,7 +129,8 @@ impl Dimm {
         // The zone may have other memory: what is not of the DIMM is put aside.
         let mut aside = Pile::new();
         loop {
-            let block = mm::frames().alloc_in_zone(self.zone, Order::MAX, owner)?;
+            let block =
+                mm::frames().alloc_in_zone(ContextKind::Task, self.zone, Order::MAX, owner)?;
             if !self.range.contains(block.pfn()) {
                 aside.push(block);
                 continue;

@@ -5,6 +5,7 @@ use crate::{
     mm::{self, platform::Kernel},
 };
 use tidemark_frames::{FRAME_SIZE, FrameHandle, Order, Owner, OwnerKind, Pfn, ZoneId, ZoneInfo};
+use tidemark_sync::ContextKind;
 
 /// An allocated block of the kernel's allocator.
 pub type Block = tidemark_frames::Block<'static, 'static, Kernel>;
@@ -125,7 +126,7 @@ pub fn take_down(zone: ZoneId, free: u64, pile: &mut Pile) -> u64 {
             return now;
         };
         if now >= free + size.frames()
-            && let Some(block) = frames.alloc_in_zone(zone, size, OWNER)
+            && let Some(block) = frames.alloc_in_zone(ContextKind::Task, zone, size, OWNER)
         {
             pile.push(block);
         } else if order == 0 {
