@@ -19,8 +19,11 @@ use crate::{
 };
 use tidemark_sync::atomic::{AtomicU32, Ordering, fence};
 
-/// Looks of one search at its zone.
-const LOOKS: u32 = 8;
+/// Looks of one search at its zone, at most.
+const LOOKS: u64 = 8;
+/// Areas that the looks after the first one go through together, at most, but for one look: in a
+/// zone above 128 GiB a search looks twice. An NMI may be what asks.
+const AREAS_AGAIN: u64 = 65_536;
 
 /// How many areas of a zone have become wholly free; wraps.
 #[derive(Debug, Default)]
@@ -39,11 +42,11 @@ impl Wholes {
         }
     }
 
-    /// Repeats a search that finds nothing until no area was counted during one, [`LOOKS`] times at
+    /// Repeats a search that finds nothing until no area was counted during one, `looks` times at
     /// most.
     #[inline]
-    fn search<R>(&self, mut once: impl FnMut() -> Option<R>) -> Option<R> {
-        for _ in 0..LOOKS {
+    fn search<R>(&self, looks: u64, mut once: impl FnMut() -> Option<R>) -> Option<R> {
+        for _ in 0..looks {
             // Acquire pairs with the release in `note`.
             let before = self.0.load(Ordering::Acquire);
             let found = once();
@@ -58,6 +61,11 @@ impl Wholes {
         }
         None
     }
+}
+
+/// Looks of one search at a zone that spans so many areas.
+fn looks(areas: u64) -> u64 {
+    1 + (AREAS_AGAIN / areas.max(1)).clamp(1, LOOKS - 1)
 }
 
 /// What frames that were given back to areas mean to their zone.
@@ -99,7 +107,8 @@ impl<'m, P: Platform> Frames<'m, P> {
         hint: u64,
         mut visit: impl FnMut(AreaRef<'m>, Home) -> Option<R>,
     ) -> Option<R> {
-        self.zone(zone).wholes.search(|| {
+        let (first, end) = self.zone(zone).span();
+        self.zone(zone).wholes.search(looks(end - first), || {
             step!(self);
             let visit = |area: AreaRef<'m>, home: Home, _: &mut Sought| visit(area, home);
             let found = self.search(zone, hint, u32::MAX, Sought::EMPTY, visit);
@@ -181,6 +190,18 @@ mod tests {
     }
 
     #[test]
+    fn a_search_of_any_zone_looks_twice_and_of_none_at_more_areas_again_than_128_gib_have() {
+        for gib in [0, 1, 16, 18, 19, 64, 128, 129, 1024, 16 * 1024] {
+            let areas = gib << 9;
+            let looks = looks(areas);
+            assert!((2..=LOOKS).contains(&looks), "{gib} GiB: {looks}");
+            let is_bounded = looks == 2 || (looks - 1) * areas <= 128 << 9;
+            assert!(is_bounded, "{gib} GiB: {looks}");
+        }
+        assert_eq!([1, 18, 64, 1024].map(|gib| looks(gib << 9)), [8, 8, 3, 2]);
+    }
+
+    #[test]
     fn a_whole_area_is_had_while_one_is_free_all_the_time() {
         let chase = || (0..8).for_each(chased);
         chase();
@@ -235,7 +256,9 @@ mod models {
                     other.give(area);
                 }
             });
-            let found = zone.wholes.search(|| (0..3).find(|&area| zone.take(area)));
+            let found = zone
+                .wholes
+                .search(LOOKS, || (0..3).find(|&area| zone.take(area)));
             assert!(found.is_some(), "an area was free all the time");
             exchange.join().unwrap();
         });
