@@ -277,3 +277,19 @@ fn a_whole_block_that_is_not_taken_is_reported_though_its_entry_says_so() {
     frames.turn_caches_on(zone(0, ZoneKind::Normal));
     assert_sound(frames);
 }
+
+#[test]
+fn a_block_is_claimed_for_its_free_once_and_by_its_order() {
+    let frames = small_machine(1);
+    let exchanges = &frames.platform().by_exchange;
+    exchanges.store(true, std::sync::atomic::Ordering::Relaxed);
+    let block = normal(frames, Order::COSTLY);
+    let (area, frame) = frames.area_of(block.pfn()).unwrap();
+    let claim = |order| frames.claim_for_free(area.entry(frame), order);
+    assert!(!claim(Order::ZERO));
+    assert!(claim(Order::COSTLY));
+    assert!(!claim(Order::COSTLY), "both go on");
+    frames.label(block.pfn(), Order::COSTLY, Owner::NONE);
+    drop(block);
+    assert_sound(frames);
+}
