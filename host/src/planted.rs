@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::build::Built;
-use crate::cli::{Accel, Plant, Zonelist, name_of};
+use crate::cli::{Accel, Plant, Pressure, Zonelist, name_of};
 use crate::console::Console;
 use crate::ktap::{self, Parser, Results, Test};
 use crate::options::Mode;
@@ -59,6 +59,15 @@ fn cases() -> Vec<Case> {
         plant(Plant::LostFrame, &[(1, "frames lost")]),
         plant(Plant::CorruptPage, &[(1, "pages corrupted")]),
         plant(Plant::AtomicFailure, &[(1, "atomic failures")]),
+        plant(
+            Plant::OddFailures,
+            &[(1, "handlers' requests failed although a fresh walk")],
+        ),
+        plant(
+            Plant::NoCheck,
+            &[(1, "held over a rebuild failed although a fresh walk")],
+        ),
+        plant(Plant::CorruptMigrated, &[(1, "1 pages corrupted")]),
         plant(Plant::MissedEject, &[(1, "confirmed by DEVICE_DELETED")]),
         // An interrupt that arrives under the writer's lock breaks the lock order before the count
         // of such rebuilds can fail the run.
@@ -137,6 +146,7 @@ fn trial(case: &Case, kernel_image: Option<PathBuf>) -> Trial {
                 cycles: CYCLES,
                 seed: 1,
                 nmi_requests: true,
+                pressure: Pressure::Even,
             },
         },
         zonelist: Zonelist::Seed,
