@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 use serde_json::{Value, json};
-use tidemark_wire::{PriceContext, PriceRow};
+use tidemark_wire::{PriceContext, PriceRow, exit_value};
 
 use crate::build::{self, Built};
 use crate::cli::{Pressure, PriceArgs, Verbosity, Zonelist, name_of};
@@ -18,10 +18,11 @@ use crate::console::{BAD, Console, FAINT, GOOD, say};
 use crate::machine::Machine;
 use crate::options::{Mode, Options};
 use crate::promise;
+use crate::record::{Ended, Record};
 use crate::report::seconds;
 use crate::run::{Spec, run as run_guest};
 use crate::size::Mib;
-use crate::verdict::{self, EXIT_INTERRUPTED};
+use crate::verdict::{self, EXIT_INTERRUPTED, Outcome, Verdict};
 use crate::{demo, interrupt, json, qemu};
 
 /// Guests that run at the same time, where the host has as many cores.
@@ -162,7 +163,7 @@ fn run_one(zonelist: Zonelist, args: &PriceArgs, built: &Built) -> Result<Found>
                 removals: args.removals,
             },
             zonelist,
-            plant: None,
+            plant: args.plant,
             verbose: false,
             dump: Vec::new(),
         },
@@ -174,30 +175,39 @@ fn run_one(zonelist: Zonelist, args: &PriceArgs, built: &Built) -> Result<Found>
     let mut log = Vec::new();
     let record = run_guest(&spec, |line| log.push(line.to_owned()))
         .with_context(|| format!("the guest of {}", name_of(zonelist)))?;
-    let ending = verdict::of_ending(&record).map(|verdict| verdict.reasons.join("; "));
-    let failed = record.ended != crate::record::Ended::Exit(tidemark_wire::exit_value::PASSED);
-    let ending = ending.or(failed.then(|| "the guest measured not all, see --log".to_owned()));
-    let mut troubles = troubles(zonelist, args, &record.price);
-    if let Some(ending) = ending {
-        troubles.insert(0, format!("{}: {ending}", name_of(zonelist)));
-    }
+    let verdict = judge(zonelist, args.removals, args.cpus, &record);
     Ok(Found {
         zonelist,
+        troubles: verdict.reasons,
         rows: record.price,
-        troubles,
         log,
     })
 }
 
-/// What is missing of the rows, and what in them breaks what the protocol promises.
-fn troubles(zonelist: Zonelist, args: &PriceArgs, rows: &[PriceRow]) -> Vec<String> {
+/// Judges a guest's measurement.
+pub fn judge(zonelist: Zonelist, removals: u32, cpus: u16, record: &Record) -> Verdict {
     let name = name_of(zonelist);
-    let promised = promise::promise(
-        zonelist,
-        Pressure::Uneven,
-        args.removals.into(),
-        args.cpus.into(),
-    );
+    if let Some(mut verdict) = verdict::of_ending(record) {
+        let named = verdict.reasons.into_iter();
+        verdict.reasons = named.map(|reason| format!("{name}: {reason}")).collect();
+        return verdict;
+    }
+    let mut reasons = troubles(zonelist, removals, cpus, &record.price);
+    if record.ended != Ended::Exit(exit_value::PASSED) {
+        reasons.insert(0, format!("{name}: the guest failed, see --log"));
+    }
+    let outcome = if reasons.is_empty() {
+        Outcome::Passed
+    } else {
+        Outcome::Failed
+    };
+    Verdict { outcome, reasons }
+}
+
+/// What is missing of the rows, and what in them breaks what the protocol promises.
+fn troubles(zonelist: Zonelist, removals: u32, cpus: u16, rows: &[PriceRow]) -> Vec<String> {
+    let name = name_of(zonelist);
+    let promised = promise::promise(zonelist, Pressure::Uneven, removals.into(), cpus.into());
     let mut troubles = Vec::new();
     if rows.len() != 2 * PriceContext::ALL.len() {
         troubles.push(format!("{name}: the guest sent {} rows", rows.len()));
@@ -221,7 +231,7 @@ fn troubles(zonelist: Zonelist, args: &PriceArgs, rows: &[PriceRow]) -> Vec<Stri
                     "{name}: {failed} requests of {whose} failed, {most} at most are promised"
                 ));
             }
-            if sum(|row| row.overlapped, tasks) == 0 && args.cpus > 1 {
+            if sum(|row| row.overlapped, tasks) == 0 && cpus > 1 {
                 troubles.push(format!("{name}: no request of {whose} raced a rebuild"));
             }
         }

@@ -1,7 +1,6 @@
 //! Intervals, lines, and what a protocol is held to.
 
 use super::*;
-use crate::cli::{Accel, OutputArgs};
 
 fn row(context: PriceContext, stalled: bool) -> PriceRow {
     PriceRow {
@@ -22,16 +21,6 @@ fn rows() -> Vec<PriceRow> {
     halves
         .flat_map(|stalled| PriceContext::ALL.map(|context| row(context, stalled)))
         .collect()
-}
-
-fn args() -> PriceArgs {
-    PriceArgs {
-        variant: Vec::new(),
-        removals: 10,
-        cpus: 4,
-        accel: Accel::Tcg,
-        output: OutputArgs::default(),
-    }
 }
 
 #[test]
@@ -71,7 +60,7 @@ fn a_line_has_the_share_and_its_interval() {
 
 #[test]
 fn a_protocol_that_breaks_its_promise_or_says_too_little_is_noticed() {
-    let found = |zonelist, rows: &[PriceRow]| troubles(zonelist, &args(), rows);
+    let found = |zonelist, rows: &[PriceRow]| troubles(zonelist, 10, 4, rows);
     assert!(found(Zonelist::Snapshot, &rows()).is_empty());
     let mut paid = rows();
     paid[4].failed = 1;
@@ -87,6 +76,23 @@ fn a_protocol_that_breaks_its_promise_or_says_too_little_is_noticed() {
     let mut idle = rows();
     idle[3].overlapped = 0;
     assert!(found(Zonelist::Seed, &idle)[0].contains("no request of tasks"));
+}
+
+#[test]
+fn a_guest_that_fails_or_crashes_is_no_pass() {
+    let judged = |ended| {
+        let record = Record {
+            ended,
+            price: rows(),
+            ..Record::new()
+        };
+        judge(Zonelist::Seed, 10, 4, &record).outcome
+    };
+    let exit = |value| judged(Ended::Exit(value));
+    assert_eq!(exit(exit_value::PASSED), Outcome::Passed);
+    assert_eq!(exit(exit_value::FAILED), Outcome::Failed);
+    assert_eq!(exit(exit_value::CRASHED), Outcome::Crashed);
+    assert_eq!(judged(Ended::Interrupted), Outcome::Interrupted);
 }
 
 #[test]

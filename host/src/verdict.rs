@@ -248,7 +248,7 @@ pub fn judge(expected: &Expectation, record: &Record) -> Verdict {
         let why = if expected.dimms == 0 {
             "this machine has no DIMM to pull, so nothing was rebuilt under a walk"
         } else {
-            "no walk overlapped a rebuild"
+            "no walk overlapped a rebuild, but for those that were held over one"
         };
         return Verdict::new(Outcome::NotExercised, why);
     }

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Accel, LabArgs, OutputArgs, Zonelist, name_of, parse_cpus};
+use super::{Accel, LabArgs, OutputArgs, Plant, Zonelist, name_of, parse_cpus};
 
 /// `lab`, alone or with a command of its own.
 #[derive(Args, Clone, Debug)]
@@ -34,8 +34,8 @@ pub struct PriceArgs {
     pub variant: Vec<Zonelist>,
     /// How often memory leaves, and comes back, in each half: 1 to 10,000.
     ///
-    /// Example: lab price --removals 5000
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// Example: lab price --removals 1000
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub removals: u32,
     /// Number of CPUs, 1 to 64.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = parse_cpus)]
@@ -45,6 +45,9 @@ pub struct PriceArgs {
     pub accel: Accel,
     #[command(flatten)]
     pub output: OutputArgs,
+    /// Makes the verdict fail on purpose.
+    #[arg(long, value_enum, hide = true)]
+    pub plant: Option<Plant>,
 }
 
 /// Reads the name of a protocol, or `all`.

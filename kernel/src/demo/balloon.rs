@@ -112,6 +112,11 @@ pub fn share_of_handlers() -> u64 {
     zones.map(|zone| zone.low - zone.min).sum::<u64>() / 2
 }
 
+/// Has the balloon look at every zone once more before [`is_tight`] is true again. Task context.
+pub fn look_again() {
+    TIGHT.store(false, Release);
+}
+
 /// Asks for the squeeze, and that a request which is held over the rebuild finds memory in one zone of
 /// its node only; [`is_tight`] says when it is there. Any context.
 pub fn squeeze(probed: Option<ZoneId>) {

@@ -144,7 +144,16 @@ fn hold(point: Point, task: &Task) {
         NOT_SQUEEZED.fetch_add(1, Relaxed);
     }
     if let Some(zone) = probed {
-        probe::ask(zone, task);
+        // What CPUs had cached before the zones came down would come back when the request drains.
+        mm::frames().drain_all(task);
+        // Twice: a look that has begun before the drain may be the one that ends first.
+        let is_tight = (0..2).all(|_| {
+            balloon::look_again();
+            sleep_until(task, balloon::is_tight)
+        });
+        if is_tight {
+            probe::ask(zone, task);
+        }
     }
 }
 

@@ -48,7 +48,8 @@ pub fn at(point: Point) {
             interrupt_everybody();
             let turn = TURN.fetch_add(1, Relaxed);
             // Multiples of the golden ratio fill the range evenly.
-            time::spin_ns((turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) * SPREAD_NS >> 32);
+            let fraction = turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+            time::spin_ns((fraction * SPREAD_NS) >> 32);
         }
         Point::RebuildOdd => {
             interrupt_everybody();
