@@ -19,7 +19,7 @@ use crate::verdict::{Outcome, Verdict, judge, of_ending};
 struct Case {
     name: String,
     plant: Option<Plant>,
-    /// Who has to find it.
+    /// The run that has to find it.
     finder: Finder,
     /// Bytes that are booted in the kernel's stead.
     image: Option<&'static [u8]>,

@@ -73,7 +73,7 @@ pub fn run(zonelists: &[Zonelist], output: &OutputArgs) -> Result<i32> {
 
 fn table(all: &[Counted]) -> Vec<String> {
     let mut lines = vec![
-        "A rebuild of the zonelists, one CPU, 2 nodes with 5 zones, in guest instructions:"
+        "A rebuild of the zonelists, one CPU, 2 nodes with 4 zones, in guest instructions:"
             .to_owned(),
         format!(
             "{FAINT}{:<18}{:>12}{:>20}{FAINT:#}",

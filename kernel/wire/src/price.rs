@@ -31,7 +31,7 @@ impl PriceContext {
 /// What happened to the requests of one context while lists were rebuilt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PriceRow {
-    /// Who made the requests.
+    /// The context that made the requests.
     pub context: PriceContext,
     /// Whether readers that met a rebuild were held until its end.
     pub stalled: bool,
