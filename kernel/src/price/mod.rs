@@ -25,6 +25,8 @@ const PAIR_FRAMES: u64 = 1024;
 /// How long the zones may take to come down, and one removal.
 const WAIT_NS: u64 = 5_000_000_000;
 const LOOK_NS: u64 = 1_000_000;
+/// A line after so many removals: a guest that says nothing for long is taken to hang.
+const TOLD_EVERY: u32 = 250;
 
 /// How the measurement ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +143,12 @@ fn half(
     let before = mm::frames().rebuild_stats().count;
     let hooked = points::set_hook(window::at);
     window::open(stalls);
-    let done = (0..removals).try_for_each(|_| out_and_back());
+    let done = (1..=removals).try_for_each(|removal| {
+        if removal.is_multiple_of(TOLD_EVERY) {
+            info!("price: {removal} of {removals} removals");
+        }
+        out_and_back()
+    });
     window::close();
     drop(hooked);
     readers::wait_for_tasks(task);
