@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
+mod price;
 mod values;
 
-pub use values::{Accel, Half, HazardName, Part, Plant, Zonelist, name_of};
+pub use price::{LabCommand, LabLine, PriceArgs};
+pub use values::{Accel, Half, HazardName, Part, Plant, Pressure, Zonelist, name_of};
 
 use crate::size::{self, Mib};
 
@@ -74,7 +76,7 @@ pub enum Command {
     /// out. Example: tidemark bench --only host
     Bench(BenchArgs),
     /// Reaches the zonelist protocols' hazards on purpose and prints what each protocol does.
-    Lab(LabArgs),
+    Lab(LabLine),
     /// Makes deliberate mistakes in the allocator and the locks, one at a time; a test must find each.
     ///
     /// docs/testing.md says how the list (kernel/mutants) is written. Several minutes for all of it.
@@ -131,6 +133,15 @@ pub struct DemoArgs {
     /// Example: --zonelist snapshot
     #[arg(long, value_enum, default_value_t = Zonelist::Seed)]
     pub zonelist: Zonelist,
+    /// How scarce memory is while lists are rebuilt.
+    ///
+    /// even leaves each zone something for requests that enter the slow path, so that a walk which misses one
+    /// zone finds another. uneven leaves one zone something: a walk that misses it fails, which is the price of a
+    /// protocol whose atomic requests do not look again.
+    ///
+    /// Example: --pressure uneven --zonelist none
+    #[arg(long, value_enum, default_value_t = Pressure::Even)]
+    pub pressure: Pressure,
     /// Lets NMIs make no requests.
     ///
     /// Where readers wait for a rebuild (seqlock to seqlock-recheck), the request of an NMI that has interrupted one
@@ -267,6 +278,17 @@ pub struct BenchArgs {
     /// Example: bench --only guest
     #[arg(long, value_enum, value_name = "HALF")]
     pub only: Option<Half>,
+    /// Counts a rebuild of the zonelists, and nothing else, in these protocols, or in all.
+    ///
+    /// Example: bench --zonelist seed,snapshot
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        value_parser = price::parse_zonelists,
+        conflicts_with_all = ["only", "check", "update", "markdown"]
+    )]
+    pub zonelist: Vec<Vec<Zonelist>>,
     /// Fails if a count of guest instructions is more than 5 % above the table that is checked in.
     ///
     /// Counts are compared only if rustc and QEMU are those of the table.

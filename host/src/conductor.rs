@@ -13,7 +13,7 @@ use crate::diagnose::parse_registers;
 use crate::machine::Machine;
 use crate::qemu::{Input, Port};
 use crate::qmp::{Command, Message};
-use crate::record::{Ended, HostCounts, Ready, Record, TAIL_LINES};
+use crate::record::{Ended, Ready, Record, TAIL_LINES};
 use crate::watchdog::{Hang, Watchdog};
 
 /// How long a guest that hangs may take to answer an NMI, and a dying one to end.
@@ -131,24 +131,7 @@ impl<'m> Conductor<'m> {
             next_id: 0,
             open_ports: 4,
             decided: None,
-            record: Record {
-                ended: Ended::Interrupted,
-                qemu_version: None,
-                protocol: None,
-                ready: None,
-                counts: [None; Source::ALL.len()],
-                totals: None,
-                bench: Vec::new(),
-                lab_steps: Vec::new(),
-                lab: None,
-                host: HostCounts::default(),
-                damaged_messages: 0,
-                crash: None,
-                panic: None,
-                registers: Vec::new(),
-                tail: std::collections::VecDeque::new(),
-                wall: Duration::ZERO,
-            },
+            record: Record::new(),
             actions: Vec::new(),
         };
         conductor.command(Command::Capabilities, Purpose::Own);
@@ -310,6 +293,7 @@ impl<'m> Conductor<'m> {
             }
             ToHost::LabStep(step) => self.record.add_lab_step(step),
             ToHost::LabResult(result) => self.record.lab = Some(result),
+            ToHost::Price(row) => self.record.price.push(row),
             ToHost::Totals(totals) => self.record.totals = Some(totals),
             ToHost::Bench(result) => {
                 self.watchdog.progress(now);

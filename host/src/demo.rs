@@ -48,6 +48,9 @@ pub fn run(args: &DemoArgs) -> Result<i32> {
     let expected = Expectation {
         cycles: args.cycles,
         dimms: spec.machine.dimms(),
+        cpus: args.cpus,
+        zonelist: args.zonelist,
+        pressure: args.pressure,
     };
     let verdict = explained(judge(&expected, &record), args.zonelist, &record);
     let symbols = Symbols::of_files(&[&spec.built.unstripped, &spec.built.loader]);
@@ -59,7 +62,8 @@ pub fn run(args: &DemoArgs) -> Result<i32> {
     }
     if let Some(path) = &args.output.json {
         let machine = spec.machine.to_string();
-        let value = json::demonstration(&record, &verdict, &symbols, args.seed, &machine);
+        let value =
+            json::demonstration(&record, &verdict, &symbols, &expected, args.seed, &machine);
         json::write(path, &value)?;
     }
     Ok(verdict.outcome.exit_code())
@@ -91,6 +95,7 @@ fn spec(args: &DemoArgs) -> Result<Spec> {
                 cycles: args.cycles,
                 seed: args.seed,
                 nmi_requests: !args.no_nmi_requests,
+                pressure: args.pressure,
             },
             zonelist: args.zonelist,
             plant: args.plant,

@@ -4,12 +4,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
-use tidemark_wire::Source;
+use tidemark_wire::{Source, Totals};
 
+use crate::cli::name_of;
 use crate::diagnose::{self, Symbols};
+use crate::promise;
 use crate::record::Record;
 use crate::suite::Tally;
-use crate::verdict::{Verdict, unexplained};
+use crate::verdict::{Expectation, Verdict, unexplained};
 
 /// Version of the layout; it grows when a field changes its meaning or goes.
 const SCHEMA: u32 = 1;
@@ -19,6 +21,7 @@ pub fn demonstration(
     record: &Record,
     verdict: &Verdict,
     symbols: &Symbols,
+    expected: &Expectation,
     seed: u64,
     machine: &str,
 ) -> Value {
@@ -34,6 +37,7 @@ pub fn demonstration(
                 "requests": counts.requests,
                 "failures": counts.failures,
                 "failures_overlapping_rebuild": counts.failures_overlapping_rebuild,
+                "failures_fresh_walk_serves": counts.failures_fresh_walk_serves,
                 "failures_under_announced_pressure": counts.failures_under_announced_pressure,
                 "failures_unexplained": unexplained(counts),
                 "slow_path": counts.slow_path,
@@ -44,7 +48,7 @@ pub fn demonstration(
         );
     }
     let host = &record.host;
-    json!({
+    let mut result = json!({
         "schema": SCHEMA,
         "kind": "demonstration",
         "verdict": verdict.outcome.name(),
@@ -88,6 +92,29 @@ pub fn demonstration(
         },
         "ready_ms": record.ready.map(|ready| ready.after.as_millis() as u64),
         "wall_ms": record.wall.as_millis() as u64,
+    });
+    result["zonelist"] = Value::from(name_of(expected.zonelist));
+    result["pressure"] = Value::from(name_of(expected.pressure));
+    result["writer_turns_interrupts_off"] = json!(record.totals.map(|totals| totals.irqs_off));
+    result["promise"] = promise_kept(expected, record, &totals);
+    result
+}
+
+/// What the protocol promises, and what was found of it.
+fn promise_kept(expected: &Expectation, record: &Record, totals: &Totals) -> Value {
+    let (promised, paid) = (expected.promise(totals), promise::paid(record));
+    json!({
+        "says_nothing_because": promise::says_nothing(expected.zonelist, totals),
+        "tasks_failed": paid.tasks,
+        "tasks_at_most": promised.tasks.number(),
+        "handlers_failed": paid.handlers,
+        "handlers_at_most": promised.handlers.number(),
+        "handlers_overlapped": paid.handlers_racing,
+        "held_wanted": totals.probes,
+        "held": totals.probes_held,
+        "held_retries": totals.probes_retries,
+        "held_failed": totals.probes_failed,
+        "held_failed_at_most": promised.held.number(),
     })
 }
 
@@ -153,7 +180,7 @@ fn refusal(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::{Expectation, judge, tests::good};
+    use crate::verdict::{judge, tests::good};
 
     #[test]
     fn a_file_that_cannot_be_written_is_refused_beforehand_and_no_content_is_lost() {
@@ -176,12 +203,16 @@ mod tests {
     #[test]
     fn the_documented_fields_are_there() {
         let record = good();
-        let expected = Expectation {
-            cycles: 10,
-            dimms: 2,
-        };
+        let expected = crate::verdict::tests::EXPECTED;
         let verdict = judge(&expected, &record);
-        let value = demonstration(&record, &verdict, &Symbols::default(), 1, "machine");
+        let value = demonstration(
+            &record,
+            &verdict,
+            &Symbols::default(),
+            &expected,
+            1,
+            "machine",
+        );
         assert_eq!(value["verdict"], "passed");
         for field in ["rebuilds", "pulls", "device_deleted"] {
             assert_eq!(value[field], 20, "{field}");
@@ -189,11 +220,15 @@ mod tests {
         for field in ["frames_lost", "pages_corrupted"] {
             assert_eq!(value[field], 0, "{field}");
         }
+        assert_eq!(value["promise"]["handlers_at_most"], 0);
+        assert_eq!(value["promise"]["held"], 10);
+        assert!(value["promise"]["says_nothing_because"].is_null());
         for source in Source::ALL {
             for field in [
                 "requests",
                 "failures",
                 "failures_overlapping_rebuild",
+                "failures_fresh_walk_serves",
                 "slow_path",
                 "odd",
                 "overlapped",

@@ -18,6 +18,8 @@ mod names;
 mod options;
 mod planted;
 mod points;
+mod price;
+mod promise;
 mod qemu;
 mod qmp;
 mod record;
@@ -51,7 +53,10 @@ fn main() -> ExitCode {
             Some(cli::Command::Test(args)) => suite::test(args),
             Some(cli::Command::Shell(args)) => shell::run(args),
             Some(cli::Command::Bench(args)) => bench::run(args),
-            Some(cli::Command::Lab(args)) => lab::lab(args),
+            Some(cli::Command::Lab(line)) => match &line.command {
+                Some(cli::LabCommand::Price(args)) => price::run(args),
+                None => lab::lab(&line.args),
+            },
             Some(cli::Command::Mutants(args)) => mutants::run(args),
             Some(cli::Command::LintGuest) => build::lint_guest(),
             None => demo::run(&cli.demo),

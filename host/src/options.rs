@@ -1,6 +1,6 @@
 //! The kernel's options, as its fw_cfg item carries them.
 
-use crate::cli::{Plant, Zonelist, name_of};
+use crate::cli::{Plant, Pressure, Zonelist, name_of};
 
 /// What the kernel is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +11,7 @@ pub enum Mode {
         seed: u64,
         /// Whether NMIs make requests, too.
         nmi_requests: bool,
+        pressure: Pressure,
     },
     /// The self-tests whose name contains the pattern.
     Test {
@@ -22,6 +23,10 @@ pub enum Mode {
     Shell,
     /// The benchmark.
     Bench,
+    /// The benchmark's rows about a rebuild of the zonelists.
+    BenchRebuild,
+    /// What requests that race a rebuild pay.
+    Price { removals: u32 },
     /// One cell of the laboratory's matrix.
     Lab { hazard: tidemark_wire::Hazard },
 }
@@ -46,6 +51,7 @@ impl Options {
                 cycles,
                 seed,
                 nmi_requests,
+                pressure,
             } => {
                 let mut words = vec![
                     "mode=demo".to_owned(),
@@ -54,6 +60,9 @@ impl Options {
                 ];
                 if !nmi_requests {
                     words.push("no_nmi_requests".to_owned());
+                }
+                if *pressure != Pressure::Even {
+                    words.push(format!("pressure={}", name_of(*pressure)));
                 }
                 words
             }
@@ -65,6 +74,12 @@ impl Options {
             }
             Mode::Shell => vec!["mode=shell".to_owned()],
             Mode::Bench => vec!["mode=bench".to_owned()],
+            Mode::BenchRebuild => vec!["mode=bench".to_owned(), "pattern=rebuild".to_owned()],
+            Mode::Price { removals } => vec![
+                "mode=price".to_owned(),
+                format!("cycles={removals}"),
+                "pressure=uneven".to_owned(),
+            ],
             Mode::Lab { hazard } => {
                 vec!["mode=lab".to_owned(), format!("hazard={}", hazard.name())]
             }
@@ -92,6 +107,7 @@ mod tests {
                 cycles: 3,
                 seed: 7,
                 nmi_requests: true,
+                pressure: Pressure::Even,
             },
             zonelist: Zonelist::Seed,
             plant: Some(Plant::LostFrame),
@@ -106,11 +122,18 @@ mod tests {
             cycles: 3,
             seed: 7,
             nmi_requests: false,
+            pressure: Pressure::Uneven,
         };
         assert!(
             options
                 .command_line()
-                .starts_with("mode=demo cycles=3 seed=7 no_nmi_requests ")
+                .starts_with("mode=demo cycles=3 seed=7 no_nmi_requests pressure=uneven ")
+        );
+        options.mode = Mode::Price { removals: 40 };
+        assert!(
+            options
+                .command_line()
+                .starts_with("mode=price cycles=40 pressure=uneven zonelist=")
         );
         options.mode = Mode::Test {
             pattern: Some("pcp".to_owned()),

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::build::Built;
-use crate::cli::{Accel, Plant, Zonelist, name_of};
+use crate::cli::{Accel, Plant, Pressure, Zonelist, name_of};
 use crate::console::Console;
 use crate::ktap::{self, Parser, Results, Test};
 use crate::options::Mode;
+use crate::price;
 use crate::record::Record;
 use crate::suite::Tally;
 use crate::trial::{Trial, run_cases};
@@ -18,14 +19,25 @@ use crate::verdict::{Outcome, Verdict, judge, of_ending};
 struct Case {
     name: String,
     plant: Option<Plant>,
-    /// The self-tests that have to find it; nothing for the demonstration.
-    self_tests: Option<&'static str>,
+    /// The run that has to find it.
+    finder: Finder,
     /// Bytes that are booted in the kernel's stead.
     image: Option<&'static [u8]>,
     /// Exit codes, each with words that a reason must contain; one of them must be met.
     ends: &'static [(i32, &'static str)],
 }
 
+/// What is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finder {
+    Demonstration,
+    /// The self-tests whose name contains this.
+    SelfTests(&'static str),
+    Price,
+}
+
+/// Removals of a price that is to break its promise.
+const REMOVALS: u32 = 300;
 /// Cycles of a run with a planted fault.
 const CYCLES: u32 = 1;
 
@@ -33,7 +45,7 @@ fn cases() -> Vec<Case> {
     let plant = |plant: Plant, ends| Case {
         name: format!("plant/{}", name_of(plant)),
         plant: Some(plant),
-        self_tests: None,
+        finder: Finder::Demonstration,
         image: None,
         ends,
     };
@@ -44,14 +56,14 @@ fn cases() -> Vec<Case> {
             pattern.trim_end_matches('/')
         ),
         plant: Some(plant),
-        self_tests: Some(pattern),
+        finder: Finder::SelfTests(pattern),
         image: None,
         ends,
     };
     let image = |name: &str, bytes| Case {
         name: format!("loader/{name}"),
         plant: None,
-        self_tests: None,
+        finder: Finder::Demonstration,
         image: Some(bytes),
         ends: &[(2, "the loader refuses")],
     };
@@ -59,6 +71,15 @@ fn cases() -> Vec<Case> {
         plant(Plant::LostFrame, &[(1, "frames lost")]),
         plant(Plant::CorruptPage, &[(1, "pages corrupted")]),
         plant(Plant::AtomicFailure, &[(1, "atomic failures")]),
+        plant(
+            Plant::OddFailures,
+            &[(1, "handlers' requests failed although a fresh walk")],
+        ),
+        plant(
+            Plant::NoCheck,
+            &[(1, "held over a rebuild failed although a fresh walk")],
+        ),
+        plant(Plant::CorruptMigrated, &[(1, "1 pages corrupted")]),
         plant(Plant::MissedEject, &[(1, "confirmed by DEVICE_DELETED")]),
         // An interrupt that arrives under the writer's lock breaks the lock order before the count
         // of such rebuilds can fail the run.
@@ -87,6 +108,13 @@ fn cases() -> Vec<Case> {
             "watchdog/a_cpu_in_an_nmis_handler",
             &[(1, "was not found")],
         ),
+        Case {
+            name: "plant/no-check-in-price".to_owned(),
+            plant: Some(Plant::NoCheck),
+            finder: Finder::Price,
+            image: None,
+            ends: &[(1, "requests of tasks failed, 0 at most")],
+        },
         image("text-file", b"This is no kernel.\n"),
         image("empty-elf", b"\x7fELF\x02\x01\x01"),
     ]
@@ -117,9 +145,12 @@ pub fn run_all(
                 accel,
                 built,
                 console,
-                |expected, record, log| match case.self_tests {
-                    Some(_) => judge_tests(record, results(log)),
-                    None => judge(expected, record),
+                |expected, record, log| match case.finder {
+                    Finder::SelfTests(_) => judge_tests(record, results(log)),
+                    Finder::Demonstration => judge(expected, record),
+                    Finder::Price => {
+                        price::judge(expected.zonelist, REMOVALS, expected.cpus, record)
+                    }
                 },
             )?;
         Ok(check(&case, &verdict))
@@ -128,15 +159,17 @@ pub fn run_all(
 
 fn trial(case: &Case, kernel_image: Option<PathBuf>) -> Trial {
     Trial {
-        mode: match case.self_tests {
-            Some(pattern) => Mode::Test {
+        mode: match case.finder {
+            Finder::SelfTests(pattern) => Mode::Test {
                 pattern: Some(pattern.to_owned()),
                 storm: None,
             },
-            None => Mode::Demo {
+            Finder::Price => Mode::Price { removals: REMOVALS },
+            Finder::Demonstration => Mode::Demo {
                 cycles: CYCLES,
                 seed: 1,
                 nmi_requests: true,
+                pressure: Pressure::Even,
             },
         },
         zonelist: Zonelist::Seed,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tidemark_wire::{BenchResult, LabResult, LabStep, Source, SourceCounts, Totals};
+use tidemark_wire::{BenchResult, LabResult, LabStep, PriceRow, Source, SourceCounts, Totals};
 
 use crate::diagnose::CpuState;
 use crate::watchdog::Hang;
@@ -74,6 +74,8 @@ pub struct Record {
     pub totals: Option<Totals>,
     /// Rows of the benchmark.
     pub bench: Vec<BenchResult>,
+    /// Rows of the price.
+    pub price: Vec<PriceRow>,
     /// The laboratory's trace, and what it found.
     pub lab_steps: Vec<LabStep>,
     pub lab: Option<LabResult>,
@@ -92,6 +94,29 @@ pub struct Record {
 }
 
 impl Record {
+    /// A record of which nothing is known yet.
+    pub fn new() -> Self {
+        Record {
+            ended: Ended::Interrupted,
+            qemu_version: None,
+            protocol: None,
+            ready: None,
+            counts: [None; Source::ALL.len()],
+            totals: None,
+            bench: Vec::new(),
+            price: Vec::new(),
+            lab_steps: Vec::new(),
+            lab: None,
+            host: HostCounts::default(),
+            damaged_messages: 0,
+            crash: None,
+            panic: None,
+            registers: Vec::new(),
+            tail: VecDeque::new(),
+            wall: Duration::ZERO,
+        }
+    }
+
     /// Adds a step of the laboratory's trace, which may be sent again.
     pub fn add_lab_step(&mut self, step: LabStep) {
         let place = self

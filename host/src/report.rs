@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use tidemark_wire::{Source, Totals};
 
+use crate::cli::name_of;
 use crate::console::{BAD, FAINT, GOOD};
 use crate::diagnose::{self, Symbols};
+use crate::promise::{self, Bound};
 use crate::record::Record;
 use crate::verdict::{Expectation, Outcome, Verdict};
 
@@ -15,7 +17,10 @@ pub const MAX_LINES: usize = 25;
 
 /// The summary's lines. The first begins with `PASS`, `FAIL` or another verdict.
 pub fn summary(expected: &Expectation, record: &Record, verdict: &Verdict) -> Vec<String> {
-    let mut lines = vec![heading(verdict)];
+    let nothing = record
+        .totals
+        .and_then(|totals| promise::says_nothing(expected.zonelist, &totals));
+    let mut lines = vec![heading(verdict, nothing)];
     lines.extend(reasons(verdict));
     if record.counts.iter().any(Option::is_some) {
         lines.extend(table(record));
@@ -52,7 +57,8 @@ pub fn crash_report(record: &Record, symbols: &Symbols) -> Vec<String> {
     lines
 }
 
-fn heading(verdict: &Verdict) -> String {
+/// The verdict; of a pass, why it says nothing about the protocol, if so.
+fn heading(verdict: &Verdict, says_nothing: Option<&str>) -> String {
     let style = if verdict.outcome == Outcome::Passed {
         GOOD
     } else {
@@ -60,7 +66,12 @@ fn heading(verdict: &Verdict) -> String {
     };
     let word = verdict.outcome.heading();
     match verdict.reasons.split_first() {
-        None => format!("{style}{word}{style:#}"),
+        None => match says_nothing {
+            Some(why) => {
+                format!("{style}{word}{style:#}, which says nothing about the protocol: {why}")
+            }
+            None => format!("{style}{word}{style:#}"),
+        },
         Some((first, _)) => format!("{style}{word}{style:#}: {first}"),
     }
 }
@@ -109,26 +120,37 @@ fn table(record: &Record) -> Vec<String> {
 }
 
 fn facts(expected: &Expectation, record: &Record, totals: &Totals) -> Vec<String> {
-    let sum = |pick: fn(&tidemark_wire::SourceCounts) -> u64| -> u64 {
-        record.counts.iter().flatten().map(pick).sum()
-    };
+    let name = name_of(expected.zonelist);
+    let (promised, paid) = (expected.promise(totals), promise::paid(record));
     let rows = [
         (
-            "the seed's price",
+            "protocol",
             format!(
-                "{} failures overlapped a rebuild; {} came under announced pressure",
-                grouped(sum(|c| c.failures_overlapping_rebuild)),
-                grouped(sum(|c| c.failures_under_announced_pressure))
+                "{name}: of {} requests held over a rebuild {} failed ({}); {} times one began again",
+                totals.probes_held,
+                totals.probes_failed,
+                most(promised.held),
+                totals.probes_retries
+            ),
+        ),
+        (
+            "its price",
+            format!(
+                "{} of {} racing requests of handlers ({}), {} of tasks' ({})",
+                grouped(paid.handlers),
+                grouped(paid.handlers_racing),
+                most(promised.handlers),
+                grouped(paid.tasks),
+                most(promised.tasks)
             ),
         ),
         (
             "rebuilds",
             format!(
-                "{} (at least {} wanted); interrupts off {} at most, {} in the median",
+                "{} (at least {} wanted); {}",
                 totals.rebuilds,
                 expected.rebuilds(),
-                micros(totals.irq_off_max_ns),
-                micros(totals.irq_off_median_ns)
+                interrupts(totals)
             ),
         ),
         (
@@ -193,6 +215,29 @@ pub fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
 
+/// A bound in words.
+fn most(bound: Bound) -> String {
+    match bound {
+        Bound::AtMost(0) => "promised: none".to_owned(),
+        Bound::AtMost(number) => format!("promised: at most {}", grouped(number)),
+        Bound::None => "nothing promised".to_owned(),
+    }
+}
+
+/// What the writer does about interrupts. The longest stretch is the host's doing: it stops a CPU for
+/// as long as it likes.
+fn interrupts(totals: &Totals) -> String {
+    if totals.irqs_off {
+        format!(
+            "interrupts off {} in the median, {} at most by the host's clock",
+            micros(totals.irq_off_median_ns),
+            micros(totals.irq_off_max_ns)
+        )
+    } else {
+        "interrupts stay on".to_owned()
+    }
+}
+
 fn micros(ns: u64) -> String {
     format!("{:.1} µs", ns as f64 / 1000.0)
 }
@@ -213,11 +258,10 @@ fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::{judge, tests::good};
-
-    const EXPECTED: Expectation = Expectation {
-        cycles: 10,
-        dimms: 2,
+    use crate::cli::Zonelist;
+    use crate::verdict::{
+        judge,
+        tests::{EXPECTED, good},
     };
 
     #[test]
@@ -244,6 +288,46 @@ mod tests {
         );
         assert!(lines.len() <= MAX_LINES);
         assert!(lines.last().is_some_and(|line| line.starts_with("time")));
+    }
+
+    fn lines_of(expected: &Expectation, change: impl FnOnce(&mut Totals)) -> Vec<String> {
+        let mut record = good();
+        record.totals.as_mut().map(change);
+        let verdict = judge(expected, &record);
+        let strip = |line: String| anstream::adapter::strip_str(&line).to_string();
+        let lines = summary(expected, &record, &verdict);
+        lines.into_iter().map(strip).collect()
+    }
+
+    #[test]
+    fn a_pass_that_says_nothing_about_the_protocol_says_so() {
+        assert_eq!(lines_of(&EXPECTED, |_| ())[0], "PASS");
+        let none = Expectation {
+            zonelist: Zonelist::None,
+            ..EXPECTED
+        };
+        let lines = lines_of(&none, |totals| totals.probes_failed = 10);
+        assert!(
+            lines[0].starts_with("PASS, which says nothing"),
+            "{lines:?}"
+        );
+        let line = "protocol          none: of 10 requests held over a rebuild 10 failed (nothing promised)";
+        assert!(lines.iter().any(|have| have.starts_with(line)), "{lines:?}");
+        let lines = lines_of(&EXPECTED, |totals| totals.probes_held = 0);
+        assert!(
+            lines[0].contains("no request that may reclaim"),
+            "{lines:?}"
+        );
+    }
+
+    #[test]
+    fn interrupts_that_stay_on_are_no_zero() {
+        let says = |words: &str, lines: &[String]| lines.iter().any(|line| line.contains(words));
+        assert!(says("interrupts stay on", &lines_of(&EXPECTED, |_| ())));
+        let lines = lines_of(&EXPECTED, |totals| {
+            (totals.irqs_off, totals.irq_off_median_ns) = (true, 1_500);
+        });
+        assert!(says("interrupts off 1.5 µs in the median", &lines));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::build::Built;
-use crate::cli::{Accel, Plant, Zonelist};
+use crate::cli::{Accel, Plant, Pressure, Zonelist};
 use crate::conductor::Watch;
 use crate::console::Console;
 use crate::interrupt;
@@ -94,6 +94,12 @@ impl Trial {
                 _ => 0,
             },
             dimms: machine.dimms(),
+            cpus: machine.cpus,
+            zonelist: self.zonelist,
+            pressure: match self.mode {
+                Mode::Demo { pressure, .. } => pressure,
+                _ => Pressure::Even,
+            },
         };
         let spec = Spec {
             machine,

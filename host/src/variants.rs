@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use tidemark_wire::Hazard;
 
 use crate::build::Built;
-use crate::cli::{Accel, Zonelist, name_of};
+use crate::cli::{Accel, Pressure, Zonelist, name_of};
 use crate::console::Console;
 use crate::demo::explained;
 use crate::lab;
@@ -22,12 +22,17 @@ const CYCLES: u32 = 2;
 struct Case {
     zonelist: Zonelist,
     nmi_requests: bool,
+    pressure: Pressure,
 }
 
 impl Case {
     fn name(self) -> String {
         let without = if self.nmi_requests { "" } else { "-no-nmi" };
-        format!("demonstration/{}{without}", name_of(self.zonelist))
+        let uneven = match self.pressure {
+            Pressure::Even => "",
+            Pressure::Uneven => "-uneven",
+        };
+        format!("demonstration/{}{without}{uneven}", name_of(self.zonelist))
     }
 
     /// The hazards, of those that the demonstration comes by, that end it; with none it passes.
@@ -41,7 +46,8 @@ impl Case {
     }
 }
 
-/// Every protocol as the demonstration runs, and those that fail so without the requests of NMIs, too.
+/// Every protocol as the demonstration runs, and those that fail so without the requests of NMIs, too;
+/// and those that pass under uneven pressure as well.
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for &zonelist in Zonelist::value_variants() {
@@ -50,8 +56,16 @@ fn cases() -> Vec<Case> {
                 cases.push(Case {
                     zonelist,
                     nmi_requests,
+                    pressure: Pressure::Even,
                 });
             }
+        }
+        if !lab::fails(zonelist, Hazard::H2Nmi) {
+            cases.push(Case {
+                zonelist,
+                nmi_requests: true,
+                pressure: Pressure::Uneven,
+            });
         }
     }
     cases
@@ -75,6 +89,7 @@ pub fn run_all(
                 cycles: CYCLES,
                 seed: 1,
                 nmi_requests: case.nmi_requests,
+                pressure: case.pressure,
             },
             zonelist: case.zonelist,
             plant: None,
@@ -148,6 +163,7 @@ mod tests {
         Case {
             zonelist,
             nmi_requests,
+            pressure: Pressure::Even,
         }
     }
 
@@ -155,11 +171,11 @@ mod tests {
     fn every_protocol_is_run_and_each_that_hangs_in_an_nmi_without_those_too() {
         let with: Vec<Zonelist> = cases()
             .into_iter()
-            .filter(|case| case.nmi_requests)
+            .filter(|case| case.nmi_requests && case.pressure == Pressure::Even)
             .map(|case| case.zonelist)
             .collect();
         assert_eq!(with, Zonelist::value_variants());
-        assert_eq!(cases().len(), with.len() + 5);
+        assert_eq!(cases().len(), with.len() + 5 + 4);
     }
 
     #[test]

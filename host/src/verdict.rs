@@ -2,6 +2,8 @@
 
 use tidemark_wire::{PROTOCOL_VERSION, Source, SourceCounts, Totals, exit_value};
 
+use crate::cli::{Pressure, Zonelist, name_of};
+use crate::promise::{self, Promise};
 use crate::record::{Ended, Record};
 
 /// Exit code of a run that the user ended: 128 + SIGINT, as shells have it.
@@ -15,6 +17,9 @@ const FULL_CYCLES: u64 = 10;
 const FULL_SLOW_PATH: u64 = 1000;
 /// Rebuilds expected of each cycle.
 const REBUILDS_PER_CYCLE: u64 = 2;
+/// Of the requests, at most one in so many may fail because the kernel had announced that it makes
+/// memory scarce: those for several frames at once, of tasks.
+const ANNOUNCED_ONE_IN: u64 = 100;
 /// Interrupt sources that run on every CPU.
 const ON_EVERY_CPU: [Source; 2] = [Source::Timer, Source::CallFunction];
 
@@ -23,6 +28,9 @@ const ON_EVERY_CPU: [Source; 2] = [Source::Timer, Source::CallFunction];
 pub struct Expectation {
     pub cycles: u32,
     pub dimms: u8,
+    pub cpus: u16,
+    pub zonelist: Zonelist,
+    pub pressure: Pressure,
 }
 
 impl Expectation {
@@ -43,6 +51,12 @@ impl Expectation {
         } else {
             REBUILDS_PER_CYCLE * u64::from(self.cycles)
         }
+    }
+
+    /// What the protocol promises, given what happened.
+    pub fn promise(&self, totals: &Totals) -> Promise {
+        let removals = totals.pulls_confirmed;
+        promise::promise(self.zonelist, self.pressure, removals, self.cpus.into())
     }
 
     /// Pulls that the run makes.
@@ -192,6 +206,7 @@ pub fn judge(expected: &Expectation, record: &Record) -> Verdict {
     match &record.totals {
         Some(totals) => {
             judge_totals(expected, totals, &mut failures);
+            judge_promise(expected, record, totals, &mut failures);
             compare_counts(record, totals, &mut failures);
         }
         None => failures.push("the guest sent no totals".to_owned()),
@@ -233,7 +248,7 @@ pub fn judge(expected: &Expectation, record: &Record) -> Verdict {
         let why = if expected.dimms == 0 {
             "this machine has no DIMM to pull, so nothing was rebuilt under a walk"
         } else {
-            "no walk overlapped a rebuild"
+            "no walk overlapped a rebuild, but for those that were held over one"
         };
         return Verdict::new(Outcome::NotExercised, why);
     }
@@ -324,7 +339,35 @@ fn compare_verdicts(record: &Record, totals: &Totals, failures: &mut Vec<String>
     }
 }
 
-/// Failures that neither a rebuild nor announced pressure explains. Tasks may fail.
+/// What the protocol promises must have been kept.
+fn judge_promise(
+    expected: &Expectation,
+    record: &Record,
+    totals: &Totals,
+    failures: &mut Vec<String>,
+) {
+    let (promise, paid) = (expected.promise(totals), promise::paid(record));
+    let name = name_of(expected.zonelist);
+    for (bound, found, whose) in [
+        (promise.tasks, paid.tasks, "tasks' requests"),
+        (promise.handlers, paid.handlers, "handlers' requests"),
+        (
+            promise.held,
+            totals.probes_failed,
+            "requests held over a rebuild",
+        ),
+    ] {
+        if let Some(most) = bound.number()
+            && bound.is_broken_by(found)
+        {
+            failures.push(format!(
+                "{found} {whose} failed although a fresh walk served them; {name} promises {most} at most"
+            ));
+        }
+    }
+}
+
+/// Failures that neither a rebuild nor announced pressure explains.
 pub fn unexplained(counts: &SourceCounts) -> u64 {
     counts
         .failures
@@ -342,6 +385,25 @@ fn judge_source(source: Source, counts: &SourceCounts, failures: &mut Vec<String
         };
         failures.push(format!(
             "{bad} {what} outside a rebuild and announced pressure"
+        ));
+    }
+    let short = counts
+        .failures_overlapping_rebuild
+        .saturating_sub(counts.failures_fresh_walk_serves);
+    if short > 0 {
+        failures.push(format!(
+            "{short} requests in {} failed over a rebuild, and so did a second one",
+            source.name()
+        ));
+    }
+    let (announced, most) = (
+        counts.failures_under_announced_pressure,
+        counts.requests / ANNOUNCED_ONE_IN,
+    );
+    if announced > most {
+        failures.push(format!(
+            "{announced} requests in {} failed under announced pressure, more than one in {ANNOUNCED_ONE_IN}",
+            source.name()
         ));
     }
 }

@@ -3,12 +3,14 @@
 use super::*;
 use crate::record::HostCounts;
 use crate::watchdog::Hang;
-use std::collections::VecDeque;
 use std::time::Duration;
 
-const EXPECTED: Expectation = Expectation {
+pub(crate) const EXPECTED: Expectation = Expectation {
     cycles: 10,
     dimms: 2,
+    cpus: 4,
+    zonelist: Zonelist::Seed,
+    pressure: Pressure::Even,
 };
 
 /// A record that passes.
@@ -21,18 +23,17 @@ pub(crate) fn good() -> Record {
     };
     Record {
         ended: Ended::Exit(exit_value::PASSED),
-        qemu_version: None,
         protocol: Some(PROTOCOL_VERSION),
-        ready: None,
         counts: [Some(counts); Source::ALL.len()],
-        lab_steps: Vec::new(),
-        lab: None,
         totals: Some(Totals {
             cycles: 10,
             rebuilds: 20,
             pulls: 20,
             pulls_confirmed: 20,
             plugs: 20,
+            probes: 10,
+            probes_held: 10,
+            probes_retries: 10,
             validate_ok: true,
             passed: true,
             ..Totals::default()
@@ -46,13 +47,8 @@ pub(crate) fn good() -> Record {
             guest_exits: 1,
             ..HostCounts::default()
         },
-        damaged_messages: 0,
-        crash: None,
-        panic: None,
-        registers: Vec::new(),
-        tail: VecDeque::new(),
         wall: Duration::from_secs(30),
-        bench: Vec::new(),
+        ..Record::new()
     }
 }
 
@@ -62,6 +58,13 @@ fn judged(change: impl FnOnce(&mut Record, &mut Totals)) -> Verdict {
     change(&mut record, &mut totals);
     record.totals = Some(totals);
     judge(&EXPECTED, &record)
+}
+
+/// Adds failures that a fresh walk would have served.
+fn paid(counts: &mut SourceCounts, failures: u64) {
+    counts.failures += failures;
+    counts.failures_overlapping_rebuild += failures;
+    counts.failures_fresh_walk_serves += failures;
 }
 
 fn source(record: &mut Record, source: Source) -> &mut SourceCounts {
@@ -122,6 +125,24 @@ fn every_rule_can_fail_a_run() {
             counts.failures_overlapping_rebuild = 3;
             counts.failures_under_announced_pressure = 2;
         }),
+        ("1 requests in nmi failed over a rebuild, and so", |r, _| {
+            let counts = source(r, Source::Nmi);
+            (counts.failures, counts.failures_overlapping_rebuild) = (1, 1);
+        }),
+        ("51 requests in task failed under announced", |r, _| {
+            let counts = source(r, Source::Task);
+            counts.failures = 51;
+            counts.failures_under_announced_pressure = 51;
+        }),
+        ("1 handlers' requests failed although", |r, _| {
+            paid(source(r, Source::Timer), 1);
+        }),
+        ("1 tasks' requests failed although", |r, _| {
+            paid(source(r, Source::Task), 1);
+        }),
+        ("1 requests held over a rebuild failed although", |_, t| {
+            t.probes_failed = 1;
+        }),
     ];
     for (words, change) in cases {
         let verdict = judged(*change);
@@ -142,17 +163,46 @@ fn missing_totals_fail() {
 }
 
 #[test]
-fn explained_failures_pass() {
+fn announced_failures_pass() {
     let verdict = judged(|record, _| {
-        let counts = source(record, Source::Timer);
-        counts.failures = 5;
-        counts.failures_overlapping_rebuild = 3;
-        counts.failures_under_announced_pressure = 2;
         let tasks = source(record, Source::Task);
         tasks.failures = 7;
         tasks.failures_under_announced_pressure = 7;
     });
     assert_eq!(verdict.outcome, Outcome::Passed, "{verdict:?}");
+}
+
+#[test]
+fn a_protocol_is_held_to_what_it_promises_and_to_no_more() {
+    let outcome = |zonelist, pressure, handlers, held| {
+        let mut record = good();
+        paid(source(&mut record, Source::CallFunction), handlers);
+        if let Some(totals) = &mut record.totals {
+            totals.probes_failed = held;
+        }
+        let expected = Expectation {
+            zonelist,
+            pressure,
+            ..EXPECTED
+        };
+        judge(&expected, &record).outcome
+    };
+    let (passed, failed) = (Outcome::Passed, Outcome::Failed);
+    for (zonelist, pressure, handlers, held, wanted) in [
+        (Zonelist::Seed, Pressure::Even, 0, 0, passed),
+        (Zonelist::Seed, Pressure::Even, 1, 0, failed),
+        (Zonelist::None, Pressure::Even, 1, 0, failed),
+        (Zonelist::None, Pressure::Even, 0, 10, passed),
+        (Zonelist::GfpSeqlock, Pressure::Even, 0, 1, failed),
+        (Zonelist::Seed, Pressure::Uneven, 160, 0, passed),
+        (Zonelist::Seed, Pressure::Uneven, 161, 0, failed),
+        (Zonelist::Seed, Pressure::Uneven, 0, 1, failed),
+        (Zonelist::Snapshot, Pressure::Uneven, 1, 0, failed),
+        (Zonelist::SeqlockRecheck, Pressure::Uneven, 1, 0, failed),
+    ] {
+        let found = outcome(zonelist, pressure, handlers, held);
+        assert_eq!(found, wanted, "{zonelist:?} {pressure:?} {handlers} {held}");
+    }
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub mod link;
 pub mod mm;
 pub mod options;
 pub mod panic;
+#[cfg(feature = "lab")]
+pub mod price;
 pub mod selftest;
 pub mod shell;
 pub mod show;
@@ -110,6 +112,8 @@ fn main(task: &Task, _: usize) {
         Mode::Bench => bench::run(task) == bench::Verdict::Complete,
         #[cfg(feature = "lab")]
         Mode::Lab => lab::run(task, options.hazard),
+        #[cfg(feature = "lab")]
+        Mode::Price => price::run(task, options.cycles) == price::Verdict::Measured,
     };
     show::dump(task, options.dump);
     panic::exit(if passed {

@@ -27,6 +27,18 @@ pub enum Mode {
     /// One cell of the laboratory's matrix: the hazard, in the protocol that is chosen.
     #[cfg(feature = "lab")]
     Lab,
+    /// What requests that race a rebuild pay, in the protocol that is chosen.
+    #[cfg(feature = "lab")]
+    Price,
+}
+
+/// How scarce the demonstration makes memory while lists are rebuilt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pressure {
+    /// Every zone that atomic requests may use lies between its MIN and LOW marks.
+    Even,
+    /// One such zone does, and the others have nothing to give.
+    Uneven,
 }
 
 /// A fault planted on purpose, so that each verdict can be seen to fail.
@@ -38,6 +50,12 @@ pub enum Plant {
     CorruptPage,
     /// An atomic request that fails outside announced pressure.
     AtomicFailure,
+    /// Atomic requests that fail if they began while the count was odd.
+    OddFailures,
+    /// Readers that do not look whether the lists have changed.
+    NoCheck,
+    /// A migrated page whose content changes on the way.
+    CorruptMigrated,
     /// An eject that is never written.
     MissedEject,
     /// A rebuild with interrupts on.
@@ -61,12 +79,14 @@ pub struct Options {
     pub mode: Mode,
     /// Run only the self-tests whose `group/test` contains this; empty means all.
     pub pattern: Pattern,
-    /// Cycles of the demonstration, 1 to 10,000.
+    /// Cycles of the demonstration, or removals of a measurement of the price, 1 to 10,000.
     pub cycles: u32,
     /// Seed of the workload's choices.
     pub seed: u64,
     /// The zonelist protocol.
     pub zonelist: Variant,
+    /// How scarce memory is while lists are rebuilt.
+    pub pressure: Pressure,
     /// A planted fault.
     pub plant: Option<Plant>,
     /// Whether the demonstration's NMIs make requests. Readers that wait for a rebuild hang in them (H2-NMI).
@@ -91,6 +111,7 @@ impl Options {
         cycles: 10,
         seed: 1,
         zonelist: Variant::Seed,
+        pressure: Pressure::Even,
         plant: None,
         nmi_requests: true,
         verbose: false,
@@ -156,7 +177,7 @@ macro_rules! known {
 const KNOWN: &[Known] = &[
     known!(
         "mode",
-        "demo|test|shell|bench|lab",
+        "demo|test|shell|bench|lab|price",
         |o, v| o.mode = match v {
             "demo" => Mode::Demo,
             "test" => Mode::Test,
@@ -164,6 +185,8 @@ const KNOWN: &[Known] = &[
             "bench" => Mode::Bench,
             #[cfg(feature = "lab")]
             "lab" => Mode::Lab,
+            #[cfg(feature = "lab")]
+            "price" => Mode::Price,
             _ => return None,
         }
     ),
@@ -176,13 +199,21 @@ const KNOWN: &[Known] = &[
         "none|seqlock|seqlock-irqoff|seqlock-irqsave|seqlock-annotated|seqlock-recheck|gfp-seqlock|seed|snapshot",
         |o, v| o.zonelist = Variant::from_name(v)?
     ),
+    known!("pressure", "even|uneven", |o, v| o.pressure = match v {
+        "even" => Pressure::Even,
+        "uneven" => Pressure::Uneven,
+        _ => return None,
+    }),
     known!(
         "plant",
-        "lost-frame|corrupt-page|atomic-failure|missed-eject|irq-on|panic|hang|triple-fault|stray-write|deaf-watchdog",
+        "lost-frame|corrupt-page|atomic-failure|odd-failures|no-check|corrupt-migrated|missed-eject|irq-on|panic|hang|triple-fault|stray-write|deaf-watchdog",
         |o, v| o.plant = Some(match v {
             "lost-frame" => Plant::LostFrame,
             "corrupt-page" => Plant::CorruptPage,
             "atomic-failure" => Plant::AtomicFailure,
+            "odd-failures" => Plant::OddFailures,
+            "no-check" => Plant::NoCheck,
+            "corrupt-migrated" => Plant::CorruptMigrated,
             "missed-eject" => Plant::MissedEject,
             "irq-on" => Plant::IrqOn,
             "panic" => Plant::Panic,
@@ -338,152 +369,5 @@ fn read(buffer: &mut [u8; CMDLINE_BYTES]) -> Result<&str, Refusal<'static>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    extern crate std;
-    use std::string::ToString;
-
-    #[test]
-    fn nothing_means_the_defaults() {
-        assert_eq!(parse(""), Ok(Options::DEFAULT));
-        assert_eq!(parse(" \n\t "), Ok(Options::DEFAULT));
-    }
-
-    #[test]
-    fn every_option_sets_its_own_field() {
-        let cmdline = "mode=test pattern=zone/ cycles=50 seed=7 zonelist=gfp-seqlock plant=irq-on no_nmi_requests verbose dump=meminfo,dimms timer_hz=250 hazard=H7 storm=9000";
-        let expected = Options {
-            mode: Mode::Test,
-            pattern: Pattern::new("zone/").unwrap(),
-            cycles: 50,
-            seed: 7,
-            zonelist: Variant::GfpSeqlock,
-            plant: Some(Plant::IrqOn),
-            nmi_requests: false,
-            verbose: true,
-            dump: Topics::parse("dimms,meminfo").unwrap(),
-            timer_hz: 250,
-            hazard: Hazard::H7,
-            storm: 9000,
-        };
-        assert_eq!(parse(cmdline), Ok(expected));
-        assert_eq!(parse(cmdline).unwrap().pattern.as_str(), "zone/");
-    }
-
-    #[test]
-    fn every_documented_value_is_taken() {
-        for known in KNOWN {
-            for value in known.values.split('|') {
-                let word = match known.values {
-                    "" => known.name.to_string(),
-                    _ => std::format!("{}={value}", known.name),
-                };
-                let range = value.split_once("..");
-                let words = range.map_or_else(
-                    || std::vec![word.replace("NUMBER", "5")],
-                    |(low, high)| {
-                        [low, high]
-                            .map(|end| std::format!("{}={end}", known.name))
-                            .to_vec()
-                    },
-                );
-                for word in words {
-                    assert!(parse(&word).is_ok(), "{word}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn every_zonelist_protocol_is_named_and_is_itself() {
-        let named = KNOWN.iter().find(|known| known.name == "zonelist").unwrap();
-        let names = named.values.split('|').collect::<std::vec::Vec<_>>();
-        assert_eq!(names, Variant::ALL.map(Variant::name));
-        for variant in Variant::ALL {
-            let word = std::format!("zonelist={}", variant.name());
-            assert_eq!(parse(&word).unwrap().zonelist, variant);
-        }
-    }
-
-    #[test]
-    fn every_plant_is_itself() {
-        let plant = |name: &str| parse(&std::format!("plant={name}")).unwrap().plant;
-        assert_eq!(plant("lost-frame"), Some(Plant::LostFrame));
-        assert_eq!(plant("corrupt-page"), Some(Plant::CorruptPage));
-        assert_eq!(plant("atomic-failure"), Some(Plant::AtomicFailure));
-        assert_eq!(plant("missed-eject"), Some(Plant::MissedEject));
-        assert_eq!(plant("irq-on"), Some(Plant::IrqOn));
-        assert_eq!(plant("panic"), Some(Plant::Panic));
-        assert_eq!(plant("hang"), Some(Plant::Hang));
-        assert_eq!(plant("triple-fault"), Some(Plant::TripleFault));
-        assert_eq!(plant("stray-write"), Some(Plant::StrayWrite));
-        assert_eq!(plant("deaf-watchdog"), Some(Plant::DeafWatchdog));
-    }
-
-    #[test]
-    fn the_last_word_wins() {
-        assert_eq!(parse("cycles=1 cycles=2").unwrap().cycles, 2);
-    }
-
-    #[test]
-    fn an_unknown_option_is_named() {
-        for word in ["cycle=5", "Mode=demo", "verbose2", "=", "=5", "mode-demo"] {
-            assert_eq!(parse(word), Err(Refusal::Unknown(word)), "{word}");
-        }
-        assert_eq!(
-            parse("cycles=5 nonsense verbose").unwrap_err().to_string(),
-            "unknown option \"nonsense\""
-        );
-    }
-
-    #[test]
-    fn a_bad_value_is_named_with_what_it_could_be() {
-        for word in [
-            "mode",
-            "mode=",
-            "mode=Demo",
-            "cycles=0",
-            "cycles=10001",
-            "cycles=-1",
-            "cycles=1x",
-            "seed=18446744073709551616",
-            "seed=",
-            "zonelist=seq",
-            "plant=",
-            "plant=fire",
-            "verbose=1",
-            "verbose=",
-            "timer_hz=9",
-            "timer_hz=10001",
-        ] {
-            let known = KNOWN.iter().find(|known| word.starts_with(known.name));
-            let values = known.unwrap().values;
-            assert_eq!(
-                parse(word),
-                Err(Refusal::BadValue { word, values }),
-                "{word}"
-            );
-        }
-        let long = std::format!("pattern={}", "x".repeat(49));
-        assert!(parse(&long).is_err());
-        assert!(parse(&long[..long.len() - 1]).is_ok());
-        assert_eq!(
-            parse("cycles=0").unwrap_err().to_string(),
-            "bad option \"cycles=0\": the value is one of 1..10000"
-        );
-        assert_eq!(
-            parse("verbose=1").unwrap_err().to_string(),
-            "bad option \"verbose=1\": it takes no value"
-        );
-    }
-
-    #[test]
-    fn the_list_names_every_option() {
-        let list = KnownOptions.to_string();
-        assert!(list.starts_with(
-            "known options: mode=demo|test|shell|bench|lab pattern=TEXT cycles=1..10000"
-        ));
-        assert!(KNOWN.iter().all(|known| list.contains(known.name)));
-        assert!(list.lines().all(|line| line.len() <= LIST_LINE_BYTES + 20));
-    }
-}
+#[path = "options_tests.rs"]
+mod tests;

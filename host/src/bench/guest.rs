@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use tidemark_wire::{BenchResult, BenchRow};
 
 use super::table::Row;
+use crate::build::Built;
 use crate::cli::{Accel, OutputArgs, Part, Zonelist};
 use crate::conductor::Watch;
 use crate::console::{Console, say};
@@ -11,7 +12,7 @@ use crate::diagnose::Symbols;
 use crate::machine::Machine;
 use crate::options::{Mode, Options};
 use crate::points::Traces;
-use crate::record::Ended;
+use crate::record::{Ended, Record};
 use crate::report::crash_report;
 use crate::run::{Spec, run};
 use crate::size::Mib;
@@ -34,7 +35,8 @@ struct Beside {
     aim: f64,
 }
 
-fn beside(row: BenchRow) -> Beside {
+/// Nothing for a row of another table.
+fn beside(row: BenchRow) -> Option<Beside> {
     let (name, linux, aim) = match row {
         BenchRow::AtomicIrqsOn => ("GFP_ATOMIC order 0, pair, task, IRQs on", 699.0, 70.0),
         BenchRow::AtomicIrqsOff => ("GFP_ATOMIC order 0, pair, task, IRQs off", 699.0, 70.0),
@@ -47,32 +49,33 @@ fn beside(row: BenchRow) -> Beside {
         BenchRow::WorstFree => ("worst single free of that run", 313_000.0, 2_000.0),
         BenchRow::Mix => {
             let name = "mix of orders 0-9, 60-80 % full, an operation";
-            return Beside {
+            return Some(Beside {
                 name,
                 linux: None,
                 aim: 140.0,
-            };
+            });
         }
         BenchRow::WorstOfMix => {
             let name = "worst single operation of that mix";
-            return Beside {
+            return Some(Beside {
                 name,
                 linux: None,
                 aim: 20_000.0,
-            };
+            });
         }
         BenchRow::ZoneSkipped => ("each zone skipped on the fallback walk", 85.0, 10.0),
+        BenchRow::Rebuild | BenchRow::RebuildIrqOff => return None,
         BenchRow::FailingAtomic => ("failing atomic request, 2 nodes", 1_740.0, 150.0),
         BenchRow::Metadata => ("metadata a frame", 70.0, 8.0),
     };
     let linux = Some(linux);
-    Beside { name, linux, aim }
+    Some(Beside { name, linux, aim })
 }
 
-fn row(result: &BenchResult) -> Row {
-    let Beside { name, linux, aim } = beside(result.row);
+fn row(result: &BenchResult) -> Option<Row> {
+    let Beside { name, linux, aim } = beside(result.row)?;
     let units = |milli: u64| milli as f64 / 1000.0;
-    Row {
+    Some(Row {
         name: name.to_owned(),
         value: units(result.median_milli),
         min: units(result.min_milli),
@@ -84,7 +87,21 @@ fn row(result: &BenchResult) -> Row {
         anchor: linux,
         aim: Some(aim),
         note: String::new(),
+    })
+}
+
+/// Builds the kernel for the benchmark, and makes sure that it is one.
+///
+/// # Errors
+/// A tool is missing, or the kernel does not build, or has schedule points.
+pub fn build() -> Result<Built> {
+    qemu::require()?;
+    let built = build::guest_for_bench()?;
+    let traces = Traces::of(&built.unstripped)?;
+    if !traces.is_empty() {
+        bail!("the kernel to be measured has schedule points: {traces:?}");
     }
+    Ok(built)
 }
 
 /// Boots the kernel for the benchmark and collects its rows.
@@ -92,12 +109,25 @@ fn row(result: &BenchResult) -> Row {
 /// # Errors
 /// A tool is missing, the kernel does not build, or it sent no row.
 pub fn measure(output: &OutputArgs) -> Result<Measured> {
-    qemu::require()?;
-    let built = build::guest_for_bench()?;
-    let traces = Traces::of(&built.unstripped)?;
-    if !traces.is_empty() {
-        bail!("the kernel to be measured has schedule points: {traces:?}");
-    }
+    let built = build()?;
+    let record = boot(built, Mode::Bench, Zonelist::Seed, output)?;
+    let complete = record.ended == Ended::Exit(tidemark_wire::exit_value::PASSED)
+        && BenchRow::ALL
+            .iter()
+            .all(|wanted| record.bench.iter().any(|result| result.row == *wanted));
+    Ok(Measured {
+        rows: record.bench.iter().filter_map(row).collect(),
+        rustc: rustc_version()?,
+        qemu: record.qemu_version.unwrap_or_default(),
+        exit_code: if complete { 0 } else { 1 },
+    })
+}
+
+/// Runs one guest, whose time is the number of its instructions.
+///
+/// # Errors
+/// QEMU cannot be started, or the guest sent no row.
+pub fn boot(built: Built, mode: Mode, zonelist: Zonelist, output: &OutputArgs) -> Result<Record> {
     let symbols = Symbols::of_files(&[&built.unstripped, &built.loader]);
     let spec = Spec {
         machine: Machine {
@@ -108,8 +138,8 @@ pub fn measure(output: &OutputArgs) -> Result<Measured> {
             without: vec![Part::Dimms],
         },
         options: Options {
-            mode: Mode::Bench,
-            zonelist: Zonelist::Seed,
+            mode,
+            zonelist,
             plant: None,
             verbose: false,
             dump: output.dump.clone(),
@@ -134,16 +164,7 @@ pub fn measure(output: &OutputArgs) -> Result<Measured> {
     if record.bench.is_empty() {
         bail!("the guest sent no row: {:?}", record.ended);
     }
-    let complete = record.ended == Ended::Exit(tidemark_wire::exit_value::PASSED)
-        && BenchRow::ALL
-            .iter()
-            .all(|wanted| record.bench.iter().any(|result| result.row == *wanted));
-    Ok(Measured {
-        rows: record.bench.iter().map(row).collect(),
-        rustc: rustc_version()?,
-        qemu: record.qemu_version.unwrap_or_default(),
-        exit_code: if complete { 0 } else { 1 },
-    })
+    Ok(record)
 }
 
 fn rustc_version() -> Result<String> {

@@ -4,6 +4,7 @@ mod baseline;
 mod counts;
 mod guest;
 mod peers;
+mod rebuild;
 mod table;
 mod times;
 
@@ -20,6 +21,9 @@ use table::Row;
 /// A tool is missing, something does not build, or a result cannot be written.
 pub fn run(args: &BenchArgs) -> Result<i32> {
     json::prepare(args.output.json.as_deref())?;
+    if !args.zonelist.is_empty() {
+        return rebuild::run(&args.zonelist.concat(), &args.output);
+    }
     let print = if args.markdown {
         table::print_markdown
     } else {

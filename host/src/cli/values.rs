@@ -52,6 +52,15 @@ pub enum Zonelist {
     Snapshot,
 }
 
+/// How scarce the demonstration makes memory while lists are rebuilt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Pressure {
+    /// Each zone that atomic requests may use has memory for those that enter the slow path.
+    Even,
+    /// One zone has, and the others have nothing to give.
+    Uneven,
+}
+
 /// What a machine may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Part {
@@ -65,6 +74,9 @@ pub enum Plant {
     LostFrame,
     CorruptPage,
     AtomicFailure,
+    OddFailures,
+    NoCheck,
+    CorruptMigrated,
     MissedEject,
     IrqOn,
     Panic,

@@ -68,7 +68,7 @@ fn the_command_repeats_the_cell() {
     let words = line.strip_prefix("cargo run -- ").unwrap();
     let line = format!("tidemark {words}");
     let cli = crate::cli::parse(line.split_whitespace().map(Into::into)).unwrap();
-    let Some(crate::cli::Command::Lab(args)) = cli.command else {
+    let Some(crate::cli::Command::Lab(crate::cli::LabLine { args, .. })) = cli.command else {
         panic!("not the lab command");
     };
     assert_eq!(cells(&args), [cell()]);

@@ -98,4 +98,4 @@ pub use types::{
 };
 pub use validate::{Census, Inconsistency};
 pub use zone::Zone;
-pub use zonelist::{ListKind, Node, Variant};
+pub use zonelist::{ListKind, Look, Node, Variant};

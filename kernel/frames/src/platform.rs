@@ -2,7 +2,7 @@
 
 use crate::{
     CpuCaches, CpuId, Cpuset, FrameState, Gfp, MAX_NODES, NodeId, NodeMask, Order, Owner, Pfn,
-    WalkInfo, ZoneKind,
+    WalkInfo, ZoneKind, zonelist::Look,
 };
 use core::ops::ControlFlow;
 use tidemark_sync::{ContextKind, LocalIrq, Section, Task, atomic::spin_loop};
@@ -64,6 +64,13 @@ pub trait Platform: LocalIrq + Sized {
 
     /// Monotonic time in nanoseconds.
     fn now_ns(&self) -> u64;
+
+    /// Monotonic time in nanoseconds of what the running CPU does by itself: a platform whose
+    /// schedule points have hooks may leave out what hooks and NMIs took. Interrupts off.
+    #[inline]
+    fn own_ns(&self) -> u64 {
+        self.now_ns()
+    }
 
     /// Lets time pass in a task that waits: yields, or spins.
     fn relax(&self, task: &Task);
@@ -162,6 +169,13 @@ pub trait Platform: LocalIrq + Sized {
     #[inline(always)]
     fn step(&self, step: &'static Step) {
         let _ = step;
+    }
+
+    /// What becomes of what a reader is told when it looks at the lists: nothing but in a run with a
+    /// planted fault, whose readers do not look.
+    #[inline(always)]
+    fn overrules(&self, look: Look) -> Look {
+        look
     }
 
     /// A schedule point was reached.

@@ -18,6 +18,8 @@ const REMEMBERED: usize = 63;
 pub(crate) struct RebuildTimes {
     count: AtomicU64,
     max_ns: AtomicU64,
+    /// The last rebuild from its begin to its end.
+    whole_ns: AtomicU64,
     /// The last ones, in nanoseconds, as a ring.
     last_ns: [AtomicU32; REMEMBERED],
 }
@@ -27,11 +29,13 @@ impl RebuildTimes {
         Self {
             count: AtomicU64::new(0),
             max_ns: AtomicU64::new(0),
+            whole_ns: AtomicU64::new(0),
             last_ns: array::from_fn(|_| AtomicU32::new(0)),
         }
     }
 
-    fn note(&self, irq_off_ns: u64) {
+    fn note(&self, irq_off_ns: u64, whole_ns: u64) {
+        self.whole_ns.store(whole_ns, Ordering::Relaxed);
         let count = self.count.load(Ordering::Relaxed);
         let place = &self.last_ns[count as usize % REMEMBERED];
         place.store(
@@ -56,6 +60,7 @@ impl RebuildTimes {
             irq_off_max_ns: self.max_ns.load(Ordering::Relaxed),
             irq_off_median_ns: known.get(known.len() / 2).copied().unwrap_or(0).into(),
             irq_off_last_ns: newest.into(),
+            whole_last_ns: self.whole_ns.load(Ordering::Relaxed),
         }
     }
 }
@@ -77,13 +82,14 @@ impl<P: Platform> Frames<'_, P> {
             nodes: self.storage.nodes,
             zones: self.storage.zones,
             published: &self.published,
-            section_ns: Cell::new(0),
+            irq_off_ns: Cell::new(None),
         };
+        let begun_ns = self.platform.now_ns();
         self.protocol().rebuild(&lists);
-        let is_off = self.variant().writes_with_interrupts_off();
-        let irq_off_ns = if is_off { lists.section_ns.get() } else { 0 };
+        let whole_ns = self.platform.now_ns().saturating_sub(begun_ns);
         self.forget_firsts();
-        self.rebuilds.note(irq_off_ns);
+        let irq_off_ns = lists.irq_off_ns.get().unwrap_or(0);
+        self.rebuilds.note(irq_off_ns, whole_ns);
     }
 
     /// Rebuilds the zonelists although no zone came or went: for tests of those who read them. Task

@@ -304,7 +304,8 @@ impl<P: Platform> Frames<'_, P> {
             return Some(Outcome::Restart);
         }
         loop {
-            match protocol.look(&self.reader(walk, attempt)) {
+            let look = protocol.look(&self.reader(walk, attempt));
+            match self.platform.overrules(look) {
                 Look::Unchanged => return None,
                 Look::Restart => {
                     info.retries += 1;
@@ -339,7 +340,7 @@ impl<P: Platform> Frames<'_, P> {
             return Ok(Outcome::Restart);
         }
         let look = protocol.look_at_retry(&self.reader(walk, attempt));
-        if look == Look::Restart {
+        if self.platform.overrules(look) == Look::Restart {
             info.retries += 1;
             return Ok(Outcome::Restart);
         }

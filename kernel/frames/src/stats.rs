@@ -58,7 +58,7 @@ impl ListSnapshot {
     }
 }
 
-/// Rebuilds of the zonelists so far.
+/// Rebuilds of the zonelists so far. The stretches are 0 if the protocol's writer leaves interrupts on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RebuildStats {
     /// How many.
@@ -69,6 +69,9 @@ pub struct RebuildStats {
     pub irq_off_median_ns: u64,
     /// The last stretch, in nanoseconds.
     pub irq_off_last_ns: u64,
+    /// The last rebuild from its begin to its end, in nanoseconds: without the wait for readers of
+    /// `snapshot`, and with what interrupted it.
+    pub whole_last_ns: u64,
 }
 
 impl<P: Platform> Frames<'_, P> {

@@ -238,7 +238,8 @@ impl ZoneId {
         Self(node.0 * ZoneKind::ALL.len() as u8 + kind as u8)
     }
 
-    pub(crate) const fn from_index(index: usize) -> Self {
+    /// The zone of this number, the inverse of [`ZoneId::index`].
+    pub const fn from_index(index: usize) -> Self {
         Self(index as u8)
     }
 

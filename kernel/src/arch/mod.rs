@@ -15,6 +15,7 @@ pub mod irq;
 pub mod irqs;
 pub mod mem;
 pub mod nmi;
+pub mod own_time;
 pub mod paging;
 pub mod percpu;
 pub mod port;

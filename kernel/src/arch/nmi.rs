@@ -32,6 +32,14 @@ pub(super) fn dispatch(frame: &TrapFrame) {
     ipi::stop_if_asked(frame);
     // SAFETY: this is the NMI's handler.
     let token = unsafe { Nmi::mint() };
+    #[cfg(feature = "lab")]
+    super::own_time::leaving_out(|| call_hooks(&token, frame));
+    #[cfg(not(feature = "lab"))]
+    call_hooks(&token, frame);
+    block.in_nmi.store(0, Relaxed);
+}
+
+fn call_hooks(token: &Nmi, frame: &TrapFrame) {
     for slot in &HOOKS {
         let hook = slot.load(Acquire);
         if hook.is_null() {
@@ -39,9 +47,8 @@ pub(super) fn dispatch(frame: &TrapFrame) {
         }
         // SAFETY: only `add_hook` writes it, with a `Handler`.
         let hook: Handler = unsafe { core::mem::transmute(hook) };
-        hook(&token, frame);
+        hook(token, frame);
     }
-    block.in_nmi.store(0, Relaxed);
 }
 
 /// Tells whether `cpu` is in an NMI's handler, where no other NMI reaches it. Any context.

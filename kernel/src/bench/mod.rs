@@ -5,6 +5,7 @@
 
 mod measure;
 mod mix;
+mod rebuild;
 mod rows;
 
 use crate::arch::context::Task;
@@ -61,7 +62,11 @@ pub fn run(task: &Task) -> Verdict {
             verdict = Verdict::Incomplete;
         }
     };
-    rows::all(task, &mut arena, &mut tell);
+    if crate::options::get().pattern.as_str() == "rebuild" {
+        rebuild::rows(task, &mut arena, &mut tell);
+    } else {
+        rows::all(task, &mut arena, &mut tell);
+    }
     if let Err(unsound) = mm::oracle::recount(task) {
         warn!("bench: {unsound}");
         verdict = Verdict::Incomplete;

@@ -1,17 +1,25 @@
-//! Holds every zone that atomic requests may use between its MIN and LOW marks, so that they reach
-//! the slow path.
+//! Makes memory scarce while lists are rebuilt, so that requests reach the slow path.
+//!
+//! Every zone that atomic requests may use is held between its MIN and LOW marks. Under uneven
+//! pressure one zone is, and the others have nothing to give. Where a request that may reclaim is
+//! held over the rebuild, the other zones of its node are too low for it.
 
 use crate::arch::{context::Task, time};
 use crate::mm::{self, KernelBlock};
+use crate::options::{self, Pressure};
 use crate::thread;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 use tidemark_frames::{
-    FrameHandle, MAX_ZONES, Order, Owner, OwnerKind, ZoneId, ZoneInfo, ZoneKind,
+    FrameHandle, MAX_ZONES, NodeId, Order, Owner, OwnerKind, ZoneId, ZoneInfo, ZoneKind,
 };
 use tidemark_sync::ContextKind;
 
 /// How often the balloon looks at the zones while it is wanted.
 const LOOK_EVERY_NS: u64 = 500_000;
+/// Free frames of a zone that has nothing to give: some, so that the balloon need not hunt for each.
+const NEXT_TO_NOTHING: u64 = 24;
+/// More than what one reclaim for a single frame frees.
+const RECLAIM_BATCH: u64 = 64;
 
 /// Whether the balloon is wanted. Written by the demonstration and by its hook at the schedule
 /// points; read by the balloon's thread.
@@ -25,9 +33,95 @@ static SQUEEZES: AtomicU32 = AtomicU32::new(0);
 static RELEASED: AtomicBool = AtomicBool::new(true);
 /// Set when the thread is to end.
 static OVER: AtomicBool = AtomicBool::new(false);
+/// Under uneven pressure, the index of the one zone that has memory. Written once, before the thread
+/// is started.
+static KEEPER: AtomicU32 = AtomicU32::new(0);
+/// Index of the zone for the request that is held over the rebuild, plus one; 0 if there is none.
+/// Written before a squeeze is asked for.
+static PROBED: AtomicU32 = AtomicU32::new(0);
 
-/// Asks for the squeeze; [`is_tight`] says when it is there. Any context.
-pub fn squeeze() {
+/// What a squeeze leaves a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    /// Between MIN and LOW: the fast path passes it over, the slow path does not.
+    BetweenMinAndLow,
+    /// Below MIN, and above what atomic requests may go down to.
+    ForAtomicOnly,
+    /// Less than any request may go down to.
+    Nothing,
+}
+
+/// The highest zone of a node that unmovable requests may use.
+pub fn highest_unmovable(node: NodeId) -> Option<ZoneId> {
+    let zones = mm::frames().zones().map(|zone| zone.id);
+    let ours = |zone: &ZoneId| zone.node() == node && zone.kind() != ZoneKind::Movable;
+    zones.filter(ours).last()
+}
+
+/// Chooses the zone that has memory under uneven pressure: one that moves to the front of its node's
+/// list when the movable memory there leaves. Once, before anything else.
+pub fn init() {
+    let zones = || mm::frames().zones().map(|zone| zone.id);
+    let movable = zones().find(|zone| zone.kind() == ZoneKind::Movable);
+    let node = movable.or(zones().last()).map(ZoneId::node);
+    if let Some(zone) = node.and_then(highest_unmovable) {
+        KEEPER.store(zone.index() as u32, Relaxed);
+    }
+}
+
+fn level(zone: ZoneId) -> Level {
+    let probed = (PROBED.load(Relaxed) as usize).checked_sub(1);
+    let probed = probed.map(ZoneId::from_index);
+    if options::get().pressure == Pressure::Uneven {
+        if KEEPER.load(Relaxed) == zone.index() as u32 {
+            Level::BetweenMinAndLow
+        } else {
+            Level::Nothing
+        }
+    } else if probed.is_some_and(|probed| probed.node() == zone.node() && probed != zone) {
+        Level::ForAtomicOnly
+    } else {
+        Level::BetweenMinAndLow
+    }
+}
+
+/// The zone in which a request that may reclaim finds memory alone while it is held over a rebuild on
+/// this node: the highest. Nothing if another zone is so small that a batch of reclaim brings it back
+/// from below MIN.
+pub fn zone_to_probe(node: NodeId) -> Option<ZoneId> {
+    let keeper = highest_unmovable(node)?;
+    let is_other = |zone: &ZoneInfo| {
+        let id = zone.id;
+        id.node() == node && id.kind() != ZoneKind::Movable && id != keeper
+    };
+    let mut others = mm::frames().zones().filter(is_other);
+    let fits = others.all(|zone| {
+        let (_, most, _) = window(&zone, Level::ForAtomicOnly);
+        let min = zone.min + zone.reserve[ZoneKind::Normal as usize];
+        min > most + RECLAIM_BATCH
+    });
+    fits.then_some(keeper)
+}
+
+/// Frames that may be under way to the checkers: what the zones that have memory have between their
+/// marks, halved, so that it cannot by itself take them from LOW to MIN.
+pub fn share_of_handlers() -> u64 {
+    let usable = |zone: &ZoneInfo| {
+        zone.id.kind() != ZoneKind::Movable && level(zone.id) == Level::BetweenMinAndLow
+    };
+    let zones = mm::frames().zones().filter(usable);
+    zones.map(|zone| zone.low - zone.min).sum::<u64>() / 2
+}
+
+/// Has the balloon look at every zone once more before [`is_tight`] is true again. Task context.
+pub fn look_again() {
+    TIGHT.store(false, Release);
+}
+
+/// Asks for the squeeze, and that a request which is held over the rebuild finds memory in one zone of
+/// its node only; [`is_tight`] says when it is there. Any context.
+pub fn squeeze(probed: Option<ZoneId>) {
+    PROBED.store(probed.map_or(0, |zone| zone.index() as u32 + 1), Relaxed);
     SQUEEZES.fetch_add(1, Release);
     RELEASED.store(false, Release);
     WANTED.store(true, Release);
@@ -39,7 +133,7 @@ pub fn relax() {
     TIGHT.store(false, Release);
 }
 
-/// Whether every zone that atomic requests may use lies between MIN and LOW. Any context.
+/// Whether every zone that atomic requests may use is down where it is wanted. Any context.
 pub fn is_tight() -> bool {
     TIGHT.load(Acquire)
 }
@@ -62,12 +156,25 @@ pub fn finish() {
     OVER.store(true, Release);
 }
 
-/// The free frames at which an atomic request passes MIN but not LOW, and the middle between the
-/// two. What a lower zone keeps back for itself counts for both marks.
-fn window(zone: &ZoneInfo) -> (u64, u64, u64) {
+/// Between how many free frames a zone is held, and where the balloon aims. What a lower zone keeps
+/// back for itself counts for all marks.
+fn window(zone: &ZoneInfo, level: Level) -> (u64, u64, u64) {
     let reserve = zone.reserve[ZoneKind::Normal as usize];
     let (min, low) = (zone.min + reserve, zone.low + reserve);
-    (min, low, min + (low - min) / 2)
+    // What a request that is HIGH and cannot block leaves: three eighths of MIN, rounded up.
+    let half = zone.min - zone.min / 2;
+    let floor = half - half / 4 + reserve;
+    match level {
+        Level::BetweenMinAndLow => (min, low, min + (low - min) / 2),
+        Level::ForAtomicOnly => {
+            let span = min.saturating_sub(floor);
+            (floor, floor + span / 2, floor + span / 4)
+        }
+        Level::Nothing => {
+            let most = floor.saturating_sub(1).min(NEXT_TO_NOTHING);
+            (0, most, most / 2)
+        }
+    }
 }
 
 /// Words of an index frame: the index frame before it, then handles.
@@ -184,8 +291,8 @@ fn adjust_all(held: &mut [Held; MAX_ZONES]) -> bool {
         }
         adjust(zone.id, held);
         let now = mm::frames().zone_info(zone.id);
-        let (_, low, _) = window(&now);
-        tight &= now.free <= low;
+        let (_, most, _) = window(&now, level(zone.id));
+        tight &= now.free <= most;
     }
     tight
 }
@@ -194,7 +301,7 @@ fn adjust(zone: ZoneId, held: &mut Held) {
     let mut order = Order::MAX;
     loop {
         let now = mm::frames().zone_info(zone);
-        let (min, _, middle) = window(&now);
+        let (min, _, middle) = window(&now, level(zone));
         if now.free <= min + (middle - min) / 2 && !held.is_empty() {
             // Too far down: other users took frames meanwhile. Small blocks were taken last.
             held.pop();

@@ -13,6 +13,7 @@ struct Counters {
     requests: AtomicU64,
     failures: AtomicU64,
     failures_overlapping: AtomicU64,
+    failures_fresh: AtomicU64,
     failures_announced: AtomicU64,
     slow_path: AtomicU64,
     odd: AtomicU64,
@@ -26,6 +27,7 @@ impl Counters {
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             failures_overlapping: AtomicU64::new(0),
+            failures_fresh: AtomicU64::new(0),
             failures_announced: AtomicU64::new(0),
             slow_path: AtomicU64::new(0),
             odd: AtomicU64::new(0),
@@ -45,6 +47,8 @@ pub enum Ending {
     Served,
     /// None came.
     Failed,
+    /// None came over a rebuild, and a second request, made at once, was served.
+    FreshWalkServes,
     /// None came, and the kernel had announced that it takes memory so scarce that this may be.
     FailedAsAnnounced,
 }
@@ -66,10 +70,12 @@ pub fn count(source: Source, walk: &WalkInfo, ending: Ending) {
         return;
     }
     counters.failures.fetch_add(1, Relaxed);
-    if walk.overlapped {
-        counters.failures_overlapping.fetch_add(1, Relaxed);
-    } else if ending == Ending::FailedAsAnnounced {
+    if ending == Ending::FailedAsAnnounced {
         counters.failures_announced.fetch_add(1, Relaxed);
+    } else if walk.overlapped {
+        counters.failures_overlapping.fetch_add(1, Relaxed);
+        let fresh = ending == Ending::FreshWalkServes;
+        counters.failures_fresh.fetch_add(u64::from(fresh), Relaxed);
     }
 }
 
@@ -80,6 +86,7 @@ pub fn of(source: Source) -> SourceCounts {
         sum.requests += counters.requests.load(Relaxed);
         sum.failures += counters.failures.load(Relaxed);
         sum.failures_overlapping_rebuild += counters.failures_overlapping.load(Relaxed);
+        sum.failures_fresh_walk_serves += counters.failures_fresh.load(Relaxed);
         sum.failures_under_announced_pressure += counters.failures_announced.load(Relaxed);
         sum.slow_path += counters.slow_path.load(Relaxed);
         sum.odd += counters.odd.load(Relaxed);

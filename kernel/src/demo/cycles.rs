@@ -1,10 +1,11 @@
 //! The cycles: every DIMM is pulled and put back.
 
-use super::random::Random;
+use super::{random::Random, window};
 use crate::arch::{context::Task, time};
 use crate::hotplug::{self, MAX_SLOTS, SlotPhase};
 use crate::link::{self, DimmEvents};
 use crate::{info, mm, warn};
+use core::fmt;
 use tidemark_wire::Ask;
 
 /// How long one pull or plug may take from the request to the host's confirmation.
@@ -71,14 +72,28 @@ fn one(
     let now = Seen::now();
     let rebuilds = mm::frames().rebuild_stats();
     info!(
-        "cycle {cycle}/{cycles}: {} DIMMs out and back in {} ms, {} frames moved, {} rebuilds, interrupts off {} µs at most so far",
+        "cycle {cycle}/{cycles}: {} DIMMs out and back in {} ms, {} frames moved, {} rebuilds{}",
         dimms.len(),
         (now.at_ns - before.at_ns) / 1_000_000,
         now.migrated - before.migrated,
         rebuilds.count - before.rebuilds,
-        rebuilds.irq_off_max_ns.div_ceil(1000),
+        InterruptsOff(rebuilds.irq_off_median_ns),
     );
     Ok(())
+}
+
+/// What a cycle's line says about interrupts, from the median in nanoseconds.
+struct InterruptsOff(u64);
+
+impl fmt::Display for InterruptsOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !mm::frames().variant().writes_with_interrupts_off() {
+            return f.write_str(" with interrupts on");
+        }
+        let tenths = self.0 / 100;
+        let (whole, part) = (tenths / 10, tenths % 10);
+        write!(f, ", interrupts off {whole}.{part} µs in the median")
+    }
 }
 
 /// What a cycle's line compares.
@@ -100,6 +115,7 @@ impl Seen {
 
 fn pull(task: &Task, dimm: u8, tally: &mut Tally) -> Result<(), Stopped> {
     let before = link::dimm_events(dimm).deleted;
+    window::note_leaving(hotplug::view(dimm.into()).zone);
     ask(task, Ask::Pull { dimm })?;
     tally.pulls += 1;
     let deadline = time::now_ns() + STEP_NS;

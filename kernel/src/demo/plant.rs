@@ -5,7 +5,7 @@ use crate::arch::{context::Task, irqs, without_interrupts};
 use crate::mm::{self, page_cache};
 use crate::options::{self, Plant};
 use crate::{console, warn};
-use tidemark_frames::{Order, Owner, OwnerKind, Request};
+use tidemark_frames::{Order, Owner, OwnerKind, Request, WalkInfo};
 
 /// Plants what must be there while the cycles run.
 pub fn at_start(task: &Task) {
@@ -26,6 +26,11 @@ pub fn at_start(task: &Task) {
         }
         _ => {}
     }
+}
+
+/// Whether a request of a handler is to fail although it was served: if it began at an odd count.
+pub fn fails(walk: &WalkInfo) -> bool {
+    walk.odd && options::get().plant == Some(Plant::OddFailures)
 }
 
 /// Plants what must be there once the cycles have run, or ends the machine in the way asked for.

@@ -1,8 +1,9 @@
 //! The interrupt handlers that allocate, and the tasks that check and free what they took.
 
 use super::{
+    balloon,
     counts::{self, Ending},
-    signature,
+    plant, signature,
 };
 use crate::arch::{
     MAX_CPUS,
@@ -18,9 +19,7 @@ use crate::options;
 use crate::thread::{self, Ring, quiesce};
 use crate::watchdog;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
-use tidemark_frames::{
-    FrameHandle, NodeMask, Order, Owner, OwnerKind, Request, WalkInfo, ZoneInfo, ZoneKind,
-};
+use tidemark_frames::{FrameHandle, NodeMask, Order, Owner, OwnerKind, Request, WalkInfo};
 use tidemark_sync::Context;
 use tidemark_wire::Source;
 
@@ -58,12 +57,7 @@ pub fn hook_in() -> Result<(), IrqError> {
 
 /// Lets the handlers take frames.
 pub fn arm() {
-    // Half of what lies between the marks: then what is under way to the checkers cannot by itself
-    // take the zones from LOW to MIN, on a small machine either.
-    let usable = |zone: &ZoneInfo| zone.id.kind() != ZoneKind::Movable;
-    let zones = mm::frames().zones().filter(usable);
-    let between = zones.map(|zone| zone.low - zone.min);
-    LIMIT.store(between.sum::<u64>() / 2, Relaxed);
+    LIMIT.store(balloon::share_of_handlers(), Relaxed);
     ARMED.store(true, Relaxed);
 }
 
@@ -116,8 +110,15 @@ fn fire(context: &impl Context, source: Source) {
         request = request.among(NodeMask::NONE);
     }
     let mut walk = WalkInfo::default();
-    let Ok(mut block) = mm::frames().alloc_traced(context, &request, &mut walk) else {
-        counts::count(source, &walk, Ending::Failed);
+    let served = mm::frames().alloc_traced(context, &request, &mut walk);
+    let served = served.ok().filter(|_| !plant::fails(&walk));
+    let Some(mut block) = served else {
+        let ending = if fresh_walk_serves(context, &request, &walk) {
+            Ending::FreshWalkServes
+        } else {
+            Ending::Failed
+        };
+        counts::count(source, &walk, ending);
         return;
     };
     counts::count(source, &walk, Ending::Served);
@@ -130,6 +131,26 @@ fn fire(context: &impl Context, source: Source) {
     if let Err(rejected) = RINGS[next_cpu(cpu)].push(block.leak().into_raw()) {
         give_back(rejected.0, None);
     }
+}
+
+/// Second requests that are made at most: each may race a rebuild in turn.
+const SECOND_REQUESTS: u32 = 8;
+
+/// Whether a request that failed over a rebuild would have been served by a walk of the lists as
+/// they are: made once more, it is. Any context.
+pub fn fresh_walk_serves(context: &impl Context, request: &Request, walk: &WalkInfo) -> bool {
+    let mut walk = *walk;
+    for _ in 0..SECOND_REQUESTS {
+        if !walk.overlapped {
+            return false;
+        }
+        walk = WalkInfo::default();
+        let served = mm::frames().alloc_traced(context, request, &mut walk);
+        if served.is_ok() {
+            return true;
+        }
+    }
+    false
 }
 
 /// The online CPU after `cpu`, around the end.

@@ -5,6 +5,7 @@ use super::{
     counts::{self, Ending},
     random::Random,
     signature,
+    sources::fresh_walk_serves,
 };
 use crate::arch::{context::Task, time};
 use crate::mm::{self, KernelBlock, page_cache};
@@ -79,7 +80,12 @@ fn take(task: &Task, cpu: usize, random: &mut Random) -> Option<KernelBlock> {
         Err(_) => {
             // A squeeze may have come, and gone again, while the request was under way.
             let squeezed = squeezed || balloon::is_announced(begun);
-            let ending = if squeezed {
+            // For several frames at once there may have been nothing, and be something by now.
+            let ending = if squeezed && order != Order::ZERO {
+                Ending::FailedAsAnnounced
+            } else if fresh_walk_serves(task, &request, &walk) {
+                Ending::FreshWalkServes
+            } else if squeezed {
                 Ending::FailedAsAnnounced
             } else {
                 Ending::Failed

@@ -4,13 +4,13 @@
 //! and LOW and every CPU's handlers have been through the slow path; then the rebuild goes on under
 //! that fire. Between the two steps of the counter one NMI and one round of interrupts are sent.
 
-use super::{balloon, counts, sources};
+use super::{balloon, counts, probe, sources};
 use crate::arch::{self, context::Task, irqs, percpu, time, vectors};
 use crate::mm;
 use crate::options::{self, Plant};
 use crate::thread;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
-use tidemark_frames::Point;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
+use tidemark_frames::{Point, ZoneId};
 use tidemark_wire::Source;
 
 /// How long the hot-plug thread is held for the squeeze at most, and then for the handlers.
@@ -24,6 +24,8 @@ const LOOK_EVERY_NS: u64 = 1_000_000;
 
 /// Slow-path entries that each source must add before a rebuild goes on.
 static QUOTA: AtomicU64 = AtomicU64::new(0);
+/// Index of the zone that loses a DIMM next, plus one. Written before the host is asked.
+static LEAVING: AtomicU32 = AtomicU32::new(0);
 static ACTIVE: AtomicBool = AtomicBool::new(false);
 static OVER: AtomicBool = AtomicBool::new(false);
 /// Rebuilds that were not squeezed within the time; the summary then may be `not exercised`.
@@ -62,15 +64,20 @@ pub fn at(point: Point) {
         Point::OfflineLeft | Point::OnlineCounted => {
             // SAFETY: these two points are reached in a task, the hot-plug thread, with interrupts
             // on and no spinlock held: both stand in functions that take the task's token.
-            hold(&unsafe { Task::mint() })
+            hold(point, &unsafe { Task::mint() })
         }
+        Point::SlowWalk => probe::about_to_walk(),
         Point::RebuildOdd => {
             look_at_interrupts();
             interrupt_everybody();
             arch::nmi::send(arch::cpu_id());
         }
         Point::RebuildEven => look_at_interrupts(),
-        Point::OfflineDone | Point::OnlineDone => balloon::relax(),
+        Point::OfflineDone | Point::OnlineDone => {
+            // SAFETY: as above.
+            probe::let_go(&unsafe { Task::mint() });
+            balloon::relax();
+        }
         _ => {}
     }
 }
@@ -105,9 +112,24 @@ fn look_at_interrupts() {
     }
 }
 
-/// Holds the caller, a task, until the zones are tight and the handlers have met their quota.
-fn hold(task: &Task) {
-    balloon::squeeze();
+/// Notes the zone of the DIMM that is asked to leave next.
+pub fn note_leaving(zone: Option<ZoneId>) {
+    LEAVING.store(zone.map_or(0, |zone| zone.index() as u32 + 1), Relaxed);
+}
+
+fn leaving() -> Option<ZoneId> {
+    let index = (LEAVING.load(Relaxed) as usize).checked_sub(1)?;
+    Some(ZoneId::from_index(index))
+}
+
+/// Holds the caller, a task, until the zones are tight and the handlers have met their quota, and
+/// then until a request is held over the rebuild.
+fn hold(point: Point, task: &Task) {
+    let probed = match point {
+        Point::OfflineLeft => probe::wanted(leaving()),
+        _ => None,
+    };
+    balloon::squeeze(probed);
     if !sleep_until(task, balloon::is_tight) {
         NOT_SQUEEZED.fetch_add(1, Relaxed);
         return;
@@ -120,6 +142,18 @@ fn hold(task: &Task) {
     };
     if !sleep_until(task, met) {
         NOT_SQUEEZED.fetch_add(1, Relaxed);
+    }
+    if let Some(zone) = probed {
+        // What CPUs had cached before the zones came down would come back when the request drains.
+        mm::frames().drain_all(task);
+        // Twice: a look that has begun before the drain may be the one that ends first.
+        let is_tight = (0..2).all(|_| {
+            balloon::look_again();
+            sleep_until(task, balloon::is_tight)
+        });
+        if is_tight {
+            probe::ask(zone, task);
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::dimm::Dimm;
 use crate::console::{Level, printk};
-use crate::mm::points;
 use crate::mm::report::{self, Size};
+use crate::mm::{frames, points};
 use core::fmt;
 
 /// How loudly an event is told.
@@ -70,7 +70,7 @@ pub fn unused(voice: Voice, slot: usize, dimm: &Dimm) {
 }
 
 /// Tells that a DIMM's frames are in use.
-pub fn arrival(voice: Voice, slot: usize, dimm: &Dimm, took_ns: u64, irq_off_ns: u64) {
+pub fn arrival(voice: Voice, slot: usize, dimm: &Dimm, took_ns: u64, rebuilt: Rebuilt) {
     if dimm.frames() == 0 {
         return;
     }
@@ -82,10 +82,10 @@ pub fn arrival(voice: Voice, slot: usize, dimm: &Dimm, took_ns: u64, irq_off_ns:
             Size(dimm.frames()),
             dimm.zone,
             took_ns / 1_000_000,
-            Rebuilt(irq_off_ns)
+            rebuilt
         ),
     );
-    show_lists(voice, irq_off_ns);
+    show_lists(voice, rebuilt);
 }
 
 /// Tells that a DIMM was let go.
@@ -95,7 +95,7 @@ pub fn departure(
     dimm: &Dimm,
     migrated: u64,
     took_ns: u64,
-    irq_off_ns: u64,
+    rebuilt: Rebuilt,
 ) {
     if dimm.frames() == 0 {
         printk(
@@ -111,27 +111,56 @@ pub fn departure(
             dimm.zone,
             Size(dimm.frames()),
             took_ns / 1_000_000,
-            Rebuilt(irq_off_ns)
+            rebuilt
         ),
     );
-    show_lists(voice, irq_off_ns);
+    show_lists(voice, rebuilt);
 }
 
 /// Shows the lists, if they were rebuilt.
-fn show_lists(voice: Voice, irq_off_ns: u64) {
-    if let Some(level) = voice.lists.filter(|_| irq_off_ns > 0) {
+fn show_lists(voice: Voice, rebuilt: Rebuilt) {
+    if let Some(level) = voice.lists.filter(|_| rebuilt != Rebuilt::No) {
         report::lists(level);
     }
 }
 
-/// What the log says about a rebuild.
-struct Rebuilt(u64);
+/// What an event did to the zonelists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rebuilt {
+    /// They are as they were: no zone came or went.
+    No,
+    /// They were rebuilt, and the writer left interrupts on.
+    InterruptsOn,
+    /// They were rebuilt with interrupts off for so many nanoseconds.
+    InterruptsOff(u64),
+}
+
+impl Rebuilt {
+    /// What the last rebuild did, if there was one.
+    pub fn last(rebuilt: bool) -> Self {
+        let frames = frames();
+        match (rebuilt, frames.variant().writes_with_interrupts_off()) {
+            (false, _) => Self::No,
+            (true, false) => Self::InterruptsOn,
+            (true, true) => Self::InterruptsOff(frames.rebuild_stats().irq_off_last_ns),
+        }
+    }
+
+    /// How long interrupts were off, in nanoseconds.
+    pub fn irq_off_ns(self) -> u64 {
+        match self {
+            Self::InterruptsOff(ns) => ns,
+            Self::No | Self::InterruptsOn => 0,
+        }
+    }
+}
 
 impl fmt::Display for Rebuilt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 => Ok(()),
-            ns => write!(
+        match *self {
+            Self::No => Ok(()),
+            Self::InterruptsOn => f.write_str(", lists rebuilt with interrupts on"),
+            Self::InterruptsOff(ns) => write!(
                 f,
                 ", lists rebuilt with interrupts off for {}.{} µs",
                 ns / 1000,

@@ -8,9 +8,9 @@ use super::slot::{
     MAX_SLOTS, OST_EJECT, OST_INSERTED, STATUS_EJECTING, STATUS_FAILED, STATUS_IN_USE,
     STATUS_SUCCESS, SlotState, Slots,
 };
-use super::tell::{self, Voice};
+use super::tell::{self, Rebuilt, Voice};
 use crate::arch::time::now_ns;
-use crate::mm::{frames, machine_nodes, page_cache, points};
+use crate::mm::{machine_nodes, page_cache, points};
 use crate::{info, options, warn};
 use core::sync::atomic::{AtomicU64, Ordering};
 use tidemark_sync::Task;
@@ -94,12 +94,8 @@ impl Worker {
         let took_ns = now_ns() - began;
         let status = match &arrived {
             Ok(stats) => {
-                let irq_off_ns = if stats.zone_was_empty {
-                    rebuild_ns()
-                } else {
-                    0
-                };
-                tell::arrival(voice, slot, &dimm, took_ns, irq_off_ns);
+                let rebuilt = Rebuilt::last(stats.zone_was_empty);
+                tell::arrival(voice, slot, &dimm, took_ns, rebuilt);
                 board::change(slot, task, |view| {
                     view.phase = SlotPhase::Online;
                     view.zone = Some(dimm.zone);
@@ -107,7 +103,7 @@ impl Worker {
                     view.size_bytes = dimm.size_bytes;
                     view.arrivals += 1;
                     view.took_ns = took_ns;
-                    view.irq_off_ns = irq_off_ns;
+                    view.irq_off_ns = rebuilt.irq_off_ns();
                 });
                 STATUS_SUCCESS
             }
@@ -149,6 +145,8 @@ impl Worker {
             Ok(stats) => {
                 let voice = Voice::next(&mut self.told_pulls);
                 let dimm = self.dimms[slot].take();
+                // What was moved off it is right, or that is told, before it is gone for good.
+                page_cache::verify_moved(task);
                 self.slots.report(slot, OST_EJECT, STATUS_EJECTING);
                 if options::get().plant == Some(options::Plant::MissedEject) {
                     warn!("dimm{slot}: eject left out on purpose");
@@ -159,9 +157,9 @@ impl Worker {
                 COUNTS
                     .migrated_frames
                     .fetch_add(stats.migrated, Ordering::Relaxed);
-                let irq_off_ns = if stats.zone_emptied { rebuild_ns() } else { 0 };
+                let rebuilt = Rebuilt::last(stats.zone_emptied);
                 if let Some(dimm) = dimm {
-                    tell::departure(voice, slot, &dimm, stats.migrated, took_ns, irq_off_ns);
+                    tell::departure(voice, slot, &dimm, stats.migrated, took_ns, rebuilt);
                 }
                 board::change(slot, task, |view| {
                     view.phase = SlotPhase::Empty;
@@ -171,7 +169,7 @@ impl Worker {
                     view.removals += 1;
                     view.migrated = stats.migrated;
                     view.took_ns = took_ns;
-                    view.irq_off_ns = irq_off_ns;
+                    view.irq_off_ns = rebuilt.irq_off_ns();
                     view.obstacle = None;
                 });
             }
@@ -191,9 +189,4 @@ impl Worker {
             }
         }
     }
-}
-
-/// Interrupts-off time of the last rebuild.
-fn rebuild_ns() -> u64 {
-    frames().rebuild_stats().irq_off_last_ns
 }

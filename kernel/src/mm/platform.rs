@@ -2,6 +2,8 @@
 
 use super::{cpuset, direct_map, frames, free_errors, oom, page_cache, points, reclaim, warnings};
 use crate::arch::{self, Irqs};
+#[cfg(feature = "lab")]
+use crate::options::{self, Plant};
 use crate::{console, thread, warn};
 use core::sync::atomic::{AtomicU8, Ordering};
 use tidemark_frames::{
@@ -100,6 +102,11 @@ impl Platform for Kernel {
 
     fn now_ns(&self) -> u64 {
         arch::time::now_ns()
+    }
+
+    #[cfg(feature = "lab")]
+    fn own_ns(&self) -> u64 {
+        arch::own_time::now_ns()
     }
 
     fn relax(&self, task: &Task) {
@@ -205,6 +212,14 @@ impl Platform for Kernel {
     #[inline(always)]
     fn step(&self, step: &'static tidemark_frames::Step) {
         points::stepped(step);
+    }
+
+    #[cfg(feature = "lab")]
+    fn overrules(&self, look: tidemark_frames::Look) -> tidemark_frames::Look {
+        match options::get().plant {
+            Some(Plant::NoCheck) => tidemark_frames::Look::Unchanged,
+            _ => look,
+        }
     }
 
     fn point(&self, point: Point) {

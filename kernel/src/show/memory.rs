@@ -109,15 +109,22 @@ fn free_blocks(f: &mut impl Write, zone: ZoneId, blocks: [u64; ORDERS]) -> fmt::
 /// The fallback lists in the order in which requests try them, and how they have been rebuilt.
 pub(super) fn zonelists(f: &mut impl Write) -> fmt::Result {
     let rebuilds = mm::frames().rebuild_stats();
-    writeln!(
+    let variant = mm::frames().variant();
+    write!(
         f,
-        "protocol {}, {} rebuilds; interrupts off: last {} ns, median {} ns, longest {} ns",
-        mm::frames().variant().name(),
-        rebuilds.count,
-        rebuilds.irq_off_last_ns,
-        rebuilds.irq_off_median_ns,
-        rebuilds.irq_off_max_ns
+        "protocol {}, {} rebuilds; ",
+        variant.name(),
+        rebuilds.count
     )?;
+    if variant.writes_with_interrupts_off() {
+        writeln!(
+            f,
+            "interrupts off: last {} ns, median {} ns, longest {} ns",
+            rebuilds.irq_off_last_ns, rebuilds.irq_off_median_ns, rebuilds.irq_off_max_ns
+        )?;
+    } else {
+        writeln!(f, "interrupts stay on")?;
+    }
     for node in mm::nodes_with_lists() {
         for (kind, name) in [
             (ListKind::Fallback, "FALLBACK:"),

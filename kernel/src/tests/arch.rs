@@ -20,8 +20,8 @@ use crate::{
     selftest::{Group, Outcome, Report},
 };
 use clocks::{
-    every_cpu_ticks, the_clock_agrees_with_the_legacy_timer,
-    the_clock_does_not_step_back_between_cpus,
+    a_cpus_own_time_leaves_its_instruments_out, every_cpu_ticks,
+    the_clock_agrees_with_the_legacy_timer, the_clock_does_not_step_back_between_cpus,
 };
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use tidemark_sync::IrqOff;
@@ -40,6 +40,7 @@ pub const GROUP: Group = Group {
         work_raised_in_an_nmi_runs_after_it,
         a_spurious_interrupt_is_counted_and_survived,
         the_clock_agrees_with_the_legacy_timer,
+        a_cpus_own_time_leaves_its_instruments_out,
         the_clock_does_not_step_back_between_cpus,
         every_cpu_ticks,
         a_shootdown_takes_translations_down_everywhere,

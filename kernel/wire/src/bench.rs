@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A row of the guest's benchmark. All but the last count guest instructions.
+/// A row of the guest's benchmark. All but the metadata count guest instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum BenchRow {
     /// GFP_ATOMIC, order 0: a pair in a task with interrupts on.
@@ -33,10 +33,17 @@ pub enum BenchRow {
     FailingAtomic,
     /// Bytes of the allocator's books, frame table included, a frame.
     Metadata,
+    /// A rebuild of the zonelists. Measured by itself, as the next one.
+    Rebuild,
+    /// Its part with interrupts off.
+    RebuildIrqOff,
 }
 
 impl BenchRow {
-    /// All rows, in the order of the table.
+    /// The rows about a rebuild, which have a table of their own.
+    pub const OF_REBUILD: [BenchRow; 2] = [BenchRow::Rebuild, BenchRow::RebuildIrqOff];
+
+    /// All other rows, in the order of the table.
     pub const ALL: [BenchRow; 14] = [
         BenchRow::AtomicIrqsOn,
         BenchRow::AtomicIrqsOff,

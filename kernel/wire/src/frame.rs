@@ -99,6 +99,7 @@ mod tests {
             requests: u64::MAX,
             failures: u64::MAX,
             failures_overlapping_rebuild: u64::MAX,
+            failures_fresh_walk_serves: u64::MAX,
             failures_under_announced_pressure: u64::MAX,
             slow_path: u64::MAX,
             odd: u64::MAX,

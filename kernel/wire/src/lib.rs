@@ -8,15 +8,17 @@
 mod bench;
 mod frame;
 mod lab;
+mod price;
 
 pub use bench::{BenchResult, BenchRow};
 pub use frame::{Decoder, MAX_FRAME_BYTES, WireError, encode};
 pub use lab::{Hazard, LabContext, LabPoint, LabResult, LabStep, LabVerdict, Role, Text};
+pub use price::{PriceContext, PriceRow};
 
 use serde::{Deserialize, Serialize};
 
 /// Version of the messages below; [`ToHost::Hello`] carries it and the host refuses another.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// Values that the guest writes to QEMU's `isa-debug-exit` port; QEMU then exits with `2 * value + 1`.
 pub mod exit_value {
@@ -107,8 +109,11 @@ pub struct SourceCounts {
     pub requests: u64,
     /// Requests that returned no frame, whatever the reason.
     pub failures: u64,
-    /// Failures whose walk overlapped a rebuild: the price of a reader that does not retry.
+    /// Failures whose walk overlapped a rebuild.
     pub failures_overlapping_rebuild: u64,
+    /// Of those, the ones after which a second request, made at once, was served: the price of a
+    /// reader that does not retry.
+    pub failures_fresh_walk_serves: u64,
     /// Failures while the kernel had announced that it would take the zones below their marks.
     pub failures_under_announced_pressure: u64,
     /// Requests that entered the slow path.
@@ -128,6 +133,8 @@ pub struct Totals {
     pub cycles: u32,
     /// Zonelist rebuilds.
     pub rebuilds: u64,
+    /// Whether the protocol's writer turns interrupts off; if not, the next two are 0.
+    pub irqs_off: bool,
     /// Longest stretch of one rebuild with interrupts off, in nanoseconds.
     pub irq_off_max_ns: u64,
     /// Median of the stretches with interrupts off, in nanoseconds.
@@ -135,6 +142,14 @@ pub struct Totals {
     /// Looks between the two steps of the counter that found interrupts on: 0, or the writer's lock
     /// does not do what it is for.
     pub rebuilds_with_interrupts_on: u64,
+    /// Removals for which a request that may reclaim was to be held over the rebuild.
+    pub probes: u64,
+    /// Of those, the ones whose request chose its start before the rebuild and walked after it.
+    pub probes_held: u64,
+    /// How often those requests began again.
+    pub probes_retries: u64,
+    /// Of those requests, the ones that failed although a second one, made at once, was served.
+    pub probes_failed: u64,
     /// Frames that are neither free, cached nor owned by anybody.
     pub frames_lost: u64,
     /// Pages whose content was not what their owner had written.
@@ -227,6 +242,8 @@ pub enum ToHost {
     Totals(Totals),
     /// One row of the benchmark.
     Bench(BenchResult),
+    /// One row of the price.
+    Price(PriceRow),
     /// The kernel is dying; COM1 has the words.
     Crash {
         /// CPU that died first.

@@ -54,8 +54,8 @@ pub struct Lists<'a, P> {
     pub(crate) nodes: &'a [Node],
     pub(crate) zones: &'a [Zone],
     pub(crate) published: &'a Published,
-    /// How long the stretch between [`Point::RebuildOdd`] and [`Point::RebuildEven`] took.
-    pub(crate) section_ns: Cell<u64>,
+    /// How long the writer had interrupts off, from inside its lock; nothing if it leaves them on.
+    pub(crate) irq_off_ns: Cell<Option<u64>>,
 }
 
 impl<P: Platform> Lists<'_, P> {
@@ -75,13 +75,18 @@ impl<P: Platform> Lists<'_, P> {
         self.section(|| self.published.publish(current));
     }
 
+    /// Runs what the writer does with interrupts off, and notes how long it takes.
+    pub(super) fn interrupts_off(&self, section: impl FnOnce()) {
+        let begun_ns = self.platform.own_ns();
+        section();
+        let taken_ns = self.platform.own_ns().saturating_sub(begun_ns);
+        self.irq_off_ns.set(Some(taken_ns));
+    }
+
     fn section(&self, change: impl FnOnce()) {
-        let begun_ns = self.platform.now_ns();
         self.platform.point(Point::RebuildOdd);
         change();
         self.platform.point(Point::RebuildEven);
-        let taken_ns = self.platform.now_ns().saturating_sub(begun_ns);
-        self.section_ns.set(taken_ns);
     }
 
     fn write(&self, side: Side, format: Format) {

@@ -32,7 +32,7 @@ impl<P: Platform> Protocol<P> for Seed<P> {
 
     fn rebuild(&self, lists: &Lists<'_, P>) {
         let _locked = self.writer.lock();
-        self.counter.write(|| lists.rewrite_in_place());
+        lists.interrupts_off(|| self.counter.write(|| lists.rewrite_in_place()));
     }
 
     fn observe(&self) -> Cookie {

@@ -32,11 +32,13 @@ impl<P: Platform> Protocol<P> for SeqlockAnnotated<P> {
 
     fn rebuild(&self, lists: &Lists<'_, P>) {
         let _locked = self.writer.lock();
-        lists.platform.point(Point::AnnotateBegin);
-        self.count.write(|| {
-            let mut rewrite = || lists.rewrite_in_place();
-            lists.platform.with_console_deferred(&mut rewrite);
-            lists.platform.point(Point::AnnotateEnd);
+        lists.interrupts_off(|| {
+            lists.platform.point(Point::AnnotateBegin);
+            self.count.write(|| {
+                let mut rewrite = || lists.rewrite_in_place();
+                lists.platform.with_console_deferred(&mut rewrite);
+                lists.platform.point(Point::AnnotateEnd);
+            });
         });
     }
 

@@ -73,7 +73,7 @@ impl<P: Platform> Protocol<P> for Snapshot<P> {
             lists.build_spare();
             // Interrupts are off for one store: the stretch does not grow with the nodes.
             let locked = self.writer.lock();
-            lists.publish_spare();
+            lists.interrupts_off(|| lists.publish_spare());
             drop(locked);
         });
         self.grace_is_due.store(true, Ordering::Relaxed);

@@ -6,13 +6,14 @@
 
 mod ahead;
 mod content;
+mod plant;
 mod slot;
 mod sweep;
 
 pub use ahead::read_ahead;
 pub use content::Mismatch;
 pub use slot::PageSlot;
-pub use sweep::{Verified, check, corrupt_one, drop_all, verify_all};
+pub use sweep::{Verified, check, corrupt_one, drop_all, verify_all, verify_moved};
 
 use super::{direct_map, frames};
 use crate::thread;
@@ -216,8 +217,21 @@ fn tell_corruption(mismatch: &Mismatch, pfn: Pfn) {
     }
 }
 
+/// Empties an entry and frees its frame; compares it before if it was moved and nobody has read it
+/// since. Returns whether there was one.
+fn evict(held: &mut Locked<'_>, page: u32) -> bool {
+    if let Some(pfn) = held.pfn()
+        && held.clear_unread()
+        && sweep::check_held(held, page, pfn).is_err()
+    {
+        // It was told, counted, and dropped.
+        return true;
+    }
+    give_back(held)
+}
+
 /// Empties an entry and frees its frame. Returns whether there was one.
-fn evict(held: &mut Locked<'_>) -> bool {
+fn give_back(held: &mut Locked<'_>) -> bool {
     let Some(handle) = held.take() else {
         return false;
     };
@@ -241,7 +255,7 @@ fn evict(held: &mut Locked<'_>) -> bool {
 ///
 /// Panics if `page` is not below [`pages`].
 pub fn drop_page(page: u32, task: &Task) -> bool {
-    evict(&mut lock(page, task))
+    evict(&mut lock(page, task), page)
 }
 
 /// Frees up to `wanted` pages in zones of `node` up to `highest`, those not read lately first.
@@ -254,7 +268,8 @@ pub(super) fn shrink(node: NodeId, highest: ZoneKind, wanted: usize, _task: &Tas
         if freed >= wanted || resident_in(node, highest) == 0 {
             break;
         }
-        let slot = &slots[HAND.fetch_add(1, Ordering::Relaxed) % slots.len()];
+        let page = HAND.fetch_add(1, Ordering::Relaxed) % slots.len();
+        let slot = &slots[page];
         let Some(pfn) = slot.peek().pfn() else {
             continue;
         };
@@ -269,7 +284,7 @@ pub(super) fn shrink(node: NodeId, highest: ZoneKind, wanted: usize, _task: &Tas
         if held.pfn() != Some(pfn) || held.clear_referenced() {
             continue;
         }
-        if evict(&mut held) {
+        if evict(&mut held, page as u32) {
             freed += 1;
         }
     }
@@ -308,9 +323,12 @@ pub(super) fn migrate(from: Pfn, whose: Owner, task: &Task) -> Result<(), Migrat
     // SAFETY: the cache owns `from`, which is allocated and so mapped; its lock keeps writers away.
     let content = unsafe { direct_map::words(from) };
     direct_map::content_mut(&mut block).copy_from_slice(content);
+    plant::corrupt_moved(&mut block);
     note_resident(block.pfn(), 1);
-    evict(&mut held);
+    // What is wrong with the old frame is wrong with the copy, which is compared later.
+    give_back(&mut held);
     held.put(block.leak());
+    held.set_unread();
     MIGRATED.fetch_add(1, Ordering::Relaxed);
     Ok(())
 }

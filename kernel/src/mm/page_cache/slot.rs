@@ -1,10 +1,11 @@
-//! One page's entry in the cache: frame, lock bit and clock bit in one word.
+//! One page's entry in the cache: frame, lock bit, clock bit and what is unread in one word.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use tidemark_frames::{FrameHandle, Pfn};
 
 const LOCKED: u64 = 1 << 0;
 const REFERENCED: u64 = 1 << 1;
+const UNREAD: u64 = 1 << 2;
 /// The packed handle stands above; 0 is no frame.
 const HANDLE_SHIFT: u32 = 4;
 
@@ -25,6 +26,11 @@ impl Word {
     /// Whether somebody works on the page.
     pub fn locked(self) -> bool {
         self.0 & LOCKED != 0
+    }
+
+    /// Whether the page was moved, and not compared with the file since.
+    pub fn is_unread(self) -> bool {
+        self.0 & UNREAD != 0
     }
 
     /// Whether the page was read since the clock's hand last passed.
@@ -91,6 +97,19 @@ impl Locked<'_> {
         let raw = self.word >> HANDLE_SHIFT;
         self.word &= REFERENCED;
         FrameHandle::from_raw(raw)
+    }
+
+    /// Notes that the page was moved and is still to be compared with the file; the frame is in the
+    /// entry.
+    pub fn set_unread(&mut self) {
+        self.word |= UNREAD;
+    }
+
+    /// Takes that note away; returns whether there was one.
+    pub fn clear_unread(&mut self) -> bool {
+        let was = self.word & UNREAD != 0;
+        self.word &= !UNREAD;
+        was
     }
 
     /// Notes a reading, for the clock.
@@ -177,6 +196,25 @@ mod tests {
         assert!(held.take().is_some());
         drop(held);
         assert!(!slot.peek().referenced());
+    }
+
+    #[test]
+    fn what_was_moved_is_unread_until_it_is_compared_or_goes() {
+        let slot = PageSlot::new();
+        let mut held = slot.try_lock().unwrap();
+        held.put(handle(1));
+        held.set_unread();
+        drop(held);
+        assert!(slot.peek().is_unread());
+        assert_eq!(slot.peek().pfn(), Some(Pfn(1)));
+        let mut held = slot.try_lock().unwrap();
+        assert!(held.clear_unread());
+        assert!(!held.clear_unread());
+        held.set_unread();
+        assert!(held.take().is_some());
+        held.put(handle(2));
+        drop(held);
+        assert!(!slot.peek().is_unread());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Going over the whole cache: at the end of a run, and for planted faults.
 
 use super::slot::Locked;
-use super::{HITS, Mismatch, cache, content, evict, lock, tell_corruption};
+use super::{HITS, Mismatch, cache, content, evict, give_back, lock, tell_corruption};
 use crate::mm::direct_map;
 use core::sync::atomic::Ordering;
 use tidemark_frames::Pfn;
@@ -30,6 +30,7 @@ pub fn check(page: u32, task: &Task) -> Option<Result<(), Mismatch>> {
 
 /// Compares a page that is in memory, under its lock.
 pub(super) fn check_held(held: &mut Locked<'_>, page: u32, pfn: Pfn) -> Result<(), Mismatch> {
+    held.clear_unread();
     // SAFETY: the cache owns the frame, which is allocated and so mapped; who writes to it holds
     // the page's lock, as the caller does.
     let right = content::check(cache().seed, page, unsafe { direct_map::words(pfn) });
@@ -39,7 +40,7 @@ pub(super) fn check_held(held: &mut Locked<'_>, page: u32, pfn: Pfn) -> Result<(
         }
         Err(mismatch) => {
             tell_corruption(mismatch, pfn);
-            evict(held);
+            give_back(held);
         }
     }
     right
@@ -55,10 +56,20 @@ pub fn verify_all(task: &Task) -> Verified {
     verified
 }
 
+/// Compares every page that was moved and not compared since. A page that was dropped from memory
+/// meanwhile was compared then. Returns how many there were.
+pub fn verify_moved(task: &Task) -> usize {
+    let moved = |page: &u32| cache().slots[*page as usize].peek().is_unread();
+    (0..cache().slots.len() as u32)
+        .filter(moved)
+        .filter_map(|page| check(page, task))
+        .count()
+}
+
 /// Gives every frame back. Returns how many there were.
 pub fn drop_all(task: &Task) -> usize {
     (0..cache().slots.len() as u32)
-        .filter(|&page| evict(&mut lock(page, task)))
+        .filter(|&page| evict(&mut lock(page, task), page))
         .count()
 }
 

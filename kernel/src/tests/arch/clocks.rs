@@ -5,7 +5,7 @@ use crate::{
     arch::{
         context::{HardIrq, Task},
         ipi::{self, CallKind},
-        percpu, time, timer, vectors, without_interrupts,
+        own_time, percpu, time, timer, vectors, without_interrupts,
     },
     selftest::{Outcome, Report},
 };
@@ -51,6 +51,27 @@ fn both_clocks() -> (u64, u16) {
         })
         .min_by_key(|&(took, ..)| took)
         .map_or((0, 0), |(_, clock_ns, count)| (clock_ns, count))
+}
+
+pub(super) fn a_cpus_own_time_leaves_its_instruments_out(_: &Task, report: &mut Report) -> Outcome {
+    const EACH_NS: u64 = 2 * MS;
+    let (own_ns, wall_ns) = without_interrupts(|| {
+        let wall = time::now_ns();
+        let own = own_time::now_ns();
+        own_time::leaving_out(|| {
+            time::spin_ns(EACH_NS / 2);
+            // One inside another, as an NMI in a hook, counts once.
+            own_time::leaving_out(|| time::spin_ns(EACH_NS / 2));
+        });
+        time::spin_ns(EACH_NS);
+        (own_time::now_ns() - own, time::now_ns() - wall)
+    });
+    ensure!(
+        report,
+        own_ns >= EACH_NS && own_ns + EACH_NS <= wall_ns,
+        "{own_ns} ns of its own in {wall_ns} ns; {EACH_NS} were spun, and as many left out"
+    );
+    Outcome::Pass
 }
 
 pub(super) fn the_clock_agrees_with_the_legacy_timer(_: &Task, report: &mut Report) -> Outcome {

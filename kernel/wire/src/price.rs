@@ -1,0 +1,89 @@
+//! What a measurement of a protocol's price says.
+
+use serde::{Deserialize, Serialize};
+
+/// A context in which requests are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum PriceContext {
+    /// Threads, whose requests may reclaim.
+    Task,
+    /// Hard interrupt handlers, whose requests are atomic.
+    Irq,
+    /// NMI handlers, whose requests are atomic.
+    Nmi,
+}
+
+impl PriceContext {
+    /// Every context, in the order of the table.
+    pub const ALL: [Self; 3] = [Self::Task, Self::Irq, Self::Nmi];
+
+    /// The name used in tables and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Task => "task",
+            Self::Irq => "irq",
+            Self::Nmi => "nmi",
+        }
+    }
+}
+
+/// What happened to the requests of one context while lists were rebuilt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PriceRow {
+    /// The context that made the requests.
+    pub context: PriceContext,
+    /// Whether readers that met a rebuild were held until its end.
+    pub stalled: bool,
+    /// Rebuilds meanwhile; every other one takes a zone away.
+    pub rebuilds: u64,
+    /// Requests made.
+    pub requests: u64,
+    /// Of those, the ones that overlapped a rebuild.
+    pub overlapped: u64,
+    /// Of those, the ones that failed and whose second request, made at once, was served: the price.
+    pub failed: u64,
+    /// Failures whose second request failed as well, or that overlapped nothing: memory was short.
+    pub short: u64,
+    /// How often requests began, or walked, again because the lists had changed.
+    pub retries: u64,
+    /// Requests that were not made because they would never have ended: their reader waits for the
+    /// writer that they have interrupted.
+    pub left_out: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Decoder, MAX_FRAME_BYTES, ToHost, encode};
+
+    #[test]
+    fn contexts_are_numbered_in_order() {
+        for (number, context) in PriceContext::ALL.into_iter().enumerate() {
+            assert_eq!(context as usize, number);
+        }
+    }
+
+    #[test]
+    fn the_longest_row_fits_a_frame_and_comes_back() {
+        let sent = ToHost::Price(PriceRow {
+            context: PriceContext::Nmi,
+            stalled: true,
+            rebuilds: u64::MAX,
+            requests: u64::MAX,
+            overlapped: u64::MAX,
+            failed: u64::MAX,
+            short: u64::MAX,
+            retries: u64::MAX,
+            left_out: u64::MAX,
+        });
+        let mut buffer = [0; MAX_FRAME_BYTES];
+        let frame = encode(&sent, &mut buffer).unwrap();
+        let mut decoder = Decoder::new();
+        let mut got = None;
+        for &byte in frame.iter() {
+            got = got.or(decoder.push::<ToHost>(byte));
+        }
+        assert_eq!(got, Some(Ok(sent)));
+    }
+}
