@@ -13,6 +13,10 @@ pub enum HazardName {
     H2Nmi,
     #[value(name = "H3")]
     H3,
+    #[value(name = "H5-begin")]
+    H5Begin,
+    #[value(name = "H5-end")]
+    H5End,
     #[value(name = "H7")]
     H7,
     #[value(name = "H8")]

@@ -1,6 +1,6 @@
 //! A trace as people draw it in mails: a column a CPU, a line a step, time downwards.
 
-use tidemark_wire::{LabContext, LabPoint, LabStep};
+use tidemark_wire::{AtCounter, EntryRead, LabContext, LabPoint, LabStep, Stay, WaitsFor};
 
 /// Width of a page of one or two CPUs, in characters.
 const WIDTH: usize = 72;
@@ -135,6 +135,10 @@ fn is_told(step: &LabStep) -> bool {
             | LabPoint::NmiOver
             | LabPoint::End
             | LabPoint::Start
+            | LabPoint::ListNow
+            | LabPoint::ZoneNow
+            | LabPoint::HungAt
+            | LabPoint::EntryRead
     )
 }
 
@@ -183,12 +187,18 @@ fn zone(kind: u64) -> &'static str {
         .unwrap_or(&"?")
 }
 
-fn awaited(point: u64) -> &'static str {
-    match LabPoint::ALL.get(point as usize) {
+fn awaited(stay: u64) -> &'static str {
+    match Stay::unpack(stay).map(|stay| stay.until) {
         Some(LabPoint::SlowWalk) => "the reader has its start",
+        Some(LabPoint::SlowWalked) => "the reader's walk is over",
         Some(LabPoint::WalkEntry) => "the reader is inside an entry",
+        Some(LabPoint::OfflineLeft) => "the frames have left",
         Some(LabPoint::OfflineDone) => "the offline is done",
+        Some(LabPoint::OnlineCounted) => "the frames have arrived",
         Some(LabPoint::OnlineDone) => "the online is done",
+        Some(LabPoint::RebuildEntry) => "a list is half written",
+        Some(LabPoint::GraceBegin) => "the writer wants this CPU",
+        Some(LabPoint::GraceWait) => "the rebuild waits",
         Some(LabPoint::PortLocked) => "the reader has the port",
         Some(LabPoint::PortWanted) => "the writer prints",
         Some(LabPoint::RebuildOdd) => "the rebuild has begun",
@@ -202,6 +212,7 @@ fn awaited(point: u64) -> &'static str {
 /// A step in words.
 fn text(step: &LabStep, writes: Writes) -> String {
     let LabStep { point, detail, .. } = *step;
+    let counter = u64::from(AtCounter::unpack(detail).counter);
     match point {
         LabPoint::RebuildOdd => match writes {
             Writes::Counted => format!("rebuild: counter = {detail}, {}", parity(detail)),
@@ -217,22 +228,23 @@ fn text(step: &LabStep, writes: Writes) -> String {
         }
         LabPoint::RebuildEven => "rebuild: lists are written".to_owned(),
         LabPoint::RebuildPublished => "rebuild: new lists published".to_owned(),
+        LabPoint::GraceBegin => "asks for a grace period".to_owned(),
         LabPoint::GraceWait => "waits for readers of old lists".to_owned(),
         LabPoint::AnnotateBegin => "lock validator: writer begins".to_owned(),
         LabPoint::AnnotateEnd => "lock validator: writer ends".to_owned(),
         LabPoint::SlowBegin if writes == Writes::Counted => {
-            format!("slow path: counter = {detail}, {}", parity(detail))
+            format!("slow path: counter = {counter}, {}", parity(counter))
         }
         LabPoint::SlowBegin => "slow path".to_owned(),
         LabPoint::SlowWalk => "walks from its preferred entry".to_owned(),
         LabPoint::SlowWalked => "finds nothing".to_owned(),
         LabPoint::SlowRetry => "retry: a round begins".to_owned(),
         LabPoint::SlowCheckOom if writes == Writes::Counted => {
-            format!("OOM next: counter = {detail}")
+            format!("OOM next: counter = {counter}")
         }
         LabPoint::SlowCheckOom => "OOM next".to_owned(),
         LabPoint::SlowCheckNopage if writes == Writes::Counted => {
-            format!("nopage: counter = {detail}")
+            format!("nopage: counter = {counter}")
         }
         LabPoint::SlowCheckNopage => "nopage".to_owned(),
         LabPoint::WalkEntry if writes == Writes::Beside => "entries, one word each".to_owned(),
@@ -249,8 +261,13 @@ fn text(step: &LabStep, writes: Writes) -> String {
         LabPoint::OnlineDone => "online: done, frames to take".to_owned(),
         LabPoint::Start => format!("{} begins", step.role.name()),
         LabPoint::End => format!("{} is done", step.role.name()),
-        LabPoint::Request if detail == 0 => "alloc(GFP_KERNEL)".to_owned(),
-        LabPoint::Request => "alloc(GFP_ATOMIC)".to_owned(),
+        LabPoint::Request => match detail {
+            0 | 1 => "alloc(GFP_KERNEL)",
+            2 => "alloc(GFP_KERNEL), PF_MEMALLOC",
+            3 => "alloc(GFP_ATOMIC)",
+            _ => "alloc(GFP_ATOMIC|__GFP_MOVABLE)",
+        }
+        .to_owned(),
         LabPoint::Got => format!("= a {} frame", zone(detail)),
         LabPoint::Failed if detail == 1 => "= nothing, with memory free".to_owned(),
         LabPoint::Failed => "= nothing".to_owned(),
@@ -262,7 +279,7 @@ fn text(step: &LabStep, writes: Writes) -> String {
         LabPoint::Released => "(goes on)".to_owned(),
         LabPoint::TimedOut => format!("(held in vain for {})", awaited(detail)),
         LabPoint::IrqRaised => "<- interrupt for this CPU".to_owned(),
-        LabPoint::IrqPending => "   it stays pending: IRQs off".to_owned(),
+        LabPoint::IrqPending => "   IRQs are off: pending in IRR".to_owned(),
         LabPoint::IrqTaken if detail == 1 => "<COM1 interrupt>".to_owned(),
         LabPoint::IrqTaken => "<interrupt>".to_owned(),
         LabPoint::IrqOver => "</interrupt>".to_owned(),
@@ -278,6 +295,17 @@ fn text(step: &LabStep, writes: Writes) -> String {
         LabPoint::Fed => format!("{detail} pages cached, reclaimable"),
         LabPoint::Act => String::new(),
         LabPoint::Hang => "*** HANG, says the watchdog ***".to_owned(),
+        LabPoint::EntryRead => {
+            let EntryRead { at, index, zone } = EntryRead::unpack(detail);
+            format!("entry {at}: index {index}, {zone}")
+        }
+        LabPoint::WaitsFor => format!("({})", WaitsFor::unpack(detail)),
+        LabPoint::GoesRound => format!("*** GOES ROUND: {detail} begins ***"),
+        LabPoint::Kept => format!("keeps frame {detail}"),
+        LabPoint::PullRefused => format!("pull: refused, frame {detail} is in use"),
+        LabPoint::PullDone => "pull: the DIMM has left".to_owned(),
+        LabPoint::GivenBack => format!("gives frame {detail} back"),
+        LabPoint::ListNow | LabPoint::ZoneNow | LabPoint::HungAt => String::new(),
     }
 }
 
@@ -331,7 +359,7 @@ mod tests {
             step(0, LabContext::Task, LabPoint::Request, 0),
             step(0, LabContext::Task, LabPoint::Released, 0),
             step(0, LabContext::Task, LabPoint::Act, 0),
-            step(0, LabContext::Task, LabPoint::Request, 1),
+            step(0, LabContext::Task, LabPoint::Request, 3),
         ]);
         assert_eq!(
             page,

@@ -41,8 +41,10 @@ mod hot;
 pub mod hotplug;
 #[cfg(all(test, not(loom)))]
 mod known_failures_tests;
+mod look;
 mod marks;
 mod memory;
+mod mistake;
 mod mobility;
 #[cfg(all(test, not(loom)))]
 mod model_tests;
@@ -82,6 +84,7 @@ pub use cpuset::Cpuset;
 pub use events::{CONTEXTS, DISTANCES, ZoneEvents};
 pub use hotplug::{OfflineError, OfflineStats, OnlineError, OnlineStats};
 pub use memory::{AddError, BLOCK_FRAMES, BlockMeta, BlockSlot};
+pub use mistake::Mistake;
 pub use owner::{FrameState, Owner, OwnerKind};
 pub use platform::{
     AllocReport, FreeError, FreeFault, MigrateError, OomOutcome, Platform, Point, Spin, Standing,

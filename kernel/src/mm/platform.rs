@@ -119,6 +119,7 @@ impl Platform for Kernel {
     }
 
     fn begin_grace(&self, task: &Task) {
+        points::passed(LabPoint::GraceBegin);
         thread::grace::begin(task);
     }
 
@@ -205,6 +206,11 @@ impl Platform for Kernel {
     #[inline(always)]
     fn step(&self, step: &'static tidemark_frames::Step) {
         points::stepped(step);
+    }
+
+    #[cfg(feature = "lab")]
+    fn planted(&self, mistake: tidemark_frames::Mistake) -> bool {
+        crate::lab::plant::is(mistake)
     }
 
     fn point(&self, point: Point) {

@@ -1,7 +1,7 @@
 //! `seqlock-annotated`: Linux commit 41b43b6c6e30.
 
-use super::{Begun, Lists, Look, Protocol, Reader, seqlock::Seqlock};
-use crate::{Gfp, Platform, Point};
+use super::{Begun, Lists, Look, Protocol, Reader, seqlock::Seqlock, write_counted};
+use crate::{Gfp, Mistake, Platform, Point};
 use tidemark_sync::{Cookie, IrqSpinLock, Rank, SeqCount};
 
 /// As `seqlock-irqsave`, but the lock validator is told of the begin while the count is even still.
@@ -32,10 +32,15 @@ impl<P: Platform> Protocol<P> for SeqlockAnnotated<P> {
 
     fn rebuild(&self, lists: &Lists<'_, P>) {
         let _locked = self.writer.lock();
-        lists.platform.point(Point::AnnotateBegin);
-        self.count.write(|| {
-            let mut rewrite = || lists.rewrite_in_place();
-            lists.platform.with_console_deferred(&mut rewrite);
+        let is_late = lists.platform.planted(Mistake::AnnotatedInside);
+        if !is_late {
+            lists.platform.point(Point::AnnotateBegin);
+        }
+        write_counted(&self.count, lists.platform, || {
+            if is_late {
+                lists.platform.point(Point::AnnotateBegin);
+            }
+            lists.deferring_console(&mut || lists.rewrite_in_place());
             lists.platform.point(Point::AnnotateEnd);
         });
     }

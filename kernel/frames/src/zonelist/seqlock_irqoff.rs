@@ -32,7 +32,7 @@ impl<P: Platform> Protocol<P> for SeqlockIrqoff<P> {
 
     fn rebuild(&self, lists: &Lists<'_, P>) {
         let _irq_off = IrqOff::<P>::new();
-        lists.platform.with_console_deferred(&mut || {
+        lists.deferring_console(&mut || {
             let _locked = self.writer.lock();
             Seqlock::write_annotated_inside(&self.count, lists.platform, || {
                 lists.rewrite_in_place();

@@ -32,8 +32,7 @@ impl<P: Platform> Protocol<P> for SeqlockIrqsave<P> {
     fn rebuild(&self, lists: &Lists<'_, P>) {
         let _locked = self.writer.lock();
         Seqlock::write_annotated_inside(&self.count, lists.platform, || {
-            let mut rewrite = || lists.rewrite_in_place();
-            lists.platform.with_console_deferred(&mut rewrite);
+            lists.deferring_console(&mut || lists.rewrite_in_place());
         });
     }
 
