@@ -1,6 +1,6 @@
 //! The kernel's options, as its fw_cfg item carries them.
 
-use crate::cli::{Plant, Zonelist, name_of};
+use crate::cli::{Mistake, Plant, Zonelist, name_of};
 
 /// What the kernel is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,11 @@ pub enum Mode {
     /// The benchmark.
     Bench,
     /// One cell of the laboratory's matrix.
-    Lab { hazard: tidemark_wire::Hazard },
+    Lab {
+        hazard: tidemark_wire::Hazard,
+        /// The mistake that the protocol is to make.
+        mistake: Option<Mistake>,
+    },
 }
 
 /// The kernel's options.
@@ -65,8 +69,10 @@ impl Options {
             }
             Mode::Shell => vec!["mode=shell".to_owned()],
             Mode::Bench => vec!["mode=bench".to_owned()],
-            Mode::Lab { hazard } => {
-                vec!["mode=lab".to_owned(), format!("hazard={}", hazard.name())]
+            Mode::Lab { hazard, mistake } => {
+                let mut words = vec!["mode=lab".to_owned(), format!("hazard={}", hazard.name())];
+                words.extend(mistake.map(|mistake| format!("mistake={}", name_of(mistake))));
+                words
             }
         };
         words.push(format!("zonelist={}", name_of(self.zonelist)));

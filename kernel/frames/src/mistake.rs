@@ -19,7 +19,7 @@ pub enum Mistake {
     BeginWaits,
     /// The check waits for an even count.
     CheckWaits,
-    /// The writer leaves interrupts on. Done by the platform, at [`Point::RebuildOdd`](crate::Point).
+    /// The writer leaves interrupts on, where its protocol turns them off.
     InterruptsOn,
     /// The writer does not defer the console.
     NotDeferred,

@@ -2,13 +2,13 @@
 
 use super::schedule::{self, Action, Moment, Place, Rule};
 use super::trace::Trace;
-use super::{plant, play, waits};
+use super::{play, waits};
 use crate::arch::{self, MAX_CPUS, ipi, irqs, nmi, percpu, time};
 use crate::mm::{self, points};
 use crate::thread::{self, ThreadId};
 use crate::watchdog;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
-use tidemark_frames::{Mistake, Point};
+use tidemark_frames::Point;
 use tidemark_wire::{AtCounter, EntryRead, LabContext, LabPoint, Party, Role, Stay, ZoneName};
 
 /// How long a role is held for another one at most: many times what the other needs on a host that is
@@ -271,12 +271,6 @@ fn hold(role: Role, at: LabPoint, until: &'static [Moment]) {
 /// Sends this CPU the laboratory's interrupt. With interrupts on it is taken here. With interrupts off
 /// the CPU's APIC says that it is pending; it is taken when the writer turns them on.
 fn interrupt(role: Role) {
-    let is_planted = plant::is(Mistake::InterruptsOn) && !irqs::interrupts_enabled();
-    if is_planted {
-        // The tick must not switch away a task that holds a spinlock.
-        irqs::pin_raw();
-        irqs::enable();
-    }
     let before = HANDLED.load(Acquire);
     let taken = || HANDLED.load(Acquire) != before;
     let is_on = irqs::interrupts_enabled();
@@ -293,10 +287,6 @@ fn interrupt(role: Role) {
     } else {
         let (at, until) = (LabPoint::IrqRaised, LabPoint::IrqPending);
         note(role, LabPoint::TimedOut, Stay { at, until }.pack());
-    }
-    if is_planted {
-        irqs::disable();
-        irqs::unpin_raw();
     }
 }
 

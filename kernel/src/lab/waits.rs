@@ -13,7 +13,9 @@ use tidemark_wire::{Awaited, LabContext, LabPoint, Party, Role, WaitsFor};
 
 use super::How;
 
-/// Whether a cycle was found and is in the trace.
+/// Whether a cycle was found; the first CPU that does writes it down.
+static FOUND: AtomicBool = AtomicBool::new(false);
+/// Whether it is in the trace.
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// What the reader waits for: an even counter, which the writer's party will make.
@@ -63,10 +65,12 @@ fn of_writer() -> Option<WaitsFor> {
 
 /// Writes a cycle down, once.
 fn close(edges: [WaitsFor; 2]) {
-    if !CLOSED.swap(true, AcqRel) {
+    if !FOUND.swap(true, AcqRel) {
         for edge in edges {
             stage::note(Role::Watchdog, LabPoint::WaitsFor, edge.pack());
         }
+        // Release pairs with the Acquire in `hang_is_for_ever`: no wait ends before its cycle is written.
+        CLOSED.store(true, Release);
     }
 }
 
