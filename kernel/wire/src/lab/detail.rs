@@ -58,14 +58,14 @@ impl EntryRead {
     }
 }
 
-/// A zone by number: four a node, in the order DMA, DMA32, Normal, Movable.
+/// A zone by number: four a node, in the order DMA, DMA32, Normal, Movable. Shown as node and kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ZoneName(pub u8);
 
 impl core::fmt::Display for ZoneName {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let kinds = ["DMA", "DMA32", "Normal", "Movable"];
-        write!(f, "{}{}", kinds[usize::from(self.0 & 3)], self.0 >> 2)
+        write!(f, "{}/{}", self.0 >> 2, kinds[usize::from(self.0 & 3)])
     }
 }
 
