@@ -10,7 +10,9 @@ mod price;
 mod values;
 
 pub use price::{LabCommand, LabLine, PriceArgs};
-pub use values::{Accel, Half, HazardName, Part, Plant, Pressure, Zonelist, name_of};
+pub use values::{
+    Accel, Half, HazardName, Mistake, Part, Plant, Pressure, Show, Zonelist, name_of,
+};
 
 use crate::size::{self, Mib};
 
@@ -323,11 +325,26 @@ pub struct LabArgs {
     /// Example: lab --hazard H2
     #[arg(long, value_enum, value_name = "NAME", ignore_case = true)]
     pub hazard: Option<HazardName>,
-    /// Prints what ran, in a column a CPU.
+    /// Prints what ran, in a column a CPU; `values` adds the data, `mail` keeps to 72 plain columns.
     ///
     /// Example: lab --variant seqlock --hazard H2 --show
-    #[arg(long)]
-    pub show: bool,
+    #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "steps")]
+    pub show: Option<Show>,
+    /// Has the protocol make a mistake on purpose; `--list` names them.
+    ///
+    /// Example: lab --variant seed --hazard H2 --mistake everybody-looks --show
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub mistake: Option<Mistake>,
+    /// Runs every protocol with each mistake that matters to it, and checks which cells change.
+    ///
+    /// Example: lab --planted
+    #[arg(long, conflicts_with_all = ["hazard", "mistake"])]
+    pub planted: bool,
+    /// Explains protocols, hazards and mistakes, a line each, and runs nothing.
+    ///
+    /// Example: lab --list
+    #[arg(long, conflicts_with_all = ["variant", "hazard", "mistake", "planted", "show"])]
+    pub list: bool,
     /// Number of CPUs, 2 or more.
     ///
     /// Example: lab --cpus 4

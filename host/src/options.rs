@@ -1,6 +1,6 @@
 //! The kernel's options, as its fw_cfg item carries them.
 
-use crate::cli::{Plant, Pressure, Zonelist, name_of};
+use crate::cli::{Mistake, Plant, Pressure, Zonelist, name_of};
 
 /// What the kernel is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,11 @@ pub enum Mode {
     /// What requests that race a rebuild pay.
     Price { removals: u32 },
     /// One cell of the laboratory's matrix.
-    Lab { hazard: tidemark_wire::Hazard },
+    Lab {
+        hazard: tidemark_wire::Hazard,
+        /// The mistake that the protocol is to make.
+        mistake: Option<Mistake>,
+    },
 }
 
 /// The kernel's options.
@@ -80,8 +84,10 @@ impl Options {
                 format!("cycles={removals}"),
                 "pressure=uneven".to_owned(),
             ],
-            Mode::Lab { hazard } => {
-                vec!["mode=lab".to_owned(), format!("hazard={}", hazard.name())]
+            Mode::Lab { hazard, mistake } => {
+                let mut words = vec!["mode=lab".to_owned(), format!("hazard={}", hazard.name())];
+                words.extend(mistake.map(|mistake| format!("mistake={}", name_of(mistake))));
+                words
             }
         };
         words.push(format!("zonelist={}", name_of(self.zonelist)));

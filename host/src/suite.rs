@@ -243,6 +243,8 @@ pub fn test(args: &TestArgs) -> Result<i32> {
         let lab = crate::lab::self_test(args.pattern.as_deref(), args.accel, &built)?;
         parts.push(("lab".to_owned(), lab));
         if args.full {
+            let planted = crate::lab::full_test(args.pattern.as_deref(), args.accel, &built)?;
+            parts.push(("lab, planted".to_owned(), planted));
             parts.push((
                 "points".to_owned(),
                 points(args.pattern.as_deref(), &built)?,

@@ -1,10 +1,14 @@
 //! The kernel's options: words of the fw_cfg item [`tidemark_wire::CMDLINE_ITEM`].
 
+mod pattern;
+
+pub use pattern::Pattern;
+
 use crate::panic;
 use crate::show::Topics;
 use core::fmt;
 use qemu_fw_cfg::FwCfg;
-use tidemark_frames::Variant;
+use tidemark_frames::{Mistake, Variant};
 use tidemark_wire::{CMDLINE_ITEM, Hazard, exit_value};
 
 /// Longest command line that is read, in bytes.
@@ -99,6 +103,8 @@ pub struct Options {
     pub timer_hz: u32,
     /// What the laboratory reaches.
     pub hazard: Hazard,
+    /// The mistake that the zonelist protocol makes in the laboratory.
+    pub mistake: Option<Mistake>,
     /// Rounds of each CPU's task in each of the self-tests' storms.
     pub storm: u32,
 }
@@ -118,38 +124,9 @@ impl Options {
         dump: Topics::NONE,
         timer_hz: 1000,
         hazard: Hazard::H2,
+        mistake: None,
         storm: 400,
     };
-}
-
-/// A short piece of text, at most 48 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pattern {
-    bytes: [u8; 48],
-    len: u8,
-}
-
-impl Pattern {
-    /// Matches everything.
-    pub const EMPTY: Pattern = Pattern {
-        bytes: [0; 48],
-        len: 0,
-    };
-
-    fn new(text: &str) -> Option<Self> {
-        let mut pattern = Self::EMPTY;
-        pattern
-            .bytes
-            .get_mut(..text.len())?
-            .copy_from_slice(text.as_bytes());
-        pattern.len = text.len() as u8;
-        Some(pattern)
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        core::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or("")
-    }
 }
 
 /// One option that the kernel knows.
@@ -233,8 +210,14 @@ const KNOWN: &[Known] = &[
     ),
     known!("timer_hz", "10..10000", |o, v| o.timer_hz =
         number(v, 10, 10_000)? as u32),
-    known!("hazard", "H1|H2|H2-NMI|H3|H7|H8", |o, v| o.hazard =
-        Hazard::from_name(v)?),
+    known!("hazard", "H1|H2|H2-NMI|H3|H5-begin|H5-end|H7|H8", |o, v| {
+        o.hazard = Hazard::from_name(v)?
+    }),
+    known!(
+        "mistake",
+        "everybody-looks|no-check-before-oom|no-check-at-nopage|no-check-at-retry|changed-without-odd|begin-waits|check-waits|interrupts-on|not-deferred|deferred-late|annotated-inside|count-stands|no-grace|published-early|start-remembered",
+        |o, v| o.mistake = Some(Mistake::from_name(v)?)
+    ),
     known!("storm", "200..100000000", |o, v| o.storm =
         number(v, 200, 100_000_000)? as u32),
 ];

@@ -12,7 +12,7 @@ fn nothing_means_the_defaults() {
 
 #[test]
 fn every_option_sets_its_own_field() {
-    let cmdline = "mode=test pattern=zone/ cycles=50 seed=7 zonelist=gfp-seqlock pressure=uneven plant=irq-on no_nmi_requests verbose dump=meminfo,dimms timer_hz=250 hazard=H7 storm=9000";
+    let cmdline = "mode=test pattern=zone/ cycles=50 seed=7 zonelist=gfp-seqlock pressure=uneven plant=irq-on no_nmi_requests verbose dump=meminfo,dimms timer_hz=250 hazard=H7 mistake=no-grace storm=9000";
     let expected = Options {
         mode: Mode::Test,
         pattern: Pattern::new("zone/").unwrap(),
@@ -26,6 +26,7 @@ fn every_option_sets_its_own_field() {
         dump: Topics::parse("dimms,meminfo").unwrap(),
         timer_hz: 250,
         hazard: Hazard::H7,
+        mistake: Some(Mistake::NoGrace),
         storm: 9000,
     };
     assert_eq!(parse(cmdline), Ok(expected));
@@ -64,6 +65,17 @@ fn every_zonelist_protocol_is_named_and_is_itself() {
     for variant in Variant::ALL {
         let word = std::format!("zonelist={}", variant.name());
         assert_eq!(parse(&word).unwrap().zonelist, variant);
+    }
+}
+
+#[test]
+fn every_mistake_is_named_and_is_itself() {
+    let named = KNOWN.iter().find(|known| known.name == "mistake").unwrap();
+    let names = named.values.split('|').collect::<std::vec::Vec<_>>();
+    assert_eq!(names, Mistake::ALL.map(Mistake::name));
+    for mistake in Mistake::ALL {
+        let word = std::format!("mistake={}", mistake.name());
+        assert_eq!(parse(&word).unwrap().mistake, Some(mistake));
     }
 }
 

@@ -13,6 +13,10 @@ pub enum HazardName {
     H2Nmi,
     #[value(name = "H3")]
     H3,
+    #[value(name = "H5-begin")]
+    H5Begin,
+    #[value(name = "H5-end")]
+    H5End,
     #[value(name = "H7")]
     H7,
     #[value(name = "H8")]
@@ -92,4 +96,35 @@ pub fn name_of(value: impl ValueEnum) -> String {
         .to_possible_value()
         .map(|v| v.get_name().to_owned())
         .unwrap_or_default()
+}
+
+/// A mistake that a zonelist protocol makes on purpose, in the laboratory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mistake {
+    EverybodyLooks,
+    NoCheckBeforeOom,
+    NoCheckAtNopage,
+    NoCheckAtRetry,
+    ChangedWithoutOdd,
+    BeginWaits,
+    CheckWaits,
+    InterruptsOn,
+    NotDeferred,
+    DeferredLate,
+    AnnotatedInside,
+    CountStands,
+    NoGrace,
+    PublishedEarly,
+    StartRemembered,
+}
+
+/// What a page of the laboratory shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Show {
+    /// The steps, a column a CPU.
+    Steps,
+    /// The same, with times, lists, entries, counters and zones, as the trace has them.
+    Values,
+    /// The steps in at most 72 plain columns.
+    Mail,
 }

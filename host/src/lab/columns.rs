@@ -1,6 +1,9 @@
 //! A trace as people draw it in mails: a column a CPU, a line a step, time downwards.
 
-use tidemark_wire::{LabContext, LabPoint, LabStep};
+use tidemark_wire::{AtCounter, LabContext, LabPoint, LabStep, Role};
+
+use super::steps::{Writes, text};
+use crate::diagnose::Symbols;
 
 /// Width of a page of one or two CPUs, in characters.
 const WIDTH: usize = 72;
@@ -8,39 +11,34 @@ const WIDTH: usize = 72;
 const NARROWEST: usize = 24;
 /// Longest block of lines that is looked for as a repetition.
 const LONGEST_CYCLE: usize = 12;
+/// Width of a column of a page with values, in characters.
+const WITH_VALUES: usize = 44;
+/// Width of the times before it.
+const TIMES: usize = 10;
 
-/// What the points of a rebuild mean in a variant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Writes {
-    /// In place, between two steps of a counter that readers look at.
-    Counted,
-    /// In place, without one.
-    Uncounted,
-    /// Beside the old lists, which are then replaced.
-    Beside,
-}
-
-impl Writes {
-    /// How the variant of this name writes.
-    pub fn of(variant: &str) -> Self {
-        match variant {
-            "none" => Self::Uncounted,
-            "snapshot" => Self::Beside,
-            _ => Self::Counted,
-        }
-    }
+/// How a page is drawn.
+#[derive(Clone, Copy, Debug)]
+pub enum Style<'s> {
+    /// The steps.
+    Steps,
+    /// The steps in at most 72 columns, however many CPUs there are.
+    Mail,
+    /// The steps with the data of the trace; functions are named by these symbols.
+    Values(&'s Symbols),
 }
 
 /// A line of the page: the CPU, and what it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Line {
     cpu: u8,
+    /// Guest time since the stage opened, in microseconds; not on every page.
+    at_us: Option<u64>,
     text: String,
 }
 
 /// Draws the trace.
-pub fn draw(steps: &[LabStep], writes: Writes) -> Vec<String> {
-    let lines = unrepeated(&folded(steps, writes));
+pub fn draw(steps: &[LabStep], writes: Writes, style: Style<'_>) -> Vec<String> {
+    let lines = unrepeated(&folded(steps, writes, style));
     let mut cpus: Vec<u8> = lines.iter().map(|line| line.cpu).collect();
     cpus.sort_unstable();
     cpus.dedup();
@@ -48,12 +46,22 @@ pub fn draw(steps: &[LabStep], writes: Writes) -> Vec<String> {
         return Vec::new();
     }
     let gaps = 2 * (cpus.len() - 1);
-    let column = ((WIDTH - gaps.min(WIDTH)) / cpus.len().max(2)).max(NARROWEST);
-    let row = |cpu: u8, text: &str| {
-        let place = cpus.iter().position(|known| *known == cpu).unwrap_or(0);
-        format!("{:indent$}{text}", "", indent = place * (column + 2))
+    let shared = (WIDTH - gaps.min(WIDTH)) / cpus.len().max(2);
+    let (times, column) = match style {
+        Style::Steps => (0, shared.max(NARROWEST)),
+        Style::Mail => (0, shared),
+        Style::Values(_) => (TIMES, WITH_VALUES),
     };
-    let mut head = String::new();
+    let row = |line: &Line, is_first: bool, text: &str| {
+        let place = cpus.iter().position(|known| *known == line.cpu);
+        let at = line.at_us.filter(|_| is_first);
+        let at = at.map(|at| format!("{at} µs")).unwrap_or_default();
+        let at = format!("{at:>times$}", times = times.saturating_sub(2));
+        let gap = times - at.chars().count().min(times);
+        let indent = gap + place.unwrap_or(0) * (column + 2);
+        format!("{at}{:indent$}{text}", "").trim_end().to_owned()
+    };
+    let mut head = " ".repeat(times);
     for cpu in &cpus {
         head.push_str(&format!(
             "{:<width$}",
@@ -63,15 +71,15 @@ pub fn draw(steps: &[LabStep], writes: Writes) -> Vec<String> {
     }
     let mut page = vec![head.trim_end().to_owned()];
     for line in lines {
-        for piece in wrapped(&line.text, column) {
-            page.push(row(line.cpu, &piece));
+        for (number, piece) in wrapped(&line.text, column).iter().enumerate() {
+            page.push(row(&line, number == 0, piece));
         }
     }
     page
 }
 
 /// Breaks a text between words so that it fits; what follows is indented.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let indent = text.len() - text.trim_start().len();
     let mut lines = Vec::new();
     let mut line = " ".repeat(indent);
@@ -92,19 +100,25 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 }
 
 /// The steps as lines; steps that say nothing are left out.
-fn folded(steps: &[LabStep], writes: Writes) -> Vec<Line> {
-    let mut lines = Vec::new();
+fn folded(steps: &[LabStep], writes: Writes, style: Style<'_>) -> Vec<Line> {
+    let mut lines: Vec<Line> = Vec::new();
     let mut begun = Vec::new();
-    for step in steps.iter().filter(|step| is_told(step)) {
+    let (mut opened_us, mut cookie) = (0, 0);
+    for step in steps.iter().filter(|step| is_told(step, style)) {
         if step.point == LabPoint::Act {
             begun.clear();
+            opened_us = step.at_us;
             if !lines.is_empty() {
                 lines.push(Line {
                     cpu: step.cpu,
+                    at_us: None,
                     text: String::new(),
                 });
             }
             continue;
+        }
+        if step.point == LabPoint::SlowBegin {
+            cookie = AtCounter::unpack(step.detail).counter;
         }
         // How the laboratory lets a role wait for its entrance is no part of the interleaving.
         if !begun.contains(&step.role) {
@@ -117,16 +131,48 @@ fn folded(steps: &[LabStep], writes: Writes) -> Vec<Line> {
             LabContext::Task => "",
             LabContext::Interrupt | LabContext::Nmi => "  ",
         };
+        let at_us = match style {
+            // What was noted while the stage was closed has no time of its play.
+            Style::Values(_) => step.at_us.checked_sub(opened_us),
+            _ => None,
+        };
+        let text = with_values(step, text(step, writes), cookie, style);
         lines.push(Line {
             cpu: step.cpu,
-            text: format!("{indent}{}", text(step, writes)),
+            at_us,
+            text: format!("{indent}{text}"),
         });
     }
     lines
 }
 
+/// A step's text, with what a page with values adds.
+fn with_values(step: &LabStep, text: String, cookie: u32, style: Style<'_>) -> String {
+    let Style::Values(symbols) = style else {
+        return text;
+    };
+    let AtCounter { counter, serves } = AtCounter::unpack(step.detail);
+    let memory = if serves { ", memory free" } else { "" };
+    match step.point {
+        LabPoint::SlowCheckOom | LabPoint::SlowCheckNopage => {
+            format!("{text}, at its begin {cookie}{memory}")
+        }
+        LabPoint::SlowBegin | LabPoint::SlowRetry | LabPoint::SlowWalked => {
+            format!("{text} (counter {counter}{memory})")
+        }
+        LabPoint::RebuildEntry | LabPoint::AnnotateBegin | LabPoint::AnnotateEnd => {
+            format!("{text} (counter {counter})")
+        }
+        LabPoint::HungAt => format!("in {}", symbols.name(step.detail)),
+        _ => text,
+    }
+}
+
 /// Whether a step belongs on the page.
-fn is_told(step: &LabStep) -> bool {
+fn is_told(step: &LabStep, style: Style<'_>) -> bool {
+    if matches!(style, Style::Values(_)) {
+        return !(step.role == Role::Feeder && step.point == LabPoint::End);
+    }
     !matches!(
         step.point,
         LabPoint::OfflineIsolated
@@ -135,6 +181,10 @@ fn is_told(step: &LabStep) -> bool {
             | LabPoint::NmiOver
             | LabPoint::End
             | LabPoint::Start
+            | LabPoint::ListNow
+            | LabPoint::ZoneNow
+            | LabPoint::HungAt
+            | LabPoint::EntryRead
     )
 }
 
@@ -155,7 +205,8 @@ fn unrepeated(lines: &[Line]) -> Vec<Line> {
         short.extend_from_slice(&lines[at..at + period]);
         short.push(Line {
             cpu: lines[at].cpu,
-            text: format!("… the same {} times more", times - 1),
+            at_us: None,
+            text: format!("... {} more times", times - 1),
         });
         at += period * times;
     }
@@ -169,116 +220,14 @@ fn repeats(lines: &[Line], period: usize) -> usize {
     };
     lines
         .chunks(period)
-        .take_while(|block| *block == first)
+        .take_while(|block| {
+            let pairs = block.iter().zip(first);
+            block.len() == period
+                && pairs
+                    .clone()
+                    .all(|(a, b)| (a.cpu, &a.text) == (b.cpu, &b.text))
+        })
         .count()
-}
-
-fn parity(counter: u64) -> &'static str {
-    if counter % 2 == 1 { "odd" } else { "even" }
-}
-
-fn zone(kind: u64) -> &'static str {
-    ["DMA", "DMA32", "Normal", "Movable"]
-        .get(kind as usize)
-        .unwrap_or(&"?")
-}
-
-fn awaited(point: u64) -> &'static str {
-    match LabPoint::ALL.get(point as usize) {
-        Some(LabPoint::SlowWalk) => "the reader has its start",
-        Some(LabPoint::WalkEntry) => "the reader is inside an entry",
-        Some(LabPoint::OfflineDone) => "the offline is done",
-        Some(LabPoint::OnlineDone) => "the online is done",
-        Some(LabPoint::PortLocked) => "the reader has the port",
-        Some(LabPoint::PortWanted) => "the writer prints",
-        Some(LabPoint::RebuildOdd) => "the rebuild has begun",
-        Some(LabPoint::Spins) => "the reader meets the counter",
-        Some(LabPoint::Fed) => "the cache has pages",
-        Some(point) => point.name(),
-        None => "?",
-    }
-}
-
-/// A step in words.
-fn text(step: &LabStep, writes: Writes) -> String {
-    let LabStep { point, detail, .. } = *step;
-    match point {
-        LabPoint::RebuildOdd => match writes {
-            Writes::Counted => format!("rebuild: counter = {detail}, {}", parity(detail)),
-            Writes::Uncounted => "rebuild: begins".to_owned(),
-            Writes::Beside => "rebuild: about to publish".to_owned(),
-        },
-        LabPoint::RebuildEntry if writes == Writes::Beside => {
-            "rebuild: entries of spare lists".to_owned()
-        }
-        LabPoint::RebuildEntry => "rebuild: entries: zone, index".to_owned(),
-        LabPoint::RebuildEven if writes == Writes::Beside => {
-            "rebuild: new lists are published".to_owned()
-        }
-        LabPoint::RebuildEven => "rebuild: lists are written".to_owned(),
-        LabPoint::RebuildPublished => "rebuild: new lists published".to_owned(),
-        LabPoint::GraceWait => "waits for readers of old lists".to_owned(),
-        LabPoint::AnnotateBegin => "lock validator: writer begins".to_owned(),
-        LabPoint::AnnotateEnd => "lock validator: writer ends".to_owned(),
-        LabPoint::SlowBegin if writes == Writes::Counted => {
-            format!("slow path: counter = {detail}, {}", parity(detail))
-        }
-        LabPoint::SlowBegin => "slow path".to_owned(),
-        LabPoint::SlowWalk => "walks from its preferred entry".to_owned(),
-        LabPoint::SlowWalked => "finds nothing".to_owned(),
-        LabPoint::SlowRetry => "retry: a round begins".to_owned(),
-        LabPoint::SlowCheckOom if writes == Writes::Counted => {
-            format!("OOM next: counter = {detail}")
-        }
-        LabPoint::SlowCheckOom => "OOM next".to_owned(),
-        LabPoint::SlowCheckNopage if writes == Writes::Counted => {
-            format!("nopage: counter = {detail}")
-        }
-        LabPoint::SlowCheckNopage => "nopage".to_owned(),
-        LabPoint::WalkEntry if writes == Writes::Beside => "entries, one word each".to_owned(),
-        LabPoint::WalkEntry => "entries: index, zone".to_owned(),
-        LabPoint::OfflineIsolated => "offline: isolated".to_owned(),
-        LabPoint::OfflineScanned => "offline: scanned".to_owned(),
-        LabPoint::OfflineLeft => "offline: Movable frames have left".to_owned(),
-        LabPoint::OfflineDone => "offline: done".to_owned(),
-        LabPoint::AsksToPull => "asks the host: QMP device_del".to_owned(),
-        LabPoint::AsksToPlug => "asks the host: QMP device_add".to_owned(),
-        LabPoint::SlotLeaves => "SCI, hot-plug thread: DIMM leaves".to_owned(),
-        LabPoint::SlotArrives => "SCI, hot-plug thread: DIMM is there".to_owned(),
-        LabPoint::OnlineCounted => "online: Movable frames counted".to_owned(),
-        LabPoint::OnlineDone => "online: done, frames to take".to_owned(),
-        LabPoint::Start => format!("{} begins", step.role.name()),
-        LabPoint::End => format!("{} is done", step.role.name()),
-        LabPoint::Request if detail == 0 => "alloc(GFP_KERNEL)".to_owned(),
-        LabPoint::Request => "alloc(GFP_ATOMIC)".to_owned(),
-        LabPoint::Got => format!("= a {} frame", zone(detail)),
-        LabPoint::Failed if detail == 1 => "= nothing, with memory free".to_owned(),
-        LabPoint::Failed => "= nothing".to_owned(),
-        LabPoint::OomDeclared if detail == 1 => "OOM, with memory free".to_owned(),
-        LabPoint::OomDeclared => "OOM".to_owned(),
-        LabPoint::Spins => format!("counter = {detail}, {}: spins", parity(detail)),
-        LabPoint::GaveUp => "(the lab ends the spin)".to_owned(),
-        LabPoint::Held => format!("(held until {})", awaited(detail)),
-        LabPoint::Released => "(goes on)".to_owned(),
-        LabPoint::TimedOut => format!("(held in vain for {})", awaited(detail)),
-        LabPoint::IrqRaised => "<- interrupt for this CPU".to_owned(),
-        LabPoint::IrqPending => "   it stays pending: IRQs off".to_owned(),
-        LabPoint::IrqTaken if detail == 1 => "<COM1 interrupt>".to_owned(),
-        LabPoint::IrqTaken => "<interrupt>".to_owned(),
-        LabPoint::IrqOver => "</interrupt>".to_owned(),
-        LabPoint::NmiSent => "<- NMI for this CPU".to_owned(),
-        LabPoint::NmiTaken => "<NMI>".to_owned(),
-        LabPoint::NmiOver => "</NMI>".to_owned(),
-        LabPoint::MemoryFreed => format!("{detail} Normal frames come free"),
-        LabPoint::Print => "printk()".to_owned(),
-        LabPoint::PrintStored => "deferred: stored for later".to_owned(),
-        LabPoint::PortWanted => "wants the port's lock".to_owned(),
-        LabPoint::PortLocked => "has the port's lock".to_owned(),
-        LabPoint::PortFreed => "frees the port's lock".to_owned(),
-        LabPoint::Fed => format!("{detail} pages cached, reclaimable"),
-        LabPoint::Act => String::new(),
-        LabPoint::Hang => "*** HANG, says the watchdog ***".to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -287,7 +236,7 @@ mod tests {
     use tidemark_wire::Role;
 
     fn draw_counted(steps: &[LabStep]) -> Vec<String> {
-        draw(steps, Writes::Counted)
+        draw(steps, Writes::Counted, Style::Steps)
     }
 
     fn step(cpu: u8, context: LabContext, point: LabPoint, detail: u64) -> LabStep {
@@ -331,7 +280,7 @@ mod tests {
             step(0, LabContext::Task, LabPoint::Request, 0),
             step(0, LabContext::Task, LabPoint::Released, 0),
             step(0, LabContext::Task, LabPoint::Act, 0),
-            step(0, LabContext::Task, LabPoint::Request, 1),
+            step(0, LabContext::Task, LabPoint::Request, 3),
         ]);
         assert_eq!(
             page,
@@ -354,8 +303,10 @@ mod tests {
                     step(1, LabContext::Nmi, point, detail),
                 ];
                 for writes in [Writes::Counted, Writes::Uncounted, Writes::Beside] {
-                    for line in draw(&steps, writes) {
-                        assert!(line.chars().count() <= WIDTH, "{line:?}");
+                    for style in [Style::Steps, Style::Mail] {
+                        for line in draw(&steps, writes, style) {
+                            assert!(line.chars().count() <= WIDTH, "{line:?}");
+                        }
                     }
                 }
             }
@@ -373,7 +324,7 @@ mod tests {
         steps.push(step(0, LabContext::Task, LabPoint::Got, 2));
         let page = draw_counted(&steps);
         assert_eq!(page.len(), 1 + 3 + 1 + 1);
-        assert_eq!(page[4], "… the same 79 times more");
+        assert_eq!(page[4], "... 79 more times");
         assert_eq!(page[5], "= a Normal frame");
     }
 }

@@ -15,7 +15,7 @@ fn hazard_of(context: LabContext) -> Option<Hazard> {
 
 /// Whether the matrix says that a protocol fails at a hazard.
 pub fn fails(variant: Zonelist, hazard: Hazard) -> bool {
-    Cell { variant, hazard }.expected() == Some(LabVerdict::Fails)
+    Cell::of(variant, hazard).expected() == Some(LabVerdict::Fails)
 }
 
 /// Why a demonstration of this variant hangs with such a reader: the hazard, what the matrix says of it, and the command
@@ -25,7 +25,7 @@ pub fn explanation(variant: Zonelist, context: LabContext) -> String {
     let Some(hazard) = hazard_of(context) else {
         return format!("{name} hangs in a task, which no hazard of the lab explains");
     };
-    let cell = Cell { variant, hazard };
+    let cell = Cell::of(variant, hazard);
     let agrees = if fails(variant, hazard) {
         "as the matrix has it"
     } else {

@@ -3,39 +3,33 @@
 //! One fresh guest a cell, two at a time where two cores allow.
 
 mod columns;
+mod describe;
 mod expected;
 mod explain;
+mod planted;
+mod printing;
+mod running;
+mod selftest;
+mod steps;
+mod values;
 
-use std::collections::VecDeque;
-use std::sync::Mutex;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::Result;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 use tidemark_wire::{Hazard, LabResult, LabStep, LabVerdict};
 
-use crate::build::{self, Built};
-use crate::cli::{Accel, LabArgs, OutputArgs, Part, Verbosity, Zonelist, name_of};
-use crate::conductor::Watch;
-use crate::console::{BAD, Console, FAINT, GOOD, say};
-use crate::machine::Machine;
-use crate::options::{Mode, Options};
+use crate::build;
+use crate::cli::{LabArgs, Mistake, Zonelist, name_of};
+use crate::console::Console;
 use crate::record::Record;
-use crate::report::seconds;
-use crate::run::{Spec, run};
-use crate::size::Mib;
-use crate::suite::Tally;
-use crate::trial::run_cases;
 use crate::verdict::{self, EXIT_INTERRUPTED};
 use crate::{interrupt, json, qemu};
-use columns::Writes;
-use expected::{contradiction, scope, words};
+use expected::{scope, words};
 pub use explain::{explanation, fails};
+pub use selftest::{full_test, self_test};
 
-/// Guests that run at the same time, where the host has as many cores.
-const AT_ONCE: usize = 2;
 /// Version of the JSON's layout.
 const SCHEMA: u32 = 1;
 
@@ -44,6 +38,8 @@ const SCHEMA: u32 = 1;
 struct Cell {
     variant: Zonelist,
     hazard: Hazard,
+    /// The mistake that the protocol is to make.
+    mistake: Option<Mistake>,
 }
 
 /// What became of a cell.
@@ -61,18 +57,34 @@ struct Found {
 }
 
 impl Cell {
+    /// The cell of the protocol as it is.
+    fn of(variant: Zonelist, hazard: Hazard) -> Self {
+        Cell {
+            variant,
+            hazard,
+            mistake: None,
+        }
+    }
+
     fn name(self) -> String {
         format!("{} {}", name_of(self.variant), self.hazard.name())
     }
 
     fn expected(self) -> Option<LabVerdict> {
-        expected::expected(&name_of(self.variant), self.hazard)
+        let flipped = self
+            .mistake
+            .and_then(|mistake| planted::flipped(mistake, self.variant, self.hazard));
+        flipped.or_else(|| expected::expected(&name_of(self.variant), self.hazard))
     }
 
     /// The command that repeats exactly this cell.
     fn command(self, cpus: u16) -> String {
+        let mistake = self
+            .mistake
+            .map(|mistake| format!(" --mistake {}", name_of(mistake)))
+            .unwrap_or_default();
         format!(
-            "cargo run -- lab --variant {} --hazard {} --cpus {cpus} --show",
+            "cargo run -- lab --variant {} --hazard {}{mistake} --cpus {cpus} --show",
             name_of(self.variant),
             self.hazard.name()
         )
@@ -139,6 +151,8 @@ impl Found {
             "specified": specified.map(words),
             "as_expected": self.is_expected(),
             "how": self.how,
+            "wait_for": values::wait_for(&self.steps),
+            "mistake": self.cell.mistake.map(name_of),
             "trouble": self.trouble,
             "command": self.cell.command(cpus),
             "steps": self.steps.len(),
@@ -153,6 +167,10 @@ impl Found {
 /// # Errors
 /// A tool is missing, the kernel does not build, or a result cannot be written.
 pub fn lab(args: &LabArgs) -> Result<i32> {
+    if args.list {
+        describe::print();
+        return Ok(0);
+    }
     json::prepare(args.output.json.as_deref())?;
     qemu::require()?;
     let args = &LabArgs {
@@ -162,13 +180,22 @@ pub fn lab(args: &LabArgs) -> Result<i32> {
     let started = Instant::now();
     let built = build::guest()?;
     let mut console = Console::new(args.output.verbosity(), args.output.log.as_deref())?;
-    let cells = cells(args);
-    let found = run_all(&cells, args, &built, &mut console)?;
-    if args.show {
-        found.iter().for_each(|cell| show(cell, args.cpus));
+    let cells = if args.planted {
+        planted::cells(args)
+    } else {
+        cells(args)
+    };
+    let found = running::run_all(&cells, args, &built, &mut console)?;
+    if let Some(what) = args.show {
+        let symbols = crate::diagnose::Symbols::of_files(&[&built.unstripped]);
+        found
+            .iter()
+            .for_each(|cell| printing::show(cell, args.cpus, what, &symbols));
     }
-    if !args.show || found.len() > 1 {
-        print_matrix(&found, args);
+    if args.planted {
+        planted::print_table(&found, args);
+    } else if args.show.is_none() || found.len() > 1 {
+        printing::print_matrix(&found, args);
     }
     let exit_code = exit_code(&cells, &found);
     if let Some(path) = &args.output.json {
@@ -177,12 +204,12 @@ pub fn lab(args: &LabArgs) -> Result<i32> {
             "kind": "lab",
             "verdict": if exit_code == 0 { "passed" } else { "failed" },
             "exit_code": exit_code,
-            "machine": machine(args).to_string(),
+            "machine": running::machine(args).to_string(),
             "cells": found.iter().map(|cell| cell.json(args.cpus)).collect::<Vec<_>>(),
         });
         json::write(path, &result)?;
     }
-    print_total(&cells, &found, exit_code, started.elapsed());
+    printing::print_total(&cells, &found, exit_code, started.elapsed());
     Ok(exit_code)
 }
 
@@ -195,97 +222,15 @@ fn cells(args: &LabArgs) -> Vec<Cell> {
                     .hazard
                     .is_none_or(|wanted| name_of(wanted).eq_ignore_ascii_case(hazard.name()));
             if wanted {
-                cells.push(Cell { variant, hazard });
+                cells.push(Cell {
+                    variant,
+                    hazard,
+                    mistake: args.mistake,
+                });
             }
         }
     }
     cells
-}
-
-fn machine(args: &LabArgs) -> Machine {
-    Machine {
-        cpus: args.cpus,
-        nodes: 2,
-        memory: Mib(3072),
-        accel: args.accel,
-        without: Vec::new(),
-    }
-}
-
-/// Runs the cells, several guests at a time; the results are in the cells' order.
-fn run_all(
-    cells: &[Cell],
-    args: &LabArgs,
-    built: &Built,
-    console: &mut Console,
-) -> Result<Vec<Found>> {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let queue: Mutex<VecDeque<(usize, Cell)>> =
-        Mutex::new(cells.iter().copied().enumerate().collect());
-    let results: Mutex<Vec<(usize, Result<Found>)>> = Mutex::new(Vec::new());
-    let next = || queue.lock().ok()?.pop_front();
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(cores).min(cells.len()) {
-            // QEMU dies with the thread that started it, which waits for it.
-            scope.spawn(|| {
-                while let Some((number, cell)) = next() {
-                    if interrupt::requested() {
-                        break;
-                    }
-                    let found = run_cell(cell, args, built);
-                    if let Ok(mut results) = results.lock() {
-                        results.push((number, found));
-                    }
-                }
-            });
-        }
-    });
-    let mut results = results
-        .into_inner()
-        .map_err(|_| anyhow!("a thread that ran a guest died"))?;
-    results.sort_by_key(|(number, _)| *number);
-    let mut all = Vec::new();
-    for (_, found) in results {
-        let found = found?;
-        console.write_log(&format!("# {}: {}", found.cell.name(), found.how));
-        for line in &found.log {
-            if args.output.verbosity() == Verbosity::All {
-                console.line(line);
-            } else {
-                console.write_log(line);
-            }
-        }
-        all.push(found);
-    }
-    console.unfold();
-    Ok(all)
-}
-
-fn run_cell(cell: Cell, args: &LabArgs, built: &Built) -> Result<Found> {
-    run_cell_on(machine(args), cell, built)
-}
-
-fn run_cell_on(machine: Machine, cell: Cell, built: &Built) -> Result<Found> {
-    let spec = Spec {
-        machine,
-        options: Options {
-            mode: Mode::Lab {
-                hazard: cell.hazard,
-            },
-            zonelist: cell.variant,
-            plant: None,
-            verbose: false,
-            dump: Vec::new(),
-        },
-        built: built.clone(),
-        kernel_image: None,
-        extra: Vec::new(),
-        watch: Watch::Long,
-    };
-    let mut log = Vec::new();
-    let record = run(&spec, |line| log.push(line.to_owned()))
-        .with_context(|| format!("the guest of {}", cell.name()))?;
-    Ok(Found::of(cell, record, log))
 }
 
 /// 0 if every cell that was asked for was run and is as expected.
@@ -295,181 +240,6 @@ fn exit_code(cells: &[Cell], found: &[Found]) -> i32 {
     }
     let all_expected = found.iter().all(Found::is_expected);
     i32::from(cells.is_empty() || found.len() < cells.len() || !all_expected)
-}
-
-/// Prints one cell: what was found, the columns, the command.
-fn show(found: &Found, cpus: u16) {
-    let mark = mark(found);
-    say(format!(
-        "{}: {}{} {mark}",
-        found.cell.name(),
-        words(found.verdict),
-        scope(found.verdict)
-            .map(|scope| format!(" ({scope})"))
-            .unwrap_or_default()
-    ));
-    say(format!("  {}", found.how));
-    if let Some(line) = &found.trouble {
-        say(format!("  {BAD}{line}{BAD:#}"));
-    }
-    say("");
-    for line in columns::draw(&found.steps, Writes::of(&name_of(found.cell.variant))) {
-        say(line);
-    }
-    if found.dropped > 0 {
-        say(format!("({} steps more were not kept)", found.dropped));
-    }
-    say("");
-    say(format!("{FAINT}{}{FAINT:#}", found.cell.command(cpus)));
-    say("");
-}
-
-/// ✓ for an expected cell, ✗ for another; a star where the specification is contradicted.
-fn mark(found: &Found) -> String {
-    let (style, sign) = if found.is_expected() {
-        (GOOD, "✓")
-    } else {
-        (BAD, "✗")
-    };
-    let star = contradiction(&name_of(found.cell.variant), found.cell.hazard);
-    format!("{style}{sign}{style:#}{}", star.map_or("", |_| "*"))
-}
-
-fn print_matrix(found: &[Found], args: &LabArgs) {
-    let hazards: Vec<Hazard> = Hazard::ALL
-        .into_iter()
-        .filter(|hazard| found.iter().any(|cell| cell.cell.hazard == *hazard))
-        .collect();
-    say(format!("{}, a fresh guest a cell", machine(args)));
-    let mut head = format!("{:<18}", "variant");
-    for hazard in &hazards {
-        head.push_str(&format!("{:<15}", hazard.name()));
-    }
-    say(head.trim_end());
-    for &variant in Zonelist::value_variants() {
-        let row = |hazard: &Hazard| {
-            found
-                .iter()
-                .find(|cell| cell.cell.variant == variant && cell.cell.hazard == *hazard)
-        };
-        if hazards.iter().all(|hazard| row(hazard).is_none()) {
-            continue;
-        }
-        let mut line = format!("{:<18}", name_of(variant));
-        for hazard in &hazards {
-            let Some(cell) = row(hazard) else {
-                line.push_str(&format!("{:<15}", "-"));
-                continue;
-            };
-            let verdict = match cell.verdict {
-                LabVerdict::HoldsDirectOnly => "holds°",
-                verdict => words(verdict),
-            };
-            let sign = mark(cell);
-            let star = usize::from(sign.ends_with('*'));
-            let gap = 15_usize.saturating_sub(verdict.chars().count() + 2 + star);
-            line.push_str(&format!("{verdict} {sign}{:gap$}", ""));
-        }
-        say(line.trim_end());
-    }
-    let has = |verdict| found.iter().any(|cell| cell.verdict == verdict);
-    if has(LabVerdict::HoldsDirectOnly) {
-        say("° for requests that may reclaim only");
-    }
-    for cell in found.iter().filter(|cell| !cell.is_expected()) {
-        let expected = cell.cell.expected().map_or("nothing", words);
-        say(format!(
-            "{BAD}unexpected{BAD:#}: {}: {}, not {expected}: {}{}",
-            cell.cell.name(),
-            words(cell.verdict),
-            cell.how,
-            cell.trouble
-                .as_ref()
-                .map(|trouble| format!("; {trouble}"))
-                .unwrap_or_default()
-        ));
-        say(format!("  {}", cell.cell.command(args.cpus)));
-    }
-    for cell in found {
-        let name = name_of(cell.cell.variant);
-        if let Some(contradicted) = contradiction(&name, cell.cell.hazard) {
-            say(format!("* {}: {}", cell.cell.name(), contradicted.why));
-        }
-    }
-}
-
-fn print_total(cells: &[Cell], found: &[Found], exit_code: i32, wall: Duration) {
-    let expected = found.iter().filter(|cell| cell.is_expected()).count();
-    let (style, word) = if exit_code == 0 {
-        (GOOD, "PASS")
-    } else {
-        (BAD, "FAIL")
-    };
-    say(format!(
-        "{style}{word}{style:#}: {expected} of {} cells as expected, in {}",
-        cells.len(),
-        seconds(wall)
-    ));
-}
-
-/// The step of `test`: a few cells of both kinds, and a check that the judge itself can fail.
-///
-/// # Errors
-/// QEMU cannot be started.
-pub fn self_test(pattern: Option<&str>, accel: Accel, built: &Built) -> Result<Tally> {
-    let args = &LabArgs {
-        variant: None,
-        hazard: None,
-        show: false,
-        cpus: 2,
-        accel,
-        output: OutputArgs::default(),
-    };
-    let sample = [
-        ("seed", Hazard::H2),
-        ("seed", Hazard::H7),
-        ("none", Hazard::H1),
-        ("seqlock", Hazard::H2),
-        ("seqlock-irqsave", Hazard::H2Nmi),
-        ("snapshot", Hazard::H7),
-    ];
-    let cells = sample.into_iter().filter_map(|(variant, hazard)| {
-        let mut known = Zonelist::value_variants().iter();
-        let variant = *known.find(|known| name_of(**known) == variant)?;
-        Some(Cell { variant, hazard })
-    });
-    let cells = cells.map(|cell| {
-        let name = format!("lab/{}-{}", name_of(cell.variant), cell.hazard.name());
-        (name, Some(cell))
-    });
-    let planted = ("lab/planted-not-reached".to_owned(), None);
-    let part = ("lab", "cells of the laboratory's matrix");
-    run_cases(part, pattern, cells.chain([planted]), |_, cell| {
-        let Some(cell) = cell else {
-            return planted_not_reached(args, built);
-        };
-        let found = run_cell(cell, args, built)?;
-        let verdict = words(found.verdict);
-        let problem = || format!("{verdict}: {} {:?}", found.how, found.trouble);
-        Ok(found.is_expected().then_some(()).ok_or_else(problem))
-    })
-}
-
-/// A run outside the window must have no verdict.
-fn planted_not_reached(args: &LabArgs, built: &Built) -> Result<Result<(), String>> {
-    // Nothing can leave a machine without DIMMs, so the window cannot be reached.
-    let bare = Machine {
-        without: vec![Part::Dimms],
-        ..machine(args)
-    };
-    let cell = Cell {
-        variant: Zonelist::Seed,
-        hazard: Hazard::H7,
-    };
-    let found = run_cell_on(bare, cell, built)?;
-    let noticed = found.verdict == LabVerdict::NotReached && exit_code(&[cell], &[found]) == 1;
-    let problem = || "a run outside the window has a verdict".to_owned();
-    Ok(noticed.then_some(()).ok_or_else(problem))
 }
 
 #[cfg(test)]

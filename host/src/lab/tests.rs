@@ -3,10 +3,7 @@ use std::fmt::Write as _;
 use tidemark_wire::Text;
 
 fn cell() -> Cell {
-    Cell {
-        variant: Zonelist::Seed,
-        hazard: Hazard::H2,
-    }
+    Cell::of(Zonelist::Seed, Hazard::H2)
 }
 
 fn record(verdict: LabVerdict, hazard: Hazard, sound: bool) -> Record {
@@ -72,7 +69,7 @@ fn the_command_repeats_the_cell() {
         panic!("not the lab command");
     };
     assert_eq!(cells(&args), [cell()]);
-    assert!(args.show && args.cpus == 2);
+    assert!(args.show.is_some() && args.cpus == 2);
 }
 
 #[test]

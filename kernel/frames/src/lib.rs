@@ -43,8 +43,10 @@ pub mod hotplug;
 mod known_failures_tests;
 #[cfg(all(test, not(loom)))]
 mod leaving_tests;
+mod look;
 mod marks;
 mod memory;
+mod mistake;
 mod mobility;
 #[cfg(all(test, not(loom)))]
 mod model_tests;
@@ -85,6 +87,7 @@ pub use cpuset::Cpuset;
 pub use events::{CONTEXTS, DISTANCES, ZoneEvents};
 pub use hotplug::{OfflineError, OfflineStats, OnlineError, OnlineStats};
 pub use memory::{AddError, BLOCK_FRAMES, BlockMeta, BlockSlot};
+pub use mistake::Mistake;
 pub use owner::{FrameState, Owner, OwnerKind};
 pub use platform::{
     AllocReport, FreeError, FreeFault, MigrateError, OomOutcome, Platform, Point, Spin, Standing,
@@ -98,4 +101,4 @@ pub use types::{
 };
 pub use validate::{Census, Inconsistency};
 pub use zone::Zone;
-pub use zonelist::{ListKind, Look, Node, Variant};
+pub use zonelist::{ListKind, Node, Variant};

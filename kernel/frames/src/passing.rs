@@ -61,6 +61,11 @@ impl<P: Platform> Frames<'_, P> {
         while let Some(entry) = list.all().get(at) {
             at = at.wrapping_add(1);
             let (index, id) = entry.read(|| self.platform.point(Point::WalkEntry))?;
+            self.platform.point(Point::EntryRead {
+                at: at.wrapping_sub(1) as u8,
+                index: index as u8,
+                zone: id,
+            });
             if index > highest || of_nodes.wrapping_shr(id.index() as u32) & 1 == 0 {
                 continue;
             }

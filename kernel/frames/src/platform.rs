@@ -1,8 +1,8 @@
 //! What the allocator needs of its surroundings.
 
 use crate::{
-    CpuCaches, CpuId, Cpuset, FrameState, Gfp, MAX_NODES, NodeId, NodeMask, Order, Owner, Pfn,
-    WalkInfo, ZoneKind, zonelist::Look,
+    CpuCaches, CpuId, Cpuset, FrameState, Gfp, MAX_NODES, Mistake, NodeId, NodeMask, Order, Owner,
+    Pfn, WalkInfo, ZoneId, ZoneKind,
 };
 use core::ops::ControlFlow;
 use tidemark_sync::{ContextKind, LocalIrq, Section, Task, atomic::spin_loop};
@@ -171,17 +171,18 @@ pub trait Platform: LocalIrq + Sized {
         let _ = step;
     }
 
-    /// What becomes of what a reader is told when it looks at the lists: nothing but in a run with a
-    /// planted fault, whose readers do not look.
-    #[inline(always)]
-    fn overrules(&self, look: Look) -> Look {
-        look
-    }
-
     /// A schedule point was reached.
     #[inline(always)]
     fn point(&self, point: Point) {
         let _ = point;
+    }
+
+    /// Whether the zonelist protocol makes this mistake on purpose. Asked by rebuilds and the slow path
+    /// only; a platform that answers with the constant `false` pays nothing.
+    #[inline(always)]
+    fn planted(&self, mistake: Mistake) -> bool {
+        let _ = mistake;
+        false
     }
 }
 
@@ -368,9 +369,11 @@ pub enum Point {
     /// lists are published, and may be written by nobody until the next rebuild.
     RebuildEven,
     /// Rebuild: the lock validator is told of the writer's begin. The count is odd already in
-    /// `seqlock-irqsave`, and still even in `seqlock-annotated`.
+    /// `seqlock-irqsave`, and still even in `seqlock-annotated`. In `none`, `seed` and `snapshot` it is
+    /// told of their spinlock, about to be taken.
     AnnotateBegin,
-    /// Rebuild: the lock validator is told of the writer's end; the count is odd still.
+    /// Rebuild: the lock validator is told of the writer's end; the count is odd still. In `none`,
+    /// `seed` and `snapshot` it is told of their spinlock, about to be released.
     AnnotateEnd,
     /// Slow path: the cookie has just been read.
     SlowBegin,
@@ -386,6 +389,15 @@ pub enum Point {
     SlowCheckNopage,
     /// Walk of the slow path: an entry's index was read, its zone not yet. The caller is pinned.
     WalkEntry,
+    /// Walk of the slow path: both halves of an entry were read. The caller is pinned.
+    EntryRead {
+        /// Position of the entry in its list.
+        at: u8,
+        /// The index.
+        index: u8,
+        /// The zone.
+        zone: ZoneId,
+    },
     /// Offline: caches are off and drained, the range is isolated.
     OfflineIsolated,
     /// Offline: one scan of the range is done.

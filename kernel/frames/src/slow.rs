@@ -11,9 +11,10 @@ use crate::{
     alloc::Walk,
     cpuset::Confinement,
     high_atomic::Keep,
+    look::Check,
     platform::Pinned,
     reach::Reach,
-    zonelist::{Begun, Eligible, Generation, Look, Protocol, Reader, with_protocol},
+    zonelist::{Begun, Eligible, Generation, Look, Protocol, with_protocol},
 };
 use core::cell::Cell;
 use tidemark_sync::Task;
@@ -22,7 +23,7 @@ use tidemark_sync::Task;
 const MAX_ROUNDS: u32 = 16;
 
 /// How the rounds between one begin and the next ended.
-enum Outcome {
+pub(crate) enum Outcome {
     Got(Pfn),
     /// The lists or the cpuset may have changed: begin again.
     Restart,
@@ -30,16 +31,16 @@ enum Outcome {
 }
 
 /// What a request remembers from one begin to the next.
-struct Attempt {
-    begun: Begun,
+pub(crate) struct Attempt {
+    pub(crate) begun: Begun,
     /// Its task's cpuset, as it was at the begin.
-    confinement: Confinement,
+    pub(crate) confinement: Confinement,
     /// Position in the list where its walks start.
     start: u8,
     /// The zone there; without one the request is without hope.
     preferred: Option<ZoneId>,
     /// The lists that its last walk walked.
-    walked: Cell<Generation>,
+    pub(crate) walked: Cell<Generation>,
 }
 
 /// What a round without a frame leads to.
@@ -150,7 +151,7 @@ impl<P: Platform> Frames<'_, P> {
         (protocol, as_any): (&(impl Protocol<P> + ?Sized), &dyn Protocol<P>),
     ) -> Outcome {
         let observed = protocol.observe();
-        let begun = protocol.begin(walk.gfp, &self.platform);
+        let begun = self.take_cookie(walk, protocol);
         info.spins = info.spins.saturating_add(begun.spins);
         let was_odd = observed.is_odd() || begun.cookie.is_odd() || begun.spins > 0;
         info.odd |= was_odd;
@@ -184,7 +185,7 @@ impl<P: Platform> Frames<'_, P> {
         }
         // Who has not reclaimed and has no other reserves would walk the same walk again.
         self.platform.point(Point::SlowCheckNopage);
-        let looked = self.last_look(task, walk, protocol, &attempt, info);
+        let looked = self.last_look(Check::Nopage, task, walk, protocol, &attempt, info);
         looked.unwrap_or(Outcome::Failed)
     }
 
@@ -223,7 +224,8 @@ impl<P: Platform> Frames<'_, P> {
                 }
             }
             self.platform.point(Point::SlowCheckNopage);
-            if let Some(outcome) = self.last_look(task, walk, protocol, &attempt, info) {
+            let looked = self.last_look(Check::Nopage, task, walk, protocol, &attempt, info);
+            if let Some(outcome) = looked {
                 return outcome;
             }
             match self.never_fail(task, walk, &attempt) {
@@ -261,19 +263,9 @@ impl<P: Platform> Frames<'_, P> {
             begun,
             confinement,
             // A list has 32 entries at most.
-            start: protocol.start(at) as u8,
+            start: self.start_of(protocol, at) as u8,
             preferred: preferred.map(|(_, zone)| zone),
             walked: Cell::new(generation),
-        }
-    }
-
-    #[inline]
-    fn reader(&self, walk: &Walk, attempt: &Attempt) -> Reader<'_> {
-        Reader {
-            gfp: walk.gfp,
-            begun: attempt.begun,
-            walked: attempt.walked.get(),
-            published: &self.published,
         }
     }
 
@@ -286,42 +278,6 @@ impl<P: Platform> Frames<'_, P> {
         }
         let task = Self::reclaims(task, walk, self.standing(task, walk))?;
         self.compact(walk, Reach::of(walk, &attempt.confinement), task)
-    }
-
-    /// What cpuset and protocol say to a request that is about to give up: nothing, or how it goes
-    /// on.
-    #[inline(always)]
-    fn last_look(
-        &self,
-        task: Option<&Task>,
-        walk: &Walk,
-        protocol: &(impl Protocol<P> + ?Sized),
-        attempt: &Attempt,
-        info: &mut WalkInfo,
-    ) -> Option<Outcome> {
-        if attempt.confinement.has_changed(&self.platform, task) {
-            info.cpuset_retries += 1;
-            return Some(Outcome::Restart);
-        }
-        loop {
-            let look = protocol.look(&self.reader(walk, attempt));
-            match self.platform.overrules(look) {
-                Look::Unchanged => return None,
-                Look::Restart => {
-                    info.retries += 1;
-                    return Some(Outcome::Restart);
-                }
-                Look::WalkAgain => {
-                    // Once for each publication: not a wait for anybody.
-                    info.retries += 1;
-                    let standing = self.standing(task, walk);
-                    let reach = Reach::of_round(walk, &attempt.confinement, standing);
-                    if let Some(pfn) = self.try_walk(walk, attempt, reach) {
-                        return Some(Outcome::Got(pfn));
-                    }
-                }
-            }
-        }
     }
 
     /// One round from `retry`: an outcome, or where to go on.
@@ -339,8 +295,7 @@ impl<P: Platform> Frames<'_, P> {
             info.cpuset_retries += 1;
             return Ok(Outcome::Restart);
         }
-        let look = protocol.look_at_retry(&self.reader(walk, attempt));
-        if self.platform.overrules(look) == Look::Restart {
+        if self.look_at_retry(walk, protocol, attempt) == Look::Restart {
             info.retries += 1;
             return Ok(Outcome::Restart);
         }
@@ -382,7 +337,8 @@ impl<P: Platform> Frames<'_, P> {
             return Err(Next::Retry);
         }
         self.platform.point(Point::SlowCheckOom);
-        if let Some(outcome) = self.last_look(Some(task), walk, protocol, attempt, info) {
+        let looked = self.last_look(Check::Oom, Some(task), walk, protocol, attempt, info);
+        if let Some(outcome) = looked {
             return Ok(outcome);
         }
         match self.out_of_memory(walk, attempt, info, task) {
@@ -447,7 +403,7 @@ impl<P: Platform> Frames<'_, P> {
     }
 
     #[inline(never)]
-    fn try_walk(&self, walk: &Walk, attempt: &Attempt, reach: Reach) -> Option<Pfn> {
+    pub(crate) fn try_walk(&self, walk: &Walk, attempt: &Attempt, reach: Reach) -> Option<Pfn> {
         self.walk_once(walk, attempt, reach)
     }
 

@@ -15,6 +15,7 @@ mod reg {
     pub const TASK_PRIORITY: usize = 0x80;
     pub const EOI: usize = 0xb0;
     pub const SPURIOUS: usize = 0xf0;
+    pub const IRR: usize = 0x200;
     pub const ERROR_STATUS: usize = 0x280;
     pub const ICR_LOW: usize = 0x300;
     pub const ICR_HIGH: usize = 0x310;
@@ -149,6 +150,16 @@ pub(super) fn send(apic_id: u32, message: Message) {
     if enabled {
         irqs::enable();
     }
+}
+
+/// Whether the running CPU's APIC has `vector` requested and has not delivered it (IRR; Intel SDM vol. 3,
+/// 12.8.4). Any context.
+pub(super) fn is_requested(vector: u8) -> bool {
+    if REGISTERS.load(Relaxed).is_null() {
+        return false;
+    }
+    let word = usize::from(vector / 32) * 0x10;
+    read(reg::IRR + word) >> (vector % 32) & 1 == 1
 }
 
 /// Interrupts the running CPU with `vector`, by shorthand: one write. Any context, NMI included.

@@ -207,6 +207,11 @@ pub fn raise_self(work: WorkId) {
     apic::send_self(vectors::WORK);
 }
 
+/// Whether the running CPU's APIC has the work interrupt requested and has not delivered it. Any context.
+pub fn is_work_requested() -> bool {
+    apic::is_requested(vectors::WORK)
+}
+
 pub(super) fn handle_work(token: &HardIrq) {
     let mut work = percpu::current().work.swap(0, Acquire);
     while work != 0 {

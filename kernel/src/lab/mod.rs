@@ -6,21 +6,23 @@
 //! the hazard's window. A CPU that hangs is found by the [`watchdog`].
 
 mod hazards;
+mod judge;
+pub mod plant;
 pub mod play;
 pub mod schedule;
 pub mod stage;
 pub mod trace;
+mod waits;
 
 pub use hazards::WRITER;
+pub use waits::hang_is_for_ever;
 
 use crate::arch::context::Task;
 use crate::console::{self, Share};
-use crate::watchdog::{self, Found, Function, Waits};
-use crate::{info, link, mm, warn};
-use core::fmt::Write;
-use schedule::Place;
+use crate::watchdog::{self, Waits};
+use crate::{info, link, mm, options, warn};
 use stage::TRACE;
-use tidemark_wire::{Ask, Hazard, LabContext, LabPoint, LabResult, LabVerdict, Role, Text, ToHost};
+use tidemark_wire::{Ask, Hazard, LabPoint, LabResult, LabVerdict, Role, Text, ToHost};
 
 /// Times that a report is sent at most.
 const REPORTS: u32 = 4;
@@ -52,11 +54,15 @@ pub fn run(task: &Task, hazard: Hazard) -> bool {
     );
     // From here on the scenario decides who prints.
     console::flush(Share::All);
+    if let Some(mistake) = options::get().mistake {
+        info!("lab: the protocol makes a mistake: {}", mistake.name());
+        plant::plant(mistake);
+    }
     let (mut verdict, mut how) = match play::init().and_then(|()| hazards::run(task, hazard)) {
         Ok(finding) => finding,
         Err(obstacle) => (LabVerdict::NotReached, how!("{obstacle}")),
     };
-    if TRACE.steps().any(|step| step.point == LabPoint::TimedOut) && verdict != LabVerdict::Fails {
+    if TRACE.steps().any(|step| step.point == LabPoint::TimedOut) {
         (verdict, how) = (LabVerdict::NotReached, how!("a role was held in vain"));
     }
     tell_hangs();
@@ -97,52 +103,10 @@ fn report(task: &Task, result: LabResult) -> bool {
 pub fn on_oom() -> bool {
     let ours = stage::is_open() && stage::role_here() == Some(Role::Reader);
     if ours {
-        let premature = play::fresh_walk_finds();
+        let premature = play::fresh_walk_serves();
         stage::step(LabPoint::OomDeclared, u64::from(premature));
     }
     ours
-}
-
-/// The places of the trace from step `from` on.
-fn places(from: u32) -> impl Iterator<Item = Place> {
-    TRACE
-        .steps()
-        .skip(from as usize)
-        .map(|step| (step.role, step.point))
-}
-
-/// Whether the trace from step `from` on shows one of these windows; if none, the first place that
-/// the last of them lacks.
-fn shows(from: u32, windows: &[&[Place]]) -> Result<(), Place> {
-    let mut lacks = Ok(());
-    for window in windows {
-        match schedule::missing(places(from), window) {
-            None => return Ok(()),
-            Some(place) => lacks = Err(place),
-        }
-    }
-    lacks
-}
-
-/// The finding of a run whose trace does not show the window.
-fn not_reached((role, point): Place) -> Finding {
-    let how = how!("the trace lacks {} at {}", role.name(), point.name());
-    (LabVerdict::NotReached, how)
-}
-
-/// The hang that a scenario's waiter was found in, in words; nothing if there was none.
-fn hang() -> Option<How> {
-    let waits = |found: &Found| found.waits() != Waits::No;
-    let (waiter, found) = watchdog::hung().find(|(_, found)| waits(found))?;
-    let mut how = how!("hang of cpu{waiter} in {}", Function(found));
-    if found.context() == LabContext::Nmi {
-        let _ = how.write_str(", in an NMI handler");
-    }
-    let mut others = watchdog::hung().filter(|&(cpu, found)| cpu != waiter && !waits(found));
-    if let Some((other, found)) = others.next() {
-        let _ = write!(how, ", cpu{other} in {}", Function(found));
-    }
-    Some(how)
 }
 
 /// Logs where the CPUs that hung were.

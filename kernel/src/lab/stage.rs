@@ -1,21 +1,23 @@
 //! The stage: who plays which role, and what happens when one of them reaches a point.
 
-use super::play;
-use super::schedule::{self, Action, Place, Rule};
+use super::schedule::{self, Action, Moment, Place, Rule};
 use super::trace::Trace;
-use crate::arch::{self, MAX_CPUS, irqs, nmi, percpu, time};
+use super::{play, waits};
+use crate::arch::{self, MAX_CPUS, ipi, irqs, nmi, percpu, time};
 use crate::mm::{self, points};
 use crate::thread::{self, ThreadId};
 use crate::watchdog;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 use tidemark_frames::Point;
-use tidemark_wire::{LabContext, LabPoint, Role};
+use tidemark_wire::{AtCounter, EntryRead, LabContext, LabPoint, Party, Role, Stay, ZoneName};
 
 /// How long a role is held for another one at most: many times what the other needs on a host that is
 /// busy with everything else.
 const HOLD_NS: u64 = 8_000_000_000;
-/// How long the interrupt is given when the CPU does not take interrupts.
-const PENDING_NS: u64 = 3_000_000;
+/// Begins of one request, or rounds from one begin, after which it counts as going round.
+pub const ROUNDS: u32 = 64;
+/// Rounds of a request whose single steps are written down; of the others the first step is.
+const ROUNDS_IN_FULL: u32 = 4;
 
 const POINTS: usize = LabPoint::ALL.len();
 
@@ -33,6 +35,10 @@ static COUNTS: [[AtomicU32; POINTS]; Role::COUNT] =
 
 /// The point that each role reached last, plus one. A role is in one place at a time.
 static LAST: [AtomicU8; Role::COUNT] = [const { AtomicU8::new(0) }; Role::COUNT];
+/// Where each role was last: its CPU plus one, and its context in the second byte; 0 for nowhere.
+static WHERE: [AtomicU32; Role::COUNT] = [const { AtomicU32::new(0) }; Role::COUNT];
+/// The number of the play that is on.
+static PLAY: AtomicU32 = AtomicU32::new(0);
 
 /// What happened.
 pub static TRACE: Trace = Trace::new();
@@ -49,16 +55,19 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Opens it with these rules. Counts start anew; the trace goes on.
-    pub fn open(rules: &'static &'static [Rule]) -> Self {
+    /// Opens it with these rules for a play, numbered from 0. Counts start anew; the trace goes on.
+    pub fn open(rules: &'static &'static [Rule], play: u32) -> Self {
         for count in COUNTS.iter().flatten() {
             count.store(0, Relaxed);
         }
-        for (thread, last) in THREADS.iter().zip(&LAST) {
+        for ((thread, last), place) in THREADS.iter().zip(&LAST).zip(&WHERE) {
             thread.store(0, Relaxed);
             last.store(0, Relaxed);
+            place.store(0, Relaxed);
         }
-        note(Role::Watchdog, LabPoint::Act, 0);
+        PLAY.store(play, Relaxed);
+        note(Role::Watchdog, LabPoint::Act, play.into());
+        play::note_memory();
         // Release: pairs with the Acquire in `rules`.
         RULES.store(core::ptr::from_ref(rules).cast_mut(), Release);
         OPEN.store(true, Release);
@@ -77,6 +86,11 @@ impl Drop for Stage {
 /// Whether a scenario runs. Any context.
 pub fn is_open() -> bool {
     OPEN.load(Acquire)
+}
+
+/// The number of the play that is on, or was last.
+pub fn play() -> u32 {
+    PLAY.load(Relaxed)
 }
 
 /// Makes the calling thread play a role until the stage closes.
@@ -137,6 +151,19 @@ pub fn count(place: Place) -> u32 {
     COUNTS[place.0 as usize][place.1 as usize].load(Acquire)
 }
 
+/// Where a role was last; nothing if it has not been anywhere. Any context.
+pub fn whereabouts(role: Role) -> Option<Party> {
+    let place = WHERE[role as usize].load(Acquire);
+    let cpu = (place as u8).checked_sub(1)?;
+    let context = LabContext::of(u64::from(place >> 8));
+    Some(Party { role, cpu, context })
+}
+
+/// Whether the point that a role reached last is this one. Any context.
+pub fn is_at((role, point): Place) -> bool {
+    LAST[role as usize].load(Acquire) == point as u8 + 1
+}
+
 /// The hook at the allocator's schedule points.
 fn at(point: Point) {
     if let Some(role) = role_here() {
@@ -156,22 +183,42 @@ pub fn step(point: LabPoint, detail: u64) {
 
 /// Writes a step down without counting it as reached.
 pub fn note(role: Role, point: LabPoint, detail: u64) {
-    let cpu = arch::cpu_id().0;
-    TRACE.push(
-        time::now_ns() / 1000,
-        cpu,
-        context_here(),
-        role,
-        point,
-        detail,
-    );
+    let (cpu, context) = (arch::cpu_id().0, context_here());
+    if role != Role::Watchdog {
+        let place = (cpu as u32 + 1) | ((context as u32) << 8);
+        WHERE[role as usize].store(place, Release);
+    }
+    TRACE.push(time::now_ns() / 1000, cpu, context, role, point, detail);
+}
+
+/// Whether a step is written down. Of entries that follow each other the first is; of a request that
+/// goes round the first rounds are, and then each round's first step.
+fn is_written(role: Role, point: LabPoint, last: Option<LabPoint>) -> bool {
+    use LabPoint::{
+        EntryRead, RebuildEntry, SlowBegin, SlowCheckNopage, SlowCheckOom, SlowRetry, SlowWalk,
+        SlowWalked, WalkEntry,
+    };
+    let rounds = count((role, SlowBegin)) + count((role, SlowRetry));
+    match point {
+        RebuildEntry => last != Some(RebuildEntry),
+        WalkEntry => !matches!(last, Some(WalkEntry | EntryRead)) && rounds <= ROUNDS_IN_FULL,
+        // All of the first walk, so that its list can be seen.
+        EntryRead => {
+            let is_first = last == Some(WalkEntry) && rounds <= ROUNDS_IN_FULL;
+            is_first || (rounds <= 1 && count((role, SlowWalked)) == 0)
+        }
+        SlowWalk | SlowWalked | SlowCheckOom | SlowCheckNopage => rounds <= ROUNDS_IN_FULL,
+        SlowBegin | SlowRetry => rounds <= 2 * ROUNDS,
+        _ => true,
+    }
 }
 
 fn step_as(role: Role, point: LabPoint, detail: u64) {
-    // Of entries that follow each other the first is written down; the others are counted.
-    let last = LAST[role as usize].swap(point as u8 + 1, Relaxed);
-    let is_entry = matches!(point, LabPoint::WalkEntry | LabPoint::RebuildEntry);
-    if !is_entry || last != point as u8 + 1 {
+    // Release: pairs with the Acquire in `is_at`.
+    let last = LAST[role as usize].swap(point as u8 + 1, Release);
+    let last = usize::from(last).checked_sub(1);
+    let last = last.and_then(|last| LabPoint::ALL.get(last).copied());
+    if is_written(role, point, last) {
         note(role, point, detail);
     }
     // Release: pairs with the Acquire in `count`, for those who are held until now.
@@ -181,13 +228,16 @@ fn step_as(role: Role, point: LabPoint, detail: u64) {
         return;
     };
     for action in schedule::firing(rules, (role, point), nth) {
-        act(role, action);
+        act(role, point, action);
+    }
+    if point == LabPoint::SlowBegin && role == Role::Reader && nth.is_multiple_of(ROUNDS) {
+        waits::look_at_rounds(nth);
     }
 }
 
-fn act(role: Role, action: Action) {
+fn act(role: Role, at: LabPoint, action: Action) {
     match action {
-        Action::Hold(until) => hold(role, until),
+        Action::Hold(until) => hold(role, at, until),
         Action::Interrupt => interrupt(role),
         Action::Nmi => interrupt_by_nmi(role),
         Action::Print => print(role),
@@ -199,39 +249,44 @@ fn act(role: Role, action: Action) {
     }
 }
 
-fn hold(role: Role, until: &'static [Place]) {
-    let reached = || until.iter().any(|&place| count(place) > 0);
-    let first = until.first().map_or(0, |place| place.1 as u64);
-    // Also if the other was quicker: that this role goes on after it is what a window asks for.
-    note(role, LabPoint::Held, first);
-    let met = time::spin_until(HOLD_NS, || {
-        watchdog::awake();
-        reached()
-    });
-    let after = if met {
-        LabPoint::Released
-    } else {
-        LabPoint::TimedOut
+fn hold(role: Role, at: LabPoint, until: &'static [Moment]) {
+    let reached = || {
+        let mut moments = until.iter();
+        moments.find(|&&(role, point, nth)| count((role, point)) >= nth)
     };
-    note(role, after, first);
+    let stay = |until: LabPoint| Stay { at, until }.pack();
+    let first = until.first().map_or(LabPoint::Act, |&(_, point, _)| point);
+    // Also if the other was quicker: that this role goes on after it is what a window asks for.
+    note(role, LabPoint::Held, stay(first));
+    time::spin_until(HOLD_NS, || {
+        watchdog::awake();
+        reached().is_some()
+    });
+    match reached() {
+        Some(&(_, point, _)) => note(role, LabPoint::Released, stay(point)),
+        None => note(role, LabPoint::TimedOut, stay(first)),
+    }
 }
 
-/// Sends this CPU the laboratory's interrupt. With interrupts on it is taken here; with interrupts
-/// off it stays pending, and is taken when the writer turns them on.
+/// Sends this CPU the laboratory's interrupt. With interrupts on it is taken here. With interrupts off
+/// the CPU's APIC says that it is pending; it is taken when the writer turns them on.
 fn interrupt(role: Role) {
     let before = HANDLED.load(Acquire);
-    note(role, LabPoint::IrqRaised, 0);
-    play::raise();
     let taken = || HANDLED.load(Acquire) != before;
-    let patience = if irqs::interrupts_enabled() {
-        HOLD_NS
-    } else {
-        PENDING_NS
-    };
+    let is_on = irqs::interrupts_enabled();
+    note(role, LabPoint::IrqRaised, u64::from(is_on));
+    play::raise();
     // Under emulation in threads an interrupt is not taken at the very next instruction.
-    if !time::spin_until(patience, taken) {
+    if is_on {
+        if !time::spin_until(HOLD_NS, taken) {
+            let (at, until) = (LabPoint::IrqRaised, LabPoint::IrqTaken);
+            note(role, LabPoint::TimedOut, Stay { at, until }.pack());
+        }
+    } else if time::spin_until(HOLD_NS, ipi::is_work_requested) && !taken() {
         note(role, LabPoint::IrqPending, 0);
-        COUNTS[role as usize][LabPoint::IrqPending as usize].fetch_add(1, Release);
+    } else {
+        let (at, until) = (LabPoint::IrqRaised, LabPoint::IrqPending);
+        note(role, LabPoint::TimedOut, Stay { at, until }.pack());
     }
 }
 
@@ -242,7 +297,8 @@ fn interrupt_by_nmi(role: Role) {
     play::expect_nmi(here);
     nmi::send(here);
     if !time::spin_until(HOLD_NS, || HANDLED.load(Acquire) != before) {
-        note(role, LabPoint::TimedOut, LabPoint::NmiTaken as u64);
+        let (at, until) = (LabPoint::NmiSent, LabPoint::NmiTaken);
+        note(role, LabPoint::TimedOut, Stay { at, until }.pack());
     }
 }
 
@@ -265,6 +321,10 @@ fn lab_point(point: Point) -> (LabPoint, u64) {
         Point::SlowCheckOom => LabPoint::SlowCheckOom,
         Point::SlowCheckNopage => LabPoint::SlowCheckNopage,
         Point::WalkEntry => LabPoint::WalkEntry,
+        Point::EntryRead { at, index, zone } => {
+            let zone = ZoneName(zone.index() as u8);
+            return (LabPoint::EntryRead, EntryRead { at, index, zone }.pack());
+        }
         Point::OfflineIsolated => LabPoint::OfflineIsolated,
         Point::OfflineScanned => LabPoint::OfflineScanned,
         Point::OfflineLeft => LabPoint::OfflineLeft,
@@ -272,9 +332,18 @@ fn lab_point(point: Point) -> (LabPoint, u64) {
         Point::OnlineCounted => LabPoint::OnlineCounted,
         Point::OnlineDone => LabPoint::OnlineDone,
     };
-    let detail = match lab {
-        LabPoint::SlowRetry => u64::from(play::fresh_walk_finds()),
-        _ => u64::from(mm::frames().rebuild_counter()),
+    let is_slow = matches!(
+        lab,
+        LabPoint::SlowBegin
+            | LabPoint::SlowWalk
+            | LabPoint::SlowWalked
+            | LabPoint::SlowRetry
+            | LabPoint::SlowCheckOom
+            | LabPoint::SlowCheckNopage
+    );
+    let detail = AtCounter {
+        counter: mm::frames().rebuild_counter(),
+        serves: is_slow && play::fresh_walk_serves(),
     };
-    (lab, detail)
+    (lab, detail.pack())
 }

@@ -126,6 +126,7 @@ impl Platform for Kernel {
     }
 
     fn begin_grace(&self, task: &Task) {
+        points::passed(LabPoint::GraceBegin);
         thread::grace::begin(task);
     }
 
@@ -215,11 +216,10 @@ impl Platform for Kernel {
     }
 
     #[cfg(feature = "lab")]
-    fn overrules(&self, look: tidemark_frames::Look) -> tidemark_frames::Look {
-        match options::get().plant {
-            Some(Plant::NoCheck) => tidemark_frames::Look::Unchanged,
-            _ => look,
-        }
+    fn planted(&self, mistake: tidemark_frames::Mistake) -> bool {
+        use tidemark_frames::Mistake::{NoCheckAtNopage, NoCheckAtRetry, NoCheckBeforeOom};
+        let is_check = matches!(mistake, NoCheckAtNopage | NoCheckAtRetry | NoCheckBeforeOom);
+        is_check && options::get().plant == Some(Plant::NoCheck) || crate::lab::plant::is(mistake)
     }
 
     fn point(&self, point: Point) {

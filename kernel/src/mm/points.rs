@@ -159,10 +159,20 @@ pub fn note_spin() {
     );
 }
 
-/// Tells a scenario that the watchdog found CPU `cpu` to hang.
-pub fn note_hang(cpu: usize) {
+/// Tells a scenario that the watchdog found CPU `cpu` to hang, in the function around `address`.
+pub fn note_hang(cpu: usize, address: u64) {
     #[cfg(feature = "lab")]
-    crate::lab::stage::note(tidemark_wire::Role::Watchdog, LabPoint::Hang, cpu as u64);
+    for (point, detail) in [(LabPoint::Hang, cpu as u64), (LabPoint::HungAt, address)] {
+        crate::lab::stage::note(tidemark_wire::Role::Watchdog, point, detail);
+    }
     #[cfg(not(feature = "lab"))]
-    let _ = cpu;
+    let _ = (cpu, address);
+}
+
+/// Whether the CPUs that hang in a scenario wait for each other in a cycle, which the scenario's trace then shows.
+pub fn hang_is_for_ever() -> bool {
+    #[cfg(feature = "lab")]
+    return crate::lab::hang_is_for_ever();
+    #[cfg(not(feature = "lab"))]
+    false
 }

@@ -8,8 +8,8 @@
 //! One thing no NMI interrupts: an NMI's handler. Its CPU does not answer; a wait in such a handler is told by the
 //! neighbour to write down by itself where it is, and of any other one what it interrupted is known.
 //!
-//! In a scenario of the laboratory nothing is logged meanwhile; if the CPU waits in a loop that the kernel knows,
-//! that loop is told to give up, and the run goes on.
+//! In a scenario of the laboratory nothing is logged meanwhile; once the CPUs that were found wait for each other in a
+//! cycle, the loops that the kernel knows are told to give up, and the run goes on.
 
 mod found;
 mod report;
@@ -319,10 +319,13 @@ impl Watched {
         if !points::in_scenario() {
             return report::tell(cpu, &self.found);
         }
-        points::note_hang(cpu);
-        if waits != Waits::No {
-            // Release: pairs with the Acquire in `turn`; who gives up finds the place written down.
-            self.gives_up.store(true, Release);
+        points::note_hang(cpu, report::place(&self.found));
+        // A wait that is not for ever ends by itself.
+        if points::hang_is_for_ever() {
+            for waiter in CPUS.iter().filter(|waiter| waiter.found.is_there()) {
+                // Release: pairs with the Acquire in `turn`; who gives up finds the place written down.
+                waiter.gives_up.store(true, Release);
+            }
         }
     }
 

@@ -58,7 +58,7 @@ impl fmt::Display for Function<'_> {
 }
 
 /// The address that [`Function`] names; the instruction if it names none.
-fn place(found: &Found) -> u64 {
+pub(super) fn place(found: &Found) -> u64 {
     let is_named = |&address: &u64| {
         let mut name = Text::<200>::new();
         panic::write_function(&mut name, address).is_ok()

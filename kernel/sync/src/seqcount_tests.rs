@@ -45,6 +45,7 @@ mod sequential {
 
 #[cfg(loom)]
 mod models {
+    use super::super::{SeqCount, WEAKNESS, Weakness};
     use crate::atomic::{AtomicU32, Ordering, fence};
     use core::ops::ControlFlow;
     use loom::{model, sync::Arc, thread};
@@ -165,15 +166,23 @@ mod models {
         assert!(finds(weak, is_whole));
     }
 
-    /// The seqlock's reader, as it is used: what passes is whole and current. (The reader's wait is
-    /// cut short, as a lab run does: loom has no fair scheduler.)
-    #[test]
-    fn a_seqlocks_reader_lets_nothing_pass_that_is_half_or_old() {
-        model(|| {
-            let shared = Arc::new((
-                crate::SeqCount::new(),
-                [AtomicU32::new(0), AtomicU32::new(0)],
-            ));
+    /// How a reader looks again.
+    #[derive(Clone, Copy, Debug)]
+    enum Look {
+        /// As the seed's does.
+        ChangedOrOdd,
+        /// As a seqlock's does.
+        Changed,
+    }
+
+    /// The counter itself, with one writer and a reader that begins as a seqlock's does: what passes its look is whole
+    /// and current. (The reader's wait is cut short, as a lab run does: loom has no fair scheduler. A begin that does
+    /// not acquire would miss a whole rebuild first: H9.)
+    fn explore_counter(look: Look, weakness: Option<Weakness>) {
+        model(move || {
+            // Loom's threads are taken in turns by one of the system's.
+            WEAKNESS.set(weakness);
+            let shared = Arc::new((SeqCount::new(), [AtomicU32::new(0), AtomicU32::new(0)]));
             let writers = Arc::clone(&shared);
             let writer = thread::spawn(move || {
                 writers.0.make_odd_from(0);
@@ -184,10 +193,15 @@ mod models {
             });
             let (cookie, _) = shared.0.begin_even(|| ControlFlow::Break(()));
             let entries = [0, 1].map(|at: usize| shared.1[at].load(Ordering::Relaxed));
-            if !cookie.is_odd() && !shared.0.changed(cookie) {
+            let passes = match look {
+                Look::ChangedOrOdd => !shared.0.changed_or_odd(cookie),
+                Look::Changed => !cookie.is_odd() && !shared.0.changed(cookie),
+            };
+            if passes {
                 assert_eq!(entries, [cookie.value() / 2; 2]);
             }
             writer.join().unwrap();
+            WEAKNESS.set(None);
         });
     }
 
@@ -218,9 +232,36 @@ mod models {
         });
     }
 
-    /// The same of the real thing: H9 is in `SeqCount` itself. (The writer does not load the counter
-    /// here: loom 0.7 remembers one last access of each atomic, and a thread's own load before its
-    /// store hides the reader's from it, so that the interleaving is never tried.)
+    fn counter_finds(look: Look, weakness: Weakness) -> bool {
+        let run = || explore_counter(look, Some(weakness));
+        let found = catch_unwind(AssertUnwindSafe(run)).is_err();
+        WEAKNESS.set(None);
+        found
+    }
+
+    #[test]
+    fn a_reader_of_the_counter_lets_nothing_pass_that_is_half_or_old() {
+        for look in [Look::ChangedOrOdd, Look::Changed] {
+            explore_counter(look, None);
+        }
+    }
+
+    #[test]
+    fn each_fence_of_the_counter_is_needed() {
+        for look in [Look::ChangedOrOdd, Look::Changed] {
+            for weakness in [
+                Weakness::ReaderFence,
+                Weakness::FirstIncrement,
+                Weakness::SecondIncrement,
+            ] {
+                assert!(counter_finds(look, weakness), "{look:?} {weakness:?}");
+            }
+        }
+    }
+
+    /// H9 is in `SeqCount` itself. (The writer does not load the counter here: loom 0.7 remembers one
+    /// last access of each atomic, and a thread's own load before its store hides the reader's from it, so
+    /// that the interleaving is never tried.)
     #[test]
     fn h9_is_in_the_counter_as_it_is_used() {
         let result = catch_unwind(|| {

@@ -1,5 +1,11 @@
 //! What a run of the laboratory says: each step that a role took, each hang, and the verdict.
 
+mod detail;
+
+pub use detail::{
+    AtCounter, Awaited, EntryRead, ListNow, Party, Stay, WaitsFor, ZoneName, ZoneNow,
+};
+
 use core::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -15,6 +21,10 @@ pub enum Hazard {
     H2Nmi,
     /// ABBA of the counter and the serial port's lock.
     H3,
+    /// H3 by a print of the lock validator, at the writer's begin.
+    H5Begin,
+    /// H3 by a print of the lock validator, at the writer's end.
+    H5End,
     /// A torn entry: new zone, old index.
     H7,
     /// Endless retry from a stale start.
@@ -23,11 +33,13 @@ pub enum Hazard {
 
 impl Hazard {
     /// Every hazard, in the order of the matrix.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::H1,
         Self::H2,
         Self::H2Nmi,
         Self::H3,
+        Self::H5Begin,
+        Self::H5End,
         Self::H7,
         Self::H8,
     ];
@@ -39,6 +51,8 @@ impl Hazard {
             Self::H2 => "H2",
             Self::H2Nmi => "H2-NMI",
             Self::H3 => "H3",
+            Self::H5Begin => "H5-begin",
+            Self::H5End => "H5-end",
             Self::H7 => "H7",
             Self::H8 => "H8",
         }
@@ -81,6 +95,16 @@ impl Role {
     /// Number of roles.
     pub const COUNT: usize = 4;
 
+    /// The role of this number; the watchdog for larger ones.
+    pub const fn of(number: u64) -> Self {
+        match number {
+            0 => Self::Reader,
+            1 => Self::Writer,
+            2 => Self::Feeder,
+            _ => Self::Watchdog,
+        }
+    }
+
     /// The name used in records.
     pub const fn name(self) -> &'static str {
         match self {
@@ -102,6 +126,17 @@ pub enum LabContext {
     Interrupt,
     /// An NMI's handler.
     Nmi,
+}
+
+impl LabContext {
+    /// The context of this number; an NMI's for larger ones.
+    pub const fn of(number: u64) -> Self {
+        match number {
+            0 => Self::Task,
+            1 => Self::Interrupt,
+            _ => Self::Nmi,
+        }
+    }
 }
 
 macro_rules! lab_points {
@@ -139,11 +174,13 @@ lab_points! {
     RebuildPublished,
     /// Rebuild: the writer begins to wait for the old lists' readers (`snapshot`).
     GraceWait,
+    /// Rebuild: the writer is about to ask each CPU to say when the old lists are left (`snapshot`).
+    GraceBegin,
     /// Rebuild: the lock validator is told of the writer's begin.
     AnnotateBegin,
     /// Rebuild: the lock validator is told of the writer's end.
     AnnotateEnd,
-    /// Slow path: the cookie was read. Detail: the counter.
+    /// Slow path: the cookie was read. Detail here and at the next five: [`AtCounter`].
     SlowBegin,
     /// Slow path: the preferred entry was chosen, a walk begins.
     SlowWalk,
@@ -193,15 +230,15 @@ lab_points! {
     Spins,
     /// The watchdog told the waiter to give up.
     GaveUp,
-    /// Held here. Detail: the point waited for.
+    /// Held here. Detail: [`Stay`], with the first of the points waited for.
     Held,
-    /// Goes on. Detail: the point waited for.
+    /// Goes on. Detail: [`Stay`], with the point that was reached.
     Released,
-    /// Held in vain: the deadline passed. Detail: the point waited for.
+    /// Held in vain: the deadline passed. Detail: [`Stay`].
     TimedOut,
-    /// A self-IPI was sent.
+    /// A self-IPI was sent. Detail: 1 if interrupts are on.
     IrqRaised,
-    /// The self-IPI stays pending: interrupts are off.
+    /// Interrupts are off, and the CPU's APIC has the self-IPI as requested and not served.
     IrqPending,
     /// The interrupt's handler begins. Detail: 0 the self-IPI's, 1 COM1's.
     IrqTaken,
@@ -229,8 +266,28 @@ lab_points! {
     Fed,
     /// The watchdog found a CPU without ticks. Detail: the CPU.
     Hang,
-    /// The stage opens: what follows belongs together.
+    /// The stage opens: what follows belongs together. Detail: the number of the play, from 0.
     Act,
+    /// Walk: an entry was read. Detail: [`EntryRead`]. The first of those that follow each other.
+    EntryRead,
+    /// The squeezed node's fallback list. Detail: [`ListNow`].
+    ListNow,
+    /// A zone of the squeezed node. Detail: [`ZoneNow`].
+    ZoneNow,
+    /// An edge of the wait-for graph of parties that will never go on. Detail: [`WaitsFor`].
+    WaitsFor,
+    /// Where a CPU was that hangs. Detail: the address of the instruction or call.
+    HungAt,
+    /// The request has begun so often that it counts as going round. Detail: how often.
+    GoesRound,
+    /// The request's frame is kept. Detail: its number.
+    Kept,
+    /// The kernel refuses to let the DIMM go. Detail: the frame in the way.
+    PullRefused,
+    /// The DIMM has left.
+    PullDone,
+    /// The kept frame was given back. Detail: its number.
+    GivenBack,
 }
 
 /// One step.

@@ -12,7 +12,10 @@ mod price;
 
 pub use bench::{BenchResult, BenchRow};
 pub use frame::{Decoder, MAX_FRAME_BYTES, WireError, encode};
-pub use lab::{Hazard, LabContext, LabPoint, LabResult, LabStep, LabVerdict, Role, Text};
+pub use lab::{
+    AtCounter, Awaited, EntryRead, Hazard, LabContext, LabPoint, LabResult, LabStep, LabVerdict,
+    ListNow, Party, Role, Stay, Text, WaitsFor, ZoneName, ZoneNow,
+};
 pub use price::{PriceContext, PriceRow};
 
 use serde::{Deserialize, Serialize};

@@ -18,8 +18,8 @@ mod variant;
 pub(crate) use list::{Eligible, List};
 pub use list::{ListKind, Node};
 pub(crate) use order::node_orders;
-pub use protocol::Look;
-pub(crate) use protocol::{Begun, Chosen, Protocol, Reader, with_protocol};
+use protocol::write_counted;
+pub(crate) use protocol::{Begun, Chosen, Look, Protocol, Reader, with_protocol};
 pub(crate) use published::{Generation, Lists, Published};
 pub use variant::Variant;
 

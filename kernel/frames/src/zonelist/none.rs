@@ -1,7 +1,7 @@
 //! `none`: before August 2022.
 
 use super::{Begun, Lists, Look, Protocol, Reader};
-use crate::{Gfp, Platform, platform::Pinned};
+use crate::{Gfp, Platform, Point, platform::Pinned};
 use tidemark_sync::{Cookie, Rank, SeqCount, SpinLock};
 
 /// A plain spinlock keeps writers from each other; readers take no notice.
@@ -31,8 +31,11 @@ impl<P: Platform> Protocol<P> for Unprotected<P> {
 
     fn rebuild(&self, lists: &Lists<'_, P>) {
         let _pinned = Pinned::new(lists.platform);
+        // The lock validator knows the spinlock only.
+        lists.platform.point(Point::AnnotateBegin);
         let _locked = self.writer.lock();
         self.observed.write(|| lists.rewrite_in_place());
+        lists.platform.point(Point::AnnotateEnd);
     }
 
     fn observe(&self) -> Cookie {

@@ -13,7 +13,7 @@ use super::{
     snapshot::Snapshot,
     variant::Variant,
 };
-use crate::{Gfp, Platform, Spin};
+use crate::{Gfp, Mistake, Platform, Spin};
 use tidemark_sync::{Cookie, SeqCount, Task};
 
 /// What a request took with it at its begin.
@@ -44,6 +44,16 @@ impl Begun {
     pub(super) fn read_seqbegin(count: &SeqCount, platform: &impl Platform) -> Self {
         let (cookie, spins) = count.begin_even(|| platform.spin(Spin::ReadBegin));
         Self { cookie, spins }
+    }
+}
+
+/// Makes the count odd, runs `rewrite`, and makes it even: what every writer with a count does, under
+/// its lock.
+pub(super) fn write_counted<P: Platform>(count: &SeqCount, platform: &P, rewrite: impl FnOnce()) {
+    if platform.planted(Mistake::CountStands) {
+        rewrite();
+    } else {
+        count.write(rewrite);
     }
 }
 

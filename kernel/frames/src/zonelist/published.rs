@@ -1,7 +1,7 @@
 //! Which of the two sides readers read, and the writer's view of all lists.
 
 use super::list::{Format, Node, Side};
-use crate::{NodeId, Platform, Point, mutant, mutant::Mutant, zone::Zone};
+use crate::{Mistake, NodeId, Platform, Point, mutant, mutant::Mutant, zone::Zone};
 use core::cell::Cell;
 use tidemark_sync::atomic::{AtomicU32, Ordering};
 
@@ -61,7 +61,28 @@ pub struct Lists<'a, P> {
 impl<P: Platform> Lists<'_, P> {
     /// Rewrites the lists where readers read them.
     pub(super) fn rewrite_in_place(&self) {
-        self.section(|| self.write(self.published.current().side(), Format::TwoWords));
+        let rewrite =
+            || self.section(|| self.write(self.published.current().side(), Format::TwoWords));
+        if self.platform.planted(Mistake::DeferredLate) {
+            self.platform.with_console_deferred(&mut || rewrite());
+        } else {
+            rewrite();
+        }
+    }
+
+    /// Runs `section` with the console of this CPU deferred.
+    pub(super) fn deferring_console(&self, section: &mut dyn FnMut()) {
+        let planted = |mistake| self.platform.planted(mistake);
+        if planted(Mistake::NotDeferred) || planted(Mistake::DeferredLate) {
+            section();
+        } else {
+            self.platform.with_console_deferred(section);
+        }
+    }
+
+    /// Builds the lists where readers read them already: see [`Mistake::PublishedEarly`].
+    pub(super) fn build_published(&self) {
+        self.write(self.published.current().side(), Format::OneWord);
     }
 
     /// Builds the lists where nobody reads them.

@@ -1,6 +1,6 @@
 //! `seqlock`: Linux commit 3d36424b3b58.
 
-use super::{Begun, Lists, Look, Protocol, Reader};
+use super::{Begun, Lists, Look, Protocol, Reader, write_counted};
 use crate::{Gfp, Platform, Point, platform::Pinned};
 use tidemark_sync::{Cookie, Rank, SeqCount, SpinLock};
 
@@ -27,7 +27,7 @@ impl<P: Platform> Seqlock<P> {
     /// `write_seqlock` around the rewriting, whose lock is held by the caller. The lock validator
     /// is told inside, on both sides.
     pub(super) fn write_annotated_inside(count: &SeqCount, platform: &P, rewrite: impl FnOnce()) {
-        count.write(|| {
+        write_counted(count, platform, || {
             platform.point(Point::AnnotateBegin);
             rewrite();
             platform.point(Point::AnnotateEnd);

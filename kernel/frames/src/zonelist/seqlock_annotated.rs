@@ -1,7 +1,7 @@
 //! `seqlock-annotated`: Linux commit 41b43b6c6e30.
 
-use super::{Begun, Lists, Look, Protocol, Reader, seqlock::Seqlock};
-use crate::{Gfp, Platform, Point};
+use super::{Begun, Lists, Look, Protocol, Reader, seqlock::Seqlock, write_counted};
+use crate::{Gfp, Mistake, Platform, Point, platform::Pinned};
 use tidemark_sync::{Cookie, IrqSpinLock, Rank, SeqCount};
 
 /// As `seqlock-irqsave`, but the lock validator is told of the begin while the count is even still.
@@ -31,12 +31,19 @@ impl<P: Platform> Protocol<P> for SeqlockAnnotated<P> {
     }
 
     fn rebuild(&self, lists: &Lists<'_, P>) {
-        let _locked = self.writer.lock();
+        // The hot-plug lock keeps writers apart as well, so that the mistake is about interrupts alone.
+        let (_pinned, leaves_on) = (Pinned::new(lists.platform), Mistake::InterruptsOn);
+        let _locked = (!lists.platform.planted(leaves_on)).then(|| self.writer.lock());
+        let is_late = lists.platform.planted(Mistake::AnnotatedInside);
         lists.interrupts_off(|| {
-            lists.platform.point(Point::AnnotateBegin);
-            self.count.write(|| {
-                let mut rewrite = || lists.rewrite_in_place();
-                lists.platform.with_console_deferred(&mut rewrite);
+            if !is_late {
+                lists.platform.point(Point::AnnotateBegin);
+            }
+            write_counted(&self.count, lists.platform, || {
+                if is_late {
+                    lists.platform.point(Point::AnnotateBegin);
+                }
+                lists.deferring_console(&mut || lists.rewrite_in_place());
                 lists.platform.point(Point::AnnotateEnd);
             });
         });

@@ -1,7 +1,7 @@
 //! `seqlock-irqoff`: Linux commit 1007843a9190.
 
 use super::{Begun, Lists, Look, Protocol, Reader, seqlock::Seqlock};
-use crate::{Gfp, Platform};
+use crate::{Gfp, Mistake, Platform, platform::Pinned};
 use tidemark_sync::{Cookie, IrqOff, Rank, SeqCount, SpinLock};
 
 /// Interrupts off, so that no handler on the writer's CPU meets an odd count (H2); then the console
@@ -31,9 +31,10 @@ impl<P: Platform> Protocol<P> for SeqlockIrqoff<P> {
     }
 
     fn rebuild(&self, lists: &Lists<'_, P>) {
-        let _irq_off = IrqOff::<P>::new();
+        let (_pinned, leaves_on) = (Pinned::new(lists.platform), Mistake::InterruptsOn);
+        let _irq_off = (!lists.platform.planted(leaves_on)).then(IrqOff::<P>::new);
         lists.interrupts_off(|| {
-            lists.platform.with_console_deferred(&mut || {
+            lists.deferring_console(&mut || {
                 let _locked = self.writer.lock();
                 Seqlock::write_annotated_inside(&self.count, lists.platform, || {
                     lists.rewrite_in_place();

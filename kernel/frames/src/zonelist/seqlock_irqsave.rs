@@ -1,7 +1,7 @@
 //! `seqlock-irqsave`: Linux commit a2ebb5157582.
 
 use super::{Begun, Lists, Look, Protocol, Reader, seqlock::Seqlock};
-use crate::{Gfp, Platform};
+use crate::{Gfp, Mistake, Platform, platform::Pinned};
 use tidemark_sync::{Cookie, IrqSpinLock, Rank, SeqCount};
 
 /// `write_seqlock_irqsave`, and the console deferred inside: the lock validator is told when the
@@ -30,11 +30,12 @@ impl<P: Platform> Protocol<P> for SeqlockIrqsave<P> {
     }
 
     fn rebuild(&self, lists: &Lists<'_, P>) {
-        let _locked = self.writer.lock();
+        // The hot-plug lock keeps writers apart as well, so that the mistake is about interrupts alone.
+        let (_pinned, leaves_on) = (Pinned::new(lists.platform), Mistake::InterruptsOn);
+        let _locked = (!lists.platform.planted(leaves_on)).then(|| self.writer.lock());
         lists.interrupts_off(|| {
             Seqlock::write_annotated_inside(&self.count, lists.platform, || {
-                let mut rewrite = || lists.rewrite_in_place();
-                lists.platform.with_console_deferred(&mut rewrite);
+                lists.deferring_console(&mut || lists.rewrite_in_place());
             });
         });
     }

@@ -1,7 +1,7 @@
 //! `snapshot`: this project's own.
 
 use super::{Begun, Lists, Look, Protocol, Reader};
-use crate::{Gfp, Platform, mutant, mutant::Mutant};
+use crate::{Gfp, Mistake, Platform, Point, mutant, mutant::Mutant};
 use tidemark_sync::{
     Cookie, IrqSpinLock, Rank, SeqCount, Task,
     atomic::{AtomicBool, Ordering},
@@ -54,7 +54,7 @@ impl<P: Platform> Protocol<P> for Snapshot<P> {
         if self.grace_is_due.load(Ordering::Relaxed) {
             self.finish(platform, task);
         }
-        if !mutant::is(Mutant::ReuseWithoutGrace) {
+        if !mutant::is(Mutant::ReuseWithoutGrace) && !platform.planted(Mistake::NoGrace) {
             platform.wait_for_grace(task);
         }
     }
@@ -69,12 +69,21 @@ impl<P: Platform> Protocol<P> for Snapshot<P> {
             !self.grace_is_due.load(Ordering::Relaxed),
             "a rebuild without its grace period"
         );
+        let is_early = lists.platform.planted(Mistake::PublishedEarly);
         self.observed.write(|| {
-            lists.build_spare();
+            if !is_early {
+                lists.build_spare();
+            }
+            // The lock validator knows the spinlock only.
+            lists.platform.point(Point::AnnotateBegin);
             // Interrupts are off for one store: the stretch does not grow with the nodes.
             let locked = self.writer.lock();
             lists.interrupts_off(|| lists.publish_spare());
+            lists.platform.point(Point::AnnotateEnd);
             drop(locked);
+            if is_early {
+                lists.build_published();
+            }
         });
         self.grace_is_due.store(true, Ordering::Relaxed);
     }

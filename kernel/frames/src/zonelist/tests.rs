@@ -149,6 +149,17 @@ fn each_writer_takes_its_steps_in_its_own_order() {
         if annotates {
             expected.insert(0, at(Point::AnnotateBegin, !told_first, defers_first));
             expected.push(at(Point::AnnotateEnd, true, defers_first));
+        } else {
+            // Told of the spinlock, which the observers' count is inside of or around.
+            let is_inside = variant == Variant::Snapshot;
+            let told = |point, irqs_off| At {
+                point,
+                is_odd: is_inside,
+                irqs_off,
+                is_deferred: false,
+            };
+            expected.insert(0, told(Point::AnnotateBegin, false));
+            expected.push(told(Point::AnnotateEnd, irqs_off));
         }
         assert_eq!(*seen.borrow(), expected, "{variant:?}");
         assert_eq!(frames.rebuild_counter() % 2, 0);

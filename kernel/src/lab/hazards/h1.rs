@@ -1,143 +1,347 @@
 //! H1: spurious OOM.
 //!
-//! A request has chosen its preferred entry in [Movable, Normal, …]. The last Movable memory leaves, and
-//! the list becomes [Normal, …]: memory that is free in Normal now stands before the entry where the request's walks begin.
-//! Played twice: by a request that may reclaim, and by an atomic one.
+//! A request has chosen its preferred entry in [Movable, Normal, …]. The last Movable memory leaves, and the list
+//! becomes [Normal, …]: memory of Normal now stands before the entry where the request's walks begin.
+//!
+//! Played in six ways, the same for every protocol: by requests that may reclaim and by those of handlers; held before
+//! a walk, and inside one; with memory that comes free in Normal meanwhile, and with memory that was there all along;
+//! with a zone that arrives after the walk has missed it; and with a request that begins on a list half written.
 
 use super::super::{
-    Finding, how, not_reached,
+    Finding, how, judge,
     play::{self, Fate, Kind, Level, Obstacle, Way},
-    schedule::{Action, Place, Rule},
-    shows,
+    schedule::{Action, Moment, Rule, Want, left, released, want},
     stage::{self, TRACE},
 };
-use super::{READER, WRITER};
+use super::{READER, READER_CPU, WRITER, WRITER_CPU};
 use crate::arch::context::Task;
-use core::sync::atomic::{AtomicU32, Ordering::*};
+use crate::mm;
 use tidemark_wire::{
+    LabContext,
     LabPoint::{
-        self, AsksToPull, End, MemoryFreed, OfflineDone, OfflineLeft, OomDeclared, RebuildEven,
-        RebuildOdd, Released, Request, SlotLeaves, SlowBegin, SlowWalk, Start,
+        self, AsksToPlug, AsksToPull, End, Failed, Got, GraceBegin, MemoryFreed, OfflineDone,
+        OfflineLeft, OnlineCounted, OnlineDone, OomDeclared, RebuildEntry, RebuildEven, RebuildOdd,
+        Request, SlotArrives, SlotLeaves, SlowBegin, SlowWalk, SlowWalked, Spins, Start, WalkEntry,
     },
     LabVerdict,
     Role::{Reader, Writer},
+    Stay,
 };
 
-static RULES: &[Rule] = &[
-    Rule::first(Writer, Start, Action::Hold(&[(Reader, SlowWalk)])),
-    Rule::first(Reader, SlowWalk, Action::Hold(&[(Writer, OfflineDone)])),
-    Rule::first(Writer, OfflineLeft, Action::FreeSpare),
+/// One way to play it.
+struct Play {
+    /// The request; one that may not reclaim is a handler's.
+    kind: Kind,
+    /// What Normal is taken down to before.
+    level: Level,
+    /// 4 MiB blocks of Normal that come free once the last Movable frame has left.
+    spare: usize,
+    rules: Rules,
+    window: &'static [Want],
+}
+
+/// What happens to the DIMM, and how roles are held.
+#[derive(Clone, Copy)]
+enum Rules {
+    /// It leaves.
+    Out(&'static &'static [Rule]),
+    /// It arrives.
+    In(&'static &'static [Rule]),
+    /// It arrives, and the writer is held in the first entry of the reader's list.
+    InHalf,
+}
+
+/// The DIMM leaves; the reader begins when its frames are gone and the lists still name it, and is held
+/// at a point until that is over, or until the writer waits for its CPU: in `snapshot` it interrupts all
+/// CPUs once new lists are in force, and a handler keeps that interrupt out.
+const fn leaving(at: LabPoint, until: &'static [Moment], spare: bool) -> [Rule; 4] {
+    [
+        Rule::first(Reader, Start, Action::Hold(&[(Writer, OfflineLeft, 1)])),
+        Rule::first(Writer, OfflineLeft, Action::Hold(until)),
+        Rule::first(
+            Reader,
+            at,
+            Action::Hold(&[(Writer, OfflineDone, 1), (Writer, GraceBegin, 1)]),
+        ),
+        if spare {
+            Rule::first(Writer, OfflineLeft, Action::FreeSpare)
+        } else {
+            // Nothing comes free.
+            Rule::nth(Writer, OfflineLeft, 0, Action::FreeSpare)
+        },
+    ]
+}
+
+const AT_START: &[Moment] = &[(Reader, SlowWalk, 1)];
+const IN_WALK: &[Moment] = &[(Reader, WalkEntry, 1)];
+
+static AT_START_FREED: &[Rule] = &leaving(SlowWalk, AT_START, true);
+static AT_START_PLAIN: &[Rule] = &leaving(SlowWalk, AT_START, false);
+static IN_WALK_FREED: &[Rule] = &leaving(WalkEntry, IN_WALK, true);
+static IN_WALK_PLAIN: &[Rule] = &leaving(WalkEntry, IN_WALK, false);
+
+/// The DIMM arrives after the reader's only walk. A task's: no handler can be held until all of it is done.
+static ARRIVING: &[Rule] = &[
+    Rule::first(Reader, Start, Action::Hold(&[(Writer, OnlineCounted, 1)])),
+    Rule::first(
+        Writer,
+        OnlineCounted,
+        Action::Hold(&[(Reader, SlowWalked, 1)]),
+    ),
+    Rule::first(Reader, SlowWalked, Action::Hold(&[(Writer, OnlineDone, 1)])),
 ];
 
-/// The lists were rewritten, with memory free in what moved, while the reader had its start and had not walked.
-const WINDOW: &[Place] = &[
-    (Reader, Request),
-    (Reader, SlowBegin),
-    (Reader, SlowWalk),
-    (Writer, AsksToPull),
-    (Writer, SlotLeaves),
-    (Writer, OfflineLeft),
-    (Writer, MemoryFreed),
-    (Writer, RebuildOdd),
-    (Writer, RebuildEven),
-    (Reader, Released),
+/// A step of the reader, in a task or in a handler.
+const fn reader(point: LabPoint, context: LabContext) -> Want {
+    want(Reader, point).on(READER_CPU).within(context)
+}
+
+/// A step of the hot-plug thread.
+const fn hotplug(point: LabPoint) -> Want {
+    want(Writer, point).on(WRITER_CPU).within(LabContext::Task)
+}
+
+macro_rules! leaving_window {
+    ($at:expr, $context:expr, $($freed:expr)?) => {
+        &[
+            hotplug(AsksToPull),
+            hotplug(SlotLeaves),
+            hotplug(OfflineLeft),
+            reader(Request, $context),
+            reader(SlowBegin, $context).even(),
+            reader($at, $context),
+            released(Writer, OfflineLeft, $at),
+            $(hotplug($freed),)?
+            hotplug(RebuildOdd),
+            hotplug(RebuildEven),
+            left(Reader, $at).on(READER_CPU).within($context),
+        ]
+    };
+}
+
+const TASK: LabContext = LabContext::Task;
+const HANDLER: LabContext = LabContext::Interrupt;
+
+static PLAYS: [Play; 6] = [
+    Play {
+        kind: Kind::Kernel,
+        level: Level::Empty,
+        spare: 4,
+        rules: Rules::Out(&AT_START_FREED),
+        window: leaving_window!(SlowWalk, TASK, MemoryFreed),
+    },
+    Play {
+        kind: Kind::Kernel,
+        level: Level::BetweenMinAndLow,
+        spare: 0,
+        rules: Rules::Out(&IN_WALK_PLAIN),
+        window: leaving_window!(WalkEntry, TASK,),
+    },
+    Play {
+        kind: Kind::Atomic,
+        level: Level::Empty,
+        spare: 4,
+        rules: Rules::Out(&IN_WALK_FREED),
+        window: leaving_window!(WalkEntry, HANDLER, MemoryFreed),
+    },
+    Play {
+        kind: Kind::Atomic,
+        level: Level::BetweenMinAndLow,
+        spare: 0,
+        rules: Rules::Out(&AT_START_PLAIN),
+        window: leaving_window!(SlowWalk, HANDLER,),
+    },
+    Play {
+        kind: Kind::AtomicMovable,
+        level: Level::Empty,
+        spare: 0,
+        rules: Rules::In(&ARRIVING),
+        window: &[
+            hotplug(AsksToPlug),
+            hotplug(SlotArrives),
+            hotplug(OnlineCounted),
+            reader(Request, TASK),
+            reader(SlowBegin, TASK),
+            reader(SlowWalked, TASK),
+            released(Writer, OnlineCounted, SlowWalked),
+            hotplug(RebuildEven),
+            hotplug(OnlineDone),
+            released(Reader, SlowWalked, OnlineDone)
+                .on(READER_CPU)
+                .within(TASK),
+        ],
+    },
+    Play {
+        kind: Kind::KernelReclaimer,
+        level: Level::BetweenMinAndLow,
+        spare: 0,
+        rules: Rules::InHalf,
+        window: &[
+            hotplug(AsksToPlug),
+            hotplug(SlotArrives),
+            hotplug(OnlineCounted),
+            hotplug(RebuildEntry),
+            hotplug(LabPoint::Held).says(
+                Stay {
+                    at: RebuildEntry,
+                    until: Spins,
+                }
+                .pack(),
+            ),
+            reader(Request, TASK),
+            hotplug(LabPoint::Released),
+            hotplug(OnlineDone),
+        ],
+    },
 ];
 
-/// 4 MiB blocks that come free in the NORMAL zone.
-const SPARE: usize = 4;
+/// The rules of [`Rules::InHalf`], whose entry is known at run time.
+static HALF: spin::Once<[Rule; 2]> = spin::Once::new();
+static HALF_RULES: spin::Once<&'static [Rule]> = spin::Once::new();
 
-/// What became of the request, as a number, and how often it was made to start again.
-static FATE: AtomicU32 = AtomicU32::new(0);
-static RETRIES: AtomicU32 = AtomicU32::new(0);
+/// Holds the writer in the first entry of the reader's list, new zone and old index, until the reader has met the
+/// counter or has come to an end.
+fn half_rules() -> &'static &'static [Rule] {
+    let zones = || mm::frames().zones().filter(|zone| zone.managed > 0);
+    // Node by node, and of each node the list of all nodes first. The Movable zone has arrived by then.
+    let of_all = zones().count() + 1;
+    let of_own = zones().filter(|zone| zone.id.node() < play::NODE).count();
+    let nth = (of_all + of_own + 1) as u32;
+    let rules = HALF.call_once(|| {
+        static HELD: spin::Once<[Moment; 1]> = spin::Once::new();
+        let held = HELD.call_once(|| [(Writer, RebuildEntry, nth)]);
+        let met = &[
+            (Reader, Spins, 1),
+            (Reader, SlowBegin, 2),
+            (Reader, Got, 1),
+            (Reader, Failed, 1),
+            (Reader, OomDeclared, 1),
+        ];
+        [
+            Rule::first(Reader, Start, Action::Hold(held)),
+            Rule::nth(Writer, RebuildEntry, nth, Action::Hold(met)),
+        ]
+    });
+    HALF_RULES.call_once(|| rules)
+}
 
-const GOT: u32 = 1;
-const FAILED: u32 = 2;
-const FAILED_WITH_MEMORY_FREE: u32 = 3;
-
-fn reader(task: &Task, kind: usize) {
+fn request(task: &Task, number: usize) {
     stage::play_as(Reader);
-    let kind = if kind == 0 {
-        Kind::Kernel
-    } else {
-        Kind::Atomic
-    };
-    let (fate, walk) = play::request(task, kind);
-    RETRIES.store(walk.retries, Relaxed);
-    let fate = match fate {
-        Fate::Got(_) => GOT,
-        Fate::Failed => FAILED,
-        Fate::FailedWithMemoryFree => FAILED_WITH_MEMORY_FREE,
-    };
-    FATE.store(fate, Release);
+    stage::step(Start, 0);
+    let kind = PLAYS[number].kind;
+    match kind {
+        Kind::Atomic => play::request_in_handler(kind),
+        _ => {
+            play::request(task, kind);
+        }
+    }
     stage::step(End, 0);
 }
 
-pub(super) fn writer(task: &Task, _: usize) {
+fn pull(task: &Task, _: usize) {
     stage::play_as(Writer);
-    stage::step(Start, 0);
     // What it comes to is seen by the trace: the role is the hot-plug thread's from the asking on.
     let _ = play::hotplug(task, Way::Out);
 }
 
-/// How one kind of request came out of it.
+fn plug(task: &Task, _: usize) {
+    stage::play_as(Writer);
+    let _ = play::hotplug(task, Way::In);
+}
+
+/// How one play ended.
 enum Outcome {
     Served { retries: u32 },
     PrematureOom,
     FailedWithMemoryFree,
-    NotReached(Place),
+    NotReached(Want),
 }
 
-fn play_with(task: &Task, kind: usize) -> Result<Outcome, Obstacle> {
-    play::squeeze(task, Level::Empty, SPARE)?;
+fn play_one(task: &Task, number: usize) -> Result<Outcome, Obstacle> {
+    let play = &PLAYS[number];
+    let (rules, writer): (_, fn(&Task, usize)) = match play.rules {
+        Rules::Out(rules) => (rules, pull),
+        Rules::In(rules) => {
+            play::hotplug(task, Way::Out)?;
+            (rules, plug)
+        }
+        Rules::InHalf => {
+            play::hotplug(task, Way::Out)?;
+            // What stands in spare lists is then as old as what is in force.
+            mm::frames().rebuild(task);
+            (half_rules(), plug)
+        }
+    };
+    play::handlers_make(play.kind);
+    play::squeeze(task, play.level, play.spare)?;
     let from = TRACE.taken();
-    let open = stage::Stage::open(&RULES);
+    play::take_fate();
+    let open = stage::Stage::open(rules, number as u32);
     let threads = [
+        play::cast("lab-reader", READER, request, number)?,
         play::cast("lab-writer", WRITER, writer, 0)?,
-        play::cast("lab-reader", READER, reader, kind)?,
     ];
     play::wait_for(task, &threads)?;
     drop(open);
+    play::note_memory();
     play::release(task);
-    play::hotplug(task, Way::In)?;
-    if let Err(place) = shows(from, &[WINDOW]) {
-        return Ok(Outcome::NotReached(place));
+    if let Rules::Out(_) = play.rules {
+        play::hotplug(task, Way::In)?;
     }
-    let premature = TRACE
-        .steps()
-        .skip(from as usize)
-        .any(|step| step.point == OomDeclared && step.detail == 1);
-    Ok(match FATE.load(Acquire) {
-        GOT => Outcome::Served {
-            retries: RETRIES.load(Relaxed),
-        },
-        _ if premature => Outcome::PrematureOom,
-        FAILED_WITH_MEMORY_FREE => Outcome::FailedWithMemoryFree,
-        _ => Outcome::NotReached((Reader, LabPoint::Failed)),
+    if let Err(lacks) = judge::shows(from, play.window) {
+        return Ok(Outcome::NotReached(lacks));
+    }
+    // Whatever came after: that it was declared is the hazard.
+    if judge::premature_oom(from) {
+        return Ok(Outcome::PrematureOom);
+    }
+    Ok(match play::take_fate() {
+        Some((Fate::Got(_), retries)) => Outcome::Served { retries },
+        Some((Fate::FailedWithMemoryFree, _)) => Outcome::FailedWithMemoryFree,
+        _ => Outcome::NotReached(want(Reader, Failed).says(1)),
     })
 }
 
 pub(super) fn run(task: &Task) -> Result<Finding, Obstacle> {
-    let direct = play_with(task, 0)?;
-    let atomic = play_with(task, 1)?;
-    Ok(match (direct, atomic) {
-        (Outcome::NotReached(place), _) | (_, Outcome::NotReached(place)) => not_reached(place),
-        (Outcome::PrematureOom, _) => (
-            LabVerdict::Fails,
-            how!("premature OOM: GFP_KERNEL, memory free before its start"),
-        ),
-        (Outcome::FailedWithMemoryFree, _) => (
-            LabVerdict::Fails,
-            how!("GFP_KERNEL fails with memory free before its start"),
-        ),
-        (Outcome::Served { retries }, Outcome::Served { .. }) => (
+    let (mut restarts, mut atomic, mut failed) = (0, 0, 0);
+    for (number, play) in PLAYS.iter().enumerate() {
+        let is_atomic = matches!(play.kind, Kind::Atomic | Kind::AtomicMovable);
+        atomic += u32::from(is_atomic);
+        match play_one(task, number)? {
+            Outcome::NotReached(lacks) => {
+                let how = how!("play {}: the trace lacks {lacks}", number + 1);
+                return Ok((LabVerdict::NotReached, how));
+            }
+            Outcome::Served { retries } => restarts += retries,
+            Outcome::PrematureOom => {
+                let how = how!(
+                    "play {}: premature OOM, with memory free before its start",
+                    number + 1
+                );
+                return Ok((LabVerdict::Fails, how));
+            }
+            Outcome::FailedWithMemoryFree if is_atomic => failed += 1,
+            Outcome::FailedWithMemoryFree => {
+                let how = how!("play {}: GFP_KERNEL fails with memory free", number + 1);
+                return Ok((LabVerdict::Fails, how));
+            }
+        }
+    }
+    let served = PLAYS.len() as u32 - atomic;
+    Ok(if failed == 0 {
+        (
             LabVerdict::Holds,
-            how!("both kinds of request are served; GFP_KERNEL after {retries} restart(s)"),
-        ),
-        (Outcome::Served { retries }, _) => (
+            how!(
+                "all {} requests are served, {restarts} of them by a second look",
+                PLAYS.len()
+            ),
+        )
+    } else {
+        (
             LabVerdict::HoldsDirectOnly,
             how!(
-                "GFP_KERNEL is served after {retries} restart(s), GFP_ATOMIC fails with memory free"
+                "GFP_KERNEL is served {served} of {served} times; GFP_ATOMIC fails {failed} of {atomic} times with memory free"
             ),
-        ),
+        )
     })
 }

@@ -1,69 +1,110 @@
 //! H2: same-CPU livelock.
 //!
-//! The writer has made the counter odd; an interrupt arrives on its CPU, and the handler's atomic
-//! request reaches the slow path. A reader that waits for "even" waits for what it has interrupted.
+//! The writer has made the counter odd; an interrupt arrives on its CPU, and the handler's atomic request reaches the
+//! slow path and, as no zone has a frame, its last check. A reader that waits for "even", there or at its begin, or
+//! begins again until the counter is even, waits for what it has interrupted.
 //!
 //! Where the writer has interrupts off, the interrupt stays pending and is taken after "even": that is the
-//! protection. Readers that never wait are sent an NMI as well, which nothing keeps out; what it does to those that
-//! wait is a column of its own (`h2_nmi`).
+//! protection.
 
 use super::super::{
-    Finding, hang, how, not_reached,
-    play::{self, Level, Obstacle},
-    schedule::{Action, Place, Rule},
-    shows, stage,
+    Finding, judge,
+    judge::Window,
+    play::{self, Kind, Level, Obstacle},
+    schedule::{Action, Rule, Want, want},
+    stage,
 };
-use super::WRITER;
+use super::{WRITER, WRITER_CPU};
 use crate::arch::context::Task;
 use crate::mm;
 use tidemark_wire::{
+    LabContext,
     LabPoint::{
-        End, Got, Hang, IrqPending, IrqTaken, NmiOver, NmiTaken, RebuildEven, RebuildOdd,
-        SlowBegin, Spins, Start,
+        End, Failed, GaveUp, GoesRound, Got, Hang, IrqOver, IrqPending, IrqRaised, IrqTaken,
+        RebuildEven, RebuildOdd, SlowBegin, SlowCheckNopage, Spins, Start, WaitsFor,
     },
-    LabVerdict,
     Role::{Reader, Watchdog, Writer},
 };
 
-static INTERRUPT: &[Rule] = &[Rule::first(Writer, RebuildOdd, Action::Interrupt)];
-static INTERRUPT_AND_NMI: &[Rule] = &[
-    Rule::first(Writer, RebuildOdd, Action::Interrupt),
-    Rule::first(Writer, RebuildOdd, Action::Nmi),
+static RULES: &[Rule] = &[Rule::first(Writer, RebuildOdd, Action::Interrupt)];
+
+const ODD: Want = want(Writer, RebuildOdd)
+    .on(WRITER_CPU)
+    .within(LabContext::Task)
+    .odd();
+const EVEN: Want = want(Writer, RebuildEven).on(WRITER_CPU).past(0);
+const RAISED: Want = want(Writer, IrqRaised).on(WRITER_CPU);
+
+/// A step of the handler on the writer's CPU.
+const fn handler(point: tidemark_wire::LabPoint) -> Want {
+    want(Reader, point)
+        .on(WRITER_CPU)
+        .within(LabContext::Interrupt)
+}
+
+const HOLDS: &[Window] = &[
+    Window {
+        steps: &[
+            ODD,
+            RAISED.says(1),
+            handler(IrqTaken),
+            handler(SlowBegin).past(0),
+            handler(SlowCheckNopage).past(0),
+            handler(Failed).says(0),
+            handler(IrqOver),
+            EVEN,
+        ],
+        means: "the handler's request passes its last check inside the rebuild",
+    },
+    Window {
+        steps: &[
+            ODD,
+            RAISED.says(0),
+            want(Writer, IrqPending).on(WRITER_CPU),
+            EVEN,
+            handler(IrqTaken),
+            // Of `snapshot`'s observers the counter may still be odd: it is the order that says "after".
+            handler(SlowBegin),
+            handler(SlowCheckNopage),
+            handler(Failed).says(0),
+        ],
+        means: "interrupts are off: this one stays pending until the rebuild is over",
+    },
+];
+const FAILS: &[Window] = &[
+    Window {
+        steps: &[
+            ODD,
+            RAISED.says(1),
+            handler(IrqTaken),
+            handler(Spins).past(0),
+            want(Watchdog, Hang).says(WRITER_CPU as u64),
+            want(Watchdog, WaitsFor),
+            handler(GaveUp),
+            handler(IrqOver),
+            EVEN,
+        ],
+        means: "waits",
+    },
+    Window {
+        steps: &[
+            ODD,
+            RAISED.says(1),
+            handler(IrqTaken),
+            handler(SlowBegin).past(0),
+            handler(SlowCheckNopage).past(0),
+            handler(SlowBegin).past(0),
+            handler(GoesRound),
+            want(Watchdog, WaitsFor),
+            handler(Got),
+            handler(IrqOver),
+            EVEN,
+        ],
+        means: "goes round for as long as the counter is odd",
+    },
 ];
 
-/// The reader inside the window: its handler ran over the writer, between the two steps.
-const INSIDE: &[Place] = &[
-    (Writer, RebuildOdd),
-    (Reader, IrqTaken),
-    (Reader, SlowBegin),
-    (Reader, Got),
-    (Writer, RebuildEven),
-];
-/// The reader kept out: its interrupt was pending at the writer's CPU between the two steps.
-const KEPT_OUT: &[Place] = &[
-    (Writer, RebuildOdd),
-    (Writer, IrqPending),
-    (Writer, RebuildEven),
-    (Reader, IrqTaken),
-    (Reader, SlowBegin),
-    (Reader, Got),
-];
-/// The reader inside the window: an NMI's handler ran over the writer, between the two steps.
-pub(super) const INSIDE_BY_NMI: &[Place] = &[
-    (Writer, RebuildOdd),
-    (Reader, NmiTaken),
-    (Reader, SlowBegin),
-    (Reader, Got),
-    (Reader, NmiOver),
-    (Writer, RebuildEven),
-];
-const HUNG: &[Place] = &[
-    (Writer, RebuildOdd),
-    (Reader, IrqTaken),
-    (Reader, Spins),
-    (Watchdog, Hang),
-];
-
+/// The writer of H2, H2-NMI, H3 and H5: a rebuild although no zone came or went.
 pub(super) fn writer(task: &Task, _: usize) {
     stage::play_as(Writer);
     stage::step(Start, 0);
@@ -72,40 +113,11 @@ pub(super) fn writer(task: &Task, _: usize) {
 }
 
 pub(super) fn run(task: &Task) -> Result<Finding, Obstacle> {
-    let waits = mm::frames().variant().every_reader_waits();
-    play::squeeze(task, Level::BetweenMinAndLow, 0)?;
-    let rules = if waits {
-        &INTERRUPT
-    } else {
-        &INTERRUPT_AND_NMI
-    };
-    let open = stage::Stage::open(rules);
+    play::squeeze(task, Level::Empty, 1)?;
+    play::handlers_make(Kind::Atomic);
+    let open = stage::Stage::open(&RULES, 0);
     let threads = [play::cast("lab-writer", WRITER, writer, 0)?];
     play::wait_for(task, &threads)?;
     drop(open);
-    if let Some(how) = hang() {
-        return Ok(match shows(0, &[HUNG]) {
-            Ok(()) => (LabVerdict::Fails, how),
-            Err(place) => not_reached(place),
-        });
-    }
-    if let Err(place) = shows(0, &[INSIDE, KEPT_OUT]) {
-        return Ok(not_reached(place));
-    }
-    let kept_out = shows(0, &[KEPT_OUT]).is_ok();
-    let interrupt = if kept_out {
-        "the interrupt stays pending until the rebuild is over"
-    } else {
-        "the handler's request ends inside the rebuild"
-    };
-    if waits {
-        return Ok((LabVerdict::Holds, how!("{interrupt}")));
-    }
-    Ok(match shows(0, &[INSIDE_BY_NMI]) {
-        Ok(()) => (
-            LabVerdict::Holds,
-            how!("{interrupt}; the NMI handler's ends inside it"),
-        ),
-        Err(place) => not_reached(place),
-    })
+    Ok(judge::of_waits(HOLDS, FAILS))
 }

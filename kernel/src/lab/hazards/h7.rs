@@ -4,118 +4,190 @@
 //! arrives, and the entry becomes (Movable, 3). The walk reads the zone: (Movable, 2) passes its filter.
 //!
 //! The new zone has nothing to give while it is isolated, which it is until the rebuild is over: the walk must stay
-//! between its two loads until the arrival is done. Interrupts, or whoever runs the virtual CPU, keep it there for as
-//! long as they like.
+//! between its two loads until the arrival is done. Interrupts, or whatever runs the virtual CPU, keep it there for as
+//! long as they like. The frame is kept, and the DIMM pulled again: while an unmovable frame lives in it, it stays.
 //!
-//! In `snapshot` a walk is waited for before its lists are written again, so a writer is never inside an entry that a
-//! reader is in: there the reader begins its walk when the writer is about to publish.
+//! A protocol in which that does not happen is played a second time: the lists are rebuilt twice while the walk is
+//! inside them. A walk that then reads an entry that is not its list's has seen half a list.
 
 use super::super::{
-    Finding, how, not_reached,
+    Finding, how, judge,
     play::{self, Fate, Kind, Level, Obstacle, Way},
-    schedule::{Action, Place, Rule},
-    shows,
+    schedule::{Action, Rule, Want, released, want},
     stage::{self, TRACE},
 };
-use super::{READER, WRITER};
+use super::{READER, READER_CPU, WRITER, WRITER_CPU};
 use crate::arch::context::Task;
 use crate::mm;
-use core::sync::atomic::{AtomicU32, Ordering::*};
-use tidemark_frames::{Variant, ZoneKind};
+use tidemark_frames::ZoneKind;
 use tidemark_wire::{
+    LabContext,
     LabPoint::{
-        AsksToPlug, End, Got, OnlineDone, RebuildEntry, RebuildEven, RebuildOdd, Released, Request,
-        SlotArrives, Start, WalkEntry,
+        self, AsksToPlug, AsksToPull, End, EntryRead, Got, GraceWait, OfflineDone, OfflineLeft,
+        OnlineDone, RebuildEntry, RebuildEven, Request, SlotArrives, SlotLeaves, Start, WalkEntry,
     },
-    LabVerdict,
+    LabVerdict, ListNow,
     Role::{Reader, Writer},
+    ZoneName,
 };
 
-static IN_PLACE: &[Rule] = &[
-    Rule::first(Writer, Start, Action::Hold(&[(Reader, WalkEntry)])),
-    Rule::first(Reader, WalkEntry, Action::Hold(&[(Writer, OnlineDone)])),
+static TORN: &[Rule] = &[
+    Rule::first(Writer, Start, Action::Hold(&[(Reader, WalkEntry, 1)])),
+    Rule::first(Reader, WalkEntry, Action::Hold(&[(Writer, OnlineDone, 1)])),
 ];
-static BESIDE: &[Rule] = &[
-    Rule::first(Reader, Start, Action::Hold(&[(Writer, RebuildOdd)])),
-    Rule::first(Writer, RebuildOdd, Action::Hold(&[(Reader, WalkEntry)])),
-    Rule::first(Reader, WalkEntry, Action::Hold(&[(Writer, OnlineDone)])),
-];
-
-/// The entry was rewritten, and its memory was there to take, between the reader's two loads.
-const REWRITTEN: &[Place] = &[
-    (Reader, Request),
-    (Reader, WalkEntry),
-    (Writer, AsksToPlug),
-    (Writer, SlotArrives),
-    (Writer, RebuildOdd),
-    (Writer, RebuildEntry),
-    (Writer, RebuildEven),
-    (Writer, OnlineDone),
-    (Reader, Released),
-    (Reader, Got),
-];
-/// New lists were published beside those that the reader is in, and their memory was there to take.
-const PUBLISHED: &[Place] = &[
-    (Writer, AsksToPlug),
-    (Writer, SlotArrives),
-    (Writer, RebuildEntry),
-    (Writer, RebuildOdd),
-    (Reader, Request),
-    (Reader, WalkEntry),
-    (Writer, RebuildEven),
-    (Writer, OnlineDone),
-    (Reader, Released),
-    (Reader, Got),
+/// The reader is held in its second entry until the second rebuild waits for it, or has not waited.
+static TWICE: &[Rule] = &[
+    Rule::first(Writer, Start, Action::Hold(&[(Reader, WalkEntry, 2)])),
+    Rule::nth(
+        Reader,
+        WalkEntry,
+        2,
+        Action::Hold(&[(Writer, GraceWait, 2), (Writer, RebuildEven, 2)]),
+    ),
 ];
 
-/// The kind of the zone that the frame came from, plus one; 0 for no frame.
-static ZONE: AtomicU32 = AtomicU32::new(0);
+/// A step of the reader.
+const fn reader(point: LabPoint) -> Want {
+    want(Reader, point).on(READER_CPU).within(LabContext::Task)
+}
 
-fn reader(task: &Task, _: usize) {
+/// A step of the hot-plug thread, or of the scenario's own writer.
+const fn writer(point: LabPoint) -> Want {
+    want(Writer, point).on(WRITER_CPU).within(LabContext::Task)
+}
+
+/// The lists were rewritten, and the new zone's memory was there to take, between the reader's two loads.
+const IN_ENTRY: &[Want] = &[
+    reader(Request),
+    reader(WalkEntry),
+    released(Writer, Start, WalkEntry),
+    writer(AsksToPlug),
+    writer(SlotArrives),
+    writer(RebuildEntry),
+    writer(RebuildEven),
+    writer(OnlineDone),
+    released(Reader, WalkEntry, OnlineDone).on(READER_CPU),
+    reader(EntryRead),
+    reader(Got),
+];
+/// The lists were rewritten once while the reader was in its walk, and a second rebuild was asked for.
+const IN_WALK: &[Want] = &[
+    reader(Request),
+    reader(WalkEntry),
+    released(Writer, Start, WalkEntry),
+    writer(AsksToPull),
+    writer(SlotLeaves),
+    writer(OfflineLeft),
+    writer(RebuildEven),
+    writer(OfflineDone),
+    want(Reader, LabPoint::Released).on(READER_CPU),
+    reader(EntryRead),
+    reader(Got),
+];
+
+fn request(task: &Task, _: usize) {
     stage::play_as(Reader);
-    stage::step(Start, 0);
-    let zone = match play::request(task, Kind::Kernel).0 {
-        Fate::Got(kind) => kind as u32 + 1,
-        Fate::Failed | Fate::FailedWithMemoryFree => 0,
-    };
-    ZONE.store(zone, Release);
+    play::request(task, Kind::Kernel);
     stage::step(End, 0);
 }
 
-fn writer(task: &Task, _: usize) {
+fn plug(task: &Task, _: usize) {
     stage::play_as(Writer);
     stage::step(Start, 0);
     // What it comes to is seen by the trace: the role is the hot-plug thread's from the asking on.
     let _ = play::hotplug(task, Way::In);
 }
 
-pub(super) fn run(task: &Task) -> Result<Finding, Obstacle> {
-    play::hotplug(task, Way::Out)?;
+fn pull_and_rebuild(task: &Task, _: usize) {
+    stage::play_as(Writer);
+    stage::step(Start, 0);
+    let _ = play::hotplug(task, Way::Out);
+    stage::play_as(Writer);
+    mm::frames().rebuild(task);
+    stage::step(End, 0);
+}
+
+/// Plays once; returns where the trace begins, or what it lacks.
+fn play_one(
+    task: &Task,
+    number: u32,
+    rules: &'static &'static [Rule],
+    writer: fn(&Task, usize),
+    window: &[Want],
+) -> Result<Result<u32, Want>, Obstacle> {
     play::squeeze(task, Level::BetweenMinAndLow, 0)?;
     let from = TRACE.taken();
-    let beside = mm::frames().variant() == Variant::Snapshot;
-    let open = stage::Stage::open(if beside { &BESIDE } else { &IN_PLACE });
+    play::take_fate();
+    let open = stage::Stage::open(rules, number);
     let threads = [
         play::cast("lab-writer", WRITER, writer, 0)?,
-        play::cast("lab-reader", READER, reader, 0)?,
+        play::cast("lab-reader", READER, request, 0)?,
     ];
     play::wait_for(task, &threads)?;
     drop(open);
-    if let Err(place) = shows(from, &[if beside { PUBLISHED } else { REWRITTEN }]) {
-        return Ok(not_reached(place));
+    play::note_memory();
+    play::release(task);
+    Ok(judge::shows(from, window).map(|()| from))
+}
+
+pub(super) fn run(task: &Task) -> Result<Finding, Obstacle> {
+    play::hotplug(task, Way::Out)?;
+    play::keep_frames(true);
+    let from = play_one(task, 0, &TORN, plug, IN_ENTRY)?;
+    play::keep_frames(false);
+    let is_refused = play::pull_while_kept(task)?;
+    let from = match from {
+        Ok(from) => from,
+        Err(lacks) => return Ok(judge::not_reached(lacks)),
+    };
+    let torn = judge::entries_read(from).find(|read| read.is_torn());
+    let kind = match play::take_fate() {
+        Some((Fate::Got(kind), _)) => kind,
+        _ => return Ok(judge::not_reached(want(Reader, Got))),
+    };
+    match (kind, torn, is_refused) {
+        (ZoneKind::Movable, Some(read), true) => {
+            let how = how!(
+                "misplaced frame: entry {}, {} with index {}, gives an unmovable request a Movable frame; its DIMM stays",
+                read.at,
+                read.zone,
+                read.index
+            );
+            return Ok((LabVerdict::Fails, how));
+        }
+        (ZoneKind::Movable, _, _) | (_, Some(_), _) | (_, _, true) => {
+            let how = how!(
+                "frame {kind}, torn {}, refused {is_refused}",
+                torn.is_some()
+            );
+            return Ok((LabVerdict::NotReached, how));
+        }
+        (_, None, false) => {}
     }
-    let kind = (ZONE.load(Acquire) as usize)
-        .checked_sub(1)
-        .and_then(|kind| ZoneKind::ALL.get(kind));
-    Ok(match kind {
-        Some(ZoneKind::Movable) => (
+    let from = match play_one(task, 1, &TWICE, pull_and_rebuild, IN_WALK)? {
+        Ok(from) => from,
+        Err(lacks) => return Ok(judge::not_reached(lacks)),
+    };
+    play::hotplug(task, Way::In)?;
+    Ok(match foreign(from) {
+        Some((at, zone)) => (
             LabVerdict::Fails,
-            how!("misplaced frame: an unmovable request got a Movable frame"),
+            how!("half a list: entry {at} reads {zone}, which is another list's"),
         ),
-        Some(kind) => (
+        None => (
             LabVerdict::Holds,
-            how!("the unmovable request got a {kind} frame"),
+            how!(
+                "the unmovable request got a {kind} frame, and its DIMM leaves; a second rebuild waits for the walk"
+            ),
         ),
-        None => not_reached((Reader, Got)),
     })
+}
+
+/// The first entry that the reader read and that is not the one of the list as it was at the beginning.
+fn foreign(from: u32) -> Option<(u8, ZoneName)> {
+    let mut lists = judge::steps(from).filter(|step| step.point == LabPoint::ListNow);
+    let ListNow(list) = ListNow::unpack(lists.next()?.detail);
+    judge::entries_read(from)
+        .find(|read| list.get(usize::from(read.at)) != Some(&Some(read.zone)))
+        .map(|read| (read.at, read.zone))
 }

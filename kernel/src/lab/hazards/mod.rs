@@ -1,9 +1,9 @@
 //! The scenarios, one file a hazard.
 
+mod abba;
 mod h1;
 mod h2;
 mod h2_nmi;
-mod h3;
 mod h7;
 mod h8;
 
@@ -13,10 +13,14 @@ use crate::arch::context::Task;
 use crate::arch::percpu;
 use tidemark_wire::Hazard;
 
-/// The reader's CPU, which takes COM1's interrupts, too.
-const READER: CpuId = CpuId(0);
+/// The number of the reader's CPU, which takes COM1's interrupts, too.
+const READER_CPU: usize = 0;
+/// The number of the writer's CPU.
+const WRITER_CPU: usize = 1;
+/// The reader's CPU.
+const READER: CpuId = CpuId(READER_CPU);
 /// The writer's CPU, and the hot-plug thread's.
-pub const WRITER: CpuId = CpuId(1);
+pub const WRITER: CpuId = CpuId(WRITER_CPU);
 
 /// The feeder's CPU: the last one, which is on the squeezed node.
 fn feeder() -> CpuId {
@@ -36,7 +40,9 @@ pub fn run(task: &Task, hazard: Hazard) -> Result<Finding, Obstacle> {
         Hazard::H1 => h1::run(task),
         Hazard::H2 => h2::run(task),
         Hazard::H2Nmi => h2_nmi::run(task),
-        Hazard::H3 => h3::run(task),
+        Hazard::H3 => abba::h3(task),
+        Hazard::H5Begin => abba::h5_begin(task),
+        Hazard::H5End => abba::h5_end(task),
         Hazard::H7 => h7::run(task),
         Hazard::H8 => h8::run(task),
     }

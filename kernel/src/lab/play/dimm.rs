@@ -1,0 +1,124 @@
+//! The DIMM that comes and goes, by the host and the system control interrupt.
+
+use super::super::stage;
+use super::{DEADLINE_NS, NODE, Obstacle, give_back};
+use crate::arch::context::Task;
+use crate::arch::time;
+use crate::hotplug::{self, SlotPhase, SlotView};
+use crate::link;
+use tidemark_frames::{ZoneId, ZoneKind};
+use tidemark_wire::{Ask, LabPoint, Role};
+
+/// The slot of the MOVABLE DIMM of the squeezed node, which is all of its zone.
+static SLOT: spin::Once<usize> = spin::Once::new();
+
+/// Finds that slot; once, while the DIMM is there.
+///
+/// # Errors
+///
+/// The machine has none.
+fn slot() -> Result<usize, Obstacle> {
+    let movable = ZoneId::new(NODE, ZoneKind::Movable);
+    if let Some(&slot) = SLOT.get() {
+        return Ok(slot);
+    }
+    let slot = (0..hotplug::MAX_SLOTS)
+        .find(|&slot| hotplug::view(slot).zone == Some(movable))
+        .ok_or("no MOVABLE DIMM on node 1")?;
+    Ok(*SLOT.call_once(|| slot))
+}
+
+/// How long a removal may take that is to be refused.
+const REFUSAL_NS: u64 = 300_000_000;
+/// How long one may take otherwise.
+const PATIENCE_NS: u64 = 5_000_000_000;
+
+/// Has the host pull the DIMM while the kept frame lives, then gives that back, and if the DIMM stayed
+/// has it pulled again; puts it back in the end. Returns whether it was refused. The stage is closed.
+///
+/// # Errors
+///
+/// The DIMM does not move, or it stays although the frame was given back.
+pub fn pull_while_kept(task: &Task) -> Result<bool, Obstacle> {
+    let slot = slot()?;
+    hotplug::set_deadline_ns(REFUSAL_NS);
+    let pulled = hotplug(task, Way::Out);
+    hotplug::set_deadline_ns(PATIENCE_NS);
+    let obstacle = hotplug::view(slot).obstacle;
+    let is_refused = match (pulled, obstacle) {
+        (Ok(()), _) => false,
+        (Err(_), Some(hotplug::Obstacle::Frame { at, .. })) => {
+            stage::note(Role::Writer, LabPoint::PullRefused, at.0);
+            true
+        }
+        (Err(obstacle), _) => return Err(obstacle),
+    };
+    if !is_refused {
+        stage::note(Role::Writer, LabPoint::PullDone, 0);
+    }
+    if let Some(pfn) = give_back() {
+        stage::note(Role::Reader, LabPoint::GivenBack, pfn.0);
+    }
+    if is_refused {
+        hotplug(task, Way::Out)?;
+        stage::note(Role::Writer, LabPoint::PullDone, 0);
+    }
+    hotplug(task, Way::In)?;
+    Ok(is_refused)
+}
+
+/// Which way the DIMM goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// It is pulled: QMP `device_del`, the system control interrupt, offline, the map taken down, eject.
+    Out,
+    /// It is put back: QMP `device_add`, the system control interrupt, mapped, online.
+    In,
+}
+
+/// Has the host pull the DIMM, or put it back, and waits until the hot-plug thread is done with it. In a scenario that
+/// thread plays the writer from the asking on.
+///
+/// # Errors
+///
+/// The host does not answer or refuses, or the DIMM does not come or go.
+pub fn hotplug(task: &Task, way: Way) -> Result<(), Obstacle> {
+    let slot = slot()?;
+    let before = hotplug::view(slot);
+    let dimm = slot as u8;
+    let (point, ask) = match way {
+        Way::Out => (LabPoint::AsksToPull, Ask::Pull { dimm }),
+        Way::In => (LabPoint::AsksToPlug, Ask::Plug { dimm }),
+    };
+    stage::step(point, 0);
+    if stage::is_open()
+        && let Some(thread) = hotplug::thread()
+    {
+        stage::hand_over(Role::Writer, thread);
+    }
+    let deleted = link::dimm_events(dimm).deleted;
+    match link::ask(task, ask) {
+        Ok(true) => {}
+        Ok(false) => return Err("QEMU refuses to move the DIMM"),
+        Err(_) => return Err("the host does not answer"),
+    }
+    let deadline = time::now_ns() + DEADLINE_NS;
+    let is_done = |view: &SlotView| match way {
+        Way::Out => view.removals > before.removals,
+        Way::In => view.arrivals > before.arrivals || view.phase == SlotPhase::Failed,
+    };
+    let view =
+        hotplug::wait(slot, deadline, is_done, task).map_err(|_| "the DIMM does not move")?;
+    match (way, view.phase) {
+        (Way::In, SlotPhase::Online) => Ok(()),
+        // QEMU forgets the device after the eject: only then can it be put back.
+        (Way::Out, SlotPhase::Empty) => {
+            let gone = |events: &link::DimmEvents| events.deleted > deleted;
+            let (_, confirmed) = link::wait_dimm(task, dimm, deadline, gone);
+            confirmed
+                .then_some(())
+                .ok_or("QEMU does not confirm that the DIMM is gone")
+        }
+        _ => Err("the DIMM does not move"),
+    }
+}

@@ -1,0 +1,169 @@
+//! What the roles of every scenario have at hand: zones at a level, requests, interrupts, a spare.
+
+mod dimm;
+mod memory;
+mod request;
+
+pub use dimm::{Way, hotplug, pull_while_kept};
+pub use memory::{Level, feed, free_spare, release, squeeze, stop_feeding};
+use request::kind;
+pub use request::{
+    Fate, Kind, fresh_walk_serves, give_back, handlers_make, keep_frames, note_memory, request,
+    take_fate,
+};
+
+use super::stage::{self, HANDLED};
+use crate::arch::context::{HardIrq, Nmi, Task};
+use crate::arch::entry::TrapFrame;
+use crate::arch::ipi::{self, WorkId};
+use crate::arch::{CpuId, cpu_id, nmi, time};
+use crate::console;
+use crate::thread::{self, Placement, Priority, ThreadId};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
+use tidemark_frames::{NodeId, Owner, OwnerKind};
+use tidemark_wire::{LabPoint, Role};
+
+/// The node whose memory the scenarios squeeze: the one with a DIMM in a MOVABLE zone.
+pub const NODE: NodeId = NodeId(1);
+
+/// The owner of what the laboratory holds.
+const OWNER: Owner = Owner::new(OwnerKind::Test, 7);
+
+/// How the machine is not the one that the scenarios need.
+pub type Obstacle = &'static str;
+
+static WORK: spin::Once<WorkId> = spin::Once::new();
+/// The CPU whose next NMI is the scenario's, plus one. Cleared by its handler.
+static NMI_EXPECTED: AtomicU32 = AtomicU32::new(0);
+/// Whether a byte that COM1 receives is the scenario's.
+static TTY_EXPECTED: AtomicBool = AtomicBool::new(false);
+
+/// Registers the laboratory's interrupt, NMI and tty handlers. Once.
+///
+/// # Errors
+///
+/// The kernel has no room for one of them.
+pub fn init() -> Result<(), Obstacle> {
+    let work = ipi::register_work(on_work).map_err(|_| "no work bit is free")?;
+    WORK.call_once(|| work);
+    nmi::add_hook(on_nmi).map_err(|_| "no NMI hook is free")?;
+    console::set_rx_alloc_hook(on_byte);
+    Ok(())
+}
+
+/// Asks this CPU for the laboratory's interrupt. Any context.
+pub fn raise() {
+    if let Some(&work) = WORK.get() {
+        ipi::raise_self(work);
+    }
+}
+
+/// Asks this CPU for the laboratory's interrupt, whose handler makes a request of this kind, and waits
+/// until it is over.
+pub fn request_in_handler(kind: Kind) {
+    handlers_make(kind);
+    let before = HANDLED.load(Acquire);
+    raise();
+    time::spin_until(DEADLINE_NS, || HANDLED.load(Acquire) != before);
+}
+
+/// Makes the next NMI on `cpu` the scenario's.
+pub fn expect_nmi(cpu: CpuId) {
+    NMI_EXPECTED.store(cpu.0 as u32 + 1, Release);
+}
+
+fn on_work(irq: &HardIrq) {
+    if stage::is_open() {
+        stage::in_handler(Role::Reader, || {
+            stage::step(LabPoint::IrqTaken, 0);
+            request(irq, kind());
+            stage::step(LabPoint::IrqOver, 0);
+        });
+        HANDLED.fetch_add(1, Release);
+    }
+}
+
+fn on_nmi(nmi: &Nmi, _frame: &TrapFrame) {
+    let me = cpu_id().0 as u32 + 1;
+    let mine = NMI_EXPECTED.compare_exchange(me, 0, Acquire, Relaxed);
+    if stage::is_open() && mine.is_ok() {
+        stage::in_handler(Role::Reader, || {
+            stage::step(LabPoint::NmiTaken, 0);
+            request(nmi, kind());
+            stage::step(LabPoint::NmiOver, 0);
+        });
+        HANDLED.fetch_add(1, Release);
+    }
+}
+
+/// COM1's receive interrupt as the reader's part; it lasts until this is dropped.
+#[derive(Debug)]
+pub struct TtyPart(Option<u8>);
+
+impl TtyPart {
+    /// Begins the part if the scenario waits for a byte.
+    pub fn begin() -> Self {
+        let begins = stage::is_open() && TTY_EXPECTED.load(Acquire);
+        let before = begins.then(|| stage::begin_handler(Role::Reader));
+        if begins {
+            stage::step(LabPoint::IrqTaken, 1);
+        }
+        TtyPart(before)
+    }
+}
+
+impl Drop for TtyPart {
+    fn drop(&mut self) {
+        if let Some(before) = self.0 {
+            stage::end_handler(before);
+        }
+    }
+}
+
+/// Makes the next byte that COM1 receives the scenario's.
+pub fn expect_byte() {
+    TTY_EXPECTED.store(true, Release);
+}
+
+/// Under the port's lock: the tty layer has a buffer allocated for a received byte.
+fn on_byte(irq: &HardIrq, _byte: u8) {
+    if stage::is_open() && TTY_EXPECTED.swap(false, AcqRel) {
+        request(irq, kind());
+        HANDLED.fetch_add(1, Release);
+    }
+}
+
+/// How long a role may take for its part.
+pub const DEADLINE_NS: u64 = 25_000_000_000;
+
+/// Starts a role's thread on a CPU.
+///
+/// # Errors
+///
+/// No thread could be made.
+pub fn cast(
+    name: &str,
+    cpu: CpuId,
+    part: fn(&Task, usize),
+    argument: usize,
+) -> Result<ThreadId, Obstacle> {
+    let placement = Placement::Cpu(cpu);
+    thread::spawn(name, placement, Priority::Normal, part, argument)
+        .map_err(|_| "no thread for a role")
+}
+
+/// Waits until the threads have ended.
+///
+/// # Errors
+///
+/// One has not, within [`DEADLINE_NS`].
+pub fn wait_for(task: &Task, threads: &[ThreadId]) -> Result<(), Obstacle> {
+    let deadline = time::now_ns() + DEADLINE_NS;
+    while threads.iter().any(|thread| thread.is_alive()) {
+        if time::now_ns() >= deadline {
+            return Err("a role does not end");
+        }
+        thread::sleep_ns(task, 1_000_000);
+    }
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! A short piece of text that options carry.
+
+/// A short piece of text, at most 48 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    bytes: [u8; 48],
+    len: u8,
+}
+
+impl Pattern {
+    /// Matches everything.
+    pub const EMPTY: Pattern = Pattern {
+        bytes: [0; 48],
+        len: 0,
+    };
+
+    pub(super) fn new(text: &str) -> Option<Self> {
+        let mut pattern = Self::EMPTY;
+        pattern
+            .bytes
+            .get_mut(..text.len())?
+            .copy_from_slice(text.as_bytes());
+        pattern.len = text.len() as u8;
+        Some(pattern)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or("")
+    }
+}
