@@ -161,5 +161,10 @@ fn the_list_names_every_option() {
         "known options: mode=demo|test|shell|bench|lab|price pattern=TEXT cycles=1..10000"
     ));
     assert!(KNOWN.iter().all(|known| list.contains(known.name)));
-    assert!(list.lines().all(|line| line.len() <= LIST_LINE_BYTES + 20));
+    // A line of one option is as long as that option.
+    let fits = |line: &str| {
+        let options = line.trim().trim_start_matches("known options: ");
+        line.len() <= LIST_LINE_BYTES + 20 || options.split(' ').count() == 1
+    };
+    assert!(list.lines().all(fits));
 }
