@@ -89,21 +89,17 @@ fn level(zone: ZoneId) -> Level {
 /// from below MIN.
 pub fn zone_to_probe(node: NodeId) -> Option<ZoneId> {
     let keeper = highest_unmovable(node)?;
-    let fits = others_of(keeper).all(|zone| {
+    let is_other = |zone: &ZoneInfo| {
+        let id = zone.id;
+        id.node() == node && id.kind() != ZoneKind::Movable && id != keeper
+    };
+    let mut others = mm::frames().zones().filter(is_other);
+    let fits = others.all(|zone| {
         let (_, most, _) = window(&zone, Level::ForAtomicOnly);
         let min = zone.min + zone.reserve[ZoneKind::Normal as usize];
         min > most + RECLAIM_BATCH
     });
     fits.then_some(keeper)
-}
-
-/// The other zones of a zone's node that unmovable requests may use.
-pub fn others_of(keeper: ZoneId) -> impl Iterator<Item = ZoneInfo> {
-    let is_other = move |zone: &ZoneInfo| {
-        let id = zone.id;
-        id.node() == keeper.node() && id.kind() != ZoneKind::Movable && id != keeper
-    };
-    mm::frames().zones().filter(is_other)
 }
 
 /// Frames that may be under way to the checkers: what the zones that have memory have between their
@@ -171,7 +167,7 @@ fn window(zone: &ZoneInfo, level: Level) -> (u64, u64, u64) {
         Level::BetweenMinAndLow => (min, low, min + (low - min) / 2),
         Level::ForAtomicOnly => {
             let span = min.saturating_sub(floor);
-            (floor, floor + span / 4, floor + span / 8)
+            (floor, floor + span / 2, floor + span / 4)
         }
         Level::Nothing => {
             let most = floor.saturating_sub(1).min(NEXT_TO_NOTHING);

@@ -6,7 +6,7 @@
 
 use super::{balloon, counts, probe, sources};
 use crate::arch::{self, context::Task, irqs, percpu, time, vectors};
-use crate::mm::{self, page_cache};
+use crate::mm;
 use crate::options::{self, Plant};
 use crate::thread;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
@@ -144,11 +144,7 @@ fn hold(point: Point, task: &Task) {
         NOT_SQUEEZED.fetch_add(1, Relaxed);
     }
     if let Some(zone) = probed {
-        // What reclaim, and the request's own drain, would give back to the zones that are to have
-        // nothing for it: pages there, and what CPUs had cached before the zones came down.
-        for other in balloon::others_of(zone) {
-            page_cache::drop_in_zone(other.id, task);
-        }
+        // What CPUs had cached before the zones came down would come back when the request drains.
         mm::frames().drain_all(task);
         // Twice: a look that has begun before the drain may be the one that ends first.
         let is_tight = (0..2).all(|_| {

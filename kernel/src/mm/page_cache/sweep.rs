@@ -2,9 +2,9 @@
 
 use super::slot::Locked;
 use super::{HITS, Mismatch, cache, content, evict, give_back, lock, tell_corruption};
-use crate::mm::{direct_map, frames};
+use crate::mm::direct_map;
 use core::sync::atomic::Ordering;
-use tidemark_frames::{Pfn, ZoneId};
+use tidemark_frames::Pfn;
 use tidemark_sync::Task;
 
 /// What a sweep found.
@@ -70,21 +70,6 @@ pub fn verify_moved(task: &Task) -> usize {
 pub fn drop_all(task: &Task) -> usize {
     (0..cache().slots.len() as u32)
         .filter(|&page| evict(&mut lock(page, task), page))
-        .count()
-}
-
-/// Gives back the frames of a zone, but for pages that somebody works on. Returns how many there were.
-pub fn drop_in_zone(zone: ZoneId, _task: &Task) -> usize {
-    let is_there = |pfn| frames().zone_of(pfn) == Some(zone);
-    let slots = cache().slots.iter().enumerate();
-    slots
-        .filter(|(page, slot)| {
-            slot.peek().pfn().is_some_and(is_there)
-                // Only a try: the holder may be waiting for memory.
-                && slot.try_lock().is_some_and(|mut held| {
-                    held.pfn().is_some_and(is_there) && evict(&mut held, *page as u32)
-                })
-        })
         .count()
 }
 
