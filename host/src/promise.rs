@@ -122,6 +122,10 @@ pub fn says_nothing(zonelist: Zonelist, totals: &Totals) -> Option<&'static str>
     if totals.probes_held == 0 {
         return Some("no request that may reclaim was held over a rebuild");
     }
+    // In `snapshot` a start is not kept across walks, so nothing has to begin again.
+    if zonelist != Zonelist::Snapshot && totals.probes_retries == 0 {
+        return Some("no request that was held over a rebuild had to look again");
+    }
     None
 }
 
@@ -172,10 +176,17 @@ mod tests {
     fn a_run_says_nothing_if_nothing_is_promised_or_nobody_was_held() {
         let held = Totals {
             probes_held: 1,
+            probes_retries: 1,
             ..Totals::default()
         };
         assert_eq!(says_nothing(Zonelist::Seed, &held), None);
         assert!(says_nothing(Zonelist::None, &held).is_some());
         assert!(says_nothing(Zonelist::Seed, &Totals::default()).is_some());
+        let unneeded = Totals {
+            probes_retries: 0,
+            ..held
+        };
+        assert!(says_nothing(Zonelist::Seed, &unneeded).is_some());
+        assert_eq!(says_nothing(Zonelist::Snapshot, &unneeded), None);
     }
 }
