@@ -47,7 +47,7 @@ pub fn full_test(pattern: Option<&str>, accel: Accel, built: &Built) -> Result<T
         "lab, planted",
         "mistakes of protocols, and the cells that they flip",
     );
-    run_cases(part, pattern, rows.into_iter(), |_, cells| {
+    run_cases(part, pattern, rows, |_, cells| {
         let found = cells
             .into_iter()
             .map(|cell| run_cell(cell, args, built))
