@@ -68,7 +68,7 @@ impl SeqCount {
     pub fn changed_or_odd(&self, cookie: Cookie) -> bool {
         // The seed's smp_rmb: entries are read before the counter is read again. Pairs with the
         // writer's release fence: who saw a new entry sees the odd counter, too.
-        fence_but_for(Weakness::ReaderFence, Ordering::Acquire);
+        fence_unless(LeftOut::ReadFence, Ordering::Acquire);
         let now = self.begin();
         now != cookie || now.is_odd()
     }
@@ -95,7 +95,7 @@ impl SeqCount {
     #[inline]
     pub fn changed(&self, cookie: Cookie) -> bool {
         // Pairs with the release fence in `make_odd`, as in `changed_or_odd`.
-        fence_but_for(Weakness::ReaderFence, Ordering::Acquire);
+        fence_unless(LeftOut::ReadFence, Ordering::Acquire);
         self.begin() != cookie
     }
 
@@ -127,7 +127,7 @@ impl SeqCount {
         self.value.store(even.wrapping_add(1), Ordering::Relaxed);
         // The seed's first smp_wmb: "odd" is visible before any new entry. Pairs with the acquire
         // fence in `changed_or_odd`. (A releasing increment would not order the stores after it.)
-        fence_but_for(Weakness::FirstIncrement, Ordering::Release);
+        fence_unless(LeftOut::FirstWriteFence, Ordering::Release);
     }
 
     /// The end, where the counter is `odd` now.
@@ -135,7 +135,7 @@ impl SeqCount {
     fn make_even_from(&self, odd: u32) {
         debug_assert!(odd & 1 == 1, "the end of a writer that did not begin");
         // The seed's second smp_wmb: every new entry is visible before "even" is.
-        let release = if weakened_by(Weakness::SecondIncrement) {
+        let release = if is_left_out(LeftOut::SecondWrite) {
             Ordering::Relaxed
         } else {
             Ordering::Release
@@ -146,36 +146,36 @@ impl SeqCount {
 
 /// An ordering that x86 gives for nothing, left out: what only a model can miss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Weakness {
+enum LeftOut {
     /// The reader's fence before it reads the counter again.
-    ReaderFence,
+    ReadFence,
     /// The writer's fence after the first increment.
-    FirstIncrement,
+    FirstWriteFence,
     /// The writer's release with the second increment.
-    SecondIncrement,
+    SecondWrite,
 }
 
 #[cfg(all(test, loom))]
 std::thread_local! {
-    static WEAKNESS: core::cell::Cell<Option<Weakness>> = const { core::cell::Cell::new(None) };
+    static LEFT_OUT: core::cell::Cell<Option<LeftOut>> = const { core::cell::Cell::new(None) };
 }
 
 /// Whether a model leaves this one out; outside models never.
 #[inline(always)]
-fn weakened_by(weakness: Weakness) -> bool {
+fn is_left_out(left_out: LeftOut) -> bool {
     #[cfg(all(test, loom))]
-    return WEAKNESS.get() == Some(weakness);
+    return LEFT_OUT.get() == Some(left_out);
     #[cfg(not(all(test, loom)))]
     {
-        let _ = weakness;
+        let _ = left_out;
         false
     }
 }
 
 /// A fence, unless a model leaves it out.
 #[inline(always)]
-fn fence_but_for(weakness: Weakness, ordering: Ordering) {
-    if !weakened_by(weakness) {
+fn fence_unless(left_out: LeftOut, ordering: Ordering) {
+    if !is_left_out(left_out) {
         fence(ordering);
     }
 }

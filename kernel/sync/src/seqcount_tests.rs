@@ -45,7 +45,7 @@ mod sequential {
 
 #[cfg(loom)]
 mod models {
-    use super::super::{SeqCount, WEAKNESS, Weakness};
+    use super::super::{LEFT_OUT, LeftOut, SeqCount};
     use crate::atomic::{AtomicU32, Ordering, fence};
     use core::ops::ControlFlow;
     use loom::{model, sync::Arc, thread};
@@ -178,10 +178,10 @@ mod models {
     /// The counter itself, with one writer and a reader that begins as a seqlock's does: what passes its look is whole
     /// and current. (The reader's wait is cut short, as a lab run does: loom has no fair scheduler. A begin that does
     /// not acquire would miss a whole rebuild first: H9.)
-    fn explore_counter(look: Look, weakness: Option<Weakness>) {
+    fn explore_counter(look: Look, left_out: Option<LeftOut>) {
         model(move || {
             // Loom's threads are taken in turns by one of the system's.
-            WEAKNESS.set(weakness);
+            LEFT_OUT.set(left_out);
             let shared = Arc::new((SeqCount::new(), [AtomicU32::new(0), AtomicU32::new(0)]));
             let writers = Arc::clone(&shared);
             let writer = thread::spawn(move || {
@@ -201,7 +201,7 @@ mod models {
                 assert_eq!(entries, [cookie.value() / 2; 2]);
             }
             writer.join().unwrap();
-            WEAKNESS.set(None);
+            LEFT_OUT.set(None);
         });
     }
 
@@ -232,10 +232,10 @@ mod models {
         });
     }
 
-    fn counter_finds(look: Look, weakness: Weakness) -> bool {
-        let run = || explore_counter(look, Some(weakness));
+    fn counter_finds(look: Look, left_out: LeftOut) -> bool {
+        let run = || explore_counter(look, Some(left_out));
         let found = catch_unwind(AssertUnwindSafe(run)).is_err();
-        WEAKNESS.set(None);
+        LEFT_OUT.set(None);
         found
     }
 
@@ -249,12 +249,12 @@ mod models {
     #[test]
     fn each_fence_of_the_counter_is_needed() {
         for look in [Look::ChangedOrOdd, Look::Changed] {
-            for weakness in [
-                Weakness::ReaderFence,
-                Weakness::FirstIncrement,
-                Weakness::SecondIncrement,
+            for left_out in [
+                LeftOut::ReadFence,
+                LeftOut::FirstWriteFence,
+                LeftOut::SecondWrite,
             ] {
-                assert!(counter_finds(look, weakness), "{look:?} {weakness:?}");
+                assert!(counter_finds(look, left_out), "{look:?} {left_out:?}");
             }
         }
     }

@@ -24,7 +24,7 @@ use tidemark_wire::{
     LabContext,
     LabPoint::{
         self, AsksToPlug, AsksToPull, End, EntryRead, Got, GraceWait, OfflineDone, OfflineLeft,
-        OnlineDone, RebuildEntry, RebuildEven, Request, SlotArrives, SlotLeaves, Start, WalkEntry,
+        OnlineDone, RebuildEven, Request, SlotArrives, SlotLeaves, Start, WalkEntry,
     },
     LabVerdict, ListNow,
     Role::{Reader, Writer},
@@ -35,13 +35,12 @@ static TORN: &[Rule] = &[
     Rule::first(Writer, Start, Action::Hold(&[(Reader, WalkEntry, 1)])),
     Rule::first(Reader, WalkEntry, Action::Hold(&[(Writer, OnlineDone, 1)])),
 ];
-/// The reader is held in its second entry until the second rebuild waits for it, or has not waited.
+/// The reader is held in its first entry until the second rebuild waits for it, or has not waited.
 static TWICE: &[Rule] = &[
-    Rule::first(Writer, Start, Action::Hold(&[(Reader, WalkEntry, 2)])),
-    Rule::nth(
+    Rule::first(Writer, Start, Action::Hold(&[(Reader, WalkEntry, 1)])),
+    Rule::first(
         Reader,
         WalkEntry,
-        2,
         Action::Hold(&[(Writer, GraceWait, 2), (Writer, RebuildEven, 2)]),
     ),
 ];
@@ -63,7 +62,6 @@ const IN_ENTRY: &[Want] = &[
     released(Writer, Start, WalkEntry),
     writer(AsksToPlug),
     writer(SlotArrives),
-    writer(RebuildEntry),
     writer(RebuildEven),
     writer(OnlineDone),
     released(Reader, WalkEntry, OnlineDone).on(READER_CPU),
