@@ -25,7 +25,6 @@ use tidemark_wire::{
     },
     LabVerdict,
     Role::{Reader, Writer},
-    Stay,
 };
 
 /// One way to play it.
@@ -181,15 +180,9 @@ static PLAYS: [Play; 6] = [
             hotplug(SlotArrives),
             hotplug(OnlineCounted),
             hotplug(RebuildEntry),
-            hotplug(LabPoint::Held).says(
-                Stay {
-                    at: RebuildEntry,
-                    until: Spins,
-                }
-                .pack(),
-            ),
+            // The reader may be quicker than the writer's word that it is held: its end tells as well.
             reader(Request, TASK),
-            hotplug(LabPoint::Released),
+            left(Writer, RebuildEntry).on(WRITER_CPU).within(TASK),
             hotplug(OnlineDone),
         ],
     },
