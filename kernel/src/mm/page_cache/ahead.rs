@@ -36,7 +36,7 @@ pub fn read_ahead(first: u32, request: &Request, task: &Task) -> Result<u32, All
                 height += 2;
             }
             Err(single) => {
-                filled += u32::from(put(page, single, task));
+                filled += u32::from(place(page, single, task));
                 page += 1;
             }
         }
@@ -45,7 +45,12 @@ pub fn read_ahead(first: u32, request: &Request, task: &Task) -> Result<u32, All
 }
 
 /// Makes a frame a page, unless that is in memory; then the frame goes back. Returns whether it did.
-fn put(page: u32, mut frame: Block<'static, 'static, Kernel>, task: &Task) -> bool {
+///
+/// # Panics
+///
+/// Panics if `page` is not below [`pages`], or if `frame` is larger than a page.
+pub fn place(page: u32, mut frame: Block<'static, 'static, Kernel>, task: &Task) -> bool {
+    assert!(frame.order() == Order::ZERO);
     let mut held = lock(page, task);
     if held.pfn().is_some() {
         return false;

@@ -10,7 +10,7 @@ mod plant;
 mod slot;
 mod sweep;
 
-pub use ahead::read_ahead;
+pub use ahead::{place, read_ahead};
 pub use content::Mismatch;
 pub use slot::PageSlot;
 pub use sweep::{Verified, check, corrupt_one, drop_all, verify_all, verify_moved};

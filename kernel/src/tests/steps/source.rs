@@ -1,4 +1,4 @@
-//! Where the fast path's steps are, read from the sources when the kernel is compiled.
+//! Where the steps are, read from the sources when the kernel is compiled.
 
 /// A file's name and the lines that begin with `step!(`, counted from 1.
 macro_rules! source {
@@ -9,7 +9,7 @@ macro_rules! source {
     }};
 }
 
-/// Where the fast path is, with the lines of its steps.
+/// The files that have steps, with the lines of those.
 pub(super) const SOURCES: &[(&str, &[u32])] = &[
     source!("alloc.rs"),
     source!("hot.rs"),
@@ -19,7 +19,16 @@ pub(super) const SOURCES: &[(&str, &[u32])] = &[
     source!("search.rs"),
     source!("free.rs"),
     source!("bulk.rs"),
+    source!("whole.rs"),
+    source!("room.rs"),
+    source!("mobility.rs"),
+    source!("high_atomic.rs"),
+    source!("compact.rs"),
+    source!("evict.rs"),
 ];
+
+/// The file whose steps only a zone with a reserve has.
+pub(super) const RESERVE: &str = "kernel/frames/src/high_atomic.rs";
 
 /// Whether a line that begins at `at` is a step.
 const fn is_step(text: &[u8], mut at: usize) -> bool {

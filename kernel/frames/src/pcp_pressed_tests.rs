@@ -1,0 +1,245 @@
+//! An interrupt at every step of what a zone that is short of memory makes requests do: compaction,
+//! the reserve, steals, and frees that complete an area.
+
+use super::*;
+use std::sync::{Arc, Mutex};
+
+const QUARTER: u8 = 7;
+
+fn order(order: u8) -> Order {
+    Order::new(order).unwrap()
+}
+
+fn page(number: u32) -> Owner {
+    Owner::new(OwnerKind::PageCache, number)
+}
+
+/// Pages that the platform can move; the others are in use for ever.
+type Pages = Arc<Mutex<Vec<TestBlock>>>;
+
+/// An area for movable blocks, one page in each of its quarters, in a zone that is taken otherwise.
+struct Area {
+    pages: Pages,
+    held: Vec<TestBlock>,
+}
+
+impl Drop for Area {
+    fn drop(&mut self) {
+        self.pages.lock().unwrap().clear();
+    }
+}
+
+/// What the areas of the zone are like beside the movable one.
+#[derive(Clone, Copy, PartialEq)]
+enum Others {
+    Held,
+    /// In four of them every second run of order 6 is free, among unmovable ones.
+    Scattered,
+}
+
+/// Takes the zone but for an area of which `movable` quarters have a page that can be moved, and the others
+/// one that cannot now.
+fn movable_area(run: &Run, movable: usize, others: Others) -> Area {
+    let frames = run.frames;
+    run.quiet.set(true);
+    run.is_pressed.set(true);
+    frames.drain_all(&task());
+    let huge = |owner| frames.alloc_in_zone(ContextKind::Task, NORMAL, Order::HUGE, owner);
+    let area = huge(page(0)).unwrap();
+    let scattered = (0..4).map(|_| huge(test_owner(5)).unwrap());
+    let scattered = scattered.collect::<Vec<_>>();
+    let mut held = Vec::new();
+    for size in (QUARTER..=9).rev().map(order) {
+        held.extend(std::iter::from_fn(|| try_take(frames, size)));
+        frames.drain_all(&task());
+    }
+    for block in scattered {
+        match others {
+            Others::Held => held.push(block),
+            Others::Scattered => {
+                for quarter in parts(block, order(QUARTER)) {
+                    held.push(quarter.split().unwrap().0);
+                }
+            }
+        }
+    }
+    let pages = Pages::default();
+    for (number, quarter) in parts(area, order(QUARTER)).into_iter().enumerate() {
+        let mut single = quarter;
+        while single.order() > Order::ZERO {
+            single = single.split().unwrap().0;
+        }
+        single.set_owner(page(number as u32));
+        match number < movable {
+            true => pages.lock().unwrap().push(single),
+            false => held.push(single),
+        }
+    }
+    let moved = Arc::clone(&pages);
+    let migrate = move |pfn, owner| move_page(frames, &moved, pfn, owner);
+    *frames.platform().migrate.lock().unwrap() = Some(Box::new(migrate));
+    frames.drain_all(&task());
+    run.quiet.set(false);
+    Area { pages, held }
+}
+
+fn parts(block: TestBlock, size: Order) -> Vec<TestBlock> {
+    let mut parts = vec![block];
+    while parts[0].order() > size {
+        let halves = parts.into_iter().flat_map(|part| {
+            let (lower, upper) = part.split().unwrap();
+            [lower, upper]
+        });
+        parts = halves.collect();
+    }
+    parts
+}
+
+fn move_page(
+    frames: &'static TestFrames,
+    pages: &Mutex<Vec<TestBlock>>,
+    from: Pfn,
+    owner: Owner,
+) -> Result<(), MigrateError> {
+    let mut pages = pages.lock().unwrap();
+    let at = pages.iter().position(|page| page.pfn() == from);
+    let at = at.ok_or(MigrateError::Busy)?;
+    let request = Request::movable(Order::ZERO).owned_by(owner);
+    let request = request.without(Gfp::DIRECT_RECLAIM).with(Gfp::NOWARN);
+    let new = frames.alloc(&task(), &request);
+    pages[at] = new.map_err(|_| MigrateError::Busy)?;
+    Ok(())
+}
+
+fn events(run: &Run) -> ZoneEvents {
+    run.frames.zone_events(NORMAL)
+}
+
+/// A request that may compact; its block, if it got one.
+fn compact(run: &Run, size: Order) -> Option<TestBlock> {
+    let request = Request::kernel(size).owned_by(test_owner(5));
+    let request = request.with(Gfp::NORETRY | Gfp::NOWARN);
+    run.frames.alloc(&task(), &request).ok()
+}
+
+/// Frees without an interrupt.
+fn give_back(run: &Run, what: impl Sized) {
+    run.quiet.set(true);
+    drop(what);
+    run.frames.drain_all(&task());
+    *run.frames.platform().migrate.lock().unwrap() = None;
+}
+
+fn compacted(run: &Run, size: Order) {
+    let area = movable_area(run, 4, Others::Scattered);
+    let before = events(run).compacted;
+    let block = compact(run, size);
+    assert!(block.is_some(), "{:?}", events(run));
+    assert!(events(run).compacted > before, "it was there already");
+    give_back(run, (block, area));
+}
+
+const WORK: [(&str, Work); 5] = [
+    ("a compaction of an area", |run| compacted(run, Order::HUGE)),
+    ("a compaction of a quarter, which is stolen", |run| {
+        compacted(run, order(QUARTER));
+    }),
+    ("a compaction that gives up", |run| {
+        let area = movable_area(run, 2, Others::Scattered);
+        let before = events(run).compactions_failed();
+        let block = compact(run, Order::HUGE);
+        assert!(block.is_none());
+        assert!(events(run).compactions_failed() > before);
+        give_back(run, area);
+    }),
+    ("a steal", |run| {
+        let area = movable_area(run, 4, Others::Held);
+        let before = events(run).steals;
+        let block = try_take(run.frames, Order::COSTLY);
+        let more = try_take(run.frames, order(6));
+        assert!(events(run).steals > before);
+        give_back(run, (block, more, area));
+    }),
+    ("frees that complete areas, across the marks", |run| {
+        let mut area = movable_area(run, 4, Others::Held);
+        let largest = |block: &TestBlock| block.order() == Order::HUGE;
+        let at = area.held.iter().position(largest).unwrap();
+        let (lower, upper) = area.held.swap_remove(at).split().unwrap();
+        let at = area.held.iter().position(largest).unwrap();
+        let whole = area.held.swap_remove(at);
+        drop((lower, upper, whole));
+        give_back(run, area);
+    }),
+];
+
+#[test]
+fn any_interrupt_may_come_at_any_step_of_a_compaction_or_a_steal() {
+    enumerate_one(&WORK);
+}
+
+/// A hundred areas, so that one may be kept, taken down below MIN; what is held stays so.
+fn with_reserve() -> &'static TestFrames {
+    let frames = bare_machine(1, 1);
+    add_block(frames, 32);
+    add_block(frames, 33);
+    let start = block_range(32).start;
+    let range = PfnRange::new(start, Pfn(start.0 + 51_200));
+    frames.online_range(range, NORMAL, &task()).unwrap();
+    let held = press(frames, NORMAL, frames.zone_info(NORMAL).min * 3 / 4);
+    held.into_iter().for_each(|block| _ = block.leak());
+    frames
+}
+
+fn kept(run: &Run) -> u64 {
+    run.frames.zone_info(NORMAL).high_atomic
+}
+
+fn atomic(run: &Run) -> Option<TestBlock> {
+    let request = Request::atomic(Order::COSTLY).with(Gfp::NOWARN);
+    let request = request.owned_by(test_owner(2));
+    run.frames.alloc(&hard_irq(), &request).ok()
+}
+
+/// A request that fails, and has the reserve given back first.
+fn give_reserve_back(run: &Run) {
+    let request = Request::kernel(Order::ZERO).with(Gfp::RETRY_MAYFAIL | Gfp::NOWARN);
+    let block = run.frames.alloc(&task(), &request);
+    assert!(block.is_err());
+    assert_eq!(kept(run), 0);
+}
+
+const RESERVE: [(&str, Work); 3] = [
+    ("an atomic block whose area joins the reserve", |run| {
+        run.is_pressed.set(true);
+        let block = atomic(run);
+        assert!(block.is_some() && kept(run) == 512);
+        run.quiet.set(true);
+        drop(block);
+        give_reserve_back(run);
+    }),
+    ("an atomic block out of the reserve, and back", |run| {
+        run.quiet.set(true);
+        run.is_pressed.set(true);
+        drop(atomic(run));
+        assert_eq!(kept(run), 512);
+        run.quiet.set(false);
+        let block = atomic(run);
+        assert!(block.is_some());
+        drop(block);
+        run.quiet.set(true);
+        give_reserve_back(run);
+    }),
+    ("a reserve that is given back", |run| {
+        run.quiet.set(true);
+        run.is_pressed.set(true);
+        drop(atomic(run));
+        assert_eq!(kept(run), 512);
+        run.quiet.set(false);
+        give_reserve_back(run);
+    }),
+];
+
+#[test]
+fn any_interrupt_may_come_at_any_step_of_the_reserve() {
+    enumerate_on(with_reserve(), &RESERVE);
+}
