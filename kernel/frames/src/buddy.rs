@@ -185,4 +185,41 @@ mod tests {
         frames.offline_range(gone, u64::MAX, &task()).unwrap();
         assert_eq!(frames.free_blocks(normal), [0; ORDERS]);
     }
+
+    #[test]
+    fn isolated_areas_are_not_counted() {
+        let frames = normal_machine(1, 1);
+        let normal = zone(0, ZoneKind::Normal);
+        let block = frames
+            .alloc(&task(), &Request::kernel(Order::ZERO))
+            .unwrap();
+        frames.drain_all(&task());
+        let (area, _) = frames.area_of(block.pfn()).unwrap();
+        let counted = area
+            .core()
+            .isolate(crate::area::Isolation::Offline)
+            .unwrap();
+        frames.lose(normal, counted);
+        let blocks = frames.free_blocks(normal);
+        assert_eq!(frames_in(blocks), frames.zone_info(normal).free);
+        assert_eq!((blocks[9], blocks[10]), (1, 31));
+        area.core().unisolate(crate::area::Isolation::Offline);
+        frames.gain(normal, counted);
+        drop(block);
+        frames.drain_all(&task());
+        assert_sound(frames);
+    }
+
+    #[test]
+    fn a_zone_that_begins_amid_a_pair_has_no_block_across_pairs() {
+        let frames = bare_machine(1, 1);
+        add_block(frames, 0);
+        let dma = zone(0, ZoneKind::Dma);
+        let range = crate::PfnRange::new(crate::Pfn(512), crate::Pfn(1_536));
+        frames.add_boot_range(range, dma).unwrap();
+        frames.finish_boot();
+        let blocks = frames.free_blocks(dma);
+        assert_eq!((blocks[9], blocks[10]), (2, 0));
+        assert_sound(frames);
+    }
 }

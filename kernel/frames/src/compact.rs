@@ -17,7 +17,7 @@ use crate::{
     mobility::{Kind, Mobility},
     mutant::{self, Mutant},
     owner::Entry,
-    platform::{Pinned, step},
+    platform::{Pinned, step, window},
     reach::Reach,
     whole::Returned,
 };
@@ -92,6 +92,7 @@ impl<'a, 'm, P: Platform> Compacting<'a, 'm, P> {
             isolated: [None; 2],
         };
         for (place, (area, _)) in this.isolated.iter_mut().zip(run.parts()) {
+            window!(frames);
             let counted = area.core().isolate(Isolation::Compaction)?;
             *place = Some(area);
             step!(frames);
@@ -424,3 +425,7 @@ pub(crate) mod tests_hook {
 #[cfg(all(test, not(loom)))]
 #[path = "compact_tests.rs"]
 mod tests;
+
+#[cfg(all(test, not(loom)))]
+#[path = "compact_choice_tests.rs"]
+mod choice_tests;

@@ -1,3 +1,4 @@
+use super::*;
 use crate::testing::*;
 use crate::*;
 
@@ -141,4 +142,99 @@ fn an_area_that_leaves_leaves_the_reserve() {
         assert_sound(frames);
     }
     assert_eq!(kept(frames), 0);
+}
+
+#[test]
+fn flags_and_order_say_whether_the_reserve_may_be_used() {
+    let order = |order| Order::new(order).unwrap();
+    let atomic = Gfp::ATOMIC;
+    for (gfp, size, expected) in [
+        (atomic, 0, HighAtomic::Spared),
+        (atomic, 1, HighAtomic::Usable),
+        (atomic, 8, HighAtomic::Usable),
+        (atomic, 9, HighAtomic::Spared),
+        (atomic, 10, HighAtomic::Spared),
+        (atomic | Gfp::NOMEMALLOC, 3, HighAtomic::Spared),
+        (Gfp::KERNEL | Gfp::HIGH, 3, HighAtomic::Spared),
+        (Gfp::NOWAIT, 3, HighAtomic::Spared),
+    ] {
+        assert_eq!(HighAtomic::of(gfp, order(size)), expected, "{gfp:?} {size}");
+    }
+}
+
+/// The area of a block that no reserve has yet.
+fn area_of(frames: &'static TestFrames, block: &TestBlock) -> crate::memory::AreaRef<'static> {
+    frames.area_of(block.pfn()).unwrap().0
+}
+
+#[test]
+fn an_area_is_counted_once_however_often_a_block_of_it_is_had() {
+    let (frames, held) = pressed(|zone| zone.low);
+    let block = atomic(frames).unwrap();
+    assert_eq!(kept(frames), 512);
+    frames.reserve_area_of(NORMAL, block.pfn());
+    assert_eq!(kept(frames), 512);
+    drop((held, block));
+    assert_sound(frames);
+}
+
+#[test]
+fn only_areas_of_the_reserve_give_blocks_of_it() {
+    let frames = normal_machine(1, 2);
+    assert_eq!(frames.take_reserved(NORMAL, ORDER), None);
+    assert_sound(frames);
+}
+
+#[test]
+fn an_area_that_changes_its_kind_while_it_is_to_be_kept_is_not_counted() {
+    let (frames, held) = pressed(|zone| zone.low);
+    let block = frames
+        .alloc_in_zone(ContextKind::Task, NORMAL, ORDER, test_owner(2))
+        .unwrap();
+    let area = area_of(frames, &block);
+    let hook = at_steps(move || {
+        area.turn_to(area.kind().turned_to(Mobility::Movable));
+    });
+    frames.reserve_area_of(NORMAL, block.pfn());
+    drop(hook);
+    assert_eq!(kept(frames), 0);
+    drop((held, block));
+    frames.drain_all(&task());
+    assert_sound(frames);
+}
+
+#[test]
+fn a_whole_area_that_is_given_back_is_seen_by_searches() {
+    let (frames, held) = pressed(|zone| zone.low);
+    let block = atomic(frames).unwrap();
+    let area = area_of(frames, &block);
+    drop((held, block));
+    frames.drain_all(&task());
+    let wholes = || format!("{:?}", frames.zone(NORMAL).wholes);
+    let before = wholes();
+    assert!(frames.release_high_atomic(area, Mobility::Movable));
+    assert_ne!(wholes(), before, "a search would miss it");
+    assert_eq!(area.mobility(), Mobility::Movable);
+    assert!(!frames.release_high_atomic(area, Mobility::Movable));
+    assert_eq!(kept(frames), 0);
+    assert_sound(frames);
+}
+
+#[test]
+fn a_zone_is_never_taken_to_have_more_frames_than_it_manages() {
+    let frames = bare_machine(1, 1);
+    add_block(frames, 32);
+    let start = block_range(32).start;
+    let range = PfnRange::new(start, Pfn(start.0 + 1024));
+    frames.online_range(range, NORMAL, &task()).unwrap();
+    let access = Access::fast(ZoneKind::Normal);
+    assert!(!frames.passes_with(NORMAL, 1 << 40, Order::MAX, access));
+    let held = press(frames, NORMAL, 0);
+    assert!(!frames.passes_with(NORMAL, 0, Order::ZERO, access));
+    let low = frames.zone_info(NORMAL).low;
+    assert!(!frames.passes_with(NORMAL, low, Order::ZERO, access));
+    assert!(frames.passes_with(NORMAL, low + 1, Order::ZERO, access));
+    drop(held);
+    frames.drain_all(&task());
+    assert_sound(frames);
 }

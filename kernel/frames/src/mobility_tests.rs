@@ -1,3 +1,4 @@
+use super::{Mobility, Size};
 use crate::mutant::{self, Mutant};
 use crate::testing::*;
 use crate::*;
@@ -196,4 +197,58 @@ fn areas_of_like_sizes_keep_enough_of_them_whole_however_long_a_mix_goes_on() {
         failed > huge / 4,
         "only {failed} of {huge}: it proves nothing"
     );
+}
+
+#[test]
+fn orders_have_their_sizes_and_zones_their_kinds() {
+    for (order, size) in [
+        (0, Size::Small),
+        (3, Size::Small),
+        (4, Size::Medium),
+        (6, Size::Medium),
+        (7, Size::Large),
+        (8, Size::Large),
+        (9, Size::Small),
+        (10, Size::Small),
+    ] {
+        assert_eq!(Size::of(Order::new(order).unwrap()), size, "order {order}");
+    }
+    assert_eq!(Mobility::of_owner(PAGE), Mobility::Movable);
+    assert_eq!(Mobility::of_owner(test_owner(1)), Mobility::Unmovable);
+    let movable = zone(0, ZoneKind::Movable);
+    assert_eq!(Mobility::Unmovable.within(movable), Mobility::Movable);
+    assert_eq!(Mobility::Unmovable.within(NORMAL), Mobility::Unmovable);
+}
+
+#[test]
+fn a_larger_block_is_not_made_of_a_single_frame_that_is_left_in_a_cache() {
+    let frames = four_areas();
+    drop(take(frames, 0, PAGE));
+    assert!(frames.zone_info(NORMAL).cached > 0);
+    let order = Order::new(1).unwrap();
+    let take = || frames.alloc_in_zone(ContextKind::Task, NORMAL, order, test_owner(1));
+    let all = std::iter::from_fn(take).collect::<Vec<_>>();
+    assert!(all.iter().all(|block| block.pfn().0 % 2 == 0));
+    drop(all);
+    frames.drain_all(&task());
+    assert_sound(frames);
+}
+
+#[test]
+fn an_area_of_which_less_than_half_is_free_keeps_its_side() {
+    let frames = four_areas();
+    let pages = (0..300).map(|_| take(frames, 0, PAGE)).collect::<Vec<_>>();
+    frames.drain_all(&task());
+    let area = area_of(&pages[0]);
+    let words = std::iter::from_fn(|| {
+        (frames.zone_info(NORMAL).free >= 276).then(|| take(frames, 6, test_owner(1)))
+    });
+    let words = words.collect::<Vec<_>>();
+    let stolen = take(frames, 3, test_owner(1));
+    assert_eq!((area_of(&stolen), steals(frames)), (area, 1));
+    let next = take(frames, 0, PAGE);
+    assert_eq!((area_of(&next), steals(frames)), (area, 1));
+    drop((pages, words, stolen, next));
+    frames.drain_all(&task());
+    assert_sound(frames);
 }

@@ -199,3 +199,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         scan
     }
 }
+
+#[cfg(all(test, not(loom)))]
+#[path = "offline_tests.rs"]
+mod tests;

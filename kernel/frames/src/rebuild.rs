@@ -140,3 +140,36 @@ impl<P: Platform> Frames<'_, P> {
         (0..self.storage.zones.len()).map(ZoneId::from_index)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_kept_for_the_longest_the_last_and_the_median_of_the_last_63() {
+        let times = RebuildTimes::new();
+        assert_eq!(times.stats(), RebuildStats::default());
+        for time in [7, 90, 5] {
+            times.note(time);
+        }
+        let stats = RebuildStats {
+            count: 3,
+            irq_off_max_ns: 90,
+            irq_off_median_ns: 7,
+            irq_off_last_ns: 5,
+        };
+        assert_eq!(times.stats(), stats);
+        for time in 1..=63 {
+            times.note(time);
+        }
+        let stats = RebuildStats {
+            count: 66,
+            irq_off_max_ns: 90,
+            irq_off_median_ns: 32,
+            irq_off_last_ns: 63,
+        };
+        assert_eq!(times.stats(), stats);
+        times.note(u64::MAX);
+        assert_eq!(times.stats().irq_off_last_ns, u64::from(u32::MAX));
+    }
+}

@@ -252,6 +252,11 @@ mod tests {
         assert_eq!(beyond, Err(AddError::NoBlock { at: block.start() }));
         let nowhere = ZoneId::new(NodeId(7), ZoneKind::Normal);
         let none = frames.alloc_in_zone(ContextKind::Task, nowhere, Order::ZERO, test_owner(1));
+        let refused = frames.add_boot_range(range(1_024, 1_025), nowhere);
+        assert_eq!(refused, Err(AddError::NoNode));
+        let at = Pfn(512);
+        let twice = frames.add_boot_range(range(512, 1_024), dma);
+        assert_eq!(twice, Err(AddError::Present { at }));
         assert!(none.is_none());
     }
 
@@ -283,6 +288,19 @@ mod tests {
             }
         }
         frames.drain_all(&task());
+        assert_sound(frames);
+    }
+
+    #[test]
+    fn nodes_beyond_the_storage_are_left_out_of_the_orders() {
+        let frames = bare_machine(1, 1);
+        frames.set_topology(&Topology::flat(crate::NodeMask(0b111)));
+        add_block(frames, 0);
+        let dma = zone(0, ZoneKind::Dma);
+        frames.add_boot_range(range(0, 1_024), dma).unwrap();
+        frames.finish_boot();
+        let list = frames.zonelist(NodeId(0), crate::ListKind::Fallback);
+        assert_eq!(list.iter().collect::<Vec<_>>(), [dma]);
         assert_sound(frames);
     }
 }

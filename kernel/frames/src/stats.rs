@@ -141,3 +141,71 @@ impl<P: Platform> Frames<'_, P> {
             .sum()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{Order, marks, testing::*};
+
+    const NORMAL: ZoneId = zone(0, ZoneKind::Normal);
+
+    #[test]
+    fn a_zones_numbers_are_those_of_its_frames() {
+        let frames = normal_machine(1, 2);
+        let all = block_range(32).len() * 2;
+        let marks = marks::marks(ZoneKind::Normal, all, all);
+        let take = |order| frames.alloc_in_zone(ContextKind::Task, NORMAL, order, test_owner(1));
+        let block = take(Order::HUGE);
+        drop(take(Order::ZERO));
+        assert!(frames.zone(NORMAL).grow_high_atomic());
+        let info = frames.zone_info(NORMAL);
+        assert!(info.cached > 0);
+        assert_eq!(info.free + info.cached, all - 512);
+        assert_eq!((info.managed, info.present), (all, all));
+        assert_eq!(
+            (info.min, info.low, info.high),
+            (marks.min, marks.low, marks.high)
+        );
+        assert_eq!(info.high_atomic, 512);
+        let span = PfnRange::new(block_range(32).start, block_range(33).end);
+        assert_eq!(info.span, span);
+        assert_eq!(
+            frames.zones().map(|zone| zone.id).collect::<Vec<_>>(),
+            [NORMAL]
+        );
+        assert_eq!(frames.free_frames(), info.free);
+        frames.zone(NORMAL).shrink_high_atomic();
+        drop(block);
+        frames.drain_all(&task());
+        assert_sound(frames);
+    }
+
+    #[test]
+    fn a_caches_numbers_tell_single_frames_from_larger_blocks() {
+        let frames = normal_machine(2, 2);
+        let order = Order::new(1).unwrap();
+        for order in [Order::ZERO, order] {
+            let take = || frames.alloc_in_zone(ContextKind::Task, NORMAL, order, test_owner(1));
+            on_cpu(1, || drop(take()));
+        }
+        let info = frames.cache_info(NORMAL, CpuId(1)).unwrap();
+        assert!(info.count > 0 && info.in_blocks > 0, "{info:?}");
+        let cached = frames.zone_info(NORMAL).cached;
+        assert_eq!(u64::from(info.count + info.in_blocks), cached);
+        assert_eq!(frames.cache_info(NORMAL, CpuId(0)).unwrap().count, 0);
+        assert!(frames.cache_info(NORMAL, CpuId(2)).is_none());
+        assert_sound(frames);
+    }
+
+    #[test]
+    fn the_reclaimer_is_to_free_what_each_zone_is_short_of_high() {
+        let frames = normal_machine(1, 2);
+        assert_eq!(frames.reclaim_wanted(NodeId(0)), 0);
+        let high = frames.zone_info(NORMAL).high;
+        let held = press(frames, NORMAL, high - 7);
+        assert_eq!(frames.reclaim_wanted(NodeId(0)), 7);
+        drop(held);
+        frames.drain_all(&task());
+        assert_sound(frames);
+    }
+}
