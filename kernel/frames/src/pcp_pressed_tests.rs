@@ -49,7 +49,8 @@ fn movable_area(run: &Run, movable: usize, others: Others) -> Area {
     let scattered = (0..4).map(|_| huge(test_owner(5)).unwrap());
     let scattered = scattered.collect::<Vec<_>>();
     let mut held = Vec::new();
-    for size in (QUARTER..=9).rev().map(order) {
+    // Down to order 3: a steal comes only where nothing of the own kind is left.
+    for size in (3..=9).rev().map(order) {
         held.extend(std::iter::from_fn(|| try_take(frames, size)));
         frames.drain_all(&task());
     }

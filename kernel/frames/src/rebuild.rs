@@ -150,26 +150,28 @@ mod tests {
         let times = RebuildTimes::new();
         assert_eq!(times.stats(), RebuildStats::default());
         for time in [7, 90, 5] {
-            times.note(time);
+            times.note(time, time + 1);
         }
         let stats = RebuildStats {
             count: 3,
             irq_off_max_ns: 90,
             irq_off_median_ns: 7,
             irq_off_last_ns: 5,
+            whole_last_ns: 6,
         };
         assert_eq!(times.stats(), stats);
         for time in 1..=63 {
-            times.note(time);
+            times.note(time, time + 1);
         }
         let stats = RebuildStats {
             count: 66,
             irq_off_max_ns: 90,
             irq_off_median_ns: 32,
             irq_off_last_ns: 63,
+            whole_last_ns: 64,
         };
         assert_eq!(times.stats(), stats);
-        times.note(u64::MAX);
+        times.note(u64::MAX, 9);
         assert_eq!(times.stats().irq_off_last_ns, u64::from(u32::MAX));
     }
 }
