@@ -366,3 +366,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+#[path = "hot_tests.rs"]
+mod tests;

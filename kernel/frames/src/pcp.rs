@@ -406,6 +406,10 @@ const fn is_newer(a: u32, b: u32) -> bool {
 #[path = "pcp_tests.rs"]
 mod tests;
 
+#[cfg(all(test, not(loom)))]
+#[path = "pcp_drain_tests.rs"]
+mod drain_tests;
+
 #[cfg(all(test, loom))]
 #[path = "pcp_loom.rs"]
 mod models;

@@ -228,4 +228,30 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_limit_leaves_the_other_fields_alone() {
+        let room = Room::new();
+        room.set_limit(9);
+        room.tell(true);
+        room.shut_for_offline();
+        room.set_limit(5);
+        assert!(room.is_below() && room.is_shut_for_offline());
+        room.tell(false);
+        room.open_after_offline();
+        assert!(room.is_for(4) && !room.is_for(5));
+    }
+
+    #[test]
+    fn a_crossing_that_is_told_late_hides_no_offline() {
+        let room = Room::new();
+        room.set_limit(MOST as u32);
+        room.tell(false);
+        assert!(!room.is_shut_for_offline());
+        room.shut_for_offline();
+        assert!(room.is_shut_for_offline() && !room.is_for(0));
+        room.tell(true);
+        room.open_after_offline();
+        assert!(!room.is_shut_for_offline() && room.is_for(0));
+    }
 }

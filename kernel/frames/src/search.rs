@@ -481,3 +481,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         None
     }
 }
+
+#[cfg(all(test, not(loom)))]
+#[path = "search_tests.rs"]
+mod tests;

@@ -139,6 +139,10 @@ impl<P: Platform> Frames<'_, P> {
 }
 
 #[cfg(all(test, not(loom)))]
+#[path = "sides_tests.rs"]
+mod machine_tests;
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use std::cell::Cell;

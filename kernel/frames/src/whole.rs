@@ -189,6 +189,45 @@ mod tests {
         assert_sound(frames);
     }
 
+    /// Looks of a search that finds nothing while so many areas come free during each of the first ones.
+    fn looks(coming: u32, during: u32) -> u32 {
+        let (wholes, mut looks) = (Wholes::default(), 0);
+        let found = wholes.search(|| {
+            looks += 1;
+            if looks <= during {
+                (0..coming).for_each(|_| wholes.note());
+            }
+            None::<()>
+        });
+        assert!(found.is_none());
+        looks
+    }
+
+    #[test]
+    fn a_search_begins_again_while_areas_come_and_ends_where_none_does() {
+        assert_eq!(looks(1, 0), 1);
+        for during in 1..LOOKS {
+            assert_eq!(looks(1, during), during + 1);
+            assert_eq!(looks(2, during), during + 1);
+        }
+        assert_eq!(looks(1, 100), 8);
+    }
+
+    #[test]
+    fn areas_that_come_back_are_counted_unless_they_are_isolated() {
+        let states = [State::EMPTY, State::COMPACTED_EMPTY];
+        for (before, areas) in [
+            (&[states[0]; 2][..], 2),
+            (&states, 1),
+            (&states[..1], 1),
+            (&states[1..], 0),
+        ] {
+            let returned = Returned::whole(before);
+            assert_eq!(returned.counted, areas * AREA_FRAMES as u32);
+            assert_eq!(returned.completes, areas > 0);
+        }
+    }
+
     #[test]
     fn a_search_of_any_zone_looks_twice_and_of_none_at_more_areas_again_than_128_gib_have() {
         for gib in [0, 1, 16, 18, 19, 64, 128, 129, 1024, 16 * 1024] {
