@@ -190,9 +190,9 @@ mod tests {
     }
 
     /// Looks of a search that finds nothing while so many areas come free during each of the first ones.
-    fn looks(coming: u32, during: u32) -> u32 {
+    fn looked(coming: u32, during: u64) -> u64 {
         let (wholes, mut looks) = (Wholes::default(), 0);
-        let found = wholes.search(|| {
+        let found = wholes.search(LOOKS, || {
             looks += 1;
             if looks <= during {
                 (0..coming).for_each(|_| wholes.note());
@@ -205,12 +205,12 @@ mod tests {
 
     #[test]
     fn a_search_begins_again_while_areas_come_and_ends_where_none_does() {
-        assert_eq!(looks(1, 0), 1);
+        assert_eq!(looked(1, 0), 1);
         for during in 1..LOOKS {
-            assert_eq!(looks(1, during), during + 1);
-            assert_eq!(looks(2, during), during + 1);
+            assert_eq!(looked(1, during), during + 1);
+            assert_eq!(looked(2, during), during + 1);
         }
-        assert_eq!(looks(1, 100), 8);
+        assert_eq!(looked(1, 100), 8);
     }
 
     #[test]
