@@ -321,6 +321,9 @@ fn only_what_is_there_is_isolated_and_only_what_is_isolated_leaves() {
     }
     assert!(owned.area().join(State::EMPTY));
     assert!(!owned.area().leave());
+    assert!(owned.area().take());
+    assert_eq!(owned.area().isolate(Isolation::Compaction), None, "taken");
+    owned.area().give().unwrap();
     assert_eq!(owned.area().isolate(Isolation::Offline), Some(512));
     assert_eq!(owned.area().isolate(Isolation::Compaction), None);
     assert!(!owned.area().take());
