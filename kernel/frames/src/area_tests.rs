@@ -218,6 +218,12 @@ fn a_huge_block_needs_all_frames_and_an_order_10_both_areas() {
     assert_eq!(owned.pair.states(), [State::EMPTY, State::WHOLE]);
     owned.area().break_up();
     assert_eq!(owned.area().state(), State::FULL);
+    let words = owned.bits.0.iter();
+    assert!(
+        words
+            .map(|word| word.load(Ordering::Relaxed))
+            .all(|word| word == u64::MAX)
+    );
     assert_eq!(owned.area().free(256, Order::new(8).unwrap()).0, 256);
     assert_eq!(owned.area().state().free(), 256);
 }
