@@ -100,11 +100,12 @@ pub fn run(args: &MutantsArgs) -> Result<i32> {
             return Ok(verdict::EXIT_INTERRUPTED);
         }
         let line = one(&tree, mutant, args.all_tests)?;
+        if interrupt::requested() {
+            // Its tests were ended before their time.
+            return Ok(verdict::EXIT_INTERRUPTED);
+        }
         print_line(&line);
         lines.push(line);
-    }
-    if interrupt::requested() {
-        return Ok(verdict::EXIT_INTERRUPTED);
     }
     let code = i32::from(lines.iter().any(|line| line.outcome.is_bad()));
     let summary = summary(&lines);

@@ -218,6 +218,12 @@ fn a_huge_block_needs_all_frames_and_an_order_10_both_areas() {
     assert_eq!(owned.pair.states(), [State::EMPTY, State::WHOLE]);
     owned.area().break_up();
     assert_eq!(owned.area().state(), State::FULL);
+    let words = owned.bits.0.iter();
+    assert!(
+        words
+            .map(|word| word.load(Ordering::Relaxed))
+            .all(|word| word == u64::MAX)
+    );
     assert_eq!(owned.area().free(256, Order::new(8).unwrap()).0, 256);
     assert_eq!(owned.area().state().free(), 256);
 }
@@ -321,6 +327,9 @@ fn only_what_is_there_is_isolated_and_only_what_is_isolated_leaves() {
     }
     assert!(owned.area().join(State::EMPTY));
     assert!(!owned.area().leave());
+    assert!(owned.area().take());
+    assert_eq!(owned.area().isolate(Isolation::Compaction), None, "taken");
+    owned.area().give().unwrap();
     assert_eq!(owned.area().isolate(Isolation::Offline), Some(512));
     assert_eq!(owned.area().isolate(Isolation::Compaction), None);
     assert!(!owned.area().take());
