@@ -6,7 +6,7 @@ use crate::{
     mm::{self, page_cache},
     selftest::{Group, Outcome, Report},
 };
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use tidemark_frames::{Owner, OwnerKind, Platform, ZoneKind};
 
 /// The group.
@@ -102,6 +102,9 @@ fn pages_are_right_after_migration(task: &Task, report: &mut Report) -> Outcome 
 
 static STOP: AtomicBool = AtomicBool::new(false);
 static READ: AtomicU64 = AtomicU64::new(0);
+/// The quarter of the file that is read now. Readers are many and quick: of a file that they read all of,
+/// reclaim would find every page read since its last look.
+static PART: AtomicU32 = AtomicU32::new(0);
 static WRONG: AtomicU64 = AtomicU64::new(0);
 
 fn pages_are_right_while_all_cpus_read_and_reclaim_runs(
@@ -112,7 +115,9 @@ fn pages_are_right_while_all_cpus_read_and_reclaim_runs(
         let mut page = cpu as u32;
         while !STOP.load(SeqCst) {
             page = page.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            match page_cache::read((page >> 8) % pages(), task) {
+            let quarter = pages() / 4;
+            let first = PART.load(SeqCst) * quarter;
+            match page_cache::read(first + (page >> 8) % quarter, task) {
                 Ok(_) => READ.fetch_add(1, SeqCst),
                 Err(_) => WRONG.fetch_add(1, SeqCst),
             };
@@ -130,6 +135,7 @@ fn pages_are_right_while_all_cpus_read_and_reclaim_runs(
     let mut reclaimed = 0;
     let enough = super::support::eventually(task, 5 * SOON_NS, || {
         reclaimed += shrink(task, 32);
+        PART.store((PART.load(SeqCst) + 1) % 4, SeqCst);
         READ.load(SeqCst) >= 5_000 && reclaimed >= 500
     });
     STOP.store(true, SeqCst);

@@ -126,12 +126,14 @@ fn on_nmi(nmi: &Nmi) {
     check_and_free(HELD.swap(0, Relaxed));
     let order = Order::new(ORDER.load(Relaxed) as u8).unwrap_or(Order::ZERO);
     let zone = ZONES[ZONE.load(Relaxed)];
-    let mut request = Request::atomic(order).with(Gfp::NOWARN | zone);
-    if zone != Gfp::NONE {
-        request = request.on_node(NodeId(0)).with(Gfp::THISNODE);
-    }
-    let request = request.owned_by(OWNER);
-    match mm::frames().alloc(nmi, &request) {
+    let anywhere = Request::atomic(order).with(Gfp::NOWARN).owned_by(OWNER);
+    let there = anywhere.with(zone | Gfp::THISNODE).on_node(NodeId(0));
+    let there = (zone != Gfp::NONE).then(|| mm::frames().alloc(nmi, &there).ok());
+    // The zone may have nothing at this step.
+    match there
+        .flatten()
+        .map_or_else(|| mm::frames().alloc(nmi, &anywhere), Ok)
+    {
         Ok(block) => {
             let pfn = block.pfn();
             hold(block);

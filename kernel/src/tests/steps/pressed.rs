@@ -45,6 +45,8 @@ const DMA: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Dma);
 const DMA32: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Dma32);
 /// Runs of [`Pressed::CompactRun`], and what each of them has one page of.
 const QUARTER: u8 = 7;
+/// Pages of the file that are in memory during a compaction.
+const PAGES: u32 = 4;
 
 impl Pressed {
     const fn is_of_reserve(self) -> bool {
@@ -76,13 +78,13 @@ impl Pressed {
         }
     }
 
-    /// What is held for as long as the scene is repeated: DMA32 is below MIN, but above what is left
-    /// of it to atomic requests.
+    /// What is held for as long as the scene is repeated, with no page in memory at first. For those of
+    /// the reserve DMA32 is below MIN, but above what is left of it to atomic requests.
     pub(super) fn stage(self, task: &Task) -> Option<Pile> {
+        quiet(task);
         if !self.is_of_reserve() {
             return None;
         }
-        quiet(task);
         let mut pile = Pile::new();
         take_down(DMA, 0, &mut pile);
         let zone = mm::frames().zone_info(DMA32);
@@ -157,7 +159,7 @@ fn of_dma(order: Order, owner: Owner) -> Option<Block> {
 }
 
 fn frees_that_complete(task: &Task) -> Option<()> {
-    quiet(task);
+    mm::frames().drain_all(task);
     let (halves, whole) = (of_dma(Order::HUGE, OWNER)?, of_dma(Order::HUGE, OWNER)?);
     let mut held = Pile::new();
     take_down(DMA, 0, &mut held);
@@ -211,10 +213,12 @@ enum Others {
 }
 
 /// Takes all of DMA but for an area for movable blocks, of which each quarter has a page, and what the
-/// others are to have free. The first three pages of the file are read into their frames; what is behind
-/// those is in the cache's name only.
+/// others are to have free. The first four pages of the file lie in their frames; what is behind those
+/// is in the cache's name only.
 fn movable_area(pages: [u32; 4], others: Others, task: &Task) -> Option<Pile> {
-    quiet(task);
+    // Of the last time: all pages of a large file would take too long.
+    (0..PAGES).for_each(|page| _ = page_cache::drop_page(page, task));
+    mm::frames().drain_all(task);
     let movable = of_dma(Order::HUGE, Owner::new(OwnerKind::PageCache, 0))?;
     let scattered = [of_dma(Order::HUGE, OWNER)?, of_dma(Order::HUGE, OWNER)?];
     let mut held = Pile::new();
@@ -246,7 +250,7 @@ fn movable_area(pages: [u32; 4], others: Others, task: &Task) -> Option<Pile> {
                 }
             }
         }
-        if page <= 3 {
+        if page < PAGES {
             is_placed &= page_cache::place(page, frame, task);
         } else {
             frame.set_owner(Owner::new(OwnerKind::PageCache, page));
