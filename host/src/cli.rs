@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
+mod mutants;
 mod price;
 mod values;
 
+pub use mutants::{MutantsArgs, Shard};
 pub use price::{LabCommand, LabLine, PriceArgs};
 pub use values::{
     Accel, Half, HazardName, Mistake, Part, Plant, Pressure, Show, Zonelist, name_of,
@@ -355,36 +357,6 @@ pub struct LabArgs {
     pub accel: Accel,
     #[command(flatten)]
     pub output: OutputArgs,
-}
-
-/// The deliberate mistakes.
-#[derive(Args, Clone, Debug)]
-pub struct MutantsArgs {
-    /// Only those whose name or file contains this.
-    #[arg(value_name = "PATTERN", value_parser = parse_pattern)]
-    pub pattern: Option<String>,
-    /// Only every Nth, from the Ith on; several shards may run at once.
-    ///
-    /// Example: mutants --shard 1/2
-    #[arg(long, value_name = "I/N", value_parser = parse_shard)]
-    pub shard: Option<Shard>,
-    /// Runs the whole suite of the crate for those that no test is named for.
-    #[arg(long)]
-    pub all_tests: bool,
-    /// Prints those that no test can find, and why; runs nothing.
-    #[arg(long, conflicts_with = "shard")]
-    pub equivalent: bool,
-    /// Writes what became of each to a file.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-}
-
-/// A part of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shard {
-    /// From 1 to `of`.
-    pub index: usize,
-    pub of: usize,
 }
 
 /// Where results go.

@@ -495,35 +495,5 @@ fn tasks_compact_at_once_while_a_block_goes_and_comes() {
     assert_all_back(frames, &pages);
 }
 
-/// A compacting task may be preempted at any step, and the machine be brought to rest meanwhile.
-#[test]
-fn the_oracle_says_of_a_preempted_compaction_that_it_is_under_way() {
-    let frames = one_zone(2);
-    let pages = Pages::new(frames);
-    while pages.add(frames, SINGLE).is_some() {}
-    let count = pages.0.lock().unwrap().len();
-    for number in (0..count).filter(|number| number % 512 < 256) {
-        pages.free(number);
-    }
-    frames.drain_all(&task());
-    let seen = Arc::new(AtomicU32::new(0));
-    let under_way = Arc::clone(&seen);
-    let hook = at_steps(move || {
-        if frames.compacting.load(Ordering::Relaxed) > 0 {
-            // Expensive if it counts: so it is known that it does not.
-            assert_eq!(frames.validate_at_rest(), Err(Inconsistency::NotAtRest));
-            under_way.fetch_add(1, Ordering::Relaxed);
-        }
-    });
-    let request = Request::kernel(Order::HUGE).owned_by(test_owner(3));
-    let mut got = Vec::new();
-    while events(frames).compactions == 0 {
-        got.push(frames.alloc(&task(), &request).unwrap());
-    }
-    drop(hook);
-    let seen = seen.load(Ordering::Relaxed);
-    assert!(seen > 3, "{seen} steps under way, {:?}", events(frames));
-    assert_eq!(frames.compacting.load(Ordering::Relaxed), 0);
-    drop(got);
-    assert_all_back(frames, &pages);
-}
+#[path = "compact_busy_tests.rs"]
+mod busy;

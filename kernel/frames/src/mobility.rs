@@ -134,12 +134,18 @@ impl<'m, P: Platform> Frames<'m, P> {
         if order >= Order::HUGE {
             return None;
         }
+        step!(self);
         let stolen = self.take_foreign(zone, order, mobility, cpu).or_else(|| {
             let other = cpu.cache(zone, mobility.other());
             (order == Order::ZERO)
                 .then(|| self.take_left_over(zone, other, cpu))
                 .flatten()
-        })?;
+        });
+        let Some(stolen) = stolen else {
+            // A handler that stole between the two searches may have turned the last area of the
+            // other mobility to this one: no longer foreign, and not looked at before.
+            return self.take_from_zone(zone, order, mobility, cpu);
+        };
         step!(self);
         let share = cpu.events[zone.index()].of(wanted.context);
         share.steals.add(1);

@@ -252,3 +252,40 @@ fn an_area_of_which_less_than_half_is_free_keeps_its_side() {
     frames.drain_all(&task());
     assert_sound(frames);
 }
+
+/// The only area with free frames is for movable blocks. At any step of an unmovable request a handler
+/// makes one of its own, which steals from that area and turns it: there is room for both.
+#[test]
+fn a_request_finds_what_a_handler_has_turned_to_its_mobility_meanwhile() {
+    for at in 0.. {
+        let frames = normal_machine(1, 1);
+        let page = Owner::new(OwnerKind::PageCache, 1);
+        let take =
+            move |order, owner| frames.alloc_in_zone(ContextKind::Task, NORMAL, order, owner);
+        let movable = take(Order::ZERO, page).unwrap();
+        let rest = std::iter::from_fn(|| take(Order::HUGE, test_owner(1)));
+        let rest = rest.collect::<Vec<_>>();
+        frames.drain_all(&task());
+        let step = std::rc::Rc::new(std::cell::Cell::new(0));
+        let theirs = std::rc::Rc::new(std::cell::RefCell::new(None));
+        let (steps, held) = (std::rc::Rc::clone(&step), std::rc::Rc::clone(&theirs));
+        let hook = at_steps(move || {
+            if steps.replace(steps.get() + 1) == at {
+                held.replace(take(Order::TWO, test_owner(2)));
+            }
+        });
+        let ours = take(Order::COSTLY, test_owner(3));
+        drop(hook);
+        assert!(ours.is_some(), "at step {at}, with 500 frames free");
+        assert!(
+            step.get() <= at || theirs.borrow().is_some(),
+            "at step {at}"
+        );
+        drop((ours, theirs.take(), movable, rest));
+        frames.drain_all(&task());
+        assert_sound(frames);
+        if step.get() <= at {
+            return;
+        }
+    }
+}
