@@ -1,7 +1,7 @@
 //! Mistakes that a platform can have a zonelist protocol make, so that each can be seen to matter.
 
 /// A deliberate mistake in a zonelist protocol: see [`Platform::planted`](crate::Platform::planted).
-/// [`mutant`](crate::mutant) has those that only a model or a host test can tell.
+/// The module `mutant` has those that only a model or a host test can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Mistake {
