@@ -83,7 +83,9 @@ fn at_step(step: &'static Step) {
     if nth == DRAIN_AT.load(Relaxed) {
         be_drained();
     }
-    if nth == AT.load(Relaxed) {
+    let at = AT.load(Relaxed);
+    // Of a long scene not every step is tried: then every line is, all the same.
+    if nth == at || at >= pressed::DENSE && !is_hit(step.file, step.line) {
         note(step);
         interrupt();
     }

@@ -139,7 +139,11 @@ fn operate(context: &impl Context, source: Source) {
     MADE[cpu][source as usize].fetch_add(1, Relaxed);
     let random = random(cpu, source);
     let slots = TEAM.load(Relaxed) as usize * SLOTS;
-    let slot = &SLOT[(random >> 20) as usize % slots];
+    // An NMI of the watchdog's may come when the team has just been sent home.
+    let Some(place) = ((random >> 20) as usize).checked_rem(slots) else {
+        return;
+    };
+    let slot = &SLOT[place];
     if random % 8 == 7 {
         check_and_free(slot.swap(0, AcqRel));
         return;

@@ -45,6 +45,8 @@ const DMA: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Dma);
 const DMA32: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Dma32);
 /// Runs of [`Pressed::CompactRun`], and what each of them has one page of.
 const QUARTER: u8 = 7;
+/// Steps of a compaction that are tried one by one; of those behind them every seventh is.
+pub(super) const DENSE: u32 = 100;
 /// Pages of the file that are in memory during a compaction.
 const PAGES: u32 = 4;
 
@@ -65,7 +67,7 @@ impl Pressed {
     pub(super) const fn each(self) -> u32 {
         match self {
             Self::CompactBusy => 0,
-            _ => 100,
+            _ => DENSE,
         }
     }
 
