@@ -104,7 +104,7 @@ pub fn run(task: &Task) -> Verdict {
     drop(hooked);
     plant::before_check(task);
     page_cache::verify_all(task);
-    let after = settled(task, &before);
+    let after = census(task);
 
     let (rebuilds, cache) = (mm::frames().rebuild_stats(), page_cache::counters());
     let probes = probe::tally();
@@ -165,22 +165,6 @@ fn passed(totals: &Totals) -> bool {
         && Source::ALL
             .into_iter()
             .all(|source| unexplained(source) == 0)
-}
-
-/// How long what is in flight is waited for.
-const SETTLE_NS: u64 = 3_000_000_000;
-
-/// Recounts until nothing is lost, for three seconds at most: a reclaimer that was preempted has a frame
-/// in its hands for a moment. What is lost stays so.
-fn settled(task: &Task, before: &Option<Census>) -> Option<Census> {
-    let until = crate::arch::time::now_ns().saturating_add(SETTLE_NS);
-    loop {
-        let after = census(task);
-        if lost(before, &after) == 0 || crate::arch::time::now_ns() >= until {
-            return after;
-        }
-        thread::sleep_ns(task, 20_000_000);
-    }
 }
 
 /// Recounts everything with the machine at rest; nothing if the oracle found an inconsistency.
