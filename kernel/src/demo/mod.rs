@@ -14,10 +14,10 @@ mod window;
 
 use crate::arch::{context::Task, percpu};
 use crate::console::{self, Level, printk};
-use crate::mm::{self, page_cache};
+use crate::mm::{self, oracle::Recount, page_cache};
 use crate::thread::{self, Placement, Priority, ThreadId};
 use crate::{hotplug, info, link, options, warn};
-use tidemark_frames::{Census, OwnerKind};
+use tidemark_frames::OwnerKind;
 use tidemark_wire::{Source, ToHost, Totals};
 
 /// Slow-path entries that each interrupt source of every CPU makes at least in a whole run.
@@ -62,7 +62,7 @@ impl Threads {
 /// Runs the demonstration; returns what becomes the kernel's exit value: whether it passed.
 pub fn run(task: &Task) -> Verdict {
     let options = options::get();
-    let before = census(task);
+    let before = recount(task);
     if let Err(error) = sources::hook_in() {
         warn!("demo: the handlers could not be hooked in: {error:?}");
         return Verdict::Failed;
@@ -104,7 +104,7 @@ pub fn run(task: &Task) -> Verdict {
     drop(hooked);
     plant::before_check(task);
     page_cache::verify_all(task);
-    let after = census(task);
+    let after = recount(task);
 
     let (rebuilds, cache) = (mm::frames().rebuild_stats(), page_cache::counters());
     let probes = probe::tally();
@@ -168,7 +168,7 @@ fn passed(totals: &Totals) -> bool {
 }
 
 /// Recounts everything with the machine at rest; nothing if the oracle found an inconsistency.
-fn census(task: &Task) -> Option<Census> {
+fn recount(task: &Task) -> Option<Recount> {
     mm::frames().drain_all(task);
     let counted = mm::oracle::recount(task);
     if let Err(unsound) = counted {
@@ -179,10 +179,11 @@ fn census(task: &Task) -> Option<Census> {
 
 /// Frames that nobody owns any more although they are not free: what the demonstration's own users
 /// have left behind, and what the kernel holds beyond what it held before.
-fn lost(before: &Option<Census>, after: &Option<Census>) -> u64 {
+fn lost(before: &Option<Recount>, after: &Option<Recount>) -> u64 {
     let (Some(before), Some(after)) = (before, after) else {
         return 0;
     };
+    let (before, cached, after) = (&before.census, after.cached, &after.census);
     let grown = |kind: OwnerKind| after.owned(kind).saturating_sub(before.owned(kind));
     [
         OwnerKind::None,
@@ -194,9 +195,7 @@ fn lost(before: &Option<Census>, after: &Option<Census>) -> u64 {
     .into_iter()
     .map(grown)
     .sum::<u64>()
-        + after
-            .owned(OwnerKind::PageCache)
-            .abs_diff(page_cache::resident() as u64)
+        + after.owned(OwnerKind::PageCache).abs_diff(cached)
 }
 
 fn report(task: &Task, totals: &Totals) {

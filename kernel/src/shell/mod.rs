@@ -9,8 +9,12 @@ mod memory;
 
 use crate::arch::context::Task;
 use crate::console;
+use crate::mm::{
+    self,
+    oracle::{self, Recount},
+};
 use crate::thread::{self, Placement, Priority};
-use crate::{hotplug, mm, tests, warn};
+use crate::{hotplug, tests, warn};
 use command::Command;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use editor::Editor;
@@ -143,8 +147,8 @@ fn leave(task: &Task, mut mine: Belongings) -> Verdict {
         );
     }
     mm::frames().drain_all(task);
-    match mm::oracle::recount(task) {
-        Ok(census) => {
+    match oracle::recount(task) {
+        Ok(Recount { census, .. }) => {
             say(
                 task,
                 format_args!(

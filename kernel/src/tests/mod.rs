@@ -25,6 +25,7 @@ use crate::{
     thread, watchdog,
 };
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use tidemark_frames::OwnerKind;
 
 /// The groups, in the order in which they run: what others rest upon comes first.
 const GROUPS: &[Group] = &[
@@ -68,9 +69,21 @@ static CORRUPTIONS_EXPECTED: AtomicU64 = AtomicU64::new(0);
 /// and nobody found a bad free or a corrupt page but those that the test provoked.
 fn validate(task: &Task, report: &mut Report) -> Result<(), ()> {
     let counted = mm::oracle::recount(task);
-    let books = counted.map(|_| ()).map_err(|unsound| {
-        report.note(format_args!("{unsound}"));
-    });
+    let books = match counted {
+        Ok(found) if found.census.owned(OwnerKind::PageCache) == found.cached => Ok(()),
+        Ok(found) => {
+            report.note(format_args!(
+                "the page cache owns {} frames, and has {} pages in them",
+                found.census.owned(OwnerKind::PageCache),
+                found.cached
+            ));
+            Err(())
+        }
+        Err(unsound) => {
+            report.note(format_args!("{unsound}"));
+            Err(())
+        }
+    };
     let mut nothing_else = Ok(());
     for (what, expected, found) in [
         ("bad frees", &FREE_ERRORS_EXPECTED, free_errors::total()),

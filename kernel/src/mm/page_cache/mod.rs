@@ -13,7 +13,7 @@ mod sweep;
 pub use ahead::{place, read_ahead};
 pub use content::Mismatch;
 pub use slot::PageSlot;
-pub use sweep::{Verified, check, corrupt_one, drop_all, verify_all, verify_moved};
+pub use sweep::{Verified, check, corrupt_one, count_at_rest, drop_all, verify_all, verify_moved};
 
 use super::{direct_map, frames};
 use crate::thread;

@@ -1,10 +1,10 @@
 //! Going over the whole cache: at the end of a run, and for planted faults.
 
 use super::slot::Locked;
-use super::{HITS, Mismatch, cache, content, evict, give_back, lock, tell_corruption};
+use super::{HITS, Mismatch, cache, content, evict, frames, give_back, lock, tell_corruption};
 use crate::mm::direct_map;
 use core::sync::atomic::Ordering;
-use tidemark_frames::Pfn;
+use tidemark_frames::{FrameState, Pfn};
 use tidemark_sync::Task;
 
 /// What a sweep found.
@@ -71,6 +71,24 @@ pub fn drop_all(task: &Task) -> usize {
     (0..cache().slots.len() as u32)
         .filter(|&page| evict(&mut lock(page, task), page))
         .count()
+}
+
+/// Counts the pages in memory whose frames say that they are theirs; nothing while somebody works on
+/// a page, whose frame may be in neither place. With the machine at rest.
+pub fn count_at_rest() -> Option<u64> {
+    let mut pages = 0;
+    for (page, slot) in cache().slots.iter().enumerate() {
+        let word = slot.peek();
+        if word.locked() {
+            return None;
+        }
+        let own = |pfn| match frames().frame_state(pfn) {
+            FrameState::Allocated { owner, .. } => owner == super::owner(page as u32),
+            _ => false,
+        };
+        pages += u64::from(word.pfn().is_some_and(own));
+    }
+    Some(pages)
 }
 
 /// Changes a bit of a page in memory behind the cache's back, so that a test can see it found.
