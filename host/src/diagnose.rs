@@ -4,6 +4,7 @@ use std::path::Path;
 
 use object::{Object, ObjectSymbol, SymbolKind};
 
+use crate::build::workspace;
 use crate::record::{Ended, Record};
 use crate::watchdog::Hang;
 
@@ -52,11 +53,22 @@ pub fn parse_registers(text: &str) -> Vec<CpuState> {
     states
 }
 
-/// Function names by address.
-#[derive(Debug, Default)]
+/// Function names and source lines by address.
+#[derive(Default)]
 pub struct Symbols {
     /// (address, size, name), by address.
     functions: Vec<(u64, u64, String)>,
+    /// The files that have source lines.
+    lines: Vec<addr2line::Loader>,
+}
+
+impl std::fmt::Debug for Symbols {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Symbols")
+            .field("functions", &self.functions)
+            .field("lines", &self.lines.len())
+            .finish()
+    }
 }
 
 impl Symbols {
@@ -67,7 +79,39 @@ impl Symbols {
             symbols.add(&bytes);
         }
         symbols.functions.sort();
+        let lines = files
+            .iter()
+            .filter_map(|file| addr2line::Loader::new(file).ok());
+        symbols.lines = lines.collect();
         symbols
+    }
+
+    /// [`name`](Self::name), and the line of the source where that is known.
+    pub fn place(&self, address: u64) -> String {
+        let name = self.name(address);
+        match self.line(address) {
+            Some(line) => format!("{name} ({line})"),
+            None => name,
+        }
+    }
+
+    /// `file:line`, the file as it is called from the project's root. Of what is inlined there, the
+    /// innermost that is the project's own.
+    fn line(&self, address: u64) -> Option<String> {
+        let root = workspace();
+        let line_in = |loader: &addr2line::Loader| {
+            let mut frames = loader.find_frames(address).ok()?;
+            while let Some(frame) = frames.next().ok()? {
+                let place = frame.location.and_then(|at| Some((at.file?, at.line?)));
+                if let Some((file, line)) = place
+                    && let Ok(file) = Path::new(file).strip_prefix(&root)
+                {
+                    return Some(format!("{}:{line}", file.display()));
+                }
+            }
+            None
+        };
+        self.lines.iter().find_map(line_in)
     }
 
     fn add(&mut self, elf: &[u8]) {
@@ -105,10 +149,10 @@ impl Symbols {
 
 /// One line that names the kind, the CPU and the place; `None` for a run that ended in order.
 pub fn headline(record: &Record, symbols: &Symbols) -> Option<String> {
-    let place = |state: &CpuState| format!("cpu{} at {}", state.cpu, symbols.name(state.rip));
+    let place = |state: &CpuState| format!("cpu{} at {}", state.cpu, symbols.place(state.rip));
     Some(match &record.ended {
         Ended::Exit(tidemark_wire::exit_value::CRASHED) => match record.crash {
-            Some((cpu, rip)) => format!("panic on cpu{cpu} at {}", symbols.name(rip)),
+            Some((cpu, rip)) => format!("panic on cpu{cpu} at {}", symbols.place(rip)),
             None => "panic; the kernel did not say where".to_owned(),
         },
         Ended::Reset => {
@@ -119,7 +163,7 @@ pub fn headline(record: &Record, symbols: &Symbols) -> Option<String> {
             }
         }
         Ended::Hung(hang @ Hang::StuckReader { rip, .. }) => {
-            format!("hang: {hang}, at {}", symbols.name(*rip))
+            format!("hang: {hang}, at {}", symbols.place(*rip))
         }
         Ended::Hung(hang) => {
             let named = hang.cpu().or(record.crash.map(|(cpu, _)| cpu));
@@ -239,6 +283,7 @@ IDT=     0000000000000000 00000000\r
                 (0x1040, 0x10, "two".to_owned()),
                 (0x2000, 0, "stub".to_owned()),
             ],
+            ..Symbols::default()
         };
         assert_eq!(symbols.name(0x1000), "one+0x0");
         assert_eq!(symbols.name(0x101f), "one+0x1f");
@@ -246,6 +291,25 @@ IDT=     0000000000000000 00000000\r
         assert_eq!(symbols.name(0x1048), "two+0x8");
         assert_eq!(symbols.name(0x2010), "stub+0x10");
         assert_eq!(symbols.name(0xfff), "0xfff");
+    }
+
+    #[inline(never)]
+    fn marked() -> u32 {
+        line!()
+    }
+
+    #[test]
+    fn a_place_has_its_line_in_the_source() {
+        let symbols = Symbols::of_files(&[std::env::current_exe().unwrap().as_path()]);
+        let named =
+            |function: &&(u64, u64, String)| function.2.ends_with("diagnose::tests::marked");
+        let (address, ..) = symbols.functions.iter().find(named).unwrap();
+        let place = symbols.place(*address);
+        // The function is three lines long, and tells the one in the middle.
+        let is_within =
+            |line: u32| place.ends_with(&format!("marked+0x0 (host/src/diagnose.rs:{line})"));
+        assert!((marked() - 1..=marked() + 1).any(is_within), "{place}");
+        assert_eq!(symbols.place(1), "0x1");
     }
 
     #[test]

@@ -210,12 +210,14 @@ const KNOWN: &[Known] = &[
     ),
     known!("timer_hz", "10..10000", |o, v| o.timer_hz =
         number(v, 10, 10_000)? as u32),
-    known!("hazard", "H1|H2|H2-NMI|H3|H5-begin|H5-end|H7|H8", |o, v| {
-        o.hazard = Hazard::from_name(v)?
-    }),
+    known!(
+        "hazard",
+        "H1|H2|H2-NMI|H3|H5-begin|H5-end|H7|H7-hot|H8",
+        |o, v| { o.hazard = Hazard::from_name(v)? }
+    ),
     known!(
         "mistake",
-        "everybody-looks|no-check-before-oom|no-check-at-nopage|no-check-at-retry|changed-without-odd|begin-waits|check-waits|interrupts-on|not-deferred|deferred-late|annotated-inside|count-stands|no-grace|published-early|start-remembered",
+        "everybody-looks|no-check-before-oom|no-check-at-nopage|no-check-at-retry|changed-without-odd|begin-waits|check-waits|interrupts-on|not-deferred|deferred-late|annotated-inside|count-stands|no-grace|published-early|start-remembered|torn-remembered",
         |o, v| o.mistake = Some(Mistake::from_name(v)?)
     ),
     known!("storm", "200..100000000", |o, v| o.storm =

@@ -19,6 +19,8 @@ pub enum HazardName {
     H5End,
     #[value(name = "H7")]
     H7,
+    #[value(name = "H7-hot")]
+    H7Hot,
     #[value(name = "H8")]
     H8,
 }
@@ -116,6 +118,7 @@ pub enum Mistake {
     NoGrace,
     PublishedEarly,
     StartRemembered,
+    TornRemembered,
 }
 
 /// What a page of the laboratory shows.

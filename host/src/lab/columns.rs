@@ -163,7 +163,7 @@ fn with_values(step: &LabStep, text: String, cookie: u32, style: Style<'_>) -> S
         LabPoint::RebuildEntry | LabPoint::AnnotateBegin | LabPoint::AnnotateEnd => {
             format!("{text} (counter {counter})")
         }
-        LabPoint::HungAt => format!("in {}", symbols.name(step.detail)),
+        LabPoint::HungAt => format!("in {}", symbols.place(step.detail)),
         _ => text,
     }
 }

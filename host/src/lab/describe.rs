@@ -48,6 +48,7 @@ pub fn hazard(hazard: Hazard) -> &'static str {
         Hazard::H5Begin => "H3 by a print of the lock validator, told of the writer's begin",
         Hazard::H5End => "H3 by a print of the lock validator, told of the writer's end",
         Hazard::H7 => "torn entry: new zone, old index, and an unmovable request in Movable memory",
+        Hazard::H7Hot => "the hot path remembers a torn entry, and serves requests by it",
         Hazard::H8 => "endless retry from a stale start, with reclaim that makes progress",
     }
 }
@@ -70,6 +71,7 @@ pub fn mistake(mistake: Mistake) -> &'static str {
         Mistake::NoGrace => "lists are written again without a grace period",
         Mistake::PublishedEarly => "lists are put in force before they are written",
         Mistake::StartRemembered => "the start is remembered across walks",
+        Mistake::TornRemembered => "the hot path remembers a zone by its entry's index alone",
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Cell, Found};
 use crate::cli::{LabArgs, Mistake, Zonelist, name_of};
 use crate::console::{BAD, GOOD, say};
 
-use Hazard::{H1, H2, H2Nmi, H3, H5Begin, H5End, H7, H8};
+use Hazard::{H1, H2, H2Nmi, H3, H5Begin, H5End, H7, H7Hot, H8};
 use LabVerdict::{Fails, Holds, HoldsDirectOnly, NotReached};
 use Zonelist::{
     GfpSeqlock, Seed, Seqlock, SeqlockAnnotated, SeqlockIrqoff, SeqlockIrqsave, SeqlockRecheck,
@@ -123,6 +123,21 @@ const ROWS: &[Row] = &[
         Mistake::StartRemembered,
         &[Snapshot],
         &[(H1, Fails), (H8, Fails)],
+    ),
+    // The hot path.
+    row(
+        Mistake::TornRemembered,
+        &[
+            Zonelist::None,
+            Seqlock,
+            SeqlockIrqoff,
+            SeqlockIrqsave,
+            SeqlockAnnotated,
+            SeqlockRecheck,
+            GfpSeqlock,
+            Seed,
+        ],
+        &[(H7Hot, Fails)],
     ),
 ];
 

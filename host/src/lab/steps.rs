@@ -1,6 +1,8 @@
 //! A step of a trace in words.
 
-use tidemark_wire::{AtCounter, EntryRead, LabPoint, LabStep, ListNow, Stay, WaitsFor, ZoneNow};
+use tidemark_wire::{
+    AtCounter, EntryRead, LabPoint, LabStep, ListNow, Stay, WaitsFor, ZoneName, ZoneNow,
+};
 
 /// What the points of a rebuild mean in a variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,8 @@ fn awaited(stay: u64) -> &'static str {
         Some(LabPoint::OnlineCounted) => "the frames have arrived",
         Some(LabPoint::OnlineDone) => "the online is done",
         Some(LabPoint::RebuildEntry) => "a list is half written",
+        Some(LabPoint::NoteEntry) => "the hot path is inside an entry",
+        Some(LabPoint::Got) => "the reader is served",
         Some(LabPoint::GraceBegin) => "the writer wants this CPU",
         Some(LabPoint::GraceWait) => "the rebuild waits",
         Some(LabPoint::PortLocked) => "the reader has the port",
@@ -96,15 +100,20 @@ pub fn text(step: &LabStep, writes: Writes) -> String {
         LabPoint::SlowCheckNopage => "nopage".to_owned(),
         LabPoint::WalkEntry if writes == Writes::Beside => "entries, one word each".to_owned(),
         LabPoint::WalkEntry => "entries: index, zone".to_owned(),
+        LabPoint::NoteEntry if writes == Writes::Beside => {
+            "hot path: an entry, one word".to_owned()
+        }
+        LabPoint::NoteEntry => "hot path: an entry: index, zone".to_owned(),
+        LabPoint::FirstNoted => format!("hot path: remembers {}", ZoneName(detail as u8)),
         LabPoint::OfflineIsolated => "offline: isolated".to_owned(),
         LabPoint::OfflineScanned => "offline: scanned".to_owned(),
-        LabPoint::OfflineLeft => "offline: Movable frames have left".to_owned(),
+        LabPoint::OfflineLeft => "offline: the frames have left".to_owned(),
         LabPoint::OfflineDone => "offline: done".to_owned(),
         LabPoint::AsksToPull => "asks the host: QMP device_del".to_owned(),
         LabPoint::AsksToPlug => "asks the host: QMP device_add".to_owned(),
         LabPoint::SlotLeaves => "SCI, hot-plug thread: DIMM leaves".to_owned(),
         LabPoint::SlotArrives => "SCI, hot-plug thread: DIMM is there".to_owned(),
-        LabPoint::OnlineCounted => "online: Movable frames counted".to_owned(),
+        LabPoint::OnlineCounted => "online: the frames are counted".to_owned(),
         LabPoint::OnlineDone => "online: done, frames to take".to_owned(),
         LabPoint::Start => format!("{} begins", step.role.name()),
         LabPoint::End => format!("{} is done", step.role.name()),
@@ -112,7 +121,8 @@ pub fn text(step: &LabStep, writes: Writes) -> String {
             0 | 1 => "alloc(GFP_KERNEL)",
             2 => "alloc(GFP_KERNEL), PF_MEMALLOC",
             3 => "alloc(GFP_ATOMIC)",
-            _ => "alloc(GFP_ATOMIC|__GFP_MOVABLE)",
+            4 => "alloc(GFP_ATOMIC|__GFP_MOVABLE)",
+            _ => "alloc(GFP_KERNEL|GFP_DMA)",
         }
         .to_owned(),
         LabPoint::Got => format!("= a {} frame", zone(detail)),

@@ -10,8 +10,8 @@
 //! left undone for the general path.
 
 use crate::{
-    AllocError, Block, BlockMeta, CpuCaches, FrameHandle, Frames, NodeMask, Order, Pfn, Platform,
-    Request, WalkInfo,
+    AllocError, Block, BlockMeta, CpuCaches, FrameHandle, Frames, Mistake, NodeMask, Order, Pfn,
+    Platform, Point, Request, WalkInfo, ZoneId,
     alloc::Walk,
     cpuset,
     home::Home,
@@ -339,13 +339,18 @@ impl<'m, P: Platform> Frames<'m, P> {
         };
         // A walk goes by the entries' indices, and one of them may be another zone's while the list
         // is rewritten (H7). What is remembered is looked at by the zone's own kind as well.
-        let mut eligible = list.walk(0, anywhere, || ()).map(|(_, zone)| zone);
-        let Some(zone) = eligible.find(|zone| zone.kind() <= anywhere.highest) else {
+        let between = || self.platform.point(Point::NoteEntry);
+        let mut eligible = list.walk(0, anywhere, between).map(|(_, zone)| zone);
+        let is_its_own = |zone: &ZoneId| {
+            zone.kind() <= anywhere.highest || self.platform.planted(Mistake::TornRemembered)
+        };
+        let Some(zone) = eligible.find(is_its_own) else {
             return;
         };
         let cache = Home::cache_of(zone, Mobility::of(walk.gfp).within(zone));
         step!(self);
         first.store(cache as u32, Ordering::Relaxed);
+        self.platform.point(Point::FirstNoted { zone });
         step!(self);
         // Pairs with the fence in `forget_firsts`: either this sees the new count and forgets
         // itself, or that forgets after this store.

@@ -36,11 +36,13 @@ pub enum Mistake {
     PublishedEarly,
     /// The start is remembered across walks.
     StartRemembered,
+    /// The hot path remembers a zone by its entry's index alone.
+    TornRemembered,
 }
 
 impl Mistake {
     /// Every mistake.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::EverybodyLooks,
         Self::NoCheckBeforeOom,
         Self::NoCheckAtNopage,
@@ -56,6 +58,7 @@ impl Mistake {
         Self::NoGrace,
         Self::PublishedEarly,
         Self::StartRemembered,
+        Self::TornRemembered,
     ];
 
     /// The name used on the command line.
@@ -76,6 +79,7 @@ impl Mistake {
             Self::NoGrace => "no-grace",
             Self::PublishedEarly => "published-early",
             Self::StartRemembered => "start-remembered",
+            Self::TornRemembered => "torn-remembered",
         }
     }
 

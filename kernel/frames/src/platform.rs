@@ -398,6 +398,14 @@ pub enum Point {
         /// The zone.
         zone: ZoneId,
     },
+    /// Hot path: it looks which zone serves requests of a class first; an entry's index was read, its
+    /// zone not yet. The caller is pinned.
+    NoteEntry,
+    /// Hot path: this zone's cache is remembered as the first of a class. The caller is pinned.
+    FirstNoted {
+        /// The zone.
+        zone: ZoneId,
+    },
     /// Offline: caches are off and drained, the range is isolated.
     OfflineIsolated,
     /// Offline: one scan of the range is done.

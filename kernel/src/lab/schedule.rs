@@ -75,6 +75,8 @@ pub enum Detail {
     Is(u64),
     /// A stay at this point, whatever it lasted until.
     StayAt(LabPoint),
+    /// A stay at the first point that lasted until one of the others.
+    StayUntil(LabPoint, [LabPoint; 2]),
     /// An odd counter: the one that [`Detail::Past`] refers to.
     Odd,
     /// An even counter.
@@ -113,6 +115,13 @@ pub const fn want(role: Role, point: LabPoint) -> Want {
 pub const fn left(role: Role, at: LabPoint) -> Want {
     let mut want = want(role, LabPoint::Released);
     want.detail = Detail::StayAt(at);
+    want
+}
+
+/// The end of a stay at a point that lasted until one of two others was reached.
+pub const fn released_by_one(role: Role, at: LabPoint, until: [LabPoint; 2]) -> Want {
+    let mut want = want(role, LabPoint::Released);
+    want.detail = Detail::StayUntil(at, until);
     want
 }
 
@@ -169,6 +178,8 @@ impl Want {
                 Detail::Any => true,
                 Detail::Is(detail) => detail == step.detail,
                 Detail::StayAt(at) => Stay::unpack(step.detail).is_some_and(|stay| stay.at == at),
+                Detail::StayUntil(at, until) => Stay::unpack(step.detail)
+                    .is_some_and(|stay| stay.at == at && until.contains(&stay.until)),
                 Detail::Even => counter.is_multiple_of(2),
                 Detail::Past(more) => odd.is_some_and(|odd| odd.wrapping_add(more) == counter),
                 Detail::Odd => {
@@ -202,6 +213,10 @@ impl fmt::Display for Want {
             },
             Detail::Odd => f.write_str(" with an odd counter"),
             Detail::StayAt(at) => write!(f, " from {}", at.name()),
+            Detail::StayUntil(at, [one, other]) => {
+                let (at, one, other) = (at.name(), one.name(), other.name());
+                write!(f, " from {at} by {one} or {other}")
+            }
             Detail::Even => f.write_str(" with an even counter"),
             Detail::Past(0) => f.write_str(" with the same counter"),
             Detail::Past(_) => f.write_str(" with the counter after it"),
@@ -319,6 +334,10 @@ mod tests {
             None
         );
         assert_eq!(shown(&[odd, left(Reader, WalkEntry)]), None);
+        let one_of = |until| released_by_one(Reader, WalkEntry, until);
+        assert_eq!(shown(&[odd, one_of([RebuildOdd, RebuildEven])]), None);
+        let neither = one_of([RebuildOdd, SlowBegin]);
+        assert_eq!(shown(&[odd, neither]), Some(neither));
         // A counter that nothing has bound is no counter.
         assert_eq!(shown(&[begin.past(0)]), Some(begin.past(0)));
         let even = missing(

@@ -325,6 +325,8 @@ fn lab_point(point: Point) -> (LabPoint, u64) {
             let zone = ZoneName(zone.index() as u8);
             return (LabPoint::EntryRead, EntryRead { at, index, zone }.pack());
         }
+        Point::NoteEntry => LabPoint::NoteEntry,
+        Point::FirstNoted { zone } => return (LabPoint::FirstNoted, zone.index() as u64),
         Point::OfflineIsolated => LabPoint::OfflineIsolated,
         Point::OfflineScanned => LabPoint::OfflineScanned,
         Point::OfflineLeft => LabPoint::OfflineLeft,

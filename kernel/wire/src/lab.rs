@@ -27,13 +27,15 @@ pub enum Hazard {
     H5End,
     /// A torn entry: new zone, old index.
     H7,
+    /// The same where the hot path remembers what it reads in a list.
+    H7Hot,
     /// Endless retry from a stale start.
     H8,
 }
 
 impl Hazard {
     /// Every hazard, in the order of the matrix.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::H1,
         Self::H2,
         Self::H2Nmi,
@@ -41,6 +43,7 @@ impl Hazard {
         Self::H5Begin,
         Self::H5End,
         Self::H7,
+        Self::H7Hot,
         Self::H8,
     ];
 
@@ -54,6 +57,7 @@ impl Hazard {
             Self::H5Begin => "H5-begin",
             Self::H5End => "H5-end",
             Self::H7 => "H7",
+            Self::H7Hot => "H7-hot",
             Self::H8 => "H8",
         }
     }
@@ -194,6 +198,11 @@ lab_points! {
     SlowCheckNopage,
     /// Walk: an entry's index was read, its zone not yet. The first of those that follow each other.
     WalkEntry,
+    /// Hot path: it looks which zone serves requests of a class first, and has read an entry's index,
+    /// its zone not yet.
+    NoteEntry,
+    /// Hot path: that zone is remembered. Detail: its number, as in [`ZoneName`].
+    FirstNoted,
     /// Offline: the range is isolated and drained.
     OfflineIsolated,
     /// Offline: a scan of the range is done.

@@ -13,7 +13,7 @@
 use super::super::{
     Finding, how, judge,
     play::{self, Fate, Kind, Level, Obstacle, Way},
-    schedule::{Action, Rule, Want, released, want},
+    schedule::{Action, Rule, Want, released, released_by_one, want},
     stage::{self, TRACE},
 };
 use super::{READER, READER_CPU, WRITER, WRITER_CPU};
@@ -78,7 +78,7 @@ const IN_WALK: &[Want] = &[
     writer(OfflineLeft),
     writer(RebuildEven),
     writer(OfflineDone),
-    want(Reader, LabPoint::Released).on(READER_CPU),
+    released_by_one(Reader, WalkEntry, [GraceWait, RebuildEven]).on(READER_CPU),
     reader(EntryRead),
     reader(Got),
 ];

@@ -47,7 +47,7 @@ const fn writer(point: LabPoint) -> Want {
     want(Writer, point).on(WRITER_CPU).within(LabContext::Task)
 }
 
-const fn window(at: LabPoint) -> [Want; 13] {
+const fn window(at: LabPoint) -> [Want; 14] {
     [
         reader(Request),
         reader(SlowBegin).even(),
@@ -60,13 +60,14 @@ const fn window(at: LabPoint) -> [Want; 13] {
         writer(RebuildOdd),
         writer(RebuildEven),
         writer(OfflineDone),
+        released(Feeder, Start, OfflineDone),
         want(Feeder, Fed),
         released(Reader, at, Fed).on(READER_CPU),
     ]
 }
 
 /// Rules and window of each play.
-static PLAYS: [(&&[Rule], [Want; 13]); 2] =
+static PLAYS: [(&&[Rule], [Want; 14]); 2] =
     [(&AT_START, window(SlowWalk)), (&IN_WALK, window(WalkEntry))];
 
 /// 4 MiB blocks that come free in the NORMAL zone.

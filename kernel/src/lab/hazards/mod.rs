@@ -5,6 +5,7 @@ mod h1;
 mod h2;
 mod h2_nmi;
 mod h7;
+mod h7_hot;
 mod h8;
 
 use super::{Finding, play::Obstacle};
@@ -44,6 +45,7 @@ pub fn run(task: &Task, hazard: Hazard) -> Result<Finding, Obstacle> {
         Hazard::H5Begin => abba::h5_begin(task),
         Hazard::H5End => abba::h5_end(task),
         Hazard::H7 => h7::run(task),
+        Hazard::H7Hot => h7_hot::run(task),
         Hazard::H8 => h8::run(task),
     }
 }

@@ -1,7 +1,7 @@
 //! The DIMM that comes and goes, by the host and the system control interrupt.
 
 use super::super::stage;
-use super::{DEADLINE_NS, NODE, Obstacle, give_back};
+use super::{DEADLINE_NS, LOCAL_NODE, NODE, Obstacle, give_back};
 use crate::arch::context::Task;
 use crate::arch::time;
 use crate::hotplug::{self, SlotPhase, SlotView};
@@ -11,21 +11,36 @@ use tidemark_wire::{Ask, LabPoint, Role};
 
 /// The slot of the MOVABLE DIMM of the squeezed node, which is all of its zone.
 static SLOT: spin::Once<usize> = spin::Once::new();
+/// The slot of the NORMAL DIMM of the reader's node, which is all of its zone.
+static LOCAL: spin::Once<usize> = spin::Once::new();
 
-/// Finds that slot; once, while the DIMM is there.
+/// Finds the squeezed node's slot; once, while the DIMM is there.
 ///
 /// # Errors
 ///
 /// The machine has none.
 fn slot() -> Result<usize, Obstacle> {
     let movable = ZoneId::new(NODE, ZoneKind::Movable);
-    if let Some(&slot) = SLOT.get() {
-        return Ok(slot);
+    slot_of(movable, &SLOT).ok_or("no MOVABLE DIMM on node 1")
+}
+
+fn slot_of(zone: ZoneId, known: &spin::Once<usize>) -> Option<usize> {
+    if let Some(&slot) = known.get() {
+        return Some(slot);
     }
-    let slot = (0..hotplug::MAX_SLOTS)
-        .find(|&slot| hotplug::view(slot).zone == Some(movable))
-        .ok_or("no MOVABLE DIMM on node 1")?;
-    Ok(*SLOT.call_once(|| slot))
+    let slot = (0..hotplug::MAX_SLOTS).find(|&slot| hotplug::view(slot).zone == Some(zone))?;
+    Some(*known.call_once(|| slot))
+}
+
+/// As [`hotplug`], for the DIMM that is all of zone NORMAL of the node that the reader's CPU is on.
+///
+/// # Errors
+///
+/// As [`hotplug`].
+pub fn hotplug_local(task: &Task, way: Way) -> Result<(), Obstacle> {
+    let normal = ZoneId::new(LOCAL_NODE, ZoneKind::Normal);
+    let slot = slot_of(normal, &LOCAL).ok_or("no NORMAL DIMM on node 0")?;
+    hotplug_slot(task, slot, way)
 }
 
 /// How long a removal may take that is to be refused.
@@ -83,7 +98,10 @@ pub enum Way {
 ///
 /// The host does not answer or refuses, or the DIMM does not come or go.
 pub fn hotplug(task: &Task, way: Way) -> Result<(), Obstacle> {
-    let slot = slot()?;
+    hotplug_slot(task, slot()?, way)
+}
+
+fn hotplug_slot(task: &Task, slot: usize, way: Way) -> Result<(), Obstacle> {
     let before = hotplug::view(slot);
     let dimm = slot as u8;
     let (point, ask) = match way {

@@ -117,6 +117,24 @@ fn take_down(zone: &ZoneInfo, level: Level) -> Result<(), Obstacle> {
     }
 }
 
+/// Puts a frame of the squeezed node's MOVABLE zone into this CPU's cache. The caller stays on its CPU.
+///
+/// # Errors
+///
+/// The zone has none.
+pub fn cache_movable() -> Result<(), Obstacle> {
+    let movable = ZoneId::new(NODE, ZoneKind::Movable);
+    mm::frames()
+        .alloc_in_zone(
+            tidemark_sync::ContextKind::Task,
+            movable,
+            Order::ZERO,
+            OWNER,
+        )
+        .map(drop)
+        .ok_or("the MOVABLE zone has no frame")
+}
+
 /// Gives everything back.
 pub fn release(task: &Task) {
     SPARE.free();

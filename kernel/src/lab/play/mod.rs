@@ -4,8 +4,8 @@ mod dimm;
 mod memory;
 mod request;
 
-pub use dimm::{Way, hotplug, pull_while_kept};
-pub use memory::{Level, feed, free_spare, release, squeeze, stop_feeding};
+pub use dimm::{Way, hotplug, hotplug_local, pull_while_kept};
+pub use memory::{Level, cache_movable, feed, free_spare, release, squeeze, stop_feeding};
 use request::kind;
 pub use request::{
     Fate, Kind, fresh_walk_serves, give_back, handlers_make, keep_frames, note_memory, request,
@@ -25,6 +25,9 @@ use tidemark_wire::{LabPoint, Role};
 
 /// The node whose memory the scenarios squeeze: the one with a DIMM in a MOVABLE zone.
 pub const NODE: NodeId = NodeId(1);
+
+/// The node of the reader's CPU.
+const LOCAL_NODE: NodeId = NodeId(0);
 
 /// The owner of what the laboratory holds.
 const OWNER: Owner = Owner::new(OwnerKind::Test, 7);

@@ -25,15 +25,19 @@ pub enum Kind {
     Atomic,
     /// GFP_ATOMIC that may use MOVABLE zones.
     AtomicMovable,
+    /// GFP_KERNEL | GFP_DMA from the reader's own node, which is not the squeezed one: the hot path
+    /// serves it.
+    Dma,
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Kernel,
         Self::KernelAlone,
         Self::KernelReclaimer,
         Self::Atomic,
         Self::AtomicMovable,
+        Self::Dma,
     ];
 
     fn request(self) -> Request {
@@ -43,6 +47,7 @@ impl Kind {
             Self::KernelReclaimer => Request::kernel(Order::ZERO).with(Gfp::MEMALLOC),
             Self::Atomic => Request::atomic(Order::ZERO),
             Self::AtomicMovable => Request::atomic(Order::ZERO).with(Gfp::MOVABLE),
+            Self::Dma => Request::kernel(Order::ZERO).with(Gfp::DMA),
         }
     }
 
@@ -50,6 +55,7 @@ impl Kind {
     fn highest(self) -> ZoneKind {
         match self {
             Self::AtomicMovable => ZoneKind::Movable,
+            Self::Dma => ZoneKind::Dma,
             _ => ZoneKind::Normal,
         }
     }
@@ -108,15 +114,14 @@ pub fn keep_frames(keeps: bool) {
     KEEPS.store(keeps, Release);
 }
 
-/// Makes the request under test on the squeezed node, as the reader, and gives the frame back.
+/// Makes the request under test, as the reader, and gives the frame back. But for [`Kind::Dma`] it is on
+/// the squeezed node alone.
 pub fn request(context: &impl Context, kind: Kind) -> Fate {
     handlers_make(kind);
-    let request = kind
-        .request()
-        .with(Gfp::NOWARN)
-        .owned_by(OWNER)
-        .on_node(NODE)
-        .among(NodeMask::only(NODE));
+    let mut request = kind.request().with(Gfp::NOWARN).owned_by(OWNER);
+    if kind != Kind::Dma {
+        request = request.on_node(NODE).among(NodeMask::only(NODE));
+    }
     stage::step(LabPoint::Request, kind as u64);
     let mut walk = WalkInfo::default();
     let block = mm::frames().alloc_traced(context, &request, &mut walk);
