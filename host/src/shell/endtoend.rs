@@ -24,7 +24,7 @@ const CASES: [Case; 2] = [
     Case {
         name: "shell/session",
         arguments: &["shell", "--cpus", "2", "--memory", "512M"],
-        typed: "help\nzoneinfo\nbuddyinfo\nmeminfo\ninterrupts\nnonsense\n\
+        typed: "help\nhelp alloc\nzoneinfo\nbuddyinfo\nmeminfo\ninterrupts\nnonsense\n\
             read 300\ndrop\nread\nalloc 3 ATOMIC|DMA32\nalloc 0 KERNEL 1\nalloc\nfree 1\nfree 1\n\
             offline 34\ndimms\npull 1\nonline 34\npull 1\nplug 1\ndimms\n\
             alloc 0 MOVABLE 1\npull 1\nfree 3\npull 1\n",
@@ -32,6 +32,9 @@ const CASES: [Case; 2] = [
         wanted: &[
             "tidemark> help\n",
             "frees everything, checks the allocator's books, ends\n",
+            "help COMMAND says more about one\n",
+            "tidemark> help alloc\nalloc [ORDER [FLAGS] [NODE]]: allocates 2^ORDER pages",
+            "example: alloc 3 ATOMIC|DMA32 1\n",
             "tidemark> zoneinfo\nNode 0, zone      DMA\n  pages free ",
             "        managed  ",
             "              batch: ",

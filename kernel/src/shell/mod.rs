@@ -3,6 +3,7 @@
 mod command;
 mod dimms;
 mod editor;
+mod help;
 mod history;
 mod input;
 mod memory;
@@ -18,6 +19,7 @@ use crate::{hotplug, tests, warn};
 use command::Command;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use editor::Editor;
+use help::Help;
 use input::Ended;
 use memory::{Belongings, say};
 
@@ -84,10 +86,16 @@ fn session(task: &Task, _: usize) {
 fn execute(task: &Task, command: Command<'_>, mine: &mut Belongings) {
     match command {
         Command::Nothing | Command::Exit => {}
-        Command::Help => {
-            for (usage, meaning) in command::HELP {
-                say(task, format_args!("  {usage:<28}  {meaning}"));
+        Command::Help(None) => {
+            for Help { usage, does, .. } in help::COMMANDS {
+                say(task, format_args!("  {usage:<28}  {does}"));
             }
+            say(task, format_args!("help COMMAND says more about one"));
+        }
+        Command::Help(Some(help)) => {
+            say(task, format_args!("{}: {}", help.usage, help.does));
+            say(task, format_args!("{}", help.more));
+            say(task, format_args!("example: {}", help.example));
         }
         Command::Show(topic) => console::raw(task, format_args!("{topic}")),
         Command::Offline(block) => mine.offline(block, task),
