@@ -68,7 +68,7 @@ mod tests {
             "lab/seqlock-H2",
             "other_kernel",
             "stress/plant-lost-frame",
-            "kernel/frames/src/lib.rs - (line 17)",
+            "kernel/frames/src/lib.rs - (line 23)",
             "",
         ] {
             assert!(may_contain(pattern).unwrap(), "{pattern}");

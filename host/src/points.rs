@@ -153,7 +153,7 @@ mod tests {
         let none = Traces::default();
         let both = Traces {
             laboratory: vec!["tidemark_kernel::lab::stage::OPEN".to_owned()],
-            looking: vec!["tidemark_frames::slow::alloc_slow".to_owned()],
+            looking: vec!["tidemark_frames::alloc::slow::alloc_slow".to_owned()],
         };
         let one = |laboratory| Traces {
             laboratory: if laboratory {

@@ -129,7 +129,7 @@ fn check(case: Case, verdict: &Verdict, log: &[String]) -> Result<(), String> {
         "waits for the rebuild that it has interrupted, at read_seqbegin",
         "rip ",
         // Whichever of its functions the compiler has left.
-        "tidemark_frames::slow::",
+        "tidemark_frames::alloc::slow::",
     ] {
         if !log.iter().any(|line| line.contains(words)) {
             return Err(format!("the log does not say {words:?}"));
@@ -153,7 +153,7 @@ mod tests {
         [
             "hang: cpu1 took no timer interrupt for 2250 ms (cpu0 noticed): an NMI handler waits for the rebuild that it has interrupted, at read_seqbegin",
             "rip ffffffff80000000",
-            "2: tidemark_frames::slow::alloc_slow+0x7b",
+            "2: tidemark_frames::alloc::slow::alloc_slow+0x7b",
         ]
         .map(str::to_owned)
         .to_vec()

@@ -1,8 +1,14 @@
 //! The physical frame allocator: nodes, zones, marks, zonelists, per-CPU caches over a lock-free core.
 //!
 //! It knows no hardware and prints nothing: what it needs of its surroundings it takes as a
-//! [`Platform`]. An allocation's journey reads top-down: `alloc` (request, fast path) → `slow`
-//! → [`zonelist`] → [`zone`] → `pcp` → `search` → `area`.
+//! [`Platform`].
+//!
+//! # The folders
+//!
+//! Each may use those before it: `base` (the vocabulary), `pageblock` (2 MiB: bits, state, books), `zone`
+//! (counters, marks, search), `cache` (what each CPU has for itself), [`zonelist`] (lists, protocols,
+//! rebuild), `alloc` (one request), `hotplug` (memory that comes and leaves), `oracle` (recounts and
+//! tables). `frames` holds them together.
 //!
 //! # In another kernel
 //!
@@ -18,87 +24,47 @@
 #![cfg_attr(not(any(test, loom)), no_std)]
 #![cfg_attr(not(test), forbid(unsafe_code))]
 
-mod above;
 mod alloc;
-mod area;
-mod batch;
-mod block;
-mod blocks;
-mod buddy;
-mod bulk;
-mod compact;
-mod cpu;
-mod cpuset;
-pub mod events;
-mod evict;
-#[cfg(all(test, not(loom)))]
-mod explore_tests;
-mod floor;
-mod free;
-mod high_atomic;
-mod home;
-mod hot;
-pub mod hotplug;
-#[cfg(all(test, not(loom)))]
-mod known_failures_tests;
-#[cfg(all(test, not(loom)))]
-mod leaving_tests;
-mod look;
-mod marks;
-mod memory;
-mod mistake;
-mod mobility;
-#[cfg(all(test, not(loom)))]
-mod model_tests;
-mod mutant;
-mod offline;
-mod owner;
-mod passing;
-mod pcp;
-mod platform;
-mod reach;
-mod rebuild;
-mod reclaim;
-mod request;
-mod room;
-mod runs;
-mod search;
-mod setup;
-mod sides;
-mod slow;
-mod stack;
-mod state;
-mod stats;
+mod base;
+mod cache;
+mod frames;
+mod hotplug;
+mod oracle;
+mod pageblock;
 #[cfg(all(test, not(loom)))]
 mod testing;
-mod types;
-pub mod validate;
-mod whole;
-#[cfg(all(test, not(loom)))]
-mod whole_tests;
-pub mod zone;
+mod zone;
 pub mod zonelist;
 
-pub use alloc::{AllocError, Frames, Storage, WalkInfo};
-pub use block::{Block, FrameHandle};
-pub use buddy::ORDERS;
-pub use cpu::CpuCaches;
-pub use cpuset::Cpuset;
-pub use events::{CONTEXTS, DISTANCES, ZoneEvents};
+pub use alloc::{
+    block::{Block, FrameHandle},
+    cpuset::Cpuset,
+};
+pub use base::{
+    mistake::Mistake,
+    outcome::{AllocError, WalkInfo},
+    owner::{FrameState, Owner, OwnerKind},
+    platform::{
+        AllocReport, FreeError, FreeFault, MigrateError, OomOutcome, Platform, Point, Spin,
+        Standing, Step, Topology,
+    },
+    request::{Gfp, Request},
+    types::{
+        BlockNo, CpuId, FRAME_SIZE, MAX_CPUS, MAX_NODES, MAX_ZONES, NodeId, NodeMask, Order, Pfn,
+        PfnRange, ZoneId, ZoneKind,
+    },
+};
+pub use cache::{
+    cpu::CpuCaches,
+    events::{CONTEXTS, DISTANCES, ZoneEvents},
+};
+pub use frames::{Frames, Storage};
 pub use hotplug::{OfflineError, OfflineStats, OnlineError, OnlineStats};
-pub use memory::{AddError, BLOCK_FRAMES, BlockMeta, BlockSlot};
-pub use mistake::Mistake;
-pub use owner::{FrameState, Owner, OwnerKind};
-pub use platform::{
-    AllocReport, FreeError, FreeFault, MigrateError, OomOutcome, Platform, Point, Spin, Standing,
-    Step, Topology,
+pub use oracle::{
+    buddy::ORDERS,
+    stats::{CacheInfo, ListSnapshot, RebuildStats, ZoneInfo},
+    validate::{Census, Inconsistency},
 };
-pub use request::{Gfp, Request};
-pub use stats::{CacheInfo, ListSnapshot, RebuildStats, ZoneInfo};
-pub use types::{
-    BlockNo, CpuId, FRAME_SIZE, MAX_CPUS, MAX_NODES, MAX_ZONES, NodeId, NodeMask, Order, Pfn,
-    PfnRange, ZoneId, ZoneKind,
-};
-pub use validate::{Census, Inconsistency};
+pub use pageblock::memory::{AddError, BLOCK_FRAMES, BlockMeta, BlockSlot};
 pub use zone::Zone;
 pub use zonelist::{ListKind, Node, Variant};

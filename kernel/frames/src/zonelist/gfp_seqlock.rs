@@ -1,7 +1,7 @@
 //! `gfp-seqlock`: Tetsuo Handa's proposal of April 2023.
 
 use super::{Begun, Lists, Look, Protocol, Reader, seqlock::Seqlock};
-use crate::{Gfp, Platform};
+use crate::base::{platform::Platform, request::Gfp};
 use tidemark_sync::Cookie;
 
 /// The writer of `seqlock`; but only requests that may reclaim take a cookie, and they are tasks,

@@ -1,7 +1,12 @@
 //! The lists themselves: where a walk reads, and what a rebuild writes.
 
 use crate::{
-    ListSnapshot, MAX_NODES, MAX_ZONES, NodeId, NodeMask, Point, ZoneId, ZoneKind, zone::Zone,
+    base::{
+        platform::Point,
+        types::{MAX_NODES, MAX_ZONES, NodeId, NodeMask, ZoneId, ZoneKind},
+    },
+    oracle::stats::ListSnapshot,
+    zone::Zone,
 };
 use core::array;
 use tidemark_sync::atomic::{AtomicU8, AtomicU32, Ordering};

@@ -6,6 +6,7 @@ mod none;
 mod order;
 mod protocol;
 mod published;
+pub(crate) mod rebuild;
 mod seed;
 mod seqlock;
 mod seqlock_annotated;
@@ -23,7 +24,14 @@ pub(crate) use protocol::{Begun, Chosen, Look, Protocol, Reader, with_protocol};
 pub(crate) use published::{Generation, Lists, Published};
 pub use variant::Variant;
 
-use crate::{Frames, ListSnapshot, NodeId, Platform, platform::Pinned};
+use crate::{
+    base::{
+        platform::{Pinned, Platform},
+        types::NodeId,
+    },
+    frames::Frames,
+    oracle::stats::ListSnapshot,
+};
 
 impl<P: Platform> Frames<'_, P> {
     /// The protocol in force.

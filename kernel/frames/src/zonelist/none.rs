@@ -1,7 +1,10 @@
 //! `none`: before August 2022.
 
 use super::{Begun, Lists, Look, Protocol, Reader};
-use crate::{Gfp, Platform, Point, platform::Pinned};
+use crate::base::{
+    platform::{Pinned, Platform, Point},
+    request::Gfp,
+};
 use tidemark_sync::{Cookie, Rank, SeqCount, SpinLock};
 
 /// A plain spinlock keeps writers from each other; readers take no notice.

@@ -1,6 +1,9 @@
 //! Each node's order of nodes.
 
-use crate::{MAX_NODES, NodeId, NodeMask, Topology};
+use crate::base::{
+    platform::Topology,
+    types::{MAX_NODES, NodeId, NodeMask},
+};
 
 /// Each node's order of nodes: itself, then repeatedly the nearest that is left. Ties go to nodes
 /// with higher numbers than ours and without CPUs, and then rotate among the lists, so that not

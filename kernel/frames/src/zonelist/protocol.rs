@@ -13,7 +13,11 @@ use super::{
     snapshot::Snapshot,
     variant::Variant,
 };
-use crate::{Gfp, Mistake, Platform, Spin};
+use crate::base::{
+    mistake::Mistake,
+    platform::{Platform, Spin},
+    request::Gfp,
+};
 use tidemark_sync::{Cookie, SeqCount, Task};
 
 /// What a request took with it at its begin.

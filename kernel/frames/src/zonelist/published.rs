@@ -1,7 +1,15 @@
 //! Which of the two sides readers read, and the writer's view of all lists.
 
 use super::list::{Format, Node, Side};
-use crate::{Mistake, NodeId, Platform, Point, mutant, mutant::Mutant, zone::Zone};
+use crate::{
+    base::{
+        mistake::Mistake,
+        mutant::{self, Mutant},
+        platform::{Platform, Point},
+        types::NodeId,
+    },
+    zone::Zone,
+};
 use core::cell::Cell;
 use tidemark_sync::atomic::{AtomicU32, Ordering};
 

@@ -1,7 +1,7 @@
 //! `snapshot` between CPUs: what is published, and when what was published before is written again.
 
 use super::{Generation, Published};
-use crate::mutant::{self, Mutant};
+use crate::base::mutant::{self, Mutant};
 use loom::{model, sync::Arc, thread};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

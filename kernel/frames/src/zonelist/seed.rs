@@ -1,7 +1,10 @@
 //! `seed`: Tetsuo Handa's proposal of July 2023, and the default.
 
 use super::{Begun, Lists, Look, Protocol, Reader, write_counted};
-use crate::{Gfp, Platform, Point};
+use crate::base::{
+    platform::{Platform, Point},
+    request::Gfp,
+};
 use tidemark_sync::{Cookie, IrqSpinLock, Rank, SeqCount};
 
 /// The writer holds a private spinlock with interrupts off and makes a bare counter odd; a reader

@@ -1,7 +1,10 @@
 //! `seqlock`: Linux commit 3d36424b3b58.
 
 use super::{Begun, Lists, Look, Protocol, Reader, write_counted};
-use crate::{Gfp, Platform, Point, platform::Pinned};
+use crate::base::{
+    platform::{Pinned, Platform, Point},
+    request::Gfp,
+};
 use tidemark_sync::{Cookie, Rank, SeqCount, SpinLock};
 
 /// `write_seqlock` with interrupts on: one that comes while the count is odd, and makes a request

@@ -1,7 +1,11 @@
 //! `seqlock-annotated`: Linux commit 41b43b6c6e30.
 
 use super::{Begun, Lists, Look, Protocol, Reader, seqlock::Seqlock, write_counted};
-use crate::{Gfp, Mistake, Platform, Point, platform::Pinned};
+use crate::base::{
+    mistake::Mistake,
+    platform::{Pinned, Platform, Point},
+    request::Gfp,
+};
 use tidemark_sync::{Cookie, IrqSpinLock, Rank, SeqCount};
 
 /// As `seqlock-irqsave`, but the lock validator is told of the begin while the count is even still.

@@ -1,7 +1,11 @@
 //! `seqlock-irqoff`: Linux commit 1007843a9190.
 
 use super::{Begun, Lists, Look, Protocol, Reader, seqlock::Seqlock};
-use crate::{Gfp, Mistake, Platform, platform::Pinned};
+use crate::base::{
+    mistake::Mistake,
+    platform::{Pinned, Platform},
+    request::Gfp,
+};
 use tidemark_sync::{Cookie, IrqOff, Rank, SeqCount, SpinLock};
 
 /// Interrupts off, so that no handler on the writer's CPU meets an odd count (H2); then the console

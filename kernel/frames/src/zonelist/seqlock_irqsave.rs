@@ -1,7 +1,11 @@
 //! `seqlock-irqsave`: Linux commit a2ebb5157582.
 
 use super::{Begun, Lists, Look, Protocol, Reader, seqlock::Seqlock};
-use crate::{Gfp, Mistake, Platform, platform::Pinned};
+use crate::base::{
+    mistake::Mistake,
+    platform::{Pinned, Platform},
+    request::Gfp,
+};
 use tidemark_sync::{Cookie, IrqSpinLock, Rank, SeqCount};
 
 /// `write_seqlock_irqsave`, and the console deferred inside: the lock validator is told when the

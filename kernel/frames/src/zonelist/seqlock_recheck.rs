@@ -1,7 +1,7 @@
 //! `seqlock-recheck`: Linux commit e05741fb10c3, mainline in 2026.
 
 use super::{Begun, Lists, Look, Protocol, Reader, seqlock_annotated::SeqlockAnnotated};
-use crate::{Gfp, Platform};
+use crate::base::{platform::Platform, request::Gfp};
 use tidemark_sync::Cookie;
 
 /// As `seqlock-annotated`, and readers look at `retry`, too: a start that has become stale is not

@@ -1,7 +1,12 @@
 //! `snapshot`: this project's own.
 
 use super::{Begun, Lists, Look, Protocol, Reader};
-use crate::{Gfp, Mistake, Platform, Point, mutant, mutant::Mutant};
+use crate::base::{
+    mistake::Mistake,
+    mutant::{self, Mutant},
+    platform::{Platform, Point},
+    request::Gfp,
+};
 use tidemark_sync::{
     Cookie, IrqSpinLock, Rank, SeqCount, Task,
     atomic::{AtomicBool, Ordering},

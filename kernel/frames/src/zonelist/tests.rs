@@ -1,7 +1,7 @@
 //! Each variant, with a reader in the middle of its rebuild.
 
 use super::Variant;
-use crate::mutant::{self, Mutant};
+use crate::base::mutant::{self, Mutant};
 use crate::{testing::*, *};
 use std::{
     cell::{Cell, RefCell},

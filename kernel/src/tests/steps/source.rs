@@ -11,24 +11,24 @@ macro_rules! source {
 
 /// The files that have steps, with the lines of those.
 pub(super) const SOURCES: &[(&str, &[u32])] = &[
-    source!("alloc.rs"),
-    source!("hot.rs"),
-    source!("pcp.rs"),
-    source!("batch.rs"),
-    source!("blocks.rs"),
-    source!("search.rs"),
-    source!("free.rs"),
-    source!("bulk.rs"),
-    source!("whole.rs"),
-    source!("room.rs"),
-    source!("mobility.rs"),
-    source!("high_atomic.rs"),
-    source!("compact.rs"),
-    source!("evict.rs"),
+    source!("alloc/fast.rs"),
+    source!("alloc/hot.rs"),
+    source!("cache/pcp.rs"),
+    source!("cache/batch.rs"),
+    source!("cache/blocks.rs"),
+    source!("zone/search.rs"),
+    source!("cache/free.rs"),
+    source!("alloc/bulk.rs"),
+    source!("zone/whole.rs"),
+    source!("zone/room.rs"),
+    source!("alloc/mobility.rs"),
+    source!("zone/high_atomic.rs"),
+    source!("alloc/compact.rs"),
+    source!("zone/evict.rs"),
 ];
 
 /// The file whose steps only a zone with a reserve has.
-pub(super) const RESERVE: &str = "kernel/frames/src/high_atomic.rs";
+pub(super) const RESERVE: &str = "kernel/frames/src/zone/high_atomic.rs";
 
 /// Whether a line that begins at `at` is a step.
 const fn is_step(text: &[u8], mut at: usize) -> bool {

@@ -1,0 +1,202 @@
+//! Many blocks by one call: frames come and go a word at a time.
+
+use crate::{
+    alloc::{
+        block::Block,
+        context::{Walk, Wanted},
+    },
+    base::{
+        outcome::{AllocError, WalkInfo},
+        owner::Entry,
+        platform::{Pinned, Platform, step},
+        request::{Gfp, Request},
+        types::{Order, Pfn, ZoneId},
+    },
+    frames::Frames,
+    pageblock::memory::{AreaRef, bits_of},
+    zone::Access,
+};
+use tidemark_sync::{Context, atomic::Ordering};
+
+/// Single frames that come by one step at most: a word of them.
+const BATCH: usize = 64;
+
+impl<'m, P: Platform> Frames<'m, P> {
+    /// Fills the empty places of `blocks` with blocks as the request wants them; returns how many
+    /// came. It may be fewer than there are places: for what is missing nobody waits or reclaims,
+    /// unless nothing came at all. Any context.
+    ///
+    /// # Errors
+    ///
+    /// See [`AllocError`]: there was an empty place, and not one block came.
+    pub fn alloc_bulk<'f>(
+        &'f self,
+        context: &impl Context,
+        request: &Request,
+        blocks: &mut [Option<Block<'f, 'm, P>>],
+    ) -> Result<usize, AllocError> {
+        let order = request.order();
+        let wanted = blocks.iter().filter(|place| place.is_none()).count();
+        let mut places = blocks.iter_mut().filter(|place| place.is_none());
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let mut put = |pfn| {
+            if request.gfp().contains(Gfp::ZERO) {
+                self.platform.zero(pfn, order);
+            }
+            let block = self.block(pfn, order);
+            match places.next() {
+                Some(place) => *place = Some(block),
+                None => unreachable!("more blocks came than were wanted"),
+            }
+        };
+        let mut came = 0;
+        let begun = self.begin_walk(context, request);
+        let mut walk = begun.ok_or_else(|| self.why_not(request))?;
+        let access = Access::fast(walk.eligible.highest);
+        while came < wanted {
+            let more = if order == Order::ZERO {
+                self.take_batch(&walk, access, wanted - came, &mut put)
+            } else {
+                self.try_list(&walk).map(&mut put).iter().count()
+            };
+            if more == 0 {
+                break;
+            }
+            came += more;
+        }
+        if came == 0 {
+            let slow = self.alloc_slow(context.task(), &mut walk, &mut WalkInfo::default());
+            put(slow.ok_or_else(|| self.why_not(request))?);
+            came = 1;
+        }
+        Ok(came)
+    }
+
+    /// One walk of the list for up to `wanted` single frames, no further down than the mark: what
+    /// this CPU's cache of a zone holds, or else frames of one of its areas. Returns how many came.
+    fn take_batch(
+        &self,
+        walk: &Walk,
+        access: Access,
+        wanted: usize,
+        put: &mut impl FnMut(Pfn),
+    ) -> usize {
+        let mut batch = [Pfn(0); BATCH];
+        let pinned = Pinned::new(&self.platform);
+        let (list, _) = self.list_in_force(walk);
+        let taken = list
+            .walk(0, walk.eligible, || ())
+            .enumerate()
+            .filter(|&(_, (_, zone))| self.passes(zone, walk.order, access))
+            .map(|(passed, (_, zone))| {
+                let above = self.zone(zone).above(access);
+                let count = above.clamp(1, wanted.min(BATCH) as u64) as usize;
+                self.take_frames(zone, walk.wanted(passed), &mut batch[..count])
+            })
+            .find(|&taken| taken > 0)
+            .unwrap_or(0);
+        // Zeroing takes its time: neither pinned nor inside the cache's section.
+        drop(pinned);
+        batch[..taken].iter().copied().for_each(put);
+        taken
+    }
+
+    /// Fills `batch` with single frames of a zone as far as they come at once; returns how many.
+    /// Pinned.
+    fn take_frames(&self, zone: ZoneId, wanted: Wanted, batch: &mut [Pfn]) -> usize {
+        let wanted = wanted.within(zone);
+        let count = batch.len() as u32;
+        let mut places = batch.iter_mut();
+        let mut got = |area: AreaRef<'m>, frame| {
+            // The frame is ours alone; whoever looks at the entry meanwhile gets a hint.
+            area.entry(frame).store(wanted.entry.0, Ordering::Relaxed);
+            if let Some(place) = places.next() {
+                *place = Pfn(area.start().0 + u64::from(frame));
+            }
+        };
+        let cpu = self.this_cpu();
+        let mut taken = self.take_from_cache(zone, wanted.mobility, count, cpu, &mut got);
+        if taken == 0 {
+            taken = self.take_singles(zone, wanted.mobility, count, cpu, |area, word, mask| {
+                bits_of(mask).for_each(|bit| got(area, word as u32 * 64 + bit));
+            });
+        }
+        if taken == 0
+            && let Some(pfn) = self.steal(zone, wanted, cpu)
+            && let Some((area, frame)) = self.area_of(pfn)
+        {
+            got(area, frame);
+            taken = 1;
+        }
+        let share = cpu.events[zone.index()].of(wanted.context);
+        share.count_allocs(Order::ZERO, taken.into(), wanted.passed);
+        taken as usize
+    }
+
+    /// Frees the blocks in `blocks` and leaves the places empty; returns how many there were.
+    /// Single frames that lie in one word and follow each other in the slice, in whatever order,
+    /// go back by one step. Any context.
+    pub fn free_bulk(&self, blocks: &mut [Option<Block<'_, 'm, P>>]) -> usize {
+        let mut freed = 0;
+        let mut rest = blocks;
+        while let Some((first, others)) = rest.split_first_mut() {
+            let run = 1 + first.as_ref().map_or(0, |first| {
+                let same = |other: &&mut Option<_>| self.share_a_word(first, other.as_ref());
+                others.iter_mut().take_while(same).count()
+            });
+            let (run, after) = rest.split_at_mut(run);
+            rest = after;
+            freed += match run {
+                [one] => one.take().map_or(0, |block| {
+                    drop(block);
+                    1
+                }),
+                run => self.free_word(run),
+            };
+        }
+        freed
+    }
+
+    /// Whether two blocks of this allocator are single frames of one word.
+    fn share_a_word(&self, one: &Block<'_, 'm, P>, other: Option<&Block<'_, 'm, P>>) -> bool {
+        let is_ours = |block: &Block<'_, 'm, P>| {
+            core::ptr::eq(block.frames, self) && block.order() == Order::ZERO
+        };
+        let word = one.pfn().0 / 64;
+        is_ours(one) && other.is_some_and(|other| is_ours(other) && other.pfn().0 / 64 == word)
+    }
+
+    /// Frees single frames of one word.
+    fn free_word(&self, run: &mut [Option<Block<'_, 'm, P>>]) -> usize {
+        self.platform.pin();
+        step!(self);
+        let (mut place, mut mask) = (None, 0);
+        for block in run.iter_mut().filter_map(Option::take) {
+            let pfn = block.leak().pfn();
+            let Some((area, frame)) = self.check_allocated(pfn, Order::ZERO) else {
+                continue;
+            };
+            if !self.claim_for_free(area.entry(frame), Order::ZERO) {
+                self.report_late(pfn, Order::ZERO);
+                continue;
+            }
+            // Before the bit is clear: after that the entry is the next owner's.
+            area.entry(frame).store(Entry::FREE.0, Ordering::Relaxed);
+            step!(self);
+            place = Some((area, frame as usize / 64));
+            mask |= 1 << (frame % 64);
+        }
+        if let Some((area, word)) = place {
+            self.free_mask(area, word, mask, mask.count_ones());
+            step!(self);
+        }
+        self.platform.unpin();
+        run.len()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "bulk_tests.rs"]
+mod tests;

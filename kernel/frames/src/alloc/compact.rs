@@ -1,0 +1,440 @@
+//! Compaction: makes room for a larger block by moving what lies in its way.
+//!
+//! Only a task that may reclaim for itself does it. It looks for the emptiest areas of a zone, takes
+//! one in which everything can be moved, isolates that, has each block moved by its owner, and takes
+//! the run for the request before anybody else can. A run of order 9 or 10 is one area or two; for
+//! a smaller one an area is isolated, too, but only the run is emptied.
+//!
+//! The isolation has a bit of its own in the area's state, apart from an offline's: an offline may
+//! isolate an area that is being compacted. The compaction then gives up, and the offline's stays.
+
+use crate::{
+    alloc::{
+        context::{Walk, Wanted},
+        mobility::{Kind, Mobility},
+        reach::Reach,
+    },
+    base::{
+        mutant::{self, Mutant},
+        owner::{Entry, Owner},
+        platform::{Pinned, Platform, step, window},
+        types::{MAX_ZONES, Order, Pfn, ZoneId},
+    },
+    frames::Frames,
+    pageblock::{
+        area::{Isolation, Sought, State},
+        memory::{AREA_FRAMES, AreaRef},
+    },
+    zone::{
+        evict::{AtUnmovable, Scan},
+        whole::Returned,
+    },
+};
+use core::ops::Range;
+use tidemark_sync::{ContextKind, Task, atomic::Ordering};
+
+/// Areas among which the emptiest are looked for: 512 MiB.
+const WINDOW: u32 = 256;
+/// Such windows that a compaction of a zone goes through; the next one goes on behind them.
+const WINDOWS: u64 = 4;
+/// Candidates that one look through a window keeps.
+const KEPT: usize = 32;
+/// Candidates that are isolated and emptied, at most.
+const TRIED: u32 = 4;
+/// Times that one run is gone over without anything being moved: a page may be in use.
+const ROUNDS: u32 = 4;
+
+/// An area, or the lower one of a pair, that may be worth emptying; better ones compare as less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    /// Areas for unmovable requests come last: few of them can be emptied.
+    is_unmovable: bool,
+    /// Frames that are not free.
+    used: u32,
+    index: u64,
+}
+
+/// A place for the block that is wanted.
+#[derive(Clone, Copy)]
+struct Run<'m> {
+    /// Its area; the lower one of an order 10.
+    area: AreaRef<'m>,
+    /// Its first frame in the area.
+    first: u32,
+    order: Order,
+}
+
+impl<'m> Run<'m> {
+    /// Its areas, each with the frames that it takes of it.
+    fn parts(self) -> impl Iterator<Item = (AreaRef<'m>, Range<u32>)> {
+        let frames = (self.order.frames() as u32).min(AREA_FRAMES as u32);
+        let upper = (self.order == Order::MAX).then(|| self.area.upper());
+        [Some(self.area), upper]
+            .into_iter()
+            .flatten()
+            .map(move |area| (area, self.first..self.first + frames))
+    }
+}
+
+/// What stands in the way of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct InTheWay {
+    /// Frames to be moved.
+    movable: u32,
+    /// Frames in caches.
+    cached: u32,
+}
+
+/// The areas of a run are isolated for as long as this lives.
+struct Compacting<'a, 'm, P: Platform> {
+    frames: &'a Frames<'m, P>,
+    isolated: [Option<AreaRef<'m>>; 2],
+}
+
+impl<'a, 'm, P: Platform> Compacting<'a, 'm, P> {
+    /// Isolates the areas of a run, if all of them are open and the zone's.
+    fn new(frames: &'a Frames<'m, P>, zone: ZoneId, run: Run<'m>) -> Option<Self> {
+        // Relaxed: only the oracle looks, at rest.
+        frames.compacting.fetch_add(1, Ordering::Relaxed);
+        let mut this = Self {
+            frames,
+            isolated: [None; 2],
+        };
+        for (place, (area, _)) in this.isolated.iter_mut().zip(run.parts()) {
+            window!(frames);
+            let counted = area.core().isolate(Isolation::Compaction)?;
+            *place = Some(area);
+            step!(frames);
+            // An area cannot leave while it is isolated so: its zone is fixed.
+            frames.lose(area.zone(), counted);
+            // A frame that is freed now is not to come back out of a cache.
+            area.keep_out_of_caches(true);
+            if area.zone() != zone {
+                return None;
+            }
+        }
+        Some(this)
+    }
+}
+
+impl<P: Platform> Drop for Compacting<'_, '_, P> {
+    fn drop(&mut self) {
+        let isolated = match mutant::is(Mutant::CompactionStaysIsolated) {
+            true => [None; 2],
+            false => self.isolated,
+        };
+        for area in isolated.into_iter().flatten() {
+            area.keep_out_of_caches(false);
+            // Read while the area cannot leave: after the isolation it may, and come back elsewhere.
+            let zone = area.zone();
+            step!(self.frames);
+            // Nothing, if it was taken whole: what is taken is not isolated.
+            if let Some(counted) = area.core().unisolate(Isolation::Compaction) {
+                step!(self.frames);
+                self.frames
+                    .gain_returned(zone, Returned::to(State::FULL, counted));
+            }
+        }
+        step!(self.frames);
+        self.frames.compacting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a compaction of a zone has done so far.
+#[derive(Default)]
+struct Work {
+    tried: u32,
+    migrated: u64,
+}
+
+impl<'m, P: Platform> Frames<'m, P> {
+    /// Makes room for a request above order 0 in one of its zones that would stay above its mark,
+    /// and takes it. A bounded amount of work; it may wait for other CPUs and for owners of pages.
+    #[cold]
+    pub(crate) fn compact(&self, walk: &Walk, reach: Reach, task: &Task) -> Option<Pfn> {
+        if walk.order == Order::ZERO || mutant::is(Mutant::NoCompaction) {
+            return None;
+        }
+        self.zones_to_compact(walk, reach)
+            .find_map(|(passed, zone)| self.compact_zone(zone, walk.wanted(passed), task))
+    }
+
+    /// The zones that would pass their marks, in the order of the list as it is now, with the number
+    /// of those before: what follows may sleep, and the list is not looked at any more.
+    fn zones_to_compact(
+        &self,
+        walk: &Walk,
+        reach: Reach,
+    ) -> impl Iterator<Item = (usize, ZoneId)> + use<P> {
+        let mut zones = [None; MAX_ZONES];
+        let pinned = Pinned::new(&self.platform);
+        let (list, _) = self.list_in_force(walk);
+        let passing = list
+            .walk(0, reach.eligible(), || ())
+            .map(|(_, zone)| zone)
+            .enumerate()
+            .filter(|&(_, zone)| self.passes(zone, walk.order, reach.access));
+        for (place, zone) in zones.iter_mut().zip(passing) {
+            *place = Some(zone);
+        }
+        drop(pinned);
+        zones.into_iter().flatten()
+    }
+
+    fn compact_zone(&self, zone: ZoneId, wanted: Wanted, task: &Task) -> Option<Pfn> {
+        let wanted = wanted.within(zone);
+        let mut work = Work::default();
+        let windows = self.zone(zone).managed() / (u64::from(WINDOW) * AREA_FRAMES as u64) + 1;
+        let taken = (0..windows.min(WINDOWS)).find_map(|_| {
+            let from = self.zone(zone).compacted();
+            let (taken, behind) = self.compact_window(zone, wanted, from, &mut work, task);
+            if taken.is_none() {
+                self.zone(zone).set_compacted(behind);
+            }
+            taken
+        });
+        let _pinned = Pinned::new(&self.platform);
+        let events = &self.this_cpu().events[zone.index()];
+        events.compactions.add(1);
+        events.compacted.add(taken.is_some().into());
+        events.compact_migrated.add(work.migrated);
+        taken
+    }
+
+    /// Goes through the candidates of a window, the emptiest first, until one gives the block.
+    /// Returns the area behind the window as well.
+    fn compact_window(
+        &self,
+        zone: ZoneId,
+        wanted: Wanted,
+        from: u64,
+        work: &mut Work,
+        task: &Task,
+    ) -> (Option<Pfn>, u64) {
+        let mut last = None;
+        loop {
+            let (emptiest, behind) = self.emptiest(zone, wanted.order, last, from);
+            for candidate in emptiest.into_iter().flatten() {
+                last = Some(candidate);
+                let area = self.area(candidate.index);
+                let Some((run, in_the_way)) = area.and_then(|a| self.examine(a, wanted.order))
+                else {
+                    continue;
+                };
+                if work.tried == TRIED {
+                    return (None, behind);
+                }
+                work.tried += 1;
+                let taken = self.empty_run(zone, run, in_the_way, wanted, work, task);
+                if taken.is_some() {
+                    return (taken, behind);
+                }
+            }
+            if emptiest.iter().any(Option::is_none) {
+                return (None, behind);
+            }
+        }
+    }
+
+    /// The best candidates of the window from `from` on that are worse than the last one, in
+    /// ascending order, and the area behind the window. Reads states only.
+    fn emptiest(
+        &self,
+        zone: ZoneId,
+        order: Order,
+        last: Option<Candidate>,
+        from: u64,
+    ) -> ([Option<Candidate>; KEPT], u64) {
+        let mut kept = [None; KEPT];
+        let mut behind = from;
+        let mut seen = 0;
+        self.search(zone, from, u32::MAX, Sought::PRESENT, |area, _, _| {
+            if seen == WINDOW {
+                return Some(());
+            }
+            seen += 1;
+            behind = area.index + 1;
+            let mut new = self.candidate(zone, area, order)?;
+            if last.is_some_and(|last| new <= last) {
+                return None;
+            }
+            for place in &mut kept {
+                if place.is_none_or(|old| new < old) {
+                    match place.replace(new) {
+                        Some(old) => new = old,
+                        None => break,
+                    }
+                }
+            }
+            None
+        });
+        (kept, behind)
+    }
+
+    /// An area, or a pair by its lower one, by its state alone.
+    fn candidate(&self, zone: ZoneId, area: AreaRef<'m>, order: Order) -> Option<Candidate> {
+        let used = |area: AreaRef<'m>| {
+            let state = area.core().state();
+            let is_kept = area.mobility() == Mobility::HighAtomic;
+            (state.is_open() && !is_kept && area.zone() == zone)
+                .then(|| AREA_FRAMES as u32 - state.free())
+        };
+        let mut frames = used(area)?;
+        let mut is_unmovable = area.mobility() != Mobility::Movable && frames > 0;
+        if order == Order::MAX {
+            if !area.index.is_multiple_of(2) {
+                return None;
+            }
+            let upper = area.upper();
+            let more = used(upper)?;
+            frames += more;
+            is_unmovable |= upper.mobility() != Mobility::Movable && more > 0;
+        }
+        Some(Candidate {
+            is_unmovable,
+            used: frames,
+            index: area.index,
+        })
+    }
+
+    /// The cheapest run of an area in which everything can be moved. Reads entries only; what it
+    /// finds may have changed when the area is isolated.
+    fn examine(&self, area: AreaRef<'m>, order: Order) -> Option<(Run<'m>, InTheWay)> {
+        let step = (order.frames() as usize).min(AREA_FRAMES);
+        let runs = (0..AREA_FRAMES as u32).step_by(step);
+        let runs = runs.filter_map(|first| {
+            let run = Run { area, first, order };
+            let mut sum = InTheWay::default();
+            for (area, frames) in run.parts() {
+                let part = in_the_way(area, frames, order)?;
+                sum.movable += part.movable;
+                sum.cached += part.cached;
+            }
+            Some((run, sum))
+        });
+        runs.min_by_key(|&(_, in_the_way)| in_the_way)
+    }
+
+    /// Isolates, moves, and takes a run. On every way out the isolation ends.
+    fn empty_run(
+        &self,
+        zone: ZoneId,
+        run: Run<'m>,
+        in_the_way: InTheWay,
+        wanted: Wanted,
+        work: &mut Work,
+        task: &Task,
+    ) -> Option<Pfn> {
+        let compacting = Compacting::new(self, zone, run)?;
+        step!(self);
+        let mut is_cached = in_the_way.cached > 0;
+        let mut idle_rounds = 0;
+        // A round that is not idle moves a frame at least: there are no more of them than frames.
+        while idle_rounds < ROUNDS {
+            if is_cached {
+                // After the isolation: what is freed from now on is not cached again.
+                self.drain_all(task);
+            }
+            let mut scan = Scan::new(AtUnmovable::Stop);
+            for (area, frames) in run.parts() {
+                self.scan_frames(area, frames, &mut scan, task);
+                step!(self);
+            }
+            work.migrated += scan.migrated;
+            if scan.unmovable.is_some() {
+                return None;
+            }
+            if let Some(pfn) = self.take_compacted(run, wanted) {
+                drop(compacting);
+                step!(self);
+                return Some(pfn);
+            }
+            // What was in the way may be cached by now; or the frames that moving it needs are.
+            is_cached = scan.pending.is_some();
+            if scan.migrated == 0 {
+                idle_rounds += 1;
+                self.platform.relax(task);
+            }
+        }
+        None
+    }
+
+    /// Takes an emptied run, labelled and counted as the request's.
+    fn take_compacted(&self, run: Run<'m>, wanted: Wanted) -> Option<Pfn> {
+        let _pinned = Pinned::new(&self.platform);
+        let core = run.area.core();
+        let first = match run.order {
+            Order::MAX => core.pair.take_compacted().then_some(0),
+            Order::HUGE => core.take_compacted().then_some(0),
+            order => core.claim_compacted(order),
+        }?;
+        step!(self);
+        // The zone's counter has lost the frames by the isolation.
+        let zone = run.area.zone();
+        let pfn = Pfn(run.area.start().0 + u64::from(first));
+        let kind = Kind::of(wanted.mobility, run.order);
+        if run.order >= Order::HUGE {
+            for (area, _) in run.parts() {
+                area.turn_to(kind);
+            }
+        } else if run.area.mobility() != wanted.mobility {
+            self.convert(run.area, kind);
+            let share = self.this_cpu().events[zone.index()].of(ContextKind::Task);
+            share.steals.add(1);
+        }
+        self.hand_out(zone, pfn, wanted);
+        Some(pfn)
+    }
+}
+
+/// What stands in the way of an aligned run; nothing if it cannot be moved, or if a birth or a death
+/// is in flight there.
+fn in_the_way(area: AreaRef<'_>, frames: Range<u32>, order: Order) -> Option<InTheWay> {
+    let mut found = InTheWay::default();
+    let mut frame = frames.start;
+    while frame < frames.end {
+        let word = area.core().bits.0[frame as usize / 64].load(Ordering::Relaxed);
+        let is_free = word >> (frame % 64) & 1 == 0;
+        let entry = area.entry_now(frame);
+        let size = match entry.block() {
+            None if is_free && entry == Entry::FREE => Order::ZERO,
+            Some((size, None)) if size <= order => {
+                found.cached += size.frames() as u32;
+                size
+            }
+            Some((size, Some(owner)))
+                if size <= order && owner != Owner::NONE && owner.kind().is_movable() =>
+            {
+                found.movable += size.frames() as u32;
+                size
+            }
+            // Unmovable, or inside a block that is larger than the run.
+            _ => return None,
+        };
+        frame += size.frames() as u32;
+    }
+    Some(found)
+}
+
+/// For the tests of blocks that leave.
+#[cfg(all(test, not(loom)))]
+pub(crate) mod tests_hook {
+    use super::*;
+    use crate::testing::{TestFrames, block_range, zone};
+
+    /// Isolates the first run of a block of NORMAL memory for a compaction, which then gives up.
+    pub(crate) fn isolate_and_give_up(frames: &'static TestFrames, block: usize, order: Order) {
+        let normal = zone(0, crate::ZoneKind::Normal);
+        let (area, first) = frames.area_of(block_range(block).start).unwrap();
+        // Nothing, if the area has changed zones meanwhile.
+        drop(Compacting::new(frames, normal, Run { area, first, order }));
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "compact_tests.rs"]
+mod tests;
+
+#[cfg(all(test, not(loom)))]
+#[path = "compact_choice_tests.rs"]
+mod choice_tests;

@@ -1,0 +1,69 @@
+//! What a request is to its walks, and to the zones that they come to.
+
+use crate::{
+    alloc::mobility::Mobility,
+    base::{
+        owner::Entry,
+        request::{Class, Gfp},
+        types::{NodeId, NodeMask, Order, ZoneId},
+    },
+    zonelist::{Eligible, ListKind, Node},
+};
+use tidemark_sync::ContextKind;
+
+/// A request on its way: what it may use, and where its walks begin.
+pub(crate) struct Walk<'m> {
+    pub(crate) gfp: Gfp,
+    pub(crate) order: Order,
+    /// Its class, whatever its size.
+    pub(crate) class: Class,
+    /// What the block's entry will say.
+    pub(crate) entry: Entry,
+    /// What kind of context asks.
+    pub(crate) context: ContextKind,
+    pub(crate) node: NodeId,
+    /// That node's lists.
+    pub(crate) lists: &'m Node,
+    pub(crate) kind: ListKind,
+    /// Nodes that the caller permits.
+    pub(crate) nodes: NodeMask,
+    /// What the walks of the fast path may use: less if a cpuset is in force.
+    pub(crate) eligible: Eligible,
+}
+
+/// What is taken out of a zone, and for whom.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) order: Order,
+    /// What the block's entry will say.
+    pub(crate) entry: Entry,
+    pub(crate) mobility: Mobility,
+    pub(crate) context: ContextKind,
+    /// Usable zones of the list that were passed over before this one.
+    pub(crate) passed: usize,
+}
+
+impl Wanted {
+    /// The same, as it is wanted of this zone.
+    #[inline]
+    pub(crate) fn within(self, zone: ZoneId) -> Self {
+        Self {
+            mobility: self.mobility.within(zone),
+            ..self
+        }
+    }
+}
+
+impl Walk<'_> {
+    /// What the walk takes from a zone after `passed` others.
+    #[inline]
+    pub(crate) fn wanted(&self, passed: usize) -> Wanted {
+        Wanted {
+            order: self.order,
+            entry: self.entry,
+            mobility: Mobility::of(self.gfp),
+            context: self.context,
+            passed,
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The fast path: one walk of the list, down to LOW.
+
+use crate::{
+    alloc::{
+        block::{Block, FrameHandle},
+        context::{Walk, Wanted},
+        cpuset,
+        mobility::Mobility,
+    },
+    base::{
+        outcome::{AllocError, WalkInfo},
+        owner::{Entry, Owner},
+        platform::{Pinned, Platform, step},
+        request::{Gfp, Request},
+        types::{Order, Pfn, ZoneId},
+    },
+    frames::Frames,
+    pageblock::home::CACHES,
+    zone::{
+        Access,
+        above::{self, ZoneBits},
+    },
+    zonelist::{Eligible, Generation, List, ListKind},
+};
+use tidemark_sync::{Context, ContextKind, atomic::Ordering};
+
+impl<'m, P: Platform> Frames<'m, P> {
+    /// Allocates a block. DIRECT_RECLAIM acts only with a task token.
+    ///
+    /// # Errors
+    ///
+    /// See [`AllocError`].
+    #[inline]
+    pub fn alloc<'f>(
+        &'f self,
+        context: &impl Context,
+        request: &Request,
+    ) -> Result<Block<'f, 'm, P>, AllocError> {
+        // Why nothing came is found out by who wants to know: an error in the result would keep it
+        // out of registers.
+        self.alloc_hot(context, request)
+            .ok_or_else(|| self.why_not(request))
+    }
+
+    /// Why nothing came for a request.
+    #[cold]
+    pub(crate) fn why_not(&self, request: &Request) -> AllocError {
+        let node = request.node();
+        let missing = node.filter(|node| usize::from(node.0) >= self.storage.nodes.len());
+        let order = request.order();
+        missing.map_or(AllocError::NoMemory { order }, AllocError::NoNode)
+    }
+
+    /// Allocates a block, and tells what the request met.
+    ///
+    /// # Errors
+    ///
+    /// See [`AllocError`].
+    pub fn alloc_traced<'f>(
+        &'f self,
+        context: &impl Context,
+        request: &Request,
+        info: &mut WalkInfo,
+    ) -> Result<Block<'f, 'm, P>, AllocError> {
+        self.alloc_hot_traced(context, request, info)
+    }
+
+    /// Allocates a block by a walk of the list; tells what the request met, and why nothing came.
+    pub(crate) fn alloc_walking<'f>(
+        &'f self,
+        context: &impl Context,
+        request: &Request,
+        info: &mut WalkInfo,
+    ) -> Result<Block<'f, 'm, P>, AllocError> {
+        self.alloc_by_walk(context, request, info)
+            .ok_or_else(|| self.why_not(request))
+    }
+
+    /// The same for who wants a block and nothing else.
+    #[inline(never)]
+    pub(crate) fn alloc_general<'f>(
+        &'f self,
+        context: &impl Context,
+        request: &Request,
+    ) -> Option<Block<'f, 'm, P>> {
+        self.alloc_by_walk(context, request, &mut WalkInfo::default())
+    }
+
+    #[inline(always)]
+    fn alloc_by_walk<'f>(
+        &'f self,
+        context: &impl Context,
+        request: &Request,
+        info: &mut WalkInfo,
+    ) -> Option<Block<'f, 'm, P>> {
+        let mut walk = self.begin_walk(context, request)?;
+        let pfn = match self.try_list(&walk) {
+            Some(pfn) => pfn,
+            None => self.alloc_slow(context.task(), &mut walk, info)?,
+        };
+        if request.gfp().contains(Gfp::ZERO) {
+            self.platform.zero(pfn, request.order());
+        }
+        Some(self.block(pfn, request.order()))
+    }
+
+    /// Notes which cache serves requests of this one's class first, if that is not known on this CPU.
+    /// Pinned.
+    #[inline]
+    pub(crate) fn learn_first(&self, walk: &Walk) {
+        if walk.class.is_plain() && self.this_cpu().firsts.cache(walk.class) >= CACHES {
+            self.note_first(walk.class, walk);
+        }
+    }
+
+    /// A block that its caller has just taken out of its area or a cache.
+    #[inline]
+    pub(crate) fn block<'f>(&'f self, pfn: Pfn, order: Order) -> Block<'f, 'm, P> {
+        Block {
+            frames: self,
+            handle: FrameHandle::new(pfn, order),
+        }
+    }
+
+    /// What a request is to its walks; nothing if its node does not exist.
+    #[inline]
+    pub(crate) fn begin_walk(&self, context: &impl Context, request: &Request) -> Option<Walk<'m>> {
+        let node = request.node().unwrap_or_else(|| self.platform.local_node());
+        let lists = self.storage.nodes.get(usize::from(node.0))?;
+        Some(Walk {
+            gfp: request.gfp(),
+            order: request.order(),
+            class: request.class_of_any_size(),
+            entry: request.entry(),
+            context: context.kind(),
+            node,
+            lists,
+            nodes: request.nodes(),
+            kind: if request.gfp().contains(Gfp::THISNODE) {
+                ListKind::NoFallback
+            } else {
+                ListKind::Fallback
+            },
+            eligible: Eligible {
+                highest: request.gfp().highest_zone(),
+                nodes: cpuset::own_nodes(&self.platform, context, request.nodes()),
+            },
+        })
+    }
+
+    /// The list that the request walks, as it is in force now, and its generation. The caller is
+    /// pinned, and forgets the list before it is not.
+    #[inline]
+    pub(crate) fn list_in_force<'n>(&self, walk: &Walk<'n>) -> (List<'n>, Generation) {
+        let generation = self.published.current();
+        (walk.lists.list(generation.side(), walk.kind), generation)
+    }
+
+    /// One walk of the list from its beginning: the first zone above LOW that has a block. It
+    /// does the same whatever the zonelist protocol.
+    #[inline]
+    pub(crate) fn try_list(&self, walk: &Walk) -> Option<Pfn> {
+        let Eligible { highest, nodes } = walk.eligible;
+        let usable = above::usable(highest, nodes);
+        let above = self.above_low.zones(highest) & usable;
+        if above == 0 {
+            // A hint: who comes too late for it goes on to the slow path.
+            return None;
+        }
+        self.try_zones(walk, above, usable)
+    }
+
+    /// The same, where some zones may be above LOW.
+    #[inline(never)]
+    fn try_zones(&self, walk: &Walk, mut above: ZoneBits, usable: ZoneBits) -> Option<Pfn> {
+        let access = Access::fast(walk.eligible.highest);
+        let _pinned = Pinned::new(&self.platform);
+        self.learn_first(walk);
+        let (list, _) = self.list_in_force(walk);
+        loop {
+            let (zone, passed) = self.first_among(list, above, usable)?;
+            if self.passes(zone, walk.order, access) {
+                let taken = self.take_pinned(zone, walk.wanted(passed.into()));
+                if taken.is_some() {
+                    return taken;
+                }
+            }
+            above &= !(1 << zone.index());
+        }
+    }
+
+    /// Takes a block from a zone, whatever its marks: single frames through this CPU's cache. The
+    /// caller is pinned.
+    #[inline]
+    pub(crate) fn take_pinned(&self, zone: ZoneId, wanted: Wanted) -> Option<Pfn> {
+        let wanted = wanted.within(zone);
+        let Wanted {
+            order, mobility, ..
+        } = wanted;
+        let cpu = self.this_cpu();
+        let cached = if order == Order::ZERO {
+            self.take_cached(zone, mobility, cpu)
+        } else {
+            self.take_cached_block(zone, order, mobility, cpu)
+        };
+        let pfn = cached
+            .or_else(|| self.take_from_zone(zone, order, mobility, cpu))
+            .or_else(|| self.steal(zone, wanted, cpu))?;
+        step!(self);
+        self.hand_out(zone, pfn, wanted);
+        Some(pfn)
+    }
+
+    /// Labels what was taken, and counts it. Pinned.
+    #[inline]
+    pub(crate) fn hand_out(&self, zone: ZoneId, pfn: Pfn, wanted: Wanted) {
+        let cpu = self.this_cpu();
+        let order = wanted.order;
+        if let Some((area, frame)) = self.area_of(pfn) {
+            // The frame is ours alone; whoever looks at the entry meanwhile gets a hint.
+            area.entry(frame).store(wanted.entry.0, Ordering::Relaxed);
+            let share = cpu.events[zone.index()].of(wanted.context);
+            share.count_allocs(order, 1, wanted.passed);
+        }
+    }
+
+    /// Allocates from one zone, whatever its marks: for tests and for pressure. It neither waits nor
+    /// reclaims. Any context; `context` is the one that it is counted for. Nothing, if the zone has
+    /// no such block, or its node is beyond the storage.
+    pub fn alloc_in_zone<'f>(
+        &'f self,
+        context: ContextKind,
+        zone: ZoneId,
+        order: Order,
+        owner: Owner,
+    ) -> Option<Block<'f, 'm, P>> {
+        self.storage.zones.get(zone.index())?;
+        let pinned = Pinned::new(&self.platform);
+        let wanted = Wanted {
+            order,
+            entry: Entry::allocated(order, owner),
+            mobility: Mobility::of_owner(owner),
+            context,
+            passed: 0,
+        };
+        let pfn = self.take_pinned(zone, wanted).or_else(|| {
+            let pfn = self.take_reserved(zone, order)?;
+            self.hand_out(zone, pfn, wanted);
+            Some(pfn)
+        })?;
+        drop(pinned);
+        Some(self.block(pfn, order))
+    }
+}

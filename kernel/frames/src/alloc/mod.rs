@@ -1,0 +1,15 @@
+//! One request, from the call to its block.
+
+pub(crate) mod block;
+pub(crate) mod bulk;
+pub(crate) mod compact;
+pub(crate) mod context;
+pub(crate) mod cpuset;
+pub(crate) mod fast;
+pub(crate) mod hot;
+pub(crate) mod look;
+pub(crate) mod mobility;
+pub(crate) mod passing;
+pub(crate) mod reach;
+pub(crate) mod reclaim;
+pub(crate) mod slow;

@@ -1,0 +1,111 @@
+//! The search for a zone above its mark: what a walk costs for each zone that it passes over.
+
+use crate::{
+    alloc::{context::Walk, reach::Reach},
+    base::{
+        platform::{Platform, Point},
+        types::{Order, Pfn, ZoneId},
+    },
+    frames::Frames,
+    zone::above::{self, ZoneBits},
+    zonelist::List,
+};
+
+/// A zone of a list that is above its mark. Small, so that it is handed back in a register.
+#[derive(Clone, Copy)]
+pub(crate) struct Passing {
+    pub(crate) zone: ZoneId,
+    /// Position of the entry after it.
+    next: u8,
+}
+
+impl<P: Platform> Frames<'_, P> {
+    /// The first zone of a list that is among `above`, and how many usable ones stand before it.
+    /// The zone's number says what kind it is: the entry's index is not read. Pinned.
+    #[inline(never)]
+    pub(crate) fn first_among(
+        &self,
+        list: List<'_>,
+        above: ZoneBits,
+        usable: ZoneBits,
+    ) -> Option<(ZoneId, u8)> {
+        // By number plus one, as the entries are; where the list ends the walk stops as well.
+        let (stop, usable) = (u64::from(above) << 1 | 1, u64::from(usable) << 1);
+        let mut passed = 0_u8;
+        for entry in list.all() {
+            let number = entry.number();
+            let bit = 1_u64.wrapping_shl(number);
+            if stop & bit != 0 {
+                let zone = ZoneId::from_index(number.checked_sub(1)? as usize);
+                return Some((zone, passed));
+            }
+            passed = passed.wrapping_add(u8::from(usable & bit != 0));
+        }
+        None
+    }
+
+    /// The first zone from position `at` on that a request may use and that is above its mark, the
+    /// high-atomic reserve aside: a walk of the slow path, which asks the counters. Pinned. A function
+    /// of its own, so that its loop has the registers for itself.
+    #[inline(never)]
+    pub(crate) fn first_above(
+        &self,
+        list: List<'_>,
+        at: u8,
+        order: Order,
+        reach: Reach,
+    ) -> Option<Passing> {
+        // Nothing in the loop can overflow; the guest would check it otherwise.
+        let more = (order.frames() as i64).wrapping_sub(1);
+        let (highest, floor) = (reach.access.highest as u32, reach.access.place());
+        let of_nodes = above::zones_of(reach.nodes);
+        let zones = self.storage.zones;
+        let mut at = usize::from(at);
+        while let Some(entry) = list.all().get(at) {
+            at = at.wrapping_add(1);
+            let (index, id) = entry.read(|| self.platform.point(Point::WalkEntry))?;
+            self.platform.point(Point::EntryRead {
+                at: at.wrapping_sub(1) as u8,
+                index: index as u8,
+                zone: id,
+            });
+            if index > highest || of_nodes.wrapping_shr(id.index() as u32) & 1 == 0 {
+                continue;
+            }
+            // Every entry has been written with a zone of the storage.
+            let zone = zones.get(id.index())?;
+            if zone.free_exact() > zone.floor_at(floor).wrapping_add(more) {
+                let next = at as u8;
+                return Some(Passing { zone: id, next });
+            }
+        }
+        None
+    }
+
+    /// Takes from the zone that a walk from `start` on found above its mark, or else from the next one
+    /// that is and gives something. Those that only the high-atomic reserve keeps above give nothing
+    /// to a request that must spare it. Pinned.
+    #[inline(never)]
+    pub(crate) fn take_passing(
+        &self,
+        walk: &Walk<'_>,
+        (list, start): (List<'_>, u8),
+        mut found: Passing,
+        reach: Reach,
+    ) -> Option<Pfn> {
+        loop {
+            if self.passes_reserve(found.zone, (walk.order, reach.access)) {
+                // Counted only now: most walks of the slow path find nothing. The list may be another
+                // one by now; it is a statistic.
+                let before = usize::from(found.next.wrapping_sub(1));
+                let usable = list.walk(start.into(), reach.eligible(), || ());
+                let passed = usable.take_while(|&(at, _)| at < before).count();
+                let taken = self.take_slow(found.zone, walk.wanted(passed), reach.access);
+                if taken.is_some() {
+                    return taken;
+                }
+            }
+            found = self.first_above(list, found.next, walk.order, reach)?;
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! The slow path: what a request does when no zone is above its LOW mark.
+//!
+//! The order of steps is the field's (mm/page_alloc.c of Linux 6.1 to 6.19): cookie, preferred
+//! entry, background reclaim, one try at MIN, compaction for larger orders; then rounds of direct
+//! reclaim, a drain, and compaction, with the retry checks of the zonelist protocol before OOM and at
+//! `nopage`.
+
+use crate::{
+    alloc::{context::Walk, cpuset::Confinement, look::Check, reach::Reach},
+    base::{
+        outcome::WalkInfo,
+        platform::{AllocReport, OomOutcome, Pinned, Platform, Point, Standing},
+        request::Gfp,
+        types::{NodeMask, Order, Pfn, ZoneId, ZoneKind},
+    },
+    frames::Frames,
+    zone::high_atomic::Keep,
+    zonelist::{Begun, Eligible, Generation, Look, Protocol, with_protocol},
+};
+use core::cell::Cell;
+use tidemark_sync::Task;
+
+/// Rounds without progress after which a request gives up reclaiming.
+const MAX_ROUNDS: u32 = 16;
+
+/// How the rounds between one begin and the next ended.
+pub(crate) enum Outcome {
+    Got(Pfn),
+    /// The lists or the cpuset may have changed: begin again.
+    Restart,
+    Failed,
+}
+
+/// What a request remembers from one begin to the next.
+pub(crate) struct Attempt {
+    pub(crate) begun: Begun,
+    /// Its task's cpuset, as it was at the begin.
+    pub(crate) confinement: Confinement,
+    /// Position in the list where its walks start.
+    start: u8,
+    /// The zone there; without one the request is without hope.
+    preferred: Option<ZoneId>,
+    /// The lists that its last walk walked.
+    pub(crate) walked: Cell<Generation>,
+}
+
+/// What a round without a frame leads to.
+enum Next {
+    Retry,
+    NoPage,
+}
+
+/// How a request ended that had come to OOM.
+enum Oom {
+    /// The last try got a frame.
+    Got(Pfn),
+    /// A victim dies: memory will come.
+    VictimDies,
+    /// Nobody is killed for this request.
+    Nobody,
+}
+
+impl<P: Platform> Frames<'_, P> {
+    /// Allocates when the fast path found nothing.
+    #[inline]
+    pub(crate) fn alloc_slow(
+        &self,
+        task: Option<&Task>,
+        walk: &mut Walk,
+        info: &mut WalkInfo,
+    ) -> Option<Pfn> {
+        with_protocol!(&self.zonelists, protocol => self.alloc_by(task, walk, info, protocol))
+    }
+
+    /// The slow path of a protocol: what nearly every request comes through. What comes after a first
+    /// walk in vain, or a first begin, is written once for all.
+    #[cold]
+    #[inline(never)]
+    fn alloc_by(
+        &self,
+        task: Option<&Task>,
+        walk: &mut Walk,
+        info: &mut WalkInfo,
+        protocol: &impl Protocol<P>,
+    ) -> Option<Pfn> {
+        info.slow = true;
+        if task.is_none() {
+            // Who cannot sleep cannot reclaim: nor may it go round an odd counter, which it may
+            // itself have interrupted.
+            walk.gfp = walk.gfp.without(Gfp::DIRECT_RECLAIM);
+        }
+        let mut first = None;
+        match self.begin(task, walk, &mut first, info, (protocol, protocol)) {
+            Outcome::Got(pfn) => Some(pfn),
+            Outcome::Failed => self.fail(task, walk, first, info),
+            Outcome::Restart => self.begin_again(task, walk, first, info, protocol),
+        }
+    }
+
+    /// From the second begin on.
+    #[cold]
+    #[inline(never)]
+    fn begin_again(
+        &self,
+        task: Option<&Task>,
+        walk: &Walk,
+        mut first: Option<ZoneId>,
+        info: &mut WalkInfo,
+        protocol: &dyn Protocol<P>,
+    ) -> Option<Pfn> {
+        loop {
+            match self.begin(task, walk, &mut first, info, (protocol, protocol)) {
+                Outcome::Got(pfn) => return Some(pfn),
+                Outcome::Failed => return self.fail(task, walk, first, info),
+                Outcome::Restart => {}
+            }
+        }
+    }
+
+    /// The end of a request for which there is nothing.
+    #[inline(always)]
+    fn fail(
+        &self,
+        task: Option<&Task>,
+        walk: &Walk,
+        first: Option<ZoneId>,
+        info: &WalkInfo,
+    ) -> Option<Pfn> {
+        self.count_failure(walk, first);
+        if !walk.gfp.contains(Gfp::NOWARN) {
+            self.warn(task, walk, info);
+        }
+        None
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn warn(&self, task: Option<&Task>, walk: &Walk, info: &WalkInfo) {
+        let nodes = Confinement::begin(&self.platform, task, walk).nodes;
+        let report = self.alloc_report(walk, nodes, info);
+        self.platform.alloc_failed(&report, walk.context);
+    }
+
+    /// From `restart` to its end. The protocol comes as the type that it is, and as any.
+    #[inline(always)]
+    fn begin(
+        &self,
+        task: Option<&Task>,
+        walk: &Walk,
+        first: &mut Option<ZoneId>,
+        info: &mut WalkInfo,
+        (protocol, as_any): (&(impl Protocol<P> + ?Sized), &dyn Protocol<P>),
+    ) -> Outcome {
+        let observed = protocol.observe();
+        let begun = self.take_cookie(walk, protocol);
+        info.spins = info.spins.saturating_add(begun.spins);
+        let was_odd = observed.is_odd() || begun.cookie.is_odd() || begun.spins > 0;
+        info.odd |= was_odd;
+        self.platform.point(Point::SlowBegin);
+        let outcome = self.alloc_from_begin(task, walk, first, info, (protocol, as_any), begun);
+        info.overlapped |= was_odd || protocol.observe() != observed;
+        outcome
+    }
+
+    /// The same without the observers' part.
+    #[inline(always)]
+    fn alloc_from_begin(
+        &self,
+        task: Option<&Task>,
+        walk: &Walk,
+        first: &mut Option<ZoneId>,
+        info: &mut WalkInfo,
+        (protocol, as_any): (&(impl Protocol<P> + ?Sized), &dyn Protocol<P>),
+        begun: Begun,
+    ) -> Outcome {
+        let attempt = self.prefer(task, walk, protocol, begun);
+        *first = attempt.preferred.or(*first);
+        if attempt.preferred.is_some() {
+            let reach = Reach::of(walk, &attempt.confinement);
+            if let Some(pfn) = self.walk_once(walk, &attempt, reach) {
+                return Outcome::Got(pfn);
+            }
+        }
+        if self.goes_on(task, walk) {
+            return self.go_on(task, walk, as_any, attempt, info);
+        }
+        // Who has not reclaimed and has no other reserves would walk the same walk again.
+        self.platform.point(Point::SlowCheckNopage);
+        let looked = self.last_look(Check::Nopage, task, walk, protocol, &attempt, info);
+        looked.unwrap_or(Outcome::Failed)
+    }
+
+    /// Whether a request whose first walk found nothing comes to `retry`: it may reclaim, or its
+    /// task, or its flags, give it more of the reserves there.
+    #[inline]
+    fn goes_on(&self, task: Option<&Task>, walk: &Walk) -> bool {
+        walk.gfp.contains(Gfp::DIRECT_RECLAIM) || self.standing(task, walk) != Standing::Ordinary
+    }
+
+    /// From the first walk in vain to the end of the begin.
+    #[inline(never)]
+    fn go_on(
+        &self,
+        task: Option<&Task>,
+        walk: &Walk,
+        protocol: &dyn Protocol<P>,
+        attempt: Attempt,
+        info: &mut WalkInfo,
+    ) -> Outcome {
+        if attempt.preferred.is_some()
+            && let Some(pfn) = self.compact_first(task, walk, &attempt)
+        {
+            return Outcome::Got(pfn);
+        }
+        let (mut rounds, mut woken) = (0, true);
+        loop {
+            if attempt.preferred.is_some() {
+                if !core::mem::take(&mut woken) {
+                    self.wake_reclaimers(walk, attempt.confinement.nodes);
+                }
+                match self.retry_round(task, walk, protocol, &attempt, &mut rounds, info) {
+                    Ok(outcome) => return outcome,
+                    Err(Next::Retry) => continue,
+                    Err(Next::NoPage) => {}
+                }
+            }
+            self.platform.point(Point::SlowCheckNopage);
+            let looked = self.last_look(Check::Nopage, task, walk, protocol, &attempt, info);
+            if let Some(outcome) = looked {
+                return outcome;
+            }
+            match self.never_fail(task, walk, &attempt) {
+                Some(Ok(pfn)) => return Outcome::Got(pfn),
+                Some(Err(())) => {}
+                None => return Outcome::Failed,
+            }
+        }
+    }
+
+    /// Looks at the cpuset, chooses the preferred entry of the list in force, and wakes the background
+    /// reclaimer of each node of it that the request may use.
+    #[inline(always)]
+    fn prefer(
+        &self,
+        task: Option<&Task>,
+        walk: &Walk,
+        protocol: &(impl Protocol<P> + ?Sized),
+        begun: Begun,
+    ) -> Attempt {
+        let confinement = Confinement::begin(&self.platform, task, walk);
+        let eligible = Eligible {
+            highest: walk.eligible.highest,
+            nodes: confinement.nodes,
+        };
+        let _pinned = Pinned::new(&self.platform);
+        self.learn_first(walk);
+        let (list, generation) = self.list_in_force(walk);
+        let preferred = list.walk(0, eligible, || ()).next();
+        let at = preferred.map_or(list.len(), |(at, _)| at);
+        if preferred.is_some() && walk.gfp.contains(Gfp::KSWAPD_RECLAIM) {
+            self.wake_nodes(walk, list, at, eligible);
+        }
+        Attempt {
+            begun,
+            confinement,
+            // A list has 32 entries at most.
+            start: self.start_of(protocol, at) as u8,
+            preferred: preferred.map(|(_, zone)| zone),
+            walked: Cell::new(generation),
+        }
+    }
+
+    /// Compaction before the first reclaim. Costly orders lack a whole run, not frames, more often
+    /// than not; so do the others that would have to break into areas of movable blocks.
+    fn compact_first(&self, task: Option<&Task>, walk: &Walk, attempt: &Attempt) -> Option<Pfn> {
+        let is_larger = walk.order > Order::COSTLY || !walk.gfp.contains(Gfp::MOVABLE);
+        if walk.order == Order::ZERO || !is_larger || !walk.gfp.contains(Gfp::DIRECT_RECLAIM) {
+            return None;
+        }
+        let task = Self::reclaims(task, walk, self.standing(task, walk))?;
+        self.compact(walk, Reach::of(walk, &attempt.confinement), task)
+    }
+
+    /// One round from `retry`: an outcome, or where to go on.
+    fn retry_round(
+        &self,
+        task: Option<&Task>,
+        walk: &Walk,
+        protocol: &dyn Protocol<P>,
+        attempt: &Attempt,
+        rounds: &mut u32,
+        info: &mut WalkInfo,
+    ) -> Result<Outcome, Next> {
+        self.platform.point(Point::SlowRetry);
+        if attempt.confinement.has_changed(&self.platform, task) {
+            info.cpuset_retries += 1;
+            return Ok(Outcome::Restart);
+        }
+        if self.look_at_retry(walk, protocol, attempt) == Look::Restart {
+            info.retries += 1;
+            return Ok(Outcome::Restart);
+        }
+        let standing = self.standing(task, walk);
+        let reach = Reach::of_round(walk, &attempt.confinement, standing);
+        if let Some(pfn) = self.try_walk(walk, attempt, reach) {
+            return Ok(Outcome::Got(pfn));
+        }
+        let Some(task) = Self::reclaims(task, walk, standing) else {
+            return Err(Next::NoPage);
+        };
+        let progress = self.reclaim(walk, attempt.confinement.nodes, task);
+        if let Some(pfn) = self.try_walk(walk, attempt, reach) {
+            return Ok(Outcome::Got(pfn));
+        }
+        // What is missing may be kept in reserve, or lie in other CPUs' caches.
+        self.give_back_high_atomic(walk, reach.eligible(), Keep::OneArea);
+        self.drain_all(task);
+        if let Some(pfn) = self.try_walk(walk, attempt, reach) {
+            return Ok(Outcome::Got(pfn));
+        }
+        if let Some(pfn) = self.compact(walk, reach, task) {
+            return Ok(Outcome::Got(pfn));
+        }
+        let is_costly = walk.order > Order::COSTLY;
+        if walk.gfp.contains(Gfp::NORETRY) || is_costly && !walk.gfp.contains(Gfp::RETRY_MAYFAIL) {
+            return Err(Next::NoPage);
+        }
+        if progress > 0 && !is_costly {
+            *rounds = 0;
+        } else {
+            *rounds += 1;
+        }
+        if *rounds <= MAX_ROUNDS && self.could_progress(walk, reach) {
+            self.platform.relax(task);
+            return Err(Next::Retry);
+        }
+        if self.give_back_high_atomic(walk, reach.eligible(), Keep::Nothing) {
+            return Err(Next::Retry);
+        }
+        self.platform.point(Point::SlowCheckOom);
+        let looked = self.last_look(Check::Oom, Some(task), walk, protocol, attempt, info);
+        if let Some(outcome) = looked {
+            return Ok(outcome);
+        }
+        match self.out_of_memory(walk, attempt, info, task) {
+            Oom::Got(pfn) => return Ok(Outcome::Got(pfn)),
+            Oom::Nobody => return Err(Next::NoPage),
+            Oom::VictimDies => *rounds = 0,
+        }
+        let now = self.platform.standing(task);
+        let has_had_its_share = standing == Standing::Victim || walk.gfp.contains(Gfp::NOMEMALLOC);
+        if now == Standing::Victim && has_had_its_share {
+            // A victim frees what it has sooner if its request fails.
+            return Err(Next::NoPage);
+        }
+        self.platform.relax(task);
+        Err(Next::Retry)
+    }
+
+    /// The last try, and then a victim.
+    fn out_of_memory(&self, walk: &Walk, attempt: &Attempt, info: &WalkInfo, task: &Task) -> Oom {
+        let last = Reach::of_last_try(walk, &attempt.confinement);
+        if let Some(pfn) = self.try_walk(walk, attempt, last) {
+            return Oom::Got(pfn);
+        }
+        let spares_victims = walk.order > Order::COSTLY
+            || walk.gfp.contains(Gfp::RETRY_MAYFAIL)
+            || walk.gfp.contains(Gfp::THISNODE)
+            || walk.eligible.highest < ZoneKind::Normal;
+        if spares_victims {
+            return Oom::Nobody;
+        }
+        let report = self.alloc_report(walk, attempt.confinement.nodes, info);
+        match self.platform.oom(&report, task) {
+            OomOutcome::VictimKilled => Oom::VictimDies,
+            OomOutcome::NoVictim => Oom::Nobody,
+        }
+    }
+
+    /// At `nopage`: NOFAIL goes below MIN and round (`Some(Err)`); others fail (`None`).
+    fn never_fail(
+        &self,
+        task: Option<&Task>,
+        walk: &Walk,
+        attempt: &Attempt,
+    ) -> Option<Result<Pfn, ()>> {
+        let task = task?;
+        if !walk.gfp.contains(Gfp::NOFAIL | Gfp::DIRECT_RECLAIM) {
+            return None;
+        }
+        for reach in Reach::of_nofail(walk, &attempt.confinement) {
+            if let Some(pfn) = self.try_walk(walk, attempt, reach) {
+                return Some(Ok(pfn));
+            }
+        }
+        self.platform.relax(task);
+        Some(Err(()))
+    }
+
+    /// The token of a request that may reclaim for itself, and is not a reclaimer already.
+    fn reclaims<'t>(task: Option<&'t Task>, walk: &Walk, standing: Standing) -> Option<&'t Task> {
+        let may = walk.gfp.contains(Gfp::DIRECT_RECLAIM) && standing != Standing::Reclaimer;
+        task.filter(|_| may)
+    }
+
+    #[inline(never)]
+    pub(crate) fn try_walk(&self, walk: &Walk, attempt: &Attempt, reach: Reach) -> Option<Pfn> {
+        self.walk_once(walk, attempt, reach)
+    }
+
+    /// A walk of the slow path, between its schedule points: one pinned section.
+    #[inline(always)]
+    fn walk_once(&self, walk: &Walk, attempt: &Attempt, reach: Reach) -> Option<Pfn> {
+        self.platform.point(Point::SlowWalk);
+        // The preferred entry is one of the nodes of the begin.
+        let start = if reach.nodes == attempt.confinement.nodes {
+            attempt.start
+        } else {
+            0
+        };
+        let pinned = Pinned::new(&self.platform);
+        let (list, generation) = self.list_in_force(walk);
+        attempt.walked.set(generation);
+        let found = self.first_above(list, start, walk.order, reach);
+        let taken = found.and_then(|found| self.take_passing(walk, (list, start), found, reach));
+        drop(pinned);
+        if taken.is_none() {
+            self.platform.point(Point::SlowWalked);
+        }
+        taken
+    }
+
+    fn alloc_report(&self, walk: &Walk, nodes: NodeMask, info: &WalkInfo) -> AllocReport {
+        AllocReport {
+            order: walk.order,
+            gfp: walk.gfp,
+            node: walk.node,
+            nodes,
+            walk: *info,
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "slow_tests.rs"]
+mod tests;

@@ -1,0 +1,214 @@
+//! Whose a frame is, and what state it is in.
+
+use crate::base::types::Order;
+
+/// What kind of user holds a frame. `None` marks a birth or a death in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum OwnerKind {
+    /// Nobody yet, or nobody any more: an offline waits for it instead of naming it.
+    None,
+    /// The kernel itself; not movable. The number is free for the user.
+    Kernel,
+    /// The page cache; movable. The number is the page's index.
+    PageCache,
+    /// A demonstration's interrupt source.
+    Interrupt,
+    /// The demonstration's balloon.
+    Balloon,
+    /// A thread's stack.
+    Stack,
+    /// A page table.
+    PageTable,
+    /// A test.
+    Test,
+    /// A demonstration's task.
+    Task,
+}
+
+impl OwnerKind {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::None,
+        Self::Kernel,
+        Self::PageCache,
+        Self::Interrupt,
+        Self::Balloon,
+        Self::Stack,
+        Self::PageTable,
+        Self::Test,
+        Self::Task,
+    ];
+
+    /// Whether the platform can be asked to move a frame of this owner.
+    pub const fn is_movable(self) -> bool {
+        matches!(self, Self::PageCache)
+    }
+
+    /// The name used in logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "nobody",
+            Self::Kernel => "kernel",
+            Self::PageCache => "page cache",
+            Self::Interrupt => "interrupt",
+            Self::Balloon => "balloon",
+            Self::Stack => "stack",
+            Self::PageTable => "page table",
+            Self::Test => "test",
+            Self::Task => "task",
+        }
+    }
+}
+
+/// A frame's owner: a kind and a number of 22 bits, packed into the frame's entry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Owner(u32);
+
+impl Owner {
+    /// A birth or death in flight.
+    pub const NONE: Self = Self::new(OwnerKind::None, 0);
+    /// The largest number.
+    pub const MAX_NUMBER: u32 = (1 << 22) - 1;
+
+    /// Makes an owner; only the low 22 bits of `number` are kept.
+    pub const fn new(kind: OwnerKind, number: u32) -> Self {
+        Self((kind as u32) << 22 | number & Self::MAX_NUMBER)
+    }
+
+    /// Its kind.
+    pub const fn kind(self) -> OwnerKind {
+        // No entry holds a kind that nobody packed; one that does is nobody's.
+        let kind = (self.0 >> 22) as usize;
+        OwnerKind::ALL[if kind < OwnerKind::ALL.len() { kind } else { 0 }]
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u32 {
+        self.0 & Self::MAX_NUMBER
+    }
+
+    /// Packs into 26 bits.
+    pub(crate) const fn pack(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) const fn unpack(bits: u32) -> Self {
+        let owner = Self(bits & ((1 << 26) - 1));
+        Self::new(owner.kind(), owner.number())
+    }
+}
+
+impl core::fmt::Debug for Owner {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Owner")
+            .field("kind", &self.kind())
+            .field("number", &self.number())
+            .finish()
+    }
+}
+
+impl core::fmt::Display for Owner {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} {}", self.kind().name(), self.number())
+    }
+}
+
+/// A frame's entry: state in bits 30–31, order in 26–29, owner in 0–25. Only the first frame of an
+/// allocated block carries the block's entry; the others say free. Zero is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry(pub(crate) u32);
+
+impl Entry {
+    pub(crate) const FREE: Self = Self(0);
+    pub(crate) const CACHED: Self = Self(1 << 30);
+    pub(crate) const ABSENT: Self = Self(3 << 30);
+    const ALLOCATED: u32 = 2 << 30;
+
+    /// First frame of a block in a CPU's cache.
+    #[inline]
+    pub(crate) const fn cached(order: Order) -> Self {
+        Self(Self::CACHED.0 | (order.get() as u32) << 26)
+    }
+
+    /// Order and holder of the block that begins here: an owner, or else a CPU's cache.
+    pub(crate) fn block(self) -> Option<(Order, Option<Owner>)> {
+        let order = Order::new((self.0 >> 26 & 0xf) as u8)?;
+        match self.0 >> 30 {
+            1 => Some((order, None)),
+            2 => Some((order, Some(Owner::unpack(self.0)))),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn allocated(order: Order, owner: Owner) -> Self {
+        Self(Self::ALLOCATED | (order.get() as u32) << 26 | owner.pack())
+    }
+
+    /// The owner of an allocated block.
+    pub(crate) const fn owner(self) -> Owner {
+        Owner::unpack(self.0)
+    }
+
+    /// Whether it says allocated with this order, whoever the owner.
+    #[inline]
+    pub(crate) const fn is_allocated(self, order: Order) -> bool {
+        self.0 >> 26 ^ order.get() as u32 == Self::ALLOCATED >> 26
+    }
+
+    pub(crate) fn state(self) -> FrameState {
+        match (self.0 >> 30, Order::new((self.0 >> 26 & 0xf) as u8)) {
+            (0, _) => FrameState::Free,
+            (1, _) => FrameState::Cached,
+            (2, Some(order)) => FrameState::Allocated {
+                order,
+                owner: Owner::unpack(self.0),
+            },
+            _ => FrameState::Absent,
+        }
+    }
+}
+
+/// What a frame's entry says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameState {
+    /// Free, or part of a larger allocated block whose first frame has the entry.
+    Free,
+    /// In a CPU's cache.
+    Cached,
+    /// First frame of an allocated block.
+    Allocated {
+        /// Order of the block.
+        order: Order,
+        /// Whose it is.
+        owner: Owner,
+    },
+    /// Not the allocator's: a hole, firmware's, or the kernel's own image.
+    Absent,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_keep_what_they_are_given() {
+        for kind in OwnerKind::ALL {
+            for number in [0, 1, 77, Owner::MAX_NUMBER] {
+                for order in (0..=10).filter_map(Order::new) {
+                    let owner = Owner::new(kind, number);
+                    let entry = Entry::allocated(order, owner);
+                    assert_eq!(entry.state(), FrameState::Allocated { order, owner });
+                    assert!(entry.is_allocated(order));
+                    assert!(!entry.is_allocated(Order::new((order.get() + 1) % 11).unwrap()));
+                }
+            }
+        }
+        assert_eq!(Entry::FREE.state(), FrameState::Free);
+        assert_eq!(Entry::CACHED.state(), FrameState::Cached);
+        assert_eq!(Entry::ABSENT.state(), FrameState::Absent);
+        for entry in [Entry::FREE, Entry::CACHED, Entry::ABSENT] {
+            assert!(!entry.is_allocated(Order::ZERO));
+        }
+    }
+}

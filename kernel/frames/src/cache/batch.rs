@@ -1,0 +1,174 @@
+//! Batches between a CPU's cache and the areas: refills, drains, and what both leave to the zone.
+
+use crate::{
+    alloc::mobility::Mobility,
+    base::{
+        mutant::{self, Mutant},
+        owner::Entry,
+        platform::{FreeFault, Platform, step},
+        types::{Order, Pfn, ZoneId},
+    },
+    cache::{cpu::CpuCaches, events::Counts, pcp::Pcp},
+    frames::Frames,
+    pageblock::{
+        area::State,
+        memory::{AREA_FRAMES, AreaRef, BlockMeta},
+    },
+    zone::{Mark, whole::Returned},
+};
+use tidemark_sync::atomic::Ordering;
+
+/// Frames that a free which finds its cache full gives back at most: one free of a batch must not
+/// pay for all others.
+const FREES_AT_ONCE: u32 = 16;
+
+impl<'m, P: Platform> Frames<'m, P> {
+    /// Fills an empty cache, with no more than what the zone has above LOW; from a zone below that
+    /// with the one frame that is asked for, down to MIN. So whoever gets a cached frame without a
+    /// look at the marks gets one that they had let go. Inside a section.
+    #[inline(never)]
+    pub(crate) fn refill(&self, zone_id: ZoneId, mobility: Mobility, cache: &Pcp, cpu: &CpuCaches) {
+        let zone = self.zone(zone_id);
+        let above = |mark| zone.free().saturating_sub(zone.mark(mark));
+        // A batch is one less than a power of two; so many empty words evenly.
+        let batch = u64::from(zone.cache_batch()) + 1;
+        let want = batch.min(above(Mark::Low)).max(1).min(above(Mark::Min)) as u32;
+        if want == 0 {
+            return;
+        }
+        let came = self.take_singles(zone_id, mobility, want, cpu, |area, word, mask| {
+            let entries = area.entries_of_word(word);
+            cache.push_word(area.start_of_word(word), mask, entries, || step!(self));
+        });
+        let events = &cpu.events[zone_id.index()];
+        events.refills.add(1);
+        events.refilled.add(came.into());
+    }
+
+    /// Gives a batch of a full cache back, for one frame more. A frame by itself is not worth that: its
+    /// books are at hand, so that it goes to its area for less than it takes to look up another
+    /// one's. Of frames that come in a row a word goes back by one step. Inside a section.
+    #[inline(never)]
+    pub(crate) fn make_room(&self, zone: ZoneId, cache: &Pcp, events: &Counts) {
+        self.drain_cache(zone, cache, FREES_AT_ONCE, events);
+    }
+
+    /// Gives up to `frames` frames of a zone's cache back to their areas, those of one word by one
+    /// step if they follow each other. Inside a section, so that nobody else looks at the cache.
+    pub(crate) fn drain_cache(&self, zone: ZoneId, cache: &Pcp, frames: u32, events: &Counts) {
+        let mut rest = cache.cut(frames);
+        let (mut counted, mut completes) = (0, false);
+        let drained = rest.len() as u64;
+        while let Some(last) = rest.last() {
+            let first = Pfn(u64::from(last.load(Ordering::Relaxed) & !63));
+            let Some((area, frame)) = self.area_of(first) else {
+                return;
+            };
+            let word = frame as usize / 64;
+            let entries = area.entries_of_word(word);
+            let (mut mask, mut frames) = (0, 0);
+            while let Some((last, before)) = rest.split_last()
+                && let bit = last.load(Ordering::Relaxed) ^ first.0 as u32
+                && let Some(entry) = entries.get(bit as usize)
+            {
+                rest = before;
+                step!(self);
+                let found = Entry(entry.load(Ordering::Relaxed));
+                if found != Entry::CACHED {
+                    self.report_corrupt(Pfn(first.0 + u64::from(bit)), found);
+                    continue;
+                }
+                // Before the bit is clear: after that the frame is somebody else's.
+                entry.store(Entry::FREE.0, Ordering::Relaxed);
+                mask |= 1 << bit;
+                frames += 1;
+            }
+            let returned = self.return_run(area, word, mask, frames);
+            counted += returned.counted;
+            completes |= returned.completes;
+        }
+        // Cached frames keep their areas in the zone, which has not counted them until now.
+        self.gain_returned(zone, Returned { counted, completes });
+        events.drains.add(1);
+        events.drained.add(drained);
+    }
+
+    /// A frame in a cache was freed by two CPUs at once. It is left out for good.
+    #[cold]
+    #[inline(never)]
+    fn report_corrupt(&self, pfn: Pfn, found: Entry) {
+        self.report_fault(FreeFault::CacheCorrupt, pfn, Order::ZERO, found);
+    }
+
+    /// Gives frames of one word back to their area; returns what the zone is to count.
+    #[inline]
+    fn return_run(&self, area: AreaRef<'m>, word: usize, mask: u64, frames: u32) -> Returned {
+        let were_set = area.core().clear_mask(word, mask);
+        let frames = if were_set == mask {
+            frames
+        } else {
+            self.report_clear_bits(area.start_of_word(word), were_set)
+        };
+        step!(self);
+        let before = area.core().add(frames);
+        Returned::to(before, frames)
+    }
+
+    /// The last line: two CPUs freed a frame at once, and neither its entry nor its cache told.
+    /// Returns how many frames of the word were still to be freed.
+    #[cold]
+    #[inline(never)]
+    fn report_clear_bits(&self, first: Pfn, were_set: u64) -> u32 {
+        self.report_fault(FreeFault::BitsClear, first, Order::ZERO, Entry::FREE);
+        were_set.count_ones()
+    }
+
+    /// Adds cleared frames to their area's count, and to the zone's unless the area is isolated.
+    pub(crate) fn return_frames(&self, area: AreaRef<'m>, frames: u32) {
+        // Read before the addition, after which the area may leave.
+        let zone = area.zone();
+        let before: State = area.core().add(frames);
+        self.gain_returned(zone, Returned::to(before, frames));
+    }
+
+    /// Frees frames of one word whose entries say free already. Pinned.
+    #[inline]
+    pub(crate) fn free_mask(&self, area: AreaRef<'m>, word: usize, mask: u64, frames: u32) {
+        // Read before the addition, after which the area may leave.
+        let zone = area.zone();
+        let returned = self.return_run(area, word, mask, frames);
+        self.gain_returned(zone, returned);
+    }
+
+    /// Frees a single frame whose entry was checked into its area. Pinned, or inside a section.
+    #[inline(always)]
+    pub(crate) fn free_to_area(&self, pfn: Pfn, meta: &'m BlockMeta) {
+        let place = meta.entry_of(pfn);
+        // Before the bit says free: after that the entry is the next owner's.
+        if !mutant::is(Mutant::EntryAfterBits) {
+            place.store(Entry::FREE.0, Ordering::Relaxed);
+        }
+        step!(self);
+        let area = AreaRef::of(meta, pfn);
+        // Read before the addition, after which the area may leave.
+        let zone = area.zone();
+        let frame = pfn.0 as usize % AREA_FRAMES;
+        let bit = 1 << (frame % 64);
+        if area.core().clear_mask(frame / 64, bit) != bit {
+            // There is nothing to be counted.
+            self.report_clear_bits(area.start_of_word(frame / 64), 0);
+            return;
+        }
+        step!(self);
+        let before = area.core().add(1);
+        self.gain_returned(zone, Returned::to(before, 1));
+        step!(self);
+        if mutant::is(Mutant::EntryAfterBits) {
+            place.store(Entry::FREE.0, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "batch_tests.rs"]
+mod tests;

@@ -1,0 +1,412 @@
+//! Per-CPU caches of larger blocks: of the orders that are asked for again and again.
+//!
+//! They obey the protocol of the caches of single frames, whose owner flag they share: see `pcp`.
+//! They are small, and a zone too small to miss their content has none. A cached block keeps its
+//! bits, or the state of its areas, as an allocated one does; its entry says cached.
+
+use crate::{
+    alloc::{
+        block::{Block, FrameHandle},
+        hot::Hot,
+        mobility::Mobility,
+    },
+    base::{
+        mutant::{self, Mutant},
+        owner::Entry,
+        platform::{FreeFault, Pinned, Platform, step},
+        request::Request,
+        types::{Order, Pfn, ZoneId},
+    },
+    cache::{
+        cpu::CpuCaches,
+        events::{CONTEXTS, Counter, Counts},
+        stack::Stack,
+    },
+    frames::Frames,
+    pageblock::{
+        home::{CACHES, Home},
+        memory::{AREA_FRAMES, AreaRef, BlockMeta},
+    },
+    zone::Mark,
+};
+use core::{
+    array,
+    ops::{Deref, Range},
+};
+use tidemark_sync::{Context, atomic::Ordering};
+
+/// The orders that have caches, lowest first.
+const ORDERS: [Order; 5] = [
+    Order::ONE,
+    Order::TWO,
+    Order::COSTLY,
+    Order::HUGE,
+    Order::MAX,
+];
+/// Places for caches by order, a power of two: an index needs no test.
+const SLOTS: usize = 8;
+/// The place of all other orders: a cache that stays empty, and takes nothing.
+const NO_SLOT: u8 = SLOTS as u8 - 1;
+/// Blocks that a cache has room for: a line with their count.
+const ROOM: usize = 15;
+/// Blocks that come at once, if one area has so many.
+const BATCH: u64 = 8;
+
+const _: () = assert!(ORDERS.len() <= NO_SLOT as usize);
+
+/// The place of each order, and of numbers that are none: an index needs no test.
+static SLOT_OF: [u8; 256] = {
+    let mut slots = [NO_SLOT; 256];
+    let mut slot = 0;
+    while slot < ORDERS.len() {
+        slots[ORDERS[slot].get() as usize] = slot as u8;
+        slot += 1;
+    }
+    slots
+};
+
+/// The place of an order among the caches.
+#[inline]
+fn slot_of(order: Order) -> usize {
+    SLOT_OF[usize::from(order.get())] as usize % SLOTS
+}
+
+/// Whether an order has caches.
+#[inline]
+fn has_slot(order: Order) -> bool {
+    slot_of(order) != NO_SLOT as usize
+}
+
+/// Most blocks of an order in a cache.
+#[inline]
+const fn most(order: Order) -> u32 {
+    if order.get() < Order::HUGE.get() {
+        ROOM as u32
+    } else {
+        1
+    }
+}
+
+/// The orders, as bits, that a CPU may keep blocks of, if its share of a zone is so many frames.
+pub(crate) fn cached_orders(share: u64) -> u32 {
+    let fits = |order: &&Order| u64::from(most(**order)) * order.frames() * 2 <= share;
+    let orders = ORDERS.iter().filter(fits);
+    orders.fold(0, |bits, order| bits | 1 << order.get())
+}
+
+/// Places of a CPU's caches of blocks: of each zone and kind as many as there are slots.
+pub(crate) const PLACES: usize = CACHES * SLOTS;
+
+/// The place of a cache of blocks, by the number of the zone's and kind's cache of single frames.
+#[inline]
+fn place_of(cache: usize, order: Order) -> usize {
+    cache % CACHES * SLOTS + slot_of(order)
+}
+
+/// Places of a zone.
+pub(crate) fn places_of(zone: ZoneId) -> Range<usize> {
+    let caches = Home::caches_of(zone);
+    caches.start * SLOTS..caches.end * SLOTS
+}
+
+/// Whether a place is some order's.
+pub(crate) const fn is_used(place: usize) -> bool {
+    place % SLOTS < ORDERS.len()
+}
+
+/// Most blocks in the cache at a place of a zone, of which these orders are cached, as bits.
+pub(crate) fn limit_at(place: usize, orders: u32) -> u32 {
+    let order = ORDERS.get(place % SLOTS);
+    let is_cached = |order: &&Order| orders >> order.get() & 1 == 1;
+    order.filter(is_cached).map_or(0, |&order| most(order))
+}
+
+/// Blocks that came without a walk, by kind of context. Of one place, written inside sections.
+#[derive(Debug)]
+pub(crate) struct Taken([Counter; CONTEXTS]);
+
+impl Taken {
+    pub(crate) fn new() -> Self {
+        Self(array::from_fn(|_| Counter::new()))
+    }
+}
+
+/// The same of each order that has caches, from the places of one zone.
+pub(crate) fn taken(places: &[Taken]) -> impl Iterator<Item = (Order, [u64; CONTEXTS])> + '_ {
+    let slots = places.chunks_exact(SLOTS);
+    slots
+        .flat_map(|slots| ORDERS.into_iter().zip(slots))
+        .map(|(order, taken)| (order, taken.0.each_ref().map(Counter::get)))
+}
+
+/// Blocks of one order, by their first frames, on a line of their own.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct BlockCache(Stack<ROOM>);
+
+impl BlockCache {
+    pub(crate) fn new() -> Self {
+        Self(Stack::new())
+    }
+}
+
+impl Deref for BlockCache {
+    type Target = Stack<ROOM>;
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// The caches at the places of one zone, with their orders.
+pub(crate) fn with_orders(places: &[BlockCache]) -> impl Iterator<Item = (Order, &BlockCache)> {
+    let slots = places.chunks_exact(SLOTS);
+    slots.flat_map(|slots| ORDERS.into_iter().zip(slots))
+}
+
+/// Every block cached there with its order.
+pub(crate) fn each(places: &[BlockCache]) -> impl Iterator<Item = (Order, Pfn)> + '_ {
+    with_orders(places).flat_map(|(order, cache)| cache.iter().map(move |pfn| (order, pfn)))
+}
+
+impl<'m, P: Platform> Frames<'m, P> {
+    /// Takes a block of a larger order from this CPU's cache of a zone, filling it first if it is
+    /// empty and blocks of the order come in numbers. Nothing if there is no such cache, or it
+    /// cannot be used now. Pinned.
+    #[inline]
+    pub(crate) fn take_cached_block(
+        &self,
+        zone: ZoneId,
+        order: Order,
+        mobility: Mobility,
+        cpu: &CpuCaches,
+    ) -> Option<Pfn> {
+        if !has_slot(order) {
+            return None;
+        }
+        self.enter()?;
+        step!(self);
+        let mut taken = None;
+        if !self.caches_are_off(zone) {
+            step!(self);
+            let cache = &cpu.blocks[place_of(Home::cache_of(zone, mobility), order)];
+            if cache.len() == 0 && most(order) > 1 {
+                self.refill_blocks(zone, order, mobility, cache, cpu);
+            }
+            taken = self.pop_block(cache, order);
+        }
+        step!(self);
+        self.leave(cpu);
+        taken
+    }
+
+    /// Pops a block whose entry says that it is cached; as with single frames.
+    #[inline]
+    fn pop_block(&self, cache: &BlockCache, order: Order) -> Option<Pfn> {
+        loop {
+            let pfn = cache.pop()?;
+            step!(self);
+            let (area, frame) = self.area_of(pfn)?;
+            let entry = area.entry_now(frame);
+            if entry == Entry::cached(order) {
+                return Some(pfn);
+            }
+            self.report_fault(FreeFault::CacheCorrupt, pfn, order, entry);
+        }
+    }
+
+    /// Fills an empty cache with blocks of one area, with no more than what the zone has above HIGH:
+    /// what is kept in larger blocks is of no use to whoever wants less.
+    #[inline(never)]
+    fn refill_blocks(
+        &self,
+        zone_id: ZoneId,
+        order: Order,
+        mobility: Mobility,
+        cache: &BlockCache,
+        cpu: &CpuCaches,
+    ) {
+        let zone = self.zone(zone_id);
+        let above_high = zone.free().saturating_sub(zone.mark(Mark::High));
+        let want = BATCH.min(above_high >> order.get()) as u32;
+        if want == 0 || !zone.caches_order(order) {
+            return;
+        }
+        let came = self.take_runs(zone_id, order, mobility, want, cpu, |area, frame| {
+            step!(self);
+            area.entry(frame)
+                .store(Entry::cached(order).0, Ordering::Relaxed);
+            cache.push(Pfn(area.start().0 + u64::from(frame)));
+        });
+        let events = &cpu.events[zone_id.index()];
+        events.refills.add(1);
+        events.refilled.add(u64::from(came) << order.get());
+    }
+
+    /// Frees what is no single frame of the allocator's: a larger block, into this CPU's cache, if
+    /// there is one that has room; as `free_single`. Any context.
+    #[inline(never)]
+    pub(crate) fn free_block(&self, handle: FrameHandle) {
+        let (pfn, order) = (handle.pfn(), handle.order());
+        let Some(meta) = self.books_of(pfn) else {
+            return self.report_not_allocated(handle, Entry::ABSENT);
+        };
+        let entry_of = meta.entry_of(pfn);
+        let entry = Entry(entry_of.load(Ordering::Relaxed));
+        if !entry.is_allocated(order) {
+            return self.report_not_allocated(handle, entry);
+        }
+        if !self.claim_for_free(entry_of, order) {
+            return self.report_late(pfn, order);
+        }
+        // An order 10 lies in two areas. They are one zone's, by `take_pair`; and what is wholly
+        // taken is not compacted. So the first one's home speaks for both.
+        let Some(home) = meta.home_of(pfn).cached_in() else {
+            return self.free_uncached_block(handle, meta);
+        };
+        let place = place_of(home, order);
+        let room = &self.block_rooms[place];
+        let tested_early = mutant::is(Mutant::IsolationTestedBeforeFlag)
+            .then(|| room.is_for(self.this_cpu().blocks[place].len()));
+        step!(self);
+        if self.enter().is_none() {
+            return self.free_uncached_block(handle, meta);
+        }
+        step!(self);
+        let cache = &self.this_cpu().blocks[place];
+        // Inside the section: as with single frames. The word says limit, HIGH and offlines.
+        let count = cache.len();
+        if !tested_early.unwrap_or_else(|| room.is_for(count)) {
+            return self.leave_then_free(handle, meta);
+        }
+        step!(self);
+        entry_of.store(Entry::cached(order).0, Ordering::Relaxed);
+        step!(self);
+        if !cache.put(count, pfn) {
+            return self.leave_then_free(handle, meta);
+        }
+        step!(self);
+        if self.end_section() {
+            self.settle();
+        }
+    }
+
+    /// Frees a block whose cache has no room. Inside a section, which it ends.
+    #[inline(never)]
+    fn leave_then_free(&self, handle: FrameHandle, meta: &'m BlockMeta) {
+        step!(self);
+        self.leave_unpinned();
+        self.free_uncached_block(handle, meta);
+    }
+
+    /// Frees a block above order 0 that no cache is for now.
+    #[inline(never)]
+    fn free_uncached_block(&self, handle: FrameHandle, meta: &'m BlockMeta) {
+        let _pinned = Pinned::new(&self.platform);
+        let (pfn, order) = (handle.pfn(), handle.order());
+        let entry = meta.entry_of(pfn);
+        // Before bits or state say free: after that the entry is the next owner's.
+        if !mutant::is(Mutant::EntryAfterBits) {
+            entry.store(Entry::FREE.0, Ordering::Relaxed);
+        }
+        step!(self);
+        let frame = (pfn.0 % AREA_FRAMES as u64) as u32;
+        self.return_block(AreaRef::of(meta, pfn), frame, order);
+        step!(self);
+        if mutant::is(Mutant::EntryAfterBits) {
+            entry.store(Entry::FREE.0, Ordering::Relaxed);
+        }
+    }
+
+    /// Allocates a block above order 0: a plain request but for its size out of this CPU's cache of
+    /// the zone that serves its class first, without walk and mark test, as `alloc_hot`, which has
+    /// declined it; else on the general path. Inside a section, which it ends.
+    #[inline(never)]
+    pub(crate) fn alloc_block_hot<'f>(
+        &'f self,
+        context: &impl Context,
+        request: &Request,
+    ) -> Option<Block<'f, 'm, P>> {
+        let hot = self.take_block_hot(context, request);
+        self.alloc_after(hot, request.order(), context, request)
+    }
+
+    /// The block for it, if there is one. Inside a section.
+    #[inline(always)]
+    pub(crate) fn take_block_hot(&self, context: &impl Context, request: &Request) -> Hot {
+        let cpu = self.this_cpu();
+        let number = cpu.firsts.cache(request.class_of_any_size());
+        if number >= CACHES {
+            return Hot::Inside;
+        }
+        step!(self);
+        let place = place_of(number, request.order());
+        let Some(pfn) = self.pop_block_hot(&cpu.blocks[place], request) else {
+            return Hot::Inside;
+        };
+        cpu.taken[place].0[context.kind() as usize].add(1);
+        step!(self);
+        if self.end_section() {
+            return Hot::TakenUnsettled(pfn);
+        }
+        Hot::Taken(pfn)
+    }
+
+    /// Pops a block and labels it, as `pop_hot`: what is not as it should be stays for the general
+    /// path. Inside a section.
+    #[inline]
+    fn pop_block_hot(&self, cache: &BlockCache, request: &Request) -> Option<Pfn> {
+        let (pfn, _) = cache.top()?;
+        step!(self);
+        let entry_of = self.books_of(pfn)?.entry_of(pfn);
+        let entry = Entry(entry_of.load(Ordering::Relaxed));
+        if entry != Entry::cached(request.order()) {
+            return None;
+        }
+        cache.drop_top();
+        step!(self);
+        entry_of.store(request.entry().0, Ordering::Relaxed);
+        step!(self);
+        Some(pfn)
+    }
+
+    /// Gives a CPU's blocks of a zone back to their areas; returns how many frames. Inside a
+    /// section.
+    pub(crate) fn drain_blocks(&self, places: &[BlockCache], events: &Counts) -> u64 {
+        let mut drained = 0;
+        for (order, cache) in with_orders(places) {
+            while let Some(pfn) = self.pop_block(cache, order) {
+                step!(self);
+                if let Some((area, frame)) = self.area_of(pfn) {
+                    // Before bits or state say free: after that the entry is the next owner's.
+                    area.entry(frame).store(Entry::FREE.0, Ordering::Relaxed);
+                    self.return_block(area, frame, order);
+                    drained += order.frames();
+                }
+            }
+        }
+        if drained > 0 {
+            events.drains.add(1);
+            events.drained.add(drained);
+        }
+        drained
+    }
+
+    /// Gives back what this CPU keeps of a zone in larger blocks, for a request that found nothing
+    /// else; returns whether there was something. Pinned.
+    #[cold]
+    pub(crate) fn give_up_blocks(&self, zone: ZoneId, cpu: &CpuCaches) -> bool {
+        if self.enter().is_none() {
+            return false;
+        }
+        let events = &cpu.events[zone.index()];
+        let drained = self.drain_blocks(cpu.block_caches(zone), events);
+        self.leave(cpu);
+        drained > 0
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "blocks_tests.rs"]
+mod tests;

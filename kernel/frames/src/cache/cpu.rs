@@ -1,0 +1,88 @@
+//! What each CPU has for itself.
+
+use crate::{
+    alloc::{
+        hot::Firsts,
+        mobility::{CACHED_KINDS, Mobility, SIZES},
+    },
+    base::types::{MAX_ZONES, ZoneId},
+    cache::{
+        blocks::{self, BlockCache, PLACES, Taken},
+        events::Counts,
+        pcp::{Owner, Pcp},
+    },
+    pageblock::home::{CACHES, Home},
+    zone::search::Hints,
+};
+use core::array;
+
+/// One CPU's caches and counts, about 93 KiB. Atomics only: zeroed memory is a valid value.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct CpuCaches {
+    /// Of each zone: frames of unmovable areas, and of movable ones; by [`Home`]. First,
+    /// so that an index is all that it takes to find one.
+    pub(crate) pcp: [Pcp; CACHES],
+    pub(crate) owner: Owner,
+    pub(crate) firsts: Firsts,
+    pub(crate) hints: [[Hints; SIZES]; CACHED_KINDS],
+    pub(crate) huge_hints: Hints,
+    /// The same of larger blocks.
+    pub(crate) blocks: [BlockCache; PLACES],
+    pub(crate) taken: [Taken; PLACES],
+    pub(crate) events: [Counts; MAX_ZONES],
+}
+
+impl CpuCaches {
+    /// Returns empty caches.
+    pub fn new() -> Self {
+        Self {
+            owner: Owner::default(),
+            firsts: Firsts::new(),
+            hints: array::from_fn(|_| array::from_fn(|_| Hints::new())),
+            huge_hints: Hints::new(),
+            pcp: array::from_fn(|_| Pcp::new()),
+            blocks: array::from_fn(|_| BlockCache::new()),
+            taken: array::from_fn(|_| Taken::new()),
+            events: Counts::of_zones(),
+        }
+    }
+}
+
+impl CpuCaches {
+    /// The cache of a zone's frames of one kind.
+    #[inline]
+    pub(crate) fn cache(&self, zone: ZoneId, mobility: Mobility) -> &Pcp {
+        &self.pcp[Home::cache_of(zone, mobility)]
+    }
+
+    /// Both caches of a zone.
+    #[inline]
+    pub(crate) fn caches(&self, zone: ZoneId) -> &[Pcp] {
+        &self.pcp[Home::caches_of(zone)]
+    }
+
+    /// Larger blocks of a zone, of both kinds.
+    #[inline]
+    pub(crate) fn block_caches(&self, zone: ZoneId) -> &[BlockCache] {
+        &self.blocks[blocks::places_of(zone)]
+    }
+
+    /// Single frames of a zone that are cached here; exact inside a section.
+    #[inline]
+    pub(crate) fn cached(&self, zone: ZoneId) -> u32 {
+        self.caches(zone).iter().map(|cache| cache.len()).sum()
+    }
+
+    /// Frames of a zone that are cached here, in blocks of any order; exact at rest.
+    pub(crate) fn held(&self, zone: ZoneId) -> u64 {
+        let blocks = blocks::each(self.block_caches(zone));
+        blocks.map(|(order, _)| order.frames()).sum::<u64>() + u64::from(self.cached(zone))
+    }
+}
+
+impl Default for CpuCaches {
+    fn default() -> Self {
+        Self::new()
+    }
+}

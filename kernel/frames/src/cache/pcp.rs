@@ -1,0 +1,421 @@
+//! Per-CPU caches of single frames, behind an owner flag.
+//!
+//! The flag (`Section`, the platform's) makes its CPU's caches private for the length of a section
+//! without masking anything: an interrupt or NMI that finds it set goes straight to the zone. It
+//! keeps the caller on its CPU as a pin does, so nobody else of this CPU can be inside. Order of
+//! steps: test the flag, set it, compiler fence, test whether the cache may take (`room`), work, compiler
+//! fence, clear the flag and in the same step test what is owed. The short way in and out of these
+//! caches is `hot`.
+//!
+//! Only the drain interrupt on the CPU itself asks for a drain. It reads the flag: clear means it
+//! drains at once; set means that the section it interrupted does so on its way out. `drained`
+//! follows `wanted` only when the caches are empty, so a waiter never takes the arrival of the
+//! interrupt for the drain itself.
+
+use crate::{
+    alloc::mobility::Mobility,
+    base::{
+        mutant::{self, Mutant},
+        owner::Entry,
+        platform::{FreeError, FreeFault, Pinned, Platform, step},
+        types::{CpuId, Order, Pfn, ZoneId},
+    },
+    cache::{
+        cpu::CpuCaches,
+        events::{CONTEXTS, Counter},
+        stack::Stack,
+    },
+    frames::Frames,
+    pageblock::memory::AreaRef,
+};
+use core::{array, ops::Deref};
+use tidemark_sync::{
+    ContextKind, HardIrq, Section, Task,
+    atomic::{AtomicU32, Ordering, compiler_fence},
+};
+
+/// Frames that a cache can hold.
+pub(crate) const CAPACITY: usize = 120;
+
+/// Single frames of one zone, on a stack.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Pcp {
+    /// Frames that the hot path took out, by kind of context.
+    taken: [Counter; CONTEXTS],
+    /// The last frame that was freed while the cache was full.
+    last: AtomicU32,
+    frames: Stack<CAPACITY>,
+}
+
+// A power of two: where a cache is follows from its number by a shift.
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Pcp>() == 512);
+
+/// The drain's two numbers. Own CPU only, but for `drained`, which the drain's initiator reads.
+#[derive(Debug, Default)]
+pub(crate) struct Owner {
+    /// Number of the drain that the interrupt asked for last; written by that interrupt only.
+    wanted: AtomicU32,
+    /// Number of the last drain done.
+    drained: AtomicU32,
+}
+
+impl Deref for Pcp {
+    type Target = Stack<CAPACITY>;
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        &self.frames
+    }
+}
+
+impl Pcp {
+    pub(crate) fn new() -> Self {
+        Self {
+            taken: array::from_fn(|_| Counter::new()),
+            last: AtomicU32::new(0),
+            frames: Stack::new(),
+        }
+    }
+
+    /// Whether a frame is not of the same word as the last one of which this was asked.
+    #[inline]
+    pub(crate) fn is_apart(&self, pfn: Pfn) -> bool {
+        let last = self.last.load(Ordering::Relaxed);
+        self.last.store(pfn.0 as u32, Ordering::Relaxed);
+        (last ^ pfn.0 as u32) >= 64
+    }
+
+    /// Counts a frame that the hot path took out. Inside a section.
+    #[inline]
+    pub(crate) fn count_taken(&self, context: ContextKind) {
+        self.taken[context as usize].add(1);
+    }
+
+    /// Frames that the hot path took out, by kind of context.
+    pub(crate) fn taken(&self) -> [u64; CONTEXTS] {
+        array::from_fn(|context| self.taken[context].get())
+    }
+}
+
+/// Number of the last drain that somebody asked for; numbers wrap.
+#[derive(Debug)]
+pub(crate) struct Drains(AtomicU32);
+
+impl Drains {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// Asks for a drain; returns its number. What was turned off or isolated before is off and
+    /// isolated for every section behind it.
+    pub(crate) fn ask(&self) -> u32 {
+        // Release pairs with the acquire in `last`; the additions of others carry it on. Acquire
+        // pairs with the release of earlier ones: a CPU that drains itself for this number without
+        // an interrupt acknowledges those, too, so it must see what their initiators shut.
+        let order = mutant::weakened_to(
+            Mutant::DrainAskedWithoutAcquire,
+            Ordering::Release,
+            mutant::weakened(Mutant::RelaxedDrainAsked, Ordering::AcqRel),
+        );
+        self.0.fetch_add(1, order).wrapping_add(1)
+    }
+
+    /// The last one asked for; the drain's interrupt reads it.
+    fn last(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Owner {
+    /// Whether drain number `drain` is done. Pairs with the release in `acknowledge`: the frames
+    /// are back in their areas.
+    fn has_drained(&self, drain: u32) -> bool {
+        !is_newer(drain, self.drained.load(Ordering::Acquire))
+    }
+
+    /// Notes a drain as done; inside the section that did it.
+    fn acknowledge(&self, drain: u32) {
+        if is_newer(drain, self.drained.load(Ordering::Relaxed)) {
+            let release = mutant::weakened(Mutant::RelaxedDrained, Ordering::Release);
+            self.drained.store(drain, release);
+        }
+    }
+}
+
+impl<'m, P: Platform> Frames<'m, P> {
+    /// The caches of the CPU that runs this. Pinned.
+    #[inline]
+    pub(crate) fn this_cpu(&self) -> &'m CpuCaches {
+        self.platform.caches(self.storage.cpus)
+    }
+
+    /// Takes a single frame from this CPU's cache of a zone, filling it first if it is empty.
+    /// Nothing if the cache cannot be used now, or the zone has nothing to fill it with. Pinned.
+    #[inline]
+    pub(crate) fn take_cached(
+        &self,
+        zone: ZoneId,
+        mobility: Mobility,
+        cpu: &CpuCaches,
+    ) -> Option<Pfn> {
+        self.enter()?;
+        step!(self);
+        let mut taken = None;
+        if !self.caches_are_off(zone) {
+            step!(self);
+            let cache = cpu.cache(zone, mobility);
+            if cache.len() == 0 {
+                self.refill(zone, mobility, cache, cpu);
+            }
+            taken = self.pop_checked(cache);
+        }
+        step!(self);
+        self.leave(cpu);
+        taken
+    }
+
+    /// Takes a single frame that is left in a cache, without filling that. Pinned.
+    pub(crate) fn take_left_over(&self, zone: ZoneId, cache: &Pcp, cpu: &CpuCaches) -> Option<Pfn> {
+        self.enter()?;
+        step!(self);
+        let is_on = !self.caches_are_off(zone);
+        let taken = is_on.then(|| self.pop_checked(cache)).flatten();
+        step!(self);
+        self.leave(cpu);
+        taken
+    }
+
+    /// Takes up to `wanted` single frames out of this CPU's cache of a zone, without filling it, and
+    /// gives each to `got`; returns how many. Pinned.
+    pub(crate) fn take_from_cache(
+        &self,
+        zone: ZoneId,
+        mobility: Mobility,
+        wanted: u32,
+        cpu: &CpuCaches,
+        got: &mut impl FnMut(AreaRef<'m>, u32),
+    ) -> u32 {
+        if self.enter().is_none() {
+            return 0;
+        }
+        step!(self);
+        let mut taken = 0;
+        if !self.caches_are_off(zone) {
+            let cache = cpu.cache(zone, mobility);
+            while taken < wanted
+                && let Some((area, frame)) =
+                    self.pop_checked(cache).and_then(|pfn| self.area_of(pfn))
+            {
+                step!(self);
+                got(area, frame);
+                taken += 1;
+            }
+        }
+        step!(self);
+        self.leave(cpu);
+        taken
+    }
+
+    /// Pops a frame whose entry says cached. One that says otherwise was freed by two CPUs at once:
+    /// it is reported and left out for good.
+    #[inline]
+    pub(crate) fn pop_checked(&self, cache: &Pcp) -> Option<Pfn> {
+        loop {
+            let pfn = cache.pop()?;
+            step!(self);
+            let (area, frame) = self.area_of(pfn)?;
+            let entry = area.entry_now(frame);
+            if entry == Entry::CACHED {
+                return Some(pfn);
+            }
+            self.report_fault(FreeFault::CacheCorrupt, pfn, Order::ZERO, entry);
+        }
+    }
+
+    /// The section word of the CPU that runs this. Pinned, or inside a section.
+    fn this_section(&self) -> &Section {
+        self.platform.section(CpuId(P::cpu()))
+    }
+
+    /// Whether no section is open on a CPU, and no drain is owed.
+    pub(crate) fn is_at_rest(&self, cpu: CpuId) -> bool {
+        let section = self.platform.section(cpu);
+        !section.is_open() && !section.owes(Section::DRAIN)
+    }
+
+    /// Begins a section; nothing if this CPU is inside one already. The caller need not be pinned.
+    #[inline]
+    pub(crate) fn enter(&self) -> Option<()> {
+        // An interrupt between the two steps begins and ends its own section there: it leaves the
+        // flag as it found it.
+        if self.platform.in_section() && !mutant::is(Mutant::FlagNotHeeded) {
+            return None;
+        }
+        step!(self);
+        self.platform.begin_section();
+        Some(())
+    }
+
+    /// Ends a section, and drains if that was wanted meanwhile. Pinned.
+    #[inline]
+    pub(crate) fn leave(&self, cpu: &CpuCaches) {
+        if self.end_section() {
+            self.drain_wanted(cpu);
+        }
+    }
+
+    /// Ends a section; returns whether anything is owed. Who is pinned then comes to
+    /// [`Frames::drain_wanted`], and leaves the rest to its unpin; who is not, to
+    /// [`Frames::settle`].
+    #[inline]
+    pub(crate) fn end_section(&self) -> bool {
+        let tested_early = mutant::is(Mutant::DrainTestedBeforeClear)
+            .then(|| self.this_section().owes(Section::DRAIN));
+        step!(self);
+        // The flag is cleared and what is owed is tested for in one step: an interrupt before it is
+        // seen here, one after it finds the flag clear and drains itself.
+        let is_owed = self.platform.end_section();
+        step!(self);
+        tested_early.unwrap_or(is_owed)
+    }
+
+    /// Does all that is owed at the end of a section. Any context, not pinned.
+    #[cold]
+    pub(crate) fn settle(&self) {
+        self.platform.pin();
+        self.drain_wanted(self.this_cpu());
+        // That does what is the platform's.
+        self.platform.unpin();
+    }
+
+    /// Drains until nothing more is wanted, unless it interrupted a section, which will. An NMI
+    /// that ends a section in the gap between another one's flag and test may come here, too: it
+    /// finds the flag clear, does the whole drain, and leaves nothing to do. Pinned.
+    #[cold]
+    pub(crate) fn drain_wanted(&self, cpu: &CpuCaches) {
+        while self.this_section().owes(Section::DRAIN) {
+            step!(self);
+            if self.enter().is_none() {
+                return;
+            }
+            // Before the number is read: an interrupt after that asks anew.
+            self.this_section().take(Section::DRAIN);
+            step!(self);
+            self.drain_section(cpu, cpu.owner.wanted.load(Ordering::Relaxed));
+        }
+    }
+
+    /// The rest of a section that empties the caches for drain number `drain`, read inside it.
+    fn drain_section(&self, cpu: &CpuCaches, drain: u32) {
+        for (zone, events) in self.zone_ids().zip(&cpu.events) {
+            let caches = cpu.caches(zone).iter();
+            for cache in caches.filter(|cache| cache.len() > 0) {
+                self.drain_cache(zone, cache, cache.len(), events);
+            }
+            self.drain_blocks(cpu.block_caches(zone), events);
+        }
+        step!(self);
+        cpu.owner.acknowledge(drain);
+        // What is owed is looked at next by whoever came here.
+        self.platform.end_section();
+        step!(self);
+    }
+
+    /// The handler of the drain IPI: empties this CPU's caches, or leaves that to the section that
+    /// it interrupted, which does it on its way out.
+    pub fn drain_local(&self, irq: &HardIrq) {
+        let _ = irq;
+        let cpu = self.this_cpu();
+        let owner = &cpu.owner;
+        let wanted = self.drains.last();
+        owner.wanted.store(wanted, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        self.this_section().owe(Section::DRAIN);
+        if mutant::is(Mutant::DrainAcknowledgedEarly) {
+            owner.acknowledge(wanted);
+        }
+        compiler_fence(Ordering::SeqCst);
+        self.drain_wanted(cpu);
+    }
+
+    /// Empties every CPU's caches and returns when all of them are drained. Not on behalf of an
+    /// interrupt: it waits for the others.
+    pub fn drain_all(&self, task: &Task) {
+        let drain = self.drains.ask();
+        self.drain_here(drain);
+        while self.any_undrained(drain) {
+            self.platform.drain_others(task);
+            // Between its own share and the asking the task may have moved: then the CPU where it
+            // asked from was left out. It is drained from here, or asked in the next round.
+            self.drain_here(drain);
+            if self.any_undrained(drain) {
+                // A handler that interrupted a section left the drain to it. That section keeps
+                // its CPU, so it ends without being waited for by anybody else.
+                self.platform.relax(task);
+            }
+        }
+    }
+
+    /// Whether a CPU that is online has yet to do drain number `drain`.
+    fn any_undrained(&self, drain: u32) -> bool {
+        let mut cpus = self.storage.cpus.iter().enumerate();
+        cpus.any(|(number, cpu)| {
+            !cpu.owner.has_drained(drain) && self.platform.cpu_online(CpuId(number))
+        })
+    }
+
+    /// Drains the CPU on which the initiator is now, unless that is done.
+    fn drain_here(&self, drain: u32) {
+        let _pinned = Pinned::new(&self.platform);
+        if !self.this_cpu().owner.has_drained(drain) {
+            self.drain_this_cpu(drain);
+        }
+    }
+
+    /// The initiator's own share. As a task that is pinned it cannot have interrupted a section.
+    fn drain_this_cpu(&self, drain: u32) {
+        let cpu = self.this_cpu();
+        let Some(()) = self.enter() else {
+            unreachable!("a pinned task met a section of its own CPU");
+        };
+        self.drain_section(cpu, drain);
+        self.drain_wanted(cpu);
+    }
+
+    /// Frames in all caches of a zone; exact at rest.
+    pub(crate) fn cached_frames(&self, zone: ZoneId) -> u64 {
+        self.storage.cpus.iter().map(|cpu| cpu.held(zone)).sum()
+    }
+
+    /// Hands an error to the platform.
+    #[cold]
+    pub(crate) fn report_fault(&self, fault: FreeFault, pfn: Pfn, order: Order, found: Entry) {
+        self.platform.report(&FreeError {
+            fault,
+            pfn,
+            order,
+            found: found.state(),
+            cpu: CpuId(P::cpu()),
+        });
+    }
+}
+
+/// Whether drain number `a` was asked for after `b`; numbers wrap.
+#[inline]
+const fn is_newer(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b) as i32 > 0
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "pcp_tests.rs"]
+mod tests;
+
+#[cfg(all(test, not(loom)))]
+#[path = "pcp_drain_tests.rs"]
+mod drain_tests;
+
+#[cfg(all(test, loom))]
+#[path = "pcp_loom.rs"]
+mod models;

@@ -1,0 +1,115 @@
+//! Drains: their numbers, who does them, and when they are over.
+
+use super::*;
+use crate::{pageblock::home::Home, testing::*, *};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+use tidemark_sync::LocalIrq;
+
+const NORMAL: ZoneId = zone(0, ZoneKind::Normal);
+
+fn take(frames: &'static TestFrames) -> TestBlock {
+    frames
+        .alloc_in_zone(ContextKind::Task, NORMAL, Order::ZERO, test_owner(1))
+        .unwrap()
+}
+
+/// Does `work` with a drain's interrupt at each of its steps in turn.
+fn drained_at_each_step(frames: &'static TestFrames, mut work: impl FnMut()) {
+    for at in 0.. {
+        let steps = Rc::new(Cell::new(0));
+        let count = Rc::clone(&steps);
+        let hook = at_steps(move || {
+            if count.replace(count.get() + 1) == at {
+                frames.drains.ask();
+                frames.drain_local(&hard_irq());
+            }
+        });
+        work();
+        drop(hook);
+        assert!(frames.is_at_rest(CpuId(0)), "a drain is left at step {at}");
+        if at >= steps.get() {
+            assert!(at > 2, "{at} steps");
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_later_drain_acknowledges_the_earlier_ones() {
+    let owner = super::Owner::default();
+    for last in [0, 5, u32::MAX / 2, u32::MAX - 1, 3, 9] {
+        owner.acknowledge(last);
+        assert!(owner.has_drained(last) && owner.has_drained(last.wrapping_sub(7)));
+        assert!(!owner.has_drained(last.wrapping_add(1)));
+        owner.acknowledge(last.wrapping_sub(2));
+        assert!(owner.has_drained(last), "an older one takes it back");
+    }
+}
+
+#[test]
+fn a_drain_that_comes_while_the_last_frames_are_looked_for_is_done() {
+    let frames = small_machine(1);
+    let cpu = frames.this_cpu();
+    drained_at_each_step(frames, || {
+        drop(take(frames));
+        let pinned = Pinned::new(frames.platform());
+        let cache = &cpu.pcp[Home::cache_of(NORMAL, Mobility::Unmovable)];
+        let left = frames.take_left_over(NORMAL, cache, cpu);
+        drop(pinned);
+        if let Some(pfn) = left {
+            frames.free_single(pfn, frames.books_of(pfn).unwrap());
+        }
+    });
+    assert_sound(frames);
+}
+
+#[test]
+fn the_oracle_says_of_a_cpu_in_a_section_or_with_a_drain_to_do_that_it_is_not_at_rest() {
+    let frames = small_machine(2);
+    let section = frames.platform().section(CpuId(1));
+    let is_told = || {
+        let found = frames.validate_at_rest();
+        matches!(found, Err(Inconsistency::Cpu { cpu: CpuId(1) }))
+    };
+    section.begin();
+    assert!(is_told());
+    section.end();
+    section.owe(Section::DRAIN);
+    assert!(is_told());
+    assert!(section.take(Section::DRAIN));
+    assert_sound(frames);
+}
+
+#[test]
+fn an_initiators_share_is_done_on_one_cpu() {
+    let frames = small_machine(2);
+    drop(take(frames));
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let sees = Rc::clone(&seen);
+    let drain = frames.drains.ask();
+    let hook = at_steps(move || {
+        let is_switched = on_cpu(0, || {
+            frames.platform().switch_to(1);
+            Host::cpu() == 1
+        });
+        sees.borrow_mut().push(is_switched);
+    });
+    frames.drain_here(drain);
+    drop(hook);
+    let seen = seen.take();
+    assert!(seen.len() > 3 && !seen.contains(&true), "{seen:?}");
+    assert_sound(frames);
+}
+
+#[test]
+fn a_drain_that_comes_into_an_initiators_share_is_done() {
+    let frames = small_machine(1);
+    drained_at_each_step(frames, || {
+        drop(take(frames));
+        frames.drain_all(&task());
+    });
+    assert_sound(frames);
+}

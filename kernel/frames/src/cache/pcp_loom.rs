@@ -1,0 +1,115 @@
+//! A drain between CPUs: what its initiator did before is seen by every section behind it, and what
+//! the section did is seen by the initiator when the drain is acknowledged.
+
+use super::*;
+use crate::zone::room::Room;
+use loom::{model, sync::Arc, thread};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+struct Shared {
+    drains: Drains,
+    owner: Owner,
+    room: Room,
+    /// Frames in the CPU's cache.
+    cached: AtomicU32,
+    /// Stands for the interrupt, which orders nothing here: only the numbers do.
+    sent: AtomicU32,
+}
+
+/// The CPU: takes the interrupt if it has come, and then frees a frame, as `drain_local` and
+/// `free_to_cache` do.
+fn cpu(shared: &Shared) {
+    if shared.sent.load(Ordering::Relaxed) == 0 {
+        return;
+    }
+    let wanted = shared.drains.last();
+    if is_newer(wanted, shared.owner.drained.load(Ordering::Relaxed)) {
+        shared.cached.store(0, Ordering::Relaxed);
+        shared.owner.acknowledge(wanted);
+        if shared.room.is_for(0) {
+            shared.cached.store(2, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Shared {
+    fn new() -> Arc<Self> {
+        let shared = Self {
+            drains: Drains::new(),
+            owner: Owner::default(),
+            room: Room::new(),
+            cached: AtomicU32::new(1),
+            sent: AtomicU32::new(0),
+        };
+        shared.room.set_limit(2);
+        Arc::new(shared)
+    }
+
+    /// The wait for the first drain, and the look at the cache behind it.
+    fn wait(&self) {
+        if self.owner.has_drained(1) {
+            let cached = self.cached.load(Ordering::Relaxed);
+            assert_eq!(cached, 0, "cached, although the drain is acknowledged");
+        }
+    }
+}
+
+fn drained() {
+    model(|| {
+        let shared = Shared::new();
+        let (other, third) = (Arc::clone(&shared), Arc::clone(&shared));
+        let cpu = thread::spawn(move || cpu(&other));
+        // The initiator's wait, as a thread of its own. loom 0.7 remembers one last access of each
+        // atomic, and would not try this load behind the CPU's store, but for this being last.
+        let wait = thread::spawn(move || third.wait());
+        shared.room.shut_for_offline();
+        assert_eq!(shared.drains.ask(), 1);
+        shared.sent.store(1, Ordering::Relaxed);
+        cpu.join().unwrap();
+        wait.join().unwrap();
+    });
+}
+
+#[test]
+fn a_drain_that_is_acknowledged_has_happened_and_nothing_comes_after_it() {
+    drained();
+    for mistake in [Mutant::RelaxedDrained, Mutant::RelaxedDrainAsked] {
+        let caught = catch_unwind(AssertUnwindSafe(|| mutant::with(mistake, drained)));
+        assert!(caught.is_err(), "{mistake:?} passes");
+    }
+}
+
+/// Two initiators: one shuts the caches and asks for a drain; the other one asks for a later drain
+/// and does its own CPU's share itself, as `drain_here` does, without an interrupt.
+fn acknowledged_by_a_later_one() {
+    model(|| {
+        let shared = Shared::new();
+        let (other, third) = (Arc::clone(&shared), Arc::clone(&shared));
+        let second = thread::spawn(move || {
+            let own = other.drains.ask();
+            if own == 2 {
+                other.cached.store(0, Ordering::Relaxed);
+                other.owner.acknowledge(own);
+                // A free on this CPU.
+                if other.room.is_for(0) {
+                    other.cached.store(2, Ordering::Relaxed);
+                }
+            }
+        });
+        let wait = thread::spawn(move || third.wait());
+        shared.room.shut_for_offline();
+        shared.drains.ask();
+        second.join().unwrap();
+        wait.join().unwrap();
+    });
+}
+
+#[test]
+fn a_later_drain_acknowledges_an_earlier_one_only_if_it_sees_what_that_shut() {
+    acknowledged_by_a_later_one();
+    let mistake = Mutant::DrainAskedWithoutAcquire;
+    let caught = catch_unwind(AssertUnwindSafe(|| {
+        mutant::with(mistake, acknowledged_by_a_later_one);
+    }));
+    assert!(caught.is_err(), "{mistake:?} passes");
+}

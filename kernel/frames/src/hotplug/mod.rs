@@ -1,0 +1,184 @@
+//! Memory comes, and what coming and leaving share. Leaving itself: `offline`.
+
+mod offline;
+mod setup;
+
+use crate::{
+    base::{
+        owner::Owner,
+        platform::{Platform, Point},
+        types::{Pfn, PfnRange, ZoneId},
+    },
+    frames::Frames,
+    hotplug::offline::Isolated,
+    pageblock::{area::State, memory::AREA_FRAMES},
+};
+use tidemark_sync::{
+    Task,
+    atomic::{AtomicBool, Ordering},
+};
+
+/// What an offline did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OfflineStats {
+    /// Frames that left.
+    pub frames: u64,
+    /// Frames that were moved elsewhere.
+    pub migrated: u64,
+    /// Scans of the range.
+    pub scans: u64,
+    /// Whether the zone became empty, so that the zonelists were rebuilt.
+    pub zone_emptied: bool,
+}
+
+/// Why a range could not leave; everything was undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfflineError {
+    /// The range is empty, or not aligned to 4 MiB.
+    Misaligned,
+    /// A frame of the range is not the allocator's.
+    Hole {
+        /// The first such frame.
+        at: Pfn,
+    },
+    /// The range spans two zones.
+    TwoZones {
+        /// First frame of the second zone.
+        at: Pfn,
+    },
+    /// An unmovable frame was still in the way at the deadline.
+    Unmovable {
+        /// The frame.
+        at: Pfn,
+        /// Whose it is.
+        owner: Owner,
+    },
+    /// The deadline passed with movable frames, or births and deaths in flight, still in the way.
+    Deadline {
+        /// The first such frame.
+        at: Pfn,
+        /// Whose it is; nobody, if in flight.
+        owner: Owner,
+    },
+}
+
+/// What an online did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OnlineStats {
+    /// Frames that came.
+    pub frames: u64,
+    /// Whether the zone had been empty, so that the zonelists were rebuilt.
+    pub zone_was_empty: bool,
+}
+
+/// Why a range could not come; nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnlineError {
+    /// The range is empty, or not aligned to 4 MiB.
+    Misaligned,
+    /// A block of the range has no books.
+    NoBlock {
+        /// First frame concerned.
+        at: Pfn,
+    },
+    /// A frame of the range is the allocator's already.
+    Present {
+        /// First frame of its area.
+        at: Pfn,
+    },
+    /// The node is beyond the storage.
+    NoNode,
+}
+
+/// Frames of a pair of areas.
+const PAIR_FRAMES: u64 = 2 * AREA_FRAMES as u64;
+
+/// Indices of the areas of an aligned range.
+pub(crate) fn areas(range: PfnRange) -> core::ops::Range<u64> {
+    range.start.0 / AREA_FRAMES as u64..range.end.0 / AREA_FRAMES as u64
+}
+
+/// The hot-plug lock: sizes, marks, lists and spans change under it only. A task waits for it by
+/// [`Platform::relax`].
+pub(crate) struct Resizing<'a>(&'a AtomicBool);
+
+impl Drop for Resizing<'_> {
+    fn drop(&mut self) {
+        // Release pairs with the acquire in `lock_resizing`.
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl<'m, P: Platform> Frames<'m, P> {
+    pub(crate) fn lock_resizing(&self, task: &Task) -> Resizing<'_> {
+        // Acquire: what the last holder wrote is visible.
+        while self.resizing.swap(true, Ordering::Acquire) {
+            self.platform.relax(task);
+        }
+        Resizing(&self.resizing)
+    }
+
+    pub(crate) fn is_aligned(range: PfnRange) -> bool {
+        !range.is_empty()
+            && range.start.0.is_multiple_of(PAIR_FRAMES)
+            && range.end.0.is_multiple_of(PAIR_FRAMES)
+    }
+
+    /// Brings a range of whole 4 MiB pairs into a zone; its blocks have books. Task context,
+    /// interrupts on, no spinlock held.
+    ///
+    /// # Errors
+    ///
+    /// See [`OnlineError`]; nothing is changed.
+    pub fn online_range(
+        &self,
+        range: PfnRange,
+        zone_id: ZoneId,
+        task: &Task,
+    ) -> Result<OnlineStats, OnlineError> {
+        let _resizing = self.lock_resizing(task);
+        self.check_coming(range, zone_id)?;
+        let zone = self.zone(zone_id);
+        let was_empty = !zone.is_populated();
+        let span = areas(range);
+        zone.cover(span.start, span.end);
+        for area in span.filter_map(|index| self.area(index)) {
+            area.set_zone(zone_id);
+            area.core().join(State::ISOLATED_EMPTY);
+        }
+        let isolated = Isolated::adopt(self, zone_id, range);
+        zone.grow(range.len());
+        self.platform.point(Point::OnlineCounted);
+        if was_empty {
+            self.rebuild_zonelists(task);
+        }
+        drop(isolated);
+        self.refresh_policy();
+        self.platform.point(Point::OnlineDone);
+        Ok(OnlineStats {
+            frames: range.len(),
+            zone_was_empty: was_empty,
+        })
+    }
+
+    fn check_coming(&self, range: PfnRange, zone: ZoneId) -> Result<(), OnlineError> {
+        if !Self::is_aligned(range) {
+            return Err(OnlineError::Misaligned);
+        }
+        if zone.index() >= self.storage.zones.len() {
+            return Err(OnlineError::NoNode);
+        }
+        for index in areas(range) {
+            let at = Pfn(index * AREA_FRAMES as u64);
+            let area = self.area(index).ok_or(OnlineError::NoBlock { at })?;
+            if area.core().state() != State::GONE {
+                return Err(OnlineError::Present { at });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "hotplug_tests.rs"]
+mod tests;

@@ -1,0 +1,214 @@
+//! Offline, step by step: each step is a guard that undoes itself.
+
+use crate::{
+    alloc::mobility::Mobility,
+    base::{
+        owner::{FrameState, Owner},
+        platform::{Platform, Point},
+        types::{Pfn, PfnRange, ZoneId},
+    },
+    frames::Frames,
+    hotplug::{OfflineError, OfflineStats, areas},
+    pageblock::{
+        area::{Isolation, State},
+        memory::AREA_FRAMES,
+    },
+    zone::{
+        evict::{AtUnmovable, Scan},
+        whole::Returned,
+    },
+};
+use tidemark_sync::Task;
+
+/// The caches of a zone are off for as long as this lives.
+pub(crate) struct CachesOff<'a, 'm, P: Platform> {
+    frames: &'a Frames<'m, P>,
+    zone: ZoneId,
+}
+
+impl<'a, 'm, P: Platform> CachesOff<'a, 'm, P> {
+    fn new(frames: &'a Frames<'m, P>, zone: ZoneId) -> Self {
+        frames.turn_caches_off(zone);
+        Self { frames, zone }
+    }
+}
+
+impl<P: Platform> Drop for CachesOff<'_, '_, P> {
+    fn drop(&mut self) {
+        self.frames.turn_caches_on(self.zone);
+    }
+}
+
+/// A range is isolated for as long as this lives: nothing of it is handed out, what is freed into
+/// it stays, and its zone does not count it as free.
+pub(crate) struct Isolated<'a, 'm, P: Platform> {
+    frames: &'a Frames<'m, P>,
+    zone: ZoneId,
+    range: PfnRange,
+}
+
+impl<'a, 'm, P: Platform> Isolated<'a, 'm, P> {
+    fn new(frames: &'a Frames<'m, P>, zone: ZoneId, range: PfnRange) -> Self {
+        for area in areas(range).filter_map(|index| frames.area(index)) {
+            if let Some(counted) = area.core().isolate(Isolation::Offline) {
+                frames.lose(zone, counted);
+            }
+        }
+        Self {
+            frames,
+            zone,
+            range,
+        }
+    }
+
+    /// Takes charge of a range that joined as isolated.
+    pub(crate) fn adopt(frames: &'a Frames<'m, P>, zone: ZoneId, range: PfnRange) -> Self {
+        Self {
+            frames,
+            zone,
+            range,
+        }
+    }
+}
+
+impl<P: Platform> Drop for Isolated<'_, '_, P> {
+    fn drop(&mut self) {
+        // Areas that have left meanwhile are not isolated any more.
+        for area in areas(self.range).filter_map(|index| self.frames.area(index)) {
+            if let Some(counted) = area.core().unisolate(Isolation::Offline) {
+                self.frames
+                    .gain_returned(self.zone, Returned::to(State::FULL, counted));
+            }
+        }
+    }
+}
+
+impl<'m, P: Platform> Frames<'m, P> {
+    /// Takes a range of whole 4 MiB pairs out of its zone: isolates, drains, migrates, removes, and
+    /// rebuilds the zonelists if the zone became empty. `deadline_ns` is in [`Platform::now_ns`]'s
+    /// time: until then frames in use are moved or waited for, the unmovable ones, too. One offline
+    /// or online runs at a time; others wait. Task context, interrupts on, no spinlock held.
+    ///
+    /// # Errors
+    ///
+    /// See [`OfflineError`]; every step is undone.
+    pub fn offline_range(
+        &self,
+        range: PfnRange,
+        deadline_ns: u64,
+        task: &Task,
+    ) -> Result<OfflineStats, OfflineError> {
+        let _resizing = self.lock_resizing(task);
+        let zone_id = self.check_leaving(range)?;
+        let caches = CachesOff::new(self, zone_id);
+        self.drain_all(task);
+        let isolated = Isolated::new(self, zone_id, range);
+        self.platform.point(Point::OfflineIsolated);
+
+        let mut stats = self.empty(range, deadline_ns, task)?;
+
+        // Nobody reserves in an isolated area, so what was all free stays all free.
+        for area in areas(range).filter_map(|index| self.area(index)) {
+            let has_left = area.core().leave();
+            assert!(
+                has_left,
+                "a free, isolated area at {} was used",
+                area.start()
+            );
+            self.release_high_atomic(area, Mobility::Unmovable);
+        }
+        drop(isolated);
+        let zone = self.zone(zone_id);
+        zone.shrink(range.len());
+        self.refresh_policy();
+        stats.frames = range.len();
+        stats.zone_emptied = !zone.is_populated();
+        self.platform.point(Point::OfflineLeft);
+        drop(caches);
+        if stats.zone_emptied {
+            self.rebuild_zonelists(task);
+        }
+        self.platform.point(Point::OfflineDone);
+        Ok(stats)
+    }
+
+    /// The one zone of a range that has no holes.
+    fn check_leaving(&self, range: PfnRange) -> Result<ZoneId, OfflineError> {
+        if !Self::is_aligned(range) {
+            return Err(OfflineError::Misaligned);
+        }
+        let mut zone = None;
+        for index in areas(range) {
+            let at = Pfn(index * AREA_FRAMES as u64);
+            let area = self
+                .area(index)
+                .filter(|area| area.core().state().is_present());
+            let area = area.ok_or(OfflineError::Hole { at })?;
+            if *zone.get_or_insert(area.zone()) != area.zone() {
+                return Err(OfflineError::TwoZones { at });
+            }
+            let mut frames = 0..AREA_FRAMES as u32;
+            if let Some(hole) = frames.find(|&f| area.entry_now(f).state() == FrameState::Absent) {
+                let at = Pfn(at.0 + u64::from(hole));
+                return Err(OfflineError::Hole { at });
+            }
+        }
+        zone.ok_or(OfflineError::Misaligned)
+    }
+
+    /// Scans and migrates until every area of the range is wholly free, or the deadline has passed.
+    fn empty(
+        &self,
+        range: PfnRange,
+        deadline_ns: u64,
+        task: &Task,
+    ) -> Result<OfflineStats, OfflineError> {
+        let mut stats = OfflineStats::default();
+        loop {
+            let scan = self.scan(range, deadline_ns, task);
+            stats.scans += 1;
+            stats.migrated += scan.migrated;
+            self.platform.point(Point::OfflineScanned);
+            let culprit = scan.unmovable.or(scan.pending);
+            let Some((at, owner)) = culprit else {
+                if scan.migrated == 0 {
+                    return Ok(stats);
+                }
+                continue;
+            };
+            if self.platform.now_ns() >= deadline_ns {
+                return Err(if scan.unmovable.is_some() {
+                    OfflineError::Unmovable { at, owner }
+                } else {
+                    OfflineError::Deadline { at, owner }
+                });
+            }
+            self.platform.relax(task);
+        }
+    }
+
+    /// Looks at every frame that is not free, and moves what can be moved.
+    fn scan(&self, range: PfnRange, deadline_ns: u64, task: &Task) -> Scan {
+        let mut scan = Scan::new(AtUnmovable::GoOn);
+        for area in areas(range).filter_map(|index| self.area(index)) {
+            if area.core().state() == State::ISOLATED_EMPTY {
+                continue;
+            }
+            let used = self.scan_frames(area, 0..AREA_FRAMES as u32, &mut scan, task);
+            if used == 0 && area.core().state() != State::ISOLATED_EMPTY {
+                // Bits are clear and the count does not say so yet, or a reservation is open.
+                scan.pending.get_or_insert((area.start(), Owner::NONE));
+            }
+            // Migration is slow; a range full of pages must not make the deadline meaningless.
+            let in_the_way = scan.unmovable.or(scan.pending);
+            if self.platform.now_ns() >= deadline_ns && in_the_way.is_some() {
+                break;
+            }
+        }
+        scan
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "offline_tests.rs"]
+mod tests;

@@ -1,0 +1,315 @@
+//! Setting up: nodes, books, boot memory.
+
+use crate::{
+    alloc::hot::Rebuilt,
+    base::{
+        owner::Entry,
+        platform::{Platform, Topology},
+        types::{BlockNo, MAX_CPUS, MAX_NODES, Pfn, PfnRange, ZoneId, ZoneKind},
+    },
+    cache::pcp::Drains,
+    frames::{Frames, Storage},
+    pageblock::{
+        area::State,
+        memory::{AREA_FRAMES, AddError, AreaRef, BlockMeta},
+    },
+    zone::{above::AboveLow, room::Room},
+    zonelist::{self, Chosen, Published, Variant, rebuild::RebuildTimes},
+};
+use core::array;
+use tidemark_sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+impl<'m, P: Platform> Frames<'m, P> {
+    /// Makes an allocator without memory. `storage.zones` has four entries a node.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the storage has no CPU or node, more than the limits, or not four zones a node.
+    pub fn new(platform: P, storage: Storage<'m>, variant: Variant) -> Self {
+        assert!((1..=MAX_CPUS).contains(&storage.cpus.len()));
+        assert!((1..=MAX_NODES).contains(&storage.nodes.len()));
+        assert_eq!(
+            storage.zones.len(),
+            storage.nodes.len() * ZoneKind::ALL.len()
+        );
+        for cpu in storage.cpus {
+            cpu.firsts.forget();
+        }
+        Self {
+            platform,
+            storage,
+            rooms: array::from_fn(|_| Room::new()),
+            block_rooms: array::from_fn(|_| Room::new()),
+            above_low: AboveLow::new(),
+            rebuilt: Rebuilt::new(),
+            zonelists: Chosen::new(variant),
+            published: Published::new(),
+            rebuilds: RebuildTimes::new(),
+            drains: Drains::new(),
+            resizing: AtomicBool::new(false),
+            compacting: AtomicU32::new(0),
+        }
+    }
+
+    /// The surroundings.
+    pub fn platform(&self) -> &P {
+        &self.platform
+    }
+
+    /// The zonelist protocol in force.
+    pub fn variant(&self) -> Variant {
+        self.zonelists.variant()
+    }
+
+    /// Sets the nodes and their distances, and computes each node's order of nodes. At boot, before
+    /// [`Frames::finish_boot`]; nodes beyond the storage are left out.
+    pub fn set_topology(&self, topology: &Topology) {
+        let mut known = *topology;
+        known.nodes.0 &= (u16::MAX >> (16 - self.storage.nodes.len())) as u8;
+        let orders = zonelist::node_orders(&known);
+        for (node, order) in self.storage.nodes.iter().zip(&orders) {
+            node.set_order(order);
+        }
+    }
+
+    /// Hands in the books of a block. They stay for good: a block that leaves and comes back keeps
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// [`AddError::TooHigh`] from [`BlockNo::END`] on; [`AddError::NoBlock`] beyond the table;
+    /// [`AddError::Present`] if the block has books already.
+    pub fn add_block(&self, block: BlockNo, meta: &'m BlockMeta) -> Result<(), AddError> {
+        let at = block.start();
+        if block >= BlockNo::END {
+            return Err(AddError::TooHigh { at });
+        }
+        let slot = self.storage.blocks.get(block.0);
+        let slot = slot.ok_or(AddError::NoBlock { at })?;
+        slot.fill(meta).map_err(|_| AddError::Present { at })
+    }
+
+    /// Whether a block has books.
+    pub fn has_block(&self, block: BlockNo) -> bool {
+        let slot = self.storage.blocks.get(block.0);
+        slot.is_some_and(|slot| slot.meta().is_some())
+    }
+
+    /// Adds memory of the boot map, single frames if need be, to a zone; several ranges may share
+    /// an area if they share the zone. Returns the number of frames added. Before other CPUs
+    /// allocate; follow with [`Frames::finish_boot`].
+    ///
+    /// # Errors
+    ///
+    /// See [`AddError`]; what lies in areas of 2 MiB before the one concerned has been added.
+    pub fn add_boot_range(&self, range: PfnRange, zone: ZoneId) -> Result<u64, AddError> {
+        if zone.index() >= self.storage.zones.len() {
+            return Err(AddError::NoNode);
+        }
+        let mut at = range.start;
+        while at < range.end {
+            let (area, first) = self.area_of(at).ok_or(AddError::NoBlock { at })?;
+            let rest = range.end.0 - at.0;
+            let frames = rest.min(AREA_FRAMES as u64 - u64::from(first)) as u32;
+            self.add_frames(area, first, frames, zone)?;
+            at.0 += u64::from(frames);
+        }
+        Ok(range.len())
+    }
+
+    /// Adds some frames of an area: all of it by one step, if it is new, else a word at a time.
+    fn add_frames(
+        &self,
+        area: AreaRef<'m>,
+        first: u32,
+        frames: u32,
+        zone_id: ZoneId,
+    ) -> Result<(), AddError> {
+        let zone = self.zone(zone_id);
+        let is_whole = frames == AREA_FRAMES as u32;
+        if is_whole && area.core().state() == State::GONE {
+            // Its bits are clear and its entries say free: they are new, or were left so.
+            self.join_zone(area, zone_id, State::EMPTY);
+            self.gain(zone_id, frames);
+            zone.grow(frames.into());
+            return Ok(());
+        }
+        self.open_area(area, zone_id)?;
+        let added = first..first + frames;
+        let mut present = added.clone();
+        if let Some(frame) = present.find(|&frame| area.entry_now(frame) != Entry::ABSENT) {
+            let at = Pfn(area.start().0 + u64::from(frame));
+            return Err(AddError::Present { at });
+        }
+        for frame in added.clone() {
+            area.entry(frame).store(Entry::FREE.0, Ordering::Relaxed);
+        }
+        let mut frame = added.start;
+        while frame < added.end {
+            let bits = (64 - frame % 64).min(added.end - frame);
+            let mask = u64::MAX >> (64 - bits) << (frame % 64);
+            area.core().clear_mask(frame as usize / 64, mask);
+            frame += bits;
+        }
+        self.return_frames(area, frames);
+        zone.grow(frames.into());
+        Ok(())
+    }
+
+    /// Makes an area that is gone a part of a zone.
+    fn join_zone(&self, area: AreaRef<'m>, zone: ZoneId, joined: State) {
+        area.set_zone(zone);
+        self.zone(zone).cover(area.index, area.index + 1);
+        area.core().join(joined);
+    }
+
+    /// Makes an area present with all of its frames absent, if it is not present yet.
+    fn open_area(&self, area: AreaRef<'m>, zone: ZoneId) -> Result<(), AddError> {
+        let core = area.core();
+        if core.state().is_present() {
+            let owner = area.zone();
+            let at = area.start();
+            return if owner == zone {
+                Ok(())
+            } else {
+                Err(AddError::OtherZone { at, zone: owner })
+            };
+        }
+        for frame in 0..AREA_FRAMES as u32 {
+            area.entry(frame).store(Entry::ABSENT.0, Ordering::Relaxed);
+        }
+        for word in &core.bits.0 {
+            word.store(u64::MAX, Ordering::Relaxed);
+        }
+        self.join_zone(area, zone, State::FULL);
+        Ok(())
+    }
+
+    /// Computes marks and builds the zonelists for the first time. Once.
+    pub fn finish_boot(&self) {
+        self.refresh_policy();
+        self.build_zonelists();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{
+        base::{
+            owner::FrameState,
+            types::{NodeId, Order},
+        },
+        testing::*,
+    };
+
+    fn range(start: u64, end: u64) -> PfnRange {
+        PfnRange::new(Pfn(start), Pfn(end))
+    }
+
+    #[test]
+    fn fragments_and_whole_areas_add_up_frame_by_frame() {
+        let frames = bare_machine(1, 1);
+        add_block(frames, 0);
+        let zone = zone(0, ZoneKind::Dma);
+        let parts = [(3, 5), (64, 129), (190, 512), (512, 1_600), (1_601, 1_602)];
+        let mut total = 0;
+        for (start, end) in parts {
+            total += frames.add_boot_range(range(start, end), zone).unwrap();
+        }
+        frames.finish_boot();
+        let census = assert_sound(frames);
+        assert_eq!((census.managed, census.free), (total, total));
+        for pfn in 0..2_048 {
+            let is_ours = parts
+                .iter()
+                .any(|&(start, end)| (start..end).contains(&pfn));
+            let expected = if is_ours {
+                FrameState::Free
+            } else {
+                FrameState::Absent
+            };
+            assert_eq!(frames.frame_state(Pfn(pfn)), expected, "frame {pfn}");
+        }
+        let take = || frames.alloc_in_zone(ContextKind::Task, zone, Order::ZERO, test_owner(1));
+        let all = std::iter::from_fn(take).collect::<Vec<_>>();
+        assert_eq!(all.len() as u64, total);
+        drop(all);
+        assert_sound(frames);
+    }
+
+    #[test]
+    fn what_cannot_be_added_is_named() {
+        let frames = bare_machine(1, 1);
+        add_block(frames, 0);
+        let (dma, dma32) = (zone(0, ZoneKind::Dma), zone(0, ZoneKind::Dma32));
+        frames.add_boot_range(range(100, 600), dma).unwrap();
+        let at = Pfn(100);
+        let twice = frames.add_boot_range(range(90, 110), dma);
+        assert_eq!(twice, Err(AddError::Present { at }));
+        let other = frames.add_boot_range(range(700, 701), dma32);
+        let at = Pfn(512);
+        assert_eq!(other, Err(AddError::OtherZone { at, zone: dma }));
+        let at = Pfn(1 << 15);
+        let beyond = frames.add_boot_range(range(at.0, at.0 + 1), dma32);
+        assert_eq!(beyond, Err(AddError::NoBlock { at }));
+        frames.finish_boot();
+        assert_eq!(assert_sound(frames).managed, 500);
+        let meta = Box::leak(Box::new(BlockMeta::new()));
+        let block = BlockNo(47 + 1);
+        let beyond = frames.add_block(block, meta);
+        assert_eq!(beyond, Err(AddError::NoBlock { at: block.start() }));
+        let nowhere = ZoneId::new(NodeId(7), ZoneKind::Normal);
+        let none = frames.alloc_in_zone(ContextKind::Task, nowhere, Order::ZERO, test_owner(1));
+        let refused = frames.add_boot_range(range(1_024, 1_025), nowhere);
+        assert_eq!(refused, Err(AddError::NoNode));
+        let at = Pfn(512);
+        let twice = frames.add_boot_range(range(512, 1_024), dma);
+        assert_eq!(twice, Err(AddError::Present { at }));
+        assert!(none.is_none());
+    }
+
+    /// Caches keep 32 bits of a frame's number: the last block below 16 TiB works, the next one is
+    /// refused, whatever the storage.
+    #[test]
+    fn blocks_from_16_tib_on_are_refused_and_those_below_work() {
+        let frames = machine_of_blocks(BlockNo::END.0 + 1);
+        let last = BlockNo(BlockNo::END.0 - 1);
+        let meta = Box::leak(Box::new(BlockMeta::new()));
+        let at = BlockNo::END.start();
+        let refused = frames.add_block(BlockNo::END, meta);
+        assert_eq!(
+            (at.address(), refused),
+            (1 << 44, Err(AddError::TooHigh { at }))
+        );
+        let refused = frames.add_block(BlockNo(usize::MAX), meta);
+        assert!(matches!(refused, Err(AddError::TooHigh { .. })));
+        add_block(frames, last.0);
+        let normal = zone(0, ZoneKind::Normal);
+        frames
+            .online_range(block_range(last.0), normal, &task())
+            .unwrap();
+        for order in [Order::ZERO, Order::COSTLY, Order::HUGE] {
+            let take = || frames.alloc_in_zone(ContextKind::Task, normal, order, test_owner(1));
+            for _ in 0..3 {
+                let block = take().unwrap();
+                assert!(block_range(last.0).contains(block.pfn()), "{block:?}");
+            }
+        }
+        frames.drain_all(&task());
+        assert_sound(frames);
+    }
+
+    #[test]
+    fn nodes_beyond_the_storage_are_left_out_of_the_orders() {
+        let frames = bare_machine(1, 1);
+        frames.set_topology(&Topology::flat(crate::NodeMask(0b111)));
+        add_block(frames, 0);
+        let dma = zone(0, ZoneKind::Dma);
+        frames.add_boot_range(range(0, 1_024), dma).unwrap();
+        frames.finish_boot();
+        let list = frames.zonelist(NodeId(0), crate::ListKind::Fallback);
+        assert_eq!(list.iter().collect::<Vec<_>>(), [dma]);
+        assert_sound(frames);
+    }
+}

@@ -1,0 +1,236 @@
+//! Free blocks by order, recounted from the bits: there are no free lists to read their lengths from.
+
+use crate::{
+    base::{
+        platform::Platform,
+        types::{Order, ZoneId},
+    },
+    frames::Frames,
+    pageblock::{
+        area::State,
+        memory::{AreaBits, AreaRef},
+    },
+};
+use tidemark_sync::atomic::Ordering;
+
+/// Number of orders.
+pub const ORDERS: usize = Order::MAX.get() as usize + 1;
+
+/// Frames of a word that begin an aligned run, by order 1 to 6.
+const ALIGNED: [u64; 6] = [
+    0x5555_5555_5555_5555,
+    0x1111_1111_1111_1111,
+    0x0101_0101_0101_0101,
+    0x0001_0001_0001_0001,
+    0x0000_0001_0000_0001,
+    1,
+];
+
+impl<P: Platform> Frames<'_, P> {
+    /// Free blocks of a zone by order, each free frame counted once, in the largest aligned block
+    /// that it is part of. Caches and isolated areas are not counted. Takes no lock; any context.
+    ///
+    /// Exact at rest. While others allocate it errs on one side within each area: a frame that is
+    /// being taken, or reserved, may still be counted.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the zone's node is beyond the storage.
+    pub fn free_blocks(&self, zone: ZoneId) -> [u64; ORDERS] {
+        let mut blocks = [0; ORDERS];
+        let (first, end) = self.zone(zone).span();
+        // Pairs: an area's order 9 is half of an order 10 if its other half is free as well.
+        for index in (first & !1..end).step_by(2) {
+            let is_whole = |index| {
+                self.area(index)
+                    .filter(|area| area.zone() == zone)
+                    .is_some_and(|area| count_area(area, &mut blocks))
+            };
+            let whole = [index, index + 1].map(is_whole);
+            match whole {
+                [true, true] => blocks[Order::MAX.get() as usize] += 1,
+                [false, false] => {}
+                _ => blocks[Order::HUGE.get() as usize] += 1,
+            }
+        }
+        blocks
+    }
+}
+
+/// Counts the free blocks of an area below order 9; returns whether all of it is free.
+fn count_area(area: AreaRef<'_>, blocks: &mut [u64; ORDERS]) -> bool {
+    let state = area.core().state();
+    if state == State::EMPTY {
+        return true;
+    }
+    if state.is_present() && !state.is_isolated() && !state.is_taken() && state.free() > 0 {
+        return count_bits(area.core().bits, blocks);
+    }
+    false
+}
+
+/// Counts the zero bits of an area as blocks of orders 0 to 8; returns whether all are zero.
+fn count_bits(bits: &AreaBits, blocks: &mut [u64; ORDERS]) -> bool {
+    let mut words = [false; 8];
+    for (word, whole) in bits.0.iter().zip(&mut words) {
+        *whole = count_word(!word.load(Ordering::Relaxed), blocks);
+    }
+    // Orders 7 and 8: whole words, side by side.
+    let mut whole = 0;
+    for four in words.as_chunks::<4>().0 {
+        let pairs = [four[0] && four[1], four[2] && four[3]];
+        if pairs == [true, true] {
+            whole += 1;
+            blocks[8] += 1;
+            continue;
+        }
+        for (pair, words) in pairs.into_iter().zip(four.as_chunks::<2>().0) {
+            if pair {
+                blocks[7] += 1;
+            } else {
+                blocks[6] += words.iter().filter(|&&whole| whole).count() as u64;
+            }
+        }
+    }
+    if whole == 2 {
+        blocks[8] -= 2;
+    }
+    whole == 2
+}
+
+/// Counts the set bits of a word, 1 = free, as blocks of orders 0 to 5; returns whether all are set.
+fn count_word(free: u64, blocks: &mut [u64; ORDERS]) -> bool {
+    let mut runs = free;
+    for (order, aligned) in ALIGNED.into_iter().enumerate() {
+        let larger = runs & runs >> (1 << order) & aligned;
+        blocks[order] += u64::from(runs.count_ones() - 2 * larger.count_ones());
+        runs = larger;
+    }
+    runs != 0
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{
+        base::{request::Request, types::ZoneKind},
+        pageblock::memory::BlockMeta,
+        testing::*,
+    };
+
+    /// The largest free block at each place, found one by one.
+    fn by_hand(free: &[bool]) -> [u64; ORDERS] {
+        let mut blocks = [0; ORDERS];
+        let mut at = 0;
+        while at < free.len() {
+            let order = (0..ORDERS).rev().find(|order| {
+                let len = 1 << order;
+                at % len == 0 && at + len <= free.len() && free[at..at + len].iter().all(|f| *f)
+            });
+            match order {
+                Some(order) => {
+                    blocks[order] += 1;
+                    at += 1 << order;
+                }
+                None => at += 1,
+            }
+        }
+        blocks
+    }
+
+    #[test]
+    fn bits_count_as_the_largest_blocks_that_they_make() {
+        let meta = BlockMeta::new();
+        let bits = &meta.bits[0];
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        for density in 0..40 {
+            for word in &bits.0 {
+                let mut value = 0;
+                for bit in 0..64 {
+                    random = random
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
+                    value |= u64::from(random >> 33 & 0x3f < density) << bit;
+                }
+                // Some words wholly free, for the orders that span words.
+                let value = if random >> 40 & 1 == 0 { 0 } else { value };
+                word.store(value, Ordering::Relaxed);
+            }
+            let free: Vec<bool> = (0..512)
+                .map(|bit| bits.0[bit / 64].load(Ordering::Relaxed) >> (bit % 64) & 1 == 0)
+                .collect();
+            let mut blocks = [0; ORDERS];
+            let whole = count_bits(bits, &mut blocks);
+            blocks[9] += u64::from(whole);
+            assert_eq!(blocks, by_hand(&free), "{free:?}");
+        }
+    }
+
+    fn frames_in(blocks: [u64; ORDERS]) -> u64 {
+        (0..).zip(blocks).map(|(order, count)| count << order).sum()
+    }
+
+    #[test]
+    fn a_zones_blocks_hold_its_free_frames() {
+        let frames = small_machine(1);
+        let normal = zone(0, ZoneKind::Normal);
+        assert_eq!(frames.free_blocks(normal)[10], 32);
+        let taken: Vec<_> = [0, 3, 9, 6, 0, 10, 8]
+            .into_iter()
+            .map(|order| {
+                let order = Order::new(order).unwrap();
+                let request = Request::kernel(order).owned_by(test_owner(1));
+                frames.alloc(&task(), &request).unwrap()
+            })
+            .collect();
+        for kind in [ZoneKind::Dma, ZoneKind::Dma32, ZoneKind::Normal] {
+            let zone = zone(0, kind);
+            let info = frames.zone_info(zone);
+            assert_eq!(frames_in(frames.free_blocks(zone)), info.free, "{kind}");
+        }
+        drop(taken);
+        frames.drain_all(&task());
+        assert_eq!(frames.free_blocks(normal)[10], 32);
+        let gone = block_range(32);
+        frames.offline_range(gone, u64::MAX, &task()).unwrap();
+        assert_eq!(frames.free_blocks(normal), [0; ORDERS]);
+    }
+
+    #[test]
+    fn isolated_areas_are_not_counted() {
+        let frames = normal_machine(1, 1);
+        let normal = zone(0, ZoneKind::Normal);
+        let block = frames
+            .alloc(&task(), &Request::kernel(Order::ZERO))
+            .unwrap();
+        frames.drain_all(&task());
+        let (area, _) = frames.area_of(block.pfn()).unwrap();
+        let counted = area
+            .core()
+            .isolate(crate::pageblock::area::Isolation::Offline)
+            .unwrap();
+        frames.lose(normal, counted);
+        let blocks = frames.free_blocks(normal);
+        assert_eq!(frames_in(blocks), frames.zone_info(normal).free);
+        assert_eq!((blocks[9], blocks[10]), (1, 31));
+        area.core()
+            .unisolate(crate::pageblock::area::Isolation::Offline);
+        frames.gain(normal, counted);
+        drop(block);
+        frames.drain_all(&task());
+        assert_sound(frames);
+    }
+
+    #[test]
+    fn a_zone_that_begins_amid_a_pair_has_no_block_across_pairs() {
+        let frames = bare_machine(1, 1);
+        add_block(frames, 0);
+        let dma = zone(0, ZoneKind::Dma);
+        let range = crate::PfnRange::new(crate::Pfn(512), crate::Pfn(1_536));
+        frames.add_boot_range(range, dma).unwrap();
+        frames.finish_boot();
+        let blocks = frames.free_blocks(dma);
+        assert_eq!((blocks[9], blocks[10]), (2, 0));
+        assert_sound(frames);
+    }
+}

@@ -1,0 +1,216 @@
+//! What may be looked at: zones, lists, rebuilds.
+
+use crate::{
+    base::{
+        platform::Platform,
+        types::{CpuId, MAX_ZONES, NodeId, Pfn, PfnRange, ZoneId, ZoneKind},
+    },
+    frames::Frames,
+    pageblock::memory::AREA_FRAMES,
+    zone::Mark,
+};
+
+/// A zone at a moment, in frames; each number is exact by itself, not together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZoneInfo {
+    /// Which zone.
+    pub id: ZoneId,
+    /// Free, not counting caches and isolated areas.
+    pub free: u64,
+    /// In CPUs' caches.
+    pub cached: u64,
+    /// MIN mark.
+    pub min: u64,
+    /// LOW mark.
+    pub low: u64,
+    /// HIGH mark.
+    pub high: u64,
+    /// Frames that the allocator manages.
+    pub managed: u64,
+    /// Frames that are there, managed or not.
+    pub present: u64,
+    /// What is kept back from requests whose highest zone is the index.
+    pub reserve: [u64; 4],
+    /// Frames of areas kept for requests above order 0 that cannot wait, free or not.
+    pub high_atomic: u64,
+    /// First frame and frame after the last one, holes included.
+    pub span: PfnRange,
+}
+
+/// One CPU's cache of a zone at a moment, in frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheInfo {
+    /// In it, single frames.
+    pub count: u32,
+    /// Frames of larger blocks that the CPU keeps beside it.
+    pub in_blocks: u32,
+    /// Above this, it is drained by a batch.
+    pub high: u32,
+    /// Moved at once.
+    pub batch: u32,
+}
+
+/// A zonelist at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListSnapshot {
+    pub(crate) zones: [Option<ZoneId>; MAX_ZONES],
+}
+
+impl ListSnapshot {
+    /// The zones, in the order in which they are tried.
+    pub fn iter(&self) -> impl Iterator<Item = ZoneId> + '_ {
+        self.zones.iter().map_while(|zone| *zone)
+    }
+}
+
+/// Rebuilds of the zonelists so far. The stretches are 0 if the protocol's writer leaves interrupts on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RebuildStats {
+    /// How many.
+    pub count: u64,
+    /// The longest stretch with interrupts off, in nanoseconds.
+    pub irq_off_max_ns: u64,
+    /// The median of the last 63 stretches at most, in nanoseconds.
+    pub irq_off_median_ns: u64,
+    /// The last stretch, in nanoseconds.
+    pub irq_off_last_ns: u64,
+    /// The last rebuild from its begin to its end, in nanoseconds: without the wait for readers of
+    /// `snapshot`, and with what interrupted it.
+    pub whole_last_ns: u64,
+}
+
+impl<P: Platform> Frames<'_, P> {
+    /// A zone's counters and marks.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the zone's node is beyond the storage.
+    pub fn zone_info(&self, id: ZoneId) -> ZoneInfo {
+        let zone = self.zone(id);
+        let (first, end) = zone.span();
+        let pfn = |area| Pfn(area * AREA_FRAMES as u64);
+        ZoneInfo {
+            id,
+            free: zone.free(),
+            cached: self.cached_frames(id),
+            min: zone.mark(Mark::Min),
+            low: zone.mark(Mark::Low),
+            high: zone.mark(Mark::High),
+            managed: zone.managed(),
+            present: zone.present(),
+            reserve: ZoneKind::ALL.map(|highest| zone.reserve(highest)),
+            high_atomic: zone.high_atomic(),
+            span: PfnRange::new(pfn(first), pfn(end)),
+        }
+    }
+
+    /// A CPU's cache of a zone; nothing for a CPU without caches.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the zone's node is beyond the storage.
+    pub fn cache_info(&self, id: ZoneId, cpu: CpuId) -> Option<CacheInfo> {
+        let zone = self.zone(id);
+        let caches = self.storage.cpus.get(cpu.0)?;
+        Some(CacheInfo {
+            count: caches.cached(id),
+            in_blocks: (caches.held(id) - u64::from(caches.cached(id))) as u32,
+            high: zone.cache_high(),
+            batch: zone.cache_batch(),
+        })
+    }
+
+    /// Every zone with memory, by node, lowest kind first.
+    pub fn zones(&self) -> impl Iterator<Item = ZoneInfo> + '_ {
+        self.zone_ids()
+            .filter(|&zone| self.zone(zone).is_populated())
+            .map(|zone| self.zone_info(zone))
+    }
+
+    /// Frames that are free in all zones; caches and isolated areas are not counted.
+    pub fn free_frames(&self) -> u64 {
+        self.zone_ids().map(|zone| self.zone(zone).free()).sum()
+    }
+
+    /// Frames that the background reclaimer of `node` should free so that each of its zones is
+    /// above its HIGH mark.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the node is beyond the storage.
+    pub fn reclaim_wanted(&self, node: NodeId) -> u64 {
+        ZoneKind::ALL
+            .into_iter()
+            .map(|kind| self.zone(ZoneId::new(node, kind)))
+            .map(|zone| zone.mark(Mark::High).saturating_sub(zone.free()))
+            .sum()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{base::types::Order, testing::*, zone::marks};
+
+    const NORMAL: ZoneId = zone(0, ZoneKind::Normal);
+
+    #[test]
+    fn a_zones_numbers_are_those_of_its_frames() {
+        let frames = normal_machine(1, 2);
+        let all = block_range(32).len() * 2;
+        let marks = marks::marks(ZoneKind::Normal, all, all);
+        let take = |order| frames.alloc_in_zone(ContextKind::Task, NORMAL, order, test_owner(1));
+        let block = take(Order::HUGE);
+        drop(take(Order::ZERO));
+        assert!(frames.zone(NORMAL).grow_high_atomic());
+        let info = frames.zone_info(NORMAL);
+        assert!(info.cached > 0);
+        assert_eq!(info.free + info.cached, all - 512);
+        assert_eq!((info.managed, info.present), (all, all));
+        assert_eq!(
+            (info.min, info.low, info.high),
+            (marks.min, marks.low, marks.high)
+        );
+        assert_eq!(info.high_atomic, 512);
+        let span = PfnRange::new(block_range(32).start, block_range(33).end);
+        assert_eq!(info.span, span);
+        assert_eq!(
+            frames.zones().map(|zone| zone.id).collect::<Vec<_>>(),
+            [NORMAL]
+        );
+        assert_eq!(frames.free_frames(), info.free);
+        frames.zone(NORMAL).shrink_high_atomic();
+        drop(block);
+        frames.drain_all(&task());
+        assert_sound(frames);
+    }
+
+    #[test]
+    fn a_caches_numbers_tell_single_frames_from_larger_blocks() {
+        let frames = normal_machine(2, 2);
+        let order = Order::new(1).unwrap();
+        for order in [Order::ZERO, order] {
+            let take = || frames.alloc_in_zone(ContextKind::Task, NORMAL, order, test_owner(1));
+            on_cpu(1, || drop(take()));
+        }
+        let info = frames.cache_info(NORMAL, CpuId(1)).unwrap();
+        assert!(info.count > 0 && info.in_blocks > 0, "{info:?}");
+        let cached = frames.zone_info(NORMAL).cached;
+        assert_eq!(u64::from(info.count + info.in_blocks), cached);
+        assert_eq!(frames.cache_info(NORMAL, CpuId(0)).unwrap().count, 0);
+        assert!(frames.cache_info(NORMAL, CpuId(2)).is_none());
+        assert_sound(frames);
+    }
+
+    #[test]
+    fn the_reclaimer_is_to_free_what_each_zone_is_short_of_high() {
+        let frames = normal_machine(1, 2);
+        assert_eq!(frames.reclaim_wanted(NodeId(0)), 0);
+        let high = frames.zone_info(NORMAL).high;
+        let held = press(frames, NORMAL, high - 7);
+        assert_eq!(frames.reclaim_wanted(NodeId(0)), 7);
+        drop(held);
+        frames.drain_all(&task());
+        assert_sound(frames);
+    }
+}

@@ -1,0 +1,489 @@
+//! The lock-free core: areas of 2 MiB, in pairs.
+//!
+//! An area is one cache line of bits (1 = not free) and half a word of state. The state's count and
+//! the bits are kept in step by the order of steps, not by a lock:
+//!
+//! * an allocation subtracts from the count ([`Area::reserve_if`]), then claims bits; if it finds no
+//!   run it adds back ([`Area::unreserve`]);
+//! * a free clears bits ([`Area::clear`]), then adds to the count ([`Area::add`]).
+//!
+//! So the zero bits are never fewer than the count and the open reservations together, and a count
+//! of 512 means: every bit is zero, nobody is about to claim one. Orders 9 and 10 therefore look at
+//! the state only, and an area leaves by one compare-and-swap.
+
+use crate::{
+    base::{
+        mutant::{self, Mutant, weakened},
+        types::Order,
+    },
+    pageblock::{
+        memory::{AREA_FRAMES, AREA_WORDS, AreaBits, AreaPair},
+        runs::{aligned_runs, lowest_zeros, run_mask},
+    },
+};
+use tidemark_sync::atomic::{AtomicU64, Ordering, spin_loop};
+
+pub(crate) use crate::pageblock::state::{Isolation, Sought, State};
+
+/// Times that a claim of single frames goes round the bits before it gives up its reservation.
+/// The bits are there; a round misses them only if others free behind it and claim ahead of it.
+const CLAIM_ROUNDS: u32 = 8;
+
+impl AreaPair {
+    /// The state of one area, 0 or 1.
+    #[inline]
+    pub(crate) fn state(&self, half: usize) -> State {
+        State((self.0.load(Ordering::Relaxed) >> (half % 2 * 16)) as u16)
+    }
+
+    /// States of both areas, in one word: the lower area's in the lower half.
+    #[inline]
+    pub(crate) fn word(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// States of both areas.
+    #[inline]
+    pub(crate) fn states(&self) -> [State; 2] {
+        let word = self.0.load(Ordering::Relaxed);
+        [State(word as u16), State((word >> 16) as u16)]
+    }
+
+    /// Takes both areas as one order 10, if all of both is free and open.
+    #[inline]
+    pub(crate) fn take(&self) -> bool {
+        const FREE: u32 = State::EMPTY.0 as u32 * 0x1_0001;
+        const TAKEN: u32 = State::WHOLE.0 as u32 * 0x1_0001;
+        // Acquire pairs with the release in `add` and `give`: what the last owners wrote into the
+        // frames and their entries is visible.
+        self.0
+            .compare_exchange(
+                FREE,
+                TAKEN,
+                weakened(Mutant::RelaxedTake, Ordering::Acquire),
+                Ordering::Relaxed,
+            )
+            .is_ok()
+    }
+
+    /// The same for the one who compacted both.
+    pub(crate) fn take_compacted(&self) -> bool {
+        const FREE: u32 = State::COMPACTED_EMPTY.0 as u32 * 0x1_0001;
+        const TAKEN: u32 = State::WHOLE.0 as u32 * 0x1_0001;
+        // Acquire: as in `take`.
+        self.0
+            .compare_exchange(
+                FREE,
+                TAKEN,
+                weakened(Mutant::RelaxedTake, Ordering::Acquire),
+                Ordering::Relaxed,
+            )
+            .is_ok()
+    }
+
+    /// Gives an order 10 back; returns the states before, or nothing if the pair was not taken.
+    #[inline]
+    pub(crate) fn give(&self) -> Option<[State; 2]> {
+        const DELTA: u32 = (AREA_FRAMES as u32).wrapping_sub(State::TAKEN as u32);
+        const TAKEN: u32 = State::TAKEN as u32 * 0x1_0001;
+        let release = weakened(Mutant::RelaxedGive, Ordering::Release);
+        let before = self
+            .0
+            .fetch_update(release, Ordering::Relaxed, |word| {
+                (word & TAKEN == TAKEN).then(|| word.wrapping_add(DELTA).wrapping_add(DELTA << 16))
+            })
+            .ok()?;
+        Some([State(before as u16), State((before >> 16) as u16)])
+    }
+}
+
+/// One area: its bits and its half of the pair's word.
+#[derive(Clone, Copy)]
+pub(crate) struct Area<'a> {
+    pub(crate) bits: &'a AreaBits,
+    pub(crate) pair: &'a AreaPair,
+    /// 0 for the lower area of the pair, 16 for the upper one.
+    pub(crate) shift: u32,
+}
+
+impl Area<'_> {
+    /// The state at this moment.
+    #[inline]
+    pub(crate) fn state(&self) -> State {
+        State((self.pair.0.load(Ordering::Relaxed) >> self.shift) as u16)
+    }
+
+    /// Changes the state by compare-and-swap for as long as `change` wants to.
+    #[inline]
+    fn update(
+        &self,
+        success: Ordering,
+        mut change: impl FnMut(State) -> Option<State>,
+    ) -> Option<State> {
+        let before = self
+            .pair
+            .0
+            .fetch_update(success, Ordering::Relaxed, |word| {
+                let new = change(State((word >> self.shift) as u16))?;
+                Some(word & !(0xffff << self.shift) | u32::from(new.0) << self.shift)
+            })
+            .ok()?;
+        Some(State((before >> self.shift) as u16))
+    }
+
+    /// As [`Area::reserve_if`], in any state.
+    #[cfg(test)]
+    pub(crate) fn reserve(&self, least: u32, frames: u32) -> u32 {
+        self.reserve_if(least, frames, |_| true)
+    }
+
+    /// Reserves up to `frames` by steps of `least`, a power of two, in a state that suits the
+    /// caller; returns how many, 0 if the area has not enough or is not open.
+    #[inline]
+    pub(crate) fn reserve_if(&self, least: u32, frames: u32, suits: impl Fn(State) -> bool) -> u32 {
+        let mut reserved = 0;
+        // Acquire pairs with `add`: the bits that the count stands for are seen as clear. It pairs
+        // with `join` as well: the area's zone, read after this, is the one it has now.
+        let acquire = weakened(Mutant::RelaxedReserve, Ordering::Acquire);
+        let done = self.update(acquire, |state| {
+            reserved = frames.min(state.free()) & least.wrapping_neg();
+            (state.is_open() && reserved >= least && suits(state))
+                .then(|| State(state.0 - reserved as u16))
+        });
+        if done.is_some() { reserved } else { 0 }
+    }
+
+    /// Gives up a reservation of which no bit is claimed; returns the state before.
+    #[inline]
+    pub(crate) fn unreserve(&self, frames: u32) -> State {
+        self.add(frames)
+    }
+
+    /// Claims an aligned run for a reservation of that size; order 0 to 8. Returns the index of its
+    /// first frame, or nothing if there is no run.
+    #[inline]
+    pub(crate) fn claim(&self, order: Order) -> Option<u32> {
+        self.claim_from(order, 0)
+    }
+
+    /// The same; a run is looked for from the word `first` on, once round.
+    #[inline]
+    pub(crate) fn claim_from(&self, order: Order, first: usize) -> Option<u32> {
+        match order.get() {
+            0 => {
+                let mut index = None;
+                let claimed = self.claim_singles(1, |word, mask| {
+                    index = Some(word as u32 * 64 + mask.trailing_zeros());
+                });
+                debug_assert!(claimed == u32::from(index.is_some()));
+                index
+            }
+            1..=6 => {
+                let mut index = None;
+                self.claim_runs(order, 1, first, |word, start| {
+                    index = Some(word as u32 * 64 + start.trailing_zeros());
+                });
+                index
+            }
+            7 | 8 => self.claim_words(order, first),
+            _ => None,
+        }
+    }
+
+    /// Claims up to `frames` single frames for a reservation of that size, up to a word of them by
+    /// one compare-and-swap; tells `got` the word and mask of each. Returns how many.
+    pub(crate) fn claim_singles(&self, frames: u32, mut got: impl FnMut(usize, u64)) -> u32 {
+        let mut left = frames;
+        for _ in 0..CLAIM_ROUNDS {
+            for (index, word) in self.bits.0.iter().enumerate() {
+                let mut seen = word.load(Ordering::Relaxed);
+                while seen != u64::MAX {
+                    let mask = lowest_zeros(seen, left);
+                    // Acquire pairs with `clear`: what the frame's last owner wrote is visible.
+                    match word.compare_exchange(seen, seen | mask, claim_order(), Ordering::Relaxed)
+                    {
+                        Ok(_) => {
+                            got(index, mask);
+                            left -= mask.count_ones();
+                            break;
+                        }
+                        Err(now) => seen = now,
+                    }
+                }
+                if left == 0 {
+                    return frames;
+                }
+            }
+            spin_loop();
+        }
+        frames - left
+    }
+
+    /// The first word that seems to have a run of an order from 1 to 6, or the first of several words
+    /// that seem to be one of order 7 or 8: a look that costs less than a reservation that has to be
+    /// given up.
+    #[inline]
+    pub(crate) fn word_with_run(&self, order: Order) -> Option<usize> {
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        let mut words = self.bits.0.iter();
+        if order.get() <= 6 {
+            return words.position(|word| aligned_runs(load(word), order) != 0);
+        }
+        let length = order.frames() as usize / 64;
+        let mut runs = self.bits.0.chunks_exact(length);
+        let run = runs.position(|run| run.iter().all(|word| load(word) == 0))?;
+        Some(run * length)
+    }
+
+    /// Claims up to `count` runs of an order from 1 to 6 for a reservation of that size, those of one
+    /// word by one step; words are looked at from `first` on, once round. Tells `got` each word and a
+    /// bit for each run's first frame; returns how many there were.
+    #[inline]
+    pub(crate) fn claim_runs(
+        &self,
+        order: Order,
+        count: u32,
+        first: usize,
+        mut got: impl FnMut(usize, u64),
+    ) -> u32 {
+        let mut left = count;
+        for step in 0..AREA_WORDS {
+            let index = first.wrapping_add(step) % AREA_WORDS;
+            let word = &self.bits.0[index];
+            let mut seen = word.load(Ordering::Relaxed);
+            loop {
+                let starts = lowest_zeros(!aligned_runs(seen, order), left);
+                if starts == 0 {
+                    break;
+                }
+                // Runs begin at least their length apart: the products do not overlap.
+                let mask = starts.wrapping_mul(run_mask(order));
+                match word.compare_exchange(seen, seen | mask, claim_order(), Ordering::Relaxed) {
+                    Ok(_) => {
+                        got(index, starts);
+                        left -= starts.count_ones();
+                        break;
+                    }
+                    Err(now) => seen = now,
+                }
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        count - left
+    }
+
+    /// Orders 7 and 8: two or four whole words. A word lost to somebody else gives back those
+    /// already claimed: half a block must not be taken for a whole one.
+    fn claim_words(&self, order: Order, first: usize) -> Option<u32> {
+        let words = order.frames() as usize / 64;
+        let (before, behind) = self.bits.0.split_at(first % AREA_WORDS / words * words);
+        let groups = behind.chunks_exact(words).chain(before.chunks_exact(words));
+        'group: for (group, run) in groups.enumerate() {
+            let start = (before.len() + group * words) % AREA_WORDS * 64;
+            for (claimed, word) in run.iter().enumerate() {
+                if word
+                    .compare_exchange(0, u64::MAX, claim_order(), Ordering::Relaxed)
+                    .is_err()
+                {
+                    if mutant::is(Mutant::ClaimWithoutRollback) {
+                        return Some(start as u32);
+                    }
+                    for word in &run[..claimed] {
+                        // Only this claim has these bits: nobody else clears them.
+                        // Release hands on what their last owners wrote, which the claim acquired.
+                        word.store(0, weakened(Mutant::RelaxedRollback, Ordering::Release));
+                    }
+                    continue 'group;
+                }
+            }
+            return Some(start as u32);
+        }
+        None
+    }
+
+    /// Clears the bits of a run, order 0 to 8; returns how many were set.
+    #[inline]
+    pub(crate) fn clear(&self, index: u32, order: Order) -> u32 {
+        let word = (index / 64) as usize;
+        if order.get() <= 6 {
+            let mask = run_mask(order) << (index % 64);
+            let were_set = self.clear_mask(word, mask);
+            // Counted only if something is wrong.
+            return if were_set == mask {
+                order.frames() as u32
+            } else {
+                were_set.count_ones()
+            };
+        }
+        let words = order.frames() as usize / 64;
+        (word..word + words)
+            .map(|word| self.clear_mask(word, u64::MAX).count_ones())
+            .sum()
+    }
+
+    /// Clears bits of one word; returns those of them that were set.
+    #[inline]
+    pub(crate) fn clear_mask(&self, word: usize, mask: u64) -> u64 {
+        // Pairs with the claims: whoever claims the bit sees what was written before.
+        let release = weakened(Mutant::RelaxedClear, Ordering::Release);
+        self.bits.0[word].fetch_and(!mask, release) & mask
+    }
+
+    /// Adds cleared frames to the count; returns the state before. Whether that was isolated tells
+    /// whether the zone's counter has them: this one step decides it.
+    #[inline]
+    pub(crate) fn add(&self, frames: u32) -> State {
+        // Pairs with `reserve_if`, `take` and `leave`, which may look at the count alone.
+        let release = weakened(Mutant::RelaxedAdd, Ordering::Release);
+        let early = mutant::is(Mutant::IsolationReadBeforeAdd).then(|| self.state());
+        let before = self.pair.0.fetch_add(frames << self.shift, release);
+        let before = early.unwrap_or(State((before >> self.shift) as u16));
+        debug_assert!(before.free() + frames <= AREA_FRAMES as u32);
+        before
+    }
+
+    /// Frees a run, order 0 to 8: clears its bits, then adds those that were set. Returns how many
+    /// they were, and the state before the addition.
+    #[inline]
+    pub(crate) fn free(&self, index: u32, order: Order) -> (u32, State) {
+        if mutant::is(Mutant::AddBeforeClear) {
+            let before = self.add(order.frames() as u32);
+            return (self.clear(index, order), before);
+        }
+        let cleared = self.clear(index, order);
+        (cleared, self.add(cleared))
+    }
+
+    /// Takes the whole area as one order 9, if all of it is free and open.
+    #[inline]
+    pub(crate) fn take(&self) -> bool {
+        // Acquire: as in `AreaPair::take`.
+        self.update(weakened(Mutant::RelaxedTake, Ordering::Acquire), |state| {
+            (state == State::EMPTY).then_some(State::WHOLE)
+        })
+        .is_some()
+    }
+
+    /// Gives an order 9 back; returns the state before, or nothing if the area was not taken.
+    #[inline]
+    pub(crate) fn give(&self) -> Option<State> {
+        // Release: as in `add`.
+        self.update(weakened(Mutant::RelaxedGive, Ordering::Release), |state| {
+            state
+                .is_taken()
+                .then(|| State(state.0 - State::TAKEN + AREA_FRAMES as u16))
+        })
+    }
+
+    /// Turns a wholly taken area into 512 claimed bits. Its sole owner calls it.
+    pub(crate) fn break_up(&self) {
+        if !mutant::is(Mutant::BreakUpWithoutBits) {
+            for word in &self.bits.0 {
+                word.store(u64::MAX, Ordering::Relaxed);
+            }
+        }
+        // Relaxed: the count is 0, so nobody looks for a bit here until the owner frees a part of
+        // it, and `add` releases.
+        self.update(Ordering::Relaxed, |state| {
+            Some(State(state.0 & !State::TAKEN))
+        });
+    }
+
+    /// Forbids allocation; returns the frames that the zone's counter loses, or nothing if it was
+    /// forbidden so already, or if the area is not there. A compaction takes open areas only.
+    pub(crate) fn isolate(&self, by: Isolation) -> Option<u32> {
+        // Acquire pairs with `join`: the area's zone, read after this, is the one it has now.
+        let acquire = weakened(Mutant::RelaxedIsolate, Ordering::Acquire);
+        let before = self.update(acquire, |state| {
+            let may = match by {
+                Isolation::Offline => state.is_present() && state.0 & State::ISOLATED == 0,
+                Isolation::Compaction => state.is_open(),
+            };
+            may.then_some(State(state.0 | by.bit()))
+        })?;
+        Some(before.counted())
+    }
+
+    /// Permits allocation again, unless somebody else forbids it; returns the frames that the zone's
+    /// counter gains, or nothing if the area was not isolated so.
+    pub(crate) fn unisolate(&self, by: Isolation) -> Option<u32> {
+        let bits = if mutant::is(Mutant::OneIsolationForAll) {
+            State::ISOLATED | State::COMPACTED
+        } else {
+            by.bit()
+        };
+        // Release: whoever reserves here sees the area's home and the counters written for it.
+        let release = weakened(Mutant::RelaxedUnisolate, Ordering::Release);
+        let before = self.update(release, |state| {
+            (state.0 & by.bit() != 0).then_some(State(state.0 & !bits))
+        })?;
+        Some(State(before.0 & !bits).counted())
+    }
+
+    /// Takes the whole area as one order 9 for the one who compacted it, if all of it is free.
+    pub(crate) fn take_compacted(&self) -> bool {
+        // Acquire: as in `AreaPair::take`.
+        self.update(weakened(Mutant::RelaxedTake, Ordering::Acquire), |state| {
+            (state == State::COMPACTED_EMPTY).then_some(State::WHOLE)
+        })
+        .is_some()
+    }
+
+    /// Claims an aligned run, order 0 to 8, for the one who compacts the area. The zone's counter
+    /// does not have its frames. Returns the index of its first frame, or nothing if there is no
+    /// run, or if an offline has come in between.
+    pub(crate) fn claim_compacted(&self, order: Order) -> Option<u32> {
+        let frames = order.frames() as u16;
+        // Acquire: as in `reserve_if`.
+        let acquire = weakened(Mutant::RelaxedReserve, Ordering::Acquire);
+        self.update(acquire, |state| {
+            let is_ours = state.0 & !State::COUNT == State::PRESENT | State::COMPACTED;
+            (is_ours && state.free() >= u32::from(frames)).then(|| State(state.0 - frames))
+        })?;
+        let claimed = self.claim(order);
+        if claimed.is_none() {
+            // Isolated it stays for as long as the caller compacts it: the counter is not touched.
+            self.unreserve(u32::from(frames));
+        }
+        claimed
+    }
+
+    /// Leaves the allocator: (512 free, isolated) → gone, in one step. Returns whether it did.
+    pub(crate) fn leave(&self) -> bool {
+        if mutant::is(Mutant::LeaveInTwoSteps) {
+            if self.state().free() as usize != AREA_FRAMES {
+                return false;
+            }
+            self.update(Ordering::Relaxed, |_| Some(State::GONE));
+            return true;
+        }
+        // Acquire pairs with `add`: every free of these frames lies before their leaving.
+        let acquire = weakened(Mutant::RelaxedLeave, Ordering::Acquire);
+        self.update(acquire, |state| {
+            (state == State::ISOLATED_EMPTY).then_some(State::GONE)
+        })
+        .is_some()
+    }
+
+    /// Joins the allocator in the given state; returns false if it was there already.
+    pub(crate) fn join(&self, joined: State) -> bool {
+        // Release pairs with `reserve_if`: the area's home and the bits were written before.
+        let release = weakened(Mutant::RelaxedJoin, Ordering::Release);
+        self.update(release, |state| (state == State::GONE).then_some(joined))
+            .is_some()
+    }
+}
+
+fn claim_order() -> Ordering {
+    weakened(Mutant::RelaxedClaim, Ordering::Acquire)
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "area_tests.rs"]
+mod tests;
+
+#[cfg(all(test, loom))]
+#[path = "area_loom.rs"]
+mod models;

@@ -1,0 +1,408 @@
+//! Models of the area's protocol: every interleaving and every permitted reordering of a few steps.
+
+use super::*;
+use crate::base::mutant;
+use core::array;
+use loom::{cell::UnsafeCell, model, sync::Arc, thread};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use tidemark_sync::atomic::{AtomicU32, AtomicU64};
+
+#[path = "area_isolation_loom.rs"]
+mod isolation;
+#[path = "area_words_loom.rs"]
+mod words;
+
+const ZERO: Order = Order::ZERO;
+
+/// An area in the upper half of a pair, and the content of its frame 5.
+struct Shared {
+    bits: AreaBits,
+    pair: AreaPair,
+    content: UnsafeCell<u32>,
+}
+
+impl Shared {
+    /// An area whose words are `words`, with as many frames free as bits are zero.
+    fn new(words: [u64; 8], flags: u16) -> Arc<Self> {
+        let free: u32 = words.iter().map(|word| word.count_zeros()).sum();
+        let state = State::PRESENT | flags | free as u16;
+        Arc::new(Self {
+            bits: AreaBits(array::from_fn(|at| AtomicU64::new(words[at]))),
+            pair: AreaPair(AtomicU32::new(
+                u32::from(state) << 16 | u32::from(State::EMPTY.0),
+            )),
+            content: UnsafeCell::new(0),
+        })
+    }
+
+    /// All frames but `frame` are free.
+    fn with_one_taken(frame: u32, flags: u16) -> Arc<Self> {
+        let mut words = [0; 8];
+        words[frame as usize / 64] = 1 << (frame % 64);
+        Self::new(words, flags)
+    }
+
+    fn area(&self) -> Area<'_> {
+        Area {
+            bits: &self.bits,
+            pair: &self.pair,
+            shift: 16,
+        }
+    }
+
+    /// An allocation as the zone makes it.
+    fn allocate(&self, order: Order) -> Option<u32> {
+        let frames = order.frames() as u32;
+        if self.area().reserve(frames, frames) == 0 {
+            return None;
+        }
+        let index = self.area().claim(order);
+        if index.is_none() {
+            assert!(order > ZERO, "a reserved single frame was not to be found");
+            self.area().unreserve(frames);
+        }
+        index
+    }
+
+    /// The wrong one: bits first, count second.
+    fn allocate_bits_first(&self) -> Option<u32> {
+        let index = self.area().claim(ZERO)?;
+        if self.area().reserve(1, 1) == 0 {
+            self.area().clear(index, ZERO);
+            return None;
+        }
+        Some(index)
+    }
+
+    /// Writes the content as a frame's sole owner does; loom reports a race.
+    fn write(&self) {
+        self.content.with_mut(|_| ());
+    }
+
+    fn set_bits(&self) -> u32 {
+        let words = self.bits.0.iter();
+        words
+            .map(|word| word.load(Ordering::Acquire).count_ones())
+            .sum()
+    }
+}
+
+/// Runs a model within bounds that keep it to seconds, or those of LOOM_MAX_PREEMPTIONS.
+fn bounded(body: impl Fn() + Sync + Send + 'static) {
+    let mut builder = model::Builder::new();
+    builder.preemption_bound.get_or_insert(3);
+    builder.check(body);
+}
+
+/// Lets the others go first, without an ordering. loom 0.7 remembers one last access of each atomic:
+/// of a thread that loads before it stores it knows the load only, and would not try the other
+/// thread's load behind that store.
+fn others_first() {
+    thread::yield_now();
+}
+
+#[track_caller]
+fn caught(mistake: Mutant, model: fn()) {
+    let result = catch_unwind(AssertUnwindSafe(|| mutant::with(mistake, model)));
+    assert!(result.is_err(), "{mistake:?} passes");
+}
+
+/// One thread frees a frame, another one wants one. With `spare` a second frame is free: then the
+/// reservation may stand for the spare one and the claim still find the freed one, so that nothing
+/// but the bit lies between the two owners.
+fn handed_on(spare: u64) {
+    bounded(move || {
+        let mut words = [u64::MAX; 8];
+        words[0] = !spare;
+        let shared = Shared::new(words, 0);
+        let freeing = Arc::clone(&shared);
+        let owner = thread::spawn(move || {
+            freeing.write();
+            freeing.area().free(5, ZERO);
+        });
+        let got = shared.allocate(ZERO);
+        match got {
+            Some(5) => shared.write(),
+            Some(frame) => assert!(spare >> frame & 1 == 1),
+            None => assert_eq!(spare, 0),
+        }
+        owner.join().unwrap();
+    });
+}
+
+const SPARE: u64 = 1 << 9;
+
+#[test]
+fn a_freed_frame_is_handed_on_with_what_was_written() {
+    handed_on(0);
+    handed_on(SPARE);
+}
+
+/// A count that is added before its bits are clear only makes a single frame's claim wait; what it
+/// breaks is who looks at the count alone: see the models of taking and leaving.
+#[test]
+fn handing_on_without_its_orderings_is_noticed() {
+    caught(Mutant::RelaxedClear, || handed_on(SPARE));
+    caught(Mutant::RelaxedClaim, || handed_on(SPARE));
+}
+
+/// The last frame of an area comes back while another thread takes the area whole.
+fn taken_whole() {
+    bounded(|| {
+        let shared = Shared::with_one_taken(5, 0);
+        let freeing = Arc::clone(&shared);
+        let owner = thread::spawn(move || {
+            freeing.write();
+            freeing.area().free(5, ZERO);
+        });
+        if shared.area().take() {
+            shared.write();
+            assert_eq!(shared.set_bits(), 0);
+        }
+        owner.join().unwrap();
+    });
+}
+
+#[test]
+fn a_whole_area_is_taken_by_its_count_alone() {
+    taken_whole();
+    caught(Mutant::RelaxedAdd, taken_whole);
+    caught(Mutant::AddBeforeClear, taken_whole);
+}
+
+/// An order 10 and a single frame want the same area.
+#[test]
+fn an_order_10_and_a_single_frame_never_both_succeed() {
+    bounded(|| {
+        let shared = Shared::new([0; 8], 0);
+        let other = Arc::clone(&shared);
+        let single = thread::spawn(move || other.allocate(ZERO));
+        let pair = shared.pair.take();
+        let single = single.join().unwrap();
+        assert!(!(pair && single.is_some()));
+        assert!(pair || single.is_some());
+    });
+}
+
+/// Two threads allocate single frames from the last two.
+#[test]
+fn two_reservations_find_two_frames() {
+    bounded(|| {
+        let mut words = [u64::MAX; 8];
+        words[7] = !(1 << 3 | 1 << 60);
+        let shared = Shared::new(words, 0);
+        let other = Arc::clone(&shared);
+        let second = thread::spawn(move || other.allocate(ZERO));
+        let first = shared.allocate(ZERO).unwrap();
+        assert_ne!(second.join().unwrap().unwrap(), first);
+        assert_eq!(shared.area().state(), State::FULL);
+    });
+}
+
+/// Frames are freed behind a claim that has passed their word, and those before it are taken.
+#[test]
+fn a_reserved_frame_is_found_though_it_moves_behind_the_claim() {
+    bounded(|| {
+        let mut words = [u64::MAX; 8];
+        words[1] = !0b11;
+        let shared = Shared::new(words, 0);
+        let other = Arc::clone(&shared);
+        let moves = thread::spawn(move || {
+            other.area().free(0, Order::ONE);
+            if other.area().reserve(2, 2) == 0 {
+                return 0;
+            }
+            other.area().claim_runs(Order::ONE, 1, 1, |_, _| ())
+        });
+        assert!(shared.allocate(ZERO).is_some());
+        let runs = moves.join().unwrap();
+        assert_eq!(shared.area().state().free(), 3 - 2 * runs);
+    });
+}
+
+/// A frame beside a run comes back while that is claimed.
+#[test]
+fn a_run_is_had_whoever_frees_beside_it() {
+    bounded(|| {
+        let mut words = [u64::MAX; 8];
+        words[0] = !0b1111;
+        let shared = Shared::new(words, 0);
+        let other = Arc::clone(&shared);
+        let owner = thread::spawn(move || other.area().free(8, ZERO));
+        assert_eq!(shared.allocate(Order::TWO), Some(0));
+        owner.join().unwrap();
+        assert_eq!(shared.area().state().free(), 1);
+    });
+}
+
+/// An order 7 loses its second word to a single frame.
+fn words_and_singles() {
+    bounded(|| {
+        let mut words = [u64::MAX; 8];
+        (words[0], words[1], words[2]) = (0, 0, !1);
+        let shared = Shared::new(words, 0);
+        let other = Arc::clone(&shared);
+        let large = thread::spawn(move || other.allocate(Order::new(7).unwrap()));
+        let single = shared.allocate(ZERO).unwrap();
+        if let Some(start) = large.join().unwrap() {
+            assert!(
+                !(start..start + 128).contains(&single),
+                "two owners of frame {single}"
+            );
+            assert_eq!(shared.set_bits(), 512);
+        } else {
+            assert_eq!(shared.area().state().free(), 128);
+            assert_eq!(shared.set_bits(), 512 - 128);
+        }
+    });
+}
+
+#[test]
+fn a_large_order_that_loses_a_word_owns_nothing() {
+    words_and_singles();
+    caught(Mutant::ClaimWithoutRollback, words_and_singles);
+}
+
+/// Several runs are claimed by one step while single frames come and go in the same word.
+fn runs_and_singles() {
+    const TWO: Order = Order::TWO;
+    bounded(|| {
+        let mut words = [u64::MAX; 8];
+        // Three aligned runs of four; frame 5, in the second of them, is in use.
+        words[0] = !0xfff | 1 << 5;
+        let shared = Shared::new(words, 0);
+        let other = Arc::clone(&shared);
+        let singles = thread::spawn(move || {
+            other.write();
+            other.area().free(5, ZERO);
+            other.allocate(ZERO)
+        });
+        let reserved = shared.area().reserve(4, 12);
+        let mut starts = 0;
+        let got = |_, claimed| starts = claimed;
+        shared.area().claim_runs(TWO, reserved / 4, 0, got);
+        let runs = starts.wrapping_mul(0xf);
+        assert!(runs.count_ones() <= reserved);
+        if runs >> 5 & 1 == 1 {
+            shared.write();
+        }
+        shared.area().unreserve(reserved - runs.count_ones());
+        // Nothing, if all twelve were reserved at that moment.
+        let single = singles.join().unwrap();
+        let both = single.filter(|single| runs >> single & 1 == 1);
+        assert_eq!(both, None, "two owners of a frame");
+        let free = 12 - u32::from(single.is_some()) - runs.count_ones();
+        assert_eq!(shared.area().state().free(), free);
+        assert_eq!(shared.set_bits(), 512 - free);
+    });
+}
+
+#[test]
+fn runs_that_are_claimed_at_once_are_nobody_elses() {
+    runs_and_singles();
+    caught(Mutant::RelaxedClear, runs_and_singles);
+    caught(Mutant::RelaxedClaim, runs_and_singles);
+}
+
+/// The last frame of an isolated area comes back while the area tries to leave.
+fn last_free_and_leaving() {
+    bounded(|| {
+        let shared = Shared::with_one_taken(5, State::ISOLATED);
+        let freeing = Arc::clone(&shared);
+        let owner = thread::spawn(move || {
+            freeing.write();
+            freeing.area().free(5, ZERO)
+        });
+        if shared.area().leave() {
+            shared.write();
+            assert_eq!(shared.set_bits(), 0, "an area left with a frame in use");
+        }
+        let (cleared, before) = owner.join().unwrap();
+        assert_eq!((cleared, before.is_isolated()), (1, true));
+    });
+}
+
+#[test]
+fn an_area_leaves_after_its_last_free() {
+    last_free_and_leaving();
+    caught(Mutant::AddBeforeClear, last_free_and_leaving);
+}
+
+/// A thread allocates while another one isolates the area and makes it leave.
+fn allocation_and_leaving(allocate: fn(&Shared) -> Option<u32>) {
+    bounded(move || {
+        let shared = Shared::new([0; 8], 0);
+        let other = Arc::clone(&shared);
+        let allocation = thread::spawn(move || allocate(&other));
+        let counted = shared.area().isolate(Isolation::Offline).unwrap();
+        let left = shared.area().leave();
+        if left {
+            assert_eq!(shared.set_bits(), 0, "an area left with a bit claimed");
+        }
+        let got = allocation.join().unwrap();
+        assert!(!(left && got.is_some()));
+        // What the isolation took from the zone's counter, and what the allocation took.
+        assert_eq!(counted + u32::from(got.is_some()), 512);
+    });
+}
+
+#[test]
+fn an_area_leaves_only_if_nobody_has_reserved() {
+    allocation_and_leaving(|shared| shared.allocate(ZERO));
+    let wrong = || allocation_and_leaving(Shared::allocate_bits_first);
+    caught(Mutant::None, wrong);
+}
+
+/// An area that is not isolated is allocated from while another thread makes it leave.
+fn open_and_leaving() {
+    bounded(|| {
+        let shared = Shared::new([0; 8], State::ISOLATED);
+        let other = Arc::clone(&shared);
+        // The isolation is undone, and the area used, between a leaving's look and its step.
+        let allocation = thread::spawn(move || {
+            other.area().unisolate(Isolation::Offline)?;
+            other.allocate(ZERO)
+        });
+        let left = shared.area().leave();
+        let got = allocation.join().unwrap();
+        assert!(!(left && got.is_some()), "an area left under its owner");
+    });
+}
+
+#[test]
+fn leaving_is_one_step() {
+    open_and_leaving();
+    caught(Mutant::LeaveInTwoSteps, open_and_leaving);
+}
+
+/// A compaction gives up, and somebody allocates, while an offline isolates the area as well.
+fn compaction_and_offline() {
+    bounded(|| {
+        let shared = Shared::new([0; 8], 0);
+        let other = Arc::clone(&shared);
+        let compaction = thread::spawn(move || {
+            let lost = other.area().isolate(Isolation::Compaction)?;
+            let gained = other.area().unisolate(Isolation::Compaction).unwrap();
+            let got = other.allocate(ZERO).is_some();
+            Some((i64::from(gained) - i64::from(lost), got))
+        });
+        let lost = shared.area().isolate(Isolation::Offline).unwrap();
+        let left = shared.area().leave();
+        let gained = if left {
+            0
+        } else {
+            shared.area().unisolate(Isolation::Offline).unwrap()
+        };
+        let (change, got) = compaction.join().unwrap().unwrap_or_default();
+        assert!(!(left && got), "an area left under its owner");
+        // The zone's counter has what is free, when nothing is isolated any more.
+        let counter = 512 - i64::from(lost) + i64::from(gained) + change - i64::from(got);
+        assert_eq!(counter, i64::from(shared.area().state().free()));
+    });
+}
+
+#[test]
+fn two_isolations_are_counted_once_and_neither_ends_the_other() {
+    compaction_and_offline();
+    caught(Mutant::OneIsolationForAll, compaction_and_offline);
+}

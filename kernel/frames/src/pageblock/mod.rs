@@ -1,0 +1,7 @@
+//! 2 MiB of memory: its bits, its state, whose it is, and the table of the memory's books.
+
+pub(crate) mod area;
+pub(crate) mod home;
+pub(crate) mod memory;
+pub(crate) mod runs;
+pub(crate) mod state;

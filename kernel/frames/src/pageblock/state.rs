@@ -1,0 +1,219 @@
+//! What an area is, in half a word: free frames, and who may have them.
+
+use crate::pageblock::memory::{AREA_FRAMES, AreaPair};
+
+/// State of one area. Zero means gone: not the allocator's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State(pub(crate) u16);
+
+impl State {
+    pub(crate) const COUNT: u16 = (1 << 10) - 1;
+    pub(crate) const ISOLATED: u16 = 1 << 10;
+    pub(crate) const PRESENT: u16 = 1 << 11;
+    pub(crate) const TAKEN: u16 = 1 << 12;
+    pub(crate) const COMPACTED: u16 = 1 << 13;
+
+    /// Not the allocator's.
+    pub(crate) const GONE: Self = Self(0);
+    /// Present, nothing free.
+    pub(crate) const FULL: Self = Self(Self::PRESENT);
+    /// Present, all free.
+    pub(crate) const EMPTY: Self = Self(Self::PRESENT | AREA_FRAMES as u16);
+    /// All free, but nobody may allocate: the area is about to leave, or has just come.
+    pub(crate) const ISOLATED_EMPTY: Self = Self(Self::EMPTY.0 | Self::ISOLATED);
+    /// All free, for the one who compacted it.
+    pub(crate) const COMPACTED_EMPTY: Self = Self(Self::EMPTY.0 | Self::COMPACTED);
+    /// Wholly taken as part of an order 9 or 10.
+    pub(crate) const WHOLE: Self = Self(Self::PRESENT | Self::TAKEN);
+
+    /// Frames that may be reserved, 0 to 512.
+    pub(crate) const fn free(self) -> u32 {
+        (self.0 & Self::COUNT) as u32
+    }
+
+    pub(crate) const fn is_present(self) -> bool {
+        self.0 & Self::PRESENT != 0
+    }
+
+    /// Whether anybody keeps the area from being allocated from: what is freed stays in it, and the
+    /// zone's counter does not have its frames.
+    pub(crate) const fn is_isolated(self) -> bool {
+        self.0 & (Self::ISOLATED | Self::COMPACTED) != 0
+    }
+
+    /// Whether the area is wholly taken; its bits are all zero then.
+    pub(crate) const fn is_taken(self) -> bool {
+        self.0 & Self::TAKEN != 0
+    }
+
+    /// Whether an allocation may reserve here at all.
+    pub(crate) const fn is_open(self) -> bool {
+        self.0 & !Self::COUNT == Self::PRESENT
+    }
+
+    /// Frames that the zone's counter has of the area.
+    pub(crate) const fn counted(self) -> u32 {
+        if self.is_isolated() { 0 } else { self.free() }
+    }
+}
+
+/// Who keeps an area from being allocated from. Each has a bit of its own: an offline may isolate
+/// what is being compacted, and neither undoes the other's isolation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    /// It is about to leave, or has just come.
+    Offline,
+    /// Its frames are being moved for a request.
+    Compaction,
+}
+
+impl Isolation {
+    pub(crate) const fn bit(self) -> u16 {
+        match self {
+            Self::Offline => State::ISOLATED,
+            Self::Compaction => State::COMPACTED,
+        }
+    }
+}
+
+/// Which states a search stops at: a range of them as numbers, so that two areas are looked at by
+/// one test.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sought {
+    /// What brings the first one to `ABOVE`, for both halves of a pair's word.
+    to_above: u32,
+    /// The last one and `ABOVE`, for both halves.
+    last: u32,
+}
+
+impl Sought {
+    /// Above all states, which have the two highest bits clear: sums and differences with it do not
+    /// carry from one half of a pair's word into the other.
+    const ABOVE: u16 = 1 << 15;
+    const BOTH: u32 = 0x1_0001;
+
+    /// Any that is present: whatever the other bits, they are above it or below.
+    pub(crate) const PRESENT: Self = Self::range(State::PRESENT, Self::ABOVE - 1);
+    /// Wholly free and open.
+    pub(crate) const EMPTY: Self = Self::open(AREA_FRAMES as u32, AREA_FRAMES as u32);
+
+    /// Open, with at least so many frames free, 1 to 512, wholly free ones included.
+    #[inline]
+    pub(crate) const fn free(least: u32) -> Self {
+        Self::open(least, AREA_FRAMES as u32)
+    }
+
+    /// The same without those that are wholly free.
+    #[inline]
+    pub(crate) const fn partial(least: u32) -> Self {
+        Self::open(least, AREA_FRAMES as u32 - 1)
+    }
+
+    /// Open means that nothing but the count differs from `FULL`.
+    #[inline]
+    const fn open(least: u32, most: u32) -> Self {
+        Self::range(State::FULL.0 + least as u16, State::FULL.0 + most as u16)
+    }
+
+    #[inline]
+    const fn range(first: u16, last: u16) -> Self {
+        Self {
+            to_above: (Self::ABOVE - first) as u32 * Self::BOTH,
+            last: (Self::ABOVE | last) as u32 * Self::BOTH,
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn has(self, state: State) -> bool {
+        self.of_pair(state.0 as u32) != 0
+    }
+
+    /// Of the states in a pair's word: not zero if one of them is sought.
+    #[inline]
+    const fn of_pair(self, states: u32) -> u32 {
+        let not_below = states.wrapping_add(self.to_above);
+        let not_above = self.last.wrapping_sub(states);
+        not_below & not_above & (Self::ABOVE as u32 * Self::BOTH)
+    }
+
+    /// Index of the first pair of which an area is in a state that is sought. A function of its own,
+    /// so that its loop has the registers for itself.
+    #[inline(never)]
+    pub(crate) fn first_of(self, pairs: &[AreaPair]) -> Option<usize> {
+        let of = |pair: &AreaPair| self.of_pair(pair.word());
+        // Most are passed over: one test for four.
+        let (fours, _) = pairs.as_chunks::<4>();
+        let has = |four: &[AreaPair; 4]| four.iter().fold(0, |any, pair| any | of(pair)) != 0;
+        let passed = fours.iter().position(has).unwrap_or(fours.len()) * 4;
+        let rest = pairs.get(passed..)?;
+        Some(passed + rest.iter().position(|pair| of(pair) != 0)?)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sought_is_what_the_state_says() {
+        for number in 0..1 << 14 {
+            let state = State(number);
+            let is_one = state.free() <= AREA_FRAMES as u32 && (state.is_present() || number == 0);
+            if !is_one {
+                continue;
+            }
+            assert_eq!(Sought::PRESENT.has(state), state.is_present());
+            assert_eq!(Sought::EMPTY.has(state), state == State::EMPTY);
+            for least in [1, 8, 256, 511] {
+                let has_some = state.is_open() && state.free() >= least;
+                assert_eq!(Sought::free(least).has(state), has_some);
+                let partial = has_some && state != State::EMPTY;
+                assert_eq!(Sought::partial(least).has(state), partial);
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_pair_is_found_wherever_it_lies() {
+        use tidemark_sync::atomic::AtomicU32;
+        let full = u32::from(State::FULL.0) * 0x1_0001;
+        let pair = |states| AreaPair(AtomicU32::new(states));
+        for length in 0..14 {
+            for first in 0..=length {
+                for half in [0, 16] {
+                    // The first one, and all behind it, are free by half.
+                    let states = |at| full + if at < first { 0 } else { 7 << half };
+                    let pairs: Vec<_> = (0..length).map(|at| pair(states(at))).collect();
+                    let expected = (first < length).then_some(first);
+                    assert_eq!(Sought::free(7).first_of(&pairs), expected);
+                    assert_eq!(Sought::free(8).first_of(&pairs), None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_pair_one_is_sought_if_the_lower_or_the_upper_one_is() {
+        let shared = [Sought::PRESENT, Sought::EMPTY];
+        let numbers = [1, 8, 511].map(Sought::free).into_iter();
+        let some = numbers.chain([1, 256, 511].map(Sought::partial));
+        let states = || {
+            (0..1 << 14)
+                .step_by(127)
+                .chain([State::EMPTY.0, State::FULL.0 + 256])
+        };
+        for sought in some.chain(shared) {
+            for (lower, upper) in
+                states().flat_map(|lower| states().map(move |upper| (lower, upper)))
+            {
+                let either = sought.has(State(lower)) || sought.has(State(upper));
+                let word = u32::from(upper) << 16 | u32::from(lower);
+                assert_eq!(
+                    sought.of_pair(word) != 0,
+                    either,
+                    "{lower:#x} {upper:#x} {sought:?}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! A block of 128 MiB leaves and comes back in another zone between any two steps of what works on
+//! it: a state or a count is changed for the zone that was read while the area could not leave.
+
+use crate::{
+    alloc::{compact::tests_hook, mobility::Mobility},
+    testing::*,
+};
+use std::{cell::Cell, rc::Rc};
+
+const NORMAL: ZoneId = zone(0, ZoneKind::Normal);
+const MOVABLE: ZoneId = zone(0, ZoneKind::Movable);
+/// The block that leaves.
+const LEAVES: usize = 32;
+
+/// What comes before: blocks that the work is given.
+type Prepare = fn(&'static TestFrames) -> Vec<TestBlock>;
+type Work = fn(&'static TestFrames, Vec<TestBlock>);
+
+/// Two CPUs; NORMAL of three blocks, of which one leaves.
+fn machine() -> &'static TestFrames {
+    let frames = bare_machine(2, 1);
+    frames.finish_boot();
+    for block in LEAVES..LEAVES + 3 {
+        add_block(frames, block);
+        frames
+            .online_range(block_range(block), NORMAL, &task())
+            .unwrap();
+    }
+    frames
+}
+
+/// Takes the block out of its zone and into the other one; returns whether it could leave.
+fn change_zones(frames: &'static TestFrames) -> bool {
+    let until = frames.platform().now_ns() + 10_000;
+    let range = block_range(LEAVES);
+    let is_gone = frames.offline_range(range, until, &task()).is_ok();
+    if is_gone {
+        frames.online_range(range, MOVABLE, &task()).unwrap();
+    }
+    is_gone
+}
+
+/// Does `work` with the block changing zones at each step in turn; returns how often it could.
+fn at_each_step(prepare: Prepare, work: Work) -> u32 {
+    let changed = Rc::new(Cell::new(0));
+    for at in 0.. {
+        let frames = machine();
+        let blocks = prepare(frames);
+        frames.drain_all(&task());
+        let step = Rc::new(Cell::new(0));
+        let (counts, steps) = (Rc::clone(&changed), Rc::clone(&step));
+        let armed = Rc::new(Cell::new(true));
+        let hook = at_steps(move || {
+            // A section of this very stack cannot be waited for.
+            let is_open = frames.platform().section(CpuId(0)).is_open();
+            if steps.replace(steps.get() + 1) >= at && !is_open && armed.replace(false) {
+                counts.set(counts.get() + u32::from(on_cpu(1, || change_zones(frames))));
+            }
+        });
+        work(frames, blocks);
+        drop(hook);
+        frames.drain_all(&task());
+        assert_sound(frames);
+        let managed = [NORMAL, MOVABLE].map(|zone| frames.zone_info(zone).managed);
+        assert_eq!(managed.iter().sum::<u64>(), 3 * BLOCK_FRAMES as u64);
+        if step.get() <= at {
+            break;
+        }
+    }
+    changed.get()
+}
+
+/// A block of the part that leaves.
+fn take_there(frames: &'static TestFrames, order: Order) -> Vec<TestBlock> {
+    let mut others = Vec::new();
+    loop {
+        let block = frames
+            .alloc_in_zone(ContextKind::Task, NORMAL, order, test_owner(1))
+            .unwrap();
+        if block_range(LEAVES).contains(block.pfn()) {
+            return vec![block];
+        }
+        others.push(block);
+    }
+}
+
+fn nothing(_: &'static TestFrames) -> Vec<TestBlock> {
+    Vec::new()
+}
+
+fn order(order: u8) -> Order {
+    Order::new(order).unwrap()
+}
+
+#[test]
+fn while_the_last_frames_of_it_are_freed() {
+    let prepared: [Prepare; 7] = [
+        |frames| take_there(frames, order(0)),
+        |frames| take_there(frames, order(1)),
+        |frames| take_there(frames, order(3)),
+        |frames| take_there(frames, order(5)),
+        |frames| take_there(frames, order(8)),
+        |frames| take_there(frames, Order::HUGE),
+        |frames| take_there(frames, Order::MAX),
+    ];
+    for prepare in prepared {
+        assert!(at_each_step(prepare, |_, blocks| drop(blocks)) > 0);
+    }
+}
+
+#[test]
+fn while_the_last_frames_of_it_are_freed_in_bulk() {
+    let pair = |frames| {
+        let mut halves = Vec::new();
+        for block in take_there(frames, order(1)) {
+            let (lower, upper) = block.split().unwrap();
+            halves.extend([lower, upper]);
+        }
+        halves
+    };
+    let work: Work = |frames, blocks| {
+        let mut blocks = blocks.into_iter().map(Some).collect::<Vec<_>>();
+        assert_eq!(frames.free_bulk(&mut blocks), 2);
+    };
+    assert!(at_each_step(pair, work) > 0);
+}
+
+/// What is asked of NORMAL is not given out of what has become MOVABLE between look and claim.
+fn take_of_normal(frames: &'static TestFrames, size: Order) {
+    let taken = frames.alloc_in_zone(ContextKind::Task, NORMAL, size, test_owner(2));
+    // What was taken before the block left keeps it from leaving.
+    let taken = taken.expect("NORMAL has two blocks more");
+    assert_eq!(frames.zone_of(taken.pfn()), Some(NORMAL));
+    drop(taken);
+}
+
+#[test]
+fn between_the_look_at_an_area_and_its_claim() {
+    let works: [Work; 6] = [
+        |frames, _| take_of_normal(frames, order(0)),
+        |frames, _| take_of_normal(frames, order(2)),
+        |frames, _| take_of_normal(frames, order(5)),
+        |frames, _| take_of_normal(frames, order(8)),
+        |frames, _| take_of_normal(frames, Order::HUGE),
+        |frames, _| take_of_normal(frames, Order::MAX),
+    ];
+    for work in works {
+        assert!(at_each_step(nothing, work) > 0);
+    }
+}
+
+#[test]
+fn while_a_compaction_that_moved_nothing_ends() {
+    for size in [order(3), Order::HUGE, Order::MAX] {
+        let work: Work = match size {
+            Order::HUGE => |frames, _| tests_hook::isolate_and_give_up(frames, LEAVES, Order::HUGE),
+            Order::MAX => |frames, _| tests_hook::isolate_and_give_up(frames, LEAVES, Order::MAX),
+            _ => |frames, _| tests_hook::isolate_and_give_up(frames, LEAVES, Order::COSTLY),
+        };
+        assert!(at_each_step(nothing, work) > 0);
+    }
+}
+
+#[test]
+fn while_its_area_of_the_reserve_is_given_back() {
+    let work: Work = |frames, _| {
+        let (area, _) = frames.area_of(block_range(LEAVES).start).unwrap();
+        let kind = area.kind();
+        assert!(frames.zone(NORMAL).grow_high_atomic());
+        assert!(area.change_kind(kind, kind.turned_to(Mobility::HighAtomic)));
+        // False if the block left meanwhile, which gives the area back as well.
+        frames.release_high_atomic(area, Mobility::Unmovable);
+        let kept = [NORMAL, MOVABLE].map(|zone| frames.zone_info(zone).high_atomic);
+        assert_eq!(kept, [0, 0]);
+    };
+    assert!(at_each_step(nothing, work) > 0);
+}
+
+#[test]
+fn while_a_reservation_in_it_is_given_up() {
+    let work: Work = |frames, _| {
+        let (area, _) = frames.area_of(block_range(LEAVES).start).unwrap();
+        if let Some(reserved) = frames.reserve_for_test(area, NORMAL, 8) {
+            assert_eq!(reserved, 8);
+            frames.return_reservation(area, 8);
+        }
+    };
+    assert!(at_each_step(nothing, work) > 0);
+}

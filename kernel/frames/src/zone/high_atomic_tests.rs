@@ -1,0 +1,243 @@
+use super::*;
+use crate::testing::*;
+use crate::*;
+
+const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
+const ORDER: Order = Order::COSTLY;
+
+/// One CPU and Normal of 256 MiB, of which two areas may be kept; taken down to `free` of its marks.
+fn pressed(free: impl Fn(&ZoneInfo) -> u64) -> (&'static TestFrames, Vec<TestBlock>) {
+    let frames = bare_machine(1, 1);
+    for block in [32, 33] {
+        add_block(frames, block);
+        frames
+            .online_range(block_range(block), NORMAL, &task())
+            .unwrap();
+    }
+    let mut held = Vec::new();
+    let left = free(&frames.zone_info(NORMAL));
+    for order in [Order::HUGE, ORDER, Order::ZERO] {
+        while frames.zone_info(NORMAL).free >= left + order.frames() {
+            held.extend(frames.alloc_in_zone(ContextKind::Task, NORMAL, order, test_owner(1)));
+            frames.drain_all(&task());
+        }
+    }
+    (frames, held)
+}
+
+fn atomic(frames: &'static TestFrames) -> Result<TestBlock, AllocError> {
+    let request = Request::atomic(ORDER)
+        .with(Gfp::NOWARN)
+        .owned_by(test_owner(2));
+    frames.alloc(&hard_irq(), &request)
+}
+
+fn kept(frames: &TestFrames) -> u64 {
+    frames.zone_info(NORMAL).high_atomic
+}
+
+#[test]
+fn an_atomic_block_on_the_slow_path_puts_its_area_into_the_reserve_up_to_a_hundredth() {
+    let (frames, held) = pressed(|zone| zone.low);
+    let single = frames
+        .alloc(&hard_irq(), &Request::atomic(Order::ZERO))
+        .unwrap();
+    let waits = Request::kernel(ORDER).with(Gfp::HIGH | Gfp::NORETRY);
+    let waits = frames.alloc(&task(), &waits).unwrap();
+    assert_eq!(kept(frames), 0);
+    let blocks = std::iter::from_fn(|| atomic(frames).ok()).collect::<Vec<_>>();
+    assert!(blocks.len() > 30);
+    assert_eq!(kept(frames), 1024);
+    assert_sound(frames);
+    drop((held, single, waits, blocks));
+    assert_sound(frames);
+}
+
+#[test]
+fn what_is_kept_is_not_free_for_others_and_comes_first_for_those_it_is_kept_for() {
+    let (frames, held) = pressed(|zone| zone.low);
+    let first = atomic(frames).unwrap();
+    let area = first.pfn().0 / 512;
+    assert_eq!(kept(frames), 512);
+    let in_area = |block: &TestBlock| block.pfn().0 / 512 == area;
+    // Below the mark without the kept frames, above it with them.
+    let nowait = Request::nowait(Order::ZERO);
+    let others = std::iter::from_fn(|| frames.alloc(&task(), &nowait).ok());
+    let others = others.collect::<Vec<_>>();
+    assert!(!others.iter().any(in_area));
+    let info = frames.zone_info(NORMAL);
+    let unusable = u64::from(frames.area(area).unwrap().core().state().free());
+    assert_eq!(info.free - unusable, info.min);
+    let second = atomic(frames).unwrap();
+    assert!(in_area(&second));
+    drop((held, first, others, second));
+    assert_sound(frames);
+}
+
+#[test]
+fn single_frames_of_the_reserve_are_not_cached() {
+    let (frames, held) = pressed(|zone| zone.low);
+    let block = atomic(frames).unwrap();
+    drop(held);
+    frames.drain_all(&task());
+    let mut parts = vec![block];
+    while let Some(at) = parts.iter().position(|part| part.order() > Order::ZERO) {
+        let (lower, upper) = parts.swap_remove(at).split().unwrap();
+        parts.extend([lower, upper]);
+    }
+    drop(parts);
+    assert_eq!(frames.zone_info(NORMAL).cached, 0);
+    assert_sound(frames);
+}
+
+#[test]
+fn whole_areas_of_the_reserve_are_not_taken_as_huge_blocks() {
+    let (frames, held) = pressed(|zone| zone.low);
+    let block = atomic(frames).unwrap();
+    let area = block.pfn().0 / 512;
+    drop((block, held));
+    frames.drain_all(&task());
+    assert_eq!(kept(frames), 512);
+    for order in [Order::MAX, Order::HUGE] {
+        let request = Request::nowait(order);
+        let all = std::iter::from_fn(|| frames.alloc(&task(), &request).ok());
+        let all = all.collect::<Vec<_>>();
+        let hits = |block: &TestBlock| {
+            let start = block.pfn().0 / 512;
+            (start..start + order.frames() / 512).contains(&area)
+        };
+        assert!(all.len() > 50 && !all.iter().any(hits));
+    }
+    assert_sound(frames);
+}
+
+#[test]
+fn the_reserve_is_given_back_before_anybody_is_killed() {
+    let (frames, held) = pressed(|zone| zone.low);
+    let blocks = std::iter::from_fn(|| atomic(frames).ok()).collect::<Vec<_>>();
+    drop(blocks);
+    assert_eq!(kept(frames), 1024);
+    *frames.platform().oom.lock().unwrap() = Some(Box::new(|_| panic!("killed")));
+    let kernel = Request::kernel(Order::ZERO).owned_by(test_owner(3));
+    let mut others = Vec::new();
+    while kept(frames) > 0 {
+        others.push(frames.alloc(&task(), &kernel).unwrap());
+        assert!(others.len() < 4_000);
+    }
+    assert!(frames.zone_info(NORMAL).free >= frames.zone_info(NORMAL).min);
+    drop((held, others));
+    assert_sound(frames);
+}
+
+#[test]
+fn an_area_that_leaves_leaves_the_reserve() {
+    let (frames, held) = pressed(|zone| zone.low);
+    let blocks = std::iter::from_fn(|| atomic(frames).ok()).collect::<Vec<_>>();
+    drop((held, blocks));
+    assert_eq!(kept(frames), 1024);
+    for block in [32, 33] {
+        frames
+            .offline_range(block_range(block), 0, &task())
+            .unwrap();
+        assert_sound(frames);
+    }
+    assert_eq!(kept(frames), 0);
+}
+
+#[test]
+fn flags_and_order_say_whether_the_reserve_may_be_used() {
+    let order = |order| Order::new(order).unwrap();
+    let atomic = Gfp::ATOMIC;
+    for (gfp, size, expected) in [
+        (atomic, 0, HighAtomic::Spared),
+        (atomic, 1, HighAtomic::Usable),
+        (atomic, 8, HighAtomic::Usable),
+        (atomic, 9, HighAtomic::Spared),
+        (atomic, 10, HighAtomic::Spared),
+        (atomic | Gfp::NOMEMALLOC, 3, HighAtomic::Spared),
+        (Gfp::KERNEL | Gfp::HIGH, 3, HighAtomic::Spared),
+        (Gfp::NOWAIT, 3, HighAtomic::Spared),
+    ] {
+        assert_eq!(HighAtomic::of(gfp, order(size)), expected, "{gfp:?} {size}");
+    }
+}
+
+/// The area of a block that no reserve has yet.
+fn area_of(
+    frames: &'static TestFrames,
+    block: &TestBlock,
+) -> crate::pageblock::memory::AreaRef<'static> {
+    frames.area_of(block.pfn()).unwrap().0
+}
+
+#[test]
+fn an_area_is_counted_once_however_often_a_block_of_it_is_had() {
+    let (frames, held) = pressed(|zone| zone.low);
+    let block = atomic(frames).unwrap();
+    assert_eq!(kept(frames), 512);
+    frames.reserve_area_of(NORMAL, block.pfn());
+    assert_eq!(kept(frames), 512);
+    drop((held, block));
+    assert_sound(frames);
+}
+
+#[test]
+fn only_areas_of_the_reserve_give_blocks_of_it() {
+    let frames = normal_machine(1, 2);
+    assert_eq!(frames.take_reserved(NORMAL, ORDER), None);
+    assert_sound(frames);
+}
+
+#[test]
+fn an_area_that_changes_its_kind_while_it_is_to_be_kept_is_not_counted() {
+    let (frames, held) = pressed(|zone| zone.low);
+    let block = frames
+        .alloc_in_zone(ContextKind::Task, NORMAL, ORDER, test_owner(2))
+        .unwrap();
+    let area = area_of(frames, &block);
+    let hook = at_steps(move || {
+        area.turn_to(area.kind().turned_to(Mobility::Movable));
+    });
+    frames.reserve_area_of(NORMAL, block.pfn());
+    drop(hook);
+    assert_eq!(kept(frames), 0);
+    drop((held, block));
+    frames.drain_all(&task());
+    assert_sound(frames);
+}
+
+#[test]
+fn a_whole_area_that_is_given_back_is_seen_by_searches() {
+    let (frames, held) = pressed(|zone| zone.low);
+    let block = atomic(frames).unwrap();
+    let area = area_of(frames, &block);
+    drop((held, block));
+    frames.drain_all(&task());
+    let wholes = || format!("{:?}", frames.zone(NORMAL).wholes);
+    let before = wholes();
+    assert!(frames.release_high_atomic(area, Mobility::Movable));
+    assert_ne!(wholes(), before, "a search would miss it");
+    assert_eq!(area.mobility(), Mobility::Movable);
+    assert!(!frames.release_high_atomic(area, Mobility::Movable));
+    assert_eq!(kept(frames), 0);
+    assert_sound(frames);
+}
+
+#[test]
+fn a_zone_is_never_taken_to_have_more_frames_than_it_manages() {
+    let frames = bare_machine(1, 1);
+    add_block(frames, 32);
+    let start = block_range(32).start;
+    let range = PfnRange::new(start, Pfn(start.0 + 1024));
+    frames.online_range(range, NORMAL, &task()).unwrap();
+    let access = Access::fast(ZoneKind::Normal);
+    assert!(!frames.passes_with(NORMAL, 1 << 40, Order::MAX, access));
+    let held = press(frames, NORMAL, 0);
+    assert!(!frames.passes_with(NORMAL, 0, Order::ZERO, access));
+    let low = frames.zone_info(NORMAL).low;
+    assert!(!frames.passes_with(NORMAL, low, Order::ZERO, access));
+    assert!(frames.passes_with(NORMAL, low + 1, Order::ZERO, access));
+    drop(held);
+    frames.drain_all(&task());
+    assert_sound(frames);
+}

@@ -1,0 +1,366 @@
+//! Zones: free counters, marks, reserves.
+
+pub(crate) mod above;
+pub(crate) mod evict;
+pub(crate) mod floor;
+pub(crate) mod high_atomic;
+pub(crate) mod marks;
+pub(crate) mod room;
+pub(crate) mod search;
+pub(crate) mod sides;
+pub(crate) mod whole;
+
+use crate::{
+    base::{
+        platform::Platform,
+        types::{Order, ZoneId, ZoneKind},
+    },
+    frames::Frames,
+    pageblock::memory::AREA_FRAMES,
+    zone::{
+        floor::{FLOORS, Floor, floors},
+        high_atomic::HighAtomic,
+        sides::Sides,
+        whole::Wholes,
+    },
+};
+use tidemark_sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+
+/// One zone's counters and marks. Atomics only: zeroed memory is a valid value.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Zone {
+    free: FreeCount,
+    /// Marks, reserves, sizes: written under the hot-plug lock, read by anybody. A reader may see
+    /// some of them before and some after a change; each is a policy number that is sane by itself.
+    min: AtomicU64,
+    low: AtomicU64,
+    high: AtomicU64,
+    reserve: [AtomicU64; 4],
+    managed: AtomicU64,
+    present: AtomicU64,
+    /// Indices of the first area and of the one after the last, holes included; grows only.
+    first_area: AtomicU64,
+    end_area: AtomicU64,
+    cache_high: AtomicU32,
+    cache_batch: AtomicU32,
+    /// Orders above 0, as bits, of which CPUs may keep blocks.
+    cached_orders: AtomicU32,
+    /// Frames of the areas in the high-atomic reserve, free or not. Whoever changes the kind of an
+    /// area changes it.
+    high_atomic: AtomicU64,
+    /// What follows from marks and reserves, so that the test of a mark is one load and a
+    /// comparison. Written with them.
+    floors: [AtomicU32; FLOORS * ZoneKind::ALL.len()],
+    pub(crate) wholes: Wholes,
+    /// On which sides of its marks the zone is.
+    pub(crate) sides: Sides,
+    /// Area at which the next compaction begins to look. Anybody who compacts writes it: a hint.
+    compacted: AtomicU64,
+}
+
+/// Free frames, on a line of its own: every allocation and free that passes the caches writes it.
+/// Exact at rest: each change of an area's count knows by the same step whether the area was
+/// isolated, hence whether this counter had its frames. It may be below zero for a moment.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+struct FreeCount(AtomicI64);
+
+/// The marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Min,
+    Low,
+    High,
+}
+
+/// How far down a request may take a zone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Access {
+    pub(crate) floor: Floor,
+    /// Highest zone of the request: lower ones keep a reserve from it.
+    pub(crate) highest: ZoneKind,
+    pub(crate) high_atomic: HighAtomic,
+}
+
+impl Access {
+    /// What the fast path permits.
+    #[inline]
+    pub(crate) const fn fast(highest: ZoneKind) -> Self {
+        Self {
+            floor: Floor::Low,
+            highest,
+            high_atomic: HighAtomic::Spared,
+        }
+    }
+
+    /// The place of the floor among a zone's.
+    #[inline]
+    pub(crate) const fn place(self) -> usize {
+        (self.highest as usize * FLOORS + self.floor as usize) % (FLOORS * ZoneKind::ALL.len())
+    }
+}
+
+impl Zone {
+    /// Returns an empty zone.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Free frames, at least 0.
+    #[inline]
+    pub(crate) fn free(&self) -> u64 {
+        self.free.0.load(Ordering::Relaxed).max(0) as u64
+    }
+
+    #[inline]
+    pub(crate) fn free_exact(&self) -> i64 {
+        self.free.0.load(Ordering::Relaxed)
+    }
+
+    /// The counter, for a look behind a move of the marks: SeqCst, so that either this sees a move of
+    /// the counter or that one's look sees the marks.
+    pub(crate) fn free_now(&self) -> i64 {
+        self.free.0.load(Ordering::SeqCst)
+    }
+
+    /// A mark, for a look behind a move of the counter: SeqCst, as in [`Zone::free_now`].
+    pub(crate) fn mark_now(&self, mark: Mark) -> i64 {
+        self.mark_word(mark).load(Ordering::SeqCst) as i64
+    }
+
+    /// A floor, for a look behind a move of the counter: SeqCst, as in [`Zone::free_now`]. On x86 that
+    /// costs no more than a relaxed load.
+    #[inline]
+    pub(crate) fn floor_now(&self, access: Access) -> i64 {
+        self.floors[access.place()].load(Ordering::SeqCst).into()
+    }
+
+    /// Adds free frames, and returns how many there were. Called by
+    /// [`Frames::gain_returned`] only. SeqCst: see [`Zone::free_now`].
+    #[inline]
+    pub(crate) fn add_free(&self, frames: u32) -> i64 {
+        self.free.0.fetch_add(i64::from(frames), Ordering::SeqCst)
+    }
+
+    /// Subtracts free frames, and returns how many there were. Called by [`Frames::lose`] only.
+    /// SeqCst: see [`Zone::free_now`].
+    #[inline]
+    pub(crate) fn subtract_free(&self, frames: u32) -> i64 {
+        self.free.0.fetch_sub(i64::from(frames), Ordering::SeqCst)
+    }
+
+    #[inline]
+    fn mark_word(&self, mark: Mark) -> &AtomicU64 {
+        match mark {
+            Mark::Min => &self.min,
+            Mark::Low => &self.low,
+            Mark::High => &self.high,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn mark(&self, mark: Mark) -> u64 {
+        self.mark_word(mark).load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn reserve(&self, highest: ZoneKind) -> u64 {
+        self.reserve[highest as usize].load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn managed(&self) -> u64 {
+        self.managed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn present(&self) -> u64 {
+        self.present.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_populated(&self) -> bool {
+        self.managed() > 0
+    }
+
+    /// Whether a request of this order leaves the zone above its floor, if `free` frames are free.
+    #[inline]
+    pub(crate) fn mark_ok_with(&self, free: u64, order: Order, access: Access) -> bool {
+        free > self.kept(access) + (order.frames() - 1)
+    }
+
+    /// Frames that the zone keeps from a request, 0 if it may use everything.
+    #[inline]
+    fn kept(&self, access: Access) -> u64 {
+        self.floor(access) as u64
+    }
+
+    /// The same, for comparison with the counter as it is, which may be below zero.
+    #[inline]
+    pub(crate) fn floor(&self, access: Access) -> i64 {
+        self.floor_at(access.place())
+    }
+
+    /// The floor at a place that [`Access::place`] says.
+    #[inline]
+    pub(crate) fn floor_at(&self, place: usize) -> i64 {
+        // No place is out of range; the mask says so to the compiler.
+        self.floors[place % (FLOORS * ZoneKind::ALL.len())]
+            .load(Ordering::Relaxed)
+            .into()
+    }
+
+    /// The highest mark that anybody follows: HIGH and the largest reserve, as reserves grow with the
+    /// highest zone of the request. A zone that stays above it crosses neither HIGH nor any of the
+    /// fast path's floors, nor LOW.
+    #[inline]
+    pub(crate) fn highest_followed(&self) -> i64 {
+        self.floor_now(Access {
+            floor: Floor::High,
+            ..Access::fast(ZoneKind::Movable)
+        })
+    }
+
+    pub(crate) fn compacted(&self) -> u64 {
+        self.compacted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_compacted(&self, area: u64) {
+        self.compacted.store(area, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn high_atomic(&self) -> u64 {
+        self.high_atomic.load(Ordering::Relaxed)
+    }
+
+    /// Counts an area more in the reserve, if it may still grow; returns whether.
+    pub(crate) fn grow_high_atomic(&self) -> bool {
+        let area = AREA_FRAMES as u64;
+        let most = match self.managed() / 100 {
+            most if most < area => 0,
+            most => most.next_multiple_of(area),
+        };
+        self.high_atomic
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |frames| {
+                (frames + area <= most).then_some(frames + area)
+            })
+            .is_ok()
+    }
+
+    /// Counts an area less in the reserve.
+    pub(crate) fn shrink_high_atomic(&self) {
+        let area = AREA_FRAMES as u64;
+        self.high_atomic.fetch_sub(area, Ordering::Relaxed);
+    }
+
+    /// Single frames that a request may take before the zone is at its mark.
+    pub(crate) fn above(&self, access: Access) -> u64 {
+        let keeps = self.kept(access) + self.high_atomic();
+        self.free().saturating_sub(keeps)
+    }
+
+    #[inline]
+    pub(crate) fn cache_high(&self) -> u32 {
+        self.cache_high.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn cache_batch(&self) -> u32 {
+        self.cache_batch.load(Ordering::Relaxed)
+    }
+
+    /// Whether CPUs may keep blocks of an order above 0.
+    #[inline]
+    pub(crate) fn caches_order(&self, order: Order) -> bool {
+        self.cached_orders.load(Ordering::Relaxed) >> order.get() & 1 != 0
+    }
+
+    /// Indices of the first area and of the one after the last.
+    pub(crate) fn span(&self) -> (u64, u64) {
+        (
+            self.first_area.load(Ordering::Relaxed),
+            self.end_area.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Makes the span cover the areas from `first` up to `end`. Under the hot-plug lock.
+    pub(crate) fn cover(&self, first: u64, end: u64) {
+        let (old_first, old_end) = self.span();
+        let is_new = old_first == old_end;
+        if is_new || first < old_first {
+            self.first_area.store(first, Ordering::Relaxed);
+        }
+        if is_new || end > old_end {
+            self.end_area.store(end, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts frames that came. Under the hot-plug lock.
+    pub(crate) fn grow(&self, frames: u64) {
+        self.managed.fetch_add(frames, Ordering::Relaxed);
+        self.present.fetch_add(frames, Ordering::Relaxed);
+    }
+
+    /// Counts frames that left. Under the hot-plug lock.
+    pub(crate) fn shrink(&self, frames: u64) {
+        self.managed.fetch_sub(frames, Ordering::Relaxed);
+        self.present.fetch_sub(frames, Ordering::Relaxed);
+    }
+
+    /// Stores new marks, reserves and cache sizes. Under the hot-plug lock; the caller makes what
+    /// follows the marks follow them. SeqCst: see [`Zone::free_now`].
+    pub(crate) fn set_policy(&self, policy: &Policy) {
+        self.min.store(policy.marks.min, Ordering::Relaxed);
+        self.low.store(policy.marks.low, Ordering::SeqCst);
+        self.high.store(policy.marks.high, Ordering::SeqCst);
+        for (ours, new) in self.reserve.iter().zip(policy.reserve) {
+            ours.store(new, Ordering::Relaxed);
+        }
+        let floors = floors(&policy.marks, &policy.reserve);
+        for (ours, new) in self.floors.iter().zip(floors.as_flattened()) {
+            ours.store(*new, Ordering::SeqCst);
+        }
+        self.cache_batch.store(policy.batch, Ordering::Relaxed);
+        self.cache_high.store(policy.cache_high, Ordering::Relaxed);
+        self.cached_orders
+            .store(policy.cached_orders, Ordering::Relaxed);
+    }
+
+    /// The floors as they are stored, by highest zone, then by floor.
+    pub(crate) fn floors(&self) -> [u32; FLOORS * ZoneKind::ALL.len()] {
+        self.floors
+            .each_ref()
+            .map(|floor| floor.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn policy(&self) -> Policy {
+        Policy {
+            marks: crate::zone::marks::Marks {
+                min: self.mark(Mark::Min),
+                low: self.mark(Mark::Low),
+                high: self.mark(Mark::High),
+            },
+            reserve: ZoneKind::ALL.map(|kind| self.reserve(kind)),
+            batch: self.cache_batch(),
+            cache_high: self.cache_high(),
+            cached_orders: self.cached_orders.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// What a zone's size decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Policy {
+    pub(crate) marks: crate::zone::marks::Marks,
+    pub(crate) reserve: [u64; 4],
+    pub(crate) batch: u32,
+    pub(crate) cache_high: u32,
+    pub(crate) cached_orders: u32,
+}
+
+impl<'m, P: Platform> Frames<'m, P> {
+    #[inline]
+    pub(crate) fn zone(&self, zone: ZoneId) -> &'m Zone {
+        &self.storage.zones[zone.index()]
+    }
+}

@@ -1,0 +1,263 @@
+//! How much a CPU may keep in its caches of a zone's frames: nothing while the zone is below a mark,
+//! LOW for single frames and HIGH for larger blocks, or while an offline keeps the caches away.
+//!
+//! A free that goes into a cache asks one word, and compares it with what is in the cache: limit,
+//! mark and offline in one test.
+
+use crate::{
+    base::{
+        platform::{Platform, step},
+        types::ZoneId,
+    },
+    cache::blocks,
+    frames::Frames,
+    pageblock::home::Home,
+    zone::{Policy, sides, whole::Returned},
+};
+use tidemark_sync::atomic::{AtomicI32, Ordering};
+
+/// Room in the CPUs' caches of one kind of a zone's frames, or of its blocks of one order: a cache
+/// that holds `n` takes another one if `n` is below the word, taken as a signed number.
+///
+/// The word is 127 − fields, where the fields are: what the limit is short of 127, in bits 0 to 7; from
+/// bit 8 on, 1 while the zone is below the mark; from bit 24 on, the offlines under way. Any of the
+/// latter two makes it negative or 0 at most. For a moment the second field may be 2 or −1, when of two
+/// crossings the later one is told first: a cache then takes none, or more than its limit; never more
+/// than it has places.
+#[derive(Debug)]
+pub(crate) struct Room(AtomicI32);
+
+/// The most that a limit can be.
+pub(crate) const MOST: i32 = 127;
+const SHORT: i32 = 0xff;
+const BELOW: i32 = 1 << 8;
+const OFFLINE: i32 = 1 << 24;
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        Self(AtomicI32::new(0))
+    }
+
+    /// Whether a cache that holds `count` frames may take another one. Inside a section, for who
+    /// is about to put one in.
+    #[inline]
+    pub(crate) fn is_for(&self, count: u32) -> bool {
+        // Relaxed: an offline that shuts the caches drains them next; a section that began before
+        // that drain is over when the drain is acknowledged, and one that begins later sees this
+        // through the drain's number (`Frames::drain_local`).
+        (count as i32) < self.0.load(Ordering::Relaxed)
+    }
+
+    fn fields(&self) -> i32 {
+        MOST - self.0.load(Ordering::Relaxed)
+    }
+
+    /// Says that the zone has come to the other side of the mark. Relaxed: an addition of its own, right
+    /// in whatever order several of them arrive.
+    pub(crate) fn tell(&self, is_below: bool) {
+        let difference = if is_below { -BELOW } else { BELOW };
+        self.0.fetch_add(difference, Ordering::Relaxed);
+    }
+
+    /// Whether the zone is below the mark; exact at rest.
+    #[cfg(test)]
+    pub(crate) fn is_below(&self) -> bool {
+        (self.fields() + OFFLINE / 2) % OFFLINE - OFFLINE / 2 >= BELOW
+    }
+
+    fn is_shut_for_offline(&self) -> bool {
+        // The field below it may be negative for a moment.
+        self.fields() >= OFFLINE / 2
+    }
+
+    /// Release: see `is_for`.
+    pub(crate) fn shut_for_offline(&self) {
+        self.0.fetch_sub(OFFLINE, Ordering::Release);
+    }
+
+    fn open_after_offline(&self) {
+        self.0.fetch_add(OFFLINE, Ordering::Release);
+    }
+
+    /// Sets the limit. Under the hot-plug lock: nobody else changes these bits.
+    pub(crate) fn set_limit(&self, limit: u32) {
+        let short = (MOST - limit as i32).clamp(0, MOST);
+        let before = self.fields() & SHORT;
+        self.0.fetch_sub(short - before, Ordering::Relaxed);
+    }
+}
+
+impl<P: Platform> Frames<'_, P> {
+    fn rooms(&self, zone: ZoneId) -> &[Room] {
+        &self.rooms[Home::caches_of(zone)]
+    }
+
+    fn block_rooms(&self, zone: ZoneId) -> &[Room] {
+        &self.block_rooms[blocks::places_of(zone)]
+    }
+
+    fn all_rooms(&self, zone: ZoneId) -> impl Iterator<Item = &Room> {
+        self.rooms(zone).iter().chain(self.block_rooms(zone))
+    }
+
+    /// Whether an offline keeps the caches away from the zone.
+    #[inline]
+    pub(crate) fn caches_are_off(&self, zone: ZoneId) -> bool {
+        self.rooms[Home::caches_of(zone).start].is_shut_for_offline()
+    }
+
+    /// Keeps frames of the zone out of all caches from now on; those that hold some are to be
+    /// drained. Counted: each is undone by one [`Frames::turn_caches_on`].
+    pub(crate) fn turn_caches_off(&self, zone: ZoneId) {
+        self.all_rooms(zone).for_each(Room::shut_for_offline);
+    }
+
+    pub(crate) fn turn_caches_on(&self, zone: ZoneId) {
+        self.all_rooms(zone).for_each(Room::open_after_offline);
+    }
+
+    /// Sets how much a cache may hold. Under the hot-plug lock.
+    pub(crate) fn set_cache_limits(&self, zone: ZoneId, policy: &Policy) {
+        for room in self.rooms(zone) {
+            room.set_limit(policy.cache_high);
+        }
+        for (place, room) in self.block_rooms(zone).iter().enumerate() {
+            room.set_limit(blocks::limit_at(place, policy.cached_orders));
+        }
+    }
+
+    /// Says to the rooms of single frames that the zone has crossed LOW. Any context.
+    pub(crate) fn tell_rooms(&self, id: ZoneId, is_below: bool) {
+        self.rooms(id).iter().for_each(|room| room.tell(is_below));
+    }
+
+    /// Says to the rooms of larger blocks that the zone has crossed HIGH. Any context.
+    pub(crate) fn tell_block_rooms(&self, id: ZoneId, is_below: bool) {
+        for (place, room) in self.block_rooms(id).iter().enumerate() {
+            if blocks::is_used(place) {
+                room.tell(is_below);
+            }
+        }
+    }
+
+    /// Counts frames that a zone gains.
+    #[inline]
+    pub(crate) fn gain(&self, id: ZoneId, frames: u32) {
+        let returned = Returned {
+            counted: frames,
+            completes: false,
+        };
+        self.gain_returned(id, returned);
+    }
+
+    /// Counts what a zone gains by frames that were returned to its areas.
+    #[inline]
+    pub(crate) fn gain_returned(&self, id: ZoneId, returned: Returned) {
+        let zone = self.zone(id);
+        let before = zone.add_free(returned.counted);
+        if before <= zone.highest_followed() || returned.completes {
+            self.note_returned(id, before, returned);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn note_returned(&self, id: ZoneId, before: i64, returned: Returned) {
+        step!(self);
+        if returned.completes {
+            self.zone(id).wholes.note();
+        }
+        self.crossed(id, before, before + i64::from(returned.counted));
+    }
+
+    /// Counts frames that a zone loses.
+    #[inline]
+    pub(crate) fn lose(&self, id: ZoneId, frames: u32) {
+        let zone = self.zone(id);
+        let before = zone.subtract_free(frames);
+        let after = before - i64::from(frames);
+        if after <= zone.highest_followed() {
+            self.crossed(id, before, after);
+        }
+    }
+
+    /// Whether the zone's rooms say what they should at rest.
+    pub(crate) fn rooms_are_right(&self, id: ZoneId) -> bool {
+        let (policy, sides) = (self.zone(id).policy(), self.sides_of(id));
+        let is_right = |room: &Room, below, limit: u32| {
+            let short = (MOST - limit as i32).clamp(0, MOST);
+            let below = if sides & below != 0 { BELOW } else { 0 };
+            room.fields() == short + below
+        };
+        let mut blocks = self.block_rooms(id).iter().enumerate();
+        let singles = self.rooms(id).iter();
+        let noted = self.zone(id).sides.now();
+        noted == sides
+            && singles
+                .into_iter()
+                .all(|room| is_right(room, sides::BELOW_LOW, policy.cache_high))
+            && blocks.all(|(place, room)| {
+                let limit = blocks::limit_at(place, policy.cached_orders);
+                if blocks::is_used(place) {
+                    is_right(room, sides::BELOW_HIGH, limit)
+                } else {
+                    !room.is_for(0)
+                }
+            })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_keeps_limit_mark_and_offlines_apart() {
+        let room = Room::new();
+        for limit in [0, 1, 63, MOST] {
+            room.set_limit(limit as u32);
+            for below in [true, false] {
+                if room.is_below() != below {
+                    room.tell(below);
+                }
+                for offlines in 0..3 {
+                    (0..offlines).for_each(|_| room.shut_for_offline());
+                    let is_open = !below && offlines == 0;
+                    for count in 0..=MOST as u32 {
+                        let expected = is_open && (count as i32) < limit;
+                        assert_eq!(room.is_for(count), expected, "{limit} {below} {offlines}");
+                    }
+                    assert_eq!(room.is_below(), below);
+                    assert_eq!(room.is_shut_for_offline(), offlines > 0);
+                    (0..offlines).for_each(|_| room.open_after_offline());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_limit_leaves_the_other_fields_alone() {
+        let room = Room::new();
+        room.set_limit(9);
+        room.tell(true);
+        room.shut_for_offline();
+        room.set_limit(5);
+        assert!(room.is_below() && room.is_shut_for_offline());
+        room.tell(false);
+        room.open_after_offline();
+        assert!(room.is_for(4) && !room.is_for(5));
+    }
+
+    #[test]
+    fn a_crossing_that_is_told_late_hides_no_offline() {
+        let room = Room::new();
+        room.set_limit(MOST as u32);
+        room.tell(false);
+        assert!(!room.is_shut_for_offline());
+        room.shut_for_offline();
+        assert!(room.is_shut_for_offline() && !room.is_for(0));
+        room.tell(true);
+        room.open_after_offline();
+        assert!(!room.is_shut_for_offline() && room.is_for(0));
+    }
+}

@@ -1,0 +1,306 @@
+//! On which side of each of its marks a zone is: what the rooms of caches (`room`) and the words of
+//! zones above LOW (`above`) follow.
+//!
+//! The zone's counter and its marks are moved by anybody, in any context, an NMI included. Each such
+//! step that may lead across a mark is followed by [`Sides::follow`], which never repeats anything:
+//!
+//! 1. it counts itself in the word, by an addition;
+//! 2. it looks at the counter and the marks;
+//! 3. it stores what it saw, if nobody has counted itself since.
+//!
+//! The additions are in one order. If the third step fails, a later one exists, whose look comes after
+//! the earlier one's move: it is left to that one. Nobody comes after the last one, so its third step
+//! succeeds, and its look sees all moves. So the word is right at rest, and nobody goes round.
+//!
+//! Sides change one at a time, there and back again. Each change is handed on by an addition or an
+//! exclusive or, which come out the same in whatever order they arrive.
+
+use crate::{
+    base::{
+        mutant::{self, Mutant},
+        platform::Platform,
+        types::{ZoneId, ZoneKind},
+    },
+    frames::Frames,
+    zone::{Access, Mark},
+};
+use tidemark_sync::atomic::{AtomicU64, Ordering, fence_for_models};
+
+/// Sides of the marks, as bits.
+pub(crate) type Flags = u64;
+
+/// Below LOW, without any reserve.
+pub(crate) const BELOW_LOW: Flags = 1;
+/// Below HIGH, without any reserve.
+pub(crate) const BELOW_HIGH: Flags = 1 << 1;
+const FLAGS: Flags = TURN - 1;
+/// One more that has counted itself.
+const TURN: u64 = 1 << 8;
+
+/// Above LOW and what the zone keeps from requests with this highest zone.
+pub(crate) const fn above_low(highest: ZoneKind) -> Flags {
+    1 << (2 + highest as u32)
+}
+
+/// A zone's sides in bits 0 to 5; from bit 8 on, how many have followed it. The counter of 56 bits
+/// does not come round while somebody is between the steps.
+#[derive(Debug, Default)]
+pub(crate) struct Sides(AtomicU64);
+
+impl Sides {
+    /// Brings the word up to date after the zone's counter or marks were moved; returns the sides
+    /// that changed, and how they are now. Wait-free; any context.
+    pub(crate) fn follow(&self, look: impl Fn() -> Flags) -> (Flags, Flags) {
+        // AcqRel: of two additions the later one sees what was moved before the earlier one. Those
+        // who only store release nothing, but carry the additions' releases on.
+        let order = mutant::weakened(Mutant::RelaxedFollow, Ordering::AcqRel);
+        let mine = match mutant::is(Mutant::FollowedWithoutCount) {
+            true => self.0.load(Ordering::Acquire),
+            false => self.0.fetch_add(TURN, order).wrapping_add(TURN),
+        };
+        let now = look();
+        let new = mine & !FLAGS | now;
+        let stored = self
+            .0
+            .compare_exchange(mine, new, Ordering::Relaxed, Ordering::Relaxed);
+        match stored {
+            Ok(_) => ((mine ^ new) & FLAGS, now),
+            // Somebody came later, and looks at what this one moved.
+            Err(_) => (0, now),
+        }
+    }
+
+    /// The sides as they were noted last; exact at rest.
+    pub(crate) fn now(&self) -> Flags {
+        self.0.load(Ordering::Relaxed) & FLAGS
+    }
+}
+
+/// The highest zones of requests that may use a zone of this kind.
+fn highest_for(kind: ZoneKind) -> impl Iterator<Item = ZoneKind> {
+    ZoneKind::ALL
+        .into_iter()
+        .filter(move |&highest| highest >= kind)
+}
+
+impl<P: Platform> Frames<'_, P> {
+    /// Looks at a zone's counter and its marks.
+    pub(crate) fn sides_of(&self, id: ZoneId) -> Flags {
+        let zone = self.zone(id);
+        let free = zone.free_now();
+        let mut flags = 0;
+        if free < zone.mark_now(Mark::Low) {
+            flags |= BELOW_LOW;
+        }
+        if free < zone.mark_now(Mark::High) {
+            flags |= BELOW_HIGH;
+        }
+        for highest in highest_for(id.kind()) {
+            if free > zone.floor_now(Access::fast(highest)) {
+                flags |= above_low(highest);
+            }
+        }
+        flags
+    }
+
+    /// Brings what follows the zone's marks up to date, if the counter's way from `before` to `after`
+    /// leads across one of them. Any context.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn crossed(&self, id: ZoneId, before: i64, after: i64) {
+        let zone = self.zone(id);
+        let is_below_one = |mark| (before < mark) != (after < mark);
+        let is_crossed = is_below_one(zone.mark_now(Mark::Low))
+            || is_below_one(zone.mark_now(Mark::High))
+            || highest_for(id.kind()).any(|highest| {
+                let floor = zone.floor_now(Access::fast(highest));
+                (before > floor) != (after > floor)
+            });
+        if is_crossed {
+            self.follow_marks(id);
+        }
+    }
+
+    /// Brings what follows the zone's marks up to date, after its counter or its marks were moved.
+    /// Any context.
+    pub(crate) fn follow_marks(&self, id: ZoneId) {
+        // Between the move and the look, whether that is at the counter or at a mark: of two that
+        // move one each, one at least sees the other's.
+        fence_for_models();
+        let (changed, now) = self.zone(id).sides.follow(|| self.sides_of(id));
+        if changed & BELOW_LOW != 0 {
+            self.tell_rooms(id, now & BELOW_LOW != 0);
+        }
+        if changed & BELOW_HIGH != 0 {
+            self.tell_block_rooms(id, now & BELOW_HIGH != 0);
+        }
+        for highest in ZoneKind::ALL {
+            if changed & above_low(highest) != 0 {
+                self.above_low.flip(highest, id);
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "sides_tests.rs"]
+mod machine_tests;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// However often others come between, each looks once.
+    #[test]
+    fn nobody_looks_twice_and_the_last_one_is_right() {
+        let (sides, looks) = (Sides::default(), Cell::new(0));
+        let place = Cell::new(0);
+        let inner = || {
+            place.set(BELOW_HIGH);
+            sides.follow(|| place.get())
+        };
+        let outer = sides.follow(|| {
+            looks.set(looks.get() + 1);
+            let seen = place.get();
+            assert_eq!(inner(), (BELOW_HIGH, BELOW_HIGH));
+            seen
+        });
+        assert_eq!((outer, looks.get()), ((0, 0), 1));
+        assert_eq!(sides.now(), BELOW_HIGH);
+        assert_eq!(
+            sides.follow(|| BELOW_LOW),
+            (BELOW_LOW | BELOW_HIGH, BELOW_LOW)
+        );
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::zone::{above::AboveLow, room::Room};
+    use loom::{model, sync::Arc, thread};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use tidemark_sync::atomic::AtomicI64;
+
+    const ZONE: ZoneId = ZoneId::from_index(1);
+    const KIND: ZoneKind = ZoneKind::Normal;
+
+    /// A zone's counter and its one mark, and what follows them.
+    struct Zone {
+        free: AtomicI64,
+        mark: AtomicI64,
+        sides: Sides,
+        room: Room,
+        above: AboveLow,
+    }
+
+    impl Zone {
+        fn new(free: i64, mark: i64) -> Arc<Self> {
+            let zone = Self {
+                free: AtomicI64::new(free),
+                mark: AtomicI64::new(mark),
+                sides: Sides::default(),
+                room: Room::new(),
+                above: AboveLow::new(),
+            };
+            zone.follow();
+            Arc::new(zone)
+        }
+
+        fn is_below(&self) -> bool {
+            self.free.load(Ordering::Relaxed) < self.mark.load(Ordering::Relaxed)
+        }
+
+        /// As `follow_marks`.
+        fn follow(&self) {
+            let look = || {
+                if self.is_below() {
+                    BELOW_LOW
+                } else {
+                    above_low(KIND)
+                }
+            };
+            let (changed, now) = self.sides.follow(look);
+            if changed & BELOW_LOW != 0 {
+                self.room.tell(now & BELOW_LOW != 0);
+            }
+            if changed & above_low(KIND) != 0 {
+                self.above.flip(KIND, ZONE);
+            }
+        }
+
+        /// As `gain` and `lose`.
+        fn add(&self, frames: i64) {
+            let before = self.free.fetch_add(frames, Ordering::Relaxed);
+            if !mutant::is(Mutant::CrossedWithoutFence) {
+                fence_for_models();
+            }
+            let mark = self.mark.load(Ordering::Relaxed);
+            if (before < mark) != (before + frames < mark) {
+                self.follow();
+            }
+        }
+
+        /// As `set_policy` and what comes behind it.
+        fn move_mark(&self, mark: i64) {
+            self.mark.store(mark, Ordering::Relaxed);
+            if !mutant::is(Mutant::MarkMovedWithoutFence) {
+                fence_for_models();
+            }
+            self.follow();
+        }
+
+        #[track_caller]
+        fn assert_right(&self) {
+            let is_below = self.is_below();
+            assert_eq!(self.room.is_below(), is_below, "the room of the caches");
+            let bits = u32::from(!is_below) << ZONE.index();
+            assert_eq!(self.above.zones(KIND), bits, "the zones above LOW");
+        }
+    }
+
+    /// Two CPUs move a zone across its mark, one down and one up.
+    fn crossed() {
+        model(|| {
+            let zone = Zone::new(10, 10);
+            let other = Arc::clone(&zone);
+            let down = thread::spawn(move || other.add(-5));
+            zone.add(3);
+            zone.add(2);
+            down.join().unwrap();
+            zone.assert_right();
+        });
+    }
+
+    /// The mark is moved, under the hot-plug lock, while another CPU moves the counter.
+    fn moved() {
+        model(|| {
+            let zone = Zone::new(10, 5);
+            let other = Arc::clone(&zone);
+            let down = thread::spawn(move || other.add(-3));
+            zone.move_mark(8);
+            down.join().unwrap();
+            zone.assert_right();
+        });
+    }
+
+    fn catches(mistake: Mutant, explored: fn()) {
+        let caught = catch_unwind(AssertUnwindSafe(|| mutant::with(mistake, explored)));
+        assert!(caught.is_err(), "{mistake:?} passes");
+    }
+
+    #[test]
+    fn what_follows_the_marks_ends_on_the_side_on_which_the_zone_is() {
+        crossed();
+        catches(Mutant::FollowedWithoutCount, crossed);
+        catches(Mutant::RelaxedFollow, crossed);
+    }
+
+    #[test]
+    fn it_does_so_although_a_mark_moves() {
+        moved();
+        catches(Mutant::CrossedWithoutFence, moved);
+        catches(Mutant::MarkMovedWithoutFence, moved);
+    }
+}
