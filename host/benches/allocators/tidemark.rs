@@ -7,8 +7,8 @@ use std::cell::Cell;
 use std::thread::LocalKey;
 use tidemark_frames::{
     AllocReport, Block, BlockMeta, BlockNo, BlockSlot, CpuCaches, CpuId, Frames, FreeError,
-    MigrateError, Node, NodeId, OomOutcome, Order, Owner, OwnerKind, Pfn, PfnRange, Platform,
-    Request, Storage, Topology, Variant, Zone, ZoneId, ZoneKind,
+    MigrateError, Node, NodeId, OomOutcome, Order, Owner, OwnerKind, PerCpu, Pfn, PfnRange,
+    Platform, Request, Storage, Topology, Variant, Zone, ZoneId, ZoneKind,
 };
 use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Section, Task};
 
@@ -89,16 +89,18 @@ impl LocalIrq for Threads {
     }
 }
 
-impl Platform for Threads {
-    fn pin(&self) {}
-
-    fn unpin(&self) {}
-
+impl PerCpu for Threads {
     #[inline]
     fn caches<'m>(&self, _all: &'m [CpuCaches]) -> &'m CpuCaches {
         // SAFETY: a thread is made a CPU by `new` or `enter` before it allocates.
         unsafe { of_this_cpu(&CACHES) }
     }
+}
+
+impl Platform for Threads {
+    fn pin(&self) {}
+
+    fn unpin(&self) {}
 
     fn section(&self, cpu: CpuId) -> &Section {
         &SECTIONS[cpu.0].0

@@ -26,8 +26,8 @@ use std::{
 use tidemark_frames::{
     AllocReport, BLOCK_FRAMES, Block, BlockMeta, BlockNo, BlockSlot, CpuCaches, CpuId, FRAME_SIZE,
     FrameHandle, FrameState, Frames, FreeError, MigrateError, Node, NodeId, OomOutcome, Order,
-    Owner, OwnerKind, Pfn, PfnRange, Platform, Request, Storage, Topology, Variant, Zone, ZoneId,
-    ZoneKind,
+    Owner, OwnerKind, PerCpu, Pfn, PfnRange, Platform, Request, Storage, Topology, Variant, Zone,
+    ZoneId, ZoneKind,
 };
 use tidemark_sync::{ContextKind, HardIrq, HeldRanks, IrqOff, LocalIrq, Section, Task};
 
@@ -131,6 +131,8 @@ fn mask_tick(how: libc::c_int) -> bool {
 
 /// Errors that the allocator has found in how it is used. There are none here.
 static FAULTS: AtomicU32 = AtomicU32::new(0);
+
+impl PerCpu for Machine {}
 
 impl Platform for Machine {
     // A pin keeps the caller on its CPU. There is no other CPU and no other thread to switch to.

@@ -1,14 +1,22 @@
-//! The allocator as its callers see it.
+//! The allocator as its callers see it: what it consists of, and what is answered by one part.
 
 use crate::{
-    alloc::hot::Rebuilt,
-    base::platform::Platform,
-    cache::{blocks::PLACES, cpu::CpuCaches, pcp::Drains},
-    pageblock::{home::CACHES, memory::BlockSlot},
-    zone::{Zone, above::AboveLow, room::Room},
-    zonelist::{Chosen, Node, Published, rebuild::RebuildTimes},
+    base::{
+        owner::{FrameState, Owner},
+        platform::Pinned,
+        resizing::ResizingLock,
+        types::{MAX_CPUS, MAX_NODES, NodeId, Pfn, ZoneId, ZoneKind},
+    },
+    cache::{
+        Caches,
+        cpu::{CpuCaches, PerCpu},
+        events::ZoneEvents,
+    },
+    pageblock::{books::Books, memory::BlockSlot},
+    zone::{Zone, Zones},
+    zonelist::{ListKind, ListSnapshot, Node, Variant, Zonelists, rebuild::RebuildStats},
 };
-use tidemark_sync::atomic::{AtomicBool, AtomicU32};
+use tidemark_sync::{HardIrq, Task, atomic::AtomicU32};
 
 /// The memory that the allocator works in.
 #[derive(Debug, Clone, Copy)]
@@ -24,21 +32,130 @@ pub struct Storage<'m> {
 }
 
 /// The frame allocator. Everything but set-up and hot-plug may be called in any context.
-pub struct Frames<'m, P: Platform> {
-    pub(crate) platform: P,
-    pub(crate) storage: Storage<'m>,
-    pub(crate) zonelists: Chosen<P>,
-    pub(crate) published: Published,
-    pub(crate) rebuilds: RebuildTimes,
-    /// By number of the cache: how much a CPU may keep in it.
-    pub(crate) rooms: [Room; CACHES],
-    /// By place of the cache: the same of larger blocks.
-    pub(crate) block_rooms: [Room; PLACES],
-    pub(crate) above_low: AboveLow,
-    pub(crate) rebuilt: Rebuilt,
-    pub(crate) drains: Drains,
-    /// Whether hot-plug, or set-up, is under way.
-    pub(crate) resizing: AtomicBool,
+pub struct Frames<'m, P: PerCpu> {
+    caches: Caches<'m, P>,
+    lists: Zonelists<'m, P>,
+    resizing: ResizingLock,
     /// Compactions that have, or are about to have, areas isolated.
-    pub(crate) compacting: AtomicU32,
+    compacting: AtomicU32,
+}
+
+impl<'m, P: PerCpu> Frames<'m, P> {
+    /// Makes an allocator without memory. `storage.zones` has four entries a node.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the storage has no CPU or node, more than the limits, or not four zones a node.
+    pub fn new(platform: P, storage: Storage<'m>, variant: Variant) -> Self {
+        assert!((1..=MAX_CPUS).contains(&storage.cpus.len()));
+        assert!((1..=MAX_NODES).contains(&storage.nodes.len()));
+        assert_eq!(
+            storage.zones.len(),
+            storage.nodes.len() * ZoneKind::ALL.len()
+        );
+        let zones = Zones::new(platform, Books::new(storage.blocks), storage.zones);
+        Self {
+            caches: Caches::new(zones, storage.cpus),
+            lists: Zonelists::new(storage.nodes, variant),
+            resizing: ResizingLock::new(),
+            compacting: AtomicU32::new(0),
+        }
+    }
+
+    /// The surroundings.
+    #[inline]
+    pub fn platform(&self) -> &P {
+        self.caches.platform()
+    }
+
+    #[inline]
+    pub(crate) fn caches(&self) -> &Caches<'m, P> {
+        &self.caches
+    }
+
+    #[inline]
+    pub(crate) fn zone_table(&self) -> &Zones<'m, P> {
+        self.caches.zones()
+    }
+
+    #[inline]
+    pub(crate) fn books(&self) -> &Books<'m> {
+        self.caches.books()
+    }
+
+    #[inline]
+    pub(crate) fn lists(&self) -> &Zonelists<'m, P> {
+        &self.lists
+    }
+
+    pub(crate) fn resizing_lock(&self) -> &ResizingLock {
+        &self.resizing
+    }
+
+    /// Compactions that have, or are about to have, areas isolated.
+    pub(crate) fn compacting(&self) -> &AtomicU32 {
+        &self.compacting
+    }
+
+    /// The zonelist protocol in force.
+    pub fn variant(&self) -> Variant {
+        self.lists.chosen().variant()
+    }
+
+    /// A node's zonelist as it is now. Any context.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the node is beyond the storage.
+    pub fn zonelist(&self, node: NodeId, list: ListKind) -> ListSnapshot {
+        let _pinned = Pinned::new(self.platform());
+        self.lists.snapshot(node, list)
+    }
+
+    /// The count that observers see: odd while a rebuild is under way. Any context.
+    pub fn rebuild_counter(&self) -> u32 {
+        self.lists.protocol().observe().value()
+    }
+
+    /// Rebuilds so far. Any context.
+    pub fn rebuild_stats(&self) -> RebuildStats {
+        self.lists.rebuild_stats()
+    }
+
+    /// The handler of the drain IPI: empties this CPU's caches, or leaves that to the section that
+    /// it interrupted, which does it on its way out.
+    pub fn drain_local(&self, irq: &HardIrq) {
+        self.caches.drain_local(irq);
+    }
+
+    /// Empties every CPU's caches and returns when all of them are drained. Not on behalf of an
+    /// interrupt: it waits for the others.
+    pub fn drain_all(&self, task: &Task) {
+        self.caches.drain_all(task);
+    }
+
+    /// What happened in a zone since boot. Any context.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the zone's node is beyond the storage.
+    pub fn zone_events(&self, id: ZoneId) -> ZoneEvents {
+        self.caches.zone_events(id)
+    }
+
+    /// What a frame's entry says; [`FrameState::Absent`] for what is not the allocator's. Any context.
+    pub fn frame_state(&self, pfn: Pfn) -> FrameState {
+        self.books().frame_state(pfn)
+    }
+
+    /// Changes the owner of an allocated block by its first frame, if it is `from` now; returns
+    /// whether it was. Any context.
+    pub fn change_owner(&self, pfn: Pfn, from: Owner, to: Owner) -> bool {
+        self.books().change_owner(pfn, from, to)
+    }
+
+    /// The zone of a frame's area, while that is online. Any context.
+    pub fn zone_of(&self, pfn: Pfn) -> Option<ZoneId> {
+        self.books().zone_of(pfn)
+    }
 }

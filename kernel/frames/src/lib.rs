@@ -36,11 +36,10 @@ mod testing;
 mod zone;
 pub mod zonelist;
 
-pub use alloc::{
-    block::{Block, FrameHandle},
-    cpuset::Cpuset,
-};
+pub use alloc::block::Block;
 pub use base::{
+    cpuset::Cpuset,
+    handle::FrameHandle,
     mistake::Mistake,
     outcome::{AllocError, WalkInfo},
     owner::{FrameState, Owner, OwnerKind},
@@ -50,21 +49,20 @@ pub use base::{
     },
     request::{Gfp, Request},
     types::{
-        BlockNo, CpuId, FRAME_SIZE, MAX_CPUS, MAX_NODES, MAX_ZONES, NodeId, NodeMask, Order, Pfn,
-        PfnRange, ZoneId, ZoneKind,
+        BlockNo, CpuId, FRAME_SIZE, MAX_CPUS, MAX_NODES, MAX_ZONES, NodeId, NodeMask, ORDERS,
+        Order, Pfn, PfnRange, ZoneId, ZoneKind,
     },
 };
 pub use cache::{
-    cpu::CpuCaches,
+    cpu::{CpuCaches, PerCpu},
     events::{CONTEXTS, DISTANCES, ZoneEvents},
 };
 pub use frames::{Frames, Storage};
 pub use hotplug::{OfflineError, OfflineStats, OnlineError, OnlineStats};
 pub use oracle::{
-    buddy::ORDERS,
-    stats::{CacheInfo, ListSnapshot, RebuildStats, ZoneInfo},
+    stats::{CacheInfo, ZoneInfo},
     validate::{Census, Inconsistency},
 };
 pub use pageblock::memory::{AddError, BLOCK_FRAMES, BlockMeta, BlockSlot};
 pub use zone::Zone;
-pub use zonelist::{ListKind, Node, Variant};
+pub use zonelist::{ListKind, ListSnapshot, Node, Variant, rebuild::RebuildStats};

@@ -8,7 +8,7 @@ use crate::{console, thread, warn};
 use core::sync::atomic::{AtomicU8, Ordering};
 use tidemark_frames::{
     AllocReport, CpuId, Cpuset, FreeError, MAX_CPUS, MigrateError, NodeId, NodeMask, OomOutcome,
-    Order, Owner, Pfn, Platform, Point, Standing, ZoneKind,
+    Order, Owner, PerCpu, Pfn, Platform, Point, Standing, ZoneKind,
 };
 use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Section, Task};
 use tidemark_wire::LabPoint;
@@ -55,6 +55,15 @@ impl LocalIrq for Kernel {
     }
 }
 
+impl PerCpu for Kernel {
+    #[cfg(feature = "freestanding")]
+    #[inline]
+    fn caches<'m>(&self, _all: &'m [tidemark_frames::CpuCaches]) -> &'m tidemark_frames::CpuCaches {
+        // SAFETY: `mm::init` sets every CPU's part of the storage when it makes the allocator.
+        unsafe { arch::percpu::caches() }
+    }
+}
+
 impl Platform for Kernel {
     fn pin(&self) {
         arch::irqs::pin_raw();
@@ -82,13 +91,6 @@ impl Platform for Kernel {
     #[inline]
     fn end_section(&self) -> bool {
         arch::irqs::end_section()
-    }
-
-    #[cfg(feature = "freestanding")]
-    #[inline]
-    fn caches<'m>(&self, _all: &'m [tidemark_frames::CpuCaches]) -> &'m tidemark_frames::CpuCaches {
-        // SAFETY: `mm::init` sets every CPU's part of the storage when it makes the allocator.
-        unsafe { arch::percpu::caches() }
     }
 
     #[inline]

@@ -19,7 +19,7 @@ use std::{
 };
 use tidemark_frames::{
     AllocReport, Block, CpuId, Cpuset, Frames, FreeError, MigrateError, NodeId, NodeMask,
-    OomOutcome, Order, Owner, Pfn, Platform, Point, Spin, Step, Variant, ZoneKind,
+    OomOutcome, Order, Owner, PerCpu, Pfn, Platform, Point, Spin, Step, Variant, ZoneKind,
 };
 use tidemark_sync::{ContextKind, HeldRanks, LocalIrq, Section, Task, grace::Grace};
 
@@ -104,6 +104,8 @@ impl LocalIrq for Machine {
         &cpu::here().held
     }
 }
+
+impl PerCpu for Machine {}
 
 impl Platform for Machine {
     // Threads stay the CPUs that they are, so a pin is for grace periods only.

@@ -2,10 +2,11 @@
 
 use crate::{
     base::{
+        handle::FrameHandle,
         owner::{FrameState, Owner},
-        platform::Platform,
         types::{Order, Pfn},
     },
+    cache::cpu::PerCpu,
     frames::Frames,
 };
 
@@ -13,12 +14,12 @@ use crate::{
 ///
 /// Two words: calls return and take it in registers.
 #[must_use = "dropping a block frees it"]
-pub struct Block<'f, 'm, P: Platform> {
+pub struct Block<'f, 'm, P: PerCpu> {
     pub(crate) frames: &'f Frames<'m, P>,
     pub(crate) handle: FrameHandle,
 }
 
-impl<'f, 'm, P: Platform> Block<'f, 'm, P> {
+impl<'f, 'm, P: PerCpu> Block<'f, 'm, P> {
     /// First frame.
     #[inline]
     pub fn pfn(&self) -> Pfn {
@@ -41,7 +42,7 @@ impl<'f, 'm, P: Platform> Block<'f, 'm, P> {
 
     /// Names the owner: a block without one is in flight, and an offline waits for it.
     pub fn set_owner(&self, owner: Owner) {
-        self.frames.label(self.pfn(), self.order(), owner);
+        self.frames.books().label(self.pfn(), self.order(), owner);
     }
 
     /// Splits into two halves, lower one first, with the same owner.
@@ -55,7 +56,9 @@ impl<'f, 'm, P: Platform> Block<'f, 'm, P> {
             return Err(self);
         };
         let frames = self.frames;
-        frames.halve(self.pfn(), self.order(), half, self.owner());
+        frames
+            .caches()
+            .halve(self.pfn(), self.order(), half, self.owner());
         let lower = self.leak().pfn();
         let block = |pfn| frames.block(pfn, half);
         Ok((block(lower), block(Pfn(lower.0 + half.frames()))))
@@ -70,81 +73,43 @@ impl<'f, 'm, P: Platform> Block<'f, 'm, P> {
     }
 }
 
-impl<P: Platform> Drop for Block<'_, '_, P> {
-    #[inline]
-    fn drop(&mut self) {
-        self.frames.free_hot(self.handle.again());
+impl<'m, P: PerCpu> Frames<'m, P> {
+    /// Takes a handle back as a block.
+    ///
+    /// # Errors
+    ///
+    /// Returns the handle if no such block is allocated; the error is reported to the platform.
+    pub fn adopt<'f>(&'f self, handle: FrameHandle) -> Result<Block<'f, 'm, P>, FrameHandle> {
+        if self
+            .caches()
+            .check_allocated(handle.pfn(), handle.order())
+            .is_none()
+        {
+            return Err(handle);
+        }
+        Ok(self.block(handle.pfn(), handle.order()))
+    }
+
+    /// Frees a block by number.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn free_raw(&self, pfn: Pfn, order: Order) {
+        self.caches().free_hot(FrameHandle::new(pfn, order));
     }
 }
 
-impl<P: Platform> core::fmt::Debug for Block<'_, '_, P> {
+impl<P: PerCpu> Drop for Block<'_, '_, P> {
+    #[inline]
+    fn drop(&mut self) {
+        self.frames.caches().free_hot(self.handle.again());
+    }
+}
+
+impl<P: PerCpu> core::fmt::Debug for Block<'_, '_, P> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Block")
             .field("pfn", &self.pfn())
             .field("order", &self.order())
             .finish_non_exhaustive()
-    }
-}
-
-/// A block on its way between contexts, without its allocator. Linear: neither `Copy` nor `Clone`.
-///
-/// One word: the number of the first frame in bits 0 to 55, the order above.
-#[derive(PartialEq, Eq)]
-#[must_use = "a handle that is dropped loses its frames"]
-pub struct FrameHandle(u64);
-
-impl FrameHandle {
-    const ORDER_SHIFT: u32 = 56;
-
-    #[inline]
-    pub(crate) const fn new(pfn: Pfn, order: Order) -> Self {
-        Self(pfn.0 | (order.get() as u64) << Self::ORDER_SHIFT)
-    }
-
-    /// The same once more, for who gives this one up.
-    #[inline]
-    const fn again(&self) -> Self {
-        Self(self.0)
-    }
-
-    /// The number of a single frame; of a larger block, one that no frame has.
-    #[inline]
-    pub(crate) const fn single(&self) -> Pfn {
-        Pfn(self.0)
-    }
-
-    /// First frame.
-    #[inline]
-    pub fn pfn(&self) -> Pfn {
-        Pfn(self.0 & ((1 << Self::ORDER_SHIFT) - 1))
-    }
-
-    /// Size.
-    #[inline]
-    pub fn order(&self) -> Order {
-        Order::truncated((self.0 >> Self::ORDER_SHIFT) as u8)
-    }
-
-    /// Packs into a word that is never 0, for an atomic slot.
-    pub fn into_raw(self) -> u64 {
-        self.pfn().0 << 8 | u64::from(self.order().get()) << 1 | 1
-    }
-
-    /// Unpacks a word made by [`FrameHandle::into_raw`]; nothing for any other. The caller takes
-    /// care to unpack a word once: [`Frames::adopt`] finds a second free only if nobody got the
-    /// frame in between.
-    pub fn from_raw(raw: u64) -> Option<Self> {
-        let order = Order::new((raw >> 1 & 0x7f) as u8)?;
-        (raw & 1 == 1).then_some(Self::new(Pfn(raw >> 8), order))
-    }
-}
-
-impl core::fmt::Debug for FrameHandle {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("FrameHandle")
-            .field("pfn", &self.pfn())
-            .field("order", &self.order())
-            .finish()
     }
 }
 

@@ -8,10 +8,11 @@ use crate::{
     base::{
         outcome::{AllocError, WalkInfo},
         owner::Entry,
-        platform::{Pinned, Platform, step},
+        platform::{Pinned, step},
         request::{Gfp, Request},
         types::{Order, Pfn, ZoneId},
     },
+    cache::cpu::PerCpu,
     frames::Frames,
     pageblock::memory::{AreaRef, bits_of},
     zone::Access,
@@ -21,7 +22,7 @@ use tidemark_sync::{Context, atomic::Ordering};
 /// Single frames that come by one step at most: a word of them.
 const BATCH: usize = 64;
 
-impl<'m, P: Platform> Frames<'m, P> {
+impl<'m, P: PerCpu> Frames<'m, P> {
     /// Fills the empty places of `blocks` with blocks as the request wants them; returns how many
     /// came. It may be fewer than there are places: for what is missing nobody waits or reclaims,
     /// unless nothing came at all. Any context.
@@ -43,7 +44,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
         let mut put = |pfn| {
             if request.gfp().contains(Gfp::ZERO) {
-                self.platform.zero(pfn, order);
+                self.platform().zero(pfn, order);
             }
             let block = self.block(pfn, order);
             match places.next() {
@@ -84,14 +85,14 @@ impl<'m, P: Platform> Frames<'m, P> {
         put: &mut impl FnMut(Pfn),
     ) -> usize {
         let mut batch = [Pfn(0); BATCH];
-        let pinned = Pinned::new(&self.platform);
+        let pinned = Pinned::new(self.platform());
         let (list, _) = self.list_in_force(walk);
         let taken = list
             .walk(0, walk.eligible, || ())
             .enumerate()
-            .filter(|&(_, (_, zone))| self.passes(zone, walk.order, access))
+            .filter(|&(_, (_, zone))| self.zone_table().passes(zone, walk.order, access))
             .map(|(passed, (_, zone))| {
-                let above = self.zone(zone).above(access);
+                let above = self.zone_table().zone(zone).above(access);
                 let count = above.clamp(1, wanted.min(BATCH) as u64) as usize;
                 self.take_frames(zone, walk.wanted(passed), &mut batch[..count])
             })
@@ -116,16 +117,24 @@ impl<'m, P: Platform> Frames<'m, P> {
                 *place = Pfn(area.start().0 + u64::from(frame));
             }
         };
-        let cpu = self.this_cpu();
-        let mut taken = self.take_from_cache(zone, wanted.mobility, count, cpu, &mut got);
+        let cpu = self.caches().this_cpu();
+        let mut taken = self
+            .caches()
+            .take_from_cache(zone, wanted.mobility, count, cpu, &mut got);
         if taken == 0 {
-            taken = self.take_singles(zone, wanted.mobility, count, cpu, |area, word, mask| {
-                bits_of(mask).for_each(|bit| got(area, word as u32 * 64 + bit));
-            });
+            taken = self.zone_table().take_singles(
+                zone,
+                wanted.mobility,
+                count,
+                &cpu.hints,
+                |area, word, mask| {
+                    bits_of(mask).for_each(|bit| got(area, word as u32 * 64 + bit));
+                },
+            );
         }
         if taken == 0
             && let Some(pfn) = self.steal(zone, wanted, cpu)
-            && let Some((area, frame)) = self.area_of(pfn)
+            && let Some((area, frame)) = self.books().area_of(pfn)
         {
             got(area, frame);
             taken = 1;
@@ -170,16 +179,16 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Frees single frames of one word.
     fn free_word(&self, run: &mut [Option<Block<'_, 'm, P>>]) -> usize {
-        self.platform.pin();
+        self.platform().pin();
         step!(self);
         let (mut place, mut mask) = (None, 0);
         for block in run.iter_mut().filter_map(Option::take) {
             let pfn = block.leak().pfn();
-            let Some((area, frame)) = self.check_allocated(pfn, Order::ZERO) else {
+            let Some((area, frame)) = self.caches().check_allocated(pfn, Order::ZERO) else {
                 continue;
             };
-            if !self.claim_for_free(area.entry(frame), Order::ZERO) {
-                self.report_late(pfn, Order::ZERO);
+            if !self.caches().claim_for_free(area.entry(frame), Order::ZERO) {
+                self.caches().report_late(pfn, Order::ZERO);
                 continue;
             }
             // Before the bit is clear: after that the entry is the next owner's.
@@ -189,10 +198,10 @@ impl<'m, P: Platform> Frames<'m, P> {
             mask |= 1 << (frame % 64);
         }
         if let Some((area, word)) = place {
-            self.free_mask(area, word, mask, mask.count_ones());
+            self.caches().free_mask(area, word, mask, mask.count_ones());
             step!(self);
         }
-        self.platform.unpin();
+        self.platform().unpin();
         run.len()
     }
 }

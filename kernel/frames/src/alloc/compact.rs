@@ -11,19 +11,20 @@
 use crate::{
     alloc::{
         context::{Walk, Wanted},
-        mobility::{Kind, Mobility},
         reach::Reach,
     },
     base::{
         mutant::{self, Mutant},
         owner::{Entry, Owner},
-        platform::{Pinned, Platform, step, window},
+        platform::{Pinned, step, window},
         types::{MAX_ZONES, Order, Pfn, ZoneId},
     },
+    cache::cpu::PerCpu,
     frames::Frames,
     pageblock::{
         area::{Isolation, Sought, State},
         memory::{AREA_FRAMES, AreaRef},
+        migrate_type::{Kind, Mobility},
     },
     zone::{
         evict::{AtUnmovable, Scan},
@@ -86,16 +87,16 @@ struct InTheWay {
 }
 
 /// The areas of a run are isolated for as long as this lives.
-struct Compacting<'a, 'm, P: Platform> {
+struct Compacting<'a, 'm, P: PerCpu> {
     frames: &'a Frames<'m, P>,
     isolated: [Option<AreaRef<'m>>; 2],
 }
 
-impl<'a, 'm, P: Platform> Compacting<'a, 'm, P> {
+impl<'a, 'm, P: PerCpu> Compacting<'a, 'm, P> {
     /// Isolates the areas of a run, if all of them are open and the zone's.
     fn new(frames: &'a Frames<'m, P>, zone: ZoneId, run: Run<'m>) -> Option<Self> {
         // Relaxed: only the oracle looks, at rest.
-        frames.compacting.fetch_add(1, Ordering::Relaxed);
+        frames.compacting().fetch_add(1, Ordering::Relaxed);
         let mut this = Self {
             frames,
             isolated: [None; 2],
@@ -106,7 +107,7 @@ impl<'a, 'm, P: Platform> Compacting<'a, 'm, P> {
             *place = Some(area);
             step!(frames);
             // An area cannot leave while it is isolated so: its zone is fixed.
-            frames.lose(area.zone(), counted);
+            frames.zone_table().lose(area.zone(), counted);
             // A frame that is freed now is not to come back out of a cache.
             area.keep_out_of_caches(true);
             if area.zone() != zone {
@@ -117,7 +118,7 @@ impl<'a, 'm, P: Platform> Compacting<'a, 'm, P> {
     }
 }
 
-impl<P: Platform> Drop for Compacting<'_, '_, P> {
+impl<P: PerCpu> Drop for Compacting<'_, '_, P> {
     fn drop(&mut self) {
         let isolated = match mutant::is(Mutant::CompactionStaysIsolated) {
             true => [None; 2],
@@ -132,11 +133,12 @@ impl<P: Platform> Drop for Compacting<'_, '_, P> {
             if let Some(counted) = area.core().unisolate(Isolation::Compaction) {
                 step!(self.frames);
                 self.frames
+                    .zone_table()
                     .gain_returned(zone, Returned::to(State::FULL, counted));
             }
         }
         step!(self.frames);
-        self.frames.compacting.fetch_sub(1, Ordering::Relaxed);
+        self.frames.compacting().fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -147,7 +149,7 @@ struct Work {
     migrated: u64,
 }
 
-impl<'m, P: Platform> Frames<'m, P> {
+impl<'m, P: PerCpu> Frames<'m, P> {
     /// Makes room for a request above order 0 in one of its zones that would stay above its mark,
     /// and takes it. A bounded amount of work; it may wait for other CPUs and for owners of pages.
     #[cold]
@@ -167,13 +169,13 @@ impl<'m, P: Platform> Frames<'m, P> {
         reach: Reach,
     ) -> impl Iterator<Item = (usize, ZoneId)> + use<P> {
         let mut zones = [None; MAX_ZONES];
-        let pinned = Pinned::new(&self.platform);
+        let pinned = Pinned::new(self.platform());
         let (list, _) = self.list_in_force(walk);
         let passing = list
             .walk(0, reach.eligible(), || ())
             .map(|(_, zone)| zone)
             .enumerate()
-            .filter(|&(_, zone)| self.passes(zone, walk.order, reach.access));
+            .filter(|&(_, zone)| self.zone_table().passes(zone, walk.order, reach.access));
         for (place, zone) in zones.iter_mut().zip(passing) {
             *place = Some(zone);
         }
@@ -184,17 +186,18 @@ impl<'m, P: Platform> Frames<'m, P> {
     fn compact_zone(&self, zone: ZoneId, wanted: Wanted, task: &Task) -> Option<Pfn> {
         let wanted = wanted.within(zone);
         let mut work = Work::default();
-        let windows = self.zone(zone).managed() / (u64::from(WINDOW) * AREA_FRAMES as u64) + 1;
+        let windows =
+            self.zone_table().zone(zone).managed() / (u64::from(WINDOW) * AREA_FRAMES as u64) + 1;
         let taken = (0..windows.min(WINDOWS)).find_map(|_| {
-            let from = self.zone(zone).compacted();
+            let from = self.zone_table().zone(zone).compacted();
             let (taken, behind) = self.compact_window(zone, wanted, from, &mut work, task);
             if taken.is_none() {
-                self.zone(zone).set_compacted(behind);
+                self.zone_table().zone(zone).set_compacted(behind);
             }
             taken
         });
-        let _pinned = Pinned::new(&self.platform);
-        let events = &self.this_cpu().events[zone.index()];
+        let _pinned = Pinned::new(self.platform());
+        let events = &self.caches().this_cpu().events[zone.index()];
         events.compactions.add(1);
         events.compacted.add(taken.is_some().into());
         events.compact_migrated.add(work.migrated);
@@ -216,7 +219,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             let (emptiest, behind) = self.emptiest(zone, wanted.order, last, from);
             for candidate in emptiest.into_iter().flatten() {
                 last = Some(candidate);
-                let area = self.area(candidate.index);
+                let area = self.books().area(candidate.index);
                 let Some((run, in_the_way)) = area.and_then(|a| self.examine(a, wanted.order))
                 else {
                     continue;
@@ -248,26 +251,27 @@ impl<'m, P: Platform> Frames<'m, P> {
         let mut kept = [None; KEPT];
         let mut behind = from;
         let mut seen = 0;
-        self.search(zone, from, u32::MAX, Sought::PRESENT, |area, _, _| {
-            if seen == WINDOW {
-                return Some(());
-            }
-            seen += 1;
-            behind = area.index + 1;
-            let mut new = self.candidate(zone, area, order)?;
-            if last.is_some_and(|last| new <= last) {
-                return None;
-            }
-            for place in &mut kept {
-                if place.is_none_or(|old| new < old) {
-                    match place.replace(new) {
-                        Some(old) => new = old,
-                        None => break,
+        self.zone_table()
+            .search(zone, from, u32::MAX, Sought::PRESENT, |area, _, _| {
+                if seen == WINDOW {
+                    return Some(());
+                }
+                seen += 1;
+                behind = area.index + 1;
+                let mut new = self.candidate(zone, area, order)?;
+                if last.is_some_and(|last| new <= last) {
+                    return None;
+                }
+                for place in &mut kept {
+                    if place.is_none_or(|old| new < old) {
+                        match place.replace(new) {
+                            Some(old) => new = old,
+                            None => break,
+                        }
                     }
                 }
-            }
-            None
-        });
+                None
+            });
         (kept, behind)
     }
 
@@ -337,7 +341,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             }
             let mut scan = Scan::new(AtUnmovable::Stop);
             for (area, frames) in run.parts() {
-                self.scan_frames(area, frames, &mut scan, task);
+                self.zone_table().scan_frames(area, frames, &mut scan, task);
                 step!(self);
             }
             work.migrated += scan.migrated;
@@ -353,7 +357,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             is_cached = scan.pending.is_some();
             if scan.migrated == 0 {
                 idle_rounds += 1;
-                self.platform.relax(task);
+                self.platform().relax(task);
             }
         }
         None
@@ -361,7 +365,7 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Takes an emptied run, labelled and counted as the request's.
     fn take_compacted(&self, run: Run<'m>, wanted: Wanted) -> Option<Pfn> {
-        let _pinned = Pinned::new(&self.platform);
+        let _pinned = Pinned::new(self.platform());
         let core = run.area.core();
         let first = match run.order {
             Order::MAX => core.pair.take_compacted().then_some(0),
@@ -378,8 +382,8 @@ impl<'m, P: Platform> Frames<'m, P> {
                 area.turn_to(kind);
             }
         } else if run.area.mobility() != wanted.mobility {
-            self.convert(run.area, kind);
-            let share = self.this_cpu().events[zone.index()].of(ContextKind::Task);
+            self.zone_table().convert(run.area, kind);
+            let share = self.caches().this_cpu().events[zone.index()].of(ContextKind::Task);
             share.steals.add(1);
         }
         self.hand_out(zone, pfn, wanted);
@@ -425,7 +429,7 @@ pub(crate) mod tests_hook {
     /// Isolates the first run of a block of NORMAL memory for a compaction, which then gives up.
     pub(crate) fn isolate_and_give_up(frames: &'static TestFrames, block: usize, order: Order) {
         let normal = zone(0, crate::ZoneKind::Normal);
-        let (area, first) = frames.area_of(block_range(block).start).unwrap();
+        let (area, first) = frames.books().area_of(block_range(block).start).unwrap();
         // Nothing, if the area has changed zones meanwhile.
         drop(Compacting::new(frames, normal, Run { area, first, order }));
     }

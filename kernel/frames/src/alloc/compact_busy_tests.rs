@@ -16,7 +16,7 @@ fn the_oracle_says_of_a_preempted_compaction_that_it_is_under_way() {
     let seen = Arc::new(AtomicU32::new(0));
     let under_way = Arc::clone(&seen);
     let hook = at_steps(move || {
-        if frames.compacting.load(Ordering::Relaxed) > 0 {
+        if frames.compacting().load(Ordering::Relaxed) > 0 {
             // Expensive if it counts: so it is known that it does not.
             assert_eq!(frames.validate_at_rest(), Err(Inconsistency::NotAtRest));
             under_way.fetch_add(1, Ordering::Relaxed);
@@ -30,7 +30,7 @@ fn the_oracle_says_of_a_preempted_compaction_that_it_is_under_way() {
     drop(hook);
     let seen = seen.load(Ordering::Relaxed);
     assert!(seen > 3, "{seen} steps under way, {:?}", events(frames));
-    assert_eq!(frames.compacting.load(Ordering::Relaxed), 0);
+    assert_eq!(frames.compacting().load(Ordering::Relaxed), 0);
     drop(got);
     assert_all_back(frames, &pages);
 }

@@ -1,7 +1,11 @@
 //! Which area a compaction empties, how long it tries, and what becomes of it when others interfere.
 
 use super::tests_hook::isolate_and_give_up;
-use crate::{alloc::mobility::Mobility, pageblock::area::Isolation, testing::*, *};
+use crate::{
+    pageblock::{area::Isolation, migrate_type::Mobility},
+    testing::*,
+    *,
+};
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
@@ -306,7 +310,8 @@ fn rounds_that_move_something_are_not_counted() {
 fn before_isolation(frames: &'static TestFrames, mut act: impl FnMut() + 'static) -> HookGuard {
     let mut is_over = false;
     at_steps(move || {
-        if frames.compacting.load(Ordering::Relaxed) > 0 && !std::mem::replace(&mut is_over, true) {
+        if frames.compacting().load(Ordering::Relaxed) > 0 && !std::mem::replace(&mut is_over, true)
+        {
             act();
         }
     })

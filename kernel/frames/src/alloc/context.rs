@@ -1,12 +1,12 @@
 //! What a request is to its walks, and to the zones that they come to.
 
 use crate::{
-    alloc::mobility::Mobility,
     base::{
         owner::Entry,
         request::{Class, Gfp},
         types::{NodeId, NodeMask, Order, ZoneId},
     },
+    pageblock::migrate_type::Mobility,
     zonelist::{Eligible, ListKind, Node},
 };
 use tidemark_sync::ContextKind;

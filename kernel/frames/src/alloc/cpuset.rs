@@ -8,6 +8,7 @@
 use crate::{
     alloc::context::Walk,
     base::{
+        cpuset::Cpuset,
         mutant::{self, Mutant},
         platform::{Platform, Standing},
         request::Gfp,
@@ -15,26 +16,6 @@ use crate::{
     },
 };
 use tidemark_sync::{Context, ContextKind, Task};
-
-/// The nodes of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cpuset {
-    /// Nodes that its requests use.
-    pub nodes: NodeMask,
-    /// Nodes that its requests without HARDWALL may fall back to; a superset of `nodes`.
-    pub wall: NodeMask,
-    /// Another number whenever the rest has changed.
-    pub generation: u32,
-}
-
-impl Cpuset {
-    /// No restriction.
-    pub const UNCONFINED: Self = Self {
-        nodes: NodeMask::ALL,
-        wall: NodeMask::ALL,
-        generation: 0,
-    };
-}
 
 /// The cpuset of a request on the slow path, as it was when the request began: its cookie.
 #[derive(Clone, Copy)]

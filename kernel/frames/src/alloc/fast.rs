@@ -2,20 +2,21 @@
 
 use crate::{
     alloc::{
-        block::{Block, FrameHandle},
+        block::Block,
         context::{Walk, Wanted},
         cpuset,
-        mobility::Mobility,
     },
     base::{
+        handle::FrameHandle,
         outcome::{AllocError, WalkInfo},
         owner::{Entry, Owner},
-        platform::{Pinned, Platform, step},
+        platform::{Pinned, step},
         request::{Gfp, Request},
         types::{Order, Pfn, ZoneId},
     },
+    cache::cpu::PerCpu,
     frames::Frames,
-    pageblock::home::CACHES,
+    pageblock::{home::CACHES, migrate_type::Mobility},
     zone::{
         Access,
         above::{self, ZoneBits},
@@ -24,7 +25,7 @@ use crate::{
 };
 use tidemark_sync::{Context, ContextKind, atomic::Ordering};
 
-impl<'m, P: Platform> Frames<'m, P> {
+impl<'m, P: PerCpu> Frames<'m, P> {
     /// Allocates a block. DIRECT_RECLAIM acts only with a task token.
     ///
     /// # Errors
@@ -46,7 +47,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     #[cold]
     pub(crate) fn why_not(&self, request: &Request) -> AllocError {
         let node = request.node();
-        let missing = node.filter(|node| usize::from(node.0) >= self.storage.nodes.len());
+        let missing = node.filter(|node| usize::from(node.0) >= self.lists().nodes().len());
         let order = request.order();
         missing.map_or(AllocError::NoMemory { order }, AllocError::NoNode)
     }
@@ -99,7 +100,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             None => self.alloc_slow(context.task(), &mut walk, info)?,
         };
         if request.gfp().contains(Gfp::ZERO) {
-            self.platform.zero(pfn, request.order());
+            self.platform().zero(pfn, request.order());
         }
         Some(self.block(pfn, request.order()))
     }
@@ -108,7 +109,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Pinned.
     #[inline]
     pub(crate) fn learn_first(&self, walk: &Walk) {
-        if walk.class.is_plain() && self.this_cpu().firsts.cache(walk.class) >= CACHES {
+        if walk.class.is_plain() && self.caches().this_cpu().firsts.cache(walk.class) >= CACHES {
             self.note_first(walk.class, walk);
         }
     }
@@ -125,8 +126,10 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// What a request is to its walks; nothing if its node does not exist.
     #[inline]
     pub(crate) fn begin_walk(&self, context: &impl Context, request: &Request) -> Option<Walk<'m>> {
-        let node = request.node().unwrap_or_else(|| self.platform.local_node());
-        let lists = self.storage.nodes.get(usize::from(node.0))?;
+        let node = request
+            .node()
+            .unwrap_or_else(|| self.platform().local_node());
+        let lists = self.lists().nodes().get(usize::from(node.0))?;
         Some(Walk {
             gfp: request.gfp(),
             order: request.order(),
@@ -143,7 +146,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             },
             eligible: Eligible {
                 highest: request.gfp().highest_zone(),
-                nodes: cpuset::own_nodes(&self.platform, context, request.nodes()),
+                nodes: cpuset::own_nodes(self.platform(), context, request.nodes()),
             },
         })
     }
@@ -152,7 +155,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// pinned, and forgets the list before it is not.
     #[inline]
     pub(crate) fn list_in_force<'n>(&self, walk: &Walk<'n>) -> (List<'n>, Generation) {
-        let generation = self.published.current();
+        let generation = self.lists().published().current();
         (walk.lists.list(generation.side(), walk.kind), generation)
     }
 
@@ -162,7 +165,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     pub(crate) fn try_list(&self, walk: &Walk) -> Option<Pfn> {
         let Eligible { highest, nodes } = walk.eligible;
         let usable = above::usable(highest, nodes);
-        let above = self.above_low.zones(highest) & usable;
+        let above = self.zone_table().above_low(highest) & usable;
         if above == 0 {
             // A hint: who comes too late for it goes on to the slow path.
             return None;
@@ -174,12 +177,12 @@ impl<'m, P: Platform> Frames<'m, P> {
     #[inline(never)]
     fn try_zones(&self, walk: &Walk, mut above: ZoneBits, usable: ZoneBits) -> Option<Pfn> {
         let access = Access::fast(walk.eligible.highest);
-        let _pinned = Pinned::new(&self.platform);
+        let _pinned = Pinned::new(self.platform());
         self.learn_first(walk);
         let (list, _) = self.list_in_force(walk);
         loop {
             let (zone, passed) = self.first_among(list, above, usable)?;
-            if self.passes(zone, walk.order, access) {
+            if self.zone_table().passes(zone, walk.order, access) {
                 let taken = self.take_pinned(zone, walk.wanted(passed.into()));
                 if taken.is_some() {
                     return taken;
@@ -197,14 +200,17 @@ impl<'m, P: Platform> Frames<'m, P> {
         let Wanted {
             order, mobility, ..
         } = wanted;
-        let cpu = self.this_cpu();
+        let cpu = self.caches().this_cpu();
         let cached = if order == Order::ZERO {
-            self.take_cached(zone, mobility, cpu)
+            self.caches().take_cached(zone, mobility, cpu)
         } else {
-            self.take_cached_block(zone, order, mobility, cpu)
+            self.caches().take_cached_block(zone, order, mobility, cpu)
         };
         let pfn = cached
-            .or_else(|| self.take_from_zone(zone, order, mobility, cpu))
+            .or_else(|| {
+                self.zone_table()
+                    .take_from_zone(zone, order, mobility, &cpu.hints)
+            })
             .or_else(|| self.steal(zone, wanted, cpu))?;
         step!(self);
         self.hand_out(zone, pfn, wanted);
@@ -214,9 +220,9 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Labels what was taken, and counts it. Pinned.
     #[inline]
     pub(crate) fn hand_out(&self, zone: ZoneId, pfn: Pfn, wanted: Wanted) {
-        let cpu = self.this_cpu();
+        let cpu = self.caches().this_cpu();
         let order = wanted.order;
-        if let Some((area, frame)) = self.area_of(pfn) {
+        if let Some((area, frame)) = self.books().area_of(pfn) {
             // The frame is ours alone; whoever looks at the entry meanwhile gets a hint.
             area.entry(frame).store(wanted.entry.0, Ordering::Relaxed);
             let share = cpu.events[zone.index()].of(wanted.context);
@@ -234,8 +240,8 @@ impl<'m, P: Platform> Frames<'m, P> {
         order: Order,
         owner: Owner,
     ) -> Option<Block<'f, 'm, P>> {
-        self.storage.zones.get(zone.index())?;
-        let pinned = Pinned::new(&self.platform);
+        self.zone_table().all().get(zone.index())?;
+        let pinned = Pinned::new(self.platform());
         let wanted = Wanted {
             order,
             entry: Entry::allocated(order, owner),
@@ -244,7 +250,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             passed: 0,
         };
         let pfn = self.take_pinned(zone, wanted).or_else(|| {
-            let pfn = self.take_reserved(zone, order)?;
+            let pfn = self.zone_table().take_reserved(zone, order)?;
             self.hand_out(zone, pfn, wanted);
             Some(pfn)
         })?;

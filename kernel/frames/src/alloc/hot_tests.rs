@@ -22,7 +22,7 @@ fn take(frames: &'static TestFrames) -> Option<TestBlock> {
 
 /// The cache that the CPU remembers for a request, if it does.
 fn remembered(frames: &TestFrames, cpu: usize, request: &Request) -> Option<usize> {
-    let cache = frames.storage.cpus[cpu].firsts.cache(request.class());
+    let cache = frames.caches().cpus()[cpu].firsts.cache(request.class());
     (cache < CACHES).then_some(cache)
 }
 
@@ -33,7 +33,7 @@ fn drained_at_each_step(frames: &'static TestFrames, mut work: impl FnMut()) {
         let count = Rc::clone(&steps);
         let hook = at_steps(move || {
             if count.replace(count.get() + 1) == at {
-                frames.drains.ask();
+                frames.caches().drains().ask();
                 frames.drain_local(&hard_irq());
             }
         });
@@ -232,7 +232,7 @@ fn a_free_that_finds_no_place_goes_to_its_area() {
     // Of two crossings the later one is told first: for that time the limit does not hold.
     frames.tell_rooms(NORMAL, false);
     drop(held);
-    assert!(frames.zone_info(NORMAL).cached <= crate::cache::pcp::CAPACITY as u64);
+    assert!(frames.zone_info(NORMAL).cached <= crate::zone::policy::CAPACITY as u64);
     frames.tell_rooms(NORMAL, true);
     assert_sound(frames);
     frames.drain_all(&task());

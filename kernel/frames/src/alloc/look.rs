@@ -6,13 +6,8 @@ use crate::{
         reach::Reach,
         slow::{Attempt, Outcome},
     },
-    base::{
-        mistake::Mistake,
-        outcome::WalkInfo,
-        platform::{Platform, Spin},
-        request::Gfp,
-        types::Pfn,
-    },
+    base::{mistake::Mistake, outcome::WalkInfo, platform::Spin, request::Gfp, types::Pfn},
+    cache::cpu::PerCpu,
     frames::Frames,
     zonelist::{Begun, Look, Protocol, Reader},
 };
@@ -27,14 +22,14 @@ pub(crate) enum Check {
     Nopage,
 }
 
-impl<P: Platform> Frames<'_, P> {
+impl<P: PerCpu> Frames<'_, P> {
     /// Takes what a request compares with later.
     #[inline(always)]
     pub(crate) fn take_cookie(&self, walk: &Walk, protocol: &(impl Protocol<P> + ?Sized)) -> Begun {
-        if self.platform.planted(Mistake::BeginWaits) {
+        if self.platform().planted(Mistake::BeginWaits) {
             self.wait_for_even(protocol);
         }
-        protocol.begin(self.flags_for_protocol(walk), &self.platform)
+        protocol.begin(self.flags_for_protocol(walk), self.platform())
     }
 
     /// Where the walks of a request start whose preferred entry is at `preferred`.
@@ -44,7 +39,7 @@ impl<P: Platform> Frames<'_, P> {
         protocol: &(impl Protocol<P> + ?Sized),
         preferred: usize,
     ) -> usize {
-        if self.platform.planted(Mistake::StartRemembered) {
+        if self.platform().planted(Mistake::StartRemembered) {
             preferred
         } else {
             protocol.start(preferred)
@@ -54,7 +49,7 @@ impl<P: Platform> Frames<'_, P> {
     /// The flags by which a protocol tells who begins and looks.
     #[inline(always)]
     fn flags_for_protocol(&self, walk: &Walk) -> Gfp {
-        if self.platform.planted(Mistake::EverybodyLooks) {
+        if self.platform().planted(Mistake::EverybodyLooks) {
             walk.gfp | Gfp::DIRECT_RECLAIM
         } else {
             walk.gfp
@@ -66,7 +61,7 @@ impl<P: Platform> Frames<'_, P> {
     #[inline(never)]
     fn wait_for_even(&self, protocol: &(impl Protocol<P> + ?Sized)) {
         while protocol.observe().is_odd() {
-            if self.platform.spin(Spin::ReadBegin).is_break() {
+            if self.platform().spin(Spin::ReadBegin).is_break() {
                 return;
             }
         }
@@ -78,7 +73,7 @@ impl<P: Platform> Frames<'_, P> {
             gfp: self.flags_for_protocol(walk),
             begun: attempt.begun,
             walked: attempt.walked.get(),
-            published: &self.published,
+            published: self.lists().published(),
         }
     }
 
@@ -90,7 +85,7 @@ impl<P: Platform> Frames<'_, P> {
         protocol: &dyn Protocol<P>,
         attempt: &Attempt,
     ) -> Look {
-        if self.platform.planted(Mistake::NoCheckAtRetry) {
+        if self.platform().planted(Mistake::NoCheckAtRetry) {
             return Look::Unchanged;
         }
         protocol.look_at_retry(&self.reader(walk, attempt))
@@ -105,7 +100,7 @@ impl<P: Platform> Frames<'_, P> {
         protocol: &(impl Protocol<P> + ?Sized),
         attempt: &Attempt,
     ) -> Look {
-        let planted = |mistake| self.platform.planted(mistake);
+        let planted = |mistake| self.platform().planted(mistake);
         let is_left_out = match check {
             Check::Oom => planted(Mistake::NoCheckBeforeOom),
             Check::Nopage => planted(Mistake::NoCheckAtNopage),
@@ -134,7 +129,7 @@ impl<P: Platform> Frames<'_, P> {
         attempt: &Attempt,
         info: &mut WalkInfo,
     ) -> Option<Outcome> {
-        if attempt.confinement.has_changed(&self.platform, task) {
+        if attempt.confinement.has_changed(self.platform(), task) {
             info.cpuset_retries += 1;
             return Some(Outcome::Restart);
         }

@@ -3,9 +3,10 @@
 use crate::{
     alloc::{context::Walk, reach::Reach},
     base::{
-        platform::{Platform, Point},
+        platform::Point,
         types::{Order, Pfn, ZoneId},
     },
+    cache::cpu::PerCpu,
     frames::Frames,
     zone::above::{self, ZoneBits},
     zonelist::List,
@@ -19,7 +20,7 @@ pub(crate) struct Passing {
     next: u8,
 }
 
-impl<P: Platform> Frames<'_, P> {
+impl<P: PerCpu> Frames<'_, P> {
     /// The first zone of a list that is among `above`, and how many usable ones stand before it.
     /// The zone's number says what kind it is: the entry's index is not read. Pinned.
     #[inline(never)]
@@ -59,12 +60,12 @@ impl<P: Platform> Frames<'_, P> {
         let more = (order.frames() as i64).wrapping_sub(1);
         let (highest, floor) = (reach.access.highest as u32, reach.access.place());
         let of_nodes = above::zones_of(reach.nodes);
-        let zones = self.storage.zones;
+        let zones = self.zone_table().all();
         let mut at = usize::from(at);
         while let Some(entry) = list.all().get(at) {
             at = at.wrapping_add(1);
-            let (index, id) = entry.read(|| self.platform.point(Point::WalkEntry))?;
-            self.platform.point(Point::EntryRead {
+            let (index, id) = entry.read(|| self.platform().point(Point::WalkEntry))?;
+            self.platform().point(Point::EntryRead {
                 at: at.wrapping_sub(1) as u8,
                 index: index as u8,
                 zone: id,
@@ -94,7 +95,10 @@ impl<P: Platform> Frames<'_, P> {
         reach: Reach,
     ) -> Option<Pfn> {
         loop {
-            if self.passes_reserve(found.zone, (walk.order, reach.access)) {
+            if self
+                .zone_table()
+                .passes_reserve(found.zone, (walk.order, reach.access))
+            {
                 // Counted only now: most walks of the slow path find nothing. The list may be another
                 // one by now; it is a statistic.
                 let before = usize::from(found.next.wrapping_sub(1));

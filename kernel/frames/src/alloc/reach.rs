@@ -2,11 +2,8 @@
 
 use crate::{
     alloc::{context::Walk, cpuset::Confinement},
-    base::{
-        platform::{Platform, Standing},
-        request::Gfp,
-        types::NodeMask,
-    },
+    base::{platform::Standing, request::Gfp, types::NodeMask},
+    cache::cpu::PerCpu,
     frames::Frames,
     zone::{Access, floor::Floor, high_atomic::HighAtomic},
     zonelist::Eligible,
@@ -82,14 +79,14 @@ impl Reach {
     }
 }
 
-impl<P: Platform> Frames<'_, P> {
+impl<P: PerCpu> Frames<'_, P> {
     /// What the request is to the reserves. A handler has no standing of its own: it interrupted
     /// somebody.
     #[inline]
     pub(crate) fn standing(&self, task: Option<&Task>, walk: &Walk) -> Standing {
         match task {
             _ if walk.gfp.contains(Gfp::MEMALLOC) => Standing::Reclaimer,
-            Some(task) => self.platform.standing(task),
+            Some(task) => self.platform().standing(task),
             None => Standing::Ordinary,
         }
     }

@@ -3,10 +3,11 @@
 use crate::{
     alloc::{context::Walk, reach::Reach},
     base::{
-        platform::{Pinned, Platform},
+        platform::Pinned,
         request::Gfp,
         types::{MAX_NODES, NodeId, NodeMask},
     },
+    cache::cpu::PerCpu,
     frames::Frames,
     zonelist::{Eligible, List},
 };
@@ -22,14 +23,14 @@ fn usable_by(walk: &Walk, nodes: NodeMask) -> Eligible {
     }
 }
 
-impl<P: Platform> Frames<'_, P> {
+impl<P: PerCpu> Frames<'_, P> {
     /// Wakes the background reclaimers of the nodes of those zones of a list from a position on
     /// that a request may use, but for reclaimers that have been asked and not begun yet. That does
     /// not sleep: the caller is pinned.
     #[inline]
     pub(crate) fn wake_nodes(&self, walk: &Walk, list: List<'_>, from: usize, eligible: Eligible) {
         // They have yet to look at the marks: asked again, they would do no more.
-        let nodes = eligible.nodes.without(self.platform.reclaimers_asked());
+        let nodes = eligible.nodes.without(self.platform().reclaimers_asked());
         if nodes != NodeMask::NONE {
             self.wake_unasked(walk, list, from, Eligible { nodes, ..eligible });
         }
@@ -42,7 +43,7 @@ impl<P: Platform> Frames<'_, P> {
             let node = zone.node();
             if unasked.contains(node) {
                 unasked = unasked.without(NodeMask::only(node));
-                self.platform.wake_reclaim(node, walk.context);
+                self.platform().wake_reclaim(node, walk.context);
             }
         }
     }
@@ -53,7 +54,7 @@ impl<P: Platform> Frames<'_, P> {
             return;
         }
         let eligible = usable_by(walk, nodes);
-        let _pinned = Pinned::new(&self.platform);
+        let _pinned = Pinned::new(self.platform());
         let (list, _) = self.list_in_force(walk);
         self.wake_nodes(walk, list, 0, eligible);
     }
@@ -63,7 +64,7 @@ impl<P: Platform> Frames<'_, P> {
         let want = BATCH.max(walk.order.frames() as usize);
         let highest = walk.eligible.highest;
         self.nodes_of(walk, nodes)
-            .map(|node| self.platform.shrink(node, highest, want, task))
+            .map(|node| self.platform().shrink(node, highest, want, task))
             .sum()
     }
 
@@ -71,11 +72,12 @@ impl<P: Platform> Frames<'_, P> {
     /// the whole list, as the field's test does, wherever the request's walks start.
     pub(crate) fn could_progress(&self, walk: &Walk, reach: Reach) -> bool {
         let highest = walk.eligible.highest;
-        let _pinned = Pinned::new(&self.platform);
+        let _pinned = Pinned::new(self.platform());
         let (list, _) = self.list_in_force(walk);
         list.walk(0, reach.eligible(), || ()).any(|(_, zone)| {
-            let reclaimable = self.platform.reclaimable(zone.node(), highest) as u64;
-            self.passes_with(zone, reclaimable, walk.order, reach.access)
+            let reclaimable = self.platform().reclaimable(zone.node(), highest) as u64;
+            self.zone_table()
+                .passes_with(zone, reclaimable, walk.order, reach.access)
         })
     }
 
@@ -85,7 +87,7 @@ impl<P: Platform> Frames<'_, P> {
         let mut found = [None; MAX_NODES];
         let mut seen = NodeMask::NONE;
         let mut places = found.iter_mut();
-        let pinned = Pinned::new(&self.platform);
+        let pinned = Pinned::new(self.platform());
         let (list, _) = self.list_in_force(walk);
         let eligible = usable_by(walk, nodes);
         for (_, zone) in list.walk(0, eligible, || ()) {

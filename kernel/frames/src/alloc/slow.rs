@@ -9,10 +9,11 @@ use crate::{
     alloc::{context::Walk, cpuset::Confinement, look::Check, reach::Reach},
     base::{
         outcome::WalkInfo,
-        platform::{AllocReport, OomOutcome, Pinned, Platform, Point, Standing},
+        platform::{AllocReport, OomOutcome, Pinned, Point, Standing},
         request::Gfp,
         types::{NodeMask, Order, Pfn, ZoneId, ZoneKind},
     },
+    cache::cpu::PerCpu,
     frames::Frames,
     zone::high_atomic::Keep,
     zonelist::{Begun, Eligible, Generation, Look, Protocol, with_protocol},
@@ -60,7 +61,7 @@ enum Oom {
     Nobody,
 }
 
-impl<P: Platform> Frames<'_, P> {
+impl<P: PerCpu> Frames<'_, P> {
     /// Allocates when the fast path found nothing.
     #[inline]
     pub(crate) fn alloc_slow(
@@ -69,7 +70,7 @@ impl<P: Platform> Frames<'_, P> {
         walk: &mut Walk,
         info: &mut WalkInfo,
     ) -> Option<Pfn> {
-        with_protocol!(&self.zonelists, protocol => self.alloc_by(task, walk, info, protocol))
+        with_protocol!(self.lists().chosen(), protocol => self.alloc_by(task, walk, info, protocol))
     }
 
     /// The slow path of a protocol: what nearly every request comes through. What comes after a first
@@ -133,12 +134,21 @@ impl<P: Platform> Frames<'_, P> {
         None
     }
 
+    /// Counts a request that failed, where it would have begun.
+    #[inline]
+    fn count_failure(&self, walk: &Walk, first: Option<ZoneId>) {
+        let zone = first.unwrap_or_else(|| ZoneId::new(walk.node, walk.eligible.highest));
+        let _pinned = Pinned::new(self.platform());
+        let events = &self.caches().this_cpu().events[zone.index()];
+        events.of(walk.context).failures.add(1);
+    }
+
     #[cold]
     #[inline(never)]
     fn warn(&self, task: Option<&Task>, walk: &Walk, info: &WalkInfo) {
-        let nodes = Confinement::begin(&self.platform, task, walk).nodes;
+        let nodes = Confinement::begin(self.platform(), task, walk).nodes;
         let report = self.alloc_report(walk, nodes, info);
-        self.platform.alloc_failed(&report, walk.context);
+        self.platform().alloc_failed(&report, walk.context);
     }
 
     /// From `restart` to its end. The protocol comes as the type that it is, and as any.
@@ -156,7 +166,7 @@ impl<P: Platform> Frames<'_, P> {
         info.spins = info.spins.saturating_add(begun.spins);
         let was_odd = observed.is_odd() || begun.cookie.is_odd() || begun.spins > 0;
         info.odd |= was_odd;
-        self.platform.point(Point::SlowBegin);
+        self.platform().point(Point::SlowBegin);
         let outcome = self.alloc_from_begin(task, walk, first, info, (protocol, as_any), begun);
         info.overlapped |= was_odd || protocol.observe() != observed;
         outcome
@@ -185,7 +195,7 @@ impl<P: Platform> Frames<'_, P> {
             return self.go_on(task, walk, as_any, attempt, info);
         }
         // Who has not reclaimed and has no other reserves would walk the same walk again.
-        self.platform.point(Point::SlowCheckNopage);
+        self.platform().point(Point::SlowCheckNopage);
         let looked = self.last_look(Check::Nopage, task, walk, protocol, &attempt, info);
         looked.unwrap_or(Outcome::Failed)
     }
@@ -224,7 +234,7 @@ impl<P: Platform> Frames<'_, P> {
                     Err(Next::NoPage) => {}
                 }
             }
-            self.platform.point(Point::SlowCheckNopage);
+            self.platform().point(Point::SlowCheckNopage);
             let looked = self.last_look(Check::Nopage, task, walk, protocol, &attempt, info);
             if let Some(outcome) = looked {
                 return outcome;
@@ -247,12 +257,12 @@ impl<P: Platform> Frames<'_, P> {
         protocol: &(impl Protocol<P> + ?Sized),
         begun: Begun,
     ) -> Attempt {
-        let confinement = Confinement::begin(&self.platform, task, walk);
+        let confinement = Confinement::begin(self.platform(), task, walk);
         let eligible = Eligible {
             highest: walk.eligible.highest,
             nodes: confinement.nodes,
         };
-        let _pinned = Pinned::new(&self.platform);
+        let _pinned = Pinned::new(self.platform());
         self.learn_first(walk);
         let (list, generation) = self.list_in_force(walk);
         let preferred = list.walk(0, eligible, || ()).next();
@@ -291,8 +301,8 @@ impl<P: Platform> Frames<'_, P> {
         rounds: &mut u32,
         info: &mut WalkInfo,
     ) -> Result<Outcome, Next> {
-        self.platform.point(Point::SlowRetry);
-        if attempt.confinement.has_changed(&self.platform, task) {
+        self.platform().point(Point::SlowRetry);
+        if attempt.confinement.has_changed(self.platform(), task) {
             info.cpuset_retries += 1;
             return Ok(Outcome::Restart);
         }
@@ -331,13 +341,13 @@ impl<P: Platform> Frames<'_, P> {
             *rounds += 1;
         }
         if *rounds <= MAX_ROUNDS && self.could_progress(walk, reach) {
-            self.platform.relax(task);
+            self.platform().relax(task);
             return Err(Next::Retry);
         }
         if self.give_back_high_atomic(walk, reach.eligible(), Keep::Nothing) {
             return Err(Next::Retry);
         }
-        self.platform.point(Point::SlowCheckOom);
+        self.platform().point(Point::SlowCheckOom);
         let looked = self.last_look(Check::Oom, Some(task), walk, protocol, attempt, info);
         if let Some(outcome) = looked {
             return Ok(outcome);
@@ -347,13 +357,13 @@ impl<P: Platform> Frames<'_, P> {
             Oom::Nobody => return Err(Next::NoPage),
             Oom::VictimDies => *rounds = 0,
         }
-        let now = self.platform.standing(task);
+        let now = self.platform().standing(task);
         let has_had_its_share = standing == Standing::Victim || walk.gfp.contains(Gfp::NOMEMALLOC);
         if now == Standing::Victim && has_had_its_share {
             // A victim frees what it has sooner if its request fails.
             return Err(Next::NoPage);
         }
-        self.platform.relax(task);
+        self.platform().relax(task);
         Err(Next::Retry)
     }
 
@@ -371,7 +381,7 @@ impl<P: Platform> Frames<'_, P> {
             return Oom::Nobody;
         }
         let report = self.alloc_report(walk, attempt.confinement.nodes, info);
-        match self.platform.oom(&report, task) {
+        match self.platform().oom(&report, task) {
             OomOutcome::VictimKilled => Oom::VictimDies,
             OomOutcome::NoVictim => Oom::Nobody,
         }
@@ -393,7 +403,7 @@ impl<P: Platform> Frames<'_, P> {
                 return Some(Ok(pfn));
             }
         }
-        self.platform.relax(task);
+        self.platform().relax(task);
         Some(Err(()))
     }
 
@@ -411,21 +421,21 @@ impl<P: Platform> Frames<'_, P> {
     /// A walk of the slow path, between its schedule points: one pinned section.
     #[inline(always)]
     fn walk_once(&self, walk: &Walk, attempt: &Attempt, reach: Reach) -> Option<Pfn> {
-        self.platform.point(Point::SlowWalk);
+        self.platform().point(Point::SlowWalk);
         // The preferred entry is one of the nodes of the begin.
         let start = if reach.nodes == attempt.confinement.nodes {
             attempt.start
         } else {
             0
         };
-        let pinned = Pinned::new(&self.platform);
+        let pinned = Pinned::new(self.platform());
         let (list, generation) = self.list_in_force(walk);
         attempt.walked.set(generation);
         let found = self.first_above(list, start, walk.order, reach);
         let taken = found.and_then(|found| self.take_passing(walk, (list, start), found, reach));
         drop(pinned);
         if taken.is_none() {
-            self.platform.point(Point::SlowWalked);
+            self.platform().point(Point::SlowWalked);
         }
         taken
     }

@@ -1,9 +1,12 @@
 //! The vocabulary: what everything else is said in.
 
+pub(crate) mod cpuset;
+pub(crate) mod handle;
 pub(crate) mod mistake;
 pub(crate) mod mutant;
 pub(crate) mod outcome;
 pub(crate) mod owner;
 pub(crate) mod platform;
 pub(crate) mod request;
+pub(crate) mod resizing;
 pub(crate) mod types;

@@ -1,15 +1,12 @@
 //! What the allocator needs of its surroundings.
 
-use crate::{
-    alloc::cpuset::Cpuset,
-    base::{
-        mistake::Mistake,
-        outcome::WalkInfo,
-        owner::{FrameState, Owner},
-        request::Gfp,
-        types::{CpuId, MAX_NODES, NodeId, NodeMask, Order, Pfn, ZoneId, ZoneKind},
-    },
-    cache::cpu::CpuCaches,
+use crate::base::{
+    cpuset::Cpuset,
+    mistake::Mistake,
+    outcome::WalkInfo,
+    owner::{Entry, FrameState, Owner},
+    request::Gfp,
+    types::{CpuId, MAX_NODES, NodeId, NodeMask, Order, Pfn, ZoneId, ZoneKind},
 };
 use core::ops::ControlFlow;
 use tidemark_sync::{ContextKind, LocalIrq, Section, Task, atomic::spin_loop};
@@ -54,13 +51,6 @@ pub trait Platform: LocalIrq + Sized {
     #[inline]
     fn end_section(&self) -> bool {
         self.section(CpuId(Self::cpu())).end()
-    }
-
-    /// The caches of the CPU that runs this, out of all CPUs'. Pinned, or inside a section. A platform that has a quicker
-    /// way than its CPU's number has it here.
-    #[inline]
-    fn caches<'m>(&self, all: &'m [CpuCaches]) -> &'m CpuCaches {
-        &all[Self::cpu()]
     }
 
     /// The node of the CPU that runs this.
@@ -341,7 +331,7 @@ pub struct Step {
 /// line is the step's number.
 macro_rules! step {
     ($frames:expr) => {
-        $frames.platform.step(
+        $frames.platform().step(
             const {
                 &$crate::base::platform::Step {
                     file: file!(),
@@ -425,4 +415,22 @@ pub enum Point {
     OnlineCounted,
     /// Online: everything is done.
     OnlineDone,
+}
+
+/// Hands an error of a free to the platform.
+#[cold]
+pub(crate) fn report_fault<P: Platform>(
+    platform: &P,
+    fault: FreeFault,
+    pfn: Pfn,
+    order: Order,
+    found: Entry,
+) {
+    platform.report(&FreeError {
+        fault,
+        pfn,
+        order,
+        found: found.state(),
+        cpu: CpuId(P::cpu()),
+    });
 }

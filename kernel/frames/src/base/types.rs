@@ -288,3 +288,6 @@ impl BlockNo {
         Pfn(self.0.saturating_mul(crate::BLOCK_FRAMES) as u64)
     }
 }
+
+/// Number of orders.
+pub const ORDERS: usize = Order::MAX.get() as usize + 1;

@@ -1,18 +1,22 @@
 //! Batches between a CPU's cache and the areas: refills, drains, and what both leave to the zone.
 
 use crate::{
-    alloc::mobility::Mobility,
     base::{
         mutant::{self, Mutant},
         owner::Entry,
-        platform::{FreeFault, Platform, step},
+        platform::{FreeFault, report_fault, step},
         types::{Order, Pfn, ZoneId},
     },
-    cache::{cpu::CpuCaches, events::Counts, pcp::Pcp},
-    frames::Frames,
+    cache::{
+        Caches,
+        cpu::{CpuCaches, PerCpu},
+        events::Counts,
+        pcp::Pcp,
+    },
     pageblock::{
         area::State,
         memory::{AREA_FRAMES, AreaRef, BlockMeta},
+        migrate_type::Mobility,
     },
     zone::{Mark, whole::Returned},
 };
@@ -22,13 +26,13 @@ use tidemark_sync::atomic::Ordering;
 /// pay for all others.
 const FREES_AT_ONCE: u32 = 16;
 
-impl<'m, P: Platform> Frames<'m, P> {
+impl<'m, P: PerCpu> Caches<'m, P> {
     /// Fills an empty cache, with no more than what the zone has above LOW; from a zone below that
     /// with the one frame that is asked for, down to MIN. So whoever gets a cached frame without a
     /// look at the marks gets one that they had let go. Inside a section.
     #[inline(never)]
     pub(crate) fn refill(&self, zone_id: ZoneId, mobility: Mobility, cache: &Pcp, cpu: &CpuCaches) {
-        let zone = self.zone(zone_id);
+        let zone = self.zones.zone(zone_id);
         let above = |mark| zone.free().saturating_sub(zone.mark(mark));
         // A batch is one less than a power of two; so many empty words evenly.
         let batch = u64::from(zone.cache_batch()) + 1;
@@ -36,10 +40,12 @@ impl<'m, P: Platform> Frames<'m, P> {
         if want == 0 {
             return;
         }
-        let came = self.take_singles(zone_id, mobility, want, cpu, |area, word, mask| {
-            let entries = area.entries_of_word(word);
-            cache.push_word(area.start_of_word(word), mask, entries, || step!(self));
-        });
+        let came =
+            self.zones
+                .take_singles(zone_id, mobility, want, &cpu.hints, |area, word, mask| {
+                    let entries = area.entries_of_word(word);
+                    cache.push_word(area.start_of_word(word), mask, entries, || step!(self));
+                });
         let events = &cpu.events[zone_id.index()];
         events.refills.add(1);
         events.refilled.add(came.into());
@@ -61,7 +67,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         let drained = rest.len() as u64;
         while let Some(last) = rest.last() {
             let first = Pfn(u64::from(last.load(Ordering::Relaxed) & !63));
-            let Some((area, frame)) = self.area_of(first) else {
+            let Some((area, frame)) = self.books().area_of(first) else {
                 return;
             };
             let word = frame as usize / 64;
@@ -88,7 +94,8 @@ impl<'m, P: Platform> Frames<'m, P> {
             completes |= returned.completes;
         }
         // Cached frames keep their areas in the zone, which has not counted them until now.
-        self.gain_returned(zone, Returned { counted, completes });
+        self.zones
+            .gain_returned(zone, Returned { counted, completes });
         events.drains.add(1);
         events.drained.add(drained);
     }
@@ -97,7 +104,13 @@ impl<'m, P: Platform> Frames<'m, P> {
     #[cold]
     #[inline(never)]
     fn report_corrupt(&self, pfn: Pfn, found: Entry) {
-        self.report_fault(FreeFault::CacheCorrupt, pfn, Order::ZERO, found);
+        report_fault(
+            self.platform(),
+            FreeFault::CacheCorrupt,
+            pfn,
+            Order::ZERO,
+            found,
+        );
     }
 
     /// Gives frames of one word back to their area; returns what the zone is to count.
@@ -119,7 +132,13 @@ impl<'m, P: Platform> Frames<'m, P> {
     #[cold]
     #[inline(never)]
     fn report_clear_bits(&self, first: Pfn, were_set: u64) -> u32 {
-        self.report_fault(FreeFault::BitsClear, first, Order::ZERO, Entry::FREE);
+        report_fault(
+            self.platform(),
+            FreeFault::BitsClear,
+            first,
+            Order::ZERO,
+            Entry::FREE,
+        );
         were_set.count_ones()
     }
 
@@ -128,7 +147,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         // Read before the addition, after which the area may leave.
         let zone = area.zone();
         let before: State = area.core().add(frames);
-        self.gain_returned(zone, Returned::to(before, frames));
+        self.zones.gain_returned(zone, Returned::to(before, frames));
     }
 
     /// Frees frames of one word whose entries say free already. Pinned.
@@ -137,7 +156,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         // Read before the addition, after which the area may leave.
         let zone = area.zone();
         let returned = self.return_run(area, word, mask, frames);
-        self.gain_returned(zone, returned);
+        self.zones.gain_returned(zone, returned);
     }
 
     /// Frees a single frame whose entry was checked into its area. Pinned, or inside a section.
@@ -161,7 +180,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
         step!(self);
         let before = area.core().add(1);
-        self.gain_returned(zone, Returned::to(before, 1));
+        self.zones.gain_returned(zone, Returned::to(before, 1));
         step!(self);
         if mutant::is(Mutant::EntryAfterBits) {
             place.store(Entry::FREE.0, Ordering::Relaxed);

@@ -5,125 +5,38 @@
 //! bits, or the state of its areas, as an allocated one does; its entry says cached.
 
 use crate::{
-    alloc::{
-        block::{Block, FrameHandle},
-        hot::Hot,
-        mobility::Mobility,
-    },
     base::{
+        handle::FrameHandle,
         mutant::{self, Mutant},
         owner::Entry,
-        platform::{FreeFault, Pinned, Platform, step},
-        request::Request,
+        platform::{FreeFault, Pinned, report_fault, step},
         types::{Order, Pfn, ZoneId},
     },
     cache::{
-        cpu::CpuCaches,
+        Caches,
+        cpu::{CpuCaches, PerCpu},
         events::{CONTEXTS, Counter, Counts},
         stack::Stack,
     },
-    frames::Frames,
     pageblock::{
-        home::{CACHES, Home},
+        home::Home,
         memory::{AREA_FRAMES, AreaRef, BlockMeta},
+        migrate_type::Mobility,
     },
-    zone::Mark,
+    zone::{
+        Mark,
+        places::{ORDERS, ROOM, SLOTS, has_slot, most, place_of},
+    },
 };
-use core::{
-    array,
-    ops::{Deref, Range},
-};
-use tidemark_sync::{Context, atomic::Ordering};
+use core::{array, ops::Deref};
+use tidemark_sync::atomic::Ordering;
 
-/// The orders that have caches, lowest first.
-const ORDERS: [Order; 5] = [
-    Order::ONE,
-    Order::TWO,
-    Order::COSTLY,
-    Order::HUGE,
-    Order::MAX,
-];
-/// Places for caches by order, a power of two: an index needs no test.
-const SLOTS: usize = 8;
-/// The place of all other orders: a cache that stays empty, and takes nothing.
-const NO_SLOT: u8 = SLOTS as u8 - 1;
-/// Blocks that a cache has room for: a line with their count.
-const ROOM: usize = 15;
 /// Blocks that come at once, if one area has so many.
 const BATCH: u64 = 8;
 
-const _: () = assert!(ORDERS.len() <= NO_SLOT as usize);
-
-/// The place of each order, and of numbers that are none: an index needs no test.
-static SLOT_OF: [u8; 256] = {
-    let mut slots = [NO_SLOT; 256];
-    let mut slot = 0;
-    while slot < ORDERS.len() {
-        slots[ORDERS[slot].get() as usize] = slot as u8;
-        slot += 1;
-    }
-    slots
-};
-
-/// The place of an order among the caches.
-#[inline]
-fn slot_of(order: Order) -> usize {
-    SLOT_OF[usize::from(order.get())] as usize % SLOTS
-}
-
-/// Whether an order has caches.
-#[inline]
-fn has_slot(order: Order) -> bool {
-    slot_of(order) != NO_SLOT as usize
-}
-
-/// Most blocks of an order in a cache.
-#[inline]
-const fn most(order: Order) -> u32 {
-    if order.get() < Order::HUGE.get() {
-        ROOM as u32
-    } else {
-        1
-    }
-}
-
-/// The orders, as bits, that a CPU may keep blocks of, if its share of a zone is so many frames.
-pub(crate) fn cached_orders(share: u64) -> u32 {
-    let fits = |order: &&Order| u64::from(most(**order)) * order.frames() * 2 <= share;
-    let orders = ORDERS.iter().filter(fits);
-    orders.fold(0, |bits, order| bits | 1 << order.get())
-}
-
-/// Places of a CPU's caches of blocks: of each zone and kind as many as there are slots.
-pub(crate) const PLACES: usize = CACHES * SLOTS;
-
-/// The place of a cache of blocks, by the number of the zone's and kind's cache of single frames.
-#[inline]
-fn place_of(cache: usize, order: Order) -> usize {
-    cache % CACHES * SLOTS + slot_of(order)
-}
-
-/// Places of a zone.
-pub(crate) fn places_of(zone: ZoneId) -> Range<usize> {
-    let caches = Home::caches_of(zone);
-    caches.start * SLOTS..caches.end * SLOTS
-}
-
-/// Whether a place is some order's.
-pub(crate) const fn is_used(place: usize) -> bool {
-    place % SLOTS < ORDERS.len()
-}
-
-/// Most blocks in the cache at a place of a zone, of which these orders are cached, as bits.
-pub(crate) fn limit_at(place: usize, orders: u32) -> u32 {
-    let order = ORDERS.get(place % SLOTS);
-    let is_cached = |order: &&Order| orders >> order.get() & 1 == 1;
-    order.filter(is_cached).map_or(0, |&order| most(order))
-}
-
 /// Blocks that came without a walk, by kind of context. Of one place, written inside sections.
 #[derive(Debug)]
-pub(crate) struct Taken([Counter; CONTEXTS]);
+pub(crate) struct Taken(pub(crate) [Counter; CONTEXTS]);
 
 impl Taken {
     pub(crate) fn new() -> Self {
@@ -170,7 +83,7 @@ pub(crate) fn each(places: &[BlockCache]) -> impl Iterator<Item = (Order, Pfn)> 
     with_orders(places).flat_map(|(order, cache)| cache.iter().map(move |pfn| (order, pfn)))
 }
 
-impl<'m, P: Platform> Frames<'m, P> {
+impl<'m, P: PerCpu> Caches<'m, P> {
     /// Takes a block of a larger order from this CPU's cache of a zone, filling it first if it is
     /// empty and blocks of the order come in numbers. Nothing if there is no such cache, or it
     /// cannot be used now. Pinned.
@@ -188,7 +101,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         self.enter()?;
         step!(self);
         let mut taken = None;
-        if !self.caches_are_off(zone) {
+        if !self.zones.caches_are_off(zone) {
             step!(self);
             let cache = &cpu.blocks[place_of(Home::cache_of(zone, mobility), order)];
             if cache.len() == 0 && most(order) > 1 {
@@ -207,12 +120,12 @@ impl<'m, P: Platform> Frames<'m, P> {
         loop {
             let pfn = cache.pop()?;
             step!(self);
-            let (area, frame) = self.area_of(pfn)?;
+            let (area, frame) = self.books().area_of(pfn)?;
             let entry = area.entry_now(frame);
             if entry == Entry::cached(order) {
                 return Some(pfn);
             }
-            self.report_fault(FreeFault::CacheCorrupt, pfn, order, entry);
+            report_fault(self.platform(), FreeFault::CacheCorrupt, pfn, order, entry);
         }
     }
 
@@ -227,18 +140,20 @@ impl<'m, P: Platform> Frames<'m, P> {
         cache: &BlockCache,
         cpu: &CpuCaches,
     ) {
-        let zone = self.zone(zone_id);
+        let zone = self.zones.zone(zone_id);
         let above_high = zone.free().saturating_sub(zone.mark(Mark::High));
         let want = BATCH.min(above_high >> order.get()) as u32;
         if want == 0 || !zone.caches_order(order) {
             return;
         }
-        let came = self.take_runs(zone_id, order, mobility, want, cpu, |area, frame| {
-            step!(self);
-            area.entry(frame)
-                .store(Entry::cached(order).0, Ordering::Relaxed);
-            cache.push(Pfn(area.start().0 + u64::from(frame)));
-        });
+        let came =
+            self.zones
+                .take_runs(zone_id, order, mobility, want, &cpu.hints, |area, frame| {
+                    step!(self);
+                    area.entry(frame)
+                        .store(Entry::cached(order).0, Ordering::Relaxed);
+                    cache.push(Pfn(area.start().0 + u64::from(frame)));
+                });
         let events = &cpu.events[zone_id.index()];
         events.refills.add(1);
         events.refilled.add(u64::from(came) << order.get());
@@ -249,7 +164,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     #[inline(never)]
     pub(crate) fn free_block(&self, handle: FrameHandle) {
         let (pfn, order) = (handle.pfn(), handle.order());
-        let Some(meta) = self.books_of(pfn) else {
+        let Some(meta) = self.books().books_of(pfn) else {
             return self.report_not_allocated(handle, Entry::ABSENT);
         };
         let entry_of = meta.entry_of(pfn);
@@ -266,7 +181,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             return self.free_uncached_block(handle, meta);
         };
         let place = place_of(home, order);
-        let room = &self.block_rooms[place];
+        let room = self.zones.block_room(place);
         let tested_early = mutant::is(Mutant::IsolationTestedBeforeFlag)
             .then(|| room.is_for(self.this_cpu().blocks[place].len()));
         step!(self);
@@ -303,7 +218,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Frees a block above order 0 that no cache is for now.
     #[inline(never)]
     fn free_uncached_block(&self, handle: FrameHandle, meta: &'m BlockMeta) {
-        let _pinned = Pinned::new(&self.platform);
+        let _pinned = Pinned::new(self.platform());
         let (pfn, order) = (handle.pfn(), handle.order());
         let entry = meta.entry_of(pfn);
         // Before bits or state say free: after that the entry is the next owner's.
@@ -319,58 +234,6 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
     }
 
-    /// Allocates a block above order 0: a plain request but for its size out of this CPU's cache of
-    /// the zone that serves its class first, without walk and mark test, as `alloc_hot`, which has
-    /// declined it; else on the general path. Inside a section, which it ends.
-    #[inline(never)]
-    pub(crate) fn alloc_block_hot<'f>(
-        &'f self,
-        context: &impl Context,
-        request: &Request,
-    ) -> Option<Block<'f, 'm, P>> {
-        let hot = self.take_block_hot(context, request);
-        self.alloc_after(hot, request.order(), context, request)
-    }
-
-    /// The block for it, if there is one. Inside a section.
-    #[inline(always)]
-    pub(crate) fn take_block_hot(&self, context: &impl Context, request: &Request) -> Hot {
-        let cpu = self.this_cpu();
-        let number = cpu.firsts.cache(request.class_of_any_size());
-        if number >= CACHES {
-            return Hot::Inside;
-        }
-        step!(self);
-        let place = place_of(number, request.order());
-        let Some(pfn) = self.pop_block_hot(&cpu.blocks[place], request) else {
-            return Hot::Inside;
-        };
-        cpu.taken[place].0[context.kind() as usize].add(1);
-        step!(self);
-        if self.end_section() {
-            return Hot::TakenUnsettled(pfn);
-        }
-        Hot::Taken(pfn)
-    }
-
-    /// Pops a block and labels it, as `pop_hot`: what is not as it should be stays for the general
-    /// path. Inside a section.
-    #[inline]
-    fn pop_block_hot(&self, cache: &BlockCache, request: &Request) -> Option<Pfn> {
-        let (pfn, _) = cache.top()?;
-        step!(self);
-        let entry_of = self.books_of(pfn)?.entry_of(pfn);
-        let entry = Entry(entry_of.load(Ordering::Relaxed));
-        if entry != Entry::cached(request.order()) {
-            return None;
-        }
-        cache.drop_top();
-        step!(self);
-        entry_of.store(request.entry().0, Ordering::Relaxed);
-        step!(self);
-        Some(pfn)
-    }
-
     /// Gives a CPU's blocks of a zone back to their areas; returns how many frames. Inside a
     /// section.
     pub(crate) fn drain_blocks(&self, places: &[BlockCache], events: &Counts) -> u64 {
@@ -378,7 +241,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         for (order, cache) in with_orders(places) {
             while let Some(pfn) = self.pop_block(cache, order) {
                 step!(self);
-                if let Some((area, frame)) = self.area_of(pfn) {
+                if let Some((area, frame)) = self.books().area_of(pfn) {
                     // Before bits or state say free: after that the entry is the next owner's.
                     area.entry(frame).store(Entry::FREE.0, Ordering::Relaxed);
                     self.return_block(area, frame, order);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::zone::places::*;
 use crate::{base::owner::FrameState, testing::*, *};
 use std::{
     cell::{Cell, RefCell},
@@ -49,7 +50,7 @@ fn a_refill_brings_blocks_of_one_word_and_no_more_than_the_cache_holds() {
         assert_eq!(cached, (BATCH - 1) * order.frames());
         let more = (0..40).map(|_| take(frames, order).unwrap());
         drop(more.collect::<Vec<_>>());
-        let blocks = frames.storage.cpus[0].block_caches(NORMAL);
+        let blocks = frames.caches().cpus()[0].block_caches(NORMAL);
         assert_eq!(each(blocks).count() as u32, most(order));
         assert_sound(frames);
         drop(block);
@@ -117,7 +118,7 @@ fn a_block_in_a_cache_that_is_not_marked_so_is_reported_and_left_out() {
     area.entry(frame).store(other.0, Ordering::Relaxed);
     let next = take(frames, Order::HUGE).unwrap();
     assert_ne!(next.pfn(), pfn);
-    let faults = std::mem::take(&mut *frames.platform.faults.lock().unwrap());
+    let faults = std::mem::take(&mut *frames.platform().faults.lock().unwrap());
     let faults: Vec<_> = faults.iter().map(|error| error.fault).collect();
     assert_eq!(faults, [FreeFault::CacheCorrupt]);
     // It is somebody else's now.
@@ -204,7 +205,7 @@ fn limits_are_those_of_the_orders() {
 fn drained_at_each_step(frames: &'static TestFrames, mut work: impl FnMut()) {
     for at in 0.. {
         let (hook, steps) = at_step(at, move || {
-            frames.drains.ask();
+            frames.caches().drains().ask();
             frames.drain_local(&hard_irq());
         });
         work();
@@ -230,7 +231,7 @@ fn at_step(at: usize, mut arrive: impl FnMut() + 'static) -> (HookGuard, Rc<Cell
 }
 
 fn faults(frames: &TestFrames) -> Vec<FreeFault> {
-    let faults = std::mem::take(&mut *frames.platform.faults.lock().unwrap());
+    let faults = std::mem::take(&mut *frames.platform().faults.lock().unwrap());
     faults.into_iter().map(|error| error.fault).collect()
 }
 
@@ -315,7 +316,7 @@ fn a_block_that_finds_no_place_goes_to_its_area() {
     // Of two crossings the later one is told first: for that time the limit does not hold.
     frames.tell_block_rooms(NORMAL, false);
     drop(held);
-    let blocks = frames.storage.cpus[0].block_caches(NORMAL);
+    let blocks = frames.caches().cpus()[0].block_caches(NORMAL);
     assert_eq!(each(blocks).count(), ROOM);
     frames.tell_block_rooms(NORMAL, true);
     assert_eq!(assert_sound(frames).allocated, 0);
@@ -332,7 +333,7 @@ fn a_free_past_the_cache_is_pinned() {
     let sees = Rc::clone(&seen);
     let hook = at_steps(move || {
         let is_switched = on_cpu(0, || {
-            frames.platform.switch_to(1);
+            frames.platform().switch_to(1);
             <Host as tidemark_sync::LocalIrq>::cpu() == 1
         });
         sees.borrow_mut().push(is_switched);
@@ -395,7 +396,7 @@ fn what_a_section_works_on_is_not_given_up() {
     let cpu = frames.this_cpu();
     frames.enter().unwrap();
     assert!(!frames.give_up_blocks(NORMAL, cpu));
-    assert!(frames.platform.section(CpuId(0)).is_open());
+    assert!(frames.platform().section(CpuId(0)).is_open());
     assert_eq!(frames.zone_info(NORMAL).cached, cached);
     frames.leave(cpu);
     assert!(frames.give_up_blocks(NORMAL, cpu));
@@ -407,7 +408,7 @@ fn a_drain_that_comes_while_blocks_are_given_up_is_done() {
     let frames = small_machine(1);
     drained_at_each_step(frames, || {
         drop(take(frames, Order::COSTLY));
-        let _pinned = Pinned::new(&frames.platform);
+        let _pinned = Pinned::new(frames.platform());
         frames.give_up_blocks(NORMAL, frames.this_cpu());
     });
     assert_sound(frames);

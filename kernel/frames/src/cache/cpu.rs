@@ -1,18 +1,24 @@
 //! What each CPU has for itself.
 
 use crate::{
-    alloc::{
-        hot::Firsts,
-        mobility::{CACHED_KINDS, Mobility, SIZES},
+    base::{
+        platform::Platform,
+        types::{MAX_ZONES, ZoneId},
     },
-    base::types::{MAX_ZONES, ZoneId},
     cache::{
-        blocks::{self, BlockCache, PLACES, Taken},
+        blocks::{self, BlockCache, Taken},
         events::Counts,
+        firsts::Firsts,
         pcp::{Owner, Pcp},
     },
-    pageblock::home::{CACHES, Home},
-    zone::search::Hints,
+    pageblock::{
+        home::{CACHES, Home},
+        migrate_type::Mobility,
+    },
+    zone::{
+        places::{self, PLACES},
+        search::CpuHints,
+    },
 };
 use core::array;
 
@@ -25,8 +31,7 @@ pub struct CpuCaches {
     pub(crate) pcp: [Pcp; CACHES],
     pub(crate) owner: Owner,
     pub(crate) firsts: Firsts,
-    pub(crate) hints: [[Hints; SIZES]; CACHED_KINDS],
-    pub(crate) huge_hints: Hints,
+    pub(crate) hints: CpuHints,
     /// The same of larger blocks.
     pub(crate) blocks: [BlockCache; PLACES],
     pub(crate) taken: [Taken; PLACES],
@@ -39,8 +44,7 @@ impl CpuCaches {
         Self {
             owner: Owner::default(),
             firsts: Firsts::new(),
-            hints: array::from_fn(|_| array::from_fn(|_| Hints::new())),
-            huge_hints: Hints::new(),
+            hints: CpuHints::new(),
             pcp: array::from_fn(|_| Pcp::new()),
             blocks: array::from_fn(|_| BlockCache::new()),
             taken: array::from_fn(|_| Taken::new()),
@@ -65,7 +69,7 @@ impl CpuCaches {
     /// Larger blocks of a zone, of both kinds.
     #[inline]
     pub(crate) fn block_caches(&self, zone: ZoneId) -> &[BlockCache] {
-        &self.blocks[blocks::places_of(zone)]
+        &self.blocks[places::places_of(zone)]
     }
 
     /// Single frames of a zone that are cached here; exact inside a section.
@@ -84,5 +88,15 @@ impl CpuCaches {
 impl Default for CpuCaches {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// How a platform finds the caches of the CPU that runs.
+pub trait PerCpu: Platform {
+    /// The caches of the CPU that runs this, out of all CPUs'. Pinned, or inside a section. A platform that has a quicker
+    /// way than its CPU's number has it here.
+    #[inline]
+    fn caches<'m>(&self, all: &'m [CpuCaches]) -> &'m CpuCaches {
+        &all[Self::cpu()]
     }
 }

@@ -1,14 +1,9 @@
 //! Counts of events by zone: each CPU counts for itself, whoever looks adds up.
 
 use crate::{
-    alloc::context::Walk,
-    base::{
-        platform::{Pinned, Platform},
-        types::{MAX_ZONES, Order, ZoneId},
-    },
-    cache::{blocks, pcp::Pcp},
-    frames::Frames,
-    oracle::buddy::ORDERS,
+    base::types::{MAX_ZONES, ORDERS, Order, ZoneId},
+    cache::{Caches, blocks, cpu::PerCpu, pcp::Pcp},
+    zone::places::{self},
 };
 use core::array;
 use tidemark_sync::{
@@ -171,20 +166,20 @@ impl Share {
     }
 }
 
-impl<P: Platform> Frames<'_, P> {
+impl<P: PerCpu> Caches<'_, P> {
     /// What happened in a zone since boot. Any context.
     ///
     /// # Panics
     ///
     /// Panics if the zone's node is beyond the storage.
-    pub fn zone_events(&self, id: ZoneId) -> ZoneEvents {
-        assert!(id.index() < self.storage.zones.len());
+    pub(crate) fn zone_events(&self, id: ZoneId) -> ZoneEvents {
+        assert!(id.index() < self.zones.all().len());
         let mut sum = ZoneEvents::default();
-        for cpu in self.storage.cpus {
+        for cpu in self.cpus {
             cpu.events[id.index()].add_to(&mut sum);
             let singles = cpu.caches(id).iter().map(Pcp::taken);
             let singles = singles.map(|taken| (Order::ZERO, taken));
-            let larger = blocks::taken(&cpu.taken[blocks::places_of(id)]);
+            let larger = blocks::taken(&cpu.taken[places::places_of(id)]);
             for (order, taken) in singles.chain(larger) {
                 let sums = &mut sum.allocs[order.get() as usize];
                 for (sum, taken) in sums.iter_mut().zip(taken) {
@@ -193,17 +188,6 @@ impl<P: Platform> Frames<'_, P> {
             }
         }
         sum
-    }
-}
-
-impl<P: Platform> Frames<'_, P> {
-    /// Counts a request that failed, where it would have begun.
-    #[inline]
-    pub(crate) fn count_failure(&self, walk: &Walk, first: Option<ZoneId>) {
-        let zone = first.unwrap_or_else(|| ZoneId::new(walk.node, walk.eligible.highest));
-        let _pinned = Pinned::new(&self.platform);
-        let events = &self.this_cpu().events[zone.index()];
-        events.of(walk.context).failures.add(1);
     }
 }
 

@@ -13,29 +13,26 @@
 //! interrupt for the drain itself.
 
 use crate::{
-    alloc::mobility::Mobility,
     base::{
         mutant::{self, Mutant},
         owner::Entry,
-        platform::{FreeError, FreeFault, Pinned, Platform, step},
+        platform::{FreeFault, Pinned, report_fault, step},
         types::{CpuId, Order, Pfn, ZoneId},
     },
     cache::{
-        cpu::CpuCaches,
+        Caches,
+        cpu::{CpuCaches, PerCpu},
         events::{CONTEXTS, Counter},
         stack::Stack,
     },
-    frames::Frames,
-    pageblock::memory::AreaRef,
+    pageblock::{memory::AreaRef, migrate_type::Mobility},
+    zone::policy::CAPACITY,
 };
 use core::{array, ops::Deref};
 use tidemark_sync::{
     ContextKind, HardIrq, Section, Task,
     atomic::{AtomicU32, Ordering, compiler_fence},
 };
-
-/// Frames that a cache can hold.
-pub(crate) const CAPACITY: usize = 120;
 
 /// Single frames of one zone, on a stack.
 #[derive(Debug)]
@@ -144,11 +141,11 @@ impl Owner {
     }
 }
 
-impl<'m, P: Platform> Frames<'m, P> {
+impl<'m, P: PerCpu> Caches<'m, P> {
     /// The caches of the CPU that runs this. Pinned.
     #[inline]
     pub(crate) fn this_cpu(&self) -> &'m CpuCaches {
-        self.platform.caches(self.storage.cpus)
+        self.platform().caches(self.cpus)
     }
 
     /// Takes a single frame from this CPU's cache of a zone, filling it first if it is empty.
@@ -163,7 +160,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         self.enter()?;
         step!(self);
         let mut taken = None;
-        if !self.caches_are_off(zone) {
+        if !self.zones.caches_are_off(zone) {
             step!(self);
             let cache = cpu.cache(zone, mobility);
             if cache.len() == 0 {
@@ -180,7 +177,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     pub(crate) fn take_left_over(&self, zone: ZoneId, cache: &Pcp, cpu: &CpuCaches) -> Option<Pfn> {
         self.enter()?;
         step!(self);
-        let is_on = !self.caches_are_off(zone);
+        let is_on = !self.zones.caches_are_off(zone);
         let taken = is_on.then(|| self.pop_checked(cache)).flatten();
         step!(self);
         self.leave(cpu);
@@ -202,11 +199,12 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
         step!(self);
         let mut taken = 0;
-        if !self.caches_are_off(zone) {
+        if !self.zones.caches_are_off(zone) {
             let cache = cpu.cache(zone, mobility);
             while taken < wanted
-                && let Some((area, frame)) =
-                    self.pop_checked(cache).and_then(|pfn| self.area_of(pfn))
+                && let Some((area, frame)) = self
+                    .pop_checked(cache)
+                    .and_then(|pfn| self.books().area_of(pfn))
             {
                 step!(self);
                 got(area, frame);
@@ -225,23 +223,29 @@ impl<'m, P: Platform> Frames<'m, P> {
         loop {
             let pfn = cache.pop()?;
             step!(self);
-            let (area, frame) = self.area_of(pfn)?;
+            let (area, frame) = self.books().area_of(pfn)?;
             let entry = area.entry_now(frame);
             if entry == Entry::CACHED {
                 return Some(pfn);
             }
-            self.report_fault(FreeFault::CacheCorrupt, pfn, Order::ZERO, entry);
+            report_fault(
+                self.platform(),
+                FreeFault::CacheCorrupt,
+                pfn,
+                Order::ZERO,
+                entry,
+            );
         }
     }
 
     /// The section word of the CPU that runs this. Pinned, or inside a section.
     fn this_section(&self) -> &Section {
-        self.platform.section(CpuId(P::cpu()))
+        self.platform().section(CpuId(P::cpu()))
     }
 
     /// Whether no section is open on a CPU, and no drain is owed.
     pub(crate) fn is_at_rest(&self, cpu: CpuId) -> bool {
-        let section = self.platform.section(cpu);
+        let section = self.platform().section(cpu);
         !section.is_open() && !section.owes(Section::DRAIN)
     }
 
@@ -250,11 +254,11 @@ impl<'m, P: Platform> Frames<'m, P> {
     pub(crate) fn enter(&self) -> Option<()> {
         // An interrupt between the two steps begins and ends its own section there: it leaves the
         // flag as it found it.
-        if self.platform.in_section() && !mutant::is(Mutant::FlagNotHeeded) {
+        if self.platform().in_section() && !mutant::is(Mutant::FlagNotHeeded) {
             return None;
         }
         step!(self);
-        self.platform.begin_section();
+        self.platform().begin_section();
         Some(())
     }
 
@@ -267,8 +271,8 @@ impl<'m, P: Platform> Frames<'m, P> {
     }
 
     /// Ends a section; returns whether anything is owed. Who is pinned then comes to
-    /// [`Frames::drain_wanted`], and leaves the rest to its unpin; who is not, to
-    /// [`Frames::settle`].
+    /// [`Caches::drain_wanted`], and leaves the rest to its unpin; who is not, to
+    /// [`Caches::settle`].
     #[inline]
     pub(crate) fn end_section(&self) -> bool {
         let tested_early = mutant::is(Mutant::DrainTestedBeforeClear)
@@ -276,18 +280,25 @@ impl<'m, P: Platform> Frames<'m, P> {
         step!(self);
         // The flag is cleared and what is owed is tested for in one step: an interrupt before it is
         // seen here, one after it finds the flag clear and drains itself.
-        let is_owed = self.platform.end_section();
+        let is_owed = self.platform().end_section();
         step!(self);
         tested_early.unwrap_or(is_owed)
+    }
+
+    /// Ends a section, and does what is owed. Not pinned.
+    pub(crate) fn leave_unpinned(&self) {
+        if self.end_section() {
+            self.settle();
+        }
     }
 
     /// Does all that is owed at the end of a section. Any context, not pinned.
     #[cold]
     pub(crate) fn settle(&self) {
-        self.platform.pin();
+        self.platform().pin();
         self.drain_wanted(self.this_cpu());
         // That does what is the platform's.
-        self.platform.unpin();
+        self.platform().unpin();
     }
 
     /// Drains until nothing more is wanted, unless it interrupted a section, which will. An NMI
@@ -309,7 +320,7 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// The rest of a section that empties the caches for drain number `drain`, read inside it.
     fn drain_section(&self, cpu: &CpuCaches, drain: u32) {
-        for (zone, events) in self.zone_ids().zip(&cpu.events) {
+        for (zone, events) in self.zones.zone_ids().zip(&cpu.events) {
             let caches = cpu.caches(zone).iter();
             for cache in caches.filter(|cache| cache.len() > 0) {
                 self.drain_cache(zone, cache, cache.len(), events);
@@ -319,13 +330,13 @@ impl<'m, P: Platform> Frames<'m, P> {
         step!(self);
         cpu.owner.acknowledge(drain);
         // What is owed is looked at next by whoever came here.
-        self.platform.end_section();
+        self.platform().end_section();
         step!(self);
     }
 
     /// The handler of the drain IPI: empties this CPU's caches, or leaves that to the section that
     /// it interrupted, which does it on its way out.
-    pub fn drain_local(&self, irq: &HardIrq) {
+    pub(crate) fn drain_local(&self, irq: &HardIrq) {
         let _ = irq;
         let cpu = self.this_cpu();
         let owner = &cpu.owner;
@@ -342,33 +353,33 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Empties every CPU's caches and returns when all of them are drained. Not on behalf of an
     /// interrupt: it waits for the others.
-    pub fn drain_all(&self, task: &Task) {
+    pub(crate) fn drain_all(&self, task: &Task) {
         let drain = self.drains.ask();
         self.drain_here(drain);
         while self.any_undrained(drain) {
-            self.platform.drain_others(task);
+            self.platform().drain_others(task);
             // Between its own share and the asking the task may have moved: then the CPU where it
             // asked from was left out. It is drained from here, or asked in the next round.
             self.drain_here(drain);
             if self.any_undrained(drain) {
                 // A handler that interrupted a section left the drain to it. That section keeps
                 // its CPU, so it ends without being waited for by anybody else.
-                self.platform.relax(task);
+                self.platform().relax(task);
             }
         }
     }
 
     /// Whether a CPU that is online has yet to do drain number `drain`.
     fn any_undrained(&self, drain: u32) -> bool {
-        let mut cpus = self.storage.cpus.iter().enumerate();
+        let mut cpus = self.cpus.iter().enumerate();
         cpus.any(|(number, cpu)| {
-            !cpu.owner.has_drained(drain) && self.platform.cpu_online(CpuId(number))
+            !cpu.owner.has_drained(drain) && self.platform().cpu_online(CpuId(number))
         })
     }
 
     /// Drains the CPU on which the initiator is now, unless that is done.
     fn drain_here(&self, drain: u32) {
-        let _pinned = Pinned::new(&self.platform);
+        let _pinned = Pinned::new(self.platform());
         if !self.this_cpu().owner.has_drained(drain) {
             self.drain_this_cpu(drain);
         }
@@ -386,19 +397,7 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Frames in all caches of a zone; exact at rest.
     pub(crate) fn cached_frames(&self, zone: ZoneId) -> u64 {
-        self.storage.cpus.iter().map(|cpu| cpu.held(zone)).sum()
-    }
-
-    /// Hands an error to the platform.
-    #[cold]
-    pub(crate) fn report_fault(&self, fault: FreeFault, pfn: Pfn, order: Order, found: Entry) {
-        self.platform.report(&FreeError {
-            fault,
-            pfn,
-            order,
-            found: found.state(),
-            cpu: CpuId(P::cpu()),
-        });
+        self.cpus.iter().map(|cpu| cpu.held(zone)).sum()
     }
 }
 

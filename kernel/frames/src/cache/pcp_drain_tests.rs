@@ -23,7 +23,7 @@ fn drained_at_each_step(frames: &'static TestFrames, mut work: impl FnMut()) {
         let count = Rc::clone(&steps);
         let hook = at_steps(move || {
             if count.replace(count.get() + 1) == at {
-                frames.drains.ask();
+                frames.caches().drains().ask();
                 frames.drain_local(&hard_irq());
             }
         });
@@ -89,7 +89,7 @@ fn an_initiators_share_is_done_on_one_cpu() {
     drop(take(frames));
     let seen = Rc::new(RefCell::new(Vec::new()));
     let sees = Rc::clone(&seen);
-    let drain = frames.drains.ask();
+    let drain = frames.caches().drains().ask();
     let hook = at_steps(move || {
         let is_switched = on_cpu(0, || {
             frames.platform().switch_to(1);

@@ -61,7 +61,7 @@ impl Run {
         Self {
             frames,
             held,
-            drains: Rc::new(RefCell::new(vec![0; frames.storage.cpus.len()])),
+            drains: Rc::new(RefCell::new(vec![0; frames.caches().cpus().len()])),
             quiet: Rc::default(),
             is_pressed: Rc::default(),
         }
@@ -94,7 +94,7 @@ impl Run {
             if arrival == Arrival::Offline {
                 frames.turn_caches_off(NORMAL);
             }
-            let drain = frames.drains.ask();
+            let drain = frames.caches().drains().ask();
             drains.borrow_mut()[Host::cpu()] = drain;
             frames.drain_local(&hard_irq());
             // An acknowledged drain has happened: the section's own frames are all that may be left.
@@ -231,7 +231,7 @@ fn interrupted(frames: &'static TestFrames, work: Work, arrivals: &[(usize, Arri
     drop(hook);
     let grace_is_over = frames.platform().grace_is_over();
     assert!(grace_is_over, "a grace period waits for ever");
-    for (number, cpu) in run.frames.storage.cpus.iter().enumerate() {
+    for (number, cpu) in run.frames.caches().cpus().iter().enumerate() {
         let is_at_rest = run.frames.is_at_rest(CpuId(number));
         assert!(is_at_rest, "a section or a drain is left behind");
         let drain = run.drains.borrow()[number];

@@ -1,22 +1,21 @@
 //! Memory comes, and what coming and leaving share. Leaving itself: `offline`.
 
 mod offline;
+mod rebuild;
 mod setup;
 
 use crate::{
     base::{
         owner::Owner,
-        platform::{Platform, Point},
+        platform::Point,
         types::{Pfn, PfnRange, ZoneId},
     },
+    cache::cpu::PerCpu,
     frames::Frames,
     hotplug::offline::Isolated,
     pageblock::{area::State, memory::AREA_FRAMES},
 };
-use tidemark_sync::{
-    Task,
-    atomic::{AtomicBool, Ordering},
-};
+use tidemark_sync::Task;
 
 /// What an offline did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,26 +97,7 @@ pub(crate) fn areas(range: PfnRange) -> core::ops::Range<u64> {
     range.start.0 / AREA_FRAMES as u64..range.end.0 / AREA_FRAMES as u64
 }
 
-/// The hot-plug lock: sizes, marks, lists and spans change under it only. A task waits for it by
-/// [`Platform::relax`].
-pub(crate) struct Resizing<'a>(&'a AtomicBool);
-
-impl Drop for Resizing<'_> {
-    fn drop(&mut self) {
-        // Release pairs with the acquire in `lock_resizing`.
-        self.0.store(false, Ordering::Release);
-    }
-}
-
-impl<'m, P: Platform> Frames<'m, P> {
-    pub(crate) fn lock_resizing(&self, task: &Task) -> Resizing<'_> {
-        // Acquire: what the last holder wrote is visible.
-        while self.resizing.swap(true, Ordering::Acquire) {
-            self.platform.relax(task);
-        }
-        Resizing(&self.resizing)
-    }
-
+impl<'m, P: PerCpu> Frames<'m, P> {
     pub(crate) fn is_aligned(range: PfnRange) -> bool {
         !range.is_empty()
             && range.start.0.is_multiple_of(PAIR_FRAMES)
@@ -138,23 +118,23 @@ impl<'m, P: Platform> Frames<'m, P> {
     ) -> Result<OnlineStats, OnlineError> {
         let _resizing = self.lock_resizing(task);
         self.check_coming(range, zone_id)?;
-        let zone = self.zone(zone_id);
+        let zone = self.zone_table().zone(zone_id);
         let was_empty = !zone.is_populated();
         let span = areas(range);
         zone.cover(span.start, span.end);
-        for area in span.filter_map(|index| self.area(index)) {
+        for area in span.filter_map(|index| self.books().area(index)) {
             area.set_zone(zone_id);
             area.core().join(State::ISOLATED_EMPTY);
         }
         let isolated = Isolated::adopt(self, zone_id, range);
         zone.grow(range.len());
-        self.platform.point(Point::OnlineCounted);
+        self.platform().point(Point::OnlineCounted);
         if was_empty {
             self.rebuild_zonelists(task);
         }
         drop(isolated);
         self.refresh_policy();
-        self.platform.point(Point::OnlineDone);
+        self.platform().point(Point::OnlineDone);
         Ok(OnlineStats {
             frames: range.len(),
             zone_was_empty: was_empty,
@@ -165,12 +145,15 @@ impl<'m, P: Platform> Frames<'m, P> {
         if !Self::is_aligned(range) {
             return Err(OnlineError::Misaligned);
         }
-        if zone.index() >= self.storage.zones.len() {
+        if zone.index() >= self.zone_table().all().len() {
             return Err(OnlineError::NoNode);
         }
         for index in areas(range) {
             let at = Pfn(index * AREA_FRAMES as u64);
-            let area = self.area(index).ok_or(OnlineError::NoBlock { at })?;
+            let area = self
+                .books()
+                .area(index)
+                .ok_or(OnlineError::NoBlock { at })?;
             if area.core().state() != State::GONE {
                 return Err(OnlineError::Present { at });
             }

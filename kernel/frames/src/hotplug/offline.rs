@@ -1,17 +1,18 @@
 //! Offline, step by step: each step is a guard that undoes itself.
 
 use crate::{
-    alloc::mobility::Mobility,
     base::{
         owner::{FrameState, Owner},
-        platform::{Platform, Point},
+        platform::Point,
         types::{Pfn, PfnRange, ZoneId},
     },
+    cache::cpu::PerCpu,
     frames::Frames,
     hotplug::{OfflineError, OfflineStats, areas},
     pageblock::{
         area::{Isolation, State},
         memory::AREA_FRAMES,
+        migrate_type::Mobility,
     },
     zone::{
         evict::{AtUnmovable, Scan},
@@ -21,37 +22,37 @@ use crate::{
 use tidemark_sync::Task;
 
 /// The caches of a zone are off for as long as this lives.
-pub(crate) struct CachesOff<'a, 'm, P: Platform> {
+pub(crate) struct CachesOff<'a, 'm, P: PerCpu> {
     frames: &'a Frames<'m, P>,
     zone: ZoneId,
 }
 
-impl<'a, 'm, P: Platform> CachesOff<'a, 'm, P> {
+impl<'a, 'm, P: PerCpu> CachesOff<'a, 'm, P> {
     fn new(frames: &'a Frames<'m, P>, zone: ZoneId) -> Self {
-        frames.turn_caches_off(zone);
+        frames.zone_table().turn_caches_off(zone);
         Self { frames, zone }
     }
 }
 
-impl<P: Platform> Drop for CachesOff<'_, '_, P> {
+impl<P: PerCpu> Drop for CachesOff<'_, '_, P> {
     fn drop(&mut self) {
-        self.frames.turn_caches_on(self.zone);
+        self.frames.zone_table().turn_caches_on(self.zone);
     }
 }
 
 /// A range is isolated for as long as this lives: nothing of it is handed out, what is freed into
 /// it stays, and its zone does not count it as free.
-pub(crate) struct Isolated<'a, 'm, P: Platform> {
+pub(crate) struct Isolated<'a, 'm, P: PerCpu> {
     frames: &'a Frames<'m, P>,
     zone: ZoneId,
     range: PfnRange,
 }
 
-impl<'a, 'm, P: Platform> Isolated<'a, 'm, P> {
+impl<'a, 'm, P: PerCpu> Isolated<'a, 'm, P> {
     fn new(frames: &'a Frames<'m, P>, zone: ZoneId, range: PfnRange) -> Self {
-        for area in areas(range).filter_map(|index| frames.area(index)) {
+        for area in areas(range).filter_map(|index| frames.books().area(index)) {
             if let Some(counted) = area.core().isolate(Isolation::Offline) {
-                frames.lose(zone, counted);
+                frames.zone_table().lose(zone, counted);
             }
         }
         Self {
@@ -71,21 +72,22 @@ impl<'a, 'm, P: Platform> Isolated<'a, 'm, P> {
     }
 }
 
-impl<P: Platform> Drop for Isolated<'_, '_, P> {
+impl<P: PerCpu> Drop for Isolated<'_, '_, P> {
     fn drop(&mut self) {
         // Areas that have left meanwhile are not isolated any more.
-        for area in areas(self.range).filter_map(|index| self.frames.area(index)) {
+        for area in areas(self.range).filter_map(|index| self.frames.books().area(index)) {
             if let Some(counted) = area.core().unisolate(Isolation::Offline) {
                 self.frames
+                    .zone_table()
                     .gain_returned(self.zone, Returned::to(State::FULL, counted));
             }
         }
     }
 }
 
-impl<'m, P: Platform> Frames<'m, P> {
+impl<'m, P: PerCpu> Frames<'m, P> {
     /// Takes a range of whole 4 MiB pairs out of its zone: isolates, drains, migrates, removes, and
-    /// rebuilds the zonelists if the zone became empty. `deadline_ns` is in [`Platform::now_ns`]'s
+    /// rebuilds the zonelists if the zone became empty. `deadline_ns` is in [`Platform::now_ns`](crate::Platform::now_ns)'s
     /// time: until then frames in use are moved or waited for, the unmovable ones, too. One offline
     /// or online runs at a time; others wait. Task context, interrupts on, no spinlock held.
     ///
@@ -103,32 +105,33 @@ impl<'m, P: Platform> Frames<'m, P> {
         let caches = CachesOff::new(self, zone_id);
         self.drain_all(task);
         let isolated = Isolated::new(self, zone_id, range);
-        self.platform.point(Point::OfflineIsolated);
+        self.platform().point(Point::OfflineIsolated);
 
         let mut stats = self.empty(range, deadline_ns, task)?;
 
         // Nobody reserves in an isolated area, so what was all free stays all free.
-        for area in areas(range).filter_map(|index| self.area(index)) {
+        for area in areas(range).filter_map(|index| self.books().area(index)) {
             let has_left = area.core().leave();
             assert!(
                 has_left,
                 "a free, isolated area at {} was used",
                 area.start()
             );
-            self.release_high_atomic(area, Mobility::Unmovable);
+            self.zone_table()
+                .release_high_atomic(area, Mobility::Unmovable);
         }
         drop(isolated);
-        let zone = self.zone(zone_id);
+        let zone = self.zone_table().zone(zone_id);
         zone.shrink(range.len());
         self.refresh_policy();
         stats.frames = range.len();
         stats.zone_emptied = !zone.is_populated();
-        self.platform.point(Point::OfflineLeft);
+        self.platform().point(Point::OfflineLeft);
         drop(caches);
         if stats.zone_emptied {
             self.rebuild_zonelists(task);
         }
-        self.platform.point(Point::OfflineDone);
+        self.platform().point(Point::OfflineDone);
         Ok(stats)
     }
 
@@ -141,6 +144,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         for index in areas(range) {
             let at = Pfn(index * AREA_FRAMES as u64);
             let area = self
+                .books()
                 .area(index)
                 .filter(|area| area.core().state().is_present());
             let area = area.ok_or(OfflineError::Hole { at })?;
@@ -168,7 +172,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             let scan = self.scan(range, deadline_ns, task);
             stats.scans += 1;
             stats.migrated += scan.migrated;
-            self.platform.point(Point::OfflineScanned);
+            self.platform().point(Point::OfflineScanned);
             let culprit = scan.unmovable.or(scan.pending);
             let Some((at, owner)) = culprit else {
                 if scan.migrated == 0 {
@@ -176,32 +180,34 @@ impl<'m, P: Platform> Frames<'m, P> {
                 }
                 continue;
             };
-            if self.platform.now_ns() >= deadline_ns {
+            if self.platform().now_ns() >= deadline_ns {
                 return Err(if scan.unmovable.is_some() {
                     OfflineError::Unmovable { at, owner }
                 } else {
                     OfflineError::Deadline { at, owner }
                 });
             }
-            self.platform.relax(task);
+            self.platform().relax(task);
         }
     }
 
     /// Looks at every frame that is not free, and moves what can be moved.
     fn scan(&self, range: PfnRange, deadline_ns: u64, task: &Task) -> Scan {
         let mut scan = Scan::new(AtUnmovable::GoOn);
-        for area in areas(range).filter_map(|index| self.area(index)) {
+        for area in areas(range).filter_map(|index| self.books().area(index)) {
             if area.core().state() == State::ISOLATED_EMPTY {
                 continue;
             }
-            let used = self.scan_frames(area, 0..AREA_FRAMES as u32, &mut scan, task);
+            let used = self
+                .zone_table()
+                .scan_frames(area, 0..AREA_FRAMES as u32, &mut scan, task);
             if used == 0 && area.core().state() != State::ISOLATED_EMPTY {
                 // Bits are clear and the count does not say so yet, or a reservation is open.
                 scan.pending.get_or_insert((area.start(), Owner::NONE));
             }
             // Migration is slow; a range full of pages must not make the deadline meaningless.
             let in_the_way = scan.unmovable.or(scan.pending);
-            if self.platform.now_ns() >= deadline_ns && in_the_way.is_some() {
+            if self.platform().now_ns() >= deadline_ns && in_the_way.is_some() {
                 break;
             }
         }

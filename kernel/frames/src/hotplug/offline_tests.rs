@@ -57,11 +57,7 @@ fn areas_that_a_refused_offline_leaves_wholly_free_are_seen_by_searches() {
 #[test]
 fn hot_plug_is_locked_while_memory_leaves_and_comes() {
     let frames = small_machine(1);
-    let is_locked = move || {
-        frames
-            .resizing
-            .load(tidemark_sync::atomic::Ordering::Relaxed)
-    };
+    let is_locked = move || frames.resizing_lock().is_held();
     let points = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&points);
     let hook = at_points(move |_| {
@@ -217,7 +213,7 @@ fn marks_and_caches_follow_the_frames_that_are_there() {
         let cache = frames.cache_info(zone.id, CpuId(1)).unwrap();
         let batch = crate::zone::marks::batch(zone.managed);
         assert_eq!(cache.batch, batch);
-        let places = crate::cache::pcp::CAPACITY as u32;
+        let places = crate::zone::policy::CAPACITY as u32;
         let high = crate::zone::marks::cache_high(zone.managed, marks.low, 2, batch, places);
         assert_eq!(cache.high, high);
     }

@@ -1,73 +1,29 @@
 //! Setting up: nodes, books, boot memory.
 
 use crate::{
-    alloc::hot::Rebuilt,
     base::{
         owner::Entry,
-        platform::{Platform, Topology},
-        types::{BlockNo, MAX_CPUS, MAX_NODES, Pfn, PfnRange, ZoneId, ZoneKind},
+        platform::Topology,
+        types::{BlockNo, Pfn, PfnRange, ZoneId},
     },
-    cache::pcp::Drains,
-    frames::{Frames, Storage},
+    cache::cpu::PerCpu,
+    frames::Frames,
     pageblock::{
         area::State,
         memory::{AREA_FRAMES, AddError, AreaRef, BlockMeta},
     },
-    zone::{above::AboveLow, room::Room},
-    zonelist::{self, Chosen, Published, Variant, rebuild::RebuildTimes},
+    zonelist::{self},
 };
-use core::array;
-use tidemark_sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use tidemark_sync::atomic::Ordering;
 
-impl<'m, P: Platform> Frames<'m, P> {
-    /// Makes an allocator without memory. `storage.zones` has four entries a node.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the storage has no CPU or node, more than the limits, or not four zones a node.
-    pub fn new(platform: P, storage: Storage<'m>, variant: Variant) -> Self {
-        assert!((1..=MAX_CPUS).contains(&storage.cpus.len()));
-        assert!((1..=MAX_NODES).contains(&storage.nodes.len()));
-        assert_eq!(
-            storage.zones.len(),
-            storage.nodes.len() * ZoneKind::ALL.len()
-        );
-        for cpu in storage.cpus {
-            cpu.firsts.forget();
-        }
-        Self {
-            platform,
-            storage,
-            rooms: array::from_fn(|_| Room::new()),
-            block_rooms: array::from_fn(|_| Room::new()),
-            above_low: AboveLow::new(),
-            rebuilt: Rebuilt::new(),
-            zonelists: Chosen::new(variant),
-            published: Published::new(),
-            rebuilds: RebuildTimes::new(),
-            drains: Drains::new(),
-            resizing: AtomicBool::new(false),
-            compacting: AtomicU32::new(0),
-        }
-    }
-
-    /// The surroundings.
-    pub fn platform(&self) -> &P {
-        &self.platform
-    }
-
-    /// The zonelist protocol in force.
-    pub fn variant(&self) -> Variant {
-        self.zonelists.variant()
-    }
-
+impl<'m, P: PerCpu> Frames<'m, P> {
     /// Sets the nodes and their distances, and computes each node's order of nodes. At boot, before
     /// [`Frames::finish_boot`]; nodes beyond the storage are left out.
     pub fn set_topology(&self, topology: &Topology) {
         let mut known = *topology;
-        known.nodes.0 &= (u16::MAX >> (16 - self.storage.nodes.len())) as u8;
+        known.nodes.0 &= (u16::MAX >> (16 - self.lists().nodes().len())) as u8;
         let orders = zonelist::node_orders(&known);
-        for (node, order) in self.storage.nodes.iter().zip(&orders) {
+        for (node, order) in self.lists().nodes().iter().zip(&orders) {
             node.set_order(order);
         }
     }
@@ -84,14 +40,14 @@ impl<'m, P: Platform> Frames<'m, P> {
         if block >= BlockNo::END {
             return Err(AddError::TooHigh { at });
         }
-        let slot = self.storage.blocks.get(block.0);
+        let slot = self.books().slot(block);
         let slot = slot.ok_or(AddError::NoBlock { at })?;
         slot.fill(meta).map_err(|_| AddError::Present { at })
     }
 
     /// Whether a block has books.
     pub fn has_block(&self, block: BlockNo) -> bool {
-        let slot = self.storage.blocks.get(block.0);
+        let slot = self.books().slot(block);
         slot.is_some_and(|slot| slot.meta().is_some())
     }
 
@@ -103,12 +59,12 @@ impl<'m, P: Platform> Frames<'m, P> {
     ///
     /// See [`AddError`]; what lies in areas of 2 MiB before the one concerned has been added.
     pub fn add_boot_range(&self, range: PfnRange, zone: ZoneId) -> Result<u64, AddError> {
-        if zone.index() >= self.storage.zones.len() {
+        if zone.index() >= self.zone_table().all().len() {
             return Err(AddError::NoNode);
         }
         let mut at = range.start;
         while at < range.end {
-            let (area, first) = self.area_of(at).ok_or(AddError::NoBlock { at })?;
+            let (area, first) = self.books().area_of(at).ok_or(AddError::NoBlock { at })?;
             let rest = range.end.0 - at.0;
             let frames = rest.min(AREA_FRAMES as u64 - u64::from(first)) as u32;
             self.add_frames(area, first, frames, zone)?;
@@ -125,12 +81,12 @@ impl<'m, P: Platform> Frames<'m, P> {
         frames: u32,
         zone_id: ZoneId,
     ) -> Result<(), AddError> {
-        let zone = self.zone(zone_id);
+        let zone = self.zone_table().zone(zone_id);
         let is_whole = frames == AREA_FRAMES as u32;
         if is_whole && area.core().state() == State::GONE {
             // Its bits are clear and its entries say free: they are new, or were left so.
             self.join_zone(area, zone_id, State::EMPTY);
-            self.gain(zone_id, frames);
+            self.zone_table().gain(zone_id, frames);
             zone.grow(frames.into());
             return Ok(());
         }
@@ -151,7 +107,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             area.core().clear_mask(frame as usize / 64, mask);
             frame += bits;
         }
-        self.return_frames(area, frames);
+        self.caches().return_frames(area, frames);
         zone.grow(frames.into());
         Ok(())
     }
@@ -159,7 +115,9 @@ impl<'m, P: Platform> Frames<'m, P> {
     /// Makes an area that is gone a part of a zone.
     fn join_zone(&self, area: AreaRef<'m>, zone: ZoneId, joined: State) {
         area.set_zone(zone);
-        self.zone(zone).cover(area.index, area.index + 1);
+        self.zone_table()
+            .zone(zone)
+            .cover(area.index, area.index + 1);
         area.core().join(joined);
     }
 
@@ -195,6 +153,7 @@ impl<'m, P: Platform> Frames<'m, P> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::base::types::ZoneKind;
     use crate::{
         base::{
             owner::FrameState,

@@ -1,10 +1,8 @@
 //! Free blocks by order, recounted from the bits: there are no free lists to read their lengths from.
 
 use crate::{
-    base::{
-        platform::Platform,
-        types::{Order, ZoneId},
-    },
+    base::types::{ORDERS, Order, ZoneId},
+    cache::cpu::PerCpu,
     frames::Frames,
     pageblock::{
         area::State,
@@ -12,9 +10,6 @@ use crate::{
     },
 };
 use tidemark_sync::atomic::Ordering;
-
-/// Number of orders.
-pub const ORDERS: usize = Order::MAX.get() as usize + 1;
 
 /// Frames of a word that begin an aligned run, by order 1 to 6.
 const ALIGNED: [u64; 6] = [
@@ -26,7 +21,7 @@ const ALIGNED: [u64; 6] = [
     1,
 ];
 
-impl<P: Platform> Frames<'_, P> {
+impl<P: PerCpu> Frames<'_, P> {
     /// Free blocks of a zone by order, each free frame counted once, in the largest aligned block
     /// that it is part of. Caches and isolated areas are not counted. Takes no lock; any context.
     ///
@@ -38,11 +33,12 @@ impl<P: Platform> Frames<'_, P> {
     /// Panics if the zone's node is beyond the storage.
     pub fn free_blocks(&self, zone: ZoneId) -> [u64; ORDERS] {
         let mut blocks = [0; ORDERS];
-        let (first, end) = self.zone(zone).span();
+        let (first, end) = self.zone_table().zone(zone).span();
         // Pairs: an area's order 9 is half of an order 10 if its other half is free as well.
         for index in (first & !1..end).step_by(2) {
             let is_whole = |index| {
-                self.area(index)
+                self.books()
+                    .area(index)
                     .filter(|area| area.zone() == zone)
                     .is_some_and(|area| count_area(area, &mut blocks))
             };

@@ -1,10 +1,8 @@
 //! What may be looked at: zones, lists, rebuilds.
 
 use crate::{
-    base::{
-        platform::Platform,
-        types::{CpuId, MAX_ZONES, NodeId, Pfn, PfnRange, ZoneId, ZoneKind},
-    },
+    base::types::{CpuId, NodeId, Pfn, PfnRange, ZoneId, ZoneKind},
+    cache::cpu::PerCpu,
     frames::Frames,
     pageblock::memory::AREA_FRAMES,
     zone::Mark,
@@ -50,49 +48,20 @@ pub struct CacheInfo {
     pub batch: u32,
 }
 
-/// A zonelist at a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ListSnapshot {
-    pub(crate) zones: [Option<ZoneId>; MAX_ZONES],
-}
-
-impl ListSnapshot {
-    /// The zones, in the order in which they are tried.
-    pub fn iter(&self) -> impl Iterator<Item = ZoneId> + '_ {
-        self.zones.iter().map_while(|zone| *zone)
-    }
-}
-
-/// Rebuilds of the zonelists so far. The stretches are 0 if the protocol's writer leaves interrupts on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RebuildStats {
-    /// How many.
-    pub count: u64,
-    /// The longest stretch with interrupts off, in nanoseconds.
-    pub irq_off_max_ns: u64,
-    /// The median of the last 63 stretches at most, in nanoseconds.
-    pub irq_off_median_ns: u64,
-    /// The last stretch, in nanoseconds.
-    pub irq_off_last_ns: u64,
-    /// The last rebuild from its begin to its end, in nanoseconds: without the wait for readers of
-    /// `snapshot`, and with what interrupted it.
-    pub whole_last_ns: u64,
-}
-
-impl<P: Platform> Frames<'_, P> {
+impl<P: PerCpu> Frames<'_, P> {
     /// A zone's counters and marks.
     ///
     /// # Panics
     ///
     /// Panics if the zone's node is beyond the storage.
     pub fn zone_info(&self, id: ZoneId) -> ZoneInfo {
-        let zone = self.zone(id);
+        let zone = self.zone_table().zone(id);
         let (first, end) = zone.span();
         let pfn = |area| Pfn(area * AREA_FRAMES as u64);
         ZoneInfo {
             id,
             free: zone.free(),
-            cached: self.cached_frames(id),
+            cached: self.caches().cached_frames(id),
             min: zone.mark(Mark::Min),
             low: zone.mark(Mark::Low),
             high: zone.mark(Mark::High),
@@ -110,8 +79,8 @@ impl<P: Platform> Frames<'_, P> {
     ///
     /// Panics if the zone's node is beyond the storage.
     pub fn cache_info(&self, id: ZoneId, cpu: CpuId) -> Option<CacheInfo> {
-        let zone = self.zone(id);
-        let caches = self.storage.cpus.get(cpu.0)?;
+        let zone = self.zone_table().zone(id);
+        let caches = self.caches().cpus().get(cpu.0)?;
         Some(CacheInfo {
             count: caches.cached(id),
             in_blocks: (caches.held(id) - u64::from(caches.cached(id))) as u32,
@@ -122,14 +91,18 @@ impl<P: Platform> Frames<'_, P> {
 
     /// Every zone with memory, by node, lowest kind first.
     pub fn zones(&self) -> impl Iterator<Item = ZoneInfo> + '_ {
-        self.zone_ids()
-            .filter(|&zone| self.zone(zone).is_populated())
+        self.zone_table()
+            .zone_ids()
+            .filter(|&zone| self.zone_table().zone(zone).is_populated())
             .map(|zone| self.zone_info(zone))
     }
 
     /// Frames that are free in all zones; caches and isolated areas are not counted.
     pub fn free_frames(&self) -> u64 {
-        self.zone_ids().map(|zone| self.zone(zone).free()).sum()
+        self.zone_table()
+            .zone_ids()
+            .map(|zone| self.zone_table().zone(zone).free())
+            .sum()
     }
 
     /// Frames that the background reclaimer of `node` should free so that each of its zones is
@@ -141,7 +114,7 @@ impl<P: Platform> Frames<'_, P> {
     pub fn reclaim_wanted(&self, node: NodeId) -> u64 {
         ZoneKind::ALL
             .into_iter()
-            .map(|kind| self.zone(ZoneId::new(node, kind)))
+            .map(|kind| self.zone_table().zone(ZoneId::new(node, kind)))
             .map(|zone| zone.mark(Mark::High).saturating_sub(zone.free()))
             .sum()
     }

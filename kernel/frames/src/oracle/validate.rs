@@ -1,17 +1,16 @@
 //! The oracle: recounts everything from the bits and names the first inconsistency.
 
 use crate::{
-    alloc::mobility::Mobility,
     base::{
         owner::{Entry, FrameState, Owner, OwnerKind},
-        platform::Platform,
         types::{CpuId, MAX_ZONES, NodeId, Order, Pfn, ZoneId, ZoneKind},
     },
-    cache::blocks,
+    cache::{blocks, cpu::PerCpu},
     frames::Frames,
     pageblock::{
         home::Home,
         memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS},
+        migrate_type::Mobility,
     },
     zone::{Zone, floor::floors},
     zonelist::ListKind,
@@ -96,7 +95,7 @@ struct Tally {
     high_atomic: u64,
 }
 
-impl<P: Platform> Frames<'_, P> {
+impl<P: PerCpu> Frames<'_, P> {
     /// Checks everything. Exact only at rest: nobody else is inside the allocator.
     ///
     /// # Errors
@@ -106,9 +105,9 @@ impl<P: Platform> Frames<'_, P> {
         let mut census = Census::default();
         let mut tallies = [Tally::default(); MAX_ZONES];
         self.check_rest()?;
-        for block in 0..self.storage.blocks.len() {
+        for block in 0..self.books().len() {
             for local in 0..BLOCK_AREAS {
-                let Some(area) = self.area((block * BLOCK_AREAS + local) as u64) else {
+                let Some(area) = self.books().area((block * BLOCK_AREAS + local) as u64) else {
                     break;
                 };
                 if area.core().state().is_present() {
@@ -116,7 +115,7 @@ impl<P: Platform> Frames<'_, P> {
                 }
             }
         }
-        for zone in self.zone_ids() {
+        for zone in self.zone_table().zone_ids() {
             self.check_zone(zone, tallies[zone.index()])?;
         }
         self.check_lists()?;
@@ -130,8 +129,8 @@ impl<P: Platform> Frames<'_, P> {
     ///
     /// The first inconsistency found.
     pub fn validate(&self) -> Result<(), Inconsistency> {
-        for id in self.zone_ids() {
-            let zone = self.zone(id);
+        for id in self.zone_table().zone_ids() {
+            let zone = self.zone_table().zone(id);
             let marks = zone.policy().marks;
             let count = |what, says: u64, counted: u64| Inconsistency::Count {
                 what,
@@ -147,7 +146,7 @@ impl<P: Platform> Frames<'_, P> {
             let before = zone.managed();
             let free = zone.free();
             let managed = zone.managed();
-            let in_flight = (2 * AREA_FRAMES * self.storage.cpus.len()) as u64;
+            let in_flight = (2 * AREA_FRAMES * self.caches().cpus().len()) as u64;
             if before == managed && free > managed + in_flight {
                 return Err(count("more free than managed", free, managed));
             }
@@ -156,14 +155,14 @@ impl<P: Platform> Frames<'_, P> {
     }
 
     fn check_rest(&self) -> Result<(), Inconsistency> {
-        let is_busy = self.protocol().observe().is_odd()
-            || self.resizing.load(Ordering::Relaxed)
-            || self.compacting.load(Ordering::Relaxed) > 0;
+        let is_busy = self.lists().protocol().observe().is_odd()
+            || self.resizing_lock().is_held()
+            || self.compacting().load(Ordering::Relaxed) > 0;
         if is_busy {
             return Err(Inconsistency::NotAtRest);
         }
-        for (number, cpu) in self.storage.cpus.iter().enumerate() {
-            if !self.is_at_rest(CpuId(number)) {
+        for (number, cpu) in self.caches().cpus().iter().enumerate() {
+            if !self.caches().is_at_rest(CpuId(number)) {
                 let cpu = CpuId(number);
                 return Err(Inconsistency::Cpu { cpu });
             }
@@ -202,7 +201,8 @@ impl<P: Platform> Frames<'_, P> {
     }
 
     fn entry_of(&self, pfn: Pfn) -> Entry {
-        self.area_of(pfn)
+        self.books()
+            .area_of(pfn)
             .map_or(Entry::ABSENT, |(area, frame)| area.entry_now(frame))
     }
 
@@ -292,6 +292,7 @@ impl<P: Platform> Frames<'_, P> {
         let is_upper = area.index % 2 == 1;
         let own = area.entry_now(0);
         let of_lower = self
+            .books()
             .area(area.index & !1)
             .and_then(|area| area.entry_now(0).block());
         let owner = match (own.block(), of_lower) {
@@ -306,12 +307,20 @@ impl<P: Platform> Frames<'_, P> {
     }
 
     fn check_zone(&self, id: ZoneId, tally: Tally) -> Result<(), Inconsistency> {
-        let zone = self.zone(id);
-        let policy = (zone.policy(), self.wanted_policy(id));
+        let zone = self.zone_table().zone(id);
+        let policy = (
+            zone.policy(),
+            self.zone_table()
+                .wanted_policy(id, self.caches().cpus().len()),
+        );
         let counts = [
             ("free", zone.free_exact(), tally.free),
             ("managed", zone.managed() as i64, tally.managed),
-            ("cached", self.cached_frames(id) as i64, tally.cached),
+            (
+                "cached",
+                self.caches().cached_frames(id) as i64,
+                tally.cached,
+            ),
             ("high-atomic", zone.high_atomic() as i64, tally.high_atomic),
             ("min", policy.0.marks.min as i64, policy.1.marks.min),
             ("low", policy.0.marks.low as i64, policy.1.marks.low),
@@ -333,23 +342,23 @@ impl<P: Platform> Frames<'_, P> {
                 });
             }
         }
-        if self.caches_are_off(id) {
+        if self.zone_table().caches_are_off(id) {
             return Err(Inconsistency::NotAtRest);
         }
-        if !self.rooms_are_right(id) {
+        if !self.zone_table().rooms_are_right(id) {
             return Err(Inconsistency::Room { zone: id });
         }
-        if let Some(highest) = self.wrong_above_low(id) {
+        if let Some(highest) = self.zone_table().wrong_above_low(id) {
             return Err(Inconsistency::AboveLow { zone: id, highest });
         }
         Ok(())
     }
 
     fn check_lists(&self) -> Result<(), Inconsistency> {
-        let zones: &[Zone] = self.storage.zones;
-        for (number, lists) in self.storage.nodes.iter().enumerate() {
+        let zones: &[Zone] = self.zone_table().all();
+        for (number, lists) in self.lists().nodes().iter().enumerate() {
             let node = NodeId(number as u8);
-            let side = self.published.current().side();
+            let side = self.lists().published().current().side();
             for kind in [ListKind::Fallback, ListKind::NoFallback] {
                 let list = lists.list(side, kind);
                 let mut wanted = lists.wanted(node, kind, zones);

@@ -1,8 +1,8 @@
 //! Whose an area is, in one word: its zone, and the kind of blocks that it is for.
 
 use crate::{
-    alloc::mobility::{Kind, Mobility, Size},
     base::types::{MAX_ZONES, ZoneId},
+    pageblock::migrate_type::{Kind, Mobility, Size},
 };
 
 /// Caches of a CPU: two for each zone.

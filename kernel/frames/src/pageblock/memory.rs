@@ -1,16 +1,14 @@
 //! The memory that the allocator keeps its books in; the caller hands it in.
 
 use crate::{
-    alloc::mobility::{Kind, Mobility},
     base::{
         owner::Entry,
-        platform::Platform,
         types::{Order, Pfn, ZoneId},
     },
-    frames::Frames,
     pageblock::{
         area::{Area, Sought},
         home::Home,
+        migrate_type::{Kind, Mobility},
     },
 };
 use core::{array, ptr};
@@ -108,6 +106,12 @@ impl<'m> AreaRef<'m> {
     #[inline]
     pub(crate) fn of(meta: &'m BlockMeta, pfn: Pfn) -> Self {
         let index = pfn.0 / AREA_FRAMES as u64;
+        Self { meta, index }
+    }
+
+    /// The area of this index, in the block with these books.
+    #[inline]
+    pub(crate) fn at(meta: &'m BlockMeta, index: u64) -> Self {
         Self { meta, index }
     }
 
@@ -269,25 +273,6 @@ pub(crate) fn bits_of(mut mask: u64) -> impl Iterator<Item = u32> {
         mask &= mask.wrapping_sub(1);
         (bit < 64).then_some(bit)
     })
-}
-
-impl<'m, P: Platform> Frames<'m, P> {
-    /// The area of this index, if its block has books.
-    #[inline]
-    pub(crate) fn area(&self, index: u64) -> Option<AreaRef<'m>> {
-        let slot = self.storage.blocks.get(index as usize / BLOCK_AREAS)?;
-        Some(AreaRef {
-            meta: slot.meta()?,
-            index,
-        })
-    }
-
-    /// The area of a frame, and the frame's index in it.
-    #[inline]
-    pub(crate) fn area_of(&self, pfn: Pfn) -> Option<(AreaRef<'m>, u32)> {
-        let area = self.area(pfn.0 / AREA_FRAMES as u64)?;
-        Some((area, (pfn.0 % AREA_FRAMES as u64) as u32))
-    }
 }
 
 /// A place in the table of blocks; index = block number. Once filled it stays so. Not valid when

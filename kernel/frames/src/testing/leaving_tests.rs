@@ -1,10 +1,7 @@
 //! A block of 128 MiB leaves and comes back in another zone between any two steps of what works on
 //! it: a state or a count is changed for the zone that was read while the area could not leave.
 
-use crate::{
-    alloc::{compact::tests_hook, mobility::Mobility},
-    testing::*,
-};
+use crate::{alloc::compact::tests_hook, pageblock::migrate_type::Mobility, testing::*};
 use std::{cell::Cell, rc::Rc};
 
 const NORMAL: ZoneId = zone(0, ZoneKind::Normal);

@@ -20,10 +20,12 @@ pub(crate) use tidemark_sync::ContextKind;
 use tidemark_sync::{HardIrq, HeldRanks, LocalIrq, Section, Task, grace::Grace};
 
 mod explore_tests;
+mod imports_tests;
 mod known_failures_tests;
 mod leaving_tests;
 mod machines;
 mod model_tests;
+mod parts;
 mod whole_tests;
 
 std::thread_local! {
@@ -218,7 +220,7 @@ impl Platform for Host {
     }
 
     fn local_node(&self) -> NodeId {
-        NodeId((CPU.get() % self.frames().storage.nodes.len()) as u8)
+        NodeId((CPU.get() % self.frames().lists().nodes().len()) as u8)
     }
 
     fn cpu_online(&self, _cpu: CpuId) -> bool {
@@ -242,7 +244,7 @@ impl Platform for Host {
             self.switch_to(cpu);
         }
         let here = CPU.get();
-        let others = || (0..self.frames().storage.cpus.len()).filter(|&cpu| cpu != here);
+        let others = || (0..self.frames().caches().cpus().len()).filter(|&cpu| cpu != here);
         let help = |cpu: usize| {
             if !self.threaded[cpu].load(Ordering::Acquire) {
                 // It has no thread: whoever waits plays its handler, one at a time.

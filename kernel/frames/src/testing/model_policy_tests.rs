@@ -164,7 +164,7 @@ impl Model {
         let is_cached = if request.order() == Order::ZERO {
             self.frames.cache_info(first, CpuId(ask.cpu))?.count > 0
         } else {
-            let cpu = &self.frames.storage.cpus[ask.cpu];
+            let cpu = &self.frames.caches().cpus()[ask.cpu];
             blocks::each(cpu.block_caches(first)).any(|(order, _)| order == request.order())
         };
         (is_plain && !is_confined && is_cached).then_some(first)

@@ -1,6 +1,6 @@
 //! The allocator as a whole: against a plain model, and under threads.
 
-use crate::{alloc::mobility::Mobility, testing::*, *};
+use crate::{pageblock::migrate_type::Mobility, testing::*, *};
 use proptest::prelude::*;
 use std::{
     collections::BTreeMap,

@@ -12,8 +12,7 @@ use crate::{
         platform::Platform,
         types::{MAX_ZONES, NodeMask, ZoneId, ZoneKind},
     },
-    frames::Frames,
-    zone::sides,
+    zone::{Zones, sides},
 };
 use core::array;
 use tidemark_sync::atomic::{AtomicU32, Ordering};
@@ -82,7 +81,7 @@ impl AboveLow {
     }
 }
 
-impl<P: Platform> Frames<'_, P> {
+impl<P: Platform> Zones<'_, P> {
     /// A word in which the zone's bit is not what it should be at rest.
     pub(crate) fn wrong_above_low(&self, id: ZoneId) -> Option<ZoneKind> {
         let sides = self.sides_of(id);

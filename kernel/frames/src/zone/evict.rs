@@ -6,8 +6,8 @@ use crate::{
         platform::{MigrateError, Platform, step},
         types::{Order, Pfn},
     },
-    frames::Frames,
     pageblock::memory::{AREA_FRAMES, AreaRef},
+    zone::Zones,
 };
 use core::ops::Range;
 use tidemark_sync::{Task, atomic::Ordering};
@@ -48,7 +48,7 @@ impl Scan {
     }
 }
 
-impl<'m, P: Platform> Frames<'m, P> {
+impl<'m, P: Platform> Zones<'m, P> {
     /// Looks at every frame of a part of an isolated area that is not free, and moves what can be
     /// moved; returns how many blocks and frames it found that are not free.
     pub(crate) fn scan_frames(

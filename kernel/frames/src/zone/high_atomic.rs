@@ -6,22 +6,17 @@
 //! For everybody else its frames do not count as free.
 
 use crate::{
-    alloc::{
-        context::{Walk, Wanted},
-        mobility::Mobility,
-    },
     base::{
-        platform::{Pinned, Platform, step},
+        platform::{Platform, step},
         request::Gfp,
         types::{Order, Pfn, ZoneId},
     },
-    frames::Frames,
     pageblock::{
         area::{Sought, State},
         memory::{AREA_FRAMES, AreaRef},
+        migrate_type::Mobility,
     },
-    zone::{Access, search::Part},
-    zonelist::Eligible,
+    zone::{Access, Zones, search::Part},
 };
 
 /// What the reserve is to a request.
@@ -56,7 +51,7 @@ pub(crate) enum Keep {
 }
 
 impl Keep {
-    const fn frames(self) -> u64 {
+    pub(crate) const fn frames(self) -> u64 {
         match self {
             Self::OneArea => AREA_FRAMES as u64,
             Self::Nothing => 0,
@@ -64,7 +59,7 @@ impl Keep {
     }
 }
 
-impl<'m, P: Platform> Frames<'m, P> {
+impl<'m, P: Platform> Zones<'m, P> {
     /// Whether a request leaves the zone above its mark, without the frames kept from it.
     #[inline]
     pub(crate) fn passes(&self, id: ZoneId, order: Order, access: Access) -> bool {
@@ -113,7 +108,7 @@ impl<'m, P: Platform> Frames<'m, P> {
     }
 
     /// Visits the areas of a zone's reserve until one gives something.
-    fn each_reserved<R>(
+    pub(crate) fn each_reserved<R>(
         &self,
         zone: ZoneId,
         mut visit: impl FnMut(AreaRef<'m>) -> Option<R>,
@@ -127,24 +122,6 @@ impl<'m, P: Platform> Frames<'m, P> {
         })
     }
 
-    /// Takes a block on the slow path: from the reserve first, if the request may; what it gets
-    /// elsewhere makes an area part of the reserve. Pinned.
-    pub(crate) fn take_slow(&self, zone: ZoneId, wanted: Wanted, access: Access) -> Option<Pfn> {
-        if access.high_atomic == HighAtomic::Spared {
-            return self.take_pinned(zone, wanted);
-        }
-        let reserved = (self.zone(zone).high_atomic() > 0)
-            .then(|| self.take_reserved(zone, wanted.order))
-            .flatten();
-        if let Some(pfn) = reserved {
-            self.hand_out(zone, pfn, wanted);
-            return Some(pfn);
-        }
-        let pfn = self.take_pinned(zone, wanted)?;
-        self.reserve_area_of(zone, pfn);
-        Some(pfn)
-    }
-
     /// Takes a block of order 0 to 8 from the reserve, whatever the marks.
     #[cold]
     pub(crate) fn take_reserved(&self, zone: ZoneId, order: Order) -> Option<Pfn> {
@@ -153,8 +130,8 @@ impl<'m, P: Platform> Frames<'m, P> {
 
     /// Keeps the area of a block that is held for the reserve, as far as that may grow.
     #[cold]
-    fn reserve_area_of(&self, id: ZoneId, pfn: Pfn) {
-        let Some((area, _)) = self.area_of(pfn) else {
+    pub(crate) fn reserve_area_of(&self, id: ZoneId, pfn: Pfn) {
+        let Some((area, _)) = self.books.area_of(pfn) else {
             return;
         };
         let kind = area.kind();
@@ -188,29 +165,6 @@ impl<'m, P: Platform> Frames<'m, P> {
             zone.wholes.note();
         }
         true
-    }
-
-    /// Gives an area of a reserve to a request that would have to fail; returns whether there was
-    /// one. Any of the request's zones will do.
-    #[cold]
-    pub(crate) fn give_back_high_atomic(
-        &self,
-        walk: &Walk,
-        eligible: Eligible,
-        keep: Keep,
-    ) -> bool {
-        let _pinned = Pinned::new(&self.platform);
-        let (list, _) = self.list_in_force(walk);
-        let mobility = Mobility::of(walk.gfp);
-        list.walk(0, eligible, || ()).any(|(_, id)| {
-            let has_some = self.zone(id).high_atomic() > keep.frames();
-            let give = |area: AreaRef<'m>| {
-                (area.core().state().free() > 0
-                    && self.release_high_atomic(area, mobility.within(id)))
-                .then_some(())
-            };
-            has_some && self.each_reserved(id, give).is_some()
-        })
     }
 }
 

@@ -5,6 +5,8 @@ pub(crate) mod evict;
 pub(crate) mod floor;
 pub(crate) mod high_atomic;
 pub(crate) mod marks;
+pub(crate) mod places;
+pub(crate) mod policy;
 pub(crate) mod room;
 pub(crate) mod search;
 pub(crate) mod sides;
@@ -15,15 +17,20 @@ use crate::{
         platform::Platform,
         types::{Order, ZoneId, ZoneKind},
     },
-    frames::Frames,
-    pageblock::memory::AREA_FRAMES,
+    pageblock::{books::Books, home::CACHES, memory::AREA_FRAMES},
     zone::{
+        above::{AboveLow, ZoneBits},
         floor::{FLOORS, Floor, floors},
         high_atomic::HighAtomic,
+        marks::Marks,
+        places::PLACES,
+        policy::Policy,
+        room::Room,
         sides::Sides,
         whole::Wholes,
     },
 };
+use core::array;
 use tidemark_sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 /// One zone's counters and marks. Atomics only: zeroed memory is a valid value.
@@ -137,13 +144,13 @@ impl Zone {
     }
 
     /// Adds free frames, and returns how many there were. Called by
-    /// [`Frames::gain_returned`] only. SeqCst: see [`Zone::free_now`].
+    /// [`Zones::gain_returned`] only. SeqCst: see [`Zone::free_now`].
     #[inline]
     pub(crate) fn add_free(&self, frames: u32) -> i64 {
         self.free.0.fetch_add(i64::from(frames), Ordering::SeqCst)
     }
 
-    /// Subtracts free frames, and returns how many there were. Called by [`Frames::lose`] only.
+    /// Subtracts free frames, and returns how many there were. Called by [`Zones::lose`] only.
     /// SeqCst: see [`Zone::free_now`].
     #[inline]
     pub(crate) fn subtract_free(&self, frames: u32) -> i64 {
@@ -335,7 +342,7 @@ impl Zone {
 
     pub(crate) fn policy(&self) -> Policy {
         Policy {
-            marks: crate::zone::marks::Marks {
+            marks: Marks {
                 min: self.mark(Mark::Min),
                 low: self.mark(Mark::Low),
                 high: self.mark(Mark::High),
@@ -348,19 +355,67 @@ impl Zone {
     }
 }
 
-/// What a zone's size decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Policy {
-    pub(crate) marks: crate::zone::marks::Marks,
-    pub(crate) reserve: [u64; 4],
-    pub(crate) batch: u32,
-    pub(crate) cache_high: u32,
-    pub(crate) cached_orders: u32,
+/// All zones, with what follows from their counters and marks, over the books of memory.
+pub struct Zones<'m, P> {
+    books: Books<'m>,
+    zones: &'m [Zone],
+    /// By number of the cache: how much a CPU may keep in it.
+    rooms: [Room; CACHES],
+    /// By place of the cache: how much a CPU may keep in it of larger blocks.
+    block_rooms: [Room; PLACES],
+    above_low: AboveLow,
+    platform: P,
 }
 
-impl<'m, P: Platform> Frames<'m, P> {
+impl<'m, P: Platform> Zones<'m, P> {
+    pub(crate) fn new(platform: P, books: Books<'m>, zones: &'m [Zone]) -> Self {
+        Self {
+            books,
+            zones,
+            rooms: array::from_fn(|_| Room::new()),
+            block_rooms: array::from_fn(|_| Room::new()),
+            above_low: AboveLow::new(),
+            platform,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn platform(&self) -> &P {
+        &self.platform
+    }
+
+    #[inline]
+    pub(crate) fn books(&self) -> &Books<'m> {
+        &self.books
+    }
+
+    /// Every zone that the storage has room for, by its number.
+    #[inline]
+    pub(crate) fn all(&self) -> &'m [Zone] {
+        self.zones
+    }
+
+    /// What a CPU may keep in a cache of single frames, by the cache's number; nothing for a number
+    /// that is none.
+    #[inline]
+    pub(crate) fn room(&self, cache: usize) -> Option<&Room> {
+        self.rooms.get(cache)
+    }
+
+    /// What a CPU may keep in a cache of larger blocks, by its place.
+    #[inline]
+    pub(crate) fn block_room(&self, place: usize) -> &Room {
+        &self.block_rooms[place]
+    }
+
+    /// Which zones are above LOW for requests up to this one.
+    #[inline]
+    pub(crate) fn above_low(&self, highest: ZoneKind) -> ZoneBits {
+        self.above_low.zones(highest)
+    }
+
     #[inline]
     pub(crate) fn zone(&self, zone: ZoneId) -> &'m Zone {
-        &self.storage.zones[zone.index()]
+        &self.zones[zone.index()]
     }
 }

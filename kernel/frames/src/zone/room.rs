@@ -9,10 +9,14 @@ use crate::{
         platform::{Platform, step},
         types::ZoneId,
     },
-    cache::blocks,
-    frames::Frames,
     pageblock::home::Home,
-    zone::{Policy, sides, whole::Returned},
+    zone::{
+        Zones,
+        places::{self},
+        policy::Policy,
+        sides,
+        whole::Returned,
+    },
 };
 use tidemark_sync::atomic::{AtomicI32, Ordering};
 
@@ -87,13 +91,13 @@ impl Room {
     }
 }
 
-impl<P: Platform> Frames<'_, P> {
+impl<P: Platform> Zones<'_, P> {
     fn rooms(&self, zone: ZoneId) -> &[Room] {
         &self.rooms[Home::caches_of(zone)]
     }
 
     fn block_rooms(&self, zone: ZoneId) -> &[Room] {
-        &self.block_rooms[blocks::places_of(zone)]
+        &self.block_rooms[places::places_of(zone)]
     }
 
     fn all_rooms(&self, zone: ZoneId) -> impl Iterator<Item = &Room> {
@@ -107,7 +111,7 @@ impl<P: Platform> Frames<'_, P> {
     }
 
     /// Keeps frames of the zone out of all caches from now on; those that hold some are to be
-    /// drained. Counted: each is undone by one [`Frames::turn_caches_on`].
+    /// drained. Counted: each is undone by one [`Zones::turn_caches_on`].
     pub(crate) fn turn_caches_off(&self, zone: ZoneId) {
         self.all_rooms(zone).for_each(Room::shut_for_offline);
     }
@@ -122,7 +126,7 @@ impl<P: Platform> Frames<'_, P> {
             room.set_limit(policy.cache_high);
         }
         for (place, room) in self.block_rooms(zone).iter().enumerate() {
-            room.set_limit(blocks::limit_at(place, policy.cached_orders));
+            room.set_limit(places::limit_at(place, policy.cached_orders));
         }
     }
 
@@ -134,7 +138,7 @@ impl<P: Platform> Frames<'_, P> {
     /// Says to the rooms of larger blocks that the zone has crossed HIGH. Any context.
     pub(crate) fn tell_block_rooms(&self, id: ZoneId, is_below: bool) {
         for (place, room) in self.block_rooms(id).iter().enumerate() {
-            if blocks::is_used(place) {
+            if places::is_used(place) {
                 room.tell(is_below);
             }
         }
@@ -197,8 +201,8 @@ impl<P: Platform> Frames<'_, P> {
                 .into_iter()
                 .all(|room| is_right(room, sides::BELOW_LOW, policy.cache_high))
             && blocks.all(|(place, room)| {
-                let limit = blocks::limit_at(place, policy.cached_orders);
-                if blocks::is_used(place) {
+                let limit = places::limit_at(place, policy.cached_orders);
+                if places::is_used(place) {
                     is_right(room, sides::BELOW_HIGH, limit)
                 } else {
                     !room.is_for(0)

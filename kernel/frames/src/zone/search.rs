@@ -1,19 +1,17 @@
 //! The search of a zone for an area that can give.
 
 use crate::{
-    alloc::mobility::{Kind, Mobility},
     base::{
         platform::{Platform, step, window},
         types::{Order, Pfn, ZoneId},
     },
-    cache::cpu::CpuCaches,
-    frames::Frames,
     pageblock::{
         area::{Sought, State},
         home::Home,
         memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS, bits_of},
+        migrate_type::{CACHED_KINDS, Kind, Mobility, SIZES},
     },
-    zone::whole::Returned,
+    zone::{Zones, whole::Returned},
 };
 use core::array;
 use tidemark_sync::atomic::{AtomicU32, Ordering};
@@ -43,6 +41,24 @@ impl Hints {
     }
 }
 
+/// All hints of a CPU.
+#[derive(Debug)]
+pub(crate) struct CpuHints {
+    /// Of searches below an order of 9, by migrate type and size.
+    small: [[Hints; SIZES]; CACHED_KINDS],
+    /// Of searches for whole areas.
+    huge: Hints,
+}
+
+impl CpuHints {
+    pub(crate) fn new() -> Self {
+        Self {
+            small: array::from_fn(|_| array::from_fn(|_| Hints::new())),
+            huge: Hints::new(),
+        }
+    }
+}
+
 /// A search for frames below an order of 9.
 #[derive(Clone, Copy)]
 struct Search<'c> {
@@ -51,23 +67,23 @@ struct Search<'c> {
     kind: Kind,
     /// Areas with fewer frames free are passed over.
     least: u32,
-    cpu: &'c CpuCaches,
+    hints: &'c CpuHints,
 }
 
 impl<'c> Search<'c> {
     #[inline]
-    fn new(zone: ZoneId, order: Order, mobility: Mobility, cpu: &'c CpuCaches) -> Self {
+    fn new(zone: ZoneId, order: Order, mobility: Mobility, hints: &'c CpuHints) -> Self {
         Self {
             zone,
             kind: Kind::of(mobility, order),
             least: order.frames() as u32,
-            cpu,
+            hints,
         }
     }
 
     #[inline]
     fn hints(self) -> &'c Hints {
-        &self.cpu.hints[self.kind.mobility as usize][self.kind.size as usize]
+        &self.hints.small[self.kind.mobility as usize][self.kind.size as usize]
     }
 
     /// What the areas of its kind say of themselves.
@@ -97,23 +113,23 @@ pub(crate) enum Part {
     First,
 }
 
-impl<'m, P: Platform> Frames<'m, P> {
-    /// Takes a block from a zone's areas, whatever the marks. Pinned on the CPU of `cpu`.
+impl<'m, P: Platform> Zones<'m, P> {
+    /// Takes a block from a zone's areas, whatever the marks. Pinned on the CPU of `hints`.
     pub(crate) fn take_from_zone(
         &self,
         zone: ZoneId,
         order: Order,
         mobility: Mobility,
-        cpu: &CpuCaches,
+        hints: &CpuHints,
     ) -> Option<Pfn> {
         if self.zone(zone).free() < order.frames() {
             return None;
         }
         match order {
-            Order::MAX => self.take_pair(zone, mobility, cpu),
-            Order::HUGE => self.take_area(zone, mobility, cpu),
+            Order::MAX => self.take_pair(zone, mobility, hints),
+            Order::HUGE => self.take_area(zone, mobility, hints),
             _ => {
-                let search = Search::new(zone, order, mobility, cpu);
+                let search = Search::new(zone, order, mobility, hints);
                 self.search_small(search, |area, part| self.take_run(area, zone, order, part))
             }
         }
@@ -125,18 +141,25 @@ impl<'m, P: Platform> Frames<'m, P> {
         zone: ZoneId,
         order: Order,
         mobility: Mobility,
-        cpu: &CpuCaches,
+        hints: &CpuHints,
     ) -> Option<Pfn> {
         if self.zone(zone).free() < order.frames() {
             return None;
         }
-        let search = Search::new(zone, order, mobility, cpu);
+        let search = Search::new(zone, order, mobility, hints);
         let from = search.hints().get(zone);
         self.search_for(search, Only::Foreign, from, &mut |area, part| {
             let taken = self.take_run(area, zone, order, part)?;
             self.convert(area, search.kind);
             Some(taken)
         })
+    }
+
+    /// Lets an area change sides if at least half of it is free after something was stolen.
+    pub(crate) fn convert(&self, area: AreaRef<'m>, kind: Kind) {
+        if area.core().state().free() as usize >= AREA_FRAMES / 2 {
+            area.turn_to(kind);
+        }
     }
 
     /// Orders 0 to 8, from one area.
@@ -172,10 +195,10 @@ impl<'m, P: Platform> Frames<'m, P> {
         zone: ZoneId,
         mobility: Mobility,
         frames: u32,
-        cpu: &CpuCaches,
+        hints: &CpuHints,
         mut got: impl FnMut(AreaRef<'m>, usize, u64),
     ) -> u32 {
-        let search = Search::new(zone, Order::ZERO, mobility, cpu);
+        let search = Search::new(zone, Order::ZERO, mobility, hints);
         self.search_small(search, |area, part| {
             let reserved = self.reserve_in(area, zone, 1, frames, part)?;
             step!(self);
@@ -200,11 +223,11 @@ impl<'m, P: Platform> Frames<'m, P> {
         order: Order,
         mobility: Mobility,
         blocks: u32,
-        cpu: &CpuCaches,
+        hints: &CpuHints,
         mut got: impl FnMut(AreaRef<'m>, u32),
     ) -> u32 {
         let frames = order.frames() as u32;
-        let search = Search::new(zone, order, mobility, cpu);
+        let search = Search::new(zone, order, mobility, hints);
         self.search_small(search, |area, part| {
             let word = area.core().word_with_run(order)?;
             let reserved = self.reserve_in(area, zone, frames, blocks * frames, part)?;
@@ -276,9 +299,9 @@ impl<'m, P: Platform> Frames<'m, P> {
     }
 
     /// Order 9: one step on the area's state.
-    fn take_area(&self, zone: ZoneId, mobility: Mobility, cpu: &CpuCaches) -> Option<Pfn> {
+    fn take_area(&self, zone: ZoneId, mobility: Mobility, hints: &CpuHints) -> Option<Pfn> {
         // From a lower area on, so that both halves of a pair go before the next pair.
-        let hint = cpu.huge_hints.get(zone) & !1;
+        let hint = hints.huge.get(zone) & !1;
         let area = self.search_whole(zone, hint, |area, home| {
             let is_kept = home.kind().mobility == Mobility::HighAtomic;
             step!(self);
@@ -296,13 +319,13 @@ impl<'m, P: Platform> Frames<'m, P> {
         self.lose(zone, AREA_FRAMES as u32);
         // For when it is split.
         area.turn_to(Kind::of(mobility, Order::HUGE));
-        cpu.huge_hints.set(zone, area.index);
+        hints.huge.set(zone, area.index);
         Some(area.start())
     }
 
     /// Order 10: one step on the state of both areas of a pair.
-    fn take_pair(&self, zone: ZoneId, mobility: Mobility, cpu: &CpuCaches) -> Option<Pfn> {
-        let hint = cpu.huge_hints.get(zone) & !1;
+    fn take_pair(&self, zone: ZoneId, mobility: Mobility, hints: &CpuHints) -> Option<Pfn> {
+        let hint = hints.huge.get(zone) & !1;
         let area = self.search_whole(zone, hint, |area, home| {
             let is_lower = area.index % 2 == 0;
             let pair = area.core().pair;
@@ -330,7 +353,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         for area in [area, area.upper()] {
             area.turn_to(Kind::of(mobility, Order::MAX));
         }
-        cpu.huge_hints.set(zone, area.index);
+        hints.huge.set(zone, area.index);
         Some(area.start())
     }
 
@@ -356,7 +379,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         mut take: impl FnMut(AreaRef<'m>, Part) -> Option<R>,
     ) -> Option<R> {
         let last = search.hints().get(search.zone);
-        if let Some(area) = self.area(last)
+        if let Some(area) = self.books.area(last)
             && Sought::partial(search.least).has(area.core().state())
             && area.home().is_for(search.home())
             && let Some(taken) = take(area, Part::Free)
@@ -465,7 +488,7 @@ impl<'m, P: Platform> Frames<'m, P> {
             while index < to && left > 0 {
                 step!(self);
                 let next_block = (index | (BLOCK_AREAS as u64 - 1)) + 1;
-                let Some(mut area) = self.area(index) else {
+                let Some(mut area) = self.books.area(index) else {
                     // A block without books: on to the next one.
                     index = next_block;
                     continue;

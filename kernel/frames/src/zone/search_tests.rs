@@ -136,7 +136,7 @@ fn single_frames_that_are_reserved_in_vain_are_given_back() {
         NORMAL,
         Mobility::Unmovable,
         3,
-        frames.this_cpu(),
+        &frames.this_cpu().hints,
         |area, word, mask| {
             came.set((word, mask));
             // Others are ahead of the claim at each turn.
@@ -158,7 +158,7 @@ fn runs_that_are_reserved_in_vain_are_given_back() {
         Order::ONE,
         Mobility::Unmovable,
         2,
-        frames.this_cpu(),
+        &frames.this_cpu().hints,
         |area, frame| {
             came.set(Some(frame));
             assert_eq!(area.core().claim_runs(Order::ONE, 1, 1, |_, _| ()), 1);
@@ -182,7 +182,7 @@ fn one_area_gives_nothing(size: Order) {
         drop(freed);
         frames.drain_all(&task());
         let cpu = frames.this_cpu();
-        let search = Search::new(NORMAL, size, Mobility::Unmovable, cpu);
+        let search = Search::new(NORMAL, size, Mobility::Unmovable, &cpu.hints);
         let first = frames.area(block_range(32).start.0 / 512).unwrap();
         search.hints().set(NORMAL, first.index);
         let stolen = Rc::new(Cell::new(0));
@@ -195,10 +195,12 @@ fn one_area_gives_nothing(size: Order) {
         let came = Rc::new(Cell::new(None));
         let mobility = Mobility::Unmovable;
         let count = match size {
-            Order::ZERO => frames.take_singles(NORMAL, mobility, 1, cpu, |area, word, mask| {
-                came.set(Some((area, word, mask)));
-            }),
-            _ => frames.take_runs(NORMAL, size, mobility, 1, cpu, |area, frame| {
+            Order::ZERO => {
+                frames.take_singles(NORMAL, mobility, 1, &cpu.hints, |area, word, mask| {
+                    came.set(Some((area, word, mask)));
+                })
+            }
+            _ => frames.take_runs(NORMAL, size, mobility, 1, &cpu.hints, |area, frame| {
                 came.set(Some((area, 0, ((1 << run) - 1) << frame)));
             }),
         };

@@ -21,8 +21,7 @@ use crate::{
         platform::Platform,
         types::{ZoneId, ZoneKind},
     },
-    frames::Frames,
-    zone::{Access, Mark},
+    zone::{Access, Mark, Zones},
 };
 use tidemark_sync::atomic::{AtomicU64, Ordering, fence_for_models};
 
@@ -83,7 +82,7 @@ fn highest_for(kind: ZoneKind) -> impl Iterator<Item = ZoneKind> {
         .filter(move |&highest| highest >= kind)
 }
 
-impl<P: Platform> Frames<'_, P> {
+impl<P: Platform> Zones<'_, P> {
     /// Looks at a zone's counter and its marks.
     pub(crate) fn sides_of(&self, id: ZoneId) -> Flags {
         let zone = self.zone(id);

@@ -108,7 +108,7 @@ fn the_oracle_says_of_rooms_that_are_wrong() {
         let found = frames.validate_at_rest();
         matches!(found, Err(Inconsistency::Room { zone: NORMAL }))
     };
-    let rooms = [TestFrames::tell_rooms, TestFrames::tell_block_rooms];
+    let rooms = [Zones::<Host>::tell_rooms, Zones::<Host>::tell_block_rooms];
     for tell in rooms {
         tell(frames, NORMAL, true);
         assert!(is_told());

@@ -15,12 +15,12 @@ use crate::{
         platform::{Platform, step},
         types::ZoneId,
     },
-    frames::Frames,
     pageblock::{
         area::{Sought, State},
         home::Home,
         memory::{AREA_FRAMES, AreaRef},
     },
+    zone::Zones,
 };
 use tidemark_sync::atomic::{AtomicU32, Ordering, fence};
 
@@ -103,7 +103,7 @@ impl Returned {
     }
 }
 
-impl<'m, P: Platform> Frames<'m, P> {
+impl<'m, P: Platform> Zones<'m, P> {
     /// Searches a zone for an area that is wholly free, from area `hint` on.
     #[inline]
     pub(crate) fn search_whole<R>(

@@ -5,7 +5,6 @@ use crate::{
         platform::Point,
         types::{MAX_NODES, MAX_ZONES, NodeId, NodeMask, ZoneId, ZoneKind},
     },
-    oracle::stats::ListSnapshot,
     zone::Zone,
 };
 use core::array;
@@ -273,6 +272,19 @@ impl<F: Fn()> Iterator for Usable<'_, F> {
                 return Some((at, zone));
             }
         }
+    }
+}
+
+/// A zonelist at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListSnapshot {
+    pub(crate) zones: [Option<ZoneId>; MAX_ZONES],
+}
+
+impl ListSnapshot {
+    /// The zones, in the order in which they are tried.
+    pub fn iter(&self) -> impl Iterator<Item = ZoneId> + '_ {
+        self.zones.iter().map_while(|zone| *zone)
     }
 }
 

@@ -17,44 +17,75 @@ mod snapshot;
 mod variant;
 
 pub(crate) use list::{Eligible, List};
-pub use list::{ListKind, Node};
+pub use list::{ListKind, ListSnapshot, Node};
 pub(crate) use order::node_orders;
 use protocol::write_counted;
 pub(crate) use protocol::{Begun, Chosen, Look, Protocol, Reader, with_protocol};
 pub(crate) use published::{Generation, Lists, Published};
 pub use variant::Variant;
 
-use crate::{
-    base::{
-        platform::{Pinned, Platform},
-        types::NodeId,
-    },
-    frames::Frames,
-    oracle::stats::ListSnapshot,
-};
+use rebuild::{RebuildTimes, Rebuilt};
 
-impl<P: Platform> Frames<'_, P> {
+use crate::base::{platform::Platform, types::NodeId};
+
+/// Every node's lists, the protocol in force, and what the rebuilds took.
+pub(crate) struct Zonelists<'m, P: Platform> {
+    nodes: &'m [Node],
+    chosen: Chosen<P>,
+    published: Published,
+    times: RebuildTimes,
+    rebuilt: Rebuilt,
+}
+
+impl<'m, P: Platform> Zonelists<'m, P> {
+    pub(crate) fn new(nodes: &'m [Node], variant: Variant) -> Self {
+        Self {
+            nodes,
+            chosen: Chosen::new(variant),
+            published: Published::new(),
+            times: RebuildTimes::new(),
+            rebuilt: Rebuilt::new(),
+        }
+    }
+
     /// The protocol in force.
     #[inline]
     pub(crate) fn protocol(&self) -> &dyn Protocol<P> {
-        self.zonelists.protocol()
+        self.chosen.protocol()
     }
 
-    /// A node's zonelist as it is now.
+    /// The protocol in force, as the type that it is.
+    #[inline]
+    pub(crate) fn chosen(&self) -> &Chosen<P> {
+        &self.chosen
+    }
+
+    /// Every node's lists, by its number.
+    #[inline]
+    pub(crate) fn nodes(&self) -> &'m [Node] {
+        self.nodes
+    }
+
+    #[inline]
+    pub(crate) fn published(&self) -> &Published {
+        &self.published
+    }
+
+    /// Counts rebuilds, for what is remembered of a list.
+    #[inline]
+    pub(crate) fn rebuilt(&self) -> &Rebuilt {
+        &self.rebuilt
+    }
+
+    /// A node's list as it is now. Pinned.
     ///
     /// # Panics
     ///
     /// Panics if the node is beyond the storage.
-    pub fn zonelist(&self, node: NodeId, list: ListKind) -> ListSnapshot {
-        let _pinned = Pinned::new(&self.platform);
+    pub(crate) fn snapshot(&self, node: NodeId, list: ListKind) -> ListSnapshot {
         let generation = self.published.current();
-        let node = &self.storage.nodes[node.0 as usize];
+        let node = &self.nodes[node.0 as usize];
         node.list(generation.side(), list).snapshot()
-    }
-
-    /// The count that observers see: odd while a rebuild is under way.
-    pub fn rebuild_counter(&self) -> u32 {
-        self.protocol().observe().value()
     }
 }
 

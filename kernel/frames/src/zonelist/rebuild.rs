@@ -1,21 +1,38 @@
 //! Rebuilding the zonelists, and recomputing what follows from the zones' sizes.
 
 use crate::{
-    base::{
-        platform::Platform,
-        types::{ZoneId, ZoneKind},
-    },
-    cache::{blocks, pcp},
-    frames::Frames,
-    oracle::stats::RebuildStats,
-    zone::{Policy, marks},
-    zonelist::Lists,
+    base::platform::Platform,
+    zone::Zones,
+    zonelist::{Lists, Zonelists},
 };
 use core::{array, cell::Cell};
-use tidemark_sync::{
-    Task,
-    atomic::{AtomicU32, AtomicU64, Ordering},
-};
+use tidemark_sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Rebuilds of the zonelists that are over, for those who remember what they read in a list.
+#[derive(Debug)]
+pub(crate) struct Rebuilt(pub(crate) AtomicU32);
+
+impl Rebuilt {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+}
+
+/// Rebuilds of the zonelists so far. The stretches are 0 if the protocol's writer leaves interrupts on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RebuildStats {
+    /// How many.
+    pub count: u64,
+    /// The longest stretch with interrupts off, in nanoseconds.
+    pub irq_off_max_ns: u64,
+    /// The median of the last 63 stretches at most, in nanoseconds.
+    pub irq_off_median_ns: u64,
+    /// The last stretch, in nanoseconds.
+    pub irq_off_last_ns: u64,
+    /// The last rebuild from its begin to its end, in nanoseconds: without the wait for readers of
+    /// `snapshot`, and with what interrupted it.
+    pub whole_last_ns: u64,
+}
 
 /// Rebuilds whose time is remembered for the median.
 const REMEMBERED: usize = 63;
@@ -72,79 +89,30 @@ impl RebuildTimes {
     }
 }
 
-impl<P: Platform> Frames<'_, P> {
-    /// Makes the zonelists what the populated zones demand. Under the hot-plug lock. Everything that
-    /// does not depend on which zones are populated was done before, so that the stretch with
-    /// interrupts off stays short.
-    pub(crate) fn rebuild_zonelists(&self, task: &Task) {
-        self.protocol().prepare(&self.platform, task);
-        self.build_zonelists();
-        self.protocol().finish(&self.platform, task);
-    }
-
-    /// The same at boot, where nobody can be reading what is replaced.
-    pub(crate) fn build_zonelists(&self) {
+impl<P: Platform> Zonelists<'_, P> {
+    /// Writes the lists that the populated zones demand; `changed` runs once they are in force. Under
+    /// the hot-plug lock, or at boot. Everything that does not depend on which zones are populated was
+    /// done before, so that the stretch with interrupts off stays short.
+    pub(crate) fn build(&self, zones: &Zones<'_, P>, changed: impl FnOnce()) {
+        let platform = zones.platform();
         let lists = Lists {
-            platform: &self.platform,
-            nodes: self.storage.nodes,
-            zones: self.storage.zones,
+            platform,
+            nodes: self.nodes,
+            zones: zones.all(),
             published: &self.published,
             irq_off_ns: Cell::new(None),
         };
-        let begun_ns = self.platform.now_ns();
+        let begun_ns = platform.now_ns();
         self.protocol().rebuild(&lists);
-        let whole_ns = self.platform.now_ns().saturating_sub(begun_ns);
-        self.forget_firsts();
+        let whole_ns = platform.now_ns().saturating_sub(begun_ns);
+        changed();
         let irq_off_ns = lists.irq_off_ns.get().unwrap_or(0);
-        self.rebuilds.note(irq_off_ns, whole_ns);
-    }
-
-    /// Rebuilds the zonelists although no zone came or went: for tests of those who read them. Task
-    /// context, interrupts on, no spinlock held.
-    pub fn rebuild(&self, task: &Task) {
-        let _resizing = self.lock_resizing(task);
-        self.rebuild_zonelists(task);
+        self.times.note(irq_off_ns, whole_ns);
     }
 
     /// Rebuilds so far.
-    pub fn rebuild_stats(&self) -> RebuildStats {
-        self.rebuilds.stats()
-    }
-
-    /// Recomputes marks, reserves and cache sizes of every zone. Under the hot-plug lock.
-    pub(crate) fn refresh_policy(&self) {
-        for zone in self.zone_ids() {
-            let policy = self.wanted_policy(zone);
-            self.zone(zone).set_policy(&policy);
-            self.set_cache_limits(zone, &policy);
-            self.follow_marks(zone);
-        }
-    }
-
-    /// What a zone's marks, reserves and cache sizes should be.
-    pub(crate) fn wanted_policy(&self, zone: ZoneId) -> Policy {
-        let lowmem = self
-            .zone_ids()
-            .filter(|zone| zone.kind() != ZoneKind::Movable)
-            .map(|zone| self.zone(zone).managed())
-            .sum();
-        let managed = self.zone(zone).managed();
-        let of_node = ZoneKind::ALL.map(|kind| self.zone(ZoneId::new(zone.node(), kind)).managed());
-        let marks = marks::marks(zone.kind(), managed, lowmem);
-        let batch = marks::batch(managed);
-        let cpus = self.storage.cpus.len();
-        Policy {
-            marks,
-            reserve: marks::lowmem_reserve(of_node)[zone.kind() as usize],
-            batch,
-            cached_orders: blocks::cached_orders(managed / 8 / cpus as u64),
-            cache_high: marks::cache_high(managed, marks.low, cpus, batch, pcp::CAPACITY as u32),
-        }
-    }
-
-    /// Every zone that the storage has room for.
-    pub(crate) fn zone_ids(&self) -> impl Iterator<Item = ZoneId> + use<P> {
-        (0..self.storage.zones.len()).map(ZoneId::from_index)
+    pub(crate) fn rebuild_stats(&self) -> RebuildStats {
+        self.times.stats()
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) const SOURCES: &[(&str, &[u32])] = &[
     source!("alloc/bulk.rs"),
     source!("zone/whole.rs"),
     source!("zone/room.rs"),
-    source!("alloc/mobility.rs"),
+    source!("alloc/steal.rs"),
     source!("zone/high_atomic.rs"),
     source!("alloc/compact.rs"),
     source!("zone/evict.rs"),

@@ -10,18 +10,11 @@
 //! there is none of its mobility either, it steals from the other one's. That is counted, and an area
 //! of which half is still free changes sides.
 
-use crate::{
-    alloc::context::Wanted,
-    base::{
-        mutant::{self, Mutant},
-        owner::Owner,
-        platform::{Platform, step},
-        request::Gfp,
-        types::{Order, Pfn, ZoneId, ZoneKind},
-    },
-    cache::cpu::CpuCaches,
-    frames::Frames,
-    pageblock::memory::{AREA_FRAMES, AreaRef},
+use crate::base::{
+    mutant::{self, Mutant},
+    owner::Owner,
+    request::Gfp,
+    types::{Order, ZoneId, ZoneKind},
 };
 
 /// Number of kinds that per-CPU caches tell apart.
@@ -68,7 +61,7 @@ impl Mobility {
     }
 
     /// The other kind that caches know.
-    const fn other(self) -> Self {
+    pub(crate) const fn other(self) -> Self {
         match self {
             Self::Unmovable => Self::Movable,
             Self::Movable | Self::HighAtomic => Self::Unmovable,
@@ -123,49 +116,3 @@ impl Kind {
         Self { mobility, ..self }
     }
 }
-
-impl<'m, P: Platform> Frames<'m, P> {
-    /// Takes a block that is there only if this CPU gives up what it keeps in larger ones, or else one
-    /// of order 0 to 8 from areas, or this CPU's cache, of another kind: nothing of its own is left. Pinned on the CPU of `cpu`.
-    #[cold]
-    pub(crate) fn steal(&self, zone: ZoneId, wanted: Wanted, cpu: &CpuCaches) -> Option<Pfn> {
-        let Wanted {
-            order, mobility, ..
-        } = wanted;
-        if self.give_up_blocks(zone, cpu)
-            && let Some(pfn) = self.take_from_zone(zone, order, mobility, cpu)
-        {
-            return Some(pfn);
-        }
-        if order >= Order::HUGE {
-            return None;
-        }
-        step!(self);
-        let stolen = self.take_foreign(zone, order, mobility, cpu).or_else(|| {
-            let other = cpu.cache(zone, mobility.other());
-            (order == Order::ZERO)
-                .then(|| self.take_left_over(zone, other, cpu))
-                .flatten()
-        });
-        let Some(stolen) = stolen else {
-            // A handler that stole between the two searches may have turned the last area of the
-            // other mobility to this one: no longer foreign, and not looked at before.
-            return self.take_from_zone(zone, order, mobility, cpu);
-        };
-        step!(self);
-        let share = cpu.events[zone.index()].of(wanted.context);
-        share.steals.add(1);
-        Some(stolen)
-    }
-
-    /// Lets an area change sides if at least half of it is free after something was stolen.
-    pub(crate) fn convert(&self, area: AreaRef<'m>, kind: Kind) {
-        if area.core().state().free() as usize >= AREA_FRAMES / 2 {
-            area.turn_to(kind);
-        }
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-#[path = "mobility_tests.rs"]
-mod tests;

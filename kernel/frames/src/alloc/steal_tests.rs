@@ -1,5 +1,5 @@
-use super::{Mobility, Size};
 use crate::base::mutant::{self, Mutant};
+use crate::pageblock::migrate_type::{Mobility, Size};
 use crate::testing::*;
 use crate::*;
 

@@ -1,0 +1,62 @@
+//! The high-atomic reserve as requests use it: who takes from it, and who makes it give back.
+
+use crate::{
+    alloc::context::{Walk, Wanted},
+    base::{
+        platform::Pinned,
+        types::{Pfn, ZoneId},
+    },
+    cache::cpu::PerCpu,
+    frames::Frames,
+    pageblock::{memory::AreaRef, migrate_type::Mobility},
+    zone::{
+        Access,
+        high_atomic::{HighAtomic, Keep},
+    },
+    zonelist::Eligible,
+};
+
+impl<'m, P: PerCpu> Frames<'m, P> {
+    /// Takes a block on the slow path: from the reserve first, if the request may; what it gets
+    /// elsewhere makes an area part of the reserve. Pinned.
+    pub(crate) fn take_slow(&self, zone: ZoneId, wanted: Wanted, access: Access) -> Option<Pfn> {
+        if access.high_atomic == HighAtomic::Spared {
+            return self.take_pinned(zone, wanted);
+        }
+        let reserved = (self.zone_table().zone(zone).high_atomic() > 0)
+            .then(|| self.zone_table().take_reserved(zone, wanted.order))
+            .flatten();
+        if let Some(pfn) = reserved {
+            self.hand_out(zone, pfn, wanted);
+            return Some(pfn);
+        }
+        let pfn = self.take_pinned(zone, wanted)?;
+        self.zone_table().reserve_area_of(zone, pfn);
+        Some(pfn)
+    }
+
+    /// Gives an area of a reserve to a request that would have to fail; returns whether there was
+    /// one. Any of the request's zones will do.
+    #[cold]
+    pub(crate) fn give_back_high_atomic(
+        &self,
+        walk: &Walk,
+        eligible: Eligible,
+        keep: Keep,
+    ) -> bool {
+        let _pinned = Pinned::new(self.platform());
+        let (list, _) = self.list_in_force(walk);
+        let mobility = Mobility::of(walk.gfp);
+        list.walk(0, eligible, || ()).any(|(_, id)| {
+            let has_some = self.zone_table().zone(id).high_atomic() > keep.frames();
+            let give = |area: AreaRef<'m>| {
+                (area.core().state().free() > 0
+                    && self
+                        .zone_table()
+                        .release_high_atomic(area, mobility.within(id)))
+                .then_some(())
+            };
+            has_some && self.zone_table().each_reserved(id, give).is_some()
+        })
+    }
+}

@@ -1,0 +1,57 @@
+//! Taking from areas of the other mobility, when nothing of its own is left for a request.
+
+use crate::{
+    alloc::context::Wanted,
+    base::{
+        platform::step,
+        types::{Order, Pfn, ZoneId},
+    },
+    cache::cpu::{CpuCaches, PerCpu},
+    frames::Frames,
+};
+
+impl<'m, P: PerCpu> Frames<'m, P> {
+    /// Takes a block that is there only if this CPU gives up what it keeps in larger ones, or else one
+    /// of order 0 to 8 from areas, or this CPU's cache, of another kind: nothing of its own is left. Pinned on the CPU of `cpu`.
+    #[cold]
+    pub(crate) fn steal(&self, zone: ZoneId, wanted: Wanted, cpu: &CpuCaches) -> Option<Pfn> {
+        let Wanted {
+            order, mobility, ..
+        } = wanted;
+        if self.caches().give_up_blocks(zone, cpu)
+            && let Some(pfn) = self
+                .zone_table()
+                .take_from_zone(zone, order, mobility, &cpu.hints)
+        {
+            return Some(pfn);
+        }
+        if order >= Order::HUGE {
+            return None;
+        }
+        step!(self);
+        let stolen = self
+            .zone_table()
+            .take_foreign(zone, order, mobility, &cpu.hints)
+            .or_else(|| {
+                let other = cpu.cache(zone, mobility.other());
+                (order == Order::ZERO)
+                    .then(|| self.caches().take_left_over(zone, other, cpu))
+                    .flatten()
+            });
+        let Some(stolen) = stolen else {
+            // A handler that stole between the two searches may have turned the last area of the
+            // other mobility to this one: no longer foreign, and not looked at before.
+            return self
+                .zone_table()
+                .take_from_zone(zone, order, mobility, &cpu.hints);
+        };
+        step!(self);
+        let share = cpu.events[zone.index()].of(wanted.context);
+        share.steals.add(1);
+        Some(stolen)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "steal_tests.rs"]
+mod tests;

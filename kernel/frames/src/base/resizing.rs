@@ -1,0 +1,41 @@
+//! The hot-plug lock.
+
+use crate::base::platform::Platform;
+use tidemark_sync::{
+    Task,
+    atomic::{AtomicBool, Ordering},
+};
+
+/// Whether hot-plug, or set-up, is under way. Sizes, marks, lists and spans change only then.
+#[derive(Debug)]
+pub(crate) struct ResizingLock(AtomicBool);
+
+impl ResizingLock {
+    pub(crate) fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    /// Waits for the lock, by [`Platform::relax`], and takes it.
+    pub(crate) fn lock<P: Platform>(&self, platform: &P, task: &Task) -> Resizing<'_> {
+        // Acquire: what the last holder wrote is visible.
+        while self.0.swap(true, Ordering::Acquire) {
+            platform.relax(task);
+        }
+        Resizing(&self.0)
+    }
+
+    /// Whether it is held.
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The hot-plug lock as its holder has it; it is given back when this is dropped.
+pub(crate) struct Resizing<'a>(&'a AtomicBool);
+
+impl Drop for Resizing<'_> {
+    fn drop(&mut self) {
+        // Release pairs with the acquire in `lock`.
+        self.0.store(false, Ordering::Release);
+    }
+}

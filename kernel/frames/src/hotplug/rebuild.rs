@@ -1,0 +1,36 @@
+//! Rebuilding the zonelists after zones came or went.
+
+use crate::{base::resizing::Resizing, cache::cpu::PerCpu, frames::Frames};
+use tidemark_sync::Task;
+
+impl<P: PerCpu> Frames<'_, P> {
+    pub(crate) fn lock_resizing(&self, task: &Task) -> Resizing<'_> {
+        self.resizing_lock().lock(self.platform(), task)
+    }
+
+    /// Recomputes marks, reserves and cache sizes of every zone. Under the hot-plug lock.
+    pub(crate) fn refresh_policy(&self) {
+        self.zone_table().refresh_policy(self.caches().cpus().len());
+    }
+
+    /// Makes the zonelists what the populated zones demand. Under the hot-plug lock.
+    pub(crate) fn rebuild_zonelists(&self, task: &Task) {
+        self.lists().protocol().prepare(self.platform(), task);
+        self.build_zonelists();
+        self.lists().protocol().finish(self.platform(), task);
+    }
+
+    /// Makes the zonelists what the populated zones demand, at boot, where nobody can be reading what
+    /// is replaced.
+    pub(crate) fn build_zonelists(&self) {
+        self.lists()
+            .build(self.zone_table(), || self.forget_firsts());
+    }
+
+    /// Rebuilds the zonelists although no zone came or went: for tests of those who read them. Task
+    /// context, interrupts on, no spinlock held.
+    pub fn rebuild(&self, task: &Task) {
+        let _resizing = self.lock_resizing(task);
+        self.rebuild_zonelists(task);
+    }
+}

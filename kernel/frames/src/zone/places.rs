@@ -1,0 +1,91 @@
+//! Where the caches of larger blocks are among a CPU's, and how much each may hold.
+
+use crate::{
+    base::types::{Order, ZoneId},
+    pageblock::home::{CACHES, Home},
+};
+use core::ops::Range;
+
+/// The orders that have caches, lowest first.
+pub(crate) const ORDERS: [Order; 5] = [
+    Order::ONE,
+    Order::TWO,
+    Order::COSTLY,
+    Order::HUGE,
+    Order::MAX,
+];
+/// Places for caches by order, a power of two: an index needs no test.
+pub(crate) const SLOTS: usize = 8;
+/// The place of all other orders: a cache that stays empty, and takes nothing.
+const NO_SLOT: u8 = SLOTS as u8 - 1;
+/// Blocks that a cache has room for: a line with their count.
+pub(crate) const ROOM: usize = 15;
+
+const _: () = assert!(ORDERS.len() <= NO_SLOT as usize);
+
+/// The place of each order, and of numbers that are none: an index needs no test.
+static SLOT_OF: [u8; 256] = {
+    let mut slots = [NO_SLOT; 256];
+    let mut slot = 0;
+    while slot < ORDERS.len() {
+        slots[ORDERS[slot].get() as usize] = slot as u8;
+        slot += 1;
+    }
+    slots
+};
+
+/// The place of an order among the caches.
+#[inline]
+pub(crate) fn slot_of(order: Order) -> usize {
+    SLOT_OF[usize::from(order.get())] as usize % SLOTS
+}
+
+/// Whether an order has caches.
+#[inline]
+pub(crate) fn has_slot(order: Order) -> bool {
+    slot_of(order) != NO_SLOT as usize
+}
+
+/// Most blocks of an order in a cache.
+#[inline]
+pub(crate) const fn most(order: Order) -> u32 {
+    if order.get() < Order::HUGE.get() {
+        ROOM as u32
+    } else {
+        1
+    }
+}
+
+/// The orders, as bits, that a CPU may keep blocks of, if its share of a zone is so many frames.
+pub(crate) fn cached_orders(share: u64) -> u32 {
+    let fits = |order: &&Order| u64::from(most(**order)) * order.frames() * 2 <= share;
+    let orders = ORDERS.iter().filter(fits);
+    orders.fold(0, |bits, order| bits | 1 << order.get())
+}
+
+/// Places of a CPU's caches of blocks: of each zone and kind as many as there are slots.
+pub(crate) const PLACES: usize = CACHES * SLOTS;
+
+/// The place of a cache of blocks, by the number of the zone's and kind's cache of single frames.
+#[inline]
+pub(crate) fn place_of(cache: usize, order: Order) -> usize {
+    cache % CACHES * SLOTS + slot_of(order)
+}
+
+/// Places of a zone.
+pub(crate) fn places_of(zone: ZoneId) -> Range<usize> {
+    let caches = Home::caches_of(zone);
+    caches.start * SLOTS..caches.end * SLOTS
+}
+
+/// Whether a place is some order's.
+pub(crate) const fn is_used(place: usize) -> bool {
+    place % SLOTS < ORDERS.len()
+}
+
+/// Most blocks in the cache at a place of a zone, of which these orders are cached, as bits.
+pub(crate) fn limit_at(place: usize, orders: u32) -> u32 {
+    let order = ORDERS.get(place % SLOTS);
+    let is_cached = |order: &&Order| orders >> order.get() & 1 == 1;
+    order.filter(is_cached).map_or(0, |&order| most(order))
+}

@@ -1,0 +1,63 @@
+//! What the zones' sizes decide: marks, reserves, cache sizes.
+
+use crate::{
+    base::{
+        platform::Platform,
+        types::{ZoneId, ZoneKind},
+    },
+    zone::{
+        Zones,
+        marks::{self, Marks},
+        places,
+    },
+};
+
+/// What a zone's size decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Policy {
+    pub(crate) marks: Marks,
+    pub(crate) reserve: [u64; 4],
+    pub(crate) batch: u32,
+    pub(crate) cache_high: u32,
+    pub(crate) cached_orders: u32,
+}
+
+/// Frames that a cache of single frames can hold.
+pub(crate) const CAPACITY: usize = 120;
+
+impl<P: Platform> Zones<'_, P> {
+    /// Recomputes marks, reserves and cache sizes of every zone. Under the hot-plug lock.
+    pub(crate) fn refresh_policy(&self, cpus: usize) {
+        for zone in self.zone_ids() {
+            let policy = self.wanted_policy(zone, cpus);
+            self.zone(zone).set_policy(&policy);
+            self.set_cache_limits(zone, &policy);
+            self.follow_marks(zone);
+        }
+    }
+
+    /// What a zone's marks, reserves and cache sizes should be.
+    pub(crate) fn wanted_policy(&self, zone: ZoneId, cpus: usize) -> Policy {
+        let lowmem = self
+            .zone_ids()
+            .filter(|zone| zone.kind() != ZoneKind::Movable)
+            .map(|zone| self.zone(zone).managed())
+            .sum();
+        let managed = self.zone(zone).managed();
+        let of_node = ZoneKind::ALL.map(|kind| self.zone(ZoneId::new(zone.node(), kind)).managed());
+        let marks = marks::marks(zone.kind(), managed, lowmem);
+        let batch = marks::batch(managed);
+        Policy {
+            marks,
+            reserve: marks::lowmem_reserve(of_node)[zone.kind() as usize],
+            batch,
+            cached_orders: places::cached_orders(managed / 8 / cpus as u64),
+            cache_high: marks::cache_high(managed, marks.low, cpus, batch, CAPACITY as u32),
+        }
+    }
+
+    /// Every zone that the storage has room for.
+    pub(crate) fn zone_ids(&self) -> impl Iterator<Item = ZoneId> + use<P> {
+        (0..self.zones.len()).map(ZoneId::from_index)
+    }
+}
