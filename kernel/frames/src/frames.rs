@@ -32,6 +32,7 @@ pub struct Storage<'m> {
 }
 
 /// The frame allocator. Everything but set-up and hot-plug may be called in any context.
+#[repr(C)]
 pub struct Frames<'m, P: PerCpu> {
     caches: Caches<'m, P>,
     lists: Zonelists<'m, P>,

@@ -17,6 +17,7 @@ use crate::{
 };
 
 /// Every CPU's caches, over the zones that they are filled from.
+#[repr(C)]
 pub struct Caches<'m, P> {
     zones: Zones<'m, P>,
     cpus: &'m [CpuCaches],

@@ -356,6 +356,7 @@ impl Zone {
 }
 
 /// All zones, with what follows from their counters and marks, over the books of memory.
+#[repr(C)]
 pub struct Zones<'m, P> {
     books: Books<'m>,
     zones: &'m [Zone],
