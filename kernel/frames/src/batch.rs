@@ -158,6 +158,7 @@ impl<'m, P: Platform> Frames<'m, P> {
         }
         step!(self);
         let before = area.core().add(1);
+        step!(self);
         self.gain_returned(zone, Returned::to(before, 1));
         step!(self);
         if mutant::is(Mutant::EntryAfterBits) {

@@ -493,3 +493,6 @@ fn a_whole_area_is_for_blocks_of_the_request_that_it_was_emptied_for() {
 
 #[path = "compact_small_tests.rs"]
 mod small;
+
+#[path = "compact_caches_tests.rs"]
+mod caches;

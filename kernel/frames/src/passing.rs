@@ -106,3 +106,7 @@ impl<P: Platform> Frames<'_, P> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+#[path = "passing_tests.rs"]
+mod tests;

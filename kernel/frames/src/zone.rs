@@ -317,6 +317,12 @@ impl Zone {
             .map(|floor| floor.load(Ordering::Relaxed))
     }
 
+    /// Changes one floor alone, as nothing else does; returns what it was.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn set_floor(&self, place: usize, floor: u32) -> u32 {
+        self.floors[place].swap(floor, Ordering::SeqCst)
+    }
+
     pub(crate) fn policy(&self) -> Policy {
         Policy {
             marks: crate::marks::Marks {
