@@ -260,3 +260,22 @@ fn who_takes_everything_gets_what_is_kept_as_well() {
     drop((all, held));
     assert_sound(frames);
 }
+
+#[test]
+fn what_is_in_use_of_the_reserve_is_not_missing_twice() {
+    let (frames, mut held) = pressed(|zone| zone.low);
+    let block = atomic(frames).unwrap();
+    let area = area_of(frames, &block);
+    // A whole area comes free elsewhere: the zone is above its mark by less than the reserve.
+    drop(held.swap_remove(0));
+    frames.drain_all(&task());
+    let nowait = Request::nowait(Order::ZERO);
+    let others = std::iter::from_fn(|| frames.alloc(&task(), &nowait).ok());
+    let others = others.collect::<Vec<_>>();
+    let unusable = u64::from(area.core().state().free());
+    assert!(!others.is_empty() && unusable < 512);
+    let info = frames.zone_info(NORMAL);
+    assert_eq!(info.free - unusable, info.min);
+    drop((held, block, others));
+    assert_sound(frames);
+}
