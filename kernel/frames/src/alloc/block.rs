@@ -129,6 +129,8 @@ mod tests {
             assert_eq!(FrameHandle::from_raw(raw), Some(handle));
         }
         assert_eq!(FrameHandle::from_raw(0), None);
-        assert_eq!(FrameHandle::from_raw(11 << 1 | 1), None);
+        for order in 11..0x80 {
+            assert_eq!(FrameHandle::from_raw(order << 1 | 1), None, "order {order}");
+        }
     }
 }

@@ -119,6 +119,11 @@ fn urgent_requests_and_those_with_reserves_ignore_the_cpuset() {
             false,
         ),
         (Request::nowait(SINGLE), Standing::Victim, true),
+        (
+            Request::nowait(SINGLE).with(Gfp::NOMEMALLOC),
+            Standing::Victim,
+            true,
+        ),
         (Request::nowait(SINGLE), Standing::Reclaimer, true),
     ];
     for (request, standing, expected) in cases {

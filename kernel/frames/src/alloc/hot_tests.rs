@@ -289,3 +289,48 @@ fn a_free_in_a_row_goes_past_a_cache_that_is_off() {
     assert_eq!(frames.zone_info(NORMAL).free, managed);
     assert_sound(frames);
 }
+
+/// A task that is switched away behind the section would do what is owed on another CPU.
+#[test]
+fn a_free_in_a_row_is_pinned() {
+    let frames = small_machine(2);
+    let high = frames.zone(NORMAL).cache_high() as usize;
+    let mut held = (0..2 * high + 64)
+        .map(|_| take(frames).unwrap())
+        .collect::<Vec<_>>();
+    let at = held
+        .windows(2)
+        .position(|pair| pair[0].pfn().0 / 64 == pair[1].pfn().0 / 64)
+        .unwrap();
+    let mut row = held.drain(at..at + 2);
+    frames.turn_caches_off(NORMAL);
+    let apart = switches(frames, || drop(row.next()));
+    let in_row = switches(frames, || drop(row.next()));
+    frames.turn_caches_on(NORMAL);
+    drop(row);
+    // One by itself is not pinned: it does what is owed wherever it is.
+    assert_eq!((apart.last(), in_row.last()), (Some(&true), Some(&false)));
+    drop(held);
+    frames.drain_all(&task());
+    assert_sound(frames);
+}
+
+/// A handler amid the rebuild reads lists that are about to be others.
+#[test]
+fn what_was_learnt_amid_a_rebuild_is_forgotten_at_its_end() {
+    let frames = small_machine(1);
+    let request = Request::atomic(SINGLE);
+    let asked = Rc::new(Cell::new(0));
+    let asks = Rc::clone(&asked);
+    let hook = at_points(move |point| {
+        if point == Point::RebuildOdd {
+            drop(frames.alloc(&nmi(), &request).unwrap());
+            assert!(remembered(frames, 0, &request).is_some());
+            asks.set(asks.get() + 1);
+        }
+    });
+    frames.rebuild(&task());
+    drop(hook);
+    assert_eq!((asked.get(), remembered(frames, 0, &request)), (1, None));
+    assert_sound(frames);
+}

@@ -113,3 +113,7 @@ impl<P: PerCpu> Frames<'_, P> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+#[path = "passing_tests.rs"]
+mod tests;

@@ -474,3 +474,23 @@ fn nomemalloc_keeps_an_atomic_block_out_of_the_high_atomic_reserve() {
     assert_eq!(of(Gfp::KERNEL | Gfp::HIGH, two), HighAtomic::Spared);
     assert_eq!(of(Gfp::NOWAIT, two), HighAtomic::Spared);
 }
+
+/// Each round asks the reclaimers anew, unless the request says that it must not.
+#[test]
+fn rounds_wake_reclaimers_only_for_who_says_so() {
+    for (gfp, is_woken) in [
+        (Gfp::KERNEL, true),
+        (Gfp::KERNEL.without(Gfp::KSWAPD_RECLAIM), false),
+    ] {
+        let (frames, held) = pressed(|_| 0);
+        let platform = frames.platform();
+        platform.reclaimable.store(1 << 20, Ordering::Relaxed);
+        let request = Request::new(gfp | QUIET, SINGLE);
+        assert!(frames.alloc(&task(), &request).is_err());
+        // The begin asks once, and each round behind the first one.
+        let expected = if is_woken { 17 } else { 0 };
+        assert_eq!(platform.wakes.load(Ordering::Relaxed), expected);
+        drop(held);
+        assert_sound(frames);
+    }
+}

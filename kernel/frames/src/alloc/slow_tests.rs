@@ -261,3 +261,31 @@ fn direct_reclaim_flags_of_an_interrupt_do_not_act() {
     drop(held);
     assert_sound(frames);
 }
+
+/// It may have interrupted the very writer whose end it would go round for.
+#[test]
+fn a_handler_goes_round_no_odd_count_whatever_its_flags() {
+    let frames = small_machine(1);
+    let held = press_all(frames, |_| 0);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let asks = Arc::clone(&asked);
+    let hook = at_points(move |point| {
+        if point != Point::RebuildOdd {
+            return;
+        }
+        let mut begins = 0;
+        let hook = at_points(move |point| {
+            begins += u32::from(point == Point::SlowBegin);
+            assert!(begins < 10, "goes round and round");
+        });
+        let request = Request::kernel(SINGLE).with(Gfp::NOWARN);
+        assert!(frames.alloc(&hard_irq(), &request).is_err());
+        drop(hook);
+        asks.fetch_add(1, Ordering::Relaxed);
+    });
+    frames.rebuild(&task());
+    drop(hook);
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    drop(held);
+    assert_sound(frames);
+}

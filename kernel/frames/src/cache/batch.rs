@@ -180,6 +180,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         }
         step!(self);
         let before = area.core().add(1);
+        step!(self);
         self.zones.gain_returned(zone, Returned::to(before, 1));
         step!(self);
         if mutant::is(Mutant::EntryAfterBits) {

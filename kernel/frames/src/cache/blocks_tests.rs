@@ -413,3 +413,54 @@ fn a_drain_that_comes_while_blocks_are_given_up_is_done() {
     });
     assert_sound(frames);
 }
+
+/// The number that stands for "not known" falls upon the last zone's cache, as an index.
+#[test]
+fn a_block_of_a_class_that_is_not_known_yet_is_walked_for() {
+    for order in super::ORDERS {
+        let frames = bare_machine(1, 8);
+        let last = zone(7, ZoneKind::Movable);
+        for (block, zone) in [(32, NORMAL), (34, last)] {
+            add_block(frames, block);
+            frames
+                .online_range(block_range(block), zone, &task())
+                .unwrap();
+        }
+        let page = Owner::new(OwnerKind::PageCache, 1);
+        drop(frames.alloc_in_zone(ContextKind::Task, last, order, page));
+        assert!(frames.zone_info(last).cached >= order.frames());
+        let block = frames.alloc(&task(), &Request::nowait(order)).unwrap();
+        assert_eq!(frames.zone_of(block.pfn()), Some(NORMAL), "order {order}");
+        drop(block);
+        assert_sound(frames);
+    }
+}
+
+#[test]
+fn a_block_that_no_cache_is_for_goes_back_to_its_own_place() {
+    let frames = small_machine(1);
+    let order = Order::new(4).unwrap();
+    let blocks = [take(frames, order).unwrap(), take(frames, order).unwrap()];
+    let [first, second] = blocks;
+    assert_eq!(second.pfn().0, first.pfn().0 + 16);
+    drop(second);
+    assert_eq!(assert_sound(frames).allocated, 16);
+    drop(first);
+    assert_sound(frames);
+}
+
+/// Of two crossings the later one may be told first: orders without caches have no room even then.
+#[test]
+fn a_crossing_that_is_told_early_opens_no_cache_for_other_orders() {
+    let frames = small_machine(1);
+    let block = take(frames, Order::new(4).unwrap()).unwrap();
+    let pfn = block.pfn();
+    frames.tell_block_rooms(NORMAL, false);
+    drop(block);
+    assert_eq!(frames.frame_state(pfn), FrameState::Free);
+    frames.tell_block_rooms(NORMAL, true);
+    assert_sound(frames);
+}
+
+#[path = "blocks_race_tests.rs"]
+mod races;

@@ -137,6 +137,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         if !self.platform().frees_by_exchange() {
             return true;
         }
+        step!(self);
         let claim = |entry| {
             let entry = Entry(entry);
             entry.is_allocated(order).then_some(Entry::FREE.0)

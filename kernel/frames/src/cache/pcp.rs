@@ -343,6 +343,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         let wanted = self.drains.last();
         owner.wanted.store(wanted, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
+        step!(self);
         self.this_section().owe(Section::DRAIN);
         if mutant::is(Mutant::DrainAcknowledgedEarly) {
             owner.acknowledge(wanted);

@@ -113,3 +113,30 @@ fn a_drain_that_comes_into_an_initiators_share_is_done() {
     });
     assert_sound(frames);
 }
+
+/// Were the drain owed before its number is there, the NMI's section would do the one before, and
+/// leave nothing to be done for this one.
+#[test]
+fn an_nmi_that_comes_into_a_drains_interrupt_leaves_the_drain_to_it_or_does_it() {
+    for at in 0.. {
+        let frames = small_machine(1);
+        drop(take(frames));
+        let steps = Rc::new(Cell::new(0));
+        let count = Rc::clone(&steps);
+        let hook = at_steps(move || {
+            if count.replace(count.get() + 1) == at {
+                drop(frames.alloc(&nmi(), &Request::nowait(Order::ZERO)).unwrap());
+            }
+        });
+        let drain = frames.caches().drains().ask();
+        frames.drain_local(&hard_irq());
+        drop(hook);
+        let is_done = frames.this_cpu().owner.has_drained(drain);
+        assert!(is_done, "the initiator has to ask again, at step {at}");
+        assert_sound(frames);
+        if at >= steps.get() {
+            assert!(at > 2, "{at} steps");
+            return;
+        }
+    }
+}

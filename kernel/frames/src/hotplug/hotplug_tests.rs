@@ -260,3 +260,41 @@ fn a_search_that_looked_before_an_area_changed_zones_gives_its_reservation_back(
     assert_eq!(assert_sound(frames), before);
     assert_eq!(frames.platform().relaxes.load(Ordering::Relaxed), 0);
 }
+
+/// What lies in the next word of bits is not left to another scan because a word ends free.
+#[test]
+fn one_scan_moves_every_page() {
+    let frames = small_machine(1);
+    let mut parts = vec![normal(frames, order(7), test_owner(1))];
+    let start = parts[0].pfn().0;
+    let kept = [4, 65, 127].map(|frame| start + frame);
+    let mut pages = Vec::new();
+    while let Some(part) = parts.pop() {
+        let first = part.pfn().0;
+        let end = first + part.order().frames();
+        if !kept.iter().any(|page| (first..end).contains(page)) {
+            drop(part);
+        } else if part.order() > Order::ZERO {
+            let (lower, upper) = part.split().unwrap();
+            parts.extend([lower, upper]);
+        } else {
+            part.set_owner(Owner::new(OwnerKind::PageCache, pages.len() as u32));
+            pages.push(Some(part));
+        }
+    }
+    assert_eq!(pages.len(), kept.len());
+    let pages = Arc::new(Mutex::new(pages));
+    let moved = Arc::clone(&pages);
+    *frames.platform().migrate.lock().unwrap() = Some(Box::new(move |_, owner| {
+        let request = Request::movable(Order::ZERO).owned_by(owner);
+        let new = frames.alloc(&task(), &request).unwrap();
+        moved.lock().unwrap()[owner.number() as usize].replace(new);
+        Ok(())
+    }));
+    let stats = frames
+        .offline_range(block_range(32), u64::MAX, &task())
+        .unwrap();
+    assert_eq!((stats.migrated, stats.scans), (3, 2));
+    pages.lock().unwrap().clear();
+    assert_sound(frames);
+}

@@ -410,3 +410,7 @@ impl Census {
 fn is_set(area: AreaRef<'_>, frame: u32) -> bool {
     area.core().bits.0[frame as usize / 64].load(Ordering::Relaxed) >> (frame % 64) & 1 == 1
 }
+
+#[cfg(all(test, not(loom)))]
+#[path = "validate_tests.rs"]
+mod tests;

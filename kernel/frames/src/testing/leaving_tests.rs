@@ -106,6 +106,17 @@ fn while_the_last_frames_of_it_are_freed() {
 }
 
 #[test]
+fn while_its_last_frame_is_freed_past_the_cache() {
+    let work: Work = |frames, blocks| {
+        let (area, _) = frames.area_of(blocks[0].pfn()).unwrap();
+        area.keep_out_of_caches(true);
+        drop(blocks);
+        area.keep_out_of_caches(false);
+    };
+    assert!(at_each_step(|frames| take_there(frames, order(0)), work) > 0);
+}
+
+#[test]
 fn while_the_last_frames_of_it_are_freed_in_bulk() {
     let pair = |frames| {
         let mut halves = Vec::new();

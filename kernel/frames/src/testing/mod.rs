@@ -85,6 +85,7 @@ pub(crate) struct Host {
     pub(crate) grace_waits: AtomicUsize,
     pub(crate) deferred: AtomicUsize,
     pub(crate) by_exchange: AtomicBool,
+    pub(crate) zeroed: Mutex<Vec<(Pfn, Order)>>,
     /// CPUs are threads of shuttle's, and every step is a place where it may go on with another one.
     pub(crate) is_explored: AtomicBool,
     /// Turns of a wait for an even count until it is told to give up; 0 means never.
@@ -373,7 +374,9 @@ impl Platform for Host {
         self.failed.lock().unwrap().push(*report);
     }
 
-    fn zero(&self, _pfn: Pfn, _order: Order) {}
+    fn zero(&self, pfn: Pfn, order: Order) {
+        self.zeroed.lock().unwrap().push((pfn, order));
+    }
 
     fn report(&self, error: &FreeError) {
         self.faults.lock().unwrap().push(*error);

@@ -241,3 +241,44 @@ fn a_zone_is_never_taken_to_have_more_frames_than_it_manages() {
     frames.drain_all(&task());
     assert_sound(frames);
 }
+
+#[test]
+fn who_takes_everything_gets_what_is_kept_as_well() {
+    let (frames, held) = pressed(|zone| zone.low);
+    let block = atomic(frames).unwrap();
+    let area = area_of(frames, &block);
+    drop(block);
+    frames.drain_all(&task());
+    let of_area = area.core().state().free();
+    assert!(kept(frames) == 512 && of_area > 0);
+    let take = || frames.alloc_in_zone(ContextKind::Task, NORMAL, Order::ZERO, test_owner(7));
+    let all = std::iter::from_fn(take).collect::<Vec<_>>();
+    assert_eq!(frames.zone_info(NORMAL).free, 0);
+    let in_area = |block: &&TestBlock| block.pfn().0 / 512 == area.start().0 / 512;
+    assert_eq!(all.iter().filter(in_area).count() as u32, of_area);
+    assert!(all.iter().all(|block| block.owner() == test_owner(7)));
+    let count = frames.zone_events(NORMAL).allocs[0][0];
+    assert!(count >= all.len() as u64);
+    assert_sound(frames);
+    drop((all, held));
+    assert_sound(frames);
+}
+
+#[test]
+fn what_is_in_use_of_the_reserve_is_not_missing_twice() {
+    let (frames, mut held) = pressed(|zone| zone.low);
+    let block = atomic(frames).unwrap();
+    let area = area_of(frames, &block);
+    // A whole area comes free elsewhere: the zone is above its mark by less than the reserve.
+    drop(held.swap_remove(0));
+    frames.drain_all(&task());
+    let nowait = Request::nowait(Order::ZERO);
+    let others = std::iter::from_fn(|| frames.alloc(&task(), &nowait).ok());
+    let others = others.collect::<Vec<_>>();
+    let unusable = u64::from(area.core().state().free());
+    assert!(!others.is_empty() && unusable < 512);
+    let info = frames.zone_info(NORMAL);
+    assert_eq!(info.free - unusable, info.min);
+    drop((held, block, others));
+    assert_sound(frames);
+}

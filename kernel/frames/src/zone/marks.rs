@@ -122,6 +122,21 @@ mod tests {
     }
 
     #[test]
+    fn min_of_a_movable_zone_is_a_thousandth_from_128_kib_to_512_kib() {
+        let min = |managed| marks(ZoneKind::Movable, managed, 785_840).min;
+        for (managed, expected) in [
+            (1_024, 32),
+            (33 * 1_024 - 1, 32),
+            (33 * 1_024, 33),
+            (127 * 1_024, 127),
+            (128 * 1_024, 128),
+            (1 << 24, 128),
+        ] {
+            assert_eq!(min(managed), expected, "{managed} frames");
+        }
+    }
+
+    #[test]
     fn small_and_huge_machines_meet_the_clamps() {
         assert_eq!(min_free_frames(100), 32);
         assert_eq!(min_free_frames(1 << 40), 65_536);

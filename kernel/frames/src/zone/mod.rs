@@ -340,6 +340,12 @@ impl Zone {
             .map(|floor| floor.load(Ordering::Relaxed))
     }
 
+    /// Changes one floor alone, as nothing else does; returns what it was.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn set_floor(&self, place: usize, floor: u32) -> u32 {
+        self.floors[place].swap(floor, Ordering::SeqCst)
+    }
+
     pub(crate) fn policy(&self) -> Policy {
         Policy {
             marks: Marks {
@@ -413,6 +419,12 @@ impl<'m, P: Platform> Zones<'m, P> {
     #[inline]
     pub(crate) fn above_low(&self, highest: ZoneKind) -> ZoneBits {
         self.above_low.zones(highest)
+    }
+
+    /// Says of a zone the opposite, as nothing does that is right.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn flip_above_low(&self, highest: ZoneKind, zone: ZoneId) {
+        self.above_low.flip(highest, zone);
     }
 
     #[inline]
