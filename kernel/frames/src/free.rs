@@ -2,7 +2,10 @@
 
 use crate::{
     Block, FrameHandle, FrameState, Frames, FreeFault, Order, Owner, Pfn, Platform, ZoneId,
-    memory::AreaRef, owner::Entry, platform::step, whole::Returned,
+    memory::AreaRef,
+    owner::Entry,
+    platform::{step, window},
+    whole::Returned,
 };
 use tidemark_sync::atomic::{AtomicU32, Ordering};
 
@@ -20,6 +23,8 @@ impl<'m, P: Platform> Frames<'m, P> {
         if !self.platform.frees_by_exchange() {
             return true;
         }
+        // Between the check and this another free of the block may do both.
+        window!(self);
         let claim = |entry| {
             let entry = Entry(entry);
             entry.is_allocated(order).then_some(Entry::FREE.0)

@@ -485,3 +485,7 @@ impl<'m, P: Platform> Frames<'m, P> {
 #[cfg(all(test, not(loom)))]
 #[path = "search_tests.rs"]
 mod tests;
+
+#[cfg(all(test, not(loom)))]
+#[path = "search_whose_tests.rs"]
+mod whose_tests;
