@@ -49,6 +49,23 @@ fn a_bulk_fills_the_empty_places_and_leaves_the_others() {
 }
 
 #[test]
+fn a_bulk_takes_of_a_cache_what_it_has_places_for() {
+    let frames = small_machine(1);
+    let single = frames.alloc_in_zone(ContextKind::Task, NORMAL, Order::ZERO, test_owner(1));
+    // The refill brought more.
+    drop(single);
+    let cached = frames.zone_info(NORMAL).cached;
+    let request = Request::nowait(Order::ZERO).owned_by(test_owner(3));
+    let mut blocks = places(3);
+    assert!(cached > 3);
+    assert_eq!(frames.alloc_bulk(&task(), &request, &mut blocks), Ok(3));
+    assert_eq!(frames.zone_info(NORMAL).cached, cached - 3);
+    assert_eq!(assert_sound(frames).allocated, 3);
+    drop(blocks);
+    assert_sound(frames);
+}
+
+#[test]
 fn larger_blocks_come_and_go_in_bulk() {
     let frames = small_machine(1);
     let before = assert_sound(frames).free;

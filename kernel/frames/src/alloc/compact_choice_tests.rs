@@ -1,11 +1,8 @@
 //! Which area a compaction empties, how long it tries, and what becomes of it when others interfere.
 
 use super::tests_hook::isolate_and_give_up;
-use crate::{
-    pageblock::{area::Isolation, migrate_type::Mobility},
-    testing::*,
-    *,
-};
+use crate::pageblock::{area::Isolation, migrate_type::Mobility};
+use crate::{testing::*, *};
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},

@@ -54,6 +54,25 @@ fn the_fast_path_of_a_task_keeps_to_its_cpuset() {
 }
 
 #[test]
+fn what_a_cpu_keeps_of_a_node_is_not_for_a_task_that_may_not_use_it() {
+    let frames = two_nodes(1);
+    for order in [SINGLE, Order::COSTLY] {
+        let request = Request::kernel(order);
+        // From the second time on the hot path knows its cache.
+        for _ in 0..2 {
+            assert_eq!(served(frames, &task(), &request).0, Some(FIRST));
+        }
+        confine(frames, only(1), NodeMask::ALL, 1);
+        let (zone, info) = served(frames, &task(), &request);
+        assert_eq!((zone, info.slow), (Some(SECOND), false), "{order:?}");
+        let block = frames.alloc(&task(), &request).unwrap();
+        assert_eq!(frames.zone_of(block.pfn()), Some(SECOND), "{order:?}");
+        *frames.platform().cpuset.lock().unwrap() = None;
+    }
+    assert_sound(frames);
+}
+
+#[test]
 fn handlers_take_no_notice_of_the_cpuset_of_whom_they_interrupted() {
     let frames = two_nodes(1);
     confine(frames, only(1), only(1), 1);

@@ -180,7 +180,10 @@ fn a_traced_request_pays_what_is_owed() {
         drained_at_each_step(frames, || {
             drop(frames.alloc(&task(), &request).unwrap());
             let mut info = WalkInfo::default();
-            drop(frames.alloc_traced(&task(), &request, &mut info).unwrap());
+            let block = frames.alloc_traced(&task(), &request, &mut info).unwrap();
+            // Before its free, which pays as well.
+            assert!(frames.is_at_rest(CpuId(0)), "the request leaves a drain");
+            drop(block);
         });
     }
     assert_sound(frames);

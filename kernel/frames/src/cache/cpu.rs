@@ -16,8 +16,8 @@ use crate::{
         migrate_type::Mobility,
     },
     zone::{
+        hints::CpuHints,
         places::{self, PLACES},
-        search::CpuHints,
     },
 };
 use core::array;

@@ -249,6 +249,66 @@ fn a_double_free_that_races_is_found_at_once_where_frees_claim_by_exchange() {
     }
 }
 
+/// Frees a block by `free` with another CPU's free of the block `pfn` at each of its steps in turn.
+fn freed_twice_at_each_step(
+    order: Order,
+    prepare: impl Fn(&'static TestFrames) -> (Pfn, Box<dyn FnOnce()>),
+) {
+    for at in 0.. {
+        let frames = small_machine(2);
+        let exchanges = &frames.platform().by_exchange;
+        exchanges.store(true, std::sync::atomic::Ordering::Relaxed);
+        let (pfn, free) = prepare(frames);
+        let steps = Rc::new(Cell::new(0));
+        let count = Rc::clone(&steps);
+        let hook = at_steps(move || {
+            if count.replace(count.get() + 1) == at {
+                on_cpu(1, || frames.free_raw(pfn, order));
+            }
+        });
+        free();
+        drop(hook);
+        let found = faults(frames);
+        if at >= steps.get() {
+            assert!(at > 2 && found.is_empty(), "{at} steps: {found:?}");
+            return;
+        }
+        let is_refused = matches!(
+            found[..],
+            [FreeFault::DoubleFree | FreeFault::DoubleFreeCached]
+        );
+        assert!(is_refused, "{order:?} at step {at}: {found:?}");
+        assert_eq!(assert_sound(frames).allocated, 0, "{order:?} at step {at}");
+    }
+}
+
+#[test]
+fn of_two_frees_at_once_one_is_refused_wherever_the_other_comes() {
+    for order in [
+        Order::ZERO,
+        Order::ONE,
+        Order::COSTLY,
+        Order::HUGE,
+        Order::MAX,
+    ] {
+        freed_twice_at_each_step(order, |frames| {
+            let block = normal(frames, order);
+            (block.pfn(), Box::new(|| drop(block)))
+        });
+    }
+}
+
+#[test]
+fn a_free_that_comes_amid_a_bulk_of_it_is_refused_or_refuses_it() {
+    freed_twice_at_each_step(Order::ZERO, |frames| {
+        let (lower, upper) = normal(frames, Order::ONE).split().unwrap();
+        let pfn = upper.pfn();
+        let mut both = [Some(lower), Some(upper)];
+        let free = move || assert_eq!(frames.free_bulk(&mut both), 2);
+        (pfn, Box::new(free))
+    });
+}
+
 #[test]
 fn what_has_left_is_absent_and_foreign() {
     let frames = small_machine(1);

@@ -5,6 +5,7 @@ use crate::{pageblock::home::Home, testing::*, *};
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::atomic::AtomicBool,
 };
 use tidemark_sync::LocalIrq;
 
@@ -58,6 +59,8 @@ fn a_drain_that_comes_while_the_last_frames_are_looked_for_is_done() {
         let pinned = Pinned::new(frames.platform());
         let cache = &cpu.pcp[Home::cache_of(NORMAL, Mobility::Unmovable)];
         let left = frames.take_left_over(NORMAL, cache, cpu);
+        // Before what comes behind it, which pays as well.
+        assert!(frames.is_at_rest(CpuId(0)), "the look leaves a drain");
         drop(pinned);
         if let Some(pfn) = left {
             frames.free_single(pfn, frames.books_of(pfn).unwrap());
@@ -139,4 +142,66 @@ fn an_nmi_that_comes_into_a_drains_interrupt_leaves_the_drain_to_it_or_does_it()
             return;
         }
     }
+}
+
+/// A section of CPU 1 is open when its interrupt comes: it does the drain on its way out.
+#[test]
+fn a_drain_is_over_when_the_last_cpu_has_done_it() {
+    let frames = small_machine(2);
+    on_cpu(1, || drop(take(frames)));
+    let host = frames.platform();
+    let (is_open, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let other = || {
+        frames.enter().unwrap();
+        is_open.store(true, Ordering::SeqCst);
+        while host.relaxes.load(Ordering::SeqCst) < 4 && !is_over.load(Ordering::SeqCst) {
+            host.take_interrupts();
+            std::thread::yield_now();
+        }
+        let was_over = is_over.load(Ordering::SeqCst);
+        frames.leave(frames.this_cpu());
+        while !is_over.load(Ordering::SeqCst) {
+            host.take_interrupts();
+            std::thread::yield_now();
+        }
+        assert!(!was_over, "a section owed its drain");
+    };
+    host.threaded[1].store(true, Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        scope.spawn(|| on_cpu(1, other));
+        while !is_open.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        frames.drain_all(&task());
+        is_over.store(true, Ordering::SeqCst);
+    });
+    host.threaded[1].store(false, Ordering::SeqCst);
+    assert_eq!(frames.cached_frames(NORMAL), 0);
+    assert_sound(frames);
+}
+
+#[test]
+fn a_drain_is_acknowledged_behind_it_and_inside_its_section() {
+    let frames = small_machine(1);
+    drop(take(frames));
+    let (drain, managed) = (
+        frames.caches().drains().ask(),
+        frames.zone_info(NORMAL).managed,
+    );
+    let hook = at_steps(move || {
+        let cpu = frames.this_cpu();
+        let is_empty = cpu.held(NORMAL) == 0;
+        let is_done = cpu.owner.has_drained(drain);
+        let is_back = frames.zone_info(NORMAL).free == managed;
+        assert!(!is_done || is_back, "acknowledged, but not drained");
+        let is_outside = !frames.this_section().is_open();
+        assert!(
+            !is_empty || !is_outside || is_done,
+            "drained, but not acknowledged"
+        );
+    });
+    frames.drain_local(&hard_irq());
+    drop(hook);
+    assert!(frames.this_cpu().owner.has_drained(drain));
+    assert_sound(frames);
 }

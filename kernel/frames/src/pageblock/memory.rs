@@ -374,46 +374,5 @@ pub enum AddError {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-    use crate::pageblock::area::State;
-
-    #[test]
-    fn the_first_area_that_is_seen_is_the_first_that_is_sought() {
-        let meta = BlockMeta::new();
-        let states = [State::GONE, State::FULL, State::WHOLE, State::EMPTY];
-        let mut random = 1_u64;
-        for round in 0..200 {
-            for pair in &meta.pairs {
-                random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-                // Mostly something that nobody looks for.
-                let state = |bits: u64| match bits % 16 {
-                    0 => State(State::FULL.0 + 7),
-                    bits => states[bits as usize % if round % 2 == 0 { 3 } else { 4 }],
-                };
-                let [lower, upper] = [state(random >> 40), state(random >> 50)];
-                let word = u32::from(upper.0) << 16 | u32::from(lower.0);
-                pair.0.store(word, Ordering::Relaxed);
-            }
-            for sought in [
-                Sought::EMPTY,
-                Sought::partial(7),
-                Sought::free(8),
-                Sought::PRESENT,
-            ] {
-                for (from, to) in (0..64).flat_map(|from| (from..=64).map(move |to| (from, to))) {
-                    let area = AreaRef {
-                        meta: &meta,
-                        index: 128 + from,
-                    };
-                    let has = |&local: &u64| {
-                        sought.has(meta.pairs[local as usize / 2].state(local as usize))
-                    };
-                    let expected = (from..to).find(has).map(|local| 128 + local);
-                    let seen = area.first_seen(128 + to, sought).map(|area| area.index);
-                    assert_eq!(seen, expected, "{from}..{to} {sought:?}");
-                }
-            }
-        }
-    }
-}
+#[path = "memory_tests.rs"]
+mod tests;

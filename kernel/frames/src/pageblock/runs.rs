@@ -2,7 +2,8 @@
 
 use crate::base::types::Order;
 
-/// Mask of the `count` lowest zeros of `word`, or of all of them if there are fewer.
+/// Mask of the `count` lowest zeros of `word`, or of all of them if there are fewer;
+/// nothing for a `count` of 0.
 #[inline]
 pub(crate) fn lowest_zeros(word: u64, count: u32) -> u64 {
     let zeros = !word;
@@ -13,7 +14,7 @@ pub(crate) fn lowest_zeros(word: u64, count: u32) -> u64 {
         return zeros;
     }
     if word == 0 {
-        return u64::MAX >> (64 - count);
+        return (1 << count) - 1;
     }
     let mut rest = zeros;
     for _ in 0..count {
@@ -64,7 +65,7 @@ mod tests {
                 .into_iter()
                 .chain(some)
             {
-                for count in 1..=65 {
+                for count in 0..=65 {
                     let zeros = (0..64).filter(|bit| word >> bit & 1 == 0);
                     let lowest = zeros.take(count as usize);
                     let expected = lowest.fold(0, |mask, bit| mask | 1 << bit);

@@ -126,3 +126,12 @@ pub(crate) fn press(frames: &'static TestFrames, zone: ZoneId, left: u64) -> Vec
     assert_eq!(frames.zone_info(zone).free, left);
     taken
 }
+
+/// Does something at its end, a panic included.
+pub(crate) struct OnDrop<F: Fn()>(pub(crate) F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}

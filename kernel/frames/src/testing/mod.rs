@@ -490,12 +490,3 @@ pub(crate) fn assert_sound(frames: &TestFrames) -> Census {
 pub(crate) const fn test_owner(number: u32) -> Owner {
     Owner::new(OwnerKind::Test, number)
 }
-
-/// Does something at its end, a panic included.
-pub(crate) struct OnDrop<F: Fn()>(pub(crate) F);
-
-impl<F: Fn()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
-}

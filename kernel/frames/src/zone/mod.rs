@@ -4,6 +4,7 @@ pub(crate) mod above;
 pub(crate) mod evict;
 pub(crate) mod floor;
 pub(crate) mod high_atomic;
+pub(crate) mod hints;
 pub(crate) mod marks;
 pub(crate) mod places;
 pub(crate) mod policy;

@@ -9,55 +9,18 @@ use crate::{
         area::{Sought, State},
         home::Home,
         memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS, bits_of},
-        migrate_type::{CACHED_KINDS, Kind, Mobility, SIZES},
+        migrate_type::{Kind, Mobility},
     },
-    zone::{Zones, whole::Returned},
+    zone::{
+        Zones,
+        hints::{CpuHints, Hints},
+        whole::Returned,
+    },
 };
-use core::array;
-use tidemark_sync::atomic::{AtomicU32, Ordering};
 
 /// Areas that a search for single frames looks at in the hope of one that is in use already, before
 /// it breaks into a whole one.
 const PARTIAL_WINDOW: u32 = 512;
-
-/// Where a CPU's searches of a zone begin: the area that gave last. Own CPU only; a stale value
-/// costs time, nothing else.
-#[derive(Debug)]
-pub(crate) struct Hints([AtomicU32; crate::MAX_ZONES]);
-
-impl Hints {
-    pub(crate) fn new() -> Self {
-        Self(array::from_fn(|_| AtomicU32::new(0)))
-    }
-
-    #[inline]
-    fn get(&self, zone: ZoneId) -> u64 {
-        u64::from(self.0[zone.index()].load(Ordering::Relaxed))
-    }
-
-    #[inline]
-    fn set(&self, zone: ZoneId, area: u64) {
-        self.0[zone.index()].store(area as u32, Ordering::Relaxed);
-    }
-}
-
-/// All hints of a CPU.
-#[derive(Debug)]
-pub(crate) struct CpuHints {
-    /// Of searches below an order of 9, by migrate type and size.
-    small: [[Hints; SIZES]; CACHED_KINDS],
-    /// Of searches for whole areas.
-    huge: Hints,
-}
-
-impl CpuHints {
-    pub(crate) fn new() -> Self {
-        Self {
-            small: array::from_fn(|_| array::from_fn(|_| Hints::new())),
-            huge: Hints::new(),
-        }
-    }
-}
 
 /// A search for frames below an order of 9.
 #[derive(Clone, Copy)]
@@ -514,3 +477,7 @@ impl<'m, P: Platform> Zones<'m, P> {
 #[cfg(all(test, not(loom)))]
 #[path = "search_tests.rs"]
 mod tests;
+
+#[cfg(all(test, not(loom)))]
+#[path = "search_whose_tests.rs"]
+mod whose_tests;

@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn nobody_looks_twice_and_the_last_one_is_right() {
         let (sides, looks) = (Sides::default(), Cell::new(0));
-        let place = Cell::new(0);
+        let place = Cell::new(BELOW_LOW);
         let inner = || {
             place.set(BELOW_HIGH);
             sides.follow(|| place.get())
@@ -165,7 +165,7 @@ mod tests {
             assert_eq!(inner(), (BELOW_HIGH, BELOW_HIGH));
             seen
         });
-        assert_eq!((outer, looks.get()), ((0, 0), 1));
+        assert_eq!((outer, looks.get()), ((0, BELOW_LOW), 1));
         assert_eq!(sides.now(), BELOW_HIGH);
         assert_eq!(
             sides.follow(|| BELOW_LOW),

@@ -101,6 +101,33 @@ fn a_zone_that_crosses_its_marks_at_once_is_followed() {
     assert_sound(frames);
 }
 
+/// Its marks are one number, which is the highest that is followed, with what is kept of the zone.
+#[test]
+fn a_zone_of_a_few_frames_is_followed_down_to_its_marks() {
+    let frames = bare_machine(1, 1);
+    let dma = zone(0, ZoneKind::Dma);
+    add_block(frames, 0);
+    let few = PfnRange::new(Pfn(0x100), Pfn(0x120));
+    frames.add_boot_range(few, dma).unwrap();
+    frames.finish_boot();
+    add_block(frames, 32);
+    frames
+        .online_range(block_range(32), NORMAL, &task())
+        .unwrap();
+    let info = frames.zone_info(dma);
+    assert_eq!(info.low, info.high);
+    let highest = frames.zone(dma).highest_followed() as u32;
+    let above = (highest + 3).saturating_sub(info.free as u32);
+    frames.gain(dma, above);
+    for free in (0..highest + 3).rev() {
+        frames.lose(dma, 1);
+        let sides = frames.zone(dma).sides.now();
+        assert_eq!(sides, frames.sides_of(dma), "at {free} frames");
+    }
+    frames.gain(dma, info.free as u32);
+    assert_sound(frames);
+}
+
 #[test]
 fn the_oracle_says_of_rooms_that_are_wrong() {
     let frames = machine();
