@@ -85,13 +85,17 @@ impl<P: PerCpu> Frames<'_, P> {
         protocol: &impl Protocol<P>,
     ) -> Option<Pfn> {
         info.slow = true;
-        if task.is_none() {
-            // Who cannot sleep cannot reclaim: nor may it go round an odd counter, which it may
+        let mut first = None;
+        // Written twice, so that requests of handlers pass nothing that only a task may do.
+        let outcome = if task.is_none() {
+            // What cannot sleep cannot reclaim: nor may it go round an odd counter, which it may
             // itself have interrupted.
             walk.gfp = walk.gfp.without(Gfp::DIRECT_RECLAIM);
-        }
-        let mut first = None;
-        match self.begin(task, walk, &mut first, info, (protocol, protocol)) {
+            self.begin(None, walk, &mut first, info, (protocol, protocol))
+        } else {
+            self.begin(task, walk, &mut first, info, (protocol, protocol))
+        };
+        match outcome {
             Outcome::Got(pfn) => Some(pfn),
             Outcome::Failed => self.fail(task, walk, first, info),
             Outcome::Restart => self.begin_again(task, walk, first, info, protocol),

@@ -30,23 +30,19 @@ struct Search<'c> {
     kind: Kind,
     /// Areas with fewer frames free are passed over.
     least: u32,
-    hints: &'c CpuHints,
+    hints: &'c Hints,
 }
 
 impl<'c> Search<'c> {
     #[inline]
     fn new(zone: ZoneId, order: Order, mobility: Mobility, hints: &'c CpuHints) -> Self {
+        let kind = Kind::of(mobility, order);
         Self {
             zone,
-            kind: Kind::of(mobility, order),
+            kind,
             least: order.frames() as u32,
-            hints,
+            hints: &hints.small[kind.mobility as usize][kind.size as usize],
         }
-    }
-
-    #[inline]
-    fn hints(self) -> &'c Hints {
-        &self.hints.small[self.kind.mobility as usize][self.kind.size as usize]
     }
 
     /// What the areas of its kind say of themselves.
@@ -110,7 +106,7 @@ impl<'m, P: Platform> Zones<'m, P> {
             return None;
         }
         let search = Search::new(zone, order, mobility, hints);
-        let from = search.hints().get(zone);
+        let from = search.hints.get(zone);
         self.search_for(search, Only::Foreign, from, &mut |area, part| {
             let taken = self.take_run(area, zone, order, part)?;
             self.convert(area, search.kind);
@@ -341,7 +337,7 @@ impl<'m, P: Platform> Zones<'m, P> {
         search: Search<'_>,
         mut take: impl FnMut(AreaRef<'m>, Part) -> Option<R>,
     ) -> Option<R> {
-        let last = search.hints().get(search.zone);
+        let last = search.hints.get(search.zone);
         if let Some(area) = self.books.area(last)
             && Sought::partial(search.least).has(area.core().state())
             && area.home().is_for(search.home())
@@ -377,7 +373,7 @@ impl<'m, P: Platform> Zones<'m, P> {
                 return None;
             }
             let taken = take(area, Part::Free)?;
-            search.hints().set(zone, area.index);
+            search.hints.set(zone, area.index);
             Some(taken)
         });
         // Whatever was seen before the whole one had nothing, or is not of the kind.
@@ -421,7 +417,7 @@ impl<'m, P: Platform> Zones<'m, P> {
                     area.turn_to(wanted);
                 }
                 if only == Only::Own {
-                    search.hints().set(zone, area.index);
+                    search.hints.set(zone, area.index);
                 }
                 Some(taken)
             },

@@ -184,7 +184,7 @@ fn one_area_gives_nothing(size: Order) {
         let cpu = frames.this_cpu();
         let search = Search::new(NORMAL, size, Mobility::Unmovable, &cpu.hints);
         let first = frames.area(block_range(32).start.0 / 512).unwrap();
-        search.hints().set(NORMAL, first.index);
+        search.hints.set(NORMAL, first.index);
         let stolen = Rc::new(Cell::new(0));
         let theirs = Rc::clone(&stolen);
         let (hook, steps) = at_step(at, move || {
