@@ -1,43 +1,17 @@
 //! The `tidemark` command: builds the kernel, runs it under QEMU, pulls its DIMMs and judges the run.
 
-mod bench;
-mod build;
-mod cli;
-mod conductor;
-mod console;
-mod demo;
-mod diagnose;
-mod hosttests;
-mod interrupt;
-mod json;
-mod ktap;
-mod lab;
-mod machine;
-mod mutants;
-mod names;
-mod options;
-mod planted;
-mod points;
-mod price;
-mod promise;
-mod qemu;
-mod qmp;
-mod record;
-mod report;
-mod run;
-mod shell;
-mod size;
-mod skips;
-mod stress;
-mod suite;
+mod commands;
+mod guest;
+mod judge;
 mod terminal;
-mod trial;
-mod variants;
-mod verdict;
-mod watchdog;
 
 use std::io::Write;
 use std::process::ExitCode;
+
+use commands::{bench, demo, lab, mutants, price, shell, suite};
+use guest::build;
+use judge::verdict;
+use terminal::{cli, interrupt};
 
 fn main() -> ExitCode {
     let cli = match cli::parse(std::env::args_os()) {

@@ -1,0 +1,11 @@
+//! The guest: building it, the machine, running it under QEMU, and recording what it says.
+
+pub mod build;
+pub mod conductor;
+pub mod machine;
+pub mod options;
+pub mod qemu;
+pub mod qmp;
+pub mod record;
+pub mod run;
+pub mod watchdog;

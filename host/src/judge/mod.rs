@@ -1,0 +1,10 @@
+//! Verdicts: what a record says about a run, and how that is told.
+
+pub mod diagnose;
+pub mod json;
+pub mod ktap;
+pub mod points;
+pub mod promise;
+pub mod report;
+pub mod skips;
+pub mod verdict;
