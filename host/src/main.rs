@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use commands::{bench, demo, lab, mutants, price, shell, suite};
 use guest::build;
-use judge::verdict;
+use terminal::exit::{EXIT_INTERRUPTED, EXIT_USAGE};
 use terminal::{cli, interrupt};
 
 fn main() -> ExitCode {
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(line) => {
             complain(&line);
-            return exit(verdict::EXIT_USAGE);
+            return exit(EXIT_USAGE);
         }
     };
     let code = interrupt::catch()
@@ -38,10 +38,10 @@ fn main() -> ExitCode {
     match code {
         Ok(code) => exit(code),
         // What failed was most likely ended by the same Ctrl-C.
-        Err(_) if interrupt::requested() => exit(verdict::EXIT_INTERRUPTED),
+        Err(_) if interrupt::requested() => exit(EXIT_INTERRUPTED),
         Err(error) => {
             complain(&format!("tidemark: {error:#}"));
-            exit(verdict::EXIT_USAGE)
+            exit(EXIT_USAGE)
         }
     }
 }

@@ -2,19 +2,18 @@
 
 use anyhow::Result;
 
-use crate::commands::{lab, suite};
+use crate::commands::lab;
+use crate::guest::accel::usable;
 use crate::guest::conductor::Watch;
-use crate::guest::machine::{Machine, Wiring, kvm_obstacle, shell_line};
+use crate::guest::machine::{Machine, Wiring, shell_line};
 use crate::guest::options::{Mode, Options};
-use crate::guest::record::{Ended, Record};
 use crate::guest::run::Spec;
-use crate::guest::watchdog::Hang;
 use crate::guest::{build, qemu};
-use crate::judge::diagnose::Symbols;
 use crate::judge::json;
 use crate::judge::report::{crash_report, summary};
-use crate::judge::verdict::{Expectation, Verdict, judge};
-use crate::terminal::cli::{Accel, DemoArgs, Verbosity, Zonelist};
+use crate::judge::symbols::Symbols;
+use crate::judge::verdict::{Expectation, judge};
+use crate::terminal::cli::{DemoArgs, Verbosity};
 use crate::terminal::console::{Console, say};
 
 /// Runs the demonstration and returns the program's exit code.
@@ -54,7 +53,7 @@ pub fn run(args: &DemoArgs) -> Result<i32> {
         zonelist: args.zonelist,
         pressure: args.pressure,
     };
-    let verdict = explained(judge(&expected, &record), args.zonelist, &record);
+    let verdict = lab::explained(judge(&expected, &record), args.zonelist, &record);
     let symbols = Symbols::of_files(&[&spec.built.unstripped, &spec.built.loader]);
     for line in crash_report(&record, &symbols) {
         say(line);
@@ -69,17 +68,6 @@ pub fn run(args: &DemoArgs) -> Result<i32> {
         json::write(path, &value)?;
     }
     Ok(verdict.outcome.exit_code())
-}
-
-/// Puts a hang at a hazard of the protocol's down to it: the hazard, what the laboratory's matrix says of it, and the
-/// command that shows it alone.
-pub fn explained(mut verdict: Verdict, zonelist: Zonelist, record: &Record) -> Verdict {
-    if let Ended::Hung(Hang::StuckReader { context, .. }) = record.ended {
-        verdict
-            .reasons
-            .insert(0, lab::explanation(zonelist, context));
-    }
-    verdict
 }
 
 fn spec(args: &DemoArgs) -> Result<Spec> {
@@ -101,7 +89,7 @@ fn spec(args: &DemoArgs) -> Result<Spec> {
             },
             zonelist: args.zonelist,
             plant: args.plant,
-            verbose: suite::wants_details(&args.output),
+            verbose: args.output.wants_details(),
             dump: args.output.dump.clone(),
         },
         built: build::guest()?,
@@ -109,19 +97,4 @@ fn spec(args: &DemoArgs) -> Result<Spec> {
         extra: args.extra.clone(),
         watch: if args.gdb { Watch::Off } else { Watch::On },
     })
-}
-
-/// KVM if it was asked for and can run a guest here; else TCG.
-pub fn usable(accel: Accel) -> Accel {
-    match (accel, kvm_obstacle()) {
-        (Accel::Kvm, Some(obstacle)) => {
-            say(format!("tidemark: no KVM here ({obstacle}): TCG instead"));
-            Accel::Tcg
-        }
-        (Accel::Kvm, None) => {
-            say("tidemark: nobody has tried KVM yet: results are untested");
-            Accel::Kvm
-        }
-        (accel @ (Accel::Tcg | Accel::Counted), _) => accel,
-    }
 }

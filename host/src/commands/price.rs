@@ -9,22 +9,21 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 use serde_json::{Value, json};
-use tidemark_wire::{PriceContext, PriceRow, exit_value};
+use tidemark_wire::PriceRow;
 
-use crate::commands::demo;
+use crate::guest::accel::usable;
 use crate::guest::build::{self, Built};
 use crate::guest::conductor::Watch;
 use crate::guest::machine::Machine;
 use crate::guest::options::{Mode, Options};
 use crate::guest::qemu;
-use crate::guest::record::{Ended, Record};
 use crate::guest::run::{Spec, run as run_guest};
 use crate::judge::json;
-use crate::judge::promise;
+use crate::judge::price;
 use crate::judge::report::seconds;
-use crate::judge::verdict::{self, EXIT_INTERRUPTED, Outcome, Verdict};
-use crate::terminal::cli::{Pressure, PriceArgs, Verbosity, Zonelist, name_of};
+use crate::terminal::cli::{PriceArgs, Verbosity, Zonelist, name_of};
 use crate::terminal::console::{BAD, Console, FAINT, GOOD, say};
+use crate::terminal::exit::EXIT_INTERRUPTED;
 use crate::terminal::interrupt;
 use crate::terminal::size::Mib;
 
@@ -53,7 +52,7 @@ pub fn run(args: &PriceArgs) -> Result<i32> {
     json::prepare(args.output.json.as_deref())?;
     qemu::require()?;
     let args = &PriceArgs {
-        accel: demo::usable(args.accel),
+        accel: usable(args.accel),
         ..args.clone()
     };
     let started = Instant::now();
@@ -178,68 +177,13 @@ fn run_one(zonelist: Zonelist, args: &PriceArgs, built: &Built) -> Result<Found>
     let mut log = Vec::new();
     let record = run_guest(&spec, |line| log.push(line.to_owned()))
         .with_context(|| format!("the guest of {}", name_of(zonelist)))?;
-    let verdict = judge(zonelist, args.removals, args.cpus, &record);
+    let verdict = price::judge(zonelist, args.removals, args.cpus, &record);
     Ok(Found {
         zonelist,
         troubles: verdict.reasons,
         rows: record.price,
         log,
     })
-}
-
-/// Judges a guest's measurement.
-pub fn judge(zonelist: Zonelist, removals: u32, cpus: u16, record: &Record) -> Verdict {
-    let name = name_of(zonelist);
-    if let Some(mut verdict) = verdict::of_ending(record) {
-        let named = verdict.reasons.into_iter();
-        verdict.reasons = named.map(|reason| format!("{name}: {reason}")).collect();
-        return verdict;
-    }
-    let mut reasons = troubles(zonelist, removals, cpus, &record.price);
-    if record.ended != Ended::Exit(exit_value::PASSED) {
-        reasons.insert(0, format!("{name}: the guest failed, see --log"));
-    }
-    let outcome = if reasons.is_empty() {
-        Outcome::Passed
-    } else {
-        Outcome::Failed
-    };
-    Verdict { outcome, reasons }
-}
-
-/// What is missing of the rows, and what in them breaks what the protocol promises.
-fn troubles(zonelist: Zonelist, removals: u32, cpus: u16, rows: &[PriceRow]) -> Vec<String> {
-    let name = name_of(zonelist);
-    let promised = promise::promise(zonelist, Pressure::Uneven, removals.into(), cpus.into());
-    let mut troubles = Vec::new();
-    if rows.len() != 2 * PriceContext::ALL.len() {
-        troubles.push(format!("{name}: the guest sent {} rows", rows.len()));
-    }
-    for stalled in [false, true] {
-        let sum = |picked: fn(&PriceRow) -> u64, tasks: bool| -> u64 {
-            let rows = rows.iter().filter(|row| {
-                row.stalled == stalled && (row.context == PriceContext::Task) == tasks
-            });
-            rows.map(picked).sum()
-        };
-        for (bound, tasks, whose) in [
-            (promised.tasks, true, "tasks"),
-            (promised.handlers, false, "handlers"),
-        ] {
-            let failed = sum(|row| row.failed, tasks);
-            if let Some(most) = bound.number()
-                && bound.is_broken_by(failed)
-            {
-                troubles.push(format!(
-                    "{name}: {failed} requests of {whose} failed, {most} at most are promised"
-                ));
-            }
-            if sum(|row| row.overlapped, tasks) == 0 && cpus > 1 {
-                troubles.push(format!("{name}: no request of {whose} raced a rebuild"));
-            }
-        }
-    }
-    troubles
 }
 
 /// 0 if every protocol that was asked for was measured and keeps what it promises.

@@ -12,8 +12,8 @@ use crate::guest::machine::Machine;
 use crate::guest::qemu::{Input, Port};
 use crate::guest::qmp::{Command, Message};
 use crate::guest::record::{Ended, Ready, Record, TAIL_LINES};
+use crate::guest::registers::parse_registers;
 use crate::guest::watchdog::{Hang, Watchdog};
-use crate::judge::diagnose::parse_registers;
 use crate::terminal::console::{printable, split_stamp};
 
 /// How long a guest that hangs may take to answer an NMI, and a dying one to end.

@@ -245,27 +245,6 @@ fn accelerator(accel: Accel) -> &'static str {
     }
 }
 
-/// What stops KVM here, if anything: the device may be there on a processor that cannot use it.
-pub fn kvm_obstacle() -> Option<&'static str> {
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let virtualises = cpuinfo
-        .lines()
-        .filter(|line| line.starts_with("flags"))
-        .any(|line| {
-            line.split_whitespace()
-                .any(|flag| flag == "vmx" || flag == "svm")
-        });
-    let device = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/kvm");
-    match (virtualises, device) {
-        (false, _) => Some("the processor shows neither vmx nor svm"),
-        (_, Err(_)) => Some("/dev/kvm cannot be opened"),
-        (true, Ok(_)) => None,
-    }
-}
-
 /// QEMU's command line as a shell would take it.
 pub fn shell_line(args: &[OsString]) -> String {
     let mut line = QEMU.to_owned();

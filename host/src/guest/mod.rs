@@ -1,5 +1,6 @@
 //! The guest: building it, the machine, running it under QEMU, and recording what it says.
 
+pub mod accel;
 pub mod build;
 pub mod conductor;
 pub mod machine;
@@ -7,5 +8,6 @@ pub mod options;
 pub mod qemu;
 pub mod qmp;
 pub mod record;
+pub mod registers;
 pub mod run;
 pub mod watchdog;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tidemark_wire::{BenchResult, LabResult, LabStep, PriceRow, Source, SourceCounts, Totals};
 
+use crate::guest::registers::CpuState;
 use crate::guest::watchdog::Hang;
-use crate::judge::diagnose::CpuState;
 
 /// Lines of the log that a crash report repeats.
 pub const TAIL_LINES: usize = 20;
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_trace_is_whole_when_each_step_has_come_however_often_it_was_sent() {
-        let mut record = crate::judge::verdict::tests::good();
+        let mut record = Record::new();
         for order in [0, 2, 2, 0] {
             record.add_lab_step(step(order));
         }

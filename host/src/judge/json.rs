@@ -6,12 +6,14 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use tidemark_wire::{Source, Totals};
 
-use crate::commands::suite::Tally;
 use crate::guest::record::Record;
-use crate::judge::diagnose::{self, Symbols};
+use crate::judge::diagnose;
 use crate::judge::promise;
+use crate::judge::symbols::Symbols;
+use crate::judge::tally::Tally;
 use crate::judge::verdict::{Expectation, Verdict, unexplained};
 use crate::terminal::cli::name_of;
+use crate::terminal::exit::EXIT_INTERRUPTED;
 
 /// Version of the layout; it grows when a field changes its meaning or goes.
 const SCHEMA: u32 = 1;
@@ -138,7 +140,7 @@ pub fn tests(total: &Tally, exit_code: i32, parts: &[(String, Tally)]) -> Value 
         .collect();
     let verdict = match exit_code {
         0 => "passed",
-        crate::judge::verdict::EXIT_INTERRUPTED => "interrupted",
+        EXIT_INTERRUPTED => "interrupted",
         _ => "failed",
     };
     json!({

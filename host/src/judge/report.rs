@@ -6,8 +6,9 @@ use std::time::Duration;
 use tidemark_wire::{Source, Totals};
 
 use crate::guest::record::Record;
-use crate::judge::diagnose::{self, Symbols};
+use crate::judge::diagnose;
 use crate::judge::promise::{self, Bound};
+use crate::judge::symbols::Symbols;
 use crate::judge::verdict::{Expectation, Outcome, Verdict};
 use crate::terminal::cli::name_of;
 use crate::terminal::console::{BAD, FAINT, GOOD};
@@ -334,5 +335,11 @@ mod tests {
     fn thousands_are_set_apart() {
         let texts = [0, 999, 1000, 1_234_567].map(grouped);
         assert_eq!(texts, ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn the_parts_of_the_budget_fit() {
+        use crate::terminal::console::{BUDGET_LINES, HEAD_LINES, TAIL_LINES};
+        const { assert!(HEAD_LINES + TAIL_LINES + 1 + MAX_LINES + 5 <= BUDGET_LINES) }
     }
 }

@@ -5,11 +5,8 @@ use tidemark_wire::{PROTOCOL_VERSION, Source, SourceCounts, Totals, exit_value};
 use crate::guest::record::{Ended, Record};
 use crate::judge::promise::{self, Promise};
 use crate::terminal::cli::{Pressure, Zonelist, name_of};
-
-/// Exit code of a run that the user ended: 128 + SIGINT, as shells have it.
-pub const EXIT_INTERRUPTED: i32 = 130;
-/// Exit code for usage, a missing tool, and a configuration that the guest refuses.
-pub const EXIT_USAGE: i32 = 2;
+use crate::terminal::console::split_stamp;
+use crate::terminal::exit::{EXIT_INTERRUPTED, EXIT_USAGE};
 
 /// Cycles from which the full numbers are expected.
 const FULL_CYCLES: u64 = 10;
@@ -183,7 +180,7 @@ fn last_line(record: &Record) -> &str {
         .rev()
         .find(|line| !line.trim().is_empty());
     last.map_or("it did not say why", |line| {
-        crate::terminal::console::split_stamp(line).map_or(line.as_str(), |(_, text)| text)
+        split_stamp(line).map_or(line.as_str(), |(_, text)| text)
     })
 }
 

@@ -14,9 +14,9 @@ use crate::terminal::cli::Verbosity;
 /// Most lines of log and summary together that a run shows without `-v`.
 pub const BUDGET_LINES: usize = 150;
 /// Lines of log shown before the rest is folded.
-const HEAD_LINES: usize = BUDGET_LINES - 50;
+pub const HEAD_LINES: usize = BUDGET_LINES - 50;
 /// Lines of log shown after what was folded.
-const TAIL_LINES: usize = 15;
+pub const TAIL_LINES: usize = 15;
 
 /// Colours; the stream leaves them out where nobody can see them.
 pub const GOOD: Style = AnsiColor::Green.on_default().bold();
@@ -251,15 +251,6 @@ mod tests {
         );
         for line in ["text", "[x] cpu1: a", "ok 1 name", "[ 1.0] cpu"] {
             assert_eq!(split_stamp(line), None, "{line}");
-        }
-    }
-
-    #[test]
-    fn the_parts_of_the_budget_fit() {
-        const {
-            assert!(
-                HEAD_LINES + TAIL_LINES + 1 + crate::judge::report::MAX_LINES + 5 <= BUDGET_LINES
-            )
         }
     }
 }

@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::terminal::exit::EXIT_INTERRUPTED;
+use crate::terminal::raw;
+
 /// How often the user asked for an end. Written by the signal's thread, read by the run's loop; the
 /// number itself is all that is passed on, so Relaxed suffices.
 static ASKED: AtomicU32 = AtomicU32::new(0);
@@ -13,9 +16,9 @@ static ASKED: AtomicU32 = AtomicU32::new(0);
 pub fn catch() -> Result<(), ctrlc::Error> {
     ctrlc::set_handler(|| {
         if ASKED.fetch_add(1, Ordering::Relaxed) >= 2 {
-            crate::terminal::raw::restore();
+            raw::restore();
             // QEMU dies with us: it asked for SIGKILL at its parent's death.
-            std::process::exit(crate::judge::verdict::EXIT_INTERRUPTED);
+            std::process::exit(EXIT_INTERRUPTED);
         }
     })
 }

@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod console;
+pub mod exit;
 pub mod interrupt;
 pub mod raw;
 pub mod size;

@@ -9,7 +9,7 @@ use std::thread;
 
 use anyhow::{Context, Result, bail};
 
-use super::peers::Figure;
+use super::figure::Figure;
 use crate::terminal::interrupt;
 
 const VALGRIND: &str = "valgrind";

@@ -2,6 +2,7 @@
 
 mod baseline;
 mod counts;
+mod figure;
 mod guest;
 mod peers;
 mod rebuild;

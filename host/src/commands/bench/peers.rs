@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::counts::{self, Counts};
+use super::figure::Figure;
 use super::table::{Row, number};
 use super::times;
 use crate::guest::build;
@@ -90,16 +91,6 @@ const WORKLOADS: &[(&str, Aim, Aim)] = &[
 const SAME_PAIR: Aim = Times(SAME, "256 MiB managed, order-0 hot pair");
 /// See [`SAME_PAIR`].
 const SAME_FRAMES: Aim = Times(SAME, "256 MiB managed, 32,768 frames");
-
-/// What one allocator costs an operation under one workload.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Figure {
-    pub workload: String,
-    pub allocator: String,
-    pub median: f64,
-    pub min: f64,
-    pub max: f64,
-}
 
 /// What was measured here.
 pub struct Measured {

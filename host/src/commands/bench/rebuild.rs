@@ -7,9 +7,9 @@ use tidemark_wire::{BenchResult, BenchRow, exit_value};
 use super::guest;
 use crate::guest::options::Mode;
 use crate::guest::record::Ended;
-use crate::judge::verdict::EXIT_INTERRUPTED;
 use crate::terminal::cli::{OutputArgs, Zonelist, name_of};
 use crate::terminal::console::{FAINT, say};
+use crate::terminal::exit::EXIT_INTERRUPTED;
 use crate::terminal::interrupt;
 
 /// One protocol's rebuild.

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use super::peers::Figure;
+use super::figure::Figure;
 #[derive(Clone, Debug, Deserialize)]
 struct Id {
     group_id: String,

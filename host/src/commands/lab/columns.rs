@@ -3,7 +3,7 @@
 use tidemark_wire::{AtCounter, LabContext, LabPoint, LabStep, Role};
 
 use super::steps::{Writes, text};
-use crate::judge::diagnose::Symbols;
+use crate::judge::symbols::Symbols;
 
 /// Width of a page of one or two CPUs, in characters.
 const WIDTH: usize = 72;

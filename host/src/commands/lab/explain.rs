@@ -1,6 +1,9 @@
 //! Puts a hang of the demonstration down to a cell of the matrix.
 
 use super::Cell;
+use crate::guest::record::{Ended, Record};
+use crate::guest::watchdog::Hang;
+use crate::judge::verdict::Verdict;
 use crate::terminal::cli::{Zonelist, name_of};
 use tidemark_wire::{Hazard, LabContext, LabVerdict};
 
@@ -20,7 +23,7 @@ pub fn fails(variant: Zonelist, hazard: Hazard) -> bool {
 
 /// Why a demonstration of this variant hangs with such a reader: the hazard, what the matrix says of it, and the command
 /// that repeats it alone.
-pub fn explanation(variant: Zonelist, context: LabContext) -> String {
+fn explanation(variant: Zonelist, context: LabContext) -> String {
     let name = name_of(variant);
     let Some(hazard) = hazard_of(context) else {
         return format!("{name} hangs in a task, which no hazard of the lab explains");
@@ -36,6 +39,15 @@ pub fn explanation(variant: Zonelist, context: LabContext) -> String {
         hazard.name(),
         cell.command(2)
     )
+}
+
+/// Puts a hang at a hazard of the protocol's down to it: the hazard, what the laboratory's matrix says of it, and the
+/// command that shows it alone.
+pub fn explained(mut verdict: Verdict, zonelist: Zonelist, record: &Record) -> Verdict {
+    if let Ended::Hung(Hang::StuckReader { context, .. }) = record.ended {
+        verdict.reasons.insert(0, explanation(zonelist, context));
+    }
+    verdict
 }
 
 #[cfg(test)]

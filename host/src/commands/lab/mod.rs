@@ -24,12 +24,13 @@ use crate::guest::build;
 use crate::guest::qemu;
 use crate::guest::record::Record;
 use crate::judge::json;
-use crate::judge::verdict::{self, EXIT_INTERRUPTED};
+use crate::judge::verdict;
 use crate::terminal::cli::{LabArgs, Mistake, Zonelist, name_of};
 use crate::terminal::console::Console;
+use crate::terminal::exit::EXIT_INTERRUPTED;
 use crate::terminal::interrupt;
 use expected::{scope, words};
-pub use explain::{explanation, fails};
+pub use explain::{explained, fails};
 pub use selftest::{full_test, self_test};
 
 /// Version of the JSON's layout.
@@ -176,7 +177,7 @@ pub fn lab(args: &LabArgs) -> Result<i32> {
     json::prepare(args.output.json.as_deref())?;
     qemu::require()?;
     let args = &LabArgs {
-        accel: crate::commands::demo::usable(args.accel),
+        accel: crate::guest::accel::usable(args.accel),
         ..args.clone()
     };
     let started = Instant::now();
@@ -189,7 +190,7 @@ pub fn lab(args: &LabArgs) -> Result<i32> {
     };
     let found = running::run_all(&cells, args, &built, &mut console)?;
     if let Some(what) = args.show {
-        let symbols = crate::judge::diagnose::Symbols::of_files(&[&built.unstripped]);
+        let symbols = crate::judge::symbols::Symbols::of_files(&[&built.unstripped]);
         found
             .iter()
             .for_each(|cell| printing::show(cell, args.cpus, what, &symbols));

@@ -10,8 +10,8 @@ use super::expected::{contradiction, scope, words};
 use super::running::machine;
 use super::steps::Writes;
 use super::{Cell, Found, describe, values};
-use crate::judge::diagnose::Symbols;
 use crate::judge::report::seconds;
+use crate::judge::symbols::Symbols;
 use crate::terminal::cli::{LabArgs, Show, Zonelist, name_of};
 use crate::terminal::console::{BAD, FAINT, GOOD, say};
 

@@ -7,10 +7,10 @@ use tidemark_wire::{Hazard, LabVerdict};
 use super::expected::words;
 use super::running::{machine, run_cell, run_cell_on};
 use super::{Cell, exit_code, planted};
-use crate::commands::suite::Tally;
-use crate::commands::suite::trial::run_cases;
+use crate::commands::cases::run_cases;
 use crate::guest::build::Built;
 use crate::guest::machine::Machine;
+use crate::judge::tally::Tally;
 use crate::terminal::cli::{Accel, LabArgs, OutputArgs, Part, Zonelist, name_of};
 
 /// The arguments of the suite's runs.

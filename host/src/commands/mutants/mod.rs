@@ -12,9 +12,10 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::guest::build;
-use crate::judge::{json, verdict};
+use crate::judge::json;
 use crate::terminal::cli::{MutantsArgs, Shard};
 use crate::terminal::console::{BAD, FAINT, GOOD, say};
+use crate::terminal::exit::{EXIT_INTERRUPTED, EXIT_USAGE};
 use crate::terminal::interrupt;
 use list::{Kind, Mutant, Suite};
 use tree::{Ran, Tree};
@@ -81,7 +82,7 @@ pub fn run(args: &MutantsArgs) -> Result<i32> {
     let chosen: Vec<&Mutant> = list.iter().filter(has).collect();
     if chosen.is_empty() {
         eprintln!("tidemark: no mutant's name or file contains {wanted:?}");
-        return Ok(verdict::EXIT_USAGE);
+        return Ok(EXIT_USAGE);
     }
     if args.equivalent {
         print_reasons(&chosen);
@@ -99,12 +100,12 @@ pub fn run(args: &MutantsArgs) -> Result<i32> {
     let mut lines = Vec::new();
     for mutant in chosen {
         if interrupt::requested() {
-            return Ok(verdict::EXIT_INTERRUPTED);
+            return Ok(EXIT_INTERRUPTED);
         }
         let line = one(&tree, mutant, args.all_tests)?;
         if interrupt::requested() {
             // Its tests were ended before their time.
-            return Ok(verdict::EXIT_INTERRUPTED);
+            return Ok(EXIT_INTERRUPTED);
         }
         print_line(&line);
         lines.push(line);

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
-use crate::commands::suite::Tally;
-use crate::commands::suite::trial::run_cases;
+use crate::commands::cases::run_cases;
+use crate::judge::tally::Tally;
 use crate::terminal::console::Console;
 
 /// One run of this program.

@@ -17,8 +17,8 @@ use crate::guest::options::{Mode, Options};
 use crate::guest::qemu::{self, Input};
 use crate::guest::record::Ended;
 use crate::guest::run::{Front, Spec, Typing, run_with};
-use crate::judge::diagnose::Symbols;
 use crate::judge::report::crash_report;
+use crate::judge::symbols::Symbols;
 use crate::judge::verdict;
 use crate::terminal::cli::ShellArgs;
 use crate::terminal::console::say;
@@ -79,7 +79,7 @@ fn spec(args: &ShellArgs) -> Result<Spec> {
             cpus: args.cpus,
             nodes: args.nodes,
             memory: args.memory,
-            accel: crate::commands::demo::usable(args.accel),
+            accel: crate::guest::accel::usable(args.accel),
             without: args.without.clone(),
         },
         options: Options {

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::commands::suite::{Tally, print_part};
+use crate::commands::cases::print_part;
 use crate::guest::build;
+use crate::judge::tally::Tally;
 use crate::terminal::cli::{OutputArgs, Verbosity};
 use crate::terminal::console::say;
 use crate::terminal::interrupt;

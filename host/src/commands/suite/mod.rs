@@ -4,13 +4,14 @@ mod hosttests;
 mod names;
 mod planted;
 mod stress;
-pub mod trial;
+mod trial;
 mod variants;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::commands::cases::print_part;
 use crate::commands::suite::hosttests::Depth;
 use crate::guest::build::{self, Built};
 use crate::guest::conductor::Watch;
@@ -19,52 +20,19 @@ use crate::guest::options::{Mode, Options};
 use crate::guest::qemu;
 use crate::guest::record::Record;
 use crate::guest::run::{Spec, run};
-use crate::judge::diagnose::Symbols;
 use crate::judge::json;
 use crate::judge::ktap::{Outcome, Parser, Results};
 use crate::judge::points::Traces;
 use crate::judge::report::{crash_report, seconds};
 use crate::judge::skips::Skips;
-use crate::judge::verdict::{self, EXIT_INTERRUPTED};
-use crate::terminal::cli::{OutputArgs, Part, TestArgs, Verbosity, Zonelist};
-use crate::terminal::console::{BAD, Console, FAINT, GOOD, say};
+use crate::judge::symbols::Symbols;
+use crate::judge::tally::Tally;
+use crate::judge::verdict;
+use crate::terminal::cli::{Part, TestArgs, Verbosity, Zonelist};
+use crate::terminal::console::{BAD, Console, GOOD, say};
+use crate::terminal::exit::{EXIT_INTERRUPTED, EXIT_USAGE};
 use crate::terminal::interrupt;
 use crate::terminal::size::Mib;
-
-/// Results counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    pub ok: u64,
-    pub not_ok: u64,
-    pub skipped: u64,
-    /// What is wrong, a line each.
-    pub problems: Vec<String>,
-}
-
-impl Tally {
-    /// One test that passed, or failed for this reason.
-    pub fn one(result: Result<(), String>) -> Self {
-        match result {
-            Ok(()) => Tally {
-                ok: 1,
-                ..Tally::default()
-            },
-            Err(problem) => Tally {
-                not_ok: 1,
-                problems: vec![problem],
-                ..Tally::default()
-            },
-        }
-    }
-
-    /// Adds another tally.
-    pub fn add(&mut self, other: &Tally) {
-        self.ok += other.ok;
-        self.not_ok += other.not_ok;
-        self.skipped += other.skipped;
-        self.problems.extend(other.problems.iter().cloned());
-    }
-}
 
 /// One machine that the self-tests run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,7 +173,7 @@ pub fn test(args: &TestArgs) -> Result<i32> {
     }
     qemu::require()?;
     let args = &TestArgs {
-        accel: crate::commands::demo::usable(args.accel),
+        accel: crate::guest::accel::usable(args.accel),
         ..args.clone()
     };
     let started = Instant::now();
@@ -315,7 +283,7 @@ fn exit_code(total: &Tally, args: &TestArgs) -> i32 {
 /// Says that there is nothing to run; returns the exit code.
 fn no_test(pattern: &str) -> i32 {
     eprintln!("tidemark: no test's name contains {pattern:?}");
-    verdict::EXIT_USAGE
+    EXIT_USAGE
 }
 
 fn print_total(total: &Tally, exit_code: i32, wall: Duration) {
@@ -352,7 +320,7 @@ fn self_tests(
             },
             zonelist: configuration.zonelist,
             plant: None,
-            verbose: wants_details(&args.output),
+            verbose: args.output.wants_details(),
             dump: args.output.dump.clone(),
         },
         built: built.clone(),
@@ -396,11 +364,6 @@ fn self_tests(
         say(line);
     }
     Ok(tally)
-}
-
-/// Whether the kernel is to log what only `-v` and `--log` show.
-pub fn wants_details(output: &OutputArgs) -> bool {
-    output.log.is_some() || output.verbosity() == Verbosity::All
 }
 
 /// Counts results; a skip that is not expected is a failure.
@@ -451,25 +414,6 @@ fn ending(name: &str, record: &Record, tally: &Tally) -> Option<String> {
         )),
         _ => None,
     }
-}
-
-/// One line about a part of the run.
-pub fn print_part(name: &str, what: &str, tally: &Tally, wall: Duration) {
-    let (style, word) = if tally.not_ok == 0 {
-        (GOOD, "ok  ")
-    } else {
-        (BAD, "FAIL")
-    };
-    let skipped = match tally.skipped {
-        0 => String::new(),
-        n => format!(", {n} skipped"),
-    };
-    say(format!(
-        "{style}{word}{style:#} {name:<17} {:>4} passed, {} failed{skipped} in {} {FAINT}{what}{FAINT:#}",
-        tally.ok,
-        tally.not_ok,
-        seconds(wall)
-    ));
 }
 
 #[cfg(test)]

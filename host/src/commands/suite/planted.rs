@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::commands::price;
-use crate::commands::suite::Tally;
-use crate::commands::suite::trial::{Trial, run_cases};
+use crate::commands::cases::run_cases;
+use crate::commands::suite::trial::Trial;
 use crate::guest::build::Built;
 use crate::guest::options::Mode;
 use crate::guest::record::Record;
 use crate::judge::ktap::{self, Parser, Results, Test};
+use crate::judge::price;
+use crate::judge::tally::Tally;
 use crate::judge::verdict::{Outcome, Verdict, judge, of_ending};
 use crate::terminal::cli::{Accel, Plant, Pressure, Zonelist, name_of};
 use crate::terminal::console::Console;

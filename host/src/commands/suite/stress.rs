@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
-use crate::commands::suite::Tally;
+use crate::commands::cases::run_cases;
 use crate::commands::suite::hosttests::Depth;
-use crate::commands::suite::trial::run_cases;
 use crate::guest::build;
+use crate::judge::tally::Tally;
 use crate::terminal::cli::{OutputArgs, Verbosity, Zonelist, name_of};
 use crate::terminal::console::say;
 

@@ -4,12 +4,12 @@ use anyhow::Result;
 use clap::ValueEnum;
 use tidemark_wire::Hazard;
 
-use crate::commands::demo::explained;
+use crate::commands::cases::run_cases;
 use crate::commands::lab;
-use crate::commands::suite::Tally;
-use crate::commands::suite::trial::{Trial, run_cases};
+use crate::commands::suite::trial::Trial;
 use crate::guest::build::Built;
 use crate::guest::options::Mode;
+use crate::judge::tally::Tally;
 use crate::judge::verdict::{Outcome, Verdict, judge};
 use crate::terminal::cli::{Accel, Pressure, Zonelist, name_of};
 use crate::terminal::console::Console;
@@ -96,7 +96,7 @@ pub fn run_all(
             kernel_image: None,
         };
         let (verdict, log) = trial.run(name, accel, built, console, |expected, record, _| {
-            explained(judge(expected, record), case.zonelist, record)
+            lab::explained(judge(expected, record), case.zonelist, record)
         })?;
         Ok(check(case, &verdict, &log))
     })

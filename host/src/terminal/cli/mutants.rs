@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{parse_pattern, parse_shard};
+use super::parsing::{parse_pattern, parse_shard};
+use super::values::Shard;
 
 /// The deliberate mistakes.
 #[derive(Args, Clone, Debug)]
@@ -26,12 +27,4 @@ pub struct MutantsArgs {
     /// Writes what became of each to a file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-}
-
-/// A part of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shard {
-    /// From 1 to `of`.
-    pub index: usize,
-    pub of: usize,
 }

@@ -131,3 +131,11 @@ pub enum Show {
     /// The steps in at most 72 plain columns.
     Mail,
 }
+
+/// A part of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// From 1 to `of`.
+    pub index: usize,
+    pub of: usize,
+}

@@ -1,4 +1,5 @@
 use super::*;
+use crate::terminal::size::Mib;
 use clap::CommandFactory;
 
 fn parsed(line: &str) -> Result<Cli, String> {
@@ -52,5 +53,30 @@ fn every_visible_option_of_the_demonstration_has_an_example() {
         }
         let help = arg.get_long_help().map(ToString::to_string);
         assert!(help.is_some_and(|h| h.contains("Example:")), "{arg}");
+    }
+}
+
+#[test]
+fn lab_is_a_matrix_or_the_price() {
+    let Some(Command::Lab(lab)) = parsed("tidemark lab --variant seed").unwrap().command else {
+        panic!("no lab");
+    };
+    assert!(lab.command.is_none());
+    assert_eq!(lab.args.variant, Some(Zonelist::Seed));
+    let words = "tidemark lab price --variant none,seed --removals 10 --cpus 2";
+    let Some(Command::Lab(lab)) = parsed(words).unwrap().command else {
+        panic!("no lab");
+    };
+    let Some(LabCommand::Price(price)) = lab.command else {
+        panic!("no price");
+    };
+    assert_eq!(price.variant, [Zonelist::None, Zonelist::Seed]);
+    assert_eq!((price.removals, price.cpus), (10, 2));
+    for wrong in [
+        "tidemark lab --show price",
+        "tidemark lab price --removals 0",
+        "tidemark lab price --variant seqcount",
+    ] {
+        assert!(parsed(wrong).is_err(), "{wrong}");
     }
 }
