@@ -78,23 +78,22 @@ fn spec(args: &DemoArgs) -> Result<Spec> {
         accel: usable(args.accel),
         without: args.without.clone(),
     };
+    let mode = Mode::Demo {
+        cycles: args.cycles,
+        seed: args.seed,
+        nmi_requests: !args.no_nmi_requests,
+        pressure: args.pressure,
+    };
+    let options = Options {
+        plant: args.plant,
+        verbose: args.output.wants_details(),
+        dump: args.output.dump.clone(),
+        ..Options::new(mode, args.zonelist)
+    };
     Ok(Spec {
-        machine,
-        options: Options {
-            mode: Mode::Demo {
-                cycles: args.cycles,
-                seed: args.seed,
-                nmi_requests: !args.no_nmi_requests,
-                pressure: args.pressure,
-            },
-            zonelist: args.zonelist,
-            plant: args.plant,
-            verbose: args.output.wants_details(),
-            dump: args.output.dump.clone(),
-        },
-        built: build::guest()?,
         kernel_image: args.kernel_image.clone(),
         extra: args.extra.clone(),
         watch: if args.gdb { Watch::Off } else { Watch::On },
+        ..Spec::new(machine, options, &build::guest()?)
     })
 }

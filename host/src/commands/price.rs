@@ -1,12 +1,10 @@
 //! `tidemark lab price`: how many of the requests that race a rebuild fail although a fresh walk would
 //! have served them, by protocol and context.
 
-use std::collections::VecDeque;
-use std::sync::Mutex;
-use std::thread;
+use std::num::NonZero;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 use tidemark_wire::PriceRow;
@@ -17,18 +15,16 @@ use crate::guest::conductor::Watch;
 use crate::guest::machine::Machine;
 use crate::guest::options::{Mode, Options};
 use crate::guest::qemu;
-use crate::guest::run::{Spec, run as run_guest};
+use crate::guest::run::{Spec, run_logged};
+use crate::guest::several::run_each;
 use crate::judge::json;
 use crate::judge::price;
 use crate::judge::report::seconds;
-use crate::terminal::cli::{PriceArgs, Verbosity, Zonelist, name_of};
+use crate::terminal::cli::{PriceArgs, Zonelist, name_of};
 use crate::terminal::console::{BAD, Console, FAINT, GOOD, say};
 use crate::terminal::exit::EXIT_INTERRUPTED;
 use crate::terminal::interrupt;
-use crate::terminal::size::Mib;
 
-/// Guests that run at the same time, where the host has as many cores.
-const AT_ONCE: usize = 2;
 /// Version of the JSON's layout.
 const SCHEMA: u32 = 1;
 /// The quantile of the normal distribution for 95 %.
@@ -61,17 +57,10 @@ pub fn run(args: &PriceArgs) -> Result<i32> {
     let wanted = wanted(args);
     let found = run_all(&wanted, args, &built)?;
     for one in &found {
-        console.write_log(&format!("# price of {}", name_of(one.zonelist)));
-        for line in &one.log {
-            if args.output.verbosity() == Verbosity::All {
-                console.line(line);
-            } else {
-                console.write_log(line);
-            }
-        }
+        console.whole_log(&format!("price of {}", name_of(one.zonelist)), &one.log);
     }
     console.unfold();
-    let machine = machine(args).to_string();
+    let machine = Machine::usual(args.cpus, args.accel).to_string();
     say(format!(
         "{machine}, a fresh guest a protocol; {} removals and as many arrivals in each half",
         args.removals
@@ -116,67 +105,30 @@ fn wanted(args: &PriceArgs) -> Vec<Zonelist> {
         .collect()
 }
 
-fn machine(args: &PriceArgs) -> Machine {
-    Machine {
-        cpus: args.cpus,
-        nodes: 2,
-        memory: Mib(3072),
-        accel: args.accel,
-        without: Vec::new(),
-    }
-}
+/// A guest is given two cores: only then do readers and writer run at the same time.
+const CORES_EACH: NonZero<usize> = NonZero::<usize>::MIN.saturating_add(1);
 
 /// Runs the guests, several at a time; the results are in the protocols' order.
 fn run_all(wanted: &[Zonelist], args: &PriceArgs, built: &Built) -> Result<Vec<Found>> {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    // A guest is given two cores: only then do readers and writer run at the same time.
-    let at_once = AT_ONCE.min(cores / 2).max(1);
-    let queue: Mutex<VecDeque<(usize, Zonelist)>> =
-        Mutex::new(wanted.iter().copied().enumerate().collect());
-    let results: Mutex<Vec<(usize, Result<Found>)>> = Mutex::new(Vec::new());
-    let next = || queue.lock().ok()?.pop_front();
-    thread::scope(|scope| {
-        for _ in 0..at_once.min(wanted.len()) {
-            scope.spawn(|| {
-                while let Some((number, zonelist)) = next() {
-                    if interrupt::requested() {
-                        break;
-                    }
-                    let found = run_one(zonelist, args, built);
-                    if let Ok(mut results) = results.lock() {
-                        results.push((number, found));
-                    }
-                }
-            });
-        }
-    });
-    let mut results = results
-        .into_inner()
-        .map_err(|_| anyhow!("a thread that ran a guest died"))?;
-    results.sort_by_key(|(number, _)| *number);
-    results.into_iter().map(|(_, found)| found).collect()
+    let run = |zonelist| run_one(zonelist, args, built);
+    run_each(wanted, CORES_EACH, run)?.into_iter().collect()
 }
 
 fn run_one(zonelist: Zonelist, args: &PriceArgs, built: &Built) -> Result<Found> {
-    let spec = Spec {
-        machine: machine(args),
-        options: Options {
-            mode: Mode::Price {
-                removals: args.removals,
-            },
-            zonelist,
-            plant: args.plant,
-            verbose: false,
-            dump: Vec::new(),
-        },
-        built: built.clone(),
-        kernel_image: None,
-        extra: Vec::new(),
-        watch: Watch::Long,
+    let mode = Mode::Price {
+        removals: args.removals,
     };
-    let mut log = Vec::new();
-    let record = run_guest(&spec, |line| log.push(line.to_owned()))
-        .with_context(|| format!("the guest of {}", name_of(zonelist)))?;
+    let options = Options {
+        plant: args.plant,
+        ..Options::new(mode, zonelist)
+    };
+    let machine = Machine::usual(args.cpus, args.accel);
+    let spec = Spec {
+        watch: Watch::Long,
+        ..Spec::new(machine, options, built)
+    };
+    let (record, log) =
+        run_logged(&spec).with_context(|| format!("the guest of {}", name_of(zonelist)))?;
     let verdict = price::judge(zonelist, args.removals, args.cpus, &record);
     Ok(Found {
         zonelist,

@@ -52,6 +52,17 @@ pub struct Images<'a> {
 }
 
 impl Machine {
+    /// A machine of two nodes and 3 GiB that lacks nothing.
+    pub fn usual(cpus: u16, accel: Accel) -> Self {
+        Machine {
+            cpus,
+            nodes: 2,
+            memory: Mib(3072),
+            accel,
+            without: Vec::new(),
+        }
+    }
+
     /// Whether SRAT names the nodes. QEMU writes one as soon as memory can be plugged in, so a machine
     /// without it has no DIMMs either.
     pub fn has_srat(&self) -> bool {

@@ -10,4 +10,5 @@ pub mod qmp;
 pub mod record;
 pub mod registers;
 pub mod run;
+pub mod several;
 pub mod watchdog;

@@ -48,6 +48,17 @@ pub struct Options {
 }
 
 impl Options {
+    /// A mode with a protocol: no fault is planted, no details are logged, no table is shown.
+    pub fn new(mode: Mode, zonelist: Zonelist) -> Self {
+        Options {
+            mode,
+            zonelist,
+            plant: None,
+            verbose: false,
+            dump: Vec::new(),
+        }
+    }
+
     /// The options as words separated by spaces.
     pub fn command_line(&self) -> String {
         let mut words = match &self.mode {

@@ -31,6 +31,19 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// A run of the kernel that was built, with nothing added to QEMU's arguments. A missing
+    /// heartbeat is a hang.
+    pub fn new(machine: Machine, options: Options, built: &Built) -> Self {
+        Spec {
+            machine,
+            options,
+            built: built.clone(),
+            kernel_image: None,
+            extra: Vec::new(),
+            watch: Watch::On,
+        }
+    }
+
     /// QEMU's arguments.
     pub fn arguments(&self, wiring: Wiring) -> Vec<std::ffi::OsString> {
         let images = Images {
@@ -56,7 +69,17 @@ pub fn run(spec: &Spec, on_line: impl FnMut(&str)) -> Result<Record> {
     run_with(spec, &mut Lines(on_line))
 }
 
-/// Who sits before the guest's console.
+/// Runs a guest to its end and keeps its log.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_logged(spec: &Spec) -> Result<(Record, Vec<String>)> {
+    let mut log = Vec::new();
+    let record = run(spec, |line| log.push(line.to_owned()))?;
+    Ok((record, log))
+}
+
+/// What sits before the guest's console: a terminal, a pipe, or a reader of lines.
 pub trait Front {
     /// QEMU runs; what the user types can be sent as [`Input::Typed`].
     fn started(&mut self, _inputs: Sender<Input>) {}

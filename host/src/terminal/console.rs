@@ -125,6 +125,19 @@ impl Console {
         }
     }
 
+    /// Takes the log of a run that has ended, below a title in `--log`. The terminal shows it if it shows
+    /// every line.
+    pub fn whole_log(&mut self, title: &str, lines: &[String]) {
+        self.write_log(&format!("# {title}"));
+        for line in lines {
+            if self.verbosity == Verbosity::All {
+                self.line(line);
+            } else {
+                self.write_log(line);
+            }
+        }
+    }
+
     /// Shows the end of what was folded, and says how much was.
     pub fn unfold(&mut self) {
         let hidden = self.folded - self.tail.len();

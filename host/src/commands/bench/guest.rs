@@ -16,7 +16,6 @@ use crate::judge::report::crash_report;
 use crate::judge::symbols::Symbols;
 use crate::terminal::cli::{Accel, OutputArgs, Part, Zonelist};
 use crate::terminal::console::{Console, say};
-use crate::terminal::size::Mib;
 
 /// What a run in the guest brought.
 pub struct Measured {
@@ -110,7 +109,7 @@ pub fn build() -> Result<Built> {
 /// A tool is missing, the kernel does not build, or it sent no row.
 pub fn measure(output: &OutputArgs) -> Result<Measured> {
     let built = build()?;
-    let record = boot(built, Mode::Bench, Zonelist::Seed, output)?;
+    let record = boot(&built, Mode::Bench, Zonelist::Seed, output)?;
     let complete = record.ended == Ended::Exit(tidemark_wire::exit_value::PASSED)
         && BenchRow::ALL
             .iter()
@@ -127,27 +126,19 @@ pub fn measure(output: &OutputArgs) -> Result<Measured> {
 ///
 /// # Errors
 /// QEMU cannot be started, or the guest sent no row.
-pub fn boot(built: Built, mode: Mode, zonelist: Zonelist, output: &OutputArgs) -> Result<Record> {
+pub fn boot(built: &Built, mode: Mode, zonelist: Zonelist, output: &OutputArgs) -> Result<Record> {
     let symbols = Symbols::of_files(&[&built.unstripped, &built.loader]);
+    let machine = Machine {
+        without: vec![Part::Dimms],
+        ..Machine::usual(1, Accel::Counted)
+    };
+    let options = Options {
+        dump: output.dump.clone(),
+        ..Options::new(mode, zonelist)
+    };
     let spec = Spec {
-        machine: Machine {
-            cpus: 1,
-            nodes: 2,
-            memory: Mib(3072),
-            accel: Accel::Counted,
-            without: vec![Part::Dimms],
-        },
-        options: Options {
-            mode,
-            zonelist,
-            plant: None,
-            verbose: false,
-            dump: output.dump.clone(),
-        },
-        built,
-        kernel_image: None,
-        extra: Vec::new(),
         watch: Watch::Long,
+        ..Spec::new(machine, options, built)
     };
     let mut console = Console::new(output.verbosity(), output.log.as_deref())?;
     let streams = output.verbosity() == crate::terminal::cli::Verbosity::All;

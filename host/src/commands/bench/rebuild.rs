@@ -50,7 +50,7 @@ pub fn run(zonelists: &[Zonelist], output: &OutputArgs) -> Result<i32> {
     let built = guest::build()?;
     let mut all = Vec::new();
     for &zonelist in zonelists {
-        let record = guest::boot(built.clone(), Mode::BenchRebuild, zonelist, output)?;
+        let record = guest::boot(&built, Mode::BenchRebuild, zonelist, output)?;
         if interrupt::requested() {
             return Ok(EXIT_INTERRUPTED);
         }

@@ -1,6 +1,6 @@
 //! Puts a hang of the demonstration down to a cell of the matrix.
 
-use super::Cell;
+use super::cells::Cell;
 use crate::guest::record::{Ended, Record};
 use crate::guest::watchdog::Hang;
 use crate::judge::verdict::Verdict;

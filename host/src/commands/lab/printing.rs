@@ -5,11 +5,13 @@ use std::time::Duration;
 use clap::ValueEnum;
 use tidemark_wire::{Hazard, LabVerdict};
 
+use super::cells::Cell;
 use super::columns::{self, Style};
 use super::expected::{contradiction, scope, words};
-use super::running::machine;
+use super::found::Found;
 use super::steps::Writes;
-use super::{Cell, Found, describe, values};
+use super::{describe, values};
+use crate::guest::machine::Machine;
 use crate::judge::report::seconds;
 use crate::judge::symbols::Symbols;
 use crate::terminal::cli::{LabArgs, Show, Zonelist, name_of};
@@ -106,7 +108,10 @@ pub fn print_matrix(found: &[Found], args: &LabArgs) {
         .into_iter()
         .filter(|hazard| found.iter().any(|cell| cell.cell.hazard == *hazard))
         .collect();
-    say(format!("{}, a fresh guest a cell", machine(args)));
+    say(format!(
+        "{}, a fresh guest a cell",
+        Machine::usual(args.cpus, args.accel)
+    ));
     let mut head = format!("{:<18}", "variant");
     for hazard in &hazards {
         head.push_str(&format!("{:<COLUMN$}", hazard.name()));

@@ -4,9 +4,11 @@ use anyhow::Result;
 use clap::ValueEnum;
 use tidemark_wire::{Hazard, LabVerdict};
 
+use super::cells::Cell;
 use super::expected::words;
-use super::running::{machine, run_cell, run_cell_on};
-use super::{Cell, exit_code, planted};
+use super::flips;
+use super::found::exit_code;
+use super::running::{run_cell, run_cell_on};
 use crate::commands::cases::run_cases;
 use crate::guest::build::Built;
 use crate::guest::machine::Machine;
@@ -35,7 +37,7 @@ fn quiet(accel: Accel) -> LabArgs {
 pub fn full_test(pattern: Option<&str>, accel: Accel, built: &Built) -> Result<Tally> {
     let args = &quiet(accel);
     let mut rows: Vec<(String, Vec<Cell>)> = Vec::new();
-    for cell in planted::cells(args) {
+    for cell in flips::cells(args) {
         let mistake = cell.mistake.map(name_of).unwrap_or_default();
         let name = format!("lab-planted/{mistake}-{}", name_of(cell.variant));
         match rows.last_mut().filter(|(known, _)| *known == name) {
@@ -52,7 +54,7 @@ pub fn full_test(pattern: Option<&str>, accel: Accel, built: &Built) -> Result<T
             .into_iter()
             .map(|cell| run_cell(cell, args, built))
             .collect::<Result<Vec<_>>>()?;
-        let problems = planted::problems(found.iter());
+        let problems = flips::problems(found.iter());
         Ok(problems
             .is_empty()
             .then_some(())
@@ -80,7 +82,7 @@ pub fn self_test(pattern: Option<&str>, accel: Accel, built: &Built) -> Result<T
         let variant = *known.find(|known| name_of(**known) == variant)?;
         Some(Cell::of(variant, hazard))
     });
-    let cells = cells.chain(planted::sample()).map(|cell| {
+    let cells = cells.chain(flips::sample()).map(|cell| {
         let mistake = cell.mistake.map(|mistake| format!("-{}", name_of(mistake)));
         let name = format!(
             "lab/{}-{}{}",
@@ -108,7 +110,7 @@ fn planted_not_reached(args: &LabArgs, built: &Built) -> Result<Result<(), Strin
     // Nothing can leave a machine without DIMMs, so the window cannot be reached.
     let bare = Machine {
         without: vec![Part::Dimms],
-        ..machine(args)
+        ..Machine::usual(args.cpus, args.accel)
     };
     let cell = Cell::of(Zonelist::Seed, Hazard::H7);
     let found = run_cell_on(bare, cell, built)?;

@@ -10,6 +10,7 @@ use std::thread;
 
 use anyhow::{Context, Result};
 
+use crate::guest::accel::usable;
 use crate::guest::build;
 use crate::guest::conductor::Watch;
 use crate::guest::machine::Machine;
@@ -74,25 +75,21 @@ pub fn run(args: &ShellArgs) -> Result<i32> {
 }
 
 fn spec(args: &ShellArgs) -> Result<Spec> {
+    let machine = Machine {
+        cpus: args.cpus,
+        nodes: args.nodes,
+        memory: args.memory,
+        accel: usable(args.accel),
+        without: args.without.clone(),
+    };
+    let options = Options {
+        verbose: args.verbose,
+        ..Options::new(Mode::Shell, args.zonelist)
+    };
     Ok(Spec {
-        machine: Machine {
-            cpus: args.cpus,
-            nodes: args.nodes,
-            memory: args.memory,
-            accel: crate::guest::accel::usable(args.accel),
-            without: args.without.clone(),
-        },
-        options: Options {
-            mode: Mode::Shell,
-            zonelist: args.zonelist,
-            plant: None,
-            verbose: args.verbose,
-            dump: Vec::new(),
-        },
-        built: build::guest()?,
-        kernel_image: None,
         extra: args.extra.clone(),
         watch: Watch::Patient,
+        ..Spec::new(machine, options, &build::guest()?)
     })
 }
 

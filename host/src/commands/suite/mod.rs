@@ -14,7 +14,6 @@ use anyhow::{Context, Result};
 use crate::commands::cases::print_part;
 use crate::commands::suite::hosttests::Depth;
 use crate::guest::build::{self, Built};
-use crate::guest::conductor::Watch;
 use crate::guest::machine::Machine;
 use crate::guest::options::{Mode, Options};
 use crate::guest::qemu;
@@ -311,23 +310,16 @@ fn self_tests(
     skips: &Skips,
     console: &mut Console,
 ) -> Result<Tally> {
-    let spec = Spec {
-        machine: configuration.machine.clone(),
-        options: Options {
-            mode: Mode::Test {
-                pattern: args.pattern.clone(),
-                storm: args.storm,
-            },
-            zonelist: configuration.zonelist,
-            plant: None,
-            verbose: args.output.wants_details(),
-            dump: args.output.dump.clone(),
-        },
-        built: built.clone(),
-        kernel_image: None,
-        extra: Vec::new(),
-        watch: Watch::On,
+    let mode = Mode::Test {
+        pattern: args.pattern.clone(),
+        storm: args.storm,
     };
+    let options = Options {
+        verbose: args.output.wants_details(),
+        dump: args.output.dump.clone(),
+        ..Options::new(mode, configuration.zonelist)
+    };
+    let spec = Spec::new(configuration.machine.clone(), options, built);
     let streams = args.output.verbosity() == Verbosity::All;
     if streams {
         say(format!("{}: {}", configuration.name, configuration.machine));

@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::guest::build::Built;
-use crate::guest::conductor::Watch;
 use crate::guest::machine::Machine;
 use crate::guest::options::{Mode, Options};
 use crate::guest::record::Record;
@@ -14,7 +13,6 @@ use crate::guest::run::{Spec, run};
 use crate::judge::verdict::{Expectation, Verdict};
 use crate::terminal::cli::{Accel, Plant, Pressure, Zonelist};
 use crate::terminal::console::Console;
-use crate::terminal::size::Mib;
 
 /// One run on the machine that cases share.
 pub struct Trial {
@@ -39,13 +37,7 @@ impl Trial {
         console: &mut Console,
         judge: impl FnOnce(&Expectation, &Record, &[String]) -> Verdict,
     ) -> Result<(Verdict, Vec<String>)> {
-        let machine = Machine {
-            cpus: 4,
-            nodes: 2,
-            memory: Mib(3072),
-            accel,
-            without: Vec::new(),
-        };
+        let machine = Machine::usual(4, accel);
         let expected = Expectation {
             cycles: match self.mode {
                 Mode::Demo { cycles, .. } => cycles,
@@ -59,19 +51,13 @@ impl Trial {
                 _ => Pressure::Even,
             },
         };
+        let options = Options {
+            plant: self.plant,
+            ..Options::new(self.mode, self.zonelist)
+        };
         let spec = Spec {
-            machine,
-            options: Options {
-                mode: self.mode,
-                zonelist: self.zonelist,
-                plant: self.plant,
-                verbose: false,
-                dump: Vec::new(),
-            },
-            built: built.clone(),
             kernel_image: self.kernel_image,
-            extra: Vec::new(),
-            watch: Watch::On,
+            ..Spec::new(machine, options, built)
         };
         console.write_log(&format!("# {name}"));
         let mut log = Vec::new();

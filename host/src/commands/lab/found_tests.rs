@@ -1,6 +1,10 @@
+//! What passes, and what the JSON has.
+
 use super::*;
+use crate::guest::record::Ended;
+use crate::terminal::cli::Zonelist;
 use std::fmt::Write as _;
-use tidemark_wire::Text;
+use tidemark_wire::{Hazard, Text};
 
 fn cell() -> Cell {
     Cell::of(Zonelist::Seed, Hazard::H2)
@@ -46,7 +50,7 @@ fn only_the_expected_verdict_of_a_sound_guest_passes() {
     silent.lab = None;
     assert!(!passes(silent));
     let mut reset = record(LabVerdict::Holds, Hazard::H2, true);
-    reset.ended = crate::guest::record::Ended::Reset;
+    reset.ended = Ended::Reset;
     assert!(!passes(reset));
 }
 
@@ -57,21 +61,6 @@ fn a_cell_that_was_not_run_fails_the_command() {
     assert_eq!(exit_code(&both, std::slice::from_ref(&found)), 1);
     assert_eq!(exit_code(&both, &[found.clone(), found]), 0);
     assert_eq!(exit_code(&[], &[]), 1);
-}
-
-#[test]
-fn the_command_repeats_the_cell() {
-    let line = cell().command(2);
-    let words = line.strip_prefix("cargo run -- ").unwrap();
-    let line = format!("tidemark {words}");
-    let cli = crate::terminal::cli::parse(line.split_whitespace().map(Into::into)).unwrap();
-    let Some(crate::terminal::cli::Command::Lab(crate::terminal::cli::LabLine { args, .. })) =
-        cli.command
-    else {
-        panic!("not the lab command");
-    };
-    assert_eq!(cells(&args), [cell()]);
-    assert!(args.show.is_some() && args.cpus == 2);
 }
 
 #[test]
