@@ -125,8 +125,8 @@ impl Console {
         }
     }
 
-    /// Takes the log of a run that has ended, below a title in `--log`. The terminal shows it if it shows
-    /// every line.
+    /// Takes the log of a run that has ended, below a title in `--log`. The terminal shows it only
+    /// if it shows every line.
     pub fn whole_log(&mut self, title: &str, lines: &[String]) {
         self.write_log(&format!("# {title}"));
         for line in lines {
