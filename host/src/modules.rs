@@ -1,8 +1,9 @@
 //! Holds the modules to their order: a folder uses those below it only, and there is no circle.
 //!
-//! The sources are read as text. A module's siblings are the modules of its folder, and the folder's
-//! own `mod.rs`; a path between two modules is one between siblings of the folder that both are in.
-//! So a folder, too, is in no circle with its neighbours. A `mod.rs` uses each module that it declares.
+//! The sources are read as text. Every path that begins with `crate` or `super` is a use; so is every
+//! module that a `mod.rs` declares. A use is one between siblings: of the folder that both modules are
+//! in, the two parts that they belong to. So neither files nor folders are in a circle. Tests count as
+//! part of the module that they are about.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,7 +15,7 @@ const ORDER: [&str; 4] = ["terminal", "guest", "judge", "commands"];
 /// A module's path from the crate's root, which is the empty one.
 type Module = Vec<String>;
 
-/// The sources, by module. Tests are part of the module that they are about.
+/// The sources, by module.
 type Sources = BTreeMap<Module, String>;
 
 /// Which module uses which.
@@ -220,14 +221,14 @@ fn against_the_order(uses: &Uses) -> Vec<String> {
         .collect()
 }
 
-/// A module's part below the folder that it has in common with another.
+/// The part of a folder that a module belongs to; the folder's own file is called `mod`.
 fn sibling(module: &Module, depth: usize) -> &str {
     module.get(depth).map_or("mod", String::as_str)
 }
 
 /// The circles between siblings, a line each.
 fn circles(uses: &Uses) -> Vec<String> {
-    // By folder: which sibling uses which. A folder's own `mod.rs` is called `mod`.
+    // By folder: which sibling uses which.
     let mut folders: BTreeMap<&[String], BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
     for (from, to) in uses {
         let same = from.iter().zip(to).take_while(|(a, b)| a == b).count();
