@@ -4,8 +4,8 @@
 //!
 //! * `terminal`: what the user types and sees. The command line is here, at the bottom, because its
 //!   values (protocols, hazards, parts of a machine) are what everything above is asked for.
-//! * `guest`: what runs, and what it says. It builds the guest, describes the machine, runs QEMU and
-//!   records the run. It tells a guest that hangs from a slow one, because it has to end it.
+//! * `guest`: what runs, and what it says. It builds the guest, describes the machine, runs QEMU
+//!   and records the run. It tells a guest that hangs from a slow one, because it has to end it.
 //! * `judge`: what a record means. Its verdicts need no guest, only what was recorded of one.
 //! * `commands`: what the user asks for, a module a command.
 //!

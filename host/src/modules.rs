@@ -1,9 +1,9 @@
 //! Holds the modules to their order: a folder uses those below it only, and there is no circle.
 //!
-//! The sources are read as text. Every path that begins with `crate` or `super` is a use; so is every
-//! module that a `mod.rs` declares. A use is one between siblings: of the folder that both modules are
-//! in, the two parts that they belong to. So neither files nor folders are in a circle. Tests count as
-//! part of the module that they are about.
+//! The sources are read as text. Every path that begins with `crate` or `super` is a use; so is
+//! every module that a `mod.rs` declares. A use is one between siblings: of the folder that both
+//! modules are in, the two parts that they belong to. So neither files nor folders are in a circle.
+//! Tests count as part of the module that they are about.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -56,7 +56,7 @@ fn add(sources: &mut Sources, path: &str, text: &str) {
         .push_str(&bare(&text));
 }
 
-/// A source without comments, and with nothing in its strings.
+/// Leaves out of a source its comments and what is in its strings.
 fn bare(text: &str) -> String {
     let mut bare = String::new();
     let mut rest = text;
@@ -78,7 +78,7 @@ fn bare(text: &str) -> String {
     bare
 }
 
-/// Where a literal of one sign ends that begins here. A lifetime is none.
+/// Finds where a literal of one sign ends that begins here. A lifetime is none.
 fn end_of_sign(text: &str) -> Option<usize> {
     let rest = text.strip_prefix('\'')?;
     let mut signs = rest.char_indices();
@@ -105,7 +105,7 @@ fn end_of_string(text: &str) -> usize {
     text.len()
 }
 
-/// The words of a source and the signs that paths are made of.
+/// Splits a source into words and signs.
 fn tokens(text: &str) -> Vec<&str> {
     let mut tokens = Vec::new();
     let mut rest = text;
@@ -126,7 +126,7 @@ fn tokens(text: &str) -> Vec<&str> {
     tokens
 }
 
-/// The paths that a source names, from the crate's root.
+/// Lists the paths that a source names, from the crate's root.
 fn paths(module: &Module, text: &str) -> Vec<Module> {
     let tokens = tokens(text);
     let (mut paths, mut here, mut depth, mut ends) = (Vec::new(), module.clone(), 0, Vec::new());
@@ -151,15 +151,18 @@ fn paths(module: &Module, text: &str) -> Vec<Module> {
                 declared.push(tokens[at + 1].to_owned());
                 paths.push(declared);
             }
-            "crate" | "super" if tokens.get(at + 1) == Some(&"::") => {
-                if at == 0 || tokens[at - 1] != "::" {
-                    follow(&tokens, at, here.clone(), &mut paths);
-                }
+            "crate" | "super" if begins_path(&tokens, at) => {
+                follow(&tokens, at, here.clone(), &mut paths);
             }
             _ => {}
         }
     }
     paths
+}
+
+/// Tells whether the word is the first of a path, rather than one within it or a visibility.
+fn begins_path(tokens: &[&str], at: usize) -> bool {
+    tokens.get(at + 1) == Some(&"::") && (at == 0 || tokens[at - 1] != "::")
 }
 
 /// Adds the path, or the paths of a group, that begin here; returns where they end.
@@ -208,7 +211,7 @@ fn uses(sources: &Sources) -> Uses {
     uses
 }
 
-/// The uses that go against the folders' order.
+/// Lists the uses that go against the folders' order.
 fn against_the_order(uses: &Uses) -> Vec<String> {
     let rank = |module: &Module| {
         let folder = module.first();
@@ -221,12 +224,12 @@ fn against_the_order(uses: &Uses) -> Vec<String> {
         .collect()
 }
 
-/// The part of a folder that a module belongs to; the folder's own file is called `mod`.
+/// Names the part of a folder that a module belongs to; the folder's own file is called `mod`.
 fn sibling(module: &Module, depth: usize) -> &str {
     module.get(depth).map_or("mod", String::as_str)
 }
 
-/// The circles between siblings, a line each.
+/// Lists the circles between siblings, a line for each that is in one.
 fn circles(uses: &Uses) -> Vec<String> {
     // By folder: which sibling uses which.
     let mut folders: BTreeMap<&[String], BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
@@ -270,7 +273,8 @@ fn sources() -> Sources {
     sources
 }
 
-/// What is wrong with the sources if one of them says this, too.
+/// Tells what is wrong with the sources if one of them says this, too: the uses against the order,
+/// and the circles.
 fn wrong_with(path: &str, text: &str) -> (Vec<String>, Vec<String>) {
     let mut sources = sources();
     assert!(sources.contains_key(&module(path)), "no {path}");

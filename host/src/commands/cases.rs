@@ -1,4 +1,4 @@
-//! What a test suite runs case by case: cases are chosen by their names, and counted.
+//! Runs a part of the test suite case by case: cases are chosen by their names, and counted.
 
 use std::time::{Duration, Instant};
 

@@ -7,7 +7,7 @@ use crate::guest::accel::usable;
 use crate::guest::conductor::Watch;
 use crate::guest::machine::{Machine, Wiring, shell_line};
 use crate::guest::options::{Mode, Options};
-use crate::guest::run::Spec;
+use crate::guest::run::{Spec, run as run_guest};
 use crate::guest::{build, qemu};
 use crate::judge::json;
 use crate::judge::report::{crash_report, summary};
@@ -44,7 +44,7 @@ pub fn run(args: &DemoArgs) -> Result<i32> {
             spec.built.unstripped.display()
         ));
     }
-    let record = crate::guest::run::run(&spec, |line| console.line(line))?;
+    let record = run_guest(&spec, |line| console.line(line))?;
     console.unfold();
     let expected = Expectation {
         cycles: args.cycles,

@@ -1,4 +1,4 @@
-//! What the user asks for: a module a command.
+//! Does what the user asks for: a module a command, and what commands share.
 
 pub mod bench;
 pub mod cases;

@@ -1,4 +1,4 @@
-//! Intervals, lines and JSON.
+//! Tests intervals, lines and JSON.
 
 use super::*;
 use crate::judge::price::tests::{row, rows};

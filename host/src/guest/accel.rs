@@ -1,4 +1,4 @@
-//! How QEMU can run a guest here.
+//! Chooses how QEMU runs a guest here.
 
 use crate::terminal::cli::Accel;
 use crate::terminal::console::say;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use tidemark_wire::{Ask, Decoder, PROTOCOL_VERSION, Source, ToGuest, ToHost, exit_value};
 
 use crate::guest::machine::Machine;
-use crate::guest::qemu::{Input, Port};
-use crate::guest::qmp::{Command, Message};
+use crate::guest::qemu::{self, Input, Port};
+use crate::guest::qmp::{self, Command, Message};
 use crate::guest::record::{Ended, Ready, Record, TAIL_LINES};
 use crate::guest::registers::parse_registers;
 use crate::guest::watchdog::{Hang, Watchdog};
@@ -168,7 +168,7 @@ impl<'m> Conductor<'m> {
                         continue;
                     }
                     let line = std::mem::take(&mut self.qmp_bytes);
-                    if let Ok(message) = crate::guest::qmp::parse(&String::from_utf8_lossy(&line)) {
+                    if let Ok(message) = qmp::parse(&String::from_utf8_lossy(&line)) {
                         self.qemu(now, message);
                     }
                 }
@@ -237,7 +237,7 @@ impl<'m> Conductor<'m> {
             (Some(ended), _) => ended,
             (None, Some(value)) => Ended::Exit(value),
             (None, None) => Ended::Qemu {
-                how: crate::guest::qemu::describe(status),
+                how: qemu::describe(status),
                 words: String::from_utf8_lossy(&self.errors).trim().to_owned(),
             },
         };

@@ -52,7 +52,7 @@ pub struct Images<'a> {
 }
 
 impl Machine {
-    /// A machine of two nodes and 3 GiB that lacks nothing.
+    /// Describes a machine of two nodes and 3 GiB that lacks nothing.
     pub fn usual(cpus: u16, accel: Accel) -> Self {
         Machine {
             cpus,

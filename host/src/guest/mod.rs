@@ -1,4 +1,4 @@
-//! The guest: building it, the machine, running it under QEMU, and recording what it says.
+//! Builds the guest, describes its machine, runs it under QEMU and records what it says.
 
 pub mod accel;
 pub mod build;

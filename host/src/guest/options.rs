@@ -48,7 +48,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// A mode with a protocol: no fault is planted, no details are logged, no table is shown.
+    /// Asks for a mode with a protocol. No fault is planted, no details are logged, and no table is
+    /// shown.
     pub fn new(mode: Mode, zonelist: Zonelist) -> Self {
         Options {
             mode,

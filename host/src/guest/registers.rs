@@ -1,4 +1,4 @@
-//! The registers of every CPU, as QEMU prints them.
+//! Reads the registers of every CPU out of what QEMU prints.
 
 /// Where a CPU was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -31,8 +31,8 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// A run of the kernel that was built, with nothing added to QEMU's arguments. A missing
-    /// heartbeat is a hang.
+    /// Describes a run of the kernel that was built. Nothing is added to QEMU's arguments, and a
+    /// missing heartbeat is a hang.
     pub fn new(machine: Machine, options: Options, built: &Built) -> Self {
         Spec {
             machine,

@@ -1,4 +1,4 @@
-//! Several guests at a time, where the host has cores for them.
+//! Runs several guests at a time, where the host has cores for them.
 
 use std::collections::VecDeque;
 use std::num::NonZero;

@@ -1,4 +1,4 @@
-//! Verdicts: what a record says about a run, and how that is told.
+//! Judges runs: what a record says about one, and how that is told.
 
 pub mod diagnose;
 pub mod json;

@@ -1,4 +1,4 @@
-//! What a protocol is held to, and a guest.
+//! Tests what a protocol is held to, and a guest.
 
 use super::*;
 

@@ -2,6 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 
+use crate::guest::build::workspace;
+
 /// Expected skips.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Skips {
@@ -15,7 +17,7 @@ impl Skips {
     /// # Errors
     /// The list is missing or has a malformed line.
     pub fn read() -> Result<Self> {
-        let path = crate::guest::build::workspace().join("kernel/expected-skips.txt");
+        let path = workspace().join("kernel/expected-skips.txt");
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("the list of expected skips is not at {}", path.display()))?;
         Self::parse(&text)

@@ -1,4 +1,4 @@
-//! Results of tests, counted.
+//! Counts results of tests.
 
 /// Results counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

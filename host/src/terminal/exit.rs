@@ -1,4 +1,4 @@
-//! The exit codes that no verdict of a run gives.
+//! Names the exit codes that do not come from the verdict on a run alone.
 
 /// Exit code of a run that the user ended: 128 + SIGINT, as shells have it.
 pub const EXIT_INTERRUPTED: i32 = 130;

@@ -1,4 +1,4 @@
-//! What the user types and sees: the command line, the log on its way to the terminal, interruption.
+//! Holds what the user types and sees: the command line, and the log on its way to the terminal.
 
 pub mod cli;
 pub mod console;

@@ -39,7 +39,8 @@ impl Drop for Raw {
     }
 }
 
-/// Makes the terminal what it was, if it is raw. Does not wait: whoever ends the program may call it.
+/// Makes the terminal what it was, if it is raw. It does not wait, so that
+/// the end of the program may call it.
 pub fn restore() {
     if let Ok(mut before) = BEFORE.try_lock()
         && let Some(before) = before.take()

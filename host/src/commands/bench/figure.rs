@@ -1,4 +1,4 @@
-//! What the benchmark on this machine measured of one workload.
+//! Holds what the benchmark on this machine measured of one workload.
 
 /// What one allocator costs an operation under one workload.
 #[derive(Clone, Debug, PartialEq)]

@@ -14,7 +14,7 @@ use crate::guest::{build, qemu};
 use crate::judge::points::Traces;
 use crate::judge::report::crash_report;
 use crate::judge::symbols::Symbols;
-use crate::terminal::cli::{Accel, OutputArgs, Part, Zonelist};
+use crate::terminal::cli::{Accel, OutputArgs, Part, Verbosity, Zonelist};
 use crate::terminal::console::{Console, say};
 
 /// What a run in the guest brought.
@@ -141,7 +141,7 @@ pub fn boot(built: &Built, mode: Mode, zonelist: Zonelist, output: &OutputArgs) 
         ..Spec::new(machine, options, built)
     };
     let mut console = Console::new(output.verbosity(), output.log.as_deref())?;
-    let streams = output.verbosity() == crate::terminal::cli::Verbosity::All;
+    let streams = output.verbosity() == Verbosity::All;
     let record = run(&spec, |line| {
         if streams || line.contains("bench: ") {
             console.line(line);

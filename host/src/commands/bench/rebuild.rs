@@ -7,6 +7,7 @@ use tidemark_wire::{BenchResult, BenchRow, exit_value};
 use super::guest;
 use crate::guest::options::Mode;
 use crate::guest::record::Ended;
+use crate::judge::json::write;
 use crate::terminal::cli::{OutputArgs, Zonelist, name_of};
 use crate::terminal::console::{FAINT, say};
 use crate::terminal::exit::EXIT_INTERRUPTED;
@@ -66,7 +67,7 @@ pub fn run(zonelists: &[Zonelist], output: &OutputArgs) -> Result<i32> {
     if let Some(path) = &output.json {
         let rows: Vec<Value> = all.iter().map(Counted::json).collect();
         let result = json!({ "schema": 1, "kind": "bench-rebuild", "rows": rows });
-        crate::judge::json::write(path, &result)?;
+        write(path, &result)?;
     }
     Ok(i32::from(!all.iter().all(|counted| counted.complete)))
 }

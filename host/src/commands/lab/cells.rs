@@ -1,4 +1,4 @@
-//! The cells of the matrix: a protocol, a hazard, and what is expected of the two.
+//! Lists the cells of the matrix: each is a protocol at a hazard, of which a verdict is expected.
 
 use clap::ValueEnum;
 use tidemark_wire::{Hazard, LabVerdict};
@@ -50,7 +50,7 @@ impl Cell {
     }
 }
 
-/// The cells that are asked for.
+/// Lists the cells that are asked for.
 pub fn cells(args: &LabArgs) -> Vec<Cell> {
     let mut cells = Vec::new();
     for &variant in Zonelist::value_variants() {

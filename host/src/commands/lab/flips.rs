@@ -1,4 +1,4 @@
-//! Runs of planted mistakes: which cells they are, and which of them flipped.
+//! Lists the cells that planted mistakes are run on, and tells which of them flipped.
 
 use clap::ValueEnum;
 use tidemark_wire::{Hazard, LabVerdict};

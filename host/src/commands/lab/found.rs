@@ -1,4 +1,4 @@
-//! What became of a cell: a guest's run, judged.
+//! Judges a guest's run of a cell.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What passes, and what the JSON has.
+//! Tests what passes, and what the JSON has.
 
 use super::*;
 use crate::guest::record::Ended;

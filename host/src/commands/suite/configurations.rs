@@ -1,4 +1,4 @@
-//! The machines that the self-tests run on, and which self-tests each is for.
+//! Lists the machines that the self-tests run on, and says which self-tests each is for.
 
 use crate::guest::machine::Machine;
 use crate::terminal::cli::{Part, TestArgs, Zonelist};
@@ -118,7 +118,7 @@ pub fn pattern(configuration: &Configuration, args: &TestArgs) -> Option<String>
     wanted.starts_with(only).then(|| wanted.to_owned())
 }
 
-/// Whether the options describe a machine.
+/// Tells whether the options describe a machine.
 pub fn is_custom(args: &TestArgs) -> bool {
     args.cpus.is_some()
         || args.nodes.is_some()

@@ -1,4 +1,4 @@
-//! The matrix of machines, and what runs on each.
+//! Tests the matrix of machines, and what runs on each.
 
 use super::*;
 use crate::terminal::cli::{self, Command, name_of};

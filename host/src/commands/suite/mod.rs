@@ -101,7 +101,7 @@ pub fn test(args: &TestArgs) -> Result<i32> {
             parts.push(("lab, planted".to_owned(), planted));
             parts.push((
                 "points".to_owned(),
-                points_test(args.pattern.as_deref(), &built)?,
+                no_points(args.pattern.as_deref(), &built)?,
             ));
             let demos =
                 variants::run_all(args.pattern.as_deref(), args.accel, &built, &mut console)?;
@@ -122,8 +122,8 @@ pub fn test(args: &TestArgs) -> Result<i32> {
     Ok(exit_code)
 }
 
-/// What schedule points cost a kernel that is built to be measured: nothing.
-fn points_test(pattern: Option<&str>, built: &Built) -> Result<Tally> {
+/// Checks that schedule points cost a kernel nothing that is built to be measured.
+fn no_points(pattern: Option<&str>, built: &Built) -> Result<Tally> {
     let name = "points/the_measured_kernel_has_none";
     if !pattern.is_none_or(|pattern| name.contains(pattern)) {
         return Ok(Tally::default());

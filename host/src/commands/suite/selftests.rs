@@ -1,4 +1,4 @@
-//! The self-tests on one machine.
+//! Runs the self-tests on one machine.
 
 use anyhow::Result;
 use tidemark_wire::exit_value::{FAILED, PASSED};

@@ -1,4 +1,4 @@
-//! What counts as a failure.
+//! Tests what counts as a failure.
 
 use super::*;
 

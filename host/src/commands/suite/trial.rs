@@ -1,4 +1,4 @@
-//! A case that is one run, on the machine that such cases share.
+//! Runs a case that is one run, on the machine that such cases share.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The command line of the demonstration.
+//! Defines the command line of the demonstration.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

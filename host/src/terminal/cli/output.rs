@@ -1,4 +1,4 @@
-//! Where results go, and how much of a run the terminal shows.
+//! Says where results go, and how much of a run the terminal shows.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The command line of `shell`.
+//! Defines the command line of `shell`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! The command line of `test`.
+//! Defines the command line of `test`.
 
 use clap::Args;
 
