@@ -1,13 +1,13 @@
 //! The `tidemark` command: builds the kernel, runs it under QEMU, pulls its DIMMs and judges the run.
 //!
-//! Four folders, of which each uses only those before it:
+//! The modules are in four folders, each of which uses only those before it:
 //!
-//! * `terminal`: what the user types and sees. The command line is here, at the bottom, because its
-//!   values (protocols, hazards, parts of a machine) are what everything above is asked for.
-//! * `guest`: what runs, and what it says. It builds the guest, describes the machine, runs QEMU
-//!   and records the run. It tells a guest that hangs from a slow one, because it has to end it.
-//! * `judge`: what a record means. Its verdicts need no guest, only what was recorded of one.
-//! * `commands`: what the user asks for, a module a command.
+//! * `terminal` has what the user types and sees. The command line is here, at the bottom, because
+//!   its values (protocols, hazards, parts of a machine) are what everything above is asked for.
+//! * `guest` builds the guest, describes the machine, runs QEMU and records what the guest says. It
+//!   tells a guest that hangs from a slow one, because it has to end it.
+//! * `judge` says what a record means. Its verdicts need no guest, only what was recorded of one.
+//! * `commands` does what the user asks for, a module a command.
 //!
 //! No module is in a circle with another, nor is a folder with its neighbours. The tests of
 //! `modules.rs` read the sources and fail if one is, or if a folder uses one above it.
