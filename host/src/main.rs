@@ -1,50 +1,38 @@
 //! The `tidemark` command: builds the kernel, runs it under QEMU, pulls its DIMMs and judges the run.
+//!
+//! The modules are in four folders, each of which uses only those before it:
+//!
+//! * `terminal` has what the user types and sees. The command line is here, at the bottom, because
+//!   its values (protocols, hazards, parts of a machine) are what everything above is asked for.
+//! * `guest` builds the guest, describes the machine, runs QEMU and records what the guest says. It
+//!   tells a guest that hangs from a slow one, because it has to end it.
+//! * `judge` says what a record means. Its verdicts need no guest, only what was recorded of one.
+//! * `commands` does what the user asks for, a module a command.
+//!
+//! No module is in a circle with another, nor is a folder with its neighbours. The tests of
+//! `modules.rs` read the sources and fail if one is, or if a folder uses one above it.
 
-mod bench;
-mod build;
-mod cli;
-mod conductor;
-mod console;
-mod demo;
-mod diagnose;
-mod hosttests;
-mod interrupt;
-mod json;
-mod ktap;
-mod lab;
-mod machine;
-mod mutants;
-mod names;
-mod options;
-mod planted;
-mod points;
-mod price;
-mod promise;
-mod qemu;
-mod qmp;
-mod record;
-mod report;
-mod run;
-mod shell;
-mod size;
-mod skips;
-mod stress;
-mod suite;
+mod commands;
+mod guest;
+mod judge;
+#[cfg(test)]
+mod modules;
 mod terminal;
-mod trial;
-mod variants;
-mod verdict;
-mod watchdog;
 
 use std::io::Write;
 use std::process::ExitCode;
+
+use commands::{bench, demo, lab, mutants, price, shell, suite};
+use guest::build;
+use terminal::exit::{EXIT_INTERRUPTED, EXIT_USAGE};
+use terminal::{cli, interrupt};
 
 fn main() -> ExitCode {
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(line) => {
             complain(&line);
-            return exit(verdict::EXIT_USAGE);
+            return exit(EXIT_USAGE);
         }
     };
     let code = interrupt::catch()
@@ -64,10 +52,10 @@ fn main() -> ExitCode {
     match code {
         Ok(code) => exit(code),
         // What failed was most likely ended by the same Ctrl-C.
-        Err(_) if interrupt::requested() => exit(verdict::EXIT_INTERRUPTED),
+        Err(_) if interrupt::requested() => exit(EXIT_INTERRUPTED),
         Err(error) => {
             complain(&format!("tidemark: {error:#}"));
-            exit(verdict::EXIT_USAGE)
+            exit(EXIT_USAGE)
         }
     }
 }

@@ -35,7 +35,7 @@ impl Watch {
 }
 
 /// The stretch of a workload that is measured. valgrind counts what is executed in here and nothing
-/// else: it is told so by this function's name (`host/src/bench/counts.rs`).
+/// else: it is told so by this function's name (`host/src/commands/bench/counts.rs`).
 #[inline(never)]
 fn measured_stretch<R>(work: impl FnOnce() -> R) -> R {
     work()

@@ -1,0 +1,11 @@
+//! Holds what the benchmark on this machine measured of one workload.
+
+/// What one allocator costs an operation under one workload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    pub workload: String,
+    pub allocator: String,
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
+}

@@ -1,0 +1,134 @@
+//! Lists the cells that planted mistakes are run on, and tells which of them flipped.
+
+use clap::ValueEnum;
+use tidemark_wire::{Hazard, LabVerdict};
+
+use super::cells::Cell;
+use super::expected::{expected, words};
+use super::found::Found;
+use super::planted::{ROWS, Row};
+use crate::guest::machine::Machine;
+use crate::terminal::cli::{LabArgs, Mistake, Zonelist, name_of};
+use crate::terminal::console::{BAD, GOOD, say};
+
+/// The cells of all rows, of one variant if that is asked for.
+pub fn cells(args: &LabArgs) -> Vec<Cell> {
+    let variants = |row: &'static Row| {
+        let wanted = move |variant: &&Zonelist| args.variant.is_none_or(|one| one == **variant);
+        row.variants.iter().copied().filter(move |v| wanted(&v))
+    };
+    ROWS.iter()
+        .flat_map(|row| variants(row).map(move |variant| (row, variant)))
+        .flat_map(|(row, variant)| {
+            Hazard::ALL.into_iter().map(move |hazard| Cell {
+                variant,
+                hazard,
+                mistake: Some(row.mistake),
+            })
+        })
+        .collect()
+}
+
+/// A few cells that mistakes flip, for the short suite.
+pub fn sample() -> Vec<Cell> {
+    [
+        (Mistake::EverybodyLooks, Zonelist::Seed, Hazard::H2Nmi),
+        (Mistake::NoCheckBeforeOom, Zonelist::Seed, Hazard::H1),
+        (Mistake::NotDeferred, Zonelist::SeqlockAnnotated, Hazard::H3),
+    ]
+    .into_iter()
+    .map(|(mistake, variant, hazard)| Cell {
+        variant,
+        hazard,
+        mistake: Some(mistake),
+    })
+    .collect()
+}
+
+/// What is wrong with a mistake's cells: those that did not flip as they must, and those that did and must not.
+pub fn problems<'f>(found: impl Iterator<Item = &'f Found>) -> Vec<String> {
+    found
+        .filter(|cell| !cell.is_expected())
+        .map(|cell| {
+            let must = cell.cell.expected().map_or("nothing", words);
+            let verdict = words(cell.verdict);
+            let trouble = cell.trouble.as_deref().unwrap_or_default();
+            let hazard = cell.cell.hazard.name();
+            format!("{hazard} is {verdict}, not {must}: {} {trouble}", cell.how)
+        })
+        .collect()
+}
+
+/// A verdict that tells "holds" and "holds for requests that may reclaim" apart.
+fn short(verdict: Option<LabVerdict>) -> &'static str {
+    match verdict {
+        Some(LabVerdict::HoldsDirectOnly) => "holds°",
+        Some(verdict) => words(verdict),
+        None => "-",
+    }
+}
+
+/// Prints which cells each mistake flipped.
+pub fn print_table(found: &[Found], args: &LabArgs) {
+    say(format!(
+        "{}, a fresh guest a cell; all {} cells of a row run",
+        Machine::usual(args.cpus, args.accel),
+        Hazard::ALL.len()
+    ));
+    say(format!(
+        "{:<20} {:<18} cells that flip",
+        "mistake", "variant"
+    ));
+    for &mistake in Mistake::value_variants() {
+        for &variant in Zonelist::value_variants() {
+            let own = || {
+                found.iter().filter(move |cell| {
+                    (cell.cell.mistake, cell.cell.variant) == (Some(mistake), variant)
+                })
+            };
+            if own().next().is_none() {
+                continue;
+            }
+            let flips: Vec<String> = own()
+                .filter_map(|cell| {
+                    let before = expected(&name_of(variant), cell.cell.hazard);
+                    let change = (before != Some(cell.verdict)).then_some(cell.verdict);
+                    change.map(|after| {
+                        let hazard = cell.cell.hazard.name();
+                        format!("{hazard} {}→{}", short(before), short(Some(after)))
+                    })
+                })
+                .collect();
+            let problems = problems(own());
+            let mark = if problems.is_empty() {
+                format!("{GOOD}✓{GOOD:#}")
+            } else {
+                format!("{BAD}✗{BAD:#}")
+            };
+            let (mistake, variant) = (name_of(mistake), name_of(variant));
+            say(format!(
+                "{mistake:<20} {variant:<18} {} {mark}",
+                flips.join(", ")
+            ));
+            for problem in problems {
+                say(format!("  {BAD}unexpected{BAD:#}: {problem}"));
+            }
+        }
+    }
+    say("° for requests that may reclaim only");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::lab::planted::flipped;
+
+    #[test]
+    fn a_mistake_of_the_sample_flips_its_cell() {
+        assert_eq!(sample().len(), 3);
+        for cell in sample() {
+            let mistake = cell.mistake.unwrap();
+            assert!(flipped(mistake, cell.variant, cell.hazard).is_some());
+        }
+    }
+}

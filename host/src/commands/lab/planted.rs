@@ -1,0 +1,236 @@
+//! The mistakes of each protocol, and the cells that each flips.
+//!
+//! A mistake that flips none shows that no scenario looks at what it breaks; one that flips too many, that a verdict hangs
+//! on something else. So all cells of the protocol run, and the others must stay as they are. Two mistakes that x86 hides,
+//! a missing fence and a missing grace period's ordering, are found by the models in `sync` and `frames`.
+
+use tidemark_wire::{Hazard, LabVerdict};
+
+use crate::terminal::cli::{Mistake, Zonelist};
+
+use Hazard::{H1, H2, H2Nmi, H3, H5Begin, H5End, H7, H7Hot, H8};
+use LabVerdict::{Fails, Holds, HoldsDirectOnly, NotReached};
+use Zonelist::{
+    GfpSeqlock, Seed, Seqlock, SeqlockAnnotated, SeqlockIrqoff, SeqlockIrqsave, SeqlockRecheck,
+    Snapshot,
+};
+
+/// A mistake of some protocols, and what becomes of their cells.
+pub struct Row {
+    pub mistake: Mistake,
+    pub variants: &'static [Zonelist],
+    pub flips: &'static [(Hazard, LabVerdict)],
+}
+
+const fn row(
+    mistake: Mistake,
+    variants: &'static [Zonelist],
+    flips: &'static [(Hazard, LabVerdict)],
+) -> Row {
+    Row {
+        mistake,
+        variants,
+        flips,
+    }
+}
+
+/// The table.
+pub const ROWS: &[Row] = &[
+    // A check too many: what the seed's condition on the flags is for.
+    row(
+        Mistake::EverybodyLooks,
+        &[Seed],
+        &[(H1, Holds), (H2Nmi, Fails), (H3, Fails)],
+    ),
+    row(
+        Mistake::EverybodyLooks,
+        &[GfpSeqlock],
+        &[
+            (H1, Holds),
+            (H2, Fails),
+            (H2Nmi, Fails),
+            (H3, Fails),
+            (H5Begin, Fails),
+            (H5End, Fails),
+        ],
+    ),
+    // One too few.
+    row(
+        Mistake::NoCheckBeforeOom,
+        &[Seqlock, GfpSeqlock, Seed],
+        &[(H1, Fails)],
+    ),
+    row(
+        Mistake::NoCheckAtNopage,
+        &[Seqlock, SeqlockRecheck, Snapshot],
+        &[(H1, HoldsDirectOnly)],
+    ),
+    row(Mistake::NoCheckAtNopage, &[Seed], &[(H1, Fails)]),
+    row(Mistake::NoCheckAtRetry, &[SeqlockRecheck], &[(H8, Fails)]),
+    row(Mistake::ChangedWithoutOdd, &[Seed], &[(H1, Fails)]),
+    // Waiting, where the protocol promises not to.
+    row(Mistake::BeginWaits, &[Seed], &[(H2Nmi, Fails), (H3, Fails)]),
+    row(Mistake::CheckWaits, &[Seed], &[(H2Nmi, Fails), (H3, Fails)]),
+    // The writer.
+    row(
+        Mistake::InterruptsOn,
+        &[
+            SeqlockIrqoff,
+            SeqlockIrqsave,
+            SeqlockAnnotated,
+            SeqlockRecheck,
+        ],
+        &[(H2, Fails)],
+    ),
+    row(
+        Mistake::NotDeferred,
+        &[SeqlockIrqoff],
+        &[(H3, Fails), (H5Begin, Fails), (H5End, Fails)],
+    ),
+    row(
+        Mistake::NotDeferred,
+        &[SeqlockIrqsave, SeqlockAnnotated, SeqlockRecheck],
+        &[(H3, Fails)],
+    ),
+    row(
+        Mistake::DeferredLate,
+        &[SeqlockIrqoff],
+        &[(H5Begin, Fails), (H5End, Fails)],
+    ),
+    row(
+        Mistake::AnnotatedInside,
+        &[SeqlockAnnotated, SeqlockRecheck],
+        &[(H5Begin, Fails)],
+    ),
+    row(
+        Mistake::CountStands,
+        &[Seed],
+        &[
+            (H1, Fails),
+            (H2, NotReached),
+            (H2Nmi, NotReached),
+            (H3, NotReached),
+        ],
+    ),
+    // The lists.
+    row(Mistake::NoGrace, &[Snapshot], &[(H7, Fails)]),
+    row(Mistake::PublishedEarly, &[Snapshot], &[(H1, Fails)]),
+    row(
+        Mistake::StartRemembered,
+        &[Snapshot],
+        &[(H1, Fails), (H8, Fails)],
+    ),
+    // The hot path.
+    row(
+        Mistake::TornRemembered,
+        &[
+            Zonelist::None,
+            Seqlock,
+            SeqlockIrqoff,
+            SeqlockIrqsave,
+            SeqlockAnnotated,
+            SeqlockRecheck,
+            GfpSeqlock,
+            Seed,
+        ],
+        &[(H7Hot, Fails)],
+    ),
+];
+
+fn row_of(mistake: Mistake, variant: Zonelist) -> Option<&'static Row> {
+    ROWS.iter()
+        .find(|row| row.mistake == mistake && row.variants.contains(&variant))
+}
+
+/// What becomes of a cell by a mistake; nothing if it stays.
+pub fn flipped(mistake: Mistake, variant: Zonelist, hazard: Hazard) -> Option<LabVerdict> {
+    let flips = row_of(mistake, variant)?.flips;
+    let flip = flips.iter().find(|(known, _)| *known == hazard)?;
+    Some(flip.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::expected::expected;
+    use super::*;
+    use crate::terminal::cli::name_of;
+    use clap::ValueEnum;
+
+    #[test]
+    fn every_mistake_flips_something_and_is_the_kernels() {
+        let names: Vec<String> = Mistake::value_variants()
+            .iter()
+            .map(|m| name_of(*m))
+            .collect();
+        let kernels = tidemark_frames::Mistake::ALL.map(tidemark_frames::Mistake::name);
+        assert_eq!(names, kernels);
+        for &mistake in Mistake::value_variants() {
+            assert!(ROWS.iter().any(|row| row.mistake == mistake), "{mistake:?}");
+        }
+        for row in ROWS {
+            assert!(!row.flips.is_empty() && !row.variants.is_empty());
+            for variant in row.variants {
+                for &(hazard, verdict) in row.flips {
+                    let before = expected(&name_of(*variant), hazard);
+                    assert_ne!(
+                        before,
+                        Some(verdict),
+                        "{:?} {variant:?} {hazard:?}",
+                        row.mistake
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_hazard_is_flipped_by_a_mistake() {
+        for hazard in Hazard::ALL {
+            let flips = |row: &Row| row.flips.iter().any(|(known, _)| *known == hazard);
+            assert!(ROWS.iter().any(flips), "{hazard:?}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_and_a_variant_stand_in_one_row() {
+        for row in ROWS {
+            for variant in row.variants {
+                let rows = ROWS.iter().filter(|other| {
+                    other.mistake == row.mistake && other.variants.contains(variant)
+                });
+                assert_eq!(rows.count(), 1, "{:?} {variant:?}", row.mistake);
+            }
+        }
+    }
+
+    fn flips_by_mistake(hazard: Hazard) -> bool {
+        let variants = Zonelist::value_variants();
+        let mistakes = Mistake::value_variants();
+        let fails = |mistake: &Mistake| {
+            let flipped = |variant: &Zonelist| flipped(*mistake, *variant, hazard);
+            variants
+                .iter()
+                .any(|variant| flipped(variant) == Some(Fails))
+        };
+        mistakes.iter().any(fails)
+    }
+
+    #[test]
+    fn every_hazard_has_cells_of_both_kinds() {
+        // Else a test that always says the same would pass. What no protocol comes to, one with a mistake does.
+        for hazard in Hazard::ALL {
+            let variants = Zonelist::value_variants().iter();
+            let cells = || {
+                variants
+                    .clone()
+                    .filter_map(|v| expected(&name_of(*v), hazard))
+            };
+            let mistake = flips_by_mistake(hazard);
+            assert!(
+                cells().any(|verdict| verdict == Fails) || mistake,
+                "{hazard:?}"
+            );
+            assert!(cells().any(|verdict| verdict == Holds), "{hazard:?}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Does what the user asks for: a module a command, and what commands share.
+
+pub mod bench;
+pub mod cases;
+pub mod demo;
+pub mod lab;
+pub mod mutants;
+pub mod price;
+pub mod shell;
+pub mod suite;

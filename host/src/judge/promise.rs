@@ -1,0 +1,192 @@
+//! What a zonelist protocol promises to requests that race a rebuild, as a bound on those that fail
+//! although a fresh walk would have served them.
+//!
+//! Under even pressure every zone has memory. A rebuild moves each zone by one place, so a walk that
+//! races it misses zones and still comes to another one: no request fails, whatever the protocol.
+//!
+//! Under uneven pressure one zone has memory, and a walk that misses it fails. A removal moves that
+//! zone one place to the front, by one store a list. A request misses it only if it chose its start,
+//! or read up to that place, before the store, and reads on after it: it is under way at the store.
+//! At any time a CPU has one interrupt's and one NMI's request under way at most. So where such
+//! requests do not look again, a removal costs at most one a CPU and kind of handler.
+//!
+//! An arrival moves the zone back by two stores, between which it stands in no entry. A walk of that
+//! moment fails as well. Nothing bounds the number of these but the shortness of that stretch, so
+//! they have to fit the allowance of the removals.
+//!
+//! A request that may reclaim looks again before it fails, in every protocol but `none`.
+
+use tidemark_wire::{Source, Totals};
+
+use crate::guest::record::Record;
+use crate::terminal::cli::{Pressure, Zonelist};
+
+/// Kinds of handlers that can interrupt one another on a CPU: an interrupt's and an NMI's.
+const KINDS_OF_HANDLERS: u64 = 2;
+
+/// At most so many failures, or no bound at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    AtMost(u64),
+    None,
+}
+
+impl Bound {
+    /// Whether so many are more than it permits.
+    pub fn is_broken_by(self, failures: u64) -> bool {
+        matches!(self, Bound::AtMost(most) if failures > most)
+    }
+
+    /// The number, if there is one.
+    pub fn number(self) -> Option<u64> {
+        match self {
+            Bound::AtMost(most) => Some(most),
+            Bound::None => None,
+        }
+    }
+}
+
+/// What a protocol promises in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// Failures of tasks' requests as they come.
+    pub tasks: Bound,
+    /// Failures of handlers' requests.
+    pub handlers: Bound,
+    /// Failures of the requests that may reclaim and are held over a rebuild.
+    pub held: Bound,
+}
+
+/// What a run found of what is promised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Paid {
+    pub tasks: u64,
+    pub handlers: u64,
+    /// Handlers' requests that overlapped a rebuild.
+    pub handlers_racing: u64,
+}
+
+/// Whether handlers' requests are never told that the lists changed.
+fn handlers_do_not_look(zonelist: Zonelist) -> bool {
+    matches!(
+        zonelist,
+        Zonelist::None | Zonelist::GfpSeqlock | Zonelist::Seed
+    )
+}
+
+/// What a protocol promises when memory was taken away so often on so many CPUs.
+pub fn promise(zonelist: Zonelist, pressure: Pressure, removals: u64, cpus: u64) -> Promise {
+    let looks = zonelist != Zonelist::None;
+    let for_tasks = if looks { Bound::AtMost(0) } else { Bound::None };
+    let under_way = Bound::AtMost(removals * cpus * KINDS_OF_HANDLERS);
+    match pressure {
+        Pressure::Even => Promise {
+            tasks: Bound::AtMost(0),
+            handlers: Bound::AtMost(0),
+            held: for_tasks,
+        },
+        Pressure::Uneven => Promise {
+            tasks: for_tasks,
+            handlers: if handlers_do_not_look(zonelist) {
+                under_way
+            } else {
+                Bound::AtMost(0)
+            },
+            held: for_tasks,
+        },
+    }
+}
+
+/// Adds up what the requests of a run paid.
+pub fn paid(record: &Record) -> Paid {
+    let mut paid = Paid::default();
+    for source in Source::ALL {
+        let Some(counts) = record.counts_of(source) else {
+            continue;
+        };
+        if source == Source::Task {
+            paid.tasks += counts.failures_fresh_walk_serves;
+        } else {
+            paid.handlers += counts.failures_fresh_walk_serves;
+            paid.handlers_racing += counts.overlapped;
+        }
+    }
+    paid
+}
+
+/// Why a run that passes says nothing about its protocol; nothing if it does.
+pub fn says_nothing(zonelist: Zonelist, totals: &Totals) -> Option<&'static str> {
+    if zonelist == Zonelist::None {
+        return Some("none promises nothing");
+    }
+    if totals.probes_held == 0 {
+        return Some("no request that may reclaim was held over a rebuild");
+    }
+    // In `snapshot` a start is not kept across walks, so nothing has to begin again.
+    if zonelist != Zonelist::Snapshot && totals.probes_retries == 0 {
+        return Some("no request that was held over a rebuild had to look again");
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::ValueEnum;
+
+    #[test]
+    fn under_even_pressure_nobody_fails_and_only_none_may_miss_what_moved() {
+        for &zonelist in Zonelist::value_variants() {
+            let promise = promise(zonelist, Pressure::Even, 20, 4);
+            assert_eq!(promise.tasks, Bound::AtMost(0));
+            assert_eq!(promise.handlers, Bound::AtMost(0));
+            let expected = match zonelist {
+                Zonelist::None => Bound::None,
+                _ => Bound::AtMost(0),
+            };
+            assert_eq!(promise.held, expected, "{zonelist:?}");
+        }
+    }
+
+    #[test]
+    fn under_uneven_pressure_who_does_not_look_pays_once_a_removal_cpu_and_handler() {
+        let of = |zonelist| promise(zonelist, Pressure::Uneven, 20, 4);
+        for zonelist in [Zonelist::None, Zonelist::GfpSeqlock, Zonelist::Seed] {
+            assert_eq!(of(zonelist).handlers, Bound::AtMost(160), "{zonelist:?}");
+        }
+        for zonelist in [
+            Zonelist::Seqlock,
+            Zonelist::SeqlockRecheck,
+            Zonelist::Snapshot,
+        ] {
+            assert_eq!(of(zonelist).handlers, Bound::AtMost(0), "{zonelist:?}");
+        }
+        assert_eq!(of(Zonelist::None).tasks, Bound::None);
+        assert_eq!(of(Zonelist::Seed).tasks, Bound::AtMost(0));
+    }
+
+    #[test]
+    fn a_bound_is_broken_by_one_more() {
+        assert!(!Bound::AtMost(3).is_broken_by(3));
+        assert!(Bound::AtMost(3).is_broken_by(4));
+        assert!(!Bound::None.is_broken_by(u64::MAX));
+    }
+
+    #[test]
+    fn a_run_says_nothing_if_nothing_is_promised_or_nobody_was_held() {
+        let held = Totals {
+            probes_held: 1,
+            probes_retries: 1,
+            ..Totals::default()
+        };
+        assert_eq!(says_nothing(Zonelist::Seed, &held), None);
+        assert!(says_nothing(Zonelist::None, &held).is_some());
+        assert!(says_nothing(Zonelist::Seed, &Totals::default()).is_some());
+        let unneeded = Totals {
+            probes_retries: 0,
+            ..held
+        };
+        assert!(says_nothing(Zonelist::Seed, &unneeded).is_some());
+        assert_eq!(says_nothing(Zonelist::Snapshot, &unneeded), None);
+    }
+}
