@@ -3,12 +3,39 @@
 //! It knows no hardware and prints nothing: what it needs of its surroundings it takes as a
 //! [`Platform`].
 //!
-//! # The folders
+//! # The folders, and who owns what
 //!
-//! Each may use those before it: `base` (the vocabulary), `pageblock` (2 MiB: bits, state, books), `zone`
-//! (counters, marks, search), `cache` (what each CPU has for itself), [`zonelist`] (lists, protocols,
-//! rebuild), `alloc` (one request), `hotplug` (memory that comes and leaves), `oracle` (recounts and
-//! tables). `frames` holds them together.
+//! Each may use those before it, and a test holds them to that. What a method can reach is what its
+//! type holds.
+//!
+//! | folder | type | what |
+//! |---|---|---|
+//! | `base` | | the vocabulary: frame numbers, requests, owners, [`Platform`], reports |
+//! | `pageblock` | `Books` | 2 MiB areas: bits, state, whose they are; the table of all books |
+//! | `zone` | `Zones` | counters, marks, reserves, the search for an area that can give |
+//! | `cache` | `Caches` | what each CPU keeps: single frames, larger blocks, counts; frees |
+//! | [`zonelist`] | `Zonelists` | fallback lists and their protocols, a file each; rebuilds |
+//! | `frames` | [`Frames`] | holds `Caches` (which hold `Zones`, which hold `Books`) and `Zonelists` |
+//! | `alloc` | [`Frames`] | one request: hot path, fast path, slow path, compaction, bulk |
+//! | `hotplug` | [`Frames`] | set-up, memory that comes and leaves |
+//! | `oracle` | [`Frames`] | recounts, and tables for people |
+//!
+//! # The road of one request
+//!
+//! A single frame that this CPU has: `alloc/fast` ([`Frames::alloc`]) → `alloc/hot` (the class says
+//! which cache) → `cache/pcp` (the section opens) → `cache/stack` (a frame comes off) → `base/owner` (its
+//! entry is labelled) → `cache/pcp` (the section closes).
+//!
+//! One that it has not: `alloc/hot` → `alloc/fast` (begins a walk) → `zone/above` (is any zone above
+//! LOW?) → `alloc/passing` (the first one of the list) → `zone/high_atomic` and `zone` (is it above LOW
+//! without the reserve?) → `cache/pcp` and `cache/batch` (a refill) → `zone/search` (an area of its kind)
+//! → `pageblock/area` (bits are claimed) → `zone/room` (the zone counts them) → `alloc/fast` (hands out).
+//!
+//! When no zone is above LOW: `alloc/slow`, which asks the protocol by `alloc/look`, walks by
+//! `alloc/passing`, and has `alloc/reclaim`, `alloc/compact` and `alloc/high_atomic` find more.
+//!
+//! A free: [`Block`]'s drop → `cache/free` → `cache/stack`, or `cache/batch` → `pageblock/area` →
+//! `zone/room`.
 //!
 //! # In another kernel
 //!

@@ -17,6 +17,38 @@ fn every_mutant_applies_to_the_sources_as_they_are() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What no test can find is named in the documentation, each with its reason; nothing else is.
+#[test]
+fn the_survivors_are_the_documented_ones() {
+    let workspace = build::workspace();
+    let text = std::fs::read_to_string(workspace.join("docs/testing.md")).unwrap();
+    let section = text
+        .split("### Those that no test can find")
+        .nth(1)
+        .unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let flat = |reason: &str| reason.replace('|', "\\|").replace('\n', " ");
+    let documented = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let mut documented: Vec<String> = documented.map(str::to_owned).collect();
+    let mut survivors: Vec<String> = read(&workspace)
+        .unwrap()
+        .iter()
+        .filter_map(|mutant| {
+            let what = match mutant.kind().unwrap() {
+                Kind::Equivalent => "",
+                Kind::OutOfReach => "Out of reach: ",
+                _ => return None,
+            };
+            let file = mutant.file.replace("kernel/", "").replace("/src", "");
+            let (name, reason) = (&mutant.name, flat(mutant.reason()));
+            Some(format!("{name}` | `{file}` | {what}{reason} |"))
+        })
+        .collect();
+    documented.sort();
+    survivors.sort();
+    assert_eq!(documented, survivors);
+}
+
 fn entry(text: &str) -> Mutant {
     let head = "name = \"x\"\nfile = \"kernel/sync/src/grace.rs\"\nwhy = \"w\"\n";
     toml::from_str(&[head, text].concat()).unwrap()

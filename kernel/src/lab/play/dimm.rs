@@ -32,11 +32,11 @@ fn slot_of(zone: ZoneId, known: &spin::Once<usize>) -> Option<usize> {
     Some(*known.call_once(|| slot))
 }
 
-/// As [`hotplug`], for the DIMM that is all of zone NORMAL of the node that the reader's CPU is on.
+/// As [`hotplug()`], for the DIMM that is all of zone NORMAL of the node that the reader's CPU is on.
 ///
 /// # Errors
 ///
-/// As [`hotplug`].
+/// As [`hotplug()`].
 pub fn hotplug_local(task: &Task, way: Way) -> Result<(), Obstacle> {
     let normal = ZoneId::new(LOCAL_NODE, ZoneKind::Normal);
     let slot = slot_of(normal, &LOCAL).ok_or("no NORMAL DIMM on node 0")?;
