@@ -1,4 +1,5 @@
-//! The `tidemark` command: builds the kernel, runs it under QEMU, pulls its DIMMs and judges the run.
+//! The `tidemark` command: builds the kernel, runs it under QEMU, pulls its DIMMs and judges the
+//! run.
 //!
 //! The modules are in four folders, each of which uses only those before it:
 //!

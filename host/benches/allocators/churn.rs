@@ -11,8 +11,8 @@ const WORKING: usize = 4096;
 const BATCH: usize = 1024;
 
 /// Memory filled so that the free frames lie scattered at random: everything is allocated frame by
-/// frame, then blocks are freed at random until so many per cent are left. Most of those are ballast,
-/// which stays; the rest is the working set.
+/// frame, then blocks are freed at random until so many per cent are left. Most of those are
+/// ballast, which stays; the rest is the working set.
 pub struct Churn<'a, A: Allocator> {
     allocator: &'a A,
     random: Random,

@@ -103,7 +103,8 @@ const OF_SIZES: [Counted<Tidemark>; 2] = [
 const MANAGED: &str = " managed, ";
 
 /// Does what the arguments behind `--count` say: nothing behind it prints what can be counted, a
-/// workload and an allocator run one on the other and print how many operations were in the stretch.
+/// workload and an allocator run one on the other and print how many operations were in the
+/// stretch.
 pub fn run(arguments: &[String]) {
     match arguments {
         [] => list(),

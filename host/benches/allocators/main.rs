@@ -1,6 +1,6 @@
-//! Times the frame allocator beside other crates: the same workloads on the same number of frames in
-//! one run. An iteration is 1,024 operations, so that a nanosecond of it is little; a hot pair is one
-//! operation.
+//! Times the frame allocator beside other crates: the same workloads on the same number of frames
+//! in one run. An iteration is 1,024 operations, so that a nanosecond of it is little; a hot pair
+//! is one operation.
 //!
 //! With `--count` nothing is timed: one workload runs on one allocator, for a tool that counts.
 
@@ -76,8 +76,8 @@ fn time<A: Allocator>(
     });
 }
 
-/// The allocators, each with its memory. Every workload goes to one after the other, so that a ratio
-/// compares what was measured within seconds.
+/// The allocators, each with its memory. Every workload goes to one after the other, so that a
+/// ratio compares what was measured within seconds.
 struct Contestants {
     ours: Tidemark,
     frame_alloc: FrameAlloc,

@@ -113,8 +113,8 @@ impl Platform for Threads {
 
     #[inline]
     fn begin_section(&self) {
-        // SAFETY: one instruction on a word that only this thread writes, and that is never freed; no
-        // memory option, so it is a compiler fence as well.
+        // SAFETY: one instruction on a word that only this thread writes, and that is never freed;
+        // no memory option, so it is a compiler fence as well.
         unsafe { asm!("inc dword ptr [{}]", in(reg) section(), options(nostack)) };
     }
 
@@ -241,7 +241,8 @@ impl Allocator for Tidemark {
         Self {
             frames: allocator,
             cpus,
-            // SAFETY: the requests do not wait, as a handler's must not; nothing else follows from it.
+            // SAFETY: the requests do not wait, as a handler's must not; nothing else follows from
+            // it.
             task: unsafe { HardIrq::mint() },
         }
     }

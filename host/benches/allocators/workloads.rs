@@ -181,8 +181,8 @@ fn threads<A: Allocator, R: Send>(allocator: &A, run: impl Fn(&A, usize) -> R + 
     })
 }
 
-/// Requests of orders 0 to 9, each order half as often as the one before, while memory is 60 to 80 %
-/// full; blocks are freed at random.
+/// Requests of orders 0 to 9, each order half as often as the one before, while memory is 60 to 80
+/// % full; blocks are freed at random.
 struct Mix<'a, A: Allocator> {
     allocator: &'a A,
     random: Random,
@@ -249,8 +249,8 @@ pub fn mix<A: Allocator>(
     scaled(elapsed, operations, done)
 }
 
-/// One thread allocates single frames, another one frees them; by the clock on the wall, because both
-/// threads' work and waiting count.
+/// One thread allocates single frames, another one frees them; by the clock on the wall, because
+/// both threads' work and waiting count.
 pub fn handed_on<A: Allocator>(allocator: &A, operations: u64) -> Duration {
     let batches = operations.div_ceil(BATCH as u64);
     let (give, take) = sync_channel::<Vec<A::Block>>(64);

@@ -1,5 +1,5 @@
-//! `tidemark lab price`: how many of the requests that race a rebuild fail although a fresh walk would
-//! have served them, by protocol and context.
+//! `tidemark lab price`: how many of the requests that race a rebuild fail although a fresh walk
+//! would have served them, by protocol and context.
 
 use std::num::NonZero;
 use std::time::Instant;

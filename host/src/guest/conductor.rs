@@ -51,8 +51,8 @@ pub enum Watch {
     On,
     /// It is, but a guest that waits for its user may be silent as long as it likes.
     Patient,
-    /// It is after [`LONG_PATIENCE`]: a guest of the laboratory finds CPUs that hang on purpose itself,
-    /// and one that counts instructions stops its tick meanwhile.
+    /// It is after [`LONG_PATIENCE`]: a guest of the laboratory finds CPUs that hang on purpose
+    /// itself, and one that counts instructions stops its tick meanwhile.
     Long,
     /// A debugger may hold the guest as long as it likes.
     Off,
@@ -300,7 +300,8 @@ impl<'m> Conductor<'m> {
                 self.record.bench.push(result);
             }
             ToHost::StuckReader { cpu, context, rip } => {
-                // Nothing can come of it any more; what other CPUs have to say comes within moments.
+                // Nothing can come of it any more; what other CPUs have to say comes within
+                // moments.
                 if matches!(self.state, State::Running) {
                     self.decided = Some(Ended::Hung(Hang::StuckReader { cpu, context, rip }));
                     self.state = State::Telling {
@@ -400,8 +401,8 @@ impl<'m> Conductor<'m> {
             }
             Message::Shutdown { reason } => {
                 // With `-no-reboot` a reset stops the machine; nothing in the kernel asks for one.
-                // A guest that ends the machine by the exit device ends QEMU 7 with it; a newer QEMU
-                // stops, as `-no-shutdown` says, keeps the value and waits to be told.
+                // A guest that ends the machine by the exit device ends QEMU 7 with it; a newer
+                // QEMU stops, as `-no-shutdown` says, keeps the value and waits to be told.
                 match reason.as_str() {
                     _ if !matches!(self.state, State::Running) => {}
                     "guest-reset" => self.examine(now, Ended::Reset),

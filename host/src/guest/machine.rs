@@ -63,8 +63,8 @@ impl Machine {
         }
     }
 
-    /// Whether SRAT names the nodes. QEMU writes one as soon as memory can be plugged in, so a machine
-    /// without it has no DIMMs either.
+    /// Whether SRAT names the nodes. QEMU writes one as soon as memory can be plugged in, so a
+    /// machine without it has no DIMMs either.
     pub fn has_srat(&self) -> bool {
         !self.without.contains(&Part::Srat)
     }
@@ -83,7 +83,8 @@ impl Machine {
         dimm.min(self.nodes - 1)
     }
 
-    /// MiB of each node: even shares, on block boundaries where memory suffices, the rest to the last.
+    /// MiB of each node: even shares, on block boundaries where memory suffices, the rest to the
+    /// last.
     fn node_sizes(&self) -> Vec<u64> {
         let nodes = u64::from(self.nodes);
         let unit = if self.memory.0 >= BLOCK * nodes {
@@ -153,7 +154,8 @@ impl Machine {
         args.0
     }
 
-    /// One socket per node if CPUs divide evenly, which leaves gaps between APIC ids; else one per CPU.
+    /// One socket per node if CPUs divide evenly, which leaves gaps between APIC ids; else one per
+    /// CPU.
     fn topology(&self) -> String {
         let (cpus, nodes) = (self.cpus, u16::from(self.nodes));
         let sockets = if cpus.is_multiple_of(nodes) {

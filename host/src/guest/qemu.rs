@@ -107,8 +107,8 @@ impl Qemu {
             }
             Ok(())
         };
-        // SAFETY: between fork and exec the closure makes two kinds of system call and nothing else:
-        // it allocates nothing and takes no lock.
+        // SAFETY: between fork and exec the closure makes two kinds of system call and nothing
+        // else: it allocates nothing and takes no lock.
         unsafe { command.pre_exec(inherit) };
         let mut child = command.spawn().map_err(|error| not_started(&error))?;
         // Our copies of QEMU's ends go with the command, so that its death closes the connections.

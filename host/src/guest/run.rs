@@ -137,7 +137,8 @@ pub fn run_with(spec: &Spec, front: &mut impl Front) -> Result<Record> {
         }
         let input = qemu.input(TICK);
         let now = Instant::now();
-        // A verdict about silence waits until everything that has arrived is read, but not for ever.
+        // A verdict about silence waits until everything that has arrived is read, but not for
+        // ever.
         if input.is_none() || now - ticked > 40 * TICK {
             ticked = now;
             conductor.tick(now);

@@ -1,7 +1,7 @@
 //! Tells a hung guest from a slow one.
 //!
-//! A guest sends a heartbeat every 100 ms of its own time. How late the latest of them has been tells
-//! how slow guest and host are together, and the patience grows with it.
+//! A guest sends a heartbeat every 100 ms of its own time. How late the latest of them has been
+//! tells how slow guest and host are together, and the patience grows with it.
 
 use std::time::{Duration, Instant};
 

@@ -155,8 +155,8 @@ pub fn tests(total: &Tally, exit_code: i32, parts: &[(String, Tally)]) -> Value 
     })
 }
 
-/// Makes sure that a result can be written, if one is wanted, before what takes long. What is in the
-/// file stays until then.
+/// Makes sure that a result can be written, if one is wanted, before what takes long. What is in
+/// the file stays until then.
 ///
 /// # Errors
 /// The file cannot be written.

@@ -1,5 +1,5 @@
-//! Proves of a kernel's image what its schedule points cost: which of its functions belong to the laboratory, and which
-//! functions of the allocator look for a hook.
+//! Proves of a kernel's image what its schedule points cost: which of its functions belong to the
+//! laboratory, and which functions of the allocator look for a hook.
 
 use std::path::Path;
 
@@ -74,8 +74,8 @@ impl Traces {
     }
 }
 
-/// Whether an instruction of the code at an address refers to a static: as an operand in memory, by distance or by its
-/// address, or as a number.
+/// Whether an instruction of the code at an address refers to a static: as an operand in memory, by
+/// distance or by its address, or as a number.
 fn refers(code: &[u8], at: u64, target: u64) -> bool {
     let decoder = Decoder::with_ip(64, code, at, DecoderOptions::NONE);
     decoder.into_iter().any(|instruction| {
@@ -90,8 +90,8 @@ fn refers(code: &[u8], at: u64, target: u64) -> bool {
     })
 }
 
-/// The check of both builds: the one that is measured has nothing of the points, the other one has, so that the check
-/// is known to see them.
+/// The check of both builds: the one that is measured has nothing of the points, the other one has,
+/// so that the check is known to see them.
 ///
 /// # Errors
 /// Says what is wrong.
@@ -138,7 +138,8 @@ mod tests {
             assert!(!refers(&code, at + 16, target), "{behind}");
             // A neighbour is not meant.
             assert!(!refers(&code, at, target + 1), "{behind}");
-            // Nor are the same bytes as a part of something else: movabs rax, a number with them inside.
+            // Nor are the same bytes as a part of something else: movabs rax, a number with them
+            // inside.
             let mut number = vec![0x48, 0xb8, 0x05];
             number.extend(distance.to_le_bytes());
             number.extend([0; 3]);

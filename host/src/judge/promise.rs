@@ -1,18 +1,19 @@
 //! What a zonelist protocol promises to requests that race a rebuild, as a bound on those that fail
 //! although a fresh walk would have served them.
 //!
-//! Under even pressure every zone has memory. A rebuild moves each zone by one place, so a walk that
-//! races it misses zones and still comes to another one: no request fails, whatever the protocol.
+//! Under even pressure every zone has memory. A rebuild moves each zone by one place, so a walk
+//! that races it misses zones and still comes to another one: no request fails, whatever the
+//! protocol.
 //!
 //! Under uneven pressure one zone has memory, and a walk that misses it fails. A removal moves that
-//! zone one place to the front, by one store a list. A request misses it only if it chose its start,
-//! or read up to that place, before the store, and reads on after it: it is under way at the store.
-//! At any time a CPU has one interrupt's and one NMI's request under way at most. So where such
-//! requests do not look again, a removal costs at most one a CPU and kind of handler.
+//! zone one place to the front, by one store a list. A request misses it only if it chose its
+//! start, or read up to that place, before the store, and reads on after it: it is under way at the
+//! store. At any time a CPU has one interrupt's and one NMI's request under way at most. So where
+//! such requests do not look again, a removal costs at most one a CPU and kind of handler.
 //!
-//! An arrival moves the zone back by two stores, between which it stands in no entry. A walk of that
-//! moment fails as well. Nothing bounds the number of these but the shortness of that stretch, so
-//! they have to fit the allowance of the removals.
+//! An arrival moves the zone back by two stores, between which it stands in no entry. A walk of
+//! that moment fails as well. Nothing bounds the number of these but the shortness of that stretch,
+//! so they have to fit the allowance of the removals.
 //!
 //! A request that may reclaim looks again before it fails, in every protocol but `none`.
 

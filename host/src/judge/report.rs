@@ -225,8 +225,8 @@ fn most(bound: Bound) -> String {
     }
 }
 
-/// What the writer does about interrupts. The longest stretch is the host's doing: it stops a CPU for
-/// as long as it likes.
+/// What the writer does about interrupts. The longest stretch is the host's doing: it stops a CPU
+/// for as long as it likes.
 fn interrupts(totals: &Totals) -> String {
     if totals.irqs_off {
         format!(

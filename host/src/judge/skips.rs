@@ -1,4 +1,5 @@
-//! The skips that are expected, by machine: `kernel/expected-skips.txt`. Any other skip fails a run.
+//! The skips that are expected, by machine: `kernel/expected-skips.txt`. Any other skip fails a
+//! run.
 
 use anyhow::{Context, Result, bail};
 
@@ -41,8 +42,8 @@ impl Skips {
         Ok(Skips { entries })
     }
 
-    /// Whether this test may be skipped on this machine. On a machine of the user's own any skip that
-    /// is expected somewhere may occur.
+    /// Whether this test may be skipped on this machine. On a machine of the user's own any skip
+    /// that is expected somewhere may occur.
     pub fn expects(&self, configuration: &str, test: &str) -> bool {
         self.entries.iter().any(|(machine, name)| {
             let here = machine == "*" || machine == configuration || configuration == "custom";

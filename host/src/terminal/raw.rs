@@ -14,8 +14,8 @@ static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 pub struct Raw(());
 
 impl Raw {
-    /// Makes standard input raw if it is a terminal: each key goes to the guest at once, Ctrl-C as well.
-    /// Output stays as it is, so that a line feed begins a new line.
+    /// Makes standard input raw if it is a terminal: each key goes to the guest at once, Ctrl-C as
+    /// well. Output stays as it is, so that a line feed begins a new line.
     ///
     /// # Errors
     /// The terminal does not say how it is, or does not change.

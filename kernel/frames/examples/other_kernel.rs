@@ -139,8 +139,8 @@ impl Platform for Machine {
     fn pin(&self) {}
     fn unpin(&self) {}
 
-    // The tick finds here whether it has interrupted the allocator at work on this CPU's caches. With
-    // several CPUs: one word each.
+    // The tick finds here whether it has interrupted the allocator at work on this CPU's caches.
+    // With several CPUs: one word each.
     fn section(&self, _: CpuId) -> &Section {
         static SECTION: Section = Section::new();
         &SECTION
@@ -251,7 +251,8 @@ fn boot() {
         let meta = &books(1, BlockMeta::new)[0];
         frames.add_block(block, meta).expect("the block is new");
     }
-    // Boot memory may be any frames: here, all of the block but its first 100 ("the kernel's image").
+    // Boot memory may be any frames: here, all of the block but its first 100 ("the kernel's
+    // image").
     let all = range_of(BOOT_BLOCK);
     let usable = PfnRange::new(Pfn(all.start.0 + 100), all.end);
     let added = frames.add_boot_range(usable, BOOT_ZONE);
@@ -417,7 +418,8 @@ fn main() {
     let before = pages_in(dimm);
     println!("{before} of {} pages lie in it", PAGES.len());
 
-    // And leaves. An unmovable frame in it would make this fail at the deadline, and name its owner.
+    // And leaves. An unmovable frame in it would make this fail at the deadline, and name its
+    // owner.
     let deadline_ns = Machine.now_ns() + 5_000_000_000;
     let left = frames().offline_range(dimm, deadline_ns, task);
     println!("the DIMM leaves: {left:?}");

@@ -63,7 +63,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
     }
 
-    /// The surroundings.
+    /// Returns the platform.
     #[inline]
     pub fn platform(&self) -> &P {
         self.caches.platform()
@@ -98,12 +98,12 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         &self.compacting
     }
 
-    /// The zonelist protocol in force.
+    /// Returns the zonelist protocol in force.
     pub fn variant(&self) -> Variant {
         self.lists.chosen().variant()
     }
 
-    /// A node's zonelist as it is now. Any context.
+    /// Returns a node's zonelist as it is now. Any context.
     ///
     /// # Panics
     ///
@@ -113,7 +113,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         self.lists.snapshot(node, list)
     }
 
-    /// The count that observers see: odd while a rebuild is under way. Any context.
+    /// Returns the count that observers see: odd while a rebuild is under way. Any context.
     pub fn rebuild_counter(&self) -> u32 {
         self.lists.protocol().observe().value()
     }
@@ -123,7 +123,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         self.lists.rebuild_stats()
     }
 
-    /// The handler of the drain IPI: empties this CPU's caches, or leaves that to the section that
+    /// Handles the drain IPI: empties this CPU's caches, or leaves that to the section that
     /// it interrupted, which does it on its way out.
     pub fn drain_local(&self, irq: &HardIrq) {
         self.caches.drain_local(irq);
@@ -135,7 +135,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         self.caches.drain_all(task);
     }
 
-    /// What happened in a zone since boot. Any context.
+    /// Returns what happened in a zone since boot. Any context.
     ///
     /// # Panics
     ///
@@ -144,7 +144,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         self.caches.zone_events(id)
     }
 
-    /// What a frame's entry says; [`FrameState::Absent`] for what is not the allocator's. Any context.
+    /// Returns what a frame's entry says; [`FrameState::Absent`] for what is not the allocator's.
+    /// Any context.
     pub fn frame_state(&self, pfn: Pfn) -> FrameState {
         self.books().frame_state(pfn)
     }
@@ -155,7 +156,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         self.books().change_owner(pfn, from, to)
     }
 
-    /// The zone of a frame's area, while that is online. Any context.
+    /// Returns the zone of a frame's area, while that is online. Any context.
     pub fn zone_of(&self, pfn: Pfn) -> Option<ZoneId> {
         self.books().zone_of(pfn)
     }

@@ -1,4 +1,5 @@
-//! The physical frame allocator: nodes, zones, marks, zonelists, per-CPU caches over a lock-free core.
+//! The physical frame allocator: nodes, zones, marks, zonelists, per-CPU caches over a lock-free
+//! core.
 //!
 //! It knows no hardware and prints nothing: what it needs of its surroundings it takes as a
 //! [`Platform`].
@@ -23,13 +24,14 @@
 //! # The road of one request
 //!
 //! A single frame that this CPU has: `alloc/fast` ([`Frames::alloc`]) → `alloc/hot` (the class says
-//! which cache) → `cache/pcp` (the section opens) → `cache/stack` (a frame comes off) → `base/owner` (its
-//! entry is labelled) → `cache/pcp` (the section closes).
+//! which cache) → `cache/pcp` (the section opens) → `cache/stack` (a frame comes off) →
+//! `base/owner` (its entry is labelled) → `cache/pcp` (the section closes).
 //!
-//! One that it has not: `alloc/hot` → `alloc/fast` (begins a walk) → `zone/above` (is any zone above
-//! LOW?) → `alloc/passing` (the first one of the list) → `zone/high_atomic` and `zone` (is it above LOW
-//! without the reserve?) → `cache/pcp` and `cache/batch` (a refill) → `zone/search` (an area of its kind)
-//! → `pageblock/area` (bits are claimed) → `zone/room` (the zone counts them) → `alloc/fast` (hands out).
+//! One that it has not: `alloc/hot` → `alloc/fast` (begins a walk) → `zone/above` (is any zone
+//! above LOW?) → `alloc/passing` (the first one of the list) → `zone/high_atomic` and `zone` (is it
+//! above LOW without the reserve?) → `cache/pcp` and `cache/batch` (a refill) → `zone/search` (an
+//! area of its kind) → `pageblock/area` (bits are claimed) → `zone/room` (the zone counts them) →
+//! `alloc/fast` (hands out).
 //!
 //! When no zone is above LOW: `alloc/slow`, which asks the protocol by `alloc/look`, walks by
 //! `alloc/passing`, and has `alloc/reclaim`, `alloc/compact` and `alloc/high_atomic` find more.
@@ -39,12 +41,12 @@
 //!
 //! # In another kernel
 //!
-//! Implement [`Platform`]; hand the books' memory to [`Frames::new`] as a [`Storage`]; name the nodes
-//! with [`Frames::set_topology`]; give each block of 128 MiB its books with [`Frames::add_block`];
-//! bring in boot memory with [`Frames::add_boot_range`] and call [`Frames::finish_boot`]. From then
-//! on [`Frames::alloc`] may be called in every context, with the token that proves which
-//! (`tidemark_sync::{Task, HardIrq, Nmi}`); a [`Block`] that is dropped is freed. Later memory comes
-//! and leaves by [`Frames::online_range`] and [`Frames::offline_range`].
+//! Implement [`Platform`]; hand the books' memory to [`Frames::new`] as a [`Storage`]; name the
+//! nodes with [`Frames::set_topology`]; give each block of 128 MiB its books with
+//! [`Frames::add_block`]; bring in boot memory with [`Frames::add_boot_range`] and call
+//! [`Frames::finish_boot`]. From then on [`Frames::alloc`] may be called in every context, with the
+//! token that proves which (`tidemark_sync::{Task, HardIrq, Nmi}`); a [`Block`] that is dropped is
+//! freed. Later memory comes and leaves by [`Frames::online_range`] and [`Frames::offline_range`].
 //!
 //! `examples/other_kernel.rs` is such a kernel: a process whose interrupt is a signal.
 //! `cargo run -p tidemark-frames --example other_kernel`

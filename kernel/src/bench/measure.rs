@@ -132,7 +132,7 @@ pub fn sample(samples: &mut [u64], operation: impl FnMut()) {
     }
 }
 
-/// The same after 64 operations that are not counted.
+/// Samples an operation after 64 operations that are not counted.
 pub fn sample_warm(samples: &mut [u64], mut operation: impl FnMut()) {
     (0..64).for_each(|_| operation());
     sample(samples, operation);

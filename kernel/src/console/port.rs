@@ -12,7 +12,7 @@ const BASE: u16 = 0x3f8;
 const STUCK_NS: u64 = 5_000_000_000;
 /// Polls of the line status between two looks at the clock.
 const POLLS: u32 = 1024;
-/// The same in polls, for the time before there is a clock.
+/// How long a port may be stuck, in polls, for the time before there is a clock.
 const STUCK_POLLS: u32 = 20_000_000;
 
 /// Texts of which a port that was stuck did not take the rest.

@@ -30,7 +30,7 @@ use tidemark_wire::{LabContext, LabPoint};
 
 /// A CPU whose timer has not ticked for this long is silent; in a scenario, where hangs are expected and CPUs few.
 const SILENT_IN_SCENARIO_NS: u64 = 1_000_000_000;
-/// The same everywhere else.
+/// How long a CPU is silent before it counts so, outside of scenarios.
 const SILENT_NS: u64 = 2_000_000_000;
 /// Silence after which one NMI is enough, if no neighbour has sent any: it is the host's, to a machine in which
 /// nobody is awake.

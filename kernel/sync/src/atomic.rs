@@ -23,9 +23,9 @@ pub use loom::{
     },
 };
 
-/// Is a full fence in models. Elsewhere it is nothing: the accesses on either side of it are SeqCst,
-/// one of them a read-modify-write or a store, which orders them by itself. loom takes SeqCst accesses
-/// for weaker ones, and SeqCst fences for what they are.
+/// Fences fully in models. Elsewhere it is nothing: the accesses on either side of it are SeqCst,
+/// one of them a read-modify-write or a store, which orders them by itself. loom takes SeqCst
+/// accesses for weaker ones, and SeqCst fences for what they are.
 #[inline(always)]
 pub fn fence_for_models() {
     #[cfg(loom)]

@@ -1,7 +1,8 @@
 //! Tokens that prove in which context code runs.
 //!
-//! A token is minted once, by the code that establishes the context (the thread trampoline, an entry
-//! stub), and lent out as `&Task`, `&HardIrq` or `&Nmi`. None of them can leave its CPU's stack.
+//! A token is minted once, by the code that establishes the context (the thread trampoline, an
+//! entry stub), and lent out as `&Task`, `&HardIrq` or `&Nmi`. None of them can leave its CPU's
+//! stack.
 
 use core::marker::PhantomData;
 

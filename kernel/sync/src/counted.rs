@@ -12,22 +12,22 @@
 //! | 1 | off | not yet stored | a push is about to store it; who pushes meanwhile makes the count 2 and leaves it alone |
 //! | 1 or more | off | what the last pop restores | inside |
 
-/// What a CPU has for the counting. Each method is one instruction on the CPU's own words, so that an
-/// interrupt comes before or after it.
+/// What a CPU has for the counting. Each method is one instruction on the CPU's own words, so that
+/// an interrupt comes before or after it.
 pub trait Counted {
-    /// Whether the CPU takes interrupts now.
+    /// Returns whether the CPU takes interrupts now.
     fn are_on(&self) -> bool;
     /// Turns them off.
     fn turn_off(&self);
     /// Turns them on.
     fn turn_on(&self);
-    /// The count.
+    /// Returns the count.
     fn count(&self) -> u32;
     /// Adds 1 to the count.
     fn increment(&self);
     /// Takes 1 from the count.
     fn decrement(&self);
-    /// The flag: whether interrupts were on before the outermost section.
+    /// Returns the flag: whether interrupts were on before the outermost section.
     fn were_on(&self) -> bool;
     /// Stores the flag.
     fn set_were_on(&self, on: bool);
@@ -37,8 +37,8 @@ pub trait Counted {
 #[inline(always)]
 pub fn push(cpu: &impl Counted) {
     let on = cpu.are_on();
-    // Off, then counted: an interrupt between the two could otherwise end in a switch of threads with
-    // a section open.
+    // Off, then counted: an interrupt between the two could otherwise end in a switch of threads
+    // with a section open.
     cpu.turn_off();
     cpu.increment();
     // The flag is written after the count: code that interrupts here (an exception) and pushes
@@ -48,8 +48,8 @@ pub fn push(cpu: &impl Counted) {
     }
 }
 
-/// Ends one section, and turns interrupts on if it was the outermost one and they were on before it.
-/// Returns whether it did, so that the caller can give way.
+/// Ends one section, and turns interrupts on if it was the outermost one and they were on before
+/// it. Returns whether it did, so that the caller can give way.
 #[inline(always)]
 pub fn pop(cpu: &impl Counted) -> bool {
     // Read before the decrement: at count 0 the flag belongs to whoever pushes next.

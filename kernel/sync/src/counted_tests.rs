@@ -11,7 +11,7 @@ use std::{
 enum Arrival {
     /// An interrupt, if interrupts are on; its handler pushes and pops.
     Interrupt,
-    /// The same, and at its end the CPU switches to another thread and back.
+    /// An interrupt, at whose end the CPU switches to another thread and back.
     Preemption,
     /// An exception, whether they are on or not; its handler pushes and pops.
     Exception,

@@ -1,6 +1,6 @@
 //! Grace periods: who has published something waits until nobody can still be looking at what was
-//! there before. A read-side section is a pinned stretch, an interrupt or an NMI; nothing inside one
-//! sleeps or is preempted, so a CPU that is seen outside has left every section that it was in.
+//! there before. A read-side section is a pinned stretch, an interrupt or an NMI; nothing inside
+//! one sleeps or is preempted, so a CPU that is seen outside has left every section that it was in.
 
 use crate::atomic::{AtomicU64, Ordering};
 
@@ -49,7 +49,7 @@ impl Grace {
         self.waiting.fetch_and(!(1 << cpu), Ordering::AcqRel);
     }
 
-    /// Whether every CPU that was waited for, and is in `online`, has acknowledged.
+    /// Returns whether every CPU that was waited for, and is in `online`, has acknowledged.
     pub fn is_over(&self, online: u64) -> bool {
         self.waiting.load(Ordering::Acquire) & online == 0
     }

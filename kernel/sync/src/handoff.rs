@@ -1,4 +1,5 @@
-//! A try-lock for draining queues: whoever finds it taken leaves, and what it left behind is never stranded.
+//! A try-lock for draining queues: whoever finds it taken leaves, and what it left behind is never
+//! stranded.
 //!
 //! | state | meaning | who moves it on |
 //! |---|---|---|
@@ -16,7 +17,8 @@ const AGAIN: u32 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Offer {
-    /// The caller owns the queues now: it drains them and calls [`Handoff::finish`] until that says [`Finish::Done`].
+    /// The caller owns the queues now: it drains them and calls [`Handoff::finish`] until that says
+    /// [`Finish::Done`].
     Owner,
     /// Somebody else does, and will look at the queues once more after this.
     Left,
@@ -39,7 +41,7 @@ pub struct Handoff {
 }
 
 impl Handoff {
-    /// A hand-off that nobody owns.
+    /// Returns a hand-off that nobody owns.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Handoff {
@@ -47,7 +49,7 @@ impl Handoff {
         }
     }
 
-    /// A hand-off that nobody owns.
+    /// Returns a hand-off that nobody owns.
     #[cfg(loom)]
     pub fn new() -> Self {
         Handoff {
@@ -60,9 +62,10 @@ impl Handoff {
         let mut seen = self.state.load(Ordering::Relaxed);
         loop {
             let next = if seen == FREE { OWNED } else { AGAIN };
-            // AGAIN → AGAIN is a write as well: its Release publishes what we queued to the owner's Acquire in `finish`.
-            // A mere load would be ordered after nothing, and the owner could miss our record.
-            // Acquire on FREE → OWNED, with the Release in `finish`: we see how far the last owner came.
+            // AGAIN → AGAIN is a write as well: its Release publishes what we queued to the owner's
+            // Acquire in `finish`. A mere load would be ordered after nothing, and the owner could
+            // miss our record. Acquire on FREE → OWNED, with the Release in `finish`: we see how
+            // far the last owner came.
             match self
                 .state
                 .compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Relaxed)
@@ -74,7 +77,8 @@ impl Handoff {
         }
     }
 
-    /// Gives the ownership up, unless somebody left something since the owner looked last. For the owner only.
+    /// Gives the ownership up, unless somebody left something since the owner looked last. For the
+    /// owner only.
     pub fn finish(&self) -> Finish {
         match self
             .state
@@ -89,9 +93,11 @@ impl Handoff {
         }
     }
 
-    /// Gives the ownership up although something may be left; the caller sees to it that somebody offers again. For the owner only.
+    /// Gives the ownership up although something may be left; the caller sees to it that somebody
+    /// offers again. For the owner only.
     pub fn abandon(&self) {
-        // A swap, not a store: the next owner's Acquire must reach the offers that found us here, too.
+        // A swap, not a store: the next owner's Acquire must reach the offers that found us here,
+        // too.
         self.state.swap(FREE, Ordering::AcqRel);
     }
 }

@@ -1,4 +1,5 @@
-//! Sequential rules, and with `--cfg loom` that nothing queued is stranded, whoever loses the race for the ownership.
+//! Sequential rules, and with `--cfg loom` that nothing queued is stranded, whoever loses the race
+//! for the ownership.
 
 use super::*;
 

@@ -20,7 +20,8 @@ pub trait LocalIrq {
     fn held() -> &'static HeldRanks;
 }
 
-/// A section with interrupts off; dropping it ends the section. Sections may be dropped in any order.
+/// A section with interrupts off; dropping it ends the section. Sections may be dropped in any
+/// order.
 #[derive(Debug)]
 #[must_use = "interrupts are on again as soon as this is dropped"]
 pub struct IrqOff<L: LocalIrq> {

@@ -36,7 +36,7 @@ impl<'a, T> OnceRef<'a, T> {
         }
     }
 
-    /// The reference, once there is one.
+    /// Returns the reference, once there is one.
     #[inline]
     pub fn get(&self) -> Option<&'a T> {
         // Acquire pairs with the release in `set`: what is referred to is seen complete.
@@ -75,7 +75,8 @@ impl<T> fmt::Debug for OnceRef<'_, T> {
     }
 }
 
-/// As [`OnceRef`], but for what an empty place refers to: a stand-in. Reading is one load, and no test.
+/// As [`OnceRef`], but for what an empty place refers to: a stand-in. Reading is one load, and no
+/// test.
 pub struct OnceOr<'a, T> {
     /// Never null.
     place: AtomicPtr<T>,
@@ -104,13 +105,13 @@ impl<'a, T> OnceOr<'a, T> {
         }
     }
 
-    /// The reference, or the stand-in.
+    /// Returns the reference, or the stand-in.
     #[inline]
     pub fn get(&self) -> &'a T {
         // Acquire pairs with the release in `set`: what is referred to is seen complete.
         let place = self.place.load(Ordering::Acquire);
-        // SAFETY: made from a `&'a T` by `new` or `set`, the only writers; only shared references to
-        // it are handed out.
+        // SAFETY: made from a `&'a T` by `new` or `set`, the only writers; only shared references
+        // to it are handed out.
         unsafe { &*place }
     }
 

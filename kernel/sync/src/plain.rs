@@ -4,8 +4,8 @@ use crate::{LocalIrq, Rank};
 use core::{fmt, marker::PhantomData};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
-/// A spinlock that turns nothing off: whoever holds it may be interrupted. It is for protocols whose
-/// subject that is. The holder is pinned. Task context, or with interrupts off already.
+/// A spinlock that turns nothing off: whoever holds it may be interrupted. It is for protocols
+/// whose subject that is. The holder is pinned. Task context, or with interrupts off already.
 ///
 /// It obeys the lock order when it is taken, and does not restrict what is taken while it is held:
 /// that may be a handler's lock, which no order between the two can forbid.
@@ -39,7 +39,7 @@ impl<L: LocalIrq> SpinLock<L> {
         SpinGuard(self.inner.lock())
     }
 
-    /// Whether somebody holds the lock at this moment.
+    /// Returns whether somebody holds the lock at this moment.
     pub fn is_locked(&self) -> bool {
         self.inner.is_locked()
     }

@@ -131,7 +131,7 @@ impl<T: Copy, const N: usize> Queue<T, N> {
         self.push_with(value, Release)
     }
 
-    /// [`Self::push`] with the ordering of its last step; tests weaken it.
+    /// Does [`Self::push`] with the ordering of its last step; tests weaken it.
     #[inline]
     fn push_with(&self, value: T, publish: Ordering) -> Result<(), Rejected<T>> {
         let mut at = look(&self.tail, Relaxed);
@@ -169,7 +169,7 @@ impl<T: Copy, const N: usize> Queue<T, N> {
         self.pop_with(Release)
     }
 
-    /// [`Self::pop`] with the ordering of its last step; tests weaken it.
+    /// Does [`Self::pop`] with the ordering of its last step; tests weaken it.
     #[inline]
     fn pop_with(&self, relieve: Ordering) -> Option<T> {
         let mut at = look(&self.head, Relaxed);

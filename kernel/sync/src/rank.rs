@@ -46,12 +46,13 @@ impl HeldRanks {
         }
     }
 
-    /// Whether no lock is held.
+    /// Returns whether no lock is held.
     pub fn is_empty(&self) -> bool {
         self.mask.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether a lock of this rank may be taken now: nothing of its rank or a later one is held.
+    /// Returns whether a lock of this rank may be taken now: nothing of its rank or a later one is
+    /// held.
     pub fn may_take(&self, rank: Rank) -> bool {
         self.mask.load(Ordering::Relaxed) < 1 << rank as u32
     }

@@ -20,8 +20,8 @@ const SKEW_MS: u64 = 1_000;
 /// Lets `burst` through in `interval_ms`, and counts the rest.
 #[derive(Debug)]
 pub struct RateLimit {
-    /// When the interval began, in milliseconds modulo 2^36; how many were kept back in it; how many
-    /// were let through, 0 before the first ever. Written by anybody.
+    /// When the interval began, in milliseconds modulo 2^36; how many were kept back in it; how
+    /// many were let through, 0 before the first ever. Written by anybody.
     state: AtomicU64,
     interval_ms: u64,
     burst: u64,
@@ -63,7 +63,7 @@ impl State {
 }
 
 impl RateLimit {
-    /// A limit of `burst`, 1 to 15, in `interval_ms` milliseconds, not 0.
+    /// Makes a limit for the model checker.
     ///
     /// # Panics
     ///
@@ -73,7 +73,7 @@ impl RateLimit {
         Self::with(burst, interval_ms, AtomicU64::new(0))
     }
 
-    /// The same for the model checker.
+    /// Makes a limit for the model checker.
     ///
     /// # Panics
     ///
@@ -92,8 +92,8 @@ impl RateLimit {
         }
     }
 
-    /// Asks at `now_ns`, nanoseconds since boot, whether to say it. An interval begins with the first
-    /// that is let through after the last one's end. Any context.
+    /// Asks at `now_ns`, nanoseconds since boot, whether to say it. An interval begins with the
+    /// first that is let through after the last one's end. Any context.
     pub fn ask(&self, now_ns: u64) -> Say {
         let now_ms = now_ns / 1_000_000;
         self.change(|state| {
@@ -122,8 +122,8 @@ impl RateLimit {
         .unwrap_or(Say::Nothing)
     }
 
-    /// What was kept back in an interval that is over and has not been said: it never will be if
-    /// nobody asks any more. The caller says it; it counts as said. Any context.
+    /// Returns what was kept back in an interval that is over and has not been said: it never will
+    /// be if nobody asks any more. The caller says it; it counts as said. Any context.
     pub fn flush(&self, now_ns: u64) -> Option<u32> {
         let now_ms = now_ns / 1_000_000;
         self.change(|state| {

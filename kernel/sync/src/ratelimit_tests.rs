@@ -1,5 +1,5 @@
-//! Ten in five seconds, and with `--cfg loom` that two CPUs, or a handler and whom it interrupts, never
-//! let through too many and lose none.
+//! Ten in five seconds, and with `--cfg loom` that two CPUs, or a handler and whom it interrupts,
+//! never let through too many and lose none.
 
 use super::*;
 

@@ -1,8 +1,9 @@
 //! A ring of fixed records that every context of a CPU may write and one reader empties.
 //!
-//! A writer reserves a slot, copies its words and commits; it may be interrupted at any step by another writer of the same
-//! ring, an NMI included, and it never waits. A full ring refuses the newest record and counts it. The words are
-//! atomics, so a reader that were wrong about a slot would see an old record, never undefined behaviour.
+//! A writer reserves a slot, copies its words and commits; it may be interrupted at any step by
+//! another writer of the same ring, an NMI included, and it never waits. A full ring refuses the
+//! newest record and counts it. The words are atomics, so a reader that were wrong about a slot
+//! would see an old record, never undefined behaviour.
 
 use crate::atomic::{AtomicU64, Ordering};
 
@@ -42,7 +43,7 @@ pub enum Head {
 
 /// A point between two accesses of [`Ring::push`]; the tests interrupt it there.
 pub trait Steps {
-    /// Called before each access.
+    /// Runs before each access.
     fn step(&mut self);
 }
 
@@ -71,7 +72,7 @@ impl<const SLOTS: usize, const WORDS: usize> Ring<SLOTS, WORDS> {
         SLOTS as u64 - 1
     };
 
-    /// An empty ring.
+    /// Returns an empty ring.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Ring {
@@ -82,7 +83,7 @@ impl<const SLOTS: usize, const WORDS: usize> Ring<SLOTS, WORDS> {
         }
     }
 
-    /// An empty ring.
+    /// Returns an empty ring.
     #[cfg(loom)]
     pub fn new() -> Self {
         Ring {
@@ -96,7 +97,8 @@ impl<const SLOTS: usize, const WORDS: usize> Ring<SLOTS, WORDS> {
         }
     }
 
-    /// Stores a record. Callable from every context; a writer may be interrupted by another one at every step.
+    /// Stores a record. Callable from every context; a writer may be interrupted by another one at
+    /// every step.
     ///
     /// # Errors
     /// [`Full`] if the record was lost.
@@ -104,7 +106,7 @@ impl<const SLOTS: usize, const WORDS: usize> Ring<SLOTS, WORDS> {
         self.push_in_steps(record, &mut Straight)
     }
 
-    /// [`Ring::push`] with something done between its accesses.
+    /// Does [`Ring::push`] with something done between its accesses.
     ///
     /// # Errors
     /// [`Full`] if the record was lost.
@@ -118,15 +120,18 @@ impl<const SLOTS: usize, const WORDS: usize> Ring<SLOTS, WORDS> {
             steps.step();
             let reserved = self.reserved.load(Ordering::Relaxed);
             steps.step();
-            // Acquire, with the reader's Release in `take`: its reads of the slot are over before we write there.
+            // Acquire, with the reader's Release in `take`: its reads of the slot are over before
+            // we write there.
             let taken = self.taken.load(Ordering::Acquire);
             steps.step();
-            // `taken` is the newer of the two and may have passed an old `reserved`: the CAS then fails.
+            // `taken` is the newer of the two and may have passed an old `reserved`: the CAS then
+            // fails.
             if reserved.saturating_sub(taken) >= SLOTS as u64 {
                 self.lost.fetch_add(1, Ordering::Relaxed);
                 return Err(Full);
             }
-            // A writer that interrupted us since the load has this slot; the CAS sends us to the next one.
+            // A writer that interrupted us since the load has this slot; the CAS sends us to the
+            // next one.
             if self
                 .reserved
                 .compare_exchange(reserved, reserved + 1, Ordering::Relaxed, Ordering::Relaxed)
@@ -147,7 +152,7 @@ impl<const SLOTS: usize, const WORDS: usize> Ring<SLOTS, WORDS> {
         Ok(())
     }
 
-    /// The state of the oldest record. Only the one reader may act on the answer.
+    /// Returns the state of the oldest record. Only the one reader may act on the answer.
     pub fn head(&self) -> Head {
         let number = self.taken.load(Ordering::Relaxed);
         let slot = &self.slots[(number & Self::MASK) as usize];
@@ -161,25 +166,29 @@ impl<const SLOTS: usize, const WORDS: usize> Ring<SLOTS, WORDS> {
         }
     }
 
-    /// One word of the oldest record; it means something only while [`Ring::head`] says [`Head::Ready`].
+    /// Returns one word of the oldest record; it means something only while [`Ring::head`] says
+    /// [`Head::Ready`].
     pub fn peek(&self, word: usize) -> u64 {
         let number = self.taken.load(Ordering::Relaxed);
         self.slots[(number & Self::MASK) as usize].words[word].load(Ordering::Relaxed)
     }
 
-    /// Takes the oldest record if it is whole. For the one reader: concurrent readers would see records twice.
+    /// Takes the oldest record if it is whole. For the one reader: concurrent readers would see
+    /// records twice.
     pub fn take(&self) -> Option<[u64; WORDS]> {
         (self.head() == Head::Ready).then(|| {
             let number = self.taken.load(Ordering::Relaxed);
             let slot = &self.slots[(number & Self::MASK) as usize];
             let record = core::array::from_fn(|i| slot.words[i].load(Ordering::Relaxed));
-            // Release, with the writer's Acquire of `taken`: the slot is reused only after we have read it.
+            // Release, with the writer's Acquire of `taken`: the slot is reused only after we have
+            // read it.
             self.taken.store(number + 1, Ordering::Release);
             record
         })
     }
 
-    /// Passes over the oldest record, whole or not: its writer was stopped and will not go on. For the one reader.
+    /// Passes over the oldest record, whole or not: its writer was stopped and will not go on. For
+    /// the one reader.
     pub fn skip(&self) {
         let number = self.taken.load(Ordering::Relaxed);
         if self.reserved.load(Ordering::Relaxed) > number {
@@ -192,7 +201,7 @@ impl<const SLOTS: usize, const WORDS: usize> Ring<SLOTS, WORDS> {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Free slots at this moment; more may be taken by the time the answer arrives.
+    /// Counts the free slots at this moment; more may be taken by the time the answer arrives.
     pub fn room(&self) -> usize {
         let reserved = self.reserved.load(Ordering::Relaxed);
         let taken = self.taken.load(Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! Same-CPU protocol: an interrupt, and an NMI within it, at every step of a push; two mutants that must be caught.
-//! Cross-CPU protocol (`--cfg loom`): a writer and the reader, with slots reused.
+//! Same-CPU protocol: an interrupt, and an NMI within it, at every step of a push; two mutants that
+//! must be caught. Cross-CPU protocol (`--cfg loom`): a writer and the reader, with slots reused.
 
 use super::*;
 

@@ -1,5 +1,5 @@
-//! A CPU's word about the section that is open on it: what its interrupts look at, and what they leave
-//! to the section's end.
+//! A CPU's word about the section that is open on it: what its interrupts look at, and what they
+//! leave to the section's end.
 
 use crate::atomic::{
     AtomicU32,
@@ -22,8 +22,8 @@ pub struct Section(AtomicU32);
 impl Section {
     /// Owed: the CPU's caches are to be emptied. The allocator's.
     pub const DRAIN: u32 = 1 << 8;
-    /// Owed: the word that this CPU is outside of every section, for a grace period. The platform's,
-    /// which says it at its unpin.
+    /// Owed: the word that this CPU is outside of every section, for a grace period. The
+    /// platform's, which says it at its unpin.
     pub const GRACE: u32 = 1 << 9;
     /// The first of the bits that are the platform's own.
     pub const PLATFORM: u32 = 1 << 16;
@@ -41,7 +41,7 @@ impl Section {
         Self(AtomicU32::new(0))
     }
 
-    /// Whether a section is open.
+    /// Returns whether a section is open.
     #[inline]
     pub fn is_open(&self) -> bool {
         self.0.load(Relaxed) & Self::OPEN != 0
@@ -78,7 +78,7 @@ impl Section {
         self.0.fetch_or(what, Relaxed);
     }
 
-    /// Whether any of `what` is owed.
+    /// Returns whether any of `what` is owed.
     #[inline]
     pub fn owes(&self, what: u32) -> bool {
         self.0.load(Relaxed) & what != 0
@@ -120,8 +120,8 @@ mod tests {
     }
 }
 
-/// An interrupt may come between any two accesses, and so may another thread: what holds for threads
-/// holds for interrupts.
+/// An interrupt may come between any two accesses, and so may another thread: what holds for
+/// threads holds for interrupts.
 #[cfg(all(test, loom))]
 mod models {
     use super::*;

@@ -9,12 +9,12 @@ use core::ops::ControlFlow;
 pub struct Cookie(u32);
 
 impl Cookie {
-    /// Whether a writer was inside when the counter was read.
+    /// Returns whether a writer was inside when the counter was read.
     pub const fn is_odd(self) -> bool {
         self.0 & 1 == 1
     }
 
-    /// The counter's value.
+    /// Returns the counter's value.
     pub const fn value(self) -> u32 {
         self.0
     }
@@ -63,7 +63,7 @@ impl SeqCount {
         Cookie(self.value.load(Ordering::Relaxed))
     }
 
-    /// Whether the counter changed since `cookie` was read, or is odd now.
+    /// Returns whether the counter changed since `cookie` was read, or is odd now.
     #[inline]
     pub fn changed_or_odd(&self, cookie: Cookie) -> bool {
         // The seed's smp_rmb: entries are read before the counter is read again. Pairs with the
@@ -73,8 +73,8 @@ impl SeqCount {
         now != cookie || now.is_odd()
     }
 
-    /// A seqlock's begin: waits until the counter is even, for as long as `spin` says so. The cookie
-    /// is odd if the wait was given up. Also returns how often it was found odd.
+    /// Begins as a seqlock does: waits until the counter is even, for as long as `spin` says so.
+    /// The cookie is odd if the wait was given up. Also returns how often it was found odd.
     #[inline]
     pub fn begin_even(&self, mut spin: impl FnMut() -> ControlFlow<()>) -> (Cookie, u32) {
         let mut found_odd = 0;
@@ -91,7 +91,7 @@ impl SeqCount {
         }
     }
 
-    /// A seqlock's retry check: whether the counter changed since `cookie` was read.
+    /// Checks as a seqlock does: returns whether the counter changed since `cookie` was read.
     #[inline]
     pub fn changed(&self, cookie: Cookie) -> bool {
         // Pairs with the release fence in `make_odd`, as in `changed_or_odd`.
@@ -108,19 +108,19 @@ impl SeqCount {
         result
     }
 
-    /// A writer's begin. The caller holds the writers' lock.
+    /// Begins a writer's part. The caller holds the writers' lock.
     #[inline]
     pub fn make_odd(&self) {
         self.make_odd_from(self.value.load(Ordering::Relaxed));
     }
 
-    /// The end of the writer that made the counter odd.
+    /// Ends the part of the writer that made the counter odd.
     #[inline]
     pub fn make_even(&self) {
         self.make_even_from(self.value.load(Ordering::Relaxed));
     }
 
-    /// The begin, where the counter is `even` now.
+    /// Begins a part, where the counter is `even` now.
     #[inline]
     fn make_odd_from(&self, even: u32) {
         debug_assert!(even & 1 == 0, "two writers inside one sequence counter");
@@ -130,7 +130,7 @@ impl SeqCount {
         fence_unless(LeftOut::FirstWriteFence, Ordering::Release);
     }
 
-    /// The end, where the counter is `odd` now.
+    /// Ends a part, where the counter is `odd` now.
     #[inline]
     fn make_even_from(&self, odd: u32) {
         debug_assert!(odd & 1 == 1, "the end of a writer that did not begin");
@@ -160,7 +160,7 @@ std::thread_local! {
     static LEFT_OUT: core::cell::Cell<Option<LeftOut>> = const { core::cell::Cell::new(None) };
 }
 
-/// Whether a model leaves this one out; outside models never.
+/// Returns whether a model leaves this one out; outside models never.
 #[inline(always)]
 fn is_left_out(left_out: LeftOut) -> bool {
     #[cfg(all(test, loom))]
@@ -172,7 +172,7 @@ fn is_left_out(left_out: LeftOut) -> bool {
     }
 }
 
-/// A fence, unless a model leaves it out.
+/// Fences, unless a model leaves it out.
 #[inline(always)]
 fn fence_unless(left_out: LeftOut, ordering: Ordering) {
     if !is_left_out(left_out) {

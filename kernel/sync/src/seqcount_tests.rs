@@ -68,7 +68,8 @@ mod models {
         };
     }
 
-    /// What a reader concludes, of lists whose two entries are 0 before the rewriting and 1 after it.
+    /// What a reader concludes, of lists whose two entries are 0 before the rewriting and 1 after
+    /// it.
     #[derive(Clone, Copy, Debug)]
     struct Seen {
         begun: u32,
@@ -175,9 +176,10 @@ mod models {
         Changed,
     }
 
-    /// The counter itself, with one writer and a reader that begins as a seqlock's does: what passes its look is whole
-    /// and current. (The reader's wait is cut short, as a lab run does: loom has no fair scheduler. A begin that does
-    /// not acquire would miss a whole rebuild first: H9.)
+    /// The counter itself, with one writer and a reader that begins as a seqlock's does: what
+    /// passes its look is whole and current. (The reader's wait is cut short, as a lab run does:
+    /// loom has no fair scheduler. A begin that does not acquire would miss a whole rebuild first:
+    /// H9.)
     fn explore_counter(look: Look, left_out: Option<LeftOut>) {
         model(move || {
             // Loom's threads are taken in turns by one of the system's.
@@ -259,9 +261,9 @@ mod models {
         }
     }
 
-    /// H9 is in `SeqCount` itself. (The writer does not load the counter here: loom 0.7 remembers one
-    /// last access of each atomic, and a thread's own load before its store hides the reader's from it, so
-    /// that the interleaving is never tried.)
+    /// H9 is in `SeqCount` itself. (The writer does not load the counter here: loom 0.7 remembers
+    /// one last access of each atomic, and a thread's own load before its store hides the reader's
+    /// from it, so that the interleaving is never tried.)
     #[test]
     fn h9_is_in_the_counter_as_it_is_used() {
         let result = catch_unwind(|| {

@@ -58,7 +58,7 @@ impl<T, L: LocalIrq> IrqSpinLock<T, L> {
         })
     }
 
-    /// Whether somebody holds the lock at this moment.
+    /// Returns whether somebody holds the lock at this moment.
     pub fn is_locked(&self) -> bool {
         self.inner.is_locked()
     }

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 pub enum BenchRow {
     /// GFP_ATOMIC, order 0: a pair in a task with interrupts on.
     AtomicIrqsOn,
-    /// The same with interrupts off.
+    /// GFP_ATOMIC, order 0: a pair in a task with interrupts off.
     AtomicIrqsOff,
-    /// The same in a hard interrupt handler.
+    /// GFP_ATOMIC, order 0: a pair in a hard interrupt handler.
     AtomicHardIrq,
     /// GFP_KERNEL, order 0: a pair in a task.
     Kernel,
@@ -19,7 +19,8 @@ pub enum BenchRow {
     Order9,
     /// Order 10.
     Order10,
-    /// 10,000 single frames one by one, freed at random, the caches drained before and after; a frame.
+    /// 10,000 single frames one by one, freed at random, the caches drained before and after; a
+    /// frame.
     Random,
     /// The dearest free of that run.
     WorstFree,

@@ -8,7 +8,8 @@ pub const MAX_FRAME_BYTES: usize = 256;
 /// Why bytes are not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WireError {
-    /// The frame is longer than [`MAX_FRAME_BYTES`], or the buffer given is too small for the message.
+    /// The frame is longer than [`MAX_FRAME_BYTES`], or the buffer given is too small for the
+    /// message.
     TooLong,
     /// The frame does not decode as a message of this protocol.
     Malformed,

@@ -16,7 +16,7 @@ pub enum Hazard {
     H1,
     /// Livelock of a reader that interrupted the writer on its own CPU.
     H2,
-    /// The same by an NMI, which interrupts a writer that has interrupts off, too. Not in the
+    /// Livelock by an NMI, which interrupts a writer that has interrupts off, too. Not in the
     /// specification: this project's own finding.
     H2Nmi,
     /// ABBA of the counter and the serial port's lock.
@@ -27,7 +27,7 @@ pub enum Hazard {
     H5End,
     /// A torn entry: new zone, old index.
     H7,
-    /// The same where the hot path remembers what it reads in a list.
+    /// A torn entry where the hot path remembers what it reads in a list.
     H7Hot,
     /// Endless retry from a stale start.
     H8,
@@ -145,8 +145,8 @@ impl LabContext {
 
 macro_rules! lab_points {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
-        /// A step of a scenario: a schedule point that a role reached, or something that the laboratory
-        /// did there. `detail` says more where the variant's comment names it.
+        /// A step of a scenario: a schedule point that a role reached, or something that the
+        /// laboratory did there. `detail` says more where the variant's comment names it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[repr(u8)]
         pub enum LabPoint {
@@ -170,7 +170,8 @@ macro_rules! lab_points {
 lab_points! {
     /// Rebuild: the counter has just become odd, where there is one. Detail: the counter.
     RebuildOdd,
-    /// Rebuild: an entry's zone is stored, its index not yet. The first of those that follow each other.
+    /// Rebuild: an entry's zone is stored, its index not yet. The first of those that follow each
+    /// other.
     RebuildEntry,
     /// Rebuild: the lists are written. Detail: the counter.
     RebuildEven,
@@ -178,7 +179,8 @@ lab_points! {
     RebuildPublished,
     /// Rebuild: the writer begins to wait for the old lists' readers (`snapshot`).
     GraceWait,
-    /// Rebuild: the writer is about to ask each CPU to say when the old lists are left (`snapshot`).
+    /// Rebuild: the writer is about to ask each CPU to say when the old lists are left
+    /// (`snapshot`).
     GraceBegin,
     /// Rebuild: the lock validator is told of the writer's begin.
     AnnotateBegin,
@@ -196,10 +198,11 @@ lab_points! {
     SlowCheckOom,
     /// Slow path: the check at `nopage` is next.
     SlowCheckNopage,
-    /// Walk: an entry's index was read, its zone not yet. The first of those that follow each other.
+    /// Walk: an entry's index was read, its zone not yet. The first of those that follow each
+    /// other.
     WalkEntry,
-    /// Hot path: it looks which zone serves requests of a class first, and has read an entry's index,
-    /// its zone not yet.
+    /// Hot path: it looks which zone serves requests of a class first, and has read an entry's
+    /// index, its zone not yet.
     NoteEntry,
     /// Hot path: that zone is remembered. Detail: its number, as in [`ZoneName`].
     FirstNoted,
@@ -217,7 +220,7 @@ lab_points! {
     AsksToPlug,
     /// The hot-plug thread, woken by the system control interrupt, finds that a DIMM is to leave.
     SlotLeaves,
-    /// The same of one that has arrived.
+    /// The hot-plug thread finds that a DIMM has arrived.
     SlotArrives,
     /// Online: counted but isolated, the lists are about to be rebuilt.
     OnlineCounted,

@@ -1,8 +1,8 @@
 //! What the kernel and its host say to each other on the second serial port.
 //!
-//! A message is one COBS frame of [postcard](https://postcard.jamesmunns.com) bytes that ends with a
-//! zero byte, so a reader that joins late, or that meets a damaged frame, resumes at the next zero.
-//! The console (COM1) carries text only; nothing here is ever parsed out of the log.
+//! A message is one COBS frame of [postcard](https://postcard.jamesmunns.com) bytes that ends with
+//! a zero byte, so a reader that joins late, or that meets a damaged frame, resumes at the next
+//! zero. The console (COM1) carries text only; nothing here is ever parsed out of the log.
 #![no_std]
 
 mod bench;
@@ -23,7 +23,8 @@ use serde::{Deserialize, Serialize};
 /// Version of the messages below; [`ToHost::Hello`] carries it and the host refuses another.
 pub const PROTOCOL_VERSION: u16 = 3;
 
-/// Values that the guest writes to QEMU's `isa-debug-exit` port; QEMU then exits with `2 * value + 1`.
+/// Values that the guest writes to QEMU's `isa-debug-exit` port; QEMU then exits with `2 * value +
+/// 1`.
 pub mod exit_value {
     /// Every verdict passed.
     pub const PASSED: u32 = 0x10;
@@ -33,7 +34,8 @@ pub mod exit_value {
     pub const CRASHED: u32 = 0x12;
     /// The kernel refused its configuration (too little memory, too many CPUs, an unknown option).
     pub const REFUSED: u32 = 0x13;
-    /// The loader refused the kernel image. `boot` shares no crate with the host, so it repeats this number.
+    /// The loader refused the kernel image. `boot` shares no crate with the host, so it repeats
+    /// this number.
     pub const LOADER_REFUSED: u32 = 0x14;
 
     /// QEMU's exit status for a value.
@@ -45,10 +47,12 @@ pub mod exit_value {
 /// Name of the fw_cfg item that holds the kernel's options, separated by white space.
 pub const CMDLINE_ITEM: &str = "opt/org.tidemark/cmdline";
 
-/// What the shell writes when it waits for a line; the host, feeding it from a pipe, waits for this.
+/// What the shell writes when it waits for a line; the host, feeding it from a pipe, waits for
+/// this.
 pub const SHELL_PROMPT: &str = "tidemark> ";
 
-/// What the kernel can show as a table: the shell's commands for that, and the values of the option `dump`.
+/// What the kernel can show as a table: the shell's commands for that, and the values of the option
+/// `dump`.
 pub const TOPICS: [&str; 7] = [
     "zoneinfo",
     "buddyinfo",

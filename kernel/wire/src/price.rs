@@ -41,7 +41,8 @@ pub struct PriceRow {
     pub requests: u64,
     /// Of those, the ones that overlapped a rebuild.
     pub overlapped: u64,
-    /// Of those, the ones that failed and whose second request, made at once, was served: the price.
+    /// Of those, the ones that failed and whose second request, made at once, was served: the
+    /// price.
     pub failed: u64,
     /// Failures whose second request failed as well, or that overlapped nothing: memory was short.
     pub short: u64,

@@ -1,5 +1,6 @@
-//! Instructions an operation, exactly: valgrind runs the workloads of one thread one by one and counts
-//! what is executed in the stretch that is timed otherwise. No counters of the processor are needed.
+//! Instructions an operation, exactly: valgrind runs the workloads of one thread one by one and
+//! counts what is executed in the stretch that is timed otherwise. No counters of the processor are
+//! needed.
 
 use std::io::ErrorKind;
 use std::path::Path;

@@ -15,9 +15,10 @@ const SPECIFIED: [Hazard; 7] = [
     Hazard::H8,
 ];
 
-/// The specification's matrix, a row a variant. It is a reading of the patches and threads; a cell that a right test
-/// contradicts is named in [`CONTRADICTED`]. Its H5 is one column: "half" says that the begin holds and the end fails.
-/// Of `seqlock` it says "n/a", which is nothing here: see [`ADDED`].
+/// The specification's matrix, a row a variant. It is a reading of the patches and threads; a cell
+/// that a right test contradicts is named in [`CONTRADICTED`]. Its H5 is one column: "half" says
+/// that the begin holds and the end fails. Of `seqlock` it says "n/a", which is nothing here: see
+/// [`ADDED`].
 const MATRIX: &[(&str, [Option<LabVerdict>; 7])] = &{
     const H: Option<LabVerdict> = Some(Holds);
     const D: Option<LabVerdict> = Some(HoldsDirectOnly);
@@ -35,8 +36,8 @@ const MATRIX: &[(&str, [Option<LabVerdict>; 7])] = &{
     ]
 };
 
-/// The column that the specification does not have: its H2 knows interrupts only, and four variants keep those out by
-/// turning them off. Nothing keeps an NMI out, so each reader that waits fails.
+/// The column that the specification does not have: its H2 knows interrupts only, and four variants
+/// keep those out by turning them off. Nothing keeps an NMI out, so each reader that waits fails.
 const BY_NMI: &[(&str, LabVerdict)] = &[
     ("none", Holds),
     ("seqlock", Fails),
@@ -49,8 +50,8 @@ const BY_NMI: &[(&str, LabVerdict)] = &[
     ("snapshot", Holds),
 ];
 
-/// Cells of the specification's columns that it leaves out. `seqlock` came before the validator was asked about it; what
-/// fails there is H3, since any print inside it does.
+/// Cells of the specification's columns that it leaves out. `seqlock` came before the validator was
+/// asked about it; what fails there is H3, since any print inside it does.
 const ADDED: &[(&str, Hazard, LabVerdict)] = &[
     ("seqlock", Hazard::H5Begin, Fails),
     ("seqlock", Hazard::H5End, Fails),

@@ -7,7 +7,8 @@ use crate::judge::verdict::Verdict;
 use crate::terminal::cli::{Zonelist, name_of};
 use tidemark_wire::{Hazard, LabContext, LabVerdict};
 
-/// The hazard that a reader is stuck at which waits, in this context, for the rebuild that it has interrupted.
+/// The hazard that a reader is stuck at which waits, in this context, for the rebuild that it has
+/// interrupted.
 fn hazard_of(context: LabContext) -> Option<Hazard> {
     match context {
         LabContext::Interrupt => Some(Hazard::H2),
@@ -21,8 +22,8 @@ pub fn fails(variant: Zonelist, hazard: Hazard) -> bool {
     Cell::of(variant, hazard).expected() == Some(LabVerdict::Fails)
 }
 
-/// Why a demonstration of this variant hangs with such a reader: the hazard, what the matrix says of it, and the command
-/// that repeats it alone.
+/// Why a demonstration of this variant hangs with such a reader: the hazard, what the matrix says
+/// of it, and the command that repeats it alone.
 fn explanation(variant: Zonelist, context: LabContext) -> String {
     let name = name_of(variant);
     let Some(hazard) = hazard_of(context) else {
@@ -41,8 +42,8 @@ fn explanation(variant: Zonelist, context: LabContext) -> String {
     )
 }
 
-/// Puts a hang at a hazard of the protocol's down to it: the hazard, what the laboratory's matrix says of it, and the
-/// command that shows it alone.
+/// Puts a hang at a hazard of the protocol's down to it: the hazard, what the laboratory's matrix
+/// says of it, and the command that shows it alone.
 pub fn explained(mut verdict: Verdict, zonelist: Zonelist, record: &Record) -> Verdict {
     if let Ended::Hung(Hang::StuckReader { context, .. }) = record.ended {
         verdict.reasons.insert(0, explanation(zonelist, context));

@@ -45,7 +45,8 @@ pub fn sample() -> Vec<Cell> {
     .collect()
 }
 
-/// What is wrong with a mistake's cells: those that did not flip as they must, and those that did and must not.
+/// What is wrong with a mistake's cells: those that did not flip as they must, and those that did
+/// and must not.
 pub fn problems<'f>(found: impl Iterator<Item = &'f Found>) -> Vec<String> {
     found
         .filter(|cell| !cell.is_expected())

@@ -1,8 +1,9 @@
 //! The mistakes of each protocol, and the cells that each flips.
 //!
-//! A mistake that flips none shows that no scenario looks at what it breaks; one that flips too many, that a verdict hangs
-//! on something else. So all cells of the protocol run, and the others must stay as they are. Two mistakes that x86 hides,
-//! a missing fence and a missing grace period's ordering, are found by the models in `sync` and `frames`.
+//! A mistake that flips none shows that no scenario looks at what it breaks; one that flips too
+//! many, that a verdict hangs on something else. So all cells of the protocol run, and the others
+//! must stay as they are. Two mistakes that x86 hides, a missing fence and a missing grace period's
+//! ordering, are found by the models in `sync` and `frames`.
 
 use tidemark_wire::{Hazard, LabVerdict};
 
@@ -217,7 +218,8 @@ mod tests {
 
     #[test]
     fn every_hazard_has_cells_of_both_kinds() {
-        // Else a test that always says the same would pass. What no protocol comes to, one with a mistake does.
+        // Else a test that always says the same would pass. What no protocol comes to, one with a
+        // mistake does.
         for hazard in Hazard::ALL {
             let variants = Zonelist::value_variants().iter();
             let cells = || {

@@ -1,4 +1,5 @@
-//! What the steps of a trace say beyond their names: the wait-for cycle, lists, entries, zones, places.
+//! What the steps of a trace say beyond their names: the wait-for cycle, lists, entries, zones,
+//! places.
 
 use tidemark_wire::{LabPoint, LabStep, WaitsFor};
 

@@ -1,5 +1,6 @@
-//! `tidemark mutants`: makes deliberate mistakes in the sources of the allocator and of the locks, one
-//! at a time, and demands that a test fails for each. `docs/testing.md` says how the list is written.
+//! `tidemark mutants`: makes deliberate mistakes in the sources of the allocator and of the locks,
+//! one at a time, and demands that a test fails for each. `docs/testing.md` says how the list is
+//! written.
 
 mod list;
 mod text;

@@ -1,7 +1,7 @@
 //! Finding a piece of a source whatever its indentation.
 //!
-//! White space of any length matches white space of any length, and lines that are comments count as
-//! white space, in the source and in what is looked for.
+//! White space of any length matches white space of any length, and lines that are comments count
+//! as white space, in the source and in what is looked for.
 
 /// A place in a source, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

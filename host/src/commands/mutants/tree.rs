@@ -43,10 +43,12 @@ pub enum Ran {
 }
 
 impl Tree {
-    /// Brings the copy up to date. What has not changed is not written, so that it is not built again.
+    /// Brings the copy up to date. What has not changed is not written, so that it is not built
+    /// again.
     ///
     /// # Errors
-    /// A file cannot be read or written, the workspace's manifest is none, or another run has the copy.
+    /// A file cannot be read or written, the workspace's manifest is none, or another run has the
+    /// copy.
     pub fn new(name: &str) -> Result<Self> {
         let workspace = build::workspace();
         let root = workspace.join("target/mutants").join(name);

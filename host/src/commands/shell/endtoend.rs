@@ -119,7 +119,8 @@ fn run(case: &Case) -> Result<(Option<i32>, String)> {
         .stdout(Stdio::piped())
         .spawn()
         .context("this program cannot be run again")?;
-    // Dropped at the end of the statement: the end of the input. It is short: a pipe takes it at once.
+    // Dropped at the end of the statement: the end of the input. It is short: a pipe takes it at
+    // once.
     let mut pipe = child.stdin.take().context("the child has no input")?;
     pipe.write_all(case.typed.as_bytes())
         .context("nothing can be typed")?;

@@ -50,7 +50,8 @@ impl Script {
         let line = match end {
             Some(end) => {
                 let mut line: Vec<u8> = self.pending.drain(..=end).collect();
-                // An end of line within a line, or an end of input, would be answered by a prompt of its own.
+                // An end of line within a line, or an end of input, would be answered by a prompt
+                // of its own.
                 line.retain(|&byte| byte == b'\t' || byte >= b' ');
                 line.push(b'\n');
                 line

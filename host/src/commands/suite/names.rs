@@ -1,5 +1,5 @@
-//! Whether any test can have a name that contains what the user typed, found out without building or
-//! booting anything.
+//! Whether any test can have a name that contains what the user typed, found out without building
+//! or booting anything.
 
 use std::fs;
 use std::io;
@@ -11,8 +11,8 @@ use crate::guest::build;
 const FOLDERS: [&str; 3] = ["boot", "host", "kernel"];
 
 /// Whether a test's name may contain the pattern. Names are put together from words of the sources
-/// and from paths, at signs that are in no word; so each word of the pattern must be in a source, or
-/// in a path. "No" is certain, "yes" is not.
+/// and from paths, at signs that are in no word; so each word of the pattern must be in a source,
+/// or in a path. "No" is certain, "yes" is not.
 ///
 /// # Errors
 /// The sources cannot be read.
@@ -24,8 +24,8 @@ pub fn may_contain(pattern: &str) -> io::Result<bool> {
     Ok(missing.is_empty())
 }
 
-/// The words of a pattern, in lower case. Numbers are left out: those of documentation tests' lines are
-/// in no source.
+/// The words of a pattern, in lower case. Numbers are left out: those of documentation tests' lines
+/// are in no source.
 fn words(pattern: &str) -> Vec<String> {
     pattern
         .split(|c: char| !c.is_alphanumeric())

@@ -1,5 +1,5 @@
-//! The allocator under stress with real signals: the example `stress` of `tidemark-frames`, a process
-//! for each zonelist protocol and each planted fault.
+//! The allocator under stress with real signals: the example `stress` of `tidemark-frames`, a
+//! process for each zonelist protocol and each planted fault.
 
 use std::cell::OnceCell;
 use std::path::Path;

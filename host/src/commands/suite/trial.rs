@@ -24,8 +24,8 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Runs it and has it judged, by what was expected, what was recorded, and the guest's log. Log and
-    /// verdict go to `--log`, below the case's name.
+    /// Runs it and has it judged, by what was expected, what was recorded, and the guest's log. Log
+    /// and verdict go to `--log`, below the case's name.
     ///
     /// # Errors
     /// QEMU cannot be started.

@@ -1,4 +1,5 @@
-//! The demonstration on every zonelist protocol: each passes, or fails for the reason that the laboratory's matrix gives.
+//! The demonstration on every zonelist protocol: each passes, or fails for the reason that the
+//! laboratory's matrix gives.
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -46,8 +47,8 @@ impl Case {
     }
 }
 
-/// Every protocol as the demonstration runs, and those that fail so without the requests of NMIs, too;
-/// and those that pass under uneven pressure as well.
+/// Every protocol as the demonstration runs, and those that fail so without the requests of NMIs,
+/// too; and those that pass under uneven pressure as well.
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for &zonelist in Zonelist::value_variants() {

@@ -35,8 +35,8 @@ pub struct DemoArgs {
     pub cycles: u32,
     /// Repeats the host's actions and the workload's choices, not the interleaving.
     ///
-    /// CPUs, interrupts and NMIs still meet as they happen to: two runs with one seed ask for the same
-    /// things, and may see different races.
+    /// CPUs, interrupts and NMIs still meet as they happen to: two runs with one seed ask for the
+    /// same things, and may see different races.
     ///
     /// Example: --seed 7
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -50,26 +50,27 @@ pub struct DemoArgs {
     pub accel: Accel,
     /// The protocol by which readers and rebuilds of the zonelists meet.
     ///
-    /// none to gfp-seqlock are the steps of the field's argument; some of them hang or fail here, which is
-    /// what they are kept for. seed is the seqcount whose writer disables interrupts under a spinlock;
-    /// snapshot publishes whole lists by one store.
+    /// none to gfp-seqlock are the steps of the field's argument; some of them hang or fail here,
+    /// which is what they are kept for. seed is the seqcount whose writer disables interrupts under
+    /// a spinlock; snapshot publishes whole lists by one store.
     ///
     /// Example: --zonelist snapshot
     #[arg(long, value_enum, default_value_t = Zonelist::Seed)]
     pub zonelist: Zonelist,
     /// How scarce memory is while lists are rebuilt.
     ///
-    /// even leaves each zone something for requests that enter the slow path, so that a walk which misses one
-    /// zone finds another. uneven leaves one zone something: a walk that misses it fails, which is the price of a
-    /// protocol whose atomic requests do not look again.
+    /// even leaves each zone something for requests that enter the slow path, so that a walk which
+    /// misses one zone finds another. uneven leaves one zone something: a walk that misses it
+    /// fails, which is the price of a protocol whose atomic requests do not look again.
     ///
     /// Example: --pressure uneven --zonelist none
     #[arg(long, value_enum, default_value_t = Pressure::Even)]
     pub pressure: Pressure,
     /// Lets NMIs make no requests.
     ///
-    /// Where readers wait for a rebuild (seqlock to seqlock-recheck), the request of an NMI that has interrupted one
-    /// waits for ever: hazard H2-NMI of the lab. Without such requests the four that turn interrupts off pass.
+    /// Where readers wait for a rebuild (seqlock to seqlock-recheck), the request of an NMI that
+    /// has interrupted one waits for ever: hazard H2-NMI of the lab. Without such requests the four
+    /// that turn interrupts off pass.
     ///
     /// Example: --zonelist seqlock-irqsave --no-nmi-requests
     #[arg(long)]

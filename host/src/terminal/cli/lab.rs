@@ -18,11 +18,12 @@ pub struct LabLine {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum LabCommand {
-    /// Measures how many of the requests that race a rebuild fail although a fresh walk serves them.
+    /// Measures how many of the requests that race a rebuild fail although a fresh walk serves
+    /// them.
     ///
-    /// One zone alone has memory, and 4 MiB of the movable memory before it leave and come back. Each
-    /// protocol runs in a guest of its own, once with readers as they come and once with readers that
-    /// stay inside their walk while lists are rewritten.
+    /// One zone alone has memory, and 4 MiB of the movable memory before it leave and come back.
+    /// Each protocol runs in a guest of its own, once with readers as they come and once with
+    /// readers that stay inside their walk while lists are rewritten.
     Price(PriceArgs),
 }
 
@@ -39,7 +40,8 @@ pub struct LabArgs {
     /// Example: lab --hazard H2
     #[arg(long, value_enum, value_name = "NAME", ignore_case = true)]
     pub hazard: Option<HazardName>,
-    /// Prints what ran, in a column a CPU; `values` adds the data, `mail` keeps to 72 plain columns.
+    /// Prints what ran, in a column a CPU; `values` adds the data, `mail` keeps to 72 plain
+    /// columns.
     ///
     /// Example: lab --variant seqlock --hazard H2 --show
     #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "steps")]

@@ -71,18 +71,20 @@ pub enum Command {
     /// Lines from a pipe are fed one at a time, and at their end the kernel exits:
     /// echo zoneinfo | tidemark shell
     Shell(ShellArgs),
-    /// Measures the allocator: guest instructions beside Linux, time and instructions on this machine
-    /// beside other crates.
+    /// Measures the allocator: guest instructions beside Linux, time and instructions on this
+    /// machine beside other crates.
     ///
-    /// Each row has an aim and says whether it is reached; docs/bench.md explains the rows. Instructions
-    /// on this machine are counted by valgrind (apt install valgrind); without it those rows are left
-    /// out. Example: tidemark bench --only host
+    /// Each row has an aim and says whether it is reached; docs/bench.md explains the rows.
+    /// Instructions on this machine are counted by valgrind (apt install valgrind); without it
+    /// those rows are left out. Example: tidemark bench --only host
     Bench(BenchArgs),
     /// Reaches the zonelist protocols' hazards on purpose and prints what each protocol does.
     Lab(LabLine),
-    /// Makes deliberate mistakes in the allocator and the locks, one at a time; a test must find each.
+    /// Makes deliberate mistakes in the allocator and the locks, one at a time; a test must find
+    /// each.
     ///
-    /// docs/testing.md says how the list (kernel/mutants) is written. Several minutes for all of it.
+    /// docs/testing.md says how the list (kernel/mutants) is written. Several minutes for all of
+    /// it.
     Mutants(MutantsArgs),
     /// Runs clippy over the loader and the kernel as the guest is built.
     #[command(hide = true)]

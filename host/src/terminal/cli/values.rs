@@ -126,7 +126,7 @@ pub enum Mistake {
 pub enum Show {
     /// The steps, a column a CPU.
     Steps,
-    /// The same, with times, lists, entries, counters and zones, as the trace has them.
+    /// The steps with times, lists, entries, counters and zones, as the trace has them.
     Values,
     /// The steps in at most 72 plain columns.
     Mail,

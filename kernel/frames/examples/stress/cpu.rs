@@ -113,8 +113,8 @@ static CPUS: [Cpu; MAX_CPUS] = {
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// The number of the CPU that this thread is. It has no destructor and needs no initialisation, so
-    /// that signal handlers may read it.
+    /// The number of the CPU that this thread is. It has no destructor and needs no initialisation,
+    /// so that signal handlers may read it.
     static HERE: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
@@ -189,8 +189,8 @@ impl Cpu {
         unsafe { libc::nanosleep(&time, ptr::null_mut()) };
     }
 
-    /// Notes that a step of the allocator is reached. Now and then an interrupt or an NMI comes right
-    /// there, or the CPU is stolen.
+    /// Notes that a step of the allocator is reached. Now and then an interrupt or an NMI comes
+    /// right there, or the CPU is stolen.
     pub fn at_step(&self, step: &'static Step) {
         self.step.store(ptr::from_ref(step).cast_mut(), Relaxed);
         let left = self.countdown.load(Relaxed);

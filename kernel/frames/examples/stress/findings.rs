@@ -24,8 +24,8 @@ pub enum Finding {
     NotAllocated(Pfn, Order),
     /// `validate` found an inconsistency.
     Invalid(Inconsistency),
-    /// A wait that would never have ended, in a context in which the protocol has nobody wait for what it
-    /// has interrupted.
+    /// A wait that would never have ended, in a context in which the protocol has nobody wait for
+    /// what it has interrupted.
     Endless(Variant, ContextKind),
     /// A block from a zone that its request may not use, with a protocol that rules that out.
     Stray(Pfn, Order, ZoneId),
@@ -101,7 +101,8 @@ static COUNT: AtomicUsize = AtomicUsize::new(0);
 static DOUBLED: AtomicUsize = AtomicUsize::new(0);
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
-/// Notes something wrong, and ends the run: what comes after it would be its consequence. Any context.
+/// Notes something wrong, and ends the run: what comes after it would be its consequence. Any
+/// context.
 pub fn found(finding: Finding) {
     // Each place is set once, by the one that drew its number: nobody waits for anybody.
     if let Some(place) = FOUND.get(COUNT.fetch_add(1, Relaxed)) {

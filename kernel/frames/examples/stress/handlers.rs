@@ -1,4 +1,5 @@
-//! What interrupts and NMIs do: they allocate, keep, hand on and free, whatever they have interrupted.
+//! What interrupts and NMIs do: they allocate, keep, hand on and free, whatever they have
+//! interrupted.
 
 use crate::{
     counts::COUNTS,

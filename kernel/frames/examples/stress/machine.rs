@@ -49,7 +49,8 @@ pub fn set_frames(made: Frames<'static, Machine>) {
     BOOTED.get_or_init(Instant::now);
 }
 
-/// Whether, by the protocol, a handler may wait for the rebuild that it has interrupted (H2, H2-NMI).
+/// Whether, by the protocol, a handler may wait for the rebuild that it has interrupted (H2,
+/// H2-NMI).
 fn may_wait_for_itself(variant: Variant, context: ContextKind) -> bool {
     let is_let_in = context == ContextKind::Nmi || !variant.writes_with_interrupts_off();
     variant.every_reader_waits() && is_let_in
@@ -64,8 +65,8 @@ impl Machine {
         }
     }
 
-    /// The call of a grace period has come: it is acknowledged now, or at the end of the section that
-    /// was interrupted.
+    /// The call of a grace period has come: it is acknowledged now, or at the end of the section
+    /// that was interrupted.
     pub fn owe_grace(cpu: &Cpu) {
         cpu.section.owe(OWES_GRACE);
         Self::acknowledge_grace(cpu);
@@ -151,7 +152,8 @@ impl Platform for Machine {
         let mut wanted = [0; cpu::MAX_CPUS];
         let others = || cpu::all().iter().filter(|cpu| cpu.number != here.number);
         for cpu in others() {
-            // SeqCst pairs with `signals::on_call`: a handler that reads this number drains after it.
+            // SeqCst pairs with `signals::on_call`: a handler that reads this number drains after
+            // it.
             wanted[cpu.number] = cpu.drain_asked.fetch_add(1, SeqCst).wrapping_add(1);
             signals::raise(cpu, Signal::Call);
         }
@@ -232,9 +234,9 @@ impl Platform for Machine {
         found(Finding::Reported(*error));
     }
 
-    /// A turn of a wait for the rebuild to end. The rebuild is the hot-plug thread's: a handler on its
-    /// CPU that finds the counter odd has interrupted it, and waits for itself (H2). Such a wait is
-    /// given up after some turns, and counted. Others end by themselves.
+    /// A turn of a wait for the rebuild to end. The rebuild is the hot-plug thread's: a handler on
+    /// its CPU that finds the counter odd has interrupted it, and waits for itself (H2). Such a
+    /// wait is given up after some turns, and counted. Others end by themselves.
     fn spin(&self, _: Spin) -> ControlFlow<()> {
         let (cpu, context) = (cpu::here(), cpu::here().context());
         COUNTS.waited.add(1);
@@ -263,8 +265,9 @@ impl Platform for Machine {
         cpu::here().at_step(step);
     }
 
-    /// Where memory or the lists are half done, interrupts and NMIs come to all CPUs. A reader of the
-    /// lists may lose its CPU between an entry's two halves (H7), and where it remembers an entry.
+    /// Where memory or the lists are half done, interrupts and NMIs come to all CPUs. A reader of
+    /// the lists may lose its CPU between an entry's two halves (H7), and where it remembers an
+    /// entry.
     fn point(&self, point: Point) {
         let (every, steals) = match point {
             Point::RebuildOdd | Point::RebuildEven => (1, false),

@@ -3,10 +3,10 @@
 //! `cargo run --release -p tidemark-frames --example stress -- --seconds 60 --zonelist all`
 //!
 //! Tasks take, split, hand on and free blocks of every order, and fill a page cache; interrupts and
-//! NMIs do the like in the middle of that; memory leaves, and comes back in another zone. Each frame
-//! has a word that names its owner, so that two owners are found at once. At the end everything is
-//! freed and the oracle counts. The last line is `SOUND`, or says what is wrong; the exit code is
-//! 0, or 1. It is 2 for an option that is not known.
+//! NMIs do the like in the middle of that; memory leaves, and comes back in another zone. Each
+//! frame has a word that names its owner, so that two owners are found at once. At the end
+//! everything is freed and the oracle counts. The last line is `SOUND`, or says what is wrong; the
+//! exit code is 0, or 1. It is 2 for an option that is not known.
 //!
 //! | module | |
 //! |---|---|

@@ -66,8 +66,8 @@ fn words_of(pfn: Pfn, order: Order) -> &'static [AtomicU32] {
     &memory::owners()[first..first + order.frames() as usize]
 }
 
-/// Changes the words of a block from one owner to another; returns the first frame whose word did not
-/// name the owner it should.
+/// Changes the words of a block from one owner to another; returns the first frame whose word did
+/// not name the owner it should.
 fn change(block: &OurBlock, from: Tag, to: Tag, by: Tag) -> Option<Clash> {
     let mut clash = None;
     for (frame, word) in words_of(block.pfn(), block.order()).iter().enumerate() {

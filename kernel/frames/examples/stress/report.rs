@@ -212,13 +212,15 @@ pub fn end_now(what: &str) -> ! {
     println!("{}", places.join("\n"));
     findings::lines().iter().for_each(|line| println!("{line}"));
     print_verdict(&[what.to_owned()]);
-    // SAFETY: no obligations. The other threads may hold anything, so nothing is run on the way out.
+    // SAFETY: no obligations. The other threads may hold anything, so nothing is run on the way
+    // out.
     unsafe { libc::_exit(1) }
 }
 
 /// A panic on any CPU ends the run with its words.
 pub fn on_panic(info: &PanicHookInfo<'_>) {
-    // First what needs no memory: the panic may be that of a handler which has interrupted `malloc`.
+    // First what needs no memory: the panic may be that of a handler which has interrupted
+    // `malloc`.
     println!("{info}");
     let backtrace = std::backtrace::Backtrace::force_capture();
     println!("{backtrace}");

@@ -1,4 +1,5 @@
-//! Blocks come and go through here: each is signed when it comes, and struck out before it is freed.
+//! Blocks come and go through here: each is signed when it comes, and struck out before it is
+//! freed.
 
 use crate::{
     counts::COUNTS,

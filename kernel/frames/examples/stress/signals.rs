@@ -80,7 +80,8 @@ pub fn irqs_on() {
     mask(libc::SIG_UNBLOCK, &Signal::MASKABLE);
 }
 
-/// Installs the handlers, for the whole process, and masks the signals on this thread: it is no CPU.
+/// Installs the handlers, for the whole process, and masks the signals on this thread: it is no
+/// CPU.
 pub fn install() {
     mask(libc::SIG_BLOCK, &Signal::ALL);
     handle(Signal::Irq, on_irq, &Signal::MASKABLE);
@@ -168,8 +169,8 @@ fn set_timer(cpu: &Cpu, which: usize) {
     unsafe { libc::timer_settime(cpu.timers[which].load(Acquire), 0, &spec, ptr::null_mut()) };
 }
 
-/// Sends a CPU a signal. One that is for this CPU is taken before this returns, unless it is masked.
-/// Interrupts and NMIs come only while they are let.
+/// Sends a CPU a signal. One that is for this CPU is taken before this returns, unless it is
+/// masked. Interrupts and NMIs come only while they are let.
 pub fn raise(to: &Cpu, signal: Signal) {
     if signal != Signal::Call && !ARMED.load(Relaxed) {
         return;

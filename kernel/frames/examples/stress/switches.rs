@@ -1,5 +1,5 @@
-//! What the platform says that may change at any time: how frees claim their block, the tasks' cpuset,
-//! and for which nodes background reclaim is wanted.
+//! What the platform says that may change at any time: how frees claim their block, the tasks'
+//! cpuset, and for which nodes background reclaim is wanted.
 
 use crate::args::Exchange;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
@@ -8,8 +8,8 @@ use tidemark_frames::{Cpuset, NodeId, NodeMask};
 static BY_EXCHANGE: AtomicBool = AtomicBool::new(false);
 /// Nodes whose background reclaimer is wanted.
 static RECLAIM: AtomicU8 = AtomicU8::new(0);
-/// The cpuset of all tasks in one word: its generation in the upper 16 bits, its nodes and its wall in 8
-/// bits each. Without nodes there is none.
+/// The cpuset of all tasks in one word: its generation in the upper 16 bits, its nodes and its wall
+/// in 8 bits each. Without nodes there is none.
 static CPUSET: AtomicU32 = AtomicU32::new(0);
 
 /// Says how frees claim their block in this cycle of the hot-plug thread.

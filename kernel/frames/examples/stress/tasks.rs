@@ -106,7 +106,8 @@ fn act(task: &Task, random: &Random, held: &mut Held) {
     cpu.doing(Doing::Nothing);
 }
 
-/// Does what a background reclaimer of its own would do: the task of CPU 0 looks whether it is wanted.
+/// Does what a background reclaimer of its own would do: the task of CPU 0 looks whether it is
+/// wanted.
 fn reclaim_in_background() {
     while let Some(node) = switches::take_reclaim() {
         let wanted = frames().reclaim_wanted(node).min(512);

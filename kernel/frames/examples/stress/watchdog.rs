@@ -9,7 +9,8 @@ use std::{
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_millis(50);
-/// How much longer a run may take until it has come by everything: on a machine that is busy otherwise.
+/// How much longer a run may take until it has come by everything: on a machine that is busy
+/// otherwise.
 const LONGER: Duration = Duration::from_secs(30);
 
 /// Lets the CPUs work for a time, and on until the run has come by everything that it must. Then it

@@ -20,19 +20,19 @@ pub struct Block<'f, 'm, P: PerCpu> {
 }
 
 impl<'f, 'm, P: PerCpu> Block<'f, 'm, P> {
-    /// First frame.
+    /// Returns the first frame.
     #[inline]
     pub fn pfn(&self) -> Pfn {
         self.handle.pfn()
     }
 
-    /// Size.
+    /// Returns the size.
     #[inline]
     pub fn order(&self) -> Order {
         self.handle.order()
     }
 
-    /// Who owns it, as its entry says.
+    /// Returns the owner that the entry names.
     pub fn owner(&self) -> Owner {
         match self.frames.frame_state(self.pfn()) {
             FrameState::Allocated { owner, .. } => owner,

@@ -75,7 +75,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         Ok(came)
     }
 
-    /// One walk of the list for up to `wanted` single frames, no further down than the mark: what
+    /// Walks the list once for up to `wanted` single frames, no further down than the mark: what
     /// this CPU's cache of a zone holds, or else frames of one of its areas. Returns how many came.
     fn take_batch(
         &self,
@@ -168,7 +168,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         freed
     }
 
-    /// Whether two blocks of this allocator are single frames of one word.
+    /// Returns whether two blocks of this allocator are single frames of one word.
     fn share_a_word(&self, one: &Block<'_, 'm, P>, other: Option<&Block<'_, 'm, P>>) -> bool {
         let is_ours = |block: &Block<'_, 'm, P>| {
             core::ptr::eq(block.frames, self) && block.order() == Order::ZERO

@@ -1,9 +1,9 @@
 //! Compaction: makes room for a larger block by moving what lies in its way.
 //!
-//! Only a task that may reclaim for itself does it. It looks for the emptiest areas of a zone, takes
-//! one in which everything can be moved, isolates that, has each block moved by its owner, and takes
-//! the run for the request before anybody else can. A run of order 9 or 10 is one area or two; for
-//! a smaller one an area is isolated, too, but only the run is emptied.
+//! Only a task that may reclaim for itself does it. It looks for the emptiest areas of a zone,
+//! takes one in which everything can be moved, isolates that, has each block moved by its owner,
+//! and takes the run for the request before anybody else can. A run of order 9 or 10 is one area or
+//! two; for a smaller one an area is isolated, too, but only the run is emptied.
 //!
 //! The isolation has a bit of its own in the area's state, apart from an offline's: an offline may
 //! isolate an area that is being compacted. The compaction then gives up, and the offline's stays.
@@ -66,7 +66,7 @@ struct Run<'m> {
 }
 
 impl<'m> Run<'m> {
-    /// Its areas, each with the frames that it takes of it.
+    /// Returns the areas of the run, each with the frames that the run takes of it.
     fn parts(self) -> impl Iterator<Item = (AreaRef<'m>, Range<u32>)> {
         let frames = (self.order.frames() as u32).min(AREA_FRAMES as u32);
         let upper = (self.order == Order::MAX).then(|| self.area.upper());
@@ -126,7 +126,8 @@ impl<P: PerCpu> Drop for Compacting<'_, '_, P> {
         };
         for area in isolated.into_iter().flatten() {
             area.keep_out_of_caches(false);
-            // Read while the area cannot leave: after the isolation it may, and come back elsewhere.
+            // Read while the area cannot leave: after the isolation it may, and come back
+            // elsewhere.
             let zone = area.zone();
             step!(self.frames);
             // Nothing, if it was taken whole: what is taken is not isolated.
@@ -161,8 +162,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             .find_map(|(passed, zone)| self.compact_zone(zone, walk.wanted(passed), task))
     }
 
-    /// The zones that would pass their marks, in the order of the list as it is now, with the number
-    /// of those before: what follows may sleep, and the list is not looked at any more.
+    /// Returns the zones that would pass their marks, in the order of the list as it is now, with
+    /// the number of those before: what follows may sleep, and the list is not looked at any more.
     fn zones_to_compact(
         &self,
         walk: &Walk,
@@ -239,7 +240,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
     }
 
-    /// The best candidates of the window from `from` on that are worse than the last one, in
+    /// Finds the best candidates of the window from `from` on that are worse than the last one, in
     /// ascending order, and the area behind the window. Reads states only.
     fn emptiest(
         &self,
@@ -275,7 +276,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         (kept, behind)
     }
 
-    /// An area, or a pair by its lower one, by its state alone.
+    /// Judges an area, or a pair by its lower one, by its state alone.
     fn candidate(&self, zone: ZoneId, area: AreaRef<'m>, order: Order) -> Option<Candidate> {
         let used = |area: AreaRef<'m>| {
             let state = area.core().state();
@@ -301,8 +302,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         })
     }
 
-    /// The cheapest run of an area in which everything can be moved. Reads entries only; what it
-    /// finds may have changed when the area is isolated.
+    /// Finds the cheapest run of an area in which everything can be moved. Reads entries only; what
+    /// it finds may have changed when the area is isolated.
     fn examine(&self, area: AreaRef<'m>, order: Order) -> Option<(Run<'m>, InTheWay)> {
         let step = (order.frames() as usize).min(AREA_FRAMES);
         let runs = (0..AREA_FRAMES as u32).step_by(step);
@@ -391,8 +392,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     }
 }
 
-/// What stands in the way of an aligned run; nothing if it cannot be moved, or if a birth or a death
-/// is in flight there.
+/// Finds what stands in the way of an aligned run; nothing if it cannot be moved, or if a birth or
+/// a death is in flight there.
 fn in_the_way(area: AreaRef<'_>, frames: Range<u32>, order: Order) -> Option<InTheWay> {
     let mut found = InTheWay::default();
     let mut frame = frames.start;

@@ -1,4 +1,4 @@
-//! Which area a compaction empties, how long it tries, and what becomes of it when others interfere.
+//! Which area a compaction empties, how long it tries, and what becomes of it amid others.
 
 use super::tests_hook::isolate_and_give_up;
 use crate::pageblock::{area::Isolation, migrate_type::Mobility};

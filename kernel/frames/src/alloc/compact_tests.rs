@@ -112,8 +112,9 @@ impl Random {
     }
 }
 
-/// Orders 0 to 9, each half as often as the one before, at 60 to 80 % full; everything movable. Then
-/// orders 9 for as long as enough is free. Returns the orders 9 that failed, and how many there were.
+/// Orders 0 to 9, each half as often as the one before, at 60 to 80 % full; everything movable.
+/// Then orders 9 for as long as enough is free. Returns the orders 9 that failed, and how many
+/// there were.
 fn mix(frames: &'static TestFrames, seed: u64) -> (usize, usize) {
     let pages = Pages::new(frames);
     let mut random = Random(seed);

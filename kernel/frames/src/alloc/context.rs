@@ -44,7 +44,7 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// The same, as it is wanted of this zone.
+    /// Returns what is wanted of this zone.
     #[inline]
     pub(crate) fn within(self, zone: ZoneId) -> Self {
         Self {
@@ -55,7 +55,7 @@ impl Wanted {
 }
 
 impl Walk<'_> {
-    /// What the walk takes from a zone after `passed` others.
+    /// Returns what the walk takes from a zone after `passed` others.
     #[inline]
     pub(crate) fn wanted(&self, passed: usize) -> Wanted {
         Wanted {

@@ -1,9 +1,9 @@
 //! Cpusets: the nodes that a task's requests may use, apart from what each request says.
 //!
-//! The fast path keeps to the task's own nodes. On the slow path a request without HARDWALL may go as
-//! far as the wall around them, and one that must not fail for such a reason ignores them: HIGH that
-//! cannot block, an OOM victim's, one with MEMALLOC. Interrupt handlers and NMIs have no task whose
-//! set would apply.
+//! The fast path keeps to the task's own nodes. On the slow path a request without HARDWALL may go
+//! as far as the wall around them, and one that must not fail for such a reason ignores them: HIGH
+//! that cannot block, an OOM victim's, one with MEMALLOC. Interrupt handlers and NMIs have no task
+//! whose set would apply.
 
 use crate::{
     alloc::context::Walk,
@@ -29,7 +29,7 @@ pub(crate) struct Confinement {
 }
 
 impl Confinement {
-    /// What a request may use that begins now.
+    /// Notes what a request may use that begins now.
     #[inline]
     pub(crate) fn begin<P: Platform>(platform: &P, task: Option<&Task>, walk: &Walk) -> Self {
         let free = Self {
@@ -53,7 +53,7 @@ impl Confinement {
         }
     }
 
-    /// Whether the cpuset that the request began with is another one now.
+    /// Returns whether the cpuset that the request began with is another one now.
     #[inline]
     pub(crate) fn has_changed<P: Platform>(&self, platform: &P, task: Option<&Task>) -> bool {
         let now = || in_force(platform, task).map(|(_, cpuset)| cpuset.generation);
@@ -62,21 +62,22 @@ impl Confinement {
     }
 }
 
-/// The cpuset of the task that asks.
+/// Returns the cpuset of the task that asks.
 #[inline]
 fn in_force<'t, P: Platform>(platform: &P, task: Option<&'t Task>) -> Option<(&'t Task, Cpuset)> {
     let task = task?;
     Some((task, platform.cpuset(task)?))
 }
 
-/// Whether a cpuset may say which nodes the caller may use: the hot path does not look closer.
+/// Returns whether a cpuset may say which nodes the caller may use: the hot path does not look
+/// closer.
 #[inline]
 pub(crate) fn may_confine<P: Platform>(platform: &P, context: &impl Context) -> bool {
     context.kind() == ContextKind::Task && platform.any_cpuset()
 }
 
-/// The nodes that a request may use on the fast path: what its caller says, within the task's
-/// cpuset. Nothing to do where no cpuset is in force.
+/// Returns the nodes that a request may use on the fast path: what its caller says, within the
+/// task's cpuset. Nothing to do where no cpuset is in force.
 #[inline]
 pub(crate) fn own_nodes<P: Platform>(
     platform: &P,

@@ -43,7 +43,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             .ok_or_else(|| self.why_not(request))
     }
 
-    /// Why nothing came for a request.
+    /// Returns why nothing came for a request.
     #[cold]
     pub(crate) fn why_not(&self, request: &Request) -> AllocError {
         let node = request.node();
@@ -77,7 +77,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             .ok_or_else(|| self.why_not(request))
     }
 
-    /// The same for who wants a block and nothing else.
+    /// Allocates a block by a walk of the list, and tells nothing of the walk.
     #[inline(never)]
     pub(crate) fn alloc_general<'f>(
         &'f self,
@@ -105,8 +105,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         Some(self.block(pfn, request.order()))
     }
 
-    /// Notes which cache serves requests of this one's class first, if that is not known on this CPU.
-    /// Pinned.
+    /// Notes which cache serves requests of this one's class first, if that is not known on this
+    /// CPU. Pinned.
     #[inline]
     pub(crate) fn learn_first(&self, walk: &Walk) {
         if walk.class.is_plain() && self.caches().this_cpu().firsts.cache(walk.class) >= CACHES {
@@ -114,7 +114,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
     }
 
-    /// A block that its caller has just taken out of its area or a cache.
+    /// Makes a block of what its caller has just taken out of its area or a cache.
     #[inline]
     pub(crate) fn block<'f>(&'f self, pfn: Pfn, order: Order) -> Block<'f, 'm, P> {
         Block {
@@ -123,7 +123,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
     }
 
-    /// What a request is to its walks; nothing if its node does not exist.
+    /// Returns what a request is to its walks; nothing if its node does not exist.
     #[inline]
     pub(crate) fn begin_walk(&self, context: &impl Context, request: &Request) -> Option<Walk<'m>> {
         let node = request
@@ -151,15 +151,15 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         })
     }
 
-    /// The list that the request walks, as it is in force now, and its generation. The caller is
-    /// pinned, and forgets the list before it is not.
+    /// Returns the list that the request walks, as it is in force now, and its generation. The
+    /// caller is pinned, and forgets the list before it is not.
     #[inline]
     pub(crate) fn list_in_force<'n>(&self, walk: &Walk<'n>) -> (List<'n>, Generation) {
         let generation = self.lists().published().current();
         (walk.lists.list(generation.side(), walk.kind), generation)
     }
 
-    /// One walk of the list from its beginning: the first zone above LOW that has a block. It
+    /// Walks the list once from its beginning: to the first zone above LOW that has a block. It
     /// does the same whatever the zonelist protocol.
     #[inline]
     pub(crate) fn try_list(&self, walk: &Walk) -> Option<Pfn> {
@@ -173,7 +173,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         self.try_zones(walk, above, usable)
     }
 
-    /// The same, where some zones may be above LOW.
+    /// Walks the list once, where some zones may be above LOW.
     #[inline(never)]
     fn try_zones(&self, walk: &Walk, mut above: ZoneBits, usable: ZoneBits) -> Option<Pfn> {
         let access = Access::fast(walk.eligible.highest);
@@ -230,9 +230,9 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
     }
 
-    /// Allocates from one zone, whatever its marks: for tests and for pressure. It neither waits nor
-    /// reclaims. Any context; `context` is the one that it is counted for. Nothing, if the zone has
-    /// no such block, or its node is beyond the storage.
+    /// Allocates from one zone, whatever its marks: for tests and for pressure. It neither waits
+    /// nor reclaims. Any context; `context` is the one that it is counted for. Nothing, if the zone
+    /// has no such block, or its node is beyond the storage.
     pub fn alloc_in_zone<'f>(
         &'f self,
         context: ContextKind,

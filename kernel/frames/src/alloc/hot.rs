@@ -37,7 +37,7 @@ use tidemark_sync::{
 pub(crate) enum Hot {
     /// A frame came.
     Taken(Pfn),
-    /// The same; what is owed at the section's end is to be settled.
+    /// A frame came; what is owed at the section's end is to be settled.
     TakenUnsettled(Pfn),
     /// Nothing was begun.
     Outside,
@@ -63,7 +63,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
     }
 
-    /// The rest of an allocation of that order.
+    /// Completes an allocation of that order.
     #[inline]
     pub(crate) fn alloc_after<'f>(
         &'f self,
@@ -80,7 +80,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
     }
 
-    /// The same, and tells what the request met.
+    /// Allocates as `alloc_hot` does, and tells what the request met.
     pub(crate) fn alloc_hot_traced<'f>(
         &'f self,
         context: &impl Context,
@@ -175,7 +175,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         self.alloc_after(hot, request.order(), context, request)
     }
 
-    /// The block for it, if there is one. Inside a section.
+    /// Takes the block for it, if there is one. Inside a section.
     #[inline(always)]
     pub(crate) fn take_block_hot(&self, context: &impl Context, request: &Request) -> Hot {
         let cpu = self.caches().this_cpu();

@@ -1,4 +1,5 @@
-//! Where the slow path asks the zonelist protocol: at its begin, at `retry`, before OOM, at `nopage`.
+//! Where the slow path asks the zonelist protocol: at its begin, at `retry`, before OOM, at
+//! `nopage`.
 
 use crate::{
     alloc::{
@@ -32,7 +33,7 @@ impl<P: PerCpu> Frames<'_, P> {
         protocol.begin(self.flags_for_protocol(walk), self.platform())
     }
 
-    /// Where the walks of a request start whose preferred entry is at `preferred`.
+    /// Returns where the walks of a request start whose preferred entry is at `preferred`.
     #[inline(always)]
     pub(crate) fn start_of(
         &self,
@@ -46,7 +47,7 @@ impl<P: PerCpu> Frames<'_, P> {
         }
     }
 
-    /// The flags by which a protocol tells who begins and looks.
+    /// Returns the flags by which a protocol tells who begins and looks.
     #[inline(always)]
     fn flags_for_protocol(&self, walk: &Walk) -> Gfp {
         if self.platform().planted(Mistake::EverybodyLooks) {
@@ -77,7 +78,7 @@ impl<P: PerCpu> Frames<'_, P> {
         }
     }
 
-    /// What the protocol says at `retry`.
+    /// Asks the protocol at `retry`.
     #[inline]
     pub(crate) fn look_at_retry(
         &self,
@@ -91,7 +92,7 @@ impl<P: PerCpu> Frames<'_, P> {
         protocol.look_at_retry(&self.reader(walk, attempt))
     }
 
-    /// What the protocol says at one of the last checks.
+    /// Asks the protocol at one of the last checks.
     #[inline(always)]
     fn look_at_last(
         &self,
@@ -117,7 +118,7 @@ impl<P: PerCpu> Frames<'_, P> {
         protocol.look(&self.reader(walk, attempt))
     }
 
-    /// What cpuset and protocol say to a request that is about to give up: nothing, or how it goes
+    /// Asks cpuset and protocol about a request that is about to give up: nothing, or how it goes
     /// on.
     #[inline(always)]
     pub(crate) fn last_look(

@@ -21,8 +21,8 @@ pub(crate) struct Passing {
 }
 
 impl<P: PerCpu> Frames<'_, P> {
-    /// The first zone of a list that is among `above`, and how many usable ones stand before it.
-    /// The zone's number says what kind it is: the entry's index is not read. Pinned.
+    /// Finds the first zone of a list that is among `above`, and how many usable ones stand before
+    /// it. The zone's number says what kind it is: the entry's index is not read. Pinned.
     #[inline(never)]
     pub(crate) fn first_among(
         &self,
@@ -45,9 +45,9 @@ impl<P: PerCpu> Frames<'_, P> {
         None
     }
 
-    /// The first zone from position `at` on that a request may use and that is above its mark, the
-    /// high-atomic reserve aside: a walk of the slow path, which asks the counters. Pinned. A function
-    /// of its own, so that its loop has the registers for itself.
+    /// Finds the first zone from position `at` on that a request may use and that is above its
+    /// mark, the high-atomic reserve aside: a walk of the slow path, which asks the counters.
+    /// Pinned. A function of its own, so that its loop has the registers for itself.
     #[inline(never)]
     pub(crate) fn first_above(
         &self,
@@ -83,9 +83,9 @@ impl<P: PerCpu> Frames<'_, P> {
         None
     }
 
-    /// Takes from the zone that a walk from `start` on found above its mark, or else from the next one
-    /// that is and gives something. Those that only the high-atomic reserve keeps above give nothing
-    /// to a request that must spare it. Pinned.
+    /// Takes from the zone that a walk from `start` on found above its mark, or else from the next
+    /// one that is and gives something. Those that only the high-atomic reserve keeps above give
+    /// nothing to a request that must spare it. Pinned.
     #[inline(never)]
     pub(crate) fn take_passing(
         &self,
@@ -99,8 +99,8 @@ impl<P: PerCpu> Frames<'_, P> {
                 .zone_table()
                 .passes_reserve(found.zone, (walk.order, reach.access))
             {
-                // Counted only now: most walks of the slow path find nothing. The list may be another
-                // one by now; it is a statistic.
+                // Counted only now: most walks of the slow path find nothing. The list may be
+                // another one by now; it is a statistic.
                 let before = usize::from(found.next.wrapping_sub(1));
                 let usable = list.walk(start.into(), reach.eligible(), || ());
                 let passed = usable.take_while(|&(at, _)| at < before).count();

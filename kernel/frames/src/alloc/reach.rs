@@ -18,7 +18,7 @@ pub(crate) struct Reach {
 }
 
 impl Reach {
-    /// The first walk's: MIN, less the discount for HIGH.
+    /// Returns the reach of the first walk: MIN, less the discount for HIGH.
     #[inline]
     pub(crate) fn of(walk: &Walk, confinement: &Confinement) -> Self {
         Self {
@@ -31,8 +31,8 @@ impl Reach {
         }
     }
 
-    /// The walks' of a round: with the reserves, for whom they are. Those who may use them heed no
-    /// cpuset.
+    /// Returns the reach of a round's walks: with the reserves, for whom they are. Those who may
+    /// use them heed no cpuset.
     pub(crate) fn of_round(walk: &Walk, confinement: &Confinement, standing: Standing) -> Self {
         let mut reach = Self::of(walk, confinement);
         if walk.gfp.contains(Gfp::NOMEMALLOC) || standing == Standing::Ordinary {
@@ -46,8 +46,8 @@ impl Reach {
         reach
     }
 
-    /// The last try's before OOM: HIGH, so that only memory that somebody else's victim gave back
-    /// is taken, and as on the fast path the task's own nodes.
+    /// Returns the reach of the last try before OOM: HIGH, so that only memory that somebody else's
+    /// victim gave back is taken, and as on the fast path the task's own nodes.
     pub(crate) fn of_last_try(walk: &Walk, confinement: &Confinement) -> Self {
         Self {
             access: Access {
@@ -59,8 +59,8 @@ impl Reach {
         }
     }
 
-    /// What NOFAIL may take at `nopage`: half of MIN, and not all of it, which those need that free
-    /// memory. First within the cpuset, then anywhere.
+    /// Returns what NOFAIL may take at `nopage`: half of MIN, and not all of it, which those need
+    /// that free memory. First within the cpuset, then anywhere.
     pub(crate) fn of_nofail(walk: &Walk, confinement: &Confinement) -> [Self; 2] {
         let mut within = Self::of(walk, confinement);
         within.access.floor = Floor::Half;
@@ -80,8 +80,8 @@ impl Reach {
 }
 
 impl<P: PerCpu> Frames<'_, P> {
-    /// What the request is to the reserves. A handler has no standing of its own: it interrupted
-    /// somebody.
+    /// Returns what the request is to the reserves. A handler has no standing of its own: it
+    /// interrupted somebody.
     #[inline]
     pub(crate) fn standing(&self, task: Option<&Task>, walk: &Walk) -> Standing {
         match task {

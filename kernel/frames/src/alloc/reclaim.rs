@@ -68,8 +68,8 @@ impl<P: PerCpu> Frames<'_, P> {
             .sum()
     }
 
-    /// Whether some zone would pass its mark if everything reclaimable in it were free. It looks at
-    /// the whole list, as the field's test does, wherever the request's walks start.
+    /// Returns whether some zone would pass its mark if everything reclaimable in it were free. It
+    /// looks at the whole list, as the field's test does, wherever the request's walks start.
     pub(crate) fn could_progress(&self, walk: &Walk, reach: Reach) -> bool {
         let highest = walk.eligible.highest;
         let _pinned = Pinned::new(self.platform());
@@ -81,8 +81,8 @@ impl<P: PerCpu> Frames<'_, P> {
         })
     }
 
-    /// The nodes of the zones that the request may use, each once, in the order of the list as it
-    /// is now: what follows may sleep, and the list is not looked at any more.
+    /// Returns the nodes of the zones that the request may use, each once, in the order of the list
+    /// as it is now: what follows may sleep, and the list is not looked at any more.
     fn nodes_of(&self, walk: &Walk, nodes: NodeMask) -> impl Iterator<Item = NodeId> + use<P> {
         let mut found = [None; MAX_NODES];
         let mut seen = NodeMask::NONE;

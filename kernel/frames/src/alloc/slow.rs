@@ -2,8 +2,8 @@
 //!
 //! The order of steps is the field's (mm/page_alloc.c of Linux 6.1 to 6.19): cookie, preferred
 //! entry, background reclaim, one try at MIN, compaction for larger orders; then rounds of direct
-//! reclaim, a drain, and compaction, with the retry checks of the zonelist protocol before OOM and at
-//! `nopage`.
+//! reclaim, a drain, and compaction, with the retry checks of the zonelist protocol before OOM and
+//! at `nopage`.
 
 use crate::{
     alloc::{context::Walk, cpuset::Confinement, look::Check, reach::Reach},
@@ -73,8 +73,8 @@ impl<P: PerCpu> Frames<'_, P> {
         with_protocol!(self.lists().chosen(), protocol => self.alloc_by(task, walk, info, protocol))
     }
 
-    /// The slow path of a protocol: what nearly every request comes through. What comes after a first
-    /// walk in vain, or a first begin, is written once for all.
+    /// Takes the slow path of a protocol: what nearly every request comes through. What comes after
+    /// a first walk in vain, or a first begin, is written once for all.
     #[cold]
     #[inline(never)]
     fn alloc_by(
@@ -102,7 +102,7 @@ impl<P: PerCpu> Frames<'_, P> {
         }
     }
 
-    /// From the second begin on.
+    /// Goes on from the second begin.
     #[cold]
     #[inline(never)]
     fn begin_again(
@@ -122,7 +122,7 @@ impl<P: PerCpu> Frames<'_, P> {
         }
     }
 
-    /// The end of a request for which there is nothing.
+    /// Ends a request for which there is nothing.
     #[inline(always)]
     fn fail(
         &self,
@@ -155,7 +155,7 @@ impl<P: PerCpu> Frames<'_, P> {
         self.platform().alloc_failed(&report, walk.context);
     }
 
-    /// From `restart` to its end. The protocol comes as the type that it is, and as any.
+    /// Goes from `restart` to its end. The protocol comes as the type that it is, and as any.
     #[inline(always)]
     fn begin(
         &self,
@@ -176,7 +176,7 @@ impl<P: PerCpu> Frames<'_, P> {
         outcome
     }
 
-    /// The same without the observers' part.
+    /// Goes from `restart` to its end, without the observers' part.
     #[inline(always)]
     fn alloc_from_begin(
         &self,
@@ -204,14 +204,14 @@ impl<P: PerCpu> Frames<'_, P> {
         looked.unwrap_or(Outcome::Failed)
     }
 
-    /// Whether a request whose first walk found nothing comes to `retry`: it may reclaim, or its
-    /// task, or its flags, give it more of the reserves there.
+    /// Returns whether a request whose first walk found nothing comes to `retry`: it may reclaim,
+    /// or its task, or its flags, give it more of the reserves there.
     #[inline]
     fn goes_on(&self, task: Option<&Task>, walk: &Walk) -> bool {
         walk.gfp.contains(Gfp::DIRECT_RECLAIM) || self.standing(task, walk) != Standing::Ordinary
     }
 
-    /// From the first walk in vain to the end of the begin.
+    /// Goes from the first walk in vain to the end of the begin.
     #[inline(never)]
     fn go_on(
         &self,
@@ -251,8 +251,8 @@ impl<P: PerCpu> Frames<'_, P> {
         }
     }
 
-    /// Looks at the cpuset, chooses the preferred entry of the list in force, and wakes the background
-    /// reclaimer of each node of it that the request may use.
+    /// Looks at the cpuset, chooses the preferred entry of the list in force, and wakes the
+    /// background reclaimer of each node of it that the request may use.
     #[inline(always)]
     fn prefer(
         &self,
@@ -284,7 +284,7 @@ impl<P: PerCpu> Frames<'_, P> {
         }
     }
 
-    /// Compaction before the first reclaim. Costly orders lack a whole run, not frames, more often
+    /// Compacts before the first reclaim. Costly orders lack a whole run, not frames, more often
     /// than not; so do the others that would have to break into areas of movable blocks.
     fn compact_first(&self, task: Option<&Task>, walk: &Walk, attempt: &Attempt) -> Option<Pfn> {
         let is_larger = walk.order > Order::COSTLY || !walk.gfp.contains(Gfp::MOVABLE);
@@ -295,7 +295,7 @@ impl<P: PerCpu> Frames<'_, P> {
         self.compact(walk, Reach::of(walk, &attempt.confinement), task)
     }
 
-    /// One round from `retry`: an outcome, or where to go on.
+    /// Goes one round from `retry`: to an outcome, or where to go on.
     fn retry_round(
         &self,
         task: Option<&Task>,
@@ -371,7 +371,7 @@ impl<P: PerCpu> Frames<'_, P> {
         Err(Next::Retry)
     }
 
-    /// The last try, and then a victim.
+    /// Tries a last time, and then has a victim killed.
     fn out_of_memory(&self, walk: &Walk, attempt: &Attempt, info: &WalkInfo, task: &Task) -> Oom {
         let last = Reach::of_last_try(walk, &attempt.confinement);
         if let Some(pfn) = self.try_walk(walk, attempt, last) {
@@ -391,7 +391,7 @@ impl<P: PerCpu> Frames<'_, P> {
         }
     }
 
-    /// At `nopage`: NOFAIL goes below MIN and round (`Some(Err)`); others fail (`None`).
+    /// Serves NOFAIL at `nopage`: it goes below MIN and round (`Some(Err)`); others fail (`None`).
     fn never_fail(
         &self,
         task: Option<&Task>,
@@ -411,7 +411,7 @@ impl<P: PerCpu> Frames<'_, P> {
         Some(Err(()))
     }
 
-    /// The token of a request that may reclaim for itself, and is not a reclaimer already.
+    /// Returns the token of a request that may reclaim for itself, and is not a reclaimer already.
     fn reclaims<'t>(task: Option<&'t Task>, walk: &Walk, standing: Standing) -> Option<&'t Task> {
         let may = walk.gfp.contains(Gfp::DIRECT_RECLAIM) && standing != Standing::Reclaimer;
         task.filter(|_| may)
@@ -422,7 +422,7 @@ impl<P: PerCpu> Frames<'_, P> {
         self.walk_once(walk, attempt, reach)
     }
 
-    /// A walk of the slow path, between its schedule points: one pinned section.
+    /// Walks the list once on the slow path, between its schedule points: one pinned section.
     #[inline(always)]
     fn walk_once(&self, walk: &Walk, attempt: &Attempt, reach: Reach) -> Option<Pfn> {
         self.platform().point(Point::SlowWalk);

@@ -11,8 +11,9 @@ use crate::{
 };
 
 impl<'m, P: PerCpu> Frames<'m, P> {
-    /// Takes a block that is there only if this CPU gives up what it keeps in larger ones, or else one
-    /// of order 0 to 8 from areas, or this CPU's cache, of another kind: nothing of its own is left. Pinned on the CPU of `cpu`.
+    /// Takes a block that is there only if this CPU gives up what it keeps in larger ones, or else
+    /// one of order 0 to 8 from areas, or this CPU's cache, of another kind: nothing of its own is
+    /// left. Pinned on the CPU of `cpu`.
     #[cold]
     pub(crate) fn steal(&self, zone: ZoneId, wanted: Wanted, cpu: &CpuCaches) -> Option<Pfn> {
         let Wanted {

@@ -140,9 +140,9 @@ fn a_movable_zone_knows_one_kind() {
     assert_sound(frames);
 }
 
-/// Two CPUs ask in turn for orders 0 to 9, each half as often as the one before, and free at random,
-/// each between 60 and 80 % of its half; nothing can be moved. Returns the requests that failed, of
-/// order 9 and in all, and how many orders 9 there were.
+/// Two CPUs ask in turn for orders 0 to 9, each half as often as the one before, and free at
+/// random, each between 60 and 80 % of its half; nothing can be moved. Returns the requests that
+/// failed, of order 9 and in all, and how many orders 9 there were.
 fn mix(turns: u32) -> (usize, usize, usize) {
     let frames = bare_machine(2, 1);
     for block in 32..36 {
@@ -253,8 +253,8 @@ fn an_area_of_which_less_than_half_is_free_keeps_its_side() {
     assert_sound(frames);
 }
 
-/// The only area with free frames is for movable blocks. At any step of an unmovable request a handler
-/// makes one of its own, which steals from that area and turns it: there is room for both.
+/// The only area with free frames is for movable blocks. At any step of an unmovable request a
+/// handler makes one of its own, which steals from that area and turns it: there is room for both.
 #[test]
 fn a_request_finds_what_a_handler_has_turned_to_its_mobility_meanwhile() {
     for at in 0.. {

@@ -17,25 +17,25 @@ impl FrameHandle {
         Self(pfn.0 | (order.get() as u64) << Self::ORDER_SHIFT)
     }
 
-    /// The same once more, for who gives this one up.
+    /// Returns the handle once more, for a caller that gives this one up.
     #[inline]
     pub(crate) const fn again(&self) -> Self {
         Self(self.0)
     }
 
-    /// The number of a single frame; of a larger block, one that no frame has.
+    /// Returns the number of a single frame; of a larger block, one that no frame has.
     #[inline]
     pub(crate) const fn single(&self) -> Pfn {
         Pfn(self.0)
     }
 
-    /// First frame.
+    /// Returns the first frame.
     #[inline]
     pub fn pfn(&self) -> Pfn {
         Pfn(self.0 & ((1 << Self::ORDER_SHIFT) - 1))
     }
 
-    /// Size.
+    /// Returns the size.
     #[inline]
     pub fn order(&self) -> Order {
         Order::truncated((self.0 >> Self::ORDER_SHIFT) as u8)
@@ -47,8 +47,8 @@ impl FrameHandle {
     }
 
     /// Unpacks a word made by [`FrameHandle::into_raw`]; nothing for any other. The caller takes
-    /// care to unpack a word once: [`adopt`](crate::Frames::adopt) finds a second free only if nobody got the
-    /// frame in between.
+    /// care to unpack a word once: [`adopt`](crate::Frames::adopt) finds a second free only if
+    /// nobody got the frame in between.
     pub fn from_raw(raw: u64) -> Option<Self> {
         let order = Order::new((raw >> 1 & 0x7f) as u8)?;
         (raw & 1 == 1).then_some(Self::new(Pfn(raw >> 8), order))

@@ -1,7 +1,8 @@
 //! Mistakes that a platform can have a zonelist protocol make, so that each can be seen to matter.
 
-/// A deliberate mistake in a zonelist protocol: see [`Platform::planted`](crate::Platform::planted).
-/// The module `mutant` has those that only a model or a host test can tell.
+/// A deliberate mistake in a zonelist protocol: see
+/// [`Platform::planted`](crate::Platform::planted). The module `mutant` has those that only a model
+/// or a host test can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Mistake {
@@ -61,7 +62,7 @@ impl Mistake {
         Self::TornRemembered,
     ];
 
-    /// The name used on the command line.
+    /// Returns the name used on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::EverybodyLooks => "everybody-looks",
@@ -83,7 +84,7 @@ impl Mistake {
         }
     }
 
-    /// The mistake of this name.
+    /// Returns the mistake of this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mistake| mistake.name() == name)
     }

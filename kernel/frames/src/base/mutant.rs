@@ -125,20 +125,20 @@ std::thread_local! {
     static CHOSEN: core::cell::Cell<Mutant> = const { core::cell::Cell::new(Mutant::None) };
 }
 
-/// Whether `mutant` is the one under test on this thread.
+/// Returns whether `mutant` is the one under test on this thread.
 #[cfg(test)]
 pub(crate) fn is(mutant: Mutant) -> bool {
     CHOSEN.with(|chosen| chosen.get() == mutant)
 }
 
-/// Whether `mutant` is under test: never.
+/// Returns whether `mutant` is under test: never.
 #[cfg(not(test))]
 #[inline(always)]
 pub(crate) const fn is(_mutant: Mutant) -> bool {
     false
 }
 
-/// This ordering, or none if `mutant` is under test.
+/// Returns this ordering, or none if `mutant` is under test.
 #[inline(always)]
 pub(crate) fn weakened(mutant: Mutant, ordering: Ordering) -> Ordering {
     if is(mutant) {
@@ -148,7 +148,7 @@ pub(crate) fn weakened(mutant: Mutant, ordering: Ordering) -> Ordering {
     }
 }
 
-/// This ordering, or a weaker one if `mutant` is under test.
+/// Returns this ordering, or a weaker one if `mutant` is under test.
 #[inline(always)]
 pub(crate) fn weakened_to(mutant: Mutant, weaker: Ordering, ordering: Ordering) -> Ordering {
     if is(mutant) { weaker } else { ordering }

@@ -39,12 +39,12 @@ impl OwnerKind {
         Self::Task,
     ];
 
-    /// Whether the platform can be asked to move a frame of this owner.
+    /// Returns whether the platform can be asked to move a frame of this owner.
     pub const fn is_movable(self) -> bool {
         matches!(self, Self::PageCache)
     }
 
-    /// The name used in logs.
+    /// Returns the name used in logs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::None => "nobody",
@@ -75,14 +75,14 @@ impl Owner {
         Self((kind as u32) << 22 | number & Self::MAX_NUMBER)
     }
 
-    /// Its kind.
+    /// Returns the kind.
     pub const fn kind(self) -> OwnerKind {
         // No entry holds a kind that nobody packed; one that does is nobody's.
         let kind = (self.0 >> 22) as usize;
         OwnerKind::ALL[if kind < OwnerKind::ALL.len() { kind } else { 0 }]
     }
 
-    /// Its number.
+    /// Returns the number.
     pub const fn number(self) -> u32 {
         self.0 & Self::MAX_NUMBER
     }
@@ -124,13 +124,14 @@ impl Entry {
     pub(crate) const ABSENT: Self = Self(3 << 30);
     const ALLOCATED: u32 = 2 << 30;
 
-    /// First frame of a block in a CPU's cache.
+    /// Makes the entry of the first frame of a block in a CPU's cache.
     #[inline]
     pub(crate) const fn cached(order: Order) -> Self {
         Self(Self::CACHED.0 | (order.get() as u32) << 26)
     }
 
-    /// Order and holder of the block that begins here: an owner, or else a CPU's cache.
+    /// Returns the order and the holder of the block that begins here: an owner, or else a CPU's
+    /// cache.
     pub(crate) fn block(self) -> Option<(Order, Option<Owner>)> {
         let order = Order::new((self.0 >> 26 & 0xf) as u8)?;
         match self.0 >> 30 {
@@ -145,12 +146,12 @@ impl Entry {
         Self(Self::ALLOCATED | (order.get() as u32) << 26 | owner.pack())
     }
 
-    /// The owner of an allocated block.
+    /// Returns the owner of an allocated block.
     pub(crate) const fn owner(self) -> Owner {
         Owner::unpack(self.0)
     }
 
-    /// Whether it says allocated with this order, whoever the owner.
+    /// Returns whether it says allocated with this order, whoever the owner.
     #[inline]
     pub(crate) const fn is_allocated(self, order: Order) -> bool {
         self.0 >> 26 ^ order.get() as u32 == Self::ALLOCATED >> 26

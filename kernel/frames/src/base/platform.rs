@@ -21,17 +21,17 @@ pub trait Platform: LocalIrq + Sized {
     /// Ends one pinned section. In a task it may switch threads if one is due.
     fn unpin(&self);
 
-    /// The word of a CPU about the section of its caches that is open there.
+    /// Returns the word of a CPU about the section of its caches that is open there.
     ///
-    /// A section keeps its caller on its CPU as a pin does: whatever looks at pins (preemption, grace
-    /// periods) looks at [`Section::holds`], too, and may leave what it wants to the end by
+    /// A section keeps its caller on its CPU as a pin does: whatever looks at pins (preemption,
+    /// grace periods) looks at [`Section::holds`], too, and may leave what it wants to the end by
     /// [`Section::owe`], with bits from [`Section::PLATFORM`] on.
     fn section(&self, cpu: CpuId) -> &Section;
 
-    /// Whether a section is open on the running CPU. The caller need not be pinned.
+    /// Returns whether a section is open on the running CPU. The caller need not be pinned.
     ///
-    /// This and the next two are done by the word of the CPU that runs them. The defaults look it up
-    /// by number: a platform whose tasks move between CPUs reaches its word in the same
+    /// This and the next two are done by the word of the CPU that runs them. The defaults look it
+    /// up by number: a platform whose tasks move between CPUs reaches its word in the same
     /// instruction that changes it, and one that counts instructions does it without a lock.
     #[inline]
     fn in_section(&self) -> bool {
@@ -53,17 +53,17 @@ pub trait Platform: LocalIrq + Sized {
         self.section(CpuId(Self::cpu())).end()
     }
 
-    /// The node of the CPU that runs this.
+    /// Returns the node of the CPU that runs this.
     fn local_node(&self) -> NodeId;
 
-    /// Whether this CPU came up: its cache is drained, and waited for.
+    /// Returns whether this CPU came up: its cache is drained, and waited for.
     fn cpu_online(&self, cpu: CpuId) -> bool;
 
-    /// Monotonic time in nanoseconds.
+    /// Returns the monotonic time in nanoseconds.
     fn now_ns(&self) -> u64;
 
-    /// Monotonic time in nanoseconds of what the running CPU does by itself: a platform whose
-    /// schedule points have hooks may leave out what hooks and NMIs took. Interrupts off.
+    /// Returns the monotonic time in nanoseconds of what the running CPU does by itself: a platform
+    /// whose schedule points have hooks may leave out what hooks and NMIs took. Interrupts off.
     #[inline]
     fn own_ns(&self) -> u64 {
         self.now_ns()
@@ -79,54 +79,58 @@ pub trait Platform: LocalIrq + Sized {
     /// Asks the background reclaimer of `node` to run. From an NMI only a bit and a self-IPI.
     fn wake_reclaim(&self, node: NodeId, context: ContextKind);
 
-    /// Nodes whose reclaimer need not be asked: it has been, and has not begun to look since, or there
-    /// is none. A node may be missing here.
+    /// Returns the nodes whose reclaimer need not be asked: it has been, and has not begun to look
+    /// since, or there is none. A node may be missing here.
     #[inline]
     fn reclaimers_asked(&self) -> NodeMask {
         NodeMask::NONE
     }
 
-    /// Frees up to `frames` reclaimable frames of `node` in zones up to `highest`; returns how many.
+    /// Frees up to `frames` reclaimable frames of `node` in zones up to `highest`; returns how
+    /// many.
     fn shrink(&self, node: NodeId, highest: ZoneKind, frames: usize, task: &Task) -> usize;
 
-    /// About how many frames of `node` could be reclaimed from zones up to `highest`.
+    /// Returns about how many frames of `node` could be reclaimed from zones up to `highest`.
     fn reclaimable(&self, node: NodeId, highest: ZoneKind) -> usize;
 
-    /// Moves the content of a movable block elsewhere and frees the block. `owner` is what the entry
-    /// of its first frame said; the platform must cope with its having changed meanwhile. What it
-    /// requests above order 0 for that goes without DIRECT_RECLAIM: it would compact in turn.
+    /// Moves the content of a movable block elsewhere and frees the block. `owner` is what the
+    /// entry of its first frame said; the platform must cope with its having changed meanwhile.
+    /// What it requests above order 0 for that goes without DIRECT_RECLAIM: it would compact in
+    /// turn.
     fn migrate(&self, pfn: Pfn, owner: Owner, task: &Task) -> Result<(), MigrateError>;
 
-    /// Whether each free claims its block by a locked exchange, so that a second one that races with it
-    /// is found at once. Without, it is found when the frame is handed out twice or its cache drained.
+    /// Returns whether each free claims its block by a locked exchange, so that a second one that
+    /// races with it is found at once. Without, it is found when the frame is handed out twice or
+    /// its cache drained.
     #[inline]
     fn frees_by_exchange(&self) -> bool {
         false
     }
 
-    /// Whether [`Platform::cpuset`] gives a cpuset for any task at all: while it does, tasks' requests
-    /// go without the hot path. Asked by every request of a task, so one load at most.
+    /// Returns whether [`Platform::cpuset`] gives a cpuset for any task at all: while it does,
+    /// tasks' requests go without the hot path. Asked by every request of a task, so one load at
+    /// most.
     fn any_cpuset(&self) -> bool;
 
-    /// The nodes that the task's requests may use, if that is not all of them; asked by the fast path,
-    /// too, so cheap where no cpuset is in force. It may change at any time: a request that has begun
-    /// looks again before it gives up.
+    /// Returns the nodes that the task's requests may use, if that is not all of them; asked by the
+    /// fast path, too, so cheap where no cpuset is in force. It may change at any time: a request
+    /// that has begun looks again before it gives up.
     #[inline]
     fn cpuset(&self, task: &Task) -> Option<Cpuset> {
         let _ = task;
         None
     }
 
-    /// What the task may take of the memory reserves. It may change at any time.
+    /// Returns what the task may take of the memory reserves. It may change at any time.
     fn standing(&self, task: &Task) -> Standing {
         let _ = task;
         Standing::Ordinary
     }
 
-    /// No progress is possible: reports, and kills a victim if there is one.
+    /// Reports that no progress is possible, and kills a victim if there is one.
     fn oom(&self, report: &AllocReport, task: &Task) -> OomOutcome;
 
-    /// A request failed and did not ask for silence.
+    /// Hears that a request failed which did not ask for silence.
     fn alloc_failed(&self, report: &AllocReport, context: ContextKind) {
         let _ = (report, context);
     }
@@ -134,10 +138,11 @@ pub trait Platform: LocalIrq + Sized {
     /// Fills a block with zeroes.
     fn zero(&self, pfn: Pfn, order: Order);
 
-    /// A free, or a pop from a cache, found something that cannot be; the frame was left alone.
+    /// Hears that a free, or a pop from a cache, found something that cannot be; the frame was left
+    /// alone.
     fn report(&self, error: &FreeError);
 
-    /// One turn of a wait for somebody who may never come: for an even count, in any context. In a
+    /// Takes one turn of a wait that may never end: for an even count, in any context. In a
     /// lab run the watchdog may tell the waiter to give up; the request then goes on without.
     #[inline]
     fn spin(&self, at: Spin) -> ControlFlow<()> {
@@ -160,7 +165,7 @@ pub trait Platform: LocalIrq + Sized {
     /// so, but for those that are not online or have stopped. As [`Platform::begin_grace`].
     fn wait_for_grace(&self, task: &Task);
 
-    /// A step inside a same-CPU protocol was reached: an interrupt or NMI may come right here. A
+    /// Marks a step inside a same-CPU protocol: an interrupt or NMI may come right here. A
     /// platform that does nothing here pays nothing for it. The caller may be inside a section of
     /// its CPU's cache: no lock is held, nothing may sleep.
     #[inline(always)]
@@ -168,14 +173,14 @@ pub trait Platform: LocalIrq + Sized {
         let _ = step;
     }
 
-    /// A schedule point was reached.
+    /// Marks a schedule point.
     #[inline(always)]
     fn point(&self, point: Point) {
         let _ = point;
     }
 
-    /// Whether the zonelist protocol makes this mistake on purpose. Asked by rebuilds and the slow path
-    /// only; a platform that answers with the constant `false` pays nothing.
+    /// Returns whether the zonelist protocol makes this mistake on purpose. Asked by rebuilds and
+    /// the slow path only; a platform that answers with the constant `false` pays nothing.
     #[inline(always)]
     fn planted(&self, mistake: Mistake) -> bool {
         let _ = mistake;
@@ -217,7 +222,7 @@ impl Topology {
     /// One node with everything.
     pub const SINGLE: Self = Self::flat(NodeMask(1));
 
-    /// These nodes, all with CPUs, 20 from each other.
+    /// Returns these nodes, all with CPUs, 20 from each other.
     pub const fn flat(nodes: NodeMask) -> Self {
         let mut distance = [[20; MAX_NODES]; MAX_NODES];
         let mut node = 0;
@@ -247,8 +252,8 @@ pub enum MigrateError {
 pub enum Standing {
     /// Nothing special.
     Ordinary,
-    /// It has been chosen as an OOM victim, and may take what it needs in order to end: half of what
-    /// its flags leave of MIN.
+    /// It has been chosen as an OOM victim, and may take what it needs in order to end: half of
+    /// what its flags leave of MIN.
     Victim,
     /// It reclaims: it ignores the marks, as with MEMALLOC, and reclaims no more inside.
     Reclaimer,
@@ -344,8 +349,8 @@ macro_rules! step {
 pub(crate) use step;
 
 /// A place where another CPU may come between, on a way that only such a race opens: tests and
-/// explorations stand there as at a [`step!`]. It is not in the list of steps at which a kernel's own
-/// interrupts and NMIs are to be tried, since no handler of the same CPU leads there.
+/// explorations stand there as at a [`step!`]. It is not in the list of steps at which a kernel's
+/// own interrupts and NMIs are to be tried, since no handler of the same CPU leads there.
 macro_rules! window {
     ($frames:expr) => {
         $crate::base::platform::step!($frames)
@@ -366,8 +371,8 @@ pub enum Point {
     /// lists are published, and may be written by nobody until the next rebuild.
     RebuildEven,
     /// Rebuild: the lock validator is told of the writer's begin. The count is odd already in
-    /// `seqlock-irqsave`, and still even in `seqlock-annotated`. In `none`, `seed` and `snapshot` it is
-    /// told of their spinlock, about to be taken.
+    /// `seqlock-irqsave`, and still even in `seqlock-annotated`. In `none`, `seed` and `snapshot`
+    /// it is told of their spinlock, about to be taken.
     AnnotateBegin,
     /// Rebuild: the lock validator is told of the writer's end; the count is odd still. In `none`,
     /// `seed` and `snapshot` it is told of their spinlock, about to be released.
@@ -395,8 +400,8 @@ pub enum Point {
         /// The zone.
         zone: ZoneId,
     },
-    /// Hot path: it looks which zone serves requests of a class first; an entry's index was read, its
-    /// zone not yet. The caller is pinned.
+    /// Hot path: it looks which zone serves requests of a class first; an entry's index was read,
+    /// its zone not yet. The caller is pinned.
     NoteEntry,
     /// Hot path: this zone's cache is remembered as the first of a class. The caller is pinned.
     FirstNoted {

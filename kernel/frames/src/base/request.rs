@@ -56,20 +56,20 @@ impl Gfp {
     /// From contexts that cannot wait and can do without.
     pub const NOWAIT: Self = Self(Self::KSWAPD_RECLAIM.0 | Self::NOWARN.0);
 
-    /// Whether every flag of `flags` is set.
+    /// Returns whether every flag of `flags` is set.
     #[inline]
     pub const fn contains(self, flags: Self) -> bool {
         self.0 & flags.0 == flags.0
     }
 
-    /// These flags without those of `flags`.
+    /// Returns these without the other's.
     #[must_use]
     #[inline]
     pub const fn without(self, flags: Self) -> Self {
         Self(self.0 & !flags.0)
     }
 
-    /// The highest zone that a request with these flags may use.
+    /// Returns the highest zone that a request with these flags may use.
     #[inline]
     pub const fn highest_zone(self) -> ZoneKind {
         const OF: [ZoneKind; 8] = [
@@ -110,15 +110,15 @@ pub struct Request {
     entry: Entry,
     /// What of the above the hot path wants to know; whoever changes them computes it anew.
     class: Class,
-    /// The same whatever the size.
+    /// The class that the request would have if it were for a single frame.
     zones: Class,
 }
 
 /// What the hot path wants to know of a request: the zones that it may use if it is plain, that is
 /// for a single frame from anywhere, as it is.
 ///
-/// The plain ones are named by the zones that they ask for: the compiler then knows that a table with
-/// one entry each has a place for any of them.
+/// The plain ones are named by the zones that they ask for: the compiler then knows that a table
+/// with one entry each has a place for any of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Class {
@@ -176,7 +176,7 @@ impl Class {
         self != Self::Other
     }
 
-    /// As an index into a table.
+    /// Returns the index into a table.
     #[inline]
     pub(crate) const fn index(self) -> usize {
         self as usize
@@ -184,7 +184,7 @@ impl Class {
 }
 
 impl Request {
-    /// A request with these flags: local node first, any node allowed, no owner yet.
+    /// Returns a request with these flags: local node first, any node allowed, no owner yet.
     #[inline]
     pub const fn new(gfp: Gfp, order: Order) -> Self {
         Self {
@@ -212,7 +212,7 @@ impl Request {
         self.class
     }
 
-    /// The class that it would have if it were for a single frame.
+    /// Returns the class that it would have if it were for a single frame.
     #[inline]
     pub(crate) const fn class_of_any_size(&self) -> Class {
         self.zones
@@ -223,57 +223,57 @@ impl Request {
         self.gfp
     }
 
-    /// Size.
+    /// Returns the size.
     pub const fn order(&self) -> Order {
         self.order
     }
 
-    /// Wanted node; `None` is the node of the CPU that asks.
+    /// Returns the wanted node; `None` is the node of the CPU that asks.
     pub const fn node(&self) -> Option<NodeId> {
         self.node
     }
 
-    /// Nodes that may be used.
+    /// Returns the nodes that may be used.
     pub const fn nodes(&self) -> NodeMask {
         self.nodes
     }
 
-    /// Who will own the block.
+    /// Returns the owner that the block will have.
     pub const fn owner(&self) -> Owner {
         self.entry.owner()
     }
 
-    /// What the block's entry will say.
+    /// Returns what the block's entry will say.
     #[inline]
     pub(crate) const fn entry(&self) -> Entry {
         self.entry
     }
 
-    /// GFP_KERNEL.
+    /// Makes a GFP_KERNEL request.
     #[inline]
     pub const fn kernel(order: Order) -> Self {
         Self::new(Gfp::KERNEL, order)
     }
 
-    /// GFP_ATOMIC.
+    /// Makes a GFP_ATOMIC request.
     #[inline]
     pub const fn atomic(order: Order) -> Self {
         Self::new(Gfp::ATOMIC, order)
     }
 
-    /// GFP_NOWAIT.
+    /// Makes a GFP_NOWAIT request.
     #[inline]
     pub const fn nowait(order: Order) -> Self {
         Self::new(Gfp::NOWAIT, order)
     }
 
-    /// GFP_KERNEL that may use MOVABLE zones: the owner must be movable.
+    /// Makes a GFP_KERNEL request that may use MOVABLE zones: the owner must be movable.
     #[inline]
     pub const fn movable(order: Order) -> Self {
         Self::new(Gfp(Gfp::KERNEL.0 | Gfp::MOVABLE.0), order)
     }
 
-    /// The same, owned by `owner`.
+    /// Returns the request with this owner.
     #[inline]
     pub const fn owned_by(self, owner: Owner) -> Self {
         Self {
@@ -282,7 +282,7 @@ impl Request {
         }
     }
 
-    /// The same, from `node` if possible.
+    /// Returns the request with this node tried first.
     #[inline]
     pub const fn on_node(self, node: NodeId) -> Self {
         Self {
@@ -292,13 +292,13 @@ impl Request {
         .classified()
     }
 
-    /// The same, from these nodes only.
+    /// Returns the request confined to these nodes.
     #[inline]
     pub const fn among(self, nodes: NodeMask) -> Self {
         Self { nodes, ..self }.classified()
     }
 
-    /// The same, with more flags.
+    /// Returns the request with more flags.
     #[inline]
     pub const fn with(self, gfp: Gfp) -> Self {
         Self {
@@ -308,7 +308,7 @@ impl Request {
         .classified()
     }
 
-    /// The same, without these flags.
+    /// Returns these without the other's.
     #[inline]
     pub const fn without(self, gfp: Gfp) -> Self {
         Self {

@@ -24,7 +24,7 @@ impl ResizingLock {
         Resizing(&self.0)
     }
 
-    /// Whether it is held.
+    /// Returns whether it is held.
     pub(crate) fn is_held(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

@@ -16,12 +16,12 @@ pub const MAX_ZONES: usize = MAX_NODES * ZoneKind::ALL.len();
 pub struct Pfn(pub u64);
 
 impl Pfn {
-    /// The frame that holds a physical address.
+    /// Returns the frame that holds a physical address.
     pub const fn containing(address: u64) -> Self {
         Self(address / FRAME_SIZE)
     }
 
-    /// Physical address of the frame's first byte.
+    /// Returns the physical address of the frame's first byte.
     pub const fn address(self) -> u64 {
         self.0 * FRAME_SIZE
     }
@@ -43,22 +43,22 @@ pub struct PfnRange {
 }
 
 impl PfnRange {
-    /// Frames from `start` up to, not including, `end`.
+    /// Makes the range from `start` up to, not including, `end`.
     pub const fn new(start: Pfn, end: Pfn) -> Self {
         Self { start, end }
     }
 
-    /// Number of frames.
+    /// Returns the number of frames.
     pub const fn len(self) -> u64 {
         self.end.0.saturating_sub(self.start.0)
     }
 
-    /// Whether the range holds no frame.
+    /// Returns whether the range holds no frame.
     pub const fn is_empty(self) -> bool {
         self.len() == 0
     }
 
-    /// Whether `pfn` is in the range.
+    /// Returns whether `pfn` is in the range.
     pub const fn contains(self, pfn: Pfn) -> bool {
         self.start.0 <= pfn.0 && pfn.0 < self.end.0
     }
@@ -89,19 +89,19 @@ impl Order {
         }
     }
 
-    /// The order of a number that `get` has given.
+    /// Returns the order of a number that `get` has given.
     #[inline]
     pub(crate) const fn truncated(order: u8) -> Self {
         Self(order)
     }
 
-    /// The exponent.
+    /// Returns the exponent.
     #[inline]
     pub const fn get(self) -> u8 {
         self.0
     }
 
-    /// Number of frames, 1 to 1,024.
+    /// Returns the number of frames, 1 to 1,024.
     #[inline]
     pub const fn frames(self) -> u64 {
         1 << self.0
@@ -134,7 +134,7 @@ impl NodeMask {
     /// No node.
     pub const NONE: Self = Self(0);
 
-    /// Only this node.
+    /// Returns the set of this node alone.
     ///
     /// # Panics
     ///
@@ -143,12 +143,12 @@ impl NodeMask {
         Self::NONE.with(node)
     }
 
-    /// Whether `node` is in the set; no set has nodes from [`MAX_NODES`] on.
+    /// Returns whether `node` is in the set; no set has nodes from [`MAX_NODES`] on.
     pub const fn contains(self, node: NodeId) -> bool {
         (node.0 as usize) < MAX_NODES && self.0 >> node.0 & 1 == 1
     }
 
-    /// The set with `node`.
+    /// Returns the set with `node`.
     ///
     /// # Panics
     ///
@@ -159,19 +159,19 @@ impl NodeMask {
         Self(self.0 | 1 << node.0)
     }
 
-    /// The nodes that are in both sets.
+    /// Returns the nodes that are in both sets.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// The nodes of this set that are not in the other.
+    /// Returns the nodes of this set that are not in the other.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// The set's nodes, in ascending order.
+    /// Returns the set's nodes, in ascending order.
     pub fn iter(self) -> impl Iterator<Item = NodeId> {
         (0..MAX_NODES as u8)
             .map(NodeId)
@@ -197,7 +197,7 @@ impl ZoneKind {
     /// Every kind, lowest first.
     pub const ALL: [Self; 4] = [Self::Dma, Self::Dma32, Self::Normal, Self::Movable];
 
-    /// The name used in logs.
+    /// Returns the name used in logs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Dma => "DMA",
@@ -207,7 +207,7 @@ impl ZoneKind {
         }
     }
 
-    /// The kind of boot memory at `pfn`.
+    /// Returns the kind of boot memory at `pfn`.
     pub const fn of_boot_memory(pfn: Pfn) -> Self {
         match pfn.address() {
             0..0x100_0000 => Self::Dma,
@@ -228,7 +228,7 @@ impl fmt::Display for ZoneKind {
 pub struct ZoneId(u8);
 
 impl ZoneId {
-    /// The zone of this kind on this node.
+    /// Returns the zone of this kind on this node.
     ///
     /// # Panics
     ///
@@ -238,22 +238,22 @@ impl ZoneId {
         Self(node.0 * ZoneKind::ALL.len() as u8 + kind as u8)
     }
 
-    /// The zone of this number, the inverse of [`ZoneId::index`].
+    /// Returns the zone of this number, the inverse of [`ZoneId::index`].
     pub const fn from_index(index: usize) -> Self {
         Self(index as u8)
     }
 
-    /// Its number, 0 to [`MAX_ZONES`] − 1.
+    /// Returns the number, 0 to [`MAX_ZONES`] − 1.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 
-    /// Its node.
+    /// Returns the node.
     pub const fn node(self) -> NodeId {
         NodeId(self.0 / ZoneKind::ALL.len() as u8)
     }
 
-    /// Its kind.
+    /// Returns the kind.
     pub const fn kind(self) -> ZoneKind {
         ZoneKind::ALL[self.0 as usize % ZoneKind::ALL.len()]
     }
@@ -274,16 +274,16 @@ pub struct CpuId(pub usize);
 pub struct BlockNo(pub usize);
 
 impl BlockNo {
-    /// The block that holds a frame.
+    /// Returns the block that holds a frame.
     pub const fn containing(pfn: Pfn) -> Self {
         Self((pfn.0 / crate::BLOCK_FRAMES as u64) as usize)
     }
 
-    /// The first block that the allocator cannot manage: caches keep frame numbers in 32 bits, which
-    /// is enough for 16 TiB.
+    /// The first block that the allocator cannot manage: caches keep frame numbers in 32 bits,
+    /// which is enough for 16 TiB.
     pub const END: Self = Self((1 << 32) / crate::BLOCK_FRAMES);
 
-    /// The block's first frame; that of the last block there is, for numbers beyond it.
+    /// Returns the block's first frame; that of the last block there is, for numbers beyond it.
     pub const fn start(self) -> Pfn {
         Pfn(self.0.saturating_mul(crate::BLOCK_FRAMES) as u64)
     }

@@ -51,8 +51,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         events.refilled.add(came.into());
     }
 
-    /// Gives a batch of a full cache back, for one frame more. A frame by itself is not worth that: its
-    /// books are at hand, so that it goes to its area for less than it takes to look up another
+    /// Gives a batch of a full cache back, for one frame more. A frame by itself is not worth that:
+    /// its books are at hand, so that it goes to its area for less than it takes to look up another
     /// one's. Of frames that come in a row a word goes back by one step. Inside a section.
     #[inline(never)]
     pub(crate) fn make_room(&self, zone: ZoneId, cache: &Pcp, events: &Counts) {
@@ -100,7 +100,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         events.drained.add(drained);
     }
 
-    /// A frame in a cache was freed by two CPUs at once. It is left out for good.
+    /// Reports that a frame in a cache was freed by two CPUs at once. It is left out for good.
     #[cold]
     #[inline(never)]
     fn report_corrupt(&self, pfn: Pfn, found: Entry) {
@@ -127,8 +127,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         Returned::to(before, frames)
     }
 
-    /// The last line: two CPUs freed a frame at once, and neither its entry nor its cache told.
-    /// Returns how many frames of the word were still to be freed.
+    /// Reports what only the bits tell: two CPUs freed a frame at once, unseen by its entry and its
+    /// cache. Returns how many frames of the word were still to be freed.
     #[cold]
     #[inline(never)]
     fn report_clear_bits(&self, first: Pfn, were_set: u64) -> u32 {

@@ -44,7 +44,7 @@ impl Taken {
     }
 }
 
-/// The same of each order that has caches, from the places of one zone.
+/// Counts the blocks of each order that has caches, from the places of one zone.
 pub(crate) fn taken(places: &[Taken]) -> impl Iterator<Item = (Order, [u64; CONTEXTS])> + '_ {
     let slots = places.chunks_exact(SLOTS);
     slots
@@ -72,13 +72,13 @@ impl Deref for BlockCache {
     }
 }
 
-/// The caches at the places of one zone, with their orders.
+/// Returns the caches at the places of one zone, with their orders.
 pub(crate) fn with_orders(places: &[BlockCache]) -> impl Iterator<Item = (Order, &BlockCache)> {
     let slots = places.chunks_exact(SLOTS);
     slots.flat_map(|slots| ORDERS.into_iter().zip(slots))
 }
 
-/// Every block cached there with its order.
+/// Returns every block cached there with its order.
 pub(crate) fn each(places: &[BlockCache]) -> impl Iterator<Item = (Order, Pfn)> + '_ {
     with_orders(places).flat_map(|(order, cache)| cache.iter().map(move |pfn| (order, pfn)))
 }
@@ -129,8 +129,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         }
     }
 
-    /// Fills an empty cache with blocks of one area, with no more than what the zone has above HIGH:
-    /// what is kept in larger blocks is of no use to whoever wants less.
+    /// Fills an empty cache with blocks of one area, with no more than what the zone has above
+    /// HIGH: what is kept in larger blocks is of no use to whoever wants less.
     #[inline(never)]
     fn refill_blocks(
         &self,

@@ -32,7 +32,7 @@ pub struct CpuCaches {
     pub(crate) owner: Owner,
     pub(crate) firsts: Firsts,
     pub(crate) hints: CpuHints,
-    /// The same of larger blocks.
+    /// Larger blocks of each zone, by place.
     pub(crate) blocks: [BlockCache; PLACES],
     pub(crate) taken: [Taken; PLACES],
     pub(crate) events: [Counts; MAX_ZONES],
@@ -54,31 +54,31 @@ impl CpuCaches {
 }
 
 impl CpuCaches {
-    /// The cache of a zone's frames of one kind.
+    /// Returns the cache of a zone's frames of one kind.
     #[inline]
     pub(crate) fn cache(&self, zone: ZoneId, mobility: Mobility) -> &Pcp {
         &self.pcp[Home::cache_of(zone, mobility)]
     }
 
-    /// Both caches of a zone.
+    /// Returns both caches of a zone.
     #[inline]
     pub(crate) fn caches(&self, zone: ZoneId) -> &[Pcp] {
         &self.pcp[Home::caches_of(zone)]
     }
 
-    /// Larger blocks of a zone, of both kinds.
+    /// Returns the caches of larger blocks of a zone, of both kinds.
     #[inline]
     pub(crate) fn block_caches(&self, zone: ZoneId) -> &[BlockCache] {
         &self.blocks[places::places_of(zone)]
     }
 
-    /// Single frames of a zone that are cached here; exact inside a section.
+    /// Counts the single frames of a zone that are cached here; exact inside a section.
     #[inline]
     pub(crate) fn cached(&self, zone: ZoneId) -> u32 {
         self.caches(zone).iter().map(|cache| cache.len()).sum()
     }
 
-    /// Frames of a zone that are cached here, in blocks of any order; exact at rest.
+    /// Counts the frames of a zone that are cached here, in blocks of any order; exact at rest.
     pub(crate) fn held(&self, zone: ZoneId) -> u64 {
         let blocks = blocks::each(self.block_caches(zone));
         blocks.map(|(order, _)| order.frames()).sum::<u64>() + u64::from(self.cached(zone))
@@ -93,8 +93,8 @@ impl Default for CpuCaches {
 
 /// How a platform finds the caches of the CPU that runs.
 pub trait PerCpu: Platform {
-    /// The caches of the CPU that runs this, out of all CPUs'. Pinned, or inside a section. A platform that has a quicker
-    /// way than its CPU's number has it here.
+    /// Returns the caches of the CPU that runs this, out of all CPUs'. Pinned, or inside a section.
+    /// A platform that has a quicker way than its CPU's number has it here.
     #[inline]
     fn caches<'m>(&self, all: &'m [CpuCaches]) -> &'m CpuCaches {
         &all[Self::cpu()]

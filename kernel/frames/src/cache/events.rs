@@ -16,7 +16,8 @@ pub const CONTEXTS: usize = 3;
 /// Distances of fallbacks that are told apart: 1, 2, 3, and more zones passed over.
 pub const DISTANCES: usize = 4;
 
-/// What happened in a zone since boot, summed over all CPUs; each number is exact by itself at rest.
+/// What happened in a zone since boot, summed over all CPUs; each number is exact by itself at
+/// rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ZoneEvents {
     /// Blocks that were allocated, by order and by the kind of context that asked.
@@ -128,7 +129,7 @@ impl Counts {
         array::from_fn(|_| Self::new())
     }
 
-    /// What the running context counts. Pinned.
+    /// Returns what the running context counts. Pinned.
     #[inline]
     pub(crate) fn of(&self, context: ContextKind) -> &Share {
         &self.shares[context as usize]
@@ -167,7 +168,7 @@ impl Share {
 }
 
 impl<P: PerCpu> Caches<'_, P> {
-    /// What happened in a zone since boot. Any context.
+    /// Returns what happened in a zone since boot. Any context.
     ///
     /// # Panics
     ///

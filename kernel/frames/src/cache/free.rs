@@ -96,8 +96,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         self.free_to_area(pfn, meta);
     }
 
-    /// Frees a single frame whose cache has no room: into its area, unless it lies in the word of the
-    /// one before it. Inside a section, which it ends.
+    /// Frees a single frame whose cache has no room: into its area, unless it lies in the word of
+    /// the one before it. Inside a section, which it ends.
     #[inline(never)]
     fn free_to_full(&self, cache: &Pcp, pfn: Pfn, meta: &'m BlockMeta) {
         if !cache.is_apart(pfn) {
@@ -109,8 +109,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         }
     }
 
-    /// The same for frames that come in a row: some of the cache go back together. Inside a section,
-    /// which it ends.
+    /// Frees frames that come in a row past a full cache: some of its frames go back together.
+    /// Inside a section, which it ends.
     #[inline(never)]
     fn free_in_row(&self, pfn: Pfn, meta: &'m BlockMeta) {
         let _pinned = Pinned::new(self.platform());
@@ -156,7 +156,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         report_fault(self.platform(), FreeFault::DoubleFree, pfn, order, entry);
     }
 
-    /// The area and index of an allocated block; reports why not, otherwise.
+    /// Finds the area and index of an allocated block; reports why not, otherwise.
     #[inline]
     pub(crate) fn check_allocated(&self, pfn: Pfn, order: Order) -> Option<(AreaRef<'m>, u32)> {
         let found = self.books().area_of(pfn);
@@ -185,7 +185,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         report_fault(self.platform(), fault, pfn, order, entry);
     }
 
-    /// A larger block, into its areas; its entry says free already. Pinned.
+    /// Returns a larger block to its areas; its entry says free already. Pinned.
     pub(crate) fn return_block(&self, area: AreaRef<'m>, frame: u32, order: Order) {
         match order {
             Order::MAX => self.free_pair(area),
@@ -214,7 +214,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
             .gain_returned(zone, Returned::to(before, cleared));
     }
 
-    /// Order 9.
+    /// Frees an order 9.
     fn free_area(&self, area: AreaRef<'m>) {
         let zone = area.zone();
         let Some(before) = area.core().give() else {
@@ -231,7 +231,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         self.zones.gain_returned(zone, Returned::whole(&[before]));
     }
 
-    /// Order 10.
+    /// Frees an order 10.
     fn free_pair(&self, area: AreaRef<'m>) {
         let zone = area.zone();
         let Some(before) = area.core().pair.give() else {

@@ -147,8 +147,8 @@ fn a_block_is_split_down_to_frames_and_each_part_freed_by_itself() {
     assert_eq!(after.free, before.free + before.cached);
 }
 
-/// A block is freed where there is no other one, with an interrupt at each step that wants just such
-/// a block: whatever it gets must be its own, by the entry, too.
+/// A block is freed where there is no other one, with an interrupt at each step that wants just
+/// such a block: whatever it gets must be its own, by the entry, too.
 fn interrupted_where_nothing_else_is_free(order: Order) {
     let mut at = 0;
     loop {

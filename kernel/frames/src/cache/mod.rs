@@ -56,7 +56,7 @@ impl<'m, P: Platform> Caches<'m, P> {
         &self.drains
     }
 
-    /// The caches of every CPU, by its number.
+    /// Returns the caches of every CPU, by its number.
     pub(crate) fn cpus(&self) -> &'m [CpuCaches] {
         self.cpus
     }

@@ -3,9 +3,9 @@
 //! The flag (`Section`, the platform's) makes its CPU's caches private for the length of a section
 //! without masking anything: an interrupt or NMI that finds it set goes straight to the zone. It
 //! keeps the caller on its CPU as a pin does, so nobody else of this CPU can be inside. Order of
-//! steps: test the flag, set it, compiler fence, test whether the cache may take (`room`), work, compiler
-//! fence, clear the flag and in the same step test what is owed. The short way in and out of these
-//! caches is `hot`.
+//! steps: test the flag, set it, compiler fence, test whether the cache may take (`room`), work,
+//! compiler fence, clear the flag and in the same step test what is owed. The short way in and out
+//! of these caches is `hot`.
 //!
 //! Only the drain interrupt on the CPU itself asks for a drain. It reads the flag: clear means it
 //! drains at once; set means that the section it interrupted does so on its way out. `drained`
@@ -76,7 +76,7 @@ impl Pcp {
         }
     }
 
-    /// Whether a frame is not of the same word as the last one of which this was asked.
+    /// Returns whether a frame is not of the same word as the last one of which this was asked.
     #[inline]
     pub(crate) fn is_apart(&self, pfn: Pfn) -> bool {
         let last = self.last.load(Ordering::Relaxed);
@@ -90,7 +90,7 @@ impl Pcp {
         self.taken[context as usize].add(1);
     }
 
-    /// Frames that the hot path took out, by kind of context.
+    /// Counts the frames that the hot path took out, by kind of context.
     pub(crate) fn taken(&self) -> [u64; CONTEXTS] {
         array::from_fn(|context| self.taken[context].get())
     }
@@ -119,15 +119,15 @@ impl Drains {
         self.0.fetch_add(1, order).wrapping_add(1)
     }
 
-    /// The last one asked for; the drain's interrupt reads it.
+    /// Returns the last one asked for; the drain's interrupt reads it.
     fn last(&self) -> u32 {
         self.0.load(Ordering::Acquire)
     }
 }
 
 impl Owner {
-    /// Whether drain number `drain` is done. Pairs with the release in `acknowledge`: the frames
-    /// are back in their areas.
+    /// Returns whether drain number `drain` is done. Pairs with the release in `acknowledge`: the
+    /// frames are back in their areas.
     fn has_drained(&self, drain: u32) -> bool {
         !is_newer(drain, self.drained.load(Ordering::Acquire))
     }
@@ -142,7 +142,7 @@ impl Owner {
 }
 
 impl<'m, P: PerCpu> Caches<'m, P> {
-    /// The caches of the CPU that runs this. Pinned.
+    /// Returns the caches of the CPU that runs this. Pinned.
     #[inline]
     pub(crate) fn this_cpu(&self) -> &'m CpuCaches {
         self.platform().caches(self.cpus)
@@ -184,8 +184,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         taken
     }
 
-    /// Takes up to `wanted` single frames out of this CPU's cache of a zone, without filling it, and
-    /// gives each to `got`; returns how many. Pinned.
+    /// Takes up to `wanted` single frames out of this CPU's cache of a zone, without filling it,
+    /// and gives each to `got`; returns how many. Pinned.
     pub(crate) fn take_from_cache(
         &self,
         zone: ZoneId,
@@ -238,12 +238,12 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         }
     }
 
-    /// The section word of the CPU that runs this. Pinned, or inside a section.
+    /// Returns the section word of the CPU that runs this. Pinned, or inside a section.
     fn this_section(&self) -> &Section {
         self.platform().section(CpuId(P::cpu()))
     }
 
-    /// Whether no section is open on a CPU, and no drain is owed.
+    /// Returns whether no section is open on a CPU, and no drain is owed.
     pub(crate) fn is_at_rest(&self, cpu: CpuId) -> bool {
         let section = self.platform().section(cpu);
         !section.is_open() && !section.owes(Section::DRAIN)
@@ -318,7 +318,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         }
     }
 
-    /// The rest of a section that empties the caches for drain number `drain`, read inside it.
+    /// Completes a section that empties the caches for drain number `drain`, read inside it.
     fn drain_section(&self, cpu: &CpuCaches, drain: u32) {
         for (zone, events) in self.zones.zone_ids().zip(&cpu.events) {
             let caches = cpu.caches(zone).iter();
@@ -334,7 +334,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         step!(self);
     }
 
-    /// The handler of the drain IPI: empties this CPU's caches, or leaves that to the section that
+    /// Handles the drain IPI: empties this CPU's caches, or leaves that to the section that
     /// it interrupted, which does it on its way out.
     pub(crate) fn drain_local(&self, irq: &HardIrq) {
         let _ = irq;
@@ -370,7 +370,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         }
     }
 
-    /// Whether a CPU that is online has yet to do drain number `drain`.
+    /// Returns whether a CPU that is online has yet to do drain number `drain`.
     fn any_undrained(&self, drain: u32) -> bool {
         let mut cpus = self.cpus.iter().enumerate();
         cpus.any(|(number, cpu)| {
@@ -386,7 +386,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         }
     }
 
-    /// The initiator's own share. As a task that is pinned it cannot have interrupted a section.
+    /// Drains the initiator's own CPU. As a task that is pinned it cannot have interrupted a
+    /// section.
     fn drain_this_cpu(&self, drain: u32) {
         let cpu = self.this_cpu();
         let Some(()) = self.enter() else {
@@ -396,13 +397,13 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         self.drain_wanted(cpu);
     }
 
-    /// Frames in all caches of a zone; exact at rest.
+    /// Counts the frames in all caches of a zone; exact at rest.
     pub(crate) fn cached_frames(&self, zone: ZoneId) -> u64 {
         self.cpus.iter().map(|cpu| cpu.held(zone)).sum()
     }
 }
 
-/// Whether drain number `a` was asked for after `b`; numbers wrap.
+/// Returns whether drain number `a` was asked for after `b`; numbers wrap.
 #[inline]
 const fn is_newer(a: u32, b: u32) -> bool {
     a.wrapping_sub(b) as i32 > 0

@@ -37,8 +37,8 @@ enum Others {
     Scattered,
 }
 
-/// Takes the zone but for an area of which `movable` quarters have a page that can be moved, and the others
-/// one that cannot now.
+/// Takes the zone but for an area of which `movable` quarters have a page that can be moved, and
+/// the others one that cannot now.
 fn movable_area(run: &Run, movable: usize, others: Others) -> Area {
     let frames = run.frames;
     run.quiet.set(true);

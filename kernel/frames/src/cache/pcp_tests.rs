@@ -97,7 +97,8 @@ impl Run {
             let drain = frames.caches().drains().ask();
             drains.borrow_mut()[Host::cpu()] = drain;
             frames.drain_local(&hard_irq());
-            // An acknowledged drain has happened: the section's own frames are all that may be left.
+            // An acknowledged drain has happened: the section's own frames are all that may be
+            // left.
             let cpu = frames.this_cpu();
             if cpu.owner.has_drained(drain) {
                 assert_eq!(cpu.held(NORMAL), 0, "acknowledged, but not drained");
@@ -106,8 +107,8 @@ impl Run {
     }
 }
 
-/// One CPU, and 32 MiB of one zone; big enough for caches of some frames, and for those of blocks up
-/// to order 9.
+/// One CPU, and 32 MiB of one zone; big enough for caches of some frames, and for those of blocks
+/// up to order 9.
 fn tiny_machine() -> &'static TestFrames {
     tiny_machine_of(1)
 }

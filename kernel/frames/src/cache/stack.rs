@@ -21,7 +21,7 @@ impl<const N: usize> Stack<N> {
         }
     }
 
-    /// How many there are; exact inside a section.
+    /// Returns how many there are; exact inside a section.
     #[inline]
     pub(crate) fn len(&self) -> u32 {
         self.count.load(Ordering::Relaxed)
@@ -84,7 +84,7 @@ impl<const N: usize> Stack<N> {
         self.count.store(count as u32, Ordering::Relaxed);
     }
 
-    /// The one on top, and how many lie below it.
+    /// Returns the one on top, and how many lie below it.
     #[inline]
     pub(crate) fn top(&self) -> Option<(Pfn, u32)> {
         // An empty stack wraps to a place that does not exist: one test for both.

@@ -87,9 +87,10 @@ impl<P: PerCpu> Drop for Isolated<'_, '_, P> {
 
 impl<'m, P: PerCpu> Frames<'m, P> {
     /// Takes a range of whole 4 MiB pairs out of its zone: isolates, drains, migrates, removes, and
-    /// rebuilds the zonelists if the zone became empty. `deadline_ns` is in [`Platform::now_ns`](crate::Platform::now_ns)'s
-    /// time: until then frames in use are moved or waited for, the unmovable ones, too. One offline
-    /// or online runs at a time; others wait. Task context, interrupts on, no spinlock held.
+    /// rebuilds the zonelists if the zone became empty. `deadline_ns` is in
+    /// [`Platform::now_ns`](crate::Platform::now_ns)'s time: until then frames in use are moved or
+    /// waited for, the unmovable ones, too. One offline or online runs at a time; others wait. Task
+    /// context, interrupts on, no spinlock held.
     ///
     /// # Errors
     ///
@@ -135,7 +136,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         Ok(stats)
     }
 
-    /// The one zone of a range that has no holes.
+    /// Finds the one zone of a range that has no holes.
     fn check_leaving(&self, range: PfnRange) -> Result<ZoneId, OfflineError> {
         if !Self::is_aligned(range) {
             return Err(OfflineError::Misaligned);

@@ -20,8 +20,8 @@ impl<P: PerCpu> Frames<'_, P> {
         self.lists().protocol().finish(self.platform(), task);
     }
 
-    /// Makes the zonelists what the populated zones demand, at boot, where nobody can be reading what
-    /// is replaced.
+    /// Makes the zonelists what the populated zones demand, at boot, where nobody can be reading
+    /// what is replaced.
     pub(crate) fn build_zonelists(&self) {
         self.lists()
             .build(self.zone_table(), || self.forget_firsts());

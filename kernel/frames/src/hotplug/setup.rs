@@ -45,7 +45,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         slot.fill(meta).map_err(|_| AddError::Present { at })
     }
 
-    /// Whether a block has books.
+    /// Returns whether a block has books.
     pub fn has_block(&self, block: BlockNo) -> bool {
         let slot = self.books().slot(block);
         slot.is_some_and(|slot| slot.meta().is_some())

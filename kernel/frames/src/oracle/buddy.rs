@@ -1,4 +1,5 @@
-//! Free blocks by order, recounted from the bits: there are no free lists to read their lengths from.
+//! Free blocks by order, recounted from the bits: there are no free lists to read their lengths
+//! from.
 
 use crate::{
     base::types::{ORDERS, Order, ZoneId},
@@ -22,8 +23,9 @@ const ALIGNED: [u64; 6] = [
 ];
 
 impl<P: PerCpu> Frames<'_, P> {
-    /// Free blocks of a zone by order, each free frame counted once, in the largest aligned block
-    /// that it is part of. Caches and isolated areas are not counted. Takes no lock; any context.
+    /// Counts free blocks of a zone by order, each free frame counted once, in the largest aligned
+    /// block that it is part of. Caches and isolated areas are not counted. Takes no lock; any
+    /// context.
     ///
     /// Exact at rest. While others allocate it errs on one side within each area: a frame that is
     /// being taken, or reserved, may still be counted.
@@ -94,7 +96,8 @@ fn count_bits(bits: &AreaBits, blocks: &mut [u64; ORDERS]) -> bool {
     whole == 2
 }
 
-/// Counts the set bits of a word, 1 = free, as blocks of orders 0 to 5; returns whether all are set.
+/// Counts the set bits of a word, 1 = free, as blocks of orders 0 to 5; returns whether all are
+/// set.
 fn count_word(free: u64, blocks: &mut [u64; ORDERS]) -> bool {
     let mut runs = free;
     for (order, aligned) in ALIGNED.into_iter().enumerate() {

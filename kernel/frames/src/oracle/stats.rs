@@ -49,7 +49,7 @@ pub struct CacheInfo {
 }
 
 impl<P: PerCpu> Frames<'_, P> {
-    /// A zone's counters and marks.
+    /// Returns a zone's counters and marks.
     ///
     /// # Panics
     ///
@@ -73,7 +73,7 @@ impl<P: PerCpu> Frames<'_, P> {
         }
     }
 
-    /// A CPU's cache of a zone; nothing for a CPU without caches.
+    /// Returns a CPU's cache of a zone; nothing for a CPU without caches.
     ///
     /// # Panics
     ///
@@ -89,7 +89,7 @@ impl<P: PerCpu> Frames<'_, P> {
         })
     }
 
-    /// Every zone with memory, by node, lowest kind first.
+    /// Returns every zone with memory, by node, lowest kind first.
     pub fn zones(&self) -> impl Iterator<Item = ZoneInfo> + '_ {
         self.zone_table()
             .zone_ids()
@@ -97,7 +97,7 @@ impl<P: PerCpu> Frames<'_, P> {
             .map(|zone| self.zone_info(zone))
     }
 
-    /// Frames that are free in all zones; caches and isolated areas are not counted.
+    /// Counts the frames that are free in all zones; caches and isolated areas are not counted.
     pub fn free_frames(&self) -> u64 {
         self.zone_table()
             .zone_ids()
@@ -105,8 +105,8 @@ impl<P: PerCpu> Frames<'_, P> {
             .sum()
     }
 
-    /// Frames that the background reclaimer of `node` should free so that each of its zones is
-    /// above its HIGH mark.
+    /// Counts the frames that the background reclaimer of `node` should free so that each of its
+    /// zones is above its HIGH mark.
     ///
     /// # Panics
     ///

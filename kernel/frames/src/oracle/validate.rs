@@ -273,7 +273,7 @@ impl<P: PerCpu> Frames<'_, P> {
         Ok(())
     }
 
-    /// An area that is wholly taken: an order 9, or half of an order 10.
+    /// Checks an area that is wholly taken: an order 9, or half of an order 10.
     fn check_taken(
         &self,
         area: AreaRef<'_>,
@@ -379,7 +379,7 @@ impl<P: PerCpu> Frames<'_, P> {
 }
 
 impl Tally {
-    /// Frames of an owner, or else of a cache.
+    /// Counts frames of an owner, or else of a cache.
     fn count_used(&mut self, frames: u64, owner: Option<Owner>, census: &mut Census) {
         self.managed += frames;
         match owner {
@@ -393,7 +393,7 @@ impl Tally {
 }
 
 impl Census {
-    /// Allocated frames of owners of this kind.
+    /// Counts allocated frames of owners of this kind.
     pub fn owned(&self, kind: OwnerKind) -> u64 {
         self.by_owner[kind as usize]
     }

@@ -3,8 +3,8 @@
 //! An area is one cache line of bits (1 = not free) and half a word of state. The state's count and
 //! the bits are kept in step by the order of steps, not by a lock:
 //!
-//! * an allocation subtracts from the count ([`Area::reserve_if`]), then claims bits; if it finds no
-//!   run it adds back ([`Area::unreserve`]);
+//! * an allocation subtracts from the count ([`Area::reserve_if`]), then claims bits; if it finds
+//!   no run it adds back ([`Area::unreserve`]);
 //! * a free clears bits ([`Area::clear`]), then adds to the count ([`Area::add`]).
 //!
 //! So the zero bits are never fewer than the count and the open reservations together, and a count
@@ -30,7 +30,7 @@ pub(crate) use crate::pageblock::state::{Isolation, Sought, State};
 const CLAIM_ROUNDS: u32 = 8;
 
 impl AreaPair {
-    /// The state of one area, 0 or 1.
+    /// Returns the state of one area, 0 or 1.
     #[inline]
     pub(crate) fn state(&self, half: usize) -> State {
         State((self.0.load(Ordering::Relaxed) >> (half % 2 * 16)) as u16)
@@ -66,7 +66,7 @@ impl AreaPair {
             .is_ok()
     }
 
-    /// The same for the one who compacted both.
+    /// Takes both areas for the task that compacted them.
     pub(crate) fn take_compacted(&self) -> bool {
         const FREE: u32 = State::COMPACTED_EMPTY.0 as u32 * 0x1_0001;
         const TAKEN: u32 = State::WHOLE.0 as u32 * 0x1_0001;
@@ -107,7 +107,7 @@ pub(crate) struct Area<'a> {
 }
 
 impl Area<'_> {
-    /// The state at this moment.
+    /// Returns the state at this moment.
     #[inline]
     pub(crate) fn state(&self) -> State {
         State((self.pair.0.load(Ordering::Relaxed) >> self.shift) as u16)
@@ -131,7 +131,7 @@ impl Area<'_> {
         Some(State((before >> self.shift) as u16))
     }
 
-    /// As [`Area::reserve_if`], in any state.
+    /// Reserves as [`Area::reserve_if`] does, in any state.
     #[cfg(test)]
     pub(crate) fn reserve(&self, least: u32, frames: u32) -> u32 {
         self.reserve_if(least, frames, |_| true)
@@ -166,7 +166,7 @@ impl Area<'_> {
         self.claim_from(order, 0)
     }
 
-    /// The same; a run is looked for from the word `first` on, once round.
+    /// Claims a run that is looked for from the word `first` on, once round.
     #[inline]
     pub(crate) fn claim_from(&self, order: Order, first: usize) -> Option<u32> {
         match order.get() {
@@ -219,9 +219,9 @@ impl Area<'_> {
         frames - left
     }
 
-    /// The first word that seems to have a run of an order from 1 to 6, or the first of several words
-    /// that seem to be one of order 7 or 8: a look that costs less than a reservation that has to be
-    /// given up.
+    /// Returns the first word that seems to have a run of an order from 1 to 6, or the first of
+    /// several words that seem to be one of order 7 or 8: a look that costs less than a reservation
+    /// that has to be given up.
     #[inline]
     pub(crate) fn word_with_run(&self, order: Order) -> Option<usize> {
         let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
@@ -235,9 +235,9 @@ impl Area<'_> {
         Some(run * length)
     }
 
-    /// Claims up to `count` runs of an order from 1 to 6 for a reservation of that size, those of one
-    /// word by one step; words are looked at from `first` on, once round. Tells `got` each word and a
-    /// bit for each run's first frame; returns how many there were.
+    /// Claims up to `count` runs of an order from 1 to 6 for a reservation of that size, those of
+    /// one word by one step; words are looked at from `first` on, once round. Tells `got` each word
+    /// and a bit for each run's first frame; returns how many there were.
     #[inline]
     pub(crate) fn claim_runs(
         &self,
@@ -406,8 +406,8 @@ impl Area<'_> {
         Some(before.counted())
     }
 
-    /// Permits allocation again, unless somebody else forbids it; returns the frames that the zone's
-    /// counter gains, or nothing if the area was not isolated so.
+    /// Permits allocation again, unless somebody else forbids it; returns the frames that the
+    /// zone's counter gains, or nothing if the area was not isolated so.
     pub(crate) fn unisolate(&self, by: Isolation) -> Option<u32> {
         let bits = if mutant::is(Mutant::OneIsolationForAll) {
             State::ISOLATED | State::COMPACTED

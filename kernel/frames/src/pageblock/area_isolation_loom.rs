@@ -158,7 +158,8 @@ fn a_compacted_area_is_taken_with_what_its_last_owner_wrote() {
     caught(Mutant::RelaxedAdd, compacted);
 }
 
-/// The last frame of a pair that is being compacted comes back, and the compactor takes both halves.
+/// The last frame of a pair that is being compacted comes back, and the compactor takes both
+/// halves.
 fn compacted_pair() {
     bounded(|| {
         let shared = Shared::with_one_taken(5, State::COMPACTED);

@@ -94,9 +94,9 @@ fn bounded(body: impl Fn() + Sync + Send + 'static) {
     builder.check(body);
 }
 
-/// Lets the others go first, without an ordering. loom 0.7 remembers one last access of each atomic:
-/// of a thread that loads before it stores it knows the load only, and would not try the other
-/// thread's load behind that store.
+/// Lets the others go first, without an ordering. loom 0.7 remembers one last access of each
+/// atomic: of a thread that loads before it stores it knows the load only, and would not try the
+/// other thread's load behind that store.
 fn others_first() {
     thread::yield_now();
 }

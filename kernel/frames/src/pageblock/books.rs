@@ -20,38 +20,39 @@ impl<'m> Books<'m> {
         Self { blocks }
     }
 
-    /// Number of places for blocks.
+    /// Returns the number of places for blocks.
     pub(crate) fn len(&self) -> usize {
         self.blocks.len()
     }
 
-    /// The place of a block; nothing beyond the table.
+    /// Returns the place of a block; nothing beyond the table.
     pub(crate) fn slot(&self, block: BlockNo) -> Option<&'m BlockSlot<'m>> {
         self.blocks.get(block.0)
     }
 
-    /// The area of this index, if its block has books.
+    /// Returns the area of this index, if its block has books.
     #[inline]
     pub(crate) fn area(&self, index: u64) -> Option<AreaRef<'m>> {
         let slot = self.blocks.get(index as usize / BLOCK_AREAS)?;
         Some(AreaRef::at(slot.meta()?, index))
     }
 
-    /// The books of a frame's block; of one that has none those of [`crate::BlockSlot::meta_or_none`].
+    /// Returns the books of a frame's block; of one that has none those of
+    /// [`crate::BlockSlot::meta_or_none`].
     #[inline]
     pub(crate) fn books_of(&self, pfn: Pfn) -> Option<&'m BlockMeta> {
         let slot = self.blocks.get(pfn.0 as usize / BLOCK_FRAMES)?;
         Some(slot.meta_or_none())
     }
 
-    /// The area of a frame, and the frame's index in it.
+    /// Returns the area of a frame, and the frame's index in it.
     #[inline]
     pub(crate) fn area_of(&self, pfn: Pfn) -> Option<(AreaRef<'m>, u32)> {
         let area = self.area(pfn.0 / AREA_FRAMES as u64)?;
         Some((area, (pfn.0 % AREA_FRAMES as u64) as u32))
     }
 
-    /// What a frame's entry says; [`FrameState::Absent`] for what is not the allocator's.
+    /// Returns what a frame's entry says; [`FrameState::Absent`] for what is not the allocator's.
     pub(crate) fn frame_state(&self, pfn: Pfn) -> FrameState {
         match self.area_of(pfn) {
             Some((area, frame)) if area.core().state().is_present() => {
@@ -89,7 +90,7 @@ impl<'m> Books<'m> {
         }
     }
 
-    /// The zone of a frame's area, while that is online.
+    /// Returns the zone of a frame's area, while that is online.
     pub(crate) fn zone_of(&self, pfn: Pfn) -> Option<ZoneId> {
         let (area, _) = self.area_of(pfn)?;
         area.core().state().is_present().then(|| area.zone())

@@ -8,8 +8,8 @@ use crate::{
 /// Caches of a CPU: two for each zone.
 pub(crate) const CACHES: usize = MAX_ZONES * 2;
 
-/// An area's zone and kind. Its low byte is, for areas whose single frames may be cached, the number
-/// of that cache; for the others it is no cache's number.
+/// An area's zone and kind. Its low byte is, for areas whose single frames may be cached, the
+/// number of that cache; for the others it is no cache's number.
 ///
 /// Bits 1 to 5 are the zone, bit 0 says movable, bit 6 that frames are kept out of caches, bit 7
 /// that the area is in the high-atomic reserve; bits 8 and 9 are the size of its blocks.
@@ -34,19 +34,19 @@ impl Home {
         Self((zone.index() as u32) << 1 | mobility | (kind.size as u32) << Self::SIZE_SHIFT)
     }
 
-    /// The cache of single frames of a zone for one of the two kinds that are cached.
+    /// Returns the cache of single frames of a zone for one of the two kinds that are cached.
     #[inline]
     pub(crate) const fn cache_of(zone: ZoneId, mobility: Mobility) -> usize {
         zone.index() * 2 + mobility as usize % 2
     }
 
-    /// Both caches of a zone.
+    /// Returns both caches of a zone.
     #[inline]
     pub(crate) const fn caches_of(zone: ZoneId) -> core::ops::Range<usize> {
         zone.index() * 2..zone.index() * 2 + 2
     }
 
-    /// The zone whose cache has this number.
+    /// Returns the zone whose cache has this number.
     pub(crate) const fn zone_of_cache(number: usize) -> ZoneId {
         ZoneId::from_index(number / 2)
     }
@@ -72,24 +72,24 @@ impl Home {
         }
     }
 
-    /// The same for another kind of blocks.
+    /// Returns the home for another kind of blocks.
     #[inline]
     pub(crate) const fn with(self, kind: Kind) -> Self {
         Self(Self::new(self.zone(), kind).0 | self.0 & Self::KEPT_OUT)
     }
 
-    /// Whether it is this one, whatever else keeps frames of the area out of caches.
+    /// Returns whether it is this one, whatever else keeps frames of the area out of caches.
     #[inline]
     pub(crate) const fn is_for(self, home: Self) -> bool {
         (self.0 ^ home.0) & !Self::KEPT_OUT == 0
     }
 
-    /// Whether frames of the area are kept out of caches because it is being compacted.
+    /// Returns whether frames of the area are kept out of caches because it is being compacted.
     pub(crate) const fn is_kept_out(self) -> bool {
         self.0 & Self::KEPT_OUT != 0
     }
 
-    /// The same as an index that needs no test, if anything is cached.
+    /// Returns the index of the cache, which needs no test, if anything is cached.
     #[inline]
     pub(crate) const fn cached_in(self) -> Option<usize> {
         if self.0 & (Self::KEPT_OUT | Self::HIGH_ATOMIC) == 0 {
@@ -99,7 +99,7 @@ impl Home {
         }
     }
 
-    /// As an index into a CPU's caches; out of range where nothing is cached.
+    /// Returns the index into a CPU's caches; out of range where nothing is cached.
     #[inline]
     pub(crate) const fn cache(self) -> usize {
         (self.0 & 0xff) as usize

@@ -23,9 +23,9 @@ pub(crate) const AREA_FRAMES: usize = 512;
 pub(crate) const AREA_WORDS: usize = AREA_FRAMES / 64;
 pub(crate) const BLOCK_AREAS: usize = BLOCK_FRAMES / AREA_FRAMES;
 
-/// The books of one block of 128 MiB: bits, area states, the areas' homes and the frame table; about
-/// 132 KiB. It consists of atomics only: zeroed memory is a valid value, and means that none of its
-/// frames are the allocator's yet.
+/// The books of one block of 128 MiB: bits, area states, the areas' homes and the frame table;
+/// about 132 KiB. It consists of atomics only: zeroed memory is a valid value, and means that none
+/// of its frames are the allocator's yet.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct BlockMeta {
@@ -59,20 +59,20 @@ impl BlockMeta {
 }
 
 impl BlockMeta {
-    /// The zone and kind of an area, and where its single frames are cached; only the low 6 bits of
-    /// `area` count.
+    /// Returns the zone and kind of an area, and where its single frames are cached; only the low 6
+    /// bits of `area` count.
     #[inline]
     pub(crate) fn home(&self, area: usize) -> Home {
         Home(self.homes[area % BLOCK_AREAS].load(Ordering::Relaxed))
     }
 
-    /// The same of a frame; only the low 15 bits of its number count.
+    /// Returns the home of a frame; only the low 15 bits of its number count.
     #[inline]
     pub(crate) fn home_of(&self, pfn: Pfn) -> Home {
         self.home(pfn.0 as usize / AREA_FRAMES)
     }
 
-    /// The entry of a frame; only the low 15 bits of its number count.
+    /// Returns the entry of a frame; only the low 15 bits of its number count.
     #[inline]
     pub(crate) fn entry_of(&self, pfn: Pfn) -> &AtomicU32 {
         &self.entries[pfn.0 as usize % BLOCK_FRAMES]
@@ -102,20 +102,20 @@ pub(crate) struct AreaRef<'m> {
 }
 
 impl<'m> AreaRef<'m> {
-    /// The area of a frame of the block with these books.
+    /// Returns the area of a frame of the block with these books.
     #[inline]
     pub(crate) fn of(meta: &'m BlockMeta, pfn: Pfn) -> Self {
         let index = pfn.0 / AREA_FRAMES as u64;
         Self { meta, index }
     }
 
-    /// The area of this index, in the block with these books.
+    /// Returns the area of this index, in the block with these books.
     #[inline]
     pub(crate) fn at(meta: &'m BlockMeta, index: u64) -> Self {
         Self { meta, index }
     }
 
-    /// The lock-free core of the area.
+    /// Returns the lock-free core of the area.
     #[inline]
     pub(crate) fn core(self) -> Area<'m> {
         let local = self.local();
@@ -126,33 +126,33 @@ impl<'m> AreaRef<'m> {
         }
     }
 
-    /// Index of the area in its block, 0 to 63.
+    /// Returns the index of the area in its block, 0 to 63.
     #[inline]
     fn local(self) -> usize {
         self.index as usize % BLOCK_AREAS
     }
 
-    /// Where its single frames are cached, and whose it is.
+    /// Returns where its single frames are cached, and whose it is.
     #[inline]
     pub(crate) fn home(self) -> Home {
         self.meta.home(self.local())
     }
 
-    /// The zone that has the area. Fixed while a frame of it is reserved, allocated or cached, or
-    /// while hot-plug is locked: an area changes zones only by leaving.
+    /// Returns the zone that has the area. Fixed while a frame of it is reserved, allocated or
+    /// cached, or while hot-plug is locked: an area changes zones only by leaving.
     #[inline]
     pub(crate) fn zone(self) -> ZoneId {
         self.home().zone()
     }
 
-    /// The kind of blocks that the area is for. Anybody who takes of it may change it; a stale look
-    /// puts a block into the wrong area, nothing worse.
+    /// Returns the kind of blocks that the area is for. Anybody who takes of it may change it; a
+    /// stale look puts a block into the wrong area, nothing worse.
     #[inline]
     pub(crate) fn kind(self) -> Kind {
         self.home().kind()
     }
 
-    /// Whose blocks they are.
+    /// Returns the mobility of its blocks.
     #[inline]
     pub(crate) fn mobility(self) -> Mobility {
         self.kind().mobility
@@ -194,7 +194,7 @@ impl<'m> AreaRef<'m> {
         }
     }
 
-    /// Written before the area joins; published by [`Area::join`].
+    /// Writes the zone before the area joins; published by [`Area::join`].
     pub(crate) fn set_zone(self, zone: ZoneId) {
         let home = Home::new(
             zone,
@@ -203,40 +203,40 @@ impl<'m> AreaRef<'m> {
         self.meta.homes[self.local()].store(home.0, Ordering::Relaxed);
     }
 
-    /// First frame.
+    /// Returns the first frame.
     #[inline]
     pub(crate) fn start(self) -> Pfn {
         Pfn(self.index * AREA_FRAMES as u64)
     }
 
-    /// The entry of a frame of the area. Written by whoever holds the frame; anybody may look, and
-    /// gets a hint.
+    /// Returns the entry of a frame of the area. Written by whoever holds the frame; anybody may
+    /// look, and gets a hint.
     #[inline]
     pub(crate) fn entry(self, frame: u32) -> &'m AtomicU32 {
         &self.meta.entries[self.local() * AREA_FRAMES + frame as usize]
     }
 
-    /// The entries of the 64 frames of one word of bits.
+    /// Returns the entries of the 64 frames of one word of bits.
     #[inline]
     pub(crate) fn entries_of_word(self, word: usize) -> &'m [AtomicU32; 64] {
         let words = self.meta.entries.as_chunks::<64>().0;
         &words[self.local() * AREA_WORDS + word % AREA_WORDS]
     }
 
-    /// First frame of one word of bits.
+    /// Returns first frame of one word of bits.
     #[inline]
     pub(crate) fn start_of_word(self, word: usize) -> Pfn {
         Pfn(self.start().0 + word as u64 * 64)
     }
 
-    /// What the entry of a frame says.
+    /// Returns what the entry of a frame says.
     #[inline]
     pub(crate) fn entry_now(self, frame: u32) -> Entry {
         Entry(self.entry(frame).load(Ordering::Relaxed))
     }
 
-    /// The first area from this one on, in the same block and before `end`, in a state that is looked
-    /// for.
+    /// Returns the first area from this one on, in the same block and before `end`, in a state that
+    /// is looked for.
     #[inline]
     pub(crate) fn first_seen(self, end: u64, sought: Sought) -> Option<Self> {
         let first = self.local();
@@ -256,7 +256,7 @@ impl<'m> AreaRef<'m> {
         at(pair * 2 + usize::from(is_upper))
     }
 
-    /// The other area of the pair, if this is the lower one.
+    /// Returns the other area of the pair, if this is the lower one.
     pub(crate) fn upper(self) -> Self {
         Self {
             index: self.index | 1,
@@ -282,7 +282,8 @@ pub struct BlockSlot<'m> {
     meta: OnceOr<'m, BlockMeta>,
 }
 
-/// The books of blocks that have none: no frame is allocated or cached, and so nothing is ever written.
+/// Returns the books of blocks that have none: no frame is allocated or cached, and so nothing is
+/// ever written.
 #[cfg(not(loom))]
 fn no_books() -> &'static BlockMeta {
     &NO_BOOKS
@@ -318,15 +319,15 @@ impl<'m> BlockSlot<'m> {
         }
     }
 
-    /// The books, if there are some.
+    /// Returns the books, if there are some.
     #[inline]
     pub(crate) fn meta(&self) -> Option<&'m BlockMeta> {
         let meta = self.meta.get();
         (!ptr::eq(meta, no_books())).then_some(meta)
     }
 
-    /// The books, or those of no block, whose frames are all free: for who reads an entry, and goes
-    /// no further unless that says more.
+    /// Returns the books, or those of no block, whose frames are all free: for who reads an entry,
+    /// and goes no further unless that says more.
     #[inline]
     pub(crate) fn meta_or_none(&self) -> &'m BlockMeta {
         self.meta.get()

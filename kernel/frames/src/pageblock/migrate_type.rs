@@ -1,14 +1,14 @@
 //! Which requests may share an area: movable ones keep to theirs, unmovable ones to theirs, so that
 //! areas can become whole again by migration.
 //!
-//! Blocks of like sizes share areas as well: a large hole that a small block breaks up is gone for as
-//! long as that block lives, and areas in which all sizes mix are never whole again.
+//! Blocks of like sizes share areas as well: a large hole that a small block breaks up is gone for
+//! as long as that block lives, and areas in which all sizes mix are never whole again.
 //!
-//! An area's kind is a few bits beside its state (`home`): a policy, not a promise. The request that takes the
-//! first frame of a wholly free area decides it. When a zone has neither room in areas of a
-//! request's own kind nor a wholly free one, the request takes from areas of other sizes; and when
-//! there is none of its mobility either, it steals from the other one's. That is counted, and an area
-//! of which half is still free changes sides.
+//! An area's kind is a few bits beside its state (`home`): a policy, not a promise. The request
+//! that takes the first frame of a wholly free area decides it. When a zone has neither room in
+//! areas of a request's own kind nor a wholly free one, the request takes from areas of other
+//! sizes; and when there is none of its mobility either, it steals from the other one's. That is
+//! counted, and an area of which half is still free changes sides.
 
 use crate::base::{
     mutant::{self, Mutant},
@@ -32,7 +32,7 @@ pub(crate) enum Mobility {
 }
 
 impl Mobility {
-    /// What the flags say.
+    /// Returns what the flags say.
     #[inline]
     pub(crate) const fn of(gfp: Gfp) -> Self {
         if gfp.contains(Gfp::MOVABLE) {
@@ -42,7 +42,7 @@ impl Mobility {
         }
     }
 
-    /// What the owner says.
+    /// Returns what the owner says.
     pub(crate) const fn of_owner(owner: Owner) -> Self {
         if owner.kind().is_movable() {
             Self::Movable
@@ -51,7 +51,7 @@ impl Mobility {
         }
     }
 
-    /// The kind that a request is of in this zone: MOVABLE zones have one only.
+    /// Returns the kind that a request is of in this zone: MOVABLE zones have one only.
     #[inline]
     pub(crate) const fn within(self, zone: ZoneId) -> Self {
         match zone.kind() {
@@ -60,7 +60,7 @@ impl Mobility {
         }
     }
 
-    /// The other kind that caches know.
+    /// Returns the other kind that caches know.
     pub(crate) const fn other(self) -> Self {
         match self {
             Self::Unmovable => Self::Movable,
@@ -92,7 +92,7 @@ pub(crate) struct Kind {
 }
 
 impl Size {
-    /// Of a block of this order. What is whole may be split: it counts as small.
+    /// Returns the size of a block of this order. What is whole may be split: it counts as small.
     #[inline]
     pub(crate) fn of(order: Order) -> Self {
         match order.get() {
@@ -111,7 +111,7 @@ impl Kind {
         Self { mobility, size }
     }
 
-    /// The same for the other mobility, or the reserve.
+    /// Returns the kind for the other mobility, or the reserve.
     pub(crate) const fn turned_to(self, mobility: Mobility) -> Self {
         Self { mobility, ..self }
     }

@@ -2,7 +2,7 @@
 
 use crate::base::types::Order;
 
-/// Mask of the `count` lowest zeros of `word`, or of all of them if there are fewer;
+/// Returns the mask of the `count` lowest zeros of `word`, or of all of them if there are fewer;
 /// nothing for a `count` of 0.
 #[inline]
 pub(crate) fn lowest_zeros(word: u64, count: u32) -> u64 {
@@ -23,13 +23,13 @@ pub(crate) fn lowest_zeros(word: u64, count: u32) -> u64 {
     zeros & !rest
 }
 
-/// Mask of a run at bit 0, order 0 to 6.
+/// Returns the mask of a run at bit 0, order 0 to 6.
 #[inline]
 pub(crate) const fn run_mask(order: Order) -> u64 {
     u64::MAX >> (64 - order.frames())
 }
 
-/// First bits of the aligned runs of zeros in `word`, order 0 to 6.
+/// Returns the first bits of the aligned runs of zeros in `word`, order 0 to 6.
 #[inline]
 pub(crate) fn aligned_runs(word: u64, order: Order) -> u64 {
     /// The last bit of each aligned run.

@@ -26,7 +26,7 @@ impl State {
     /// Wholly taken as part of an order 9 or 10.
     pub(crate) const WHOLE: Self = Self(Self::PRESENT | Self::TAKEN);
 
-    /// Frames that may be reserved, 0 to 512.
+    /// Counts the frames that may be reserved, 0 to 512.
     pub(crate) const fn free(self) -> u32 {
         (self.0 & Self::COUNT) as u32
     }
@@ -35,23 +35,23 @@ impl State {
         self.0 & Self::PRESENT != 0
     }
 
-    /// Whether anybody keeps the area from being allocated from: what is freed stays in it, and the
-    /// zone's counter does not have its frames.
+    /// Returns whether anybody keeps the area from being allocated from: what is freed stays in it,
+    /// and the zone's counter does not have its frames.
     pub(crate) const fn is_isolated(self) -> bool {
         self.0 & (Self::ISOLATED | Self::COMPACTED) != 0
     }
 
-    /// Whether the area is wholly taken; its bits are all zero then.
+    /// Returns whether the area is wholly taken; its bits are all zero then.
     pub(crate) const fn is_taken(self) -> bool {
         self.0 & Self::TAKEN != 0
     }
 
-    /// Whether an allocation may reserve here at all.
+    /// Returns whether an allocation may reserve here at all.
     pub(crate) const fn is_open(self) -> bool {
         self.0 & !Self::COUNT == Self::PRESENT
     }
 
-    /// Frames that the zone's counter has of the area.
+    /// Counts the frames that the zone's counter has of the area.
     pub(crate) const fn counted(self) -> u32 {
         if self.is_isolated() { 0 } else { self.free() }
     }
@@ -97,19 +97,19 @@ impl Sought {
     /// Wholly free and open.
     pub(crate) const EMPTY: Self = Self::open(AREA_FRAMES as u32, AREA_FRAMES as u32);
 
-    /// Open, with at least so many frames free, 1 to 512, wholly free ones included.
+    /// Seeks what is open, with at least so many frames free, 1 to 512, wholly free ones included.
     #[inline]
     pub(crate) const fn free(least: u32) -> Self {
         Self::open(least, AREA_FRAMES as u32)
     }
 
-    /// The same without those that are wholly free.
+    /// Seeks the same without areas that are wholly free.
     #[inline]
     pub(crate) const fn partial(least: u32) -> Self {
         Self::open(least, AREA_FRAMES as u32 - 1)
     }
 
-    /// Open means that nothing but the count differs from `FULL`.
+    /// Seeks what is open, which means that nothing but the count differs from `FULL`.
     #[inline]
     const fn open(least: u32, most: u32) -> Self {
         Self::range(State::FULL.0 + least as u16, State::FULL.0 + most as u16)
@@ -128,7 +128,7 @@ impl Sought {
         self.of_pair(state.0 as u32) != 0
     }
 
-    /// Of the states in a pair's word: not zero if one of them is sought.
+    /// Tests the states in a pair's word: returns not zero if one of them is sought.
     #[inline]
     const fn of_pair(self, states: u32) -> u32 {
         let not_below = states.wrapping_add(self.to_above);
@@ -136,8 +136,8 @@ impl Sought {
         not_below & not_above & (Self::ABOVE as u32 * Self::BOTH)
     }
 
-    /// Index of the first pair of which an area is in a state that is sought. A function of its own,
-    /// so that its loop has the registers for itself.
+    /// Returns the index of the first pair of which an area is in a state that is sought. A
+    /// function of its own, so that its loop has the registers for itself.
     #[inline(never)]
     pub(crate) fn first_of(self, pairs: &[AreaPair]) -> Option<usize> {
         let of = |pair: &AreaPair| self.of_pair(pair.word());

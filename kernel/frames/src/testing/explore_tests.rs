@@ -1,5 +1,5 @@
-//! The whole allocator on a few CPUs, explored by shuttle: it chooses at every step of the fast path,
-//! and of what that calls, which CPU goes on. A failure prints a schedule that repeats it.
+//! The whole allocator on a few CPUs, explored by shuttle: it chooses at every step of the fast
+//! path, and of what that calls, which CPU goes on. A failure prints a schedule that repeats it.
 //!
 //! loom looks at every interleaving of a few accesses; this looks at some of very many, of whole
 //! operations: caches, searches, drains and offlines together. Accesses between two steps are not
@@ -51,8 +51,8 @@ fn explore(seed: u64, scenario: impl Fn() + Send + Sync + 'static) {
         .run(move || on_cpu(0, || scenario()));
 }
 
-/// Explores a scenario with a mistake, which must be found: from other seeds, too, as a step more or
-/// less in the source makes other schedules of one.
+/// Explores a scenario with a mistake, which must be found: from other seeds, too, as a step more
+/// or less in the source makes other schedules of one.
 fn assert_caught(mistake: Mutant, scenario: fn()) {
     let is_caught =
         |seed| catch_unwind(|| mutant::with(mistake, || explore(seed, scenario))).is_err();
@@ -127,8 +127,8 @@ impl Owners {
     }
 }
 
-/// Two CPUs allocate and free every order, and drain, in what little is left of a zone; the third one
-/// takes half of a block away and brings it back.
+/// Two CPUs allocate and free every order, and drain, in what little is left of a zone; the third
+/// one takes half of a block away and brings it back.
 fn storm() {
     let frames = normal_machine(3, 1);
     let owners = Owners::new(1);

@@ -14,7 +14,7 @@ pub(crate) fn bare_machine(cpus: usize, nodes: usize) -> &'static TestFrames {
     bare_machine_of(cpus, nodes, Variant::Seed)
 }
 
-/// The same with another zonelist protocol.
+/// Makes a machine without memory, with this zonelist protocol.
 pub(crate) fn bare_machine_of(cpus: usize, nodes: usize, variant: Variant) -> &'static TestFrames {
     machine(cpus, nodes, variant, 48)
 }
@@ -66,7 +66,7 @@ pub(crate) fn small_machine(cpus: usize) -> &'static TestFrames {
     small_machine_of(cpus, Variant::Seed)
 }
 
-/// The same with another zonelist protocol.
+/// Makes a small machine with this zonelist protocol.
 pub(crate) fn small_machine_of(cpus: usize, variant: Variant) -> &'static TestFrames {
     let frames = bare_machine_of(cpus, 1, variant);
     add_block(frames, 0);

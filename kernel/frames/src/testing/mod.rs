@@ -86,7 +86,8 @@ pub(crate) struct Host {
     pub(crate) deferred: AtomicUsize,
     pub(crate) by_exchange: AtomicBool,
     pub(crate) zeroed: Mutex<Vec<(Pfn, Order)>>,
-    /// CPUs are threads of shuttle's, and every step is a place where it may go on with another one.
+    /// CPUs are threads of shuttle's, and every step is a place where it may go on with another
+    /// one.
     pub(crate) is_explored: AtomicBool,
     /// Turns of a wait for an even count until it is told to give up; 0 means never.
     pub(crate) patience: AtomicUsize,

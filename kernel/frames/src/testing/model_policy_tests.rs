@@ -1,5 +1,5 @@
-//! The model's policy: the field's rules, written down a second time, as sums and not as tables. Each
-//! can be left out.
+//! The model's policy: the field's rules, written down a second time, as sums and not as tables.
+//! Each can be left out.
 
 use super::Model;
 use crate::{cache::blocks, testing::*, *};
@@ -149,8 +149,8 @@ impl Model {
         }
     }
 
-    /// The zone that may serve a plain request of any size whatever the marks, from its CPU's caches:
-    /// the first of the list, if they hold anything of that size.
+    /// The zone that may serve a plain request of any size whatever the marks, from its CPU's
+    /// caches: the first of the list, if they hold anything of that size.
     fn hot(&self, ask: &Ask) -> Option<ZoneId> {
         let request = &ask.request;
         let not_plain = [Gfp::THISNODE, Gfp::ZERO, Gfp::HARDWALL];

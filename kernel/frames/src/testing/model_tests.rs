@@ -1,10 +1,11 @@
 //! Every kind of request against a plain model of the policy: zones with numbers, the field's rules
 //! written down a second time, as sums and not as tables.
 //!
-//! The model knows which frames are taken and which zone they are of; of the allocator it is told only
-//! how many frames lie in caches, and whether a zone has a free block of an order. It says from which
-//! zone a request is served, or that it fails. Each of its rules is left out once, and must be missed:
-//! so the runs reach it. The high-atomic reserve needs zones of another size, and has tests of its own.
+//! The model knows which frames are taken and which zone they are of; of the allocator it is told
+//! only how many frames lie in caches, and whether a zone has a free block of an order. It says
+//! from which zone a request is served, or that it fails. Each of its rules is left out once, and
+//! must be missed: so the runs reach it. The high-atomic reserve needs zones of another size, and
+//! has tests of its own.
 
 #[path = "model_policy_tests.rs"]
 mod policy;

@@ -1,5 +1,5 @@
-//! Tests reach every part of the allocator by the allocator itself. Only they do: what the allocator
-//! consists of names its parts.
+//! Tests reach every part of the allocator by the allocator itself. Only they do: what the
+//! allocator consists of names its parts.
 
 use crate::{
     cache::{Caches, cpu::PerCpu},

@@ -46,13 +46,13 @@ const fn zones_of_each_set() -> [ZoneBits; 256] {
     zones
 }
 
-/// The zones of some nodes.
+/// Returns the zones of some nodes.
 #[inline]
 pub(crate) fn zones_of(nodes: NodeMask) -> ZoneBits {
     ZONES_OF[usize::from(nodes.0)]
 }
 
-/// The zones that requests up to `highest` may use on some nodes.
+/// Returns the zones that requests up to `highest` may use on some nodes.
 #[inline]
 pub(crate) fn usable(highest: ZoneKind, nodes: NodeMask) -> ZoneBits {
     zones_of(nodes) & UP_TO[highest as usize]
@@ -68,7 +68,7 @@ impl AboveLow {
         Self(array::from_fn(|_| AtomicU32::new(0)))
     }
 
-    /// Relaxed: a hint, whose reader looks for itself.
+    /// Returns the zones above LOW. Relaxed: a hint, whose reader looks for itself.
     #[inline]
     pub(crate) fn zones(&self, highest: ZoneKind) -> ZoneBits {
         self.0[highest as usize].load(Ordering::Relaxed)
@@ -82,7 +82,7 @@ impl AboveLow {
 }
 
 impl<P: Platform> Zones<'_, P> {
-    /// A word in which the zone's bit is not what it should be at rest.
+    /// Finds a word in which the zone's bit is not what it should be at rest.
     pub(crate) fn wrong_above_low(&self, id: ZoneId) -> Option<ZoneKind> {
         let sides = self.sides_of(id);
         ZoneKind::ALL.into_iter().find(|&highest| {

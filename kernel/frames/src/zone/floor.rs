@@ -1,4 +1,5 @@
-//! How low a request may take a zone: the marks, and what is left of MIN for those who may go below.
+//! How low a request may take a zone: the marks, and what is left of MIN for those who may go
+//! below.
 
 use crate::{
     base::{request::Gfp, types::ZoneKind},
@@ -45,8 +46,8 @@ impl Floor {
         Self::Nothing,
     ];
 
-    /// What the flags permit on the slow path. NOMEMALLOC takes back what HIGH gets for not being
-    /// able to block.
+    /// Returns what the flags permit on the slow path. NOMEMALLOC takes back what HIGH gets for not
+    /// being able to block.
     pub(crate) const fn of(gfp: Gfp) -> Self {
         let may_block = gfp.contains(Gfp::DIRECT_RECLAIM);
         match (gfp.contains(Gfp::HIGH), may_block) {
@@ -56,7 +57,7 @@ impl Floor {
         }
     }
 
-    /// What an OOM victim may do: it halves what is left.
+    /// Returns what an OOM victim may do: it halves what is left.
     pub(crate) const fn of_victim(self) -> Self {
         match self {
             Self::Min => Self::Half,
@@ -66,7 +67,8 @@ impl Floor {
         }
     }
 
-    /// Frames that stay, lowmem reserve aside. Each step takes its part off, rounded down.
+    /// Counts the frames that stay, lowmem reserve aside. Each step takes its part off, rounded
+    /// down.
     fn frames(self, marks: &Marks) -> u64 {
         let half = |mark| mark - mark / 2;
         let three_quarters = |mark| mark - mark / 4;

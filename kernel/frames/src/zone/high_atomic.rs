@@ -29,7 +29,7 @@ pub(crate) enum HighAtomic {
 }
 
 impl HighAtomic {
-    /// What flags and order permit on the slow path.
+    /// Returns what flags and order permit on the slow path.
     pub(crate) const fn of(gfp: Gfp, order: Order) -> Self {
         let is_high = gfp.contains(Gfp::HIGH);
         let barred = gfp.contains(Gfp::DIRECT_RECLAIM) || gfp.contains(Gfp::NOMEMALLOC);
@@ -60,7 +60,7 @@ impl Keep {
 }
 
 impl<'m, P: Platform> Zones<'m, P> {
-    /// Whether a request leaves the zone above its mark, without the frames kept from it.
+    /// Returns whether a request leaves the zone above its mark, without the frames kept from it.
     #[inline]
     pub(crate) fn passes(&self, id: ZoneId, order: Order, access: Access) -> bool {
         let zone = self.zone(id);
@@ -70,15 +70,16 @@ impl<'m, P: Platform> Zones<'m, P> {
             && (zone.high_atomic() == 0 || self.passes_without_reserve(id, free, order, access))
     }
 
-    /// Whether a zone that is above its mark with everything free in it still is without the frames
-    /// kept from the request.
+    /// Returns whether a zone that is above its mark with everything free in it still is without
+    /// the frames kept from the request.
     #[inline]
     pub(crate) fn passes_reserve(&self, id: ZoneId, (order, access): (Order, Access)) -> bool {
         let zone = self.zone(id);
         zone.high_atomic() == 0 || self.passes_without_reserve(id, zone.free(), order, access)
     }
 
-    /// Whether a request leaves the zone above its mark, if `more` frames were free, up to the zone's size.
+    /// Returns whether a request leaves the zone above its mark, if `more` frames were free, up to
+    /// the zone's size.
     pub(crate) fn passes_with(&self, id: ZoneId, more: u64, order: Order, access: Access) -> bool {
         let zone = self.zone(id);
         let free = match more {
@@ -89,7 +90,7 @@ impl<'m, P: Platform> Zones<'m, P> {
             && (zone.high_atomic() == 0 || self.passes_without_reserve(id, free, order, access))
     }
 
-    /// The reserve's areas count as taken for those they are not kept for; if that is too little, what
+    /// Tests a mark with the reserve's areas counted as taken; if that is too little, what
     /// of them is free is counted.
     #[cold]
     fn passes_without_reserve(&self, id: ZoneId, free: u64, order: Order, access: Access) -> bool {

@@ -5,7 +5,8 @@ use crate::*;
 const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
 const ORDER: Order = Order::COSTLY;
 
-/// One CPU and Normal of 256 MiB, of which two areas may be kept; taken down to `free` of its marks.
+/// One CPU and Normal of 256 MiB, of which two areas may be kept; taken down to `free` of its
+/// marks.
 fn pressed(free: impl Fn(&ZoneInfo) -> u64) -> (&'static TestFrames, Vec<TestBlock>) {
     let frames = bare_machine(1, 1);
     for block in [32, 33] {

@@ -19,8 +19,8 @@ pub(crate) struct Marks {
     pub(crate) high: u64,
 }
 
-/// Frames that the machine keeps for requests that cannot wait, by the managed frames of its
-/// zones below MOVABLE.
+/// Counts the frames that the machine keeps for requests that cannot wait, by the managed frames of
+/// its zones below MOVABLE.
 pub(crate) fn min_free_frames(lowmem: u64) -> u64 {
     (16 * lowmem * FRAME_KB).isqrt().clamp(128, 262_144) / FRAME_KB
 }
@@ -44,7 +44,7 @@ pub(crate) fn marks(kind: ZoneKind, managed: u64, lowmem: u64) -> Marks {
     }
 }
 
-/// What each zone of a node keeps back from requests by their highest zone.
+/// Returns what each zone of a node keeps back from requests by their highest zone.
 pub(crate) fn lowmem_reserve(managed: [u64; KINDS]) -> [[u64; KINDS]; KINDS] {
     let mut reserve = [[0; KINDS]; KINDS];
     for (low, row) in reserve.iter_mut().enumerate() {
@@ -59,7 +59,7 @@ pub(crate) fn lowmem_reserve(managed: [u64; KINDS]) -> [[u64; KINDS]; KINDS] {
     reserve
 }
 
-/// Frames that a CPU's cache of a zone moves at once, 1 to 63.
+/// Counts the frames that a CPU's cache of a zone moves at once, 1 to 63.
 pub(crate) fn batch(managed: u64) -> u32 {
     let quarter = (managed / 1024).min(256) as u32 / 4;
     let rounded = quarter + quarter / 2;
@@ -70,8 +70,8 @@ pub(crate) fn batch(managed: u64) -> u32 {
     }
 }
 
-/// Frames that a CPU's cache of a zone may hold, up to `capacity`: the low mark's share of the CPU,
-/// at least four batches, at most its share of an eighth of the zone.
+/// Counts the frames that a CPU's cache of a zone may hold, up to `capacity`: the low mark's share
+/// of the CPU, at least four batches, at most its share of an eighth of the zone.
 pub(crate) fn cache_high(managed: u64, low: u64, cpus: usize, batch: u32, capacity: u32) -> u32 {
     let cpus = cpus as u64;
     let most = (managed / 8 / cpus).clamp(1, u64::from(capacity)) as u32;

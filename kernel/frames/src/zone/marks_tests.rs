@@ -14,10 +14,10 @@ const fn at(node: u8, kind: ZoneKind) -> ZoneId {
 /// MOVABLE: what the kernel has after boot.
 ///
 /// Managed below MOVABLE: 849,098 frames, 3,396,392 kB. √(16 × 3,396,392) = 7,371 kB, 1,842 frames.
-/// Shares: 3,996 → 8; 389,120 → 844; 65,536 → 142; 128,302 → 278; 262,144 → 568. A quarter of the share
-/// is more than a thousandth of the zone nowhere: 3, 389, 65, 128, 262 lie between the marks. MOVABLE has
-/// 65,536 / 1,024 = 64, and 65 between. Reserves: DMA a 256th of (389,120; 454,656; the same), DMA32 of
-/// (65,536; the same), on node 1 of (262,144; 327,680); NORMAL a 32nd of 65,536.
+/// Shares: 3,996 → 8; 389,120 → 844; 65,536 → 142; 128,302 → 278; 262,144 → 568. A quarter of the
+/// share is more than a thousandth of the zone nowhere: 3, 389, 65, 128, 262 lie between the marks.
+/// MOVABLE has 65,536 / 1,024 = 64, and 65 between. Reserves: DMA a 256th of (389,120; 454,656; the
+/// same), DMA32 of (65,536; the same), on node 1 of (262,144; 327,680); NORMAL a 32nd of 65,536.
 const AFTER_BOOT: [Row; 6] = [
     (
         at(0, ZoneKind::Dma),
@@ -47,8 +47,8 @@ const AFTER_BOOT: [Row; 6] = [
     (at(1, ZoneKind::Movable), 65_536, [64, 129, 194], [0; 4]),
 ];
 
-/// The same without the DIMMs: 783,562 frames, 3,134,248 kB; √(16 × 3,134,248) = 7,081 kB, 1,770 frames.
-/// Shares: 9; 878; 289; 592.
+/// That machine without the DIMMs: 783,562 frames, 3,134,248 kB; √(16 × 3,134,248) = 7,081 kB, 1,770
+/// frames. Shares: 9; 878; 289; 592.
 const WITHOUT_DIMMS: [Row; 4] = [
     (
         at(0, ZoneKind::Dma),

@@ -92,7 +92,7 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// What the fast path permits.
+    /// Returns what the fast path permits.
     #[inline]
     pub(crate) const fn fast(highest: ZoneKind) -> Self {
         Self {
@@ -102,7 +102,7 @@ impl Access {
         }
     }
 
-    /// The place of the floor among a zone's.
+    /// Returns the place of the floor among a zone's.
     #[inline]
     pub(crate) const fn place(self) -> usize {
         (self.highest as usize * FLOORS + self.floor as usize) % (FLOORS * ZoneKind::ALL.len())
@@ -115,7 +115,7 @@ impl Zone {
         Self::default()
     }
 
-    /// Free frames, at least 0.
+    /// Counts free frames; returns at least 0.
     #[inline]
     pub(crate) fn free(&self) -> u64 {
         self.free.0.load(Ordering::Relaxed).max(0) as u64
@@ -126,19 +126,19 @@ impl Zone {
         self.free.0.load(Ordering::Relaxed)
     }
 
-    /// The counter, for a look behind a move of the marks: SeqCst, so that either this sees a move of
-    /// the counter or that one's look sees the marks.
+    /// Returns the counter, for a look behind a move of the marks: SeqCst, so that either this sees
+    /// a move of the counter or that one's look sees the marks.
     pub(crate) fn free_now(&self) -> i64 {
         self.free.0.load(Ordering::SeqCst)
     }
 
-    /// A mark, for a look behind a move of the counter: SeqCst, as in [`Zone::free_now`].
+    /// Returns a mark, for a look behind a move of the counter: SeqCst, as in [`Zone::free_now`].
     pub(crate) fn mark_now(&self, mark: Mark) -> i64 {
         self.mark_word(mark).load(Ordering::SeqCst) as i64
     }
 
-    /// A floor, for a look behind a move of the counter: SeqCst, as in [`Zone::free_now`]. On x86 that
-    /// costs no more than a relaxed load.
+    /// Returns a floor, for a look behind a move of the counter: SeqCst, as in [`Zone::free_now`].
+    /// On x86 that costs no more than a relaxed load.
     #[inline]
     pub(crate) fn floor_now(&self, access: Access) -> i64 {
         self.floors[access.place()].load(Ordering::SeqCst).into()
@@ -190,25 +190,27 @@ impl Zone {
         self.managed() > 0
     }
 
-    /// Whether a request of this order leaves the zone above its floor, if `free` frames are free.
+    /// Returns whether a request of this order leaves the zone above its floor, if `free` frames
+    /// are free.
     #[inline]
     pub(crate) fn mark_ok_with(&self, free: u64, order: Order, access: Access) -> bool {
         free > self.kept(access) + (order.frames() - 1)
     }
 
-    /// Frames that the zone keeps from a request, 0 if it may use everything.
+    /// Counts the frames that the zone keeps from a request, 0 if it may use everything.
     #[inline]
     fn kept(&self, access: Access) -> u64 {
         self.floor(access) as u64
     }
 
-    /// The same, for comparison with the counter as it is, which may be below zero.
+    /// Returns what the zone keeps, for comparison with the counter as it is, which may be below
+    /// zero.
     #[inline]
     pub(crate) fn floor(&self, access: Access) -> i64 {
         self.floor_at(access.place())
     }
 
-    /// The floor at a place that [`Access::place`] says.
+    /// Returns the floor at a place that [`Access::place`] says.
     #[inline]
     pub(crate) fn floor_at(&self, place: usize) -> i64 {
         // No place is out of range; the mask says so to the compiler.
@@ -217,9 +219,9 @@ impl Zone {
             .into()
     }
 
-    /// The highest mark that anybody follows: HIGH and the largest reserve, as reserves grow with the
-    /// highest zone of the request. A zone that stays above it crosses neither HIGH nor any of the
-    /// fast path's floors, nor LOW.
+    /// Returns the highest mark that anybody follows: HIGH and the largest reserve, as reserves
+    /// grow with the highest zone of the request. A zone that stays above it crosses neither HIGH
+    /// nor any of the fast path's floors, nor LOW.
     #[inline]
     pub(crate) fn highest_followed(&self) -> i64 {
         self.floor_now(Access {
@@ -261,7 +263,7 @@ impl Zone {
         self.high_atomic.fetch_sub(area, Ordering::Relaxed);
     }
 
-    /// Single frames that a request may take before the zone is at its mark.
+    /// Counts the single frames that a request may take before the zone is at its mark.
     pub(crate) fn above(&self, access: Access) -> u64 {
         let keeps = self.kept(access) + self.high_atomic();
         self.free().saturating_sub(keeps)
@@ -277,7 +279,7 @@ impl Zone {
         self.cache_batch.load(Ordering::Relaxed)
     }
 
-    /// Whether CPUs may keep blocks of an order above 0.
+    /// Returns whether CPUs may keep blocks of an order above 0.
     #[inline]
     pub(crate) fn caches_order(&self, order: Order) -> bool {
         self.cached_orders.load(Ordering::Relaxed) >> order.get() & 1 != 0
@@ -334,7 +336,7 @@ impl Zone {
             .store(policy.cached_orders, Ordering::Relaxed);
     }
 
-    /// The floors as they are stored, by highest zone, then by floor.
+    /// Returns the floors as they are stored, by highest zone, then by floor.
     pub(crate) fn floors(&self) -> [u32; FLOORS * ZoneKind::ALL.len()] {
         self.floors
             .each_ref()
@@ -397,26 +399,26 @@ impl<'m, P: Platform> Zones<'m, P> {
         &self.books
     }
 
-    /// Every zone that the storage has room for, by its number.
+    /// Returns every zone that the storage has room for, by its number.
     #[inline]
     pub(crate) fn all(&self) -> &'m [Zone] {
         self.zones
     }
 
-    /// What a CPU may keep in a cache of single frames, by the cache's number; nothing for a number
-    /// that is none.
+    /// Returns what a CPU may keep in a cache of single frames, by the cache's number; nothing for
+    /// a number that is none.
     #[inline]
     pub(crate) fn room(&self, cache: usize) -> Option<&Room> {
         self.rooms.get(cache)
     }
 
-    /// What a CPU may keep in a cache of larger blocks, by its place.
+    /// Returns what a CPU may keep in a cache of larger blocks, by its place.
     #[inline]
     pub(crate) fn block_room(&self, place: usize) -> &Room {
         &self.block_rooms[place]
     }
 
-    /// Which zones are above LOW for requests up to this one.
+    /// Returns which zones are above LOW for requests up to this one.
     #[inline]
     pub(crate) fn above_low(&self, highest: ZoneKind) -> ZoneBits {
         self.above_low.zones(highest)

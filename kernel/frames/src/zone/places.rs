@@ -34,19 +34,19 @@ static SLOT_OF: [u8; 256] = {
     slots
 };
 
-/// The place of an order among the caches.
+/// Returns the place of an order among the caches.
 #[inline]
 pub(crate) fn slot_of(order: Order) -> usize {
     SLOT_OF[usize::from(order.get())] as usize % SLOTS
 }
 
-/// Whether an order has caches.
+/// Returns whether an order has caches.
 #[inline]
 pub(crate) fn has_slot(order: Order) -> bool {
     slot_of(order) != NO_SLOT as usize
 }
 
-/// Most blocks of an order in a cache.
+/// Returns the most blocks of an order in a cache.
 #[inline]
 pub(crate) const fn most(order: Order) -> u32 {
     if order.get() < Order::HUGE.get() {
@@ -56,7 +56,8 @@ pub(crate) const fn most(order: Order) -> u32 {
     }
 }
 
-/// The orders, as bits, that a CPU may keep blocks of, if its share of a zone is so many frames.
+/// Returns the orders, as bits, that a CPU may keep blocks of, if its share of a zone is so many
+/// frames.
 pub(crate) fn cached_orders(share: u64) -> u32 {
     let fits = |order: &&Order| u64::from(most(**order)) * order.frames() * 2 <= share;
     let orders = ORDERS.iter().filter(fits);
@@ -66,24 +67,26 @@ pub(crate) fn cached_orders(share: u64) -> u32 {
 /// Places of a CPU's caches of blocks: of each zone and kind as many as there are slots.
 pub(crate) const PLACES: usize = CACHES * SLOTS;
 
-/// The place of a cache of blocks, by the number of the zone's and kind's cache of single frames.
+/// Returns the place of a cache of blocks, by the number of the zone's and kind's cache of single
+/// frames.
 #[inline]
 pub(crate) fn place_of(cache: usize, order: Order) -> usize {
     cache % CACHES * SLOTS + slot_of(order)
 }
 
-/// Places of a zone.
+/// Returns the places of a zone.
 pub(crate) fn places_of(zone: ZoneId) -> Range<usize> {
     let caches = Home::caches_of(zone);
     caches.start * SLOTS..caches.end * SLOTS
 }
 
-/// Whether a place is some order's.
+/// Returns whether a place is some order's.
 pub(crate) const fn is_used(place: usize) -> bool {
     place % SLOTS < ORDERS.len()
 }
 
-/// Most blocks in the cache at a place of a zone, of which these orders are cached, as bits.
+/// Returns the most blocks in the cache at a place of a zone, of which these orders are cached, as
+/// bits.
 pub(crate) fn limit_at(place: usize, orders: u32) -> u32 {
     let order = ORDERS.get(place % SLOTS);
     let is_cached = |order: &&Order| orders >> order.get() & 1 == 1;

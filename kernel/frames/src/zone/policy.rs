@@ -36,7 +36,7 @@ impl<P: Platform> Zones<'_, P> {
         }
     }
 
-    /// What a zone's marks, reserves and cache sizes should be.
+    /// Returns what a zone's marks, reserves and cache sizes should be.
     pub(crate) fn wanted_policy(&self, zone: ZoneId, cpus: usize) -> Policy {
         let lowmem = self
             .zone_ids()
@@ -56,7 +56,7 @@ impl<P: Platform> Zones<'_, P> {
         }
     }
 
-    /// Every zone that the storage has room for.
+    /// Returns every zone that the storage has room for.
     pub(crate) fn zone_ids(&self) -> impl Iterator<Item = ZoneId> + use<P> {
         (0..self.zones.len()).map(ZoneId::from_index)
     }

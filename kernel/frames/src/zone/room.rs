@@ -1,5 +1,6 @@
-//! How much a CPU may keep in its caches of a zone's frames: nothing while the zone is below a mark,
-//! LOW for single frames and HIGH for larger blocks, or while an offline keeps the caches away.
+//! How much a CPU may keep in its caches of a zone's frames: nothing while the zone is below a
+//! mark, LOW for single frames and HIGH for larger blocks, or while an offline keeps the caches
+//! away.
 //!
 //! A free that goes into a cache asks one word, and compares it with what is in the cache: limit,
 //! mark and offline in one test.
@@ -23,11 +24,11 @@ use tidemark_sync::atomic::{AtomicI32, Ordering};
 /// Room in the CPUs' caches of one kind of a zone's frames, or of its blocks of one order: a cache
 /// that holds `n` takes another one if `n` is below the word, taken as a signed number.
 ///
-/// The word is 127 − fields, where the fields are: what the limit is short of 127, in bits 0 to 7; from
-/// bit 8 on, 1 while the zone is below the mark; from bit 24 on, the offlines under way. Any of the
-/// latter two makes it negative or 0 at most. For a moment the second field may be 2 or −1, when of two
-/// crossings the later one is told first: a cache then takes none, or more than its limit; never more
-/// than it has places.
+/// The word is 127 − fields, where the fields are: what the limit is short of 127, in bits 0 to 7;
+/// from bit 8 on, 1 while the zone is below the mark; from bit 24 on, the offlines under way. Any
+/// of the latter two makes it negative or 0 at most. For a moment the second field may be 2 or −1,
+/// when of two crossings the later one is told first: a cache then takes none, or more than its
+/// limit; never more than it has places.
 #[derive(Debug)]
 pub(crate) struct Room(AtomicI32);
 
@@ -42,8 +43,8 @@ impl Room {
         Self(AtomicI32::new(0))
     }
 
-    /// Whether a cache that holds `count` frames may take another one. Inside a section, for who
-    /// is about to put one in.
+    /// Returns whether a cache that holds `count` frames may take another one. Inside a section,
+    /// for who is about to put one in.
     #[inline]
     pub(crate) fn is_for(&self, count: u32) -> bool {
         // Relaxed: an offline that shuts the caches drains them next; a section that began before
@@ -56,14 +57,14 @@ impl Room {
         MOST - self.0.load(Ordering::Relaxed)
     }
 
-    /// Says that the zone has come to the other side of the mark. Relaxed: an addition of its own, right
-    /// in whatever order several of them arrive.
+    /// Says that the zone has come to the other side of the mark. Relaxed: an addition of its own,
+    /// right in whatever order several of them arrive.
     pub(crate) fn tell(&self, is_below: bool) {
         let difference = if is_below { -BELOW } else { BELOW };
         self.0.fetch_add(difference, Ordering::Relaxed);
     }
 
-    /// Whether the zone is below the mark; exact at rest.
+    /// Returns whether the zone is below the mark; exact at rest.
     #[cfg(test)]
     pub(crate) fn is_below(&self) -> bool {
         (self.fields() + OFFLINE / 2) % OFFLINE - OFFLINE / 2 >= BELOW
@@ -74,7 +75,7 @@ impl Room {
         self.fields() >= OFFLINE / 2
     }
 
-    /// Release: see `is_for`.
+    /// Shuts the caches for an offline. Release: see `is_for`.
     pub(crate) fn shut_for_offline(&self) {
         self.0.fetch_sub(OFFLINE, Ordering::Release);
     }
@@ -104,7 +105,7 @@ impl<P: Platform> Zones<'_, P> {
         self.rooms(zone).iter().chain(self.block_rooms(zone))
     }
 
-    /// Whether an offline keeps the caches away from the zone.
+    /// Returns whether an offline keeps the caches away from the zone.
     #[inline]
     pub(crate) fn caches_are_off(&self, zone: ZoneId) -> bool {
         self.rooms[Home::caches_of(zone).start].is_shut_for_offline()
@@ -185,7 +186,7 @@ impl<P: Platform> Zones<'_, P> {
         }
     }
 
-    /// Whether the zone's rooms say what they should at rest.
+    /// Returns whether the zone's rooms say what they should at rest.
     pub(crate) fn rooms_are_right(&self, id: ZoneId) -> bool {
         let (policy, sides) = (self.zone(id).policy(), self.sides_of(id));
         let is_right = |room: &Room, below, limit: u32| {

@@ -45,7 +45,7 @@ impl<'c> Search<'c> {
         }
     }
 
-    /// What the areas of its kind say of themselves.
+    /// Returns what the areas of its kind say of themselves.
     #[inline]
     fn home(self) -> Home {
         Home::new(self.zone, self.kind)
@@ -94,7 +94,7 @@ impl<'m, P: Platform> Zones<'m, P> {
         }
     }
 
-    /// The same for orders 0 to 8, from areas of another kind than `mobility`.
+    /// Takes a block of orders 0 to 8, from areas of another kind than `mobility`.
     pub(crate) fn take_foreign(
         &self,
         zone: ZoneId,
@@ -146,8 +146,8 @@ impl<'m, P: Platform> Zones<'m, P> {
         Some(Pfn(area.start().0 + u64::from(index)))
     }
 
-    /// Up to `frames` single frames, all of one area, given to `got` by words of it and masks of
-    /// them; returns how many came.
+    /// Takes up to `frames` single frames, all of one area, given to `got` by words of it and masks
+    /// of them; returns how many came.
     #[inline]
     pub(crate) fn take_singles(
         &self,
@@ -174,8 +174,8 @@ impl<'m, P: Platform> Zones<'m, P> {
         .unwrap_or(0)
     }
 
-    /// Up to `blocks` blocks of an order from 1 to 6, all of one area, given to `got` by their first
-    /// frames; returns how many came.
+    /// Takes up to `blocks` blocks of an order from 1 to 6, all of one area, given to `got` by
+    /// their first frames; returns how many came.
     pub(crate) fn take_runs(
         &self,
         zone: ZoneId,
@@ -257,7 +257,7 @@ impl<'m, P: Platform> Zones<'m, P> {
         }
     }
 
-    /// Order 9: one step on the area's state.
+    /// Takes an order 9: one step on the area's state.
     fn take_area(&self, zone: ZoneId, mobility: Mobility, hints: &CpuHints) -> Option<Pfn> {
         // From a lower area on, so that both halves of a pair go before the next pair.
         let hint = hints.huge.get(zone) & !1;
@@ -282,7 +282,7 @@ impl<'m, P: Platform> Zones<'m, P> {
         Some(area.start())
     }
 
-    /// Order 10: one step on the state of both areas of a pair.
+    /// Takes an order 10: one step on the state of both areas of a pair.
     fn take_pair(&self, zone: ZoneId, mobility: Mobility, hints: &CpuHints) -> Option<Pfn> {
         let hint = hints.huge.get(zone) & !1;
         let area = self.search_whole(zone, hint, |area, home| {
@@ -328,8 +328,8 @@ impl<'m, P: Platform> Zones<'m, P> {
         }
     }
 
-    /// Searches for frames below an order of 9 among areas of the request's kind: first in the one that
-    /// gave last, then near it among those in use already, so that whole ones stay whole; then
+    /// Searches for frames below an order of 9 among areas of the request's kind: first in the one
+    /// that gave last, then near it among those in use already, so that whole ones stay whole; then
     /// everywhere, wholly free areas of any kind included; then among areas for other sizes.
     #[inline]
     fn search_small<R>(
@@ -348,7 +348,7 @@ impl<'m, P: Platform> Zones<'m, P> {
         self.search_around(search, last + 1, &mut take)
     }
 
-    /// The rest of such a search, from an area on.
+    /// Completes such a search, from an area on.
     #[inline(never)]
     fn search_around<R>(
         &self,
@@ -382,7 +382,7 @@ impl<'m, P: Platform> Zones<'m, P> {
             .or_else(|| self.search_for(search, Only::Kin, from, take))
     }
 
-    /// One round through all areas of a zone.
+    /// Goes one round through all areas of a zone.
     fn search_for<R>(
         &self,
         search: Search<'_>,

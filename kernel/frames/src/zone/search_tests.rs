@@ -74,8 +74,8 @@ fn wholes(frames: &TestFrames) -> String {
     format!("{:?}", frames.zone(NORMAL).wholes)
 }
 
-/// Four frames together, which two CPUs want, and others by themselves. The second CPU comes at each
-/// step of the first one's search; where `isolates`, an offline does as well.
+/// Four frames together, which two CPUs want, and others by themselves. The second CPU comes at
+/// each step of the first one's search; where `isolates`, an offline does as well.
 fn a_run_is_lost(isolates: bool) {
     for at in 0.. {
         let (frames, area, kept) =
@@ -170,7 +170,8 @@ fn runs_that_are_reserved_in_vain_are_given_back() {
     drop(kept);
 }
 
-/// Each of two areas has a run of an order; that of the one where a search begins goes at a step of it.
+/// Each of two areas has a run of an order; that of the one where a search begins goes at a step of
+/// it.
 fn one_area_gives_nothing(size: Order) {
     for at in 0.. {
         let frames = machine_of_areas(2);

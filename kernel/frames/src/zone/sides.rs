@@ -1,16 +1,18 @@
 //! On which side of each of its marks a zone is: what the rooms of caches (`room`) and the words of
 //! zones above LOW (`above`) follow.
 //!
-//! The zone's counter and its marks are moved by anybody, in any context, an NMI included. Each such
-//! step that may lead across a mark is followed by [`Sides::follow`], which never repeats anything:
+//! The zone's counter and its marks are moved by anybody, in any context, an NMI included. Each
+//! such step that may lead across a mark is followed by [`Sides::follow`], which never repeats
+//! anything:
 //!
 //! 1. it counts itself in the word, by an addition;
 //! 2. it looks at the counter and the marks;
 //! 3. it stores what it saw, if nobody has counted itself since.
 //!
-//! The additions are in one order. If the third step fails, a later one exists, whose look comes after
-//! the earlier one's move: it is left to that one. Nobody comes after the last one, so its third step
-//! succeeds, and its look sees all moves. So the word is right at rest, and nobody goes round.
+//! The additions are in one order. If the third step fails, a later one exists, whose look comes
+//! after the earlier one's move: it is left to that one. Nobody comes after the last one, so its
+//! third step succeeds, and its look sees all moves. So the word is right at rest, and nobody goes
+//! round.
 //!
 //! Sides change one at a time, there and back again. Each change is handed on by an addition or an
 //! exclusive or, which come out the same in whatever order they arrive.
@@ -36,7 +38,8 @@ const FLAGS: Flags = TURN - 1;
 /// One more that has counted itself.
 const TURN: u64 = 1 << 8;
 
-/// Above LOW and what the zone keeps from requests with this highest zone.
+/// Returns the bit that says above LOW and what the zone keeps from requests with this highest
+/// zone.
 pub(crate) const fn above_low(highest: ZoneKind) -> Flags {
     1 << (2 + highest as u32)
 }
@@ -69,13 +72,13 @@ impl Sides {
         }
     }
 
-    /// The sides as they were noted last; exact at rest.
+    /// Returns the sides as they were noted last; exact at rest.
     pub(crate) fn now(&self) -> Flags {
         self.0.load(Ordering::Relaxed) & FLAGS
     }
 }
 
-/// The highest zones of requests that may use a zone of this kind.
+/// Returns the highest zones of requests that may use a zone of this kind.
 fn highest_for(kind: ZoneKind) -> impl Iterator<Item = ZoneKind> {
     ZoneKind::ALL
         .into_iter()
@@ -102,8 +105,8 @@ impl<P: Platform> Zones<'_, P> {
         flags
     }
 
-    /// Brings what follows the zone's marks up to date, if the counter's way from `before` to `after`
-    /// leads across one of them. Any context.
+    /// Brings what follows the zone's marks up to date, if the counter's way from `before` to
+    /// `after` leads across one of them. Any context.
     #[cold]
     #[inline(never)]
     pub(crate) fn crossed(&self, id: ZoneId, before: i64, after: i64) {

@@ -83,7 +83,7 @@ pub(crate) struct Returned {
 }
 
 impl Returned {
-    /// Frames that were added to an area.
+    /// Says what frames that were added to an area mean to the zone.
     #[inline]
     pub(crate) fn to(before: State, frames: u32) -> Self {
         Self {
@@ -92,7 +92,7 @@ impl Returned {
         }
     }
 
-    /// Whole areas.
+    /// Says what whole areas mean to the zone.
     #[inline]
     pub(crate) fn whole(before: &[State]) -> Self {
         let counted = before.iter().filter(|state| !state.is_isolated()).count();
@@ -135,8 +135,8 @@ mod tests {
         frames.alloc_in_zone(ContextKind::Task, NORMAL, Order::HUGE, test_owner(1))
     }
 
-    /// Three blocks have an area each that may be free; another CPU goes round with one of them, from
-    /// step `first` of a search on, and has two at the most.
+    /// Three blocks have an area each that may be free; another CPU goes round with one of them,
+    /// from step `first` of a search on, and has two at the most.
     fn chased(first: usize) {
         let frames = normal_machine(2, 3);
         let mut taken: Vec<_> = std::iter::from_fn(|| take(frames)).collect();
@@ -194,7 +194,8 @@ mod tests {
         assert_sound(frames);
     }
 
-    /// Looks of a search that finds nothing while so many areas come free during each of the first ones.
+    /// Looks of a search that finds nothing while so many areas come free during each of the first
+    /// ones.
     fn looked(coming: u32, during: u64) -> u64 {
         let (wholes, mut looks) = (Wholes::default(), 0);
         let found = wholes.search(LOOKS, || {
@@ -282,8 +283,8 @@ mod models {
         }
     }
 
-    /// One has an area and exchanges it for the next one, twice, with two at most at a time; another
-    /// one searches: one of the three is free all the time.
+    /// One has an area and exchanges it for the next one, twice, with two at most at a time;
+    /// another one searches: one of the three is free all the time.
     fn exchanged() {
         model(|| {
             let zone = Arc::new(Zone {

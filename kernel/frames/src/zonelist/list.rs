@@ -104,8 +104,8 @@ type Buffer = [Entries; 2];
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Node {
-    /// The first is written in place under the writers' lock, and read by anybody at any time. Where
-    /// lists are published, only the one that nobody reads is written.
+    /// The first is written in place under the writers' lock, and read by anybody at any time.
+    /// Where lists are published, only the one that nobody reads is written.
     buffers: [Buffer; 2],
     /// Nodes by preference, each plus one; zero ends. Written when the set of nodes changes, under
     /// the hot-plug lock; read by the rebuild only.
@@ -125,7 +125,7 @@ impl Node {
         }
     }
 
-    /// A list for reading.
+    /// Returns a list for reading.
     #[inline]
     pub(crate) fn list(&self, side: Side, kind: ListKind) -> List<'_> {
         List(&self.buffers[side.0 & 1][kind as usize])
@@ -144,7 +144,8 @@ impl Node {
             .map(NodeId)
     }
 
-    /// Zones of nodes in this order that should be in the list, highest first within a node.
+    /// Returns the zones of nodes in this order that should be in the list, highest first within a
+    /// node.
     pub(crate) fn wanted<'a>(
         &'a self,
         own: NodeId,
@@ -201,26 +202,26 @@ pub(crate) struct Eligible {
 }
 
 impl<'a> List<'a> {
-    /// The entry at `at`, as (index, zone); nothing at the end.
+    /// Returns the entry at `at`, as (index, zone); nothing at the end.
     #[inline]
     fn entry(self, at: usize, point: impl FnOnce()) -> Option<(u32, ZoneId)> {
         self.0.get(at)?.read(point)
     }
 
-    /// All entries, those behind the end included.
+    /// Returns all entries, those behind the end included.
     #[inline]
     pub(crate) fn all(self) -> &'a [Entry] {
         self.0
     }
 
-    /// The entries from position `start` on.
+    /// Returns the entries from position `start` on.
     #[inline]
     pub(crate) fn entries(self, start: usize) -> &'a [Entry] {
         self.0.get(start..).unwrap_or_default()
     }
 
-    /// The usable entries from position `start` on, as (position, zone). `point` runs between the
-    /// two loads of an entry.
+    /// Returns the usable entries from position `start` on, as (position, zone). `point` runs
+    /// between the two loads of an entry.
     #[inline]
     pub(crate) fn walk<F: Fn()>(self, start: usize, eligible: Eligible, point: F) -> Usable<'a, F> {
         Usable {
@@ -237,7 +238,7 @@ impl<'a> List<'a> {
         }
     }
 
-    /// Whether the entry at `at` is exactly `zone` with its own index, or the end.
+    /// Returns whether the entry at `at` is exactly `zone` with its own index, or the end.
     pub(crate) fn is_exactly(self, at: usize, zone: Option<ZoneId>) -> bool {
         self.entry(at, || ()) == zone.map(|zone| (zone.kind() as u32, zone))
     }
@@ -247,8 +248,8 @@ impl<'a> List<'a> {
     }
 }
 
-/// The usable entries of a list. A struct of its own, and not a chain of adaptors: a walk passes over
-/// zones, and each costs what this loop costs.
+/// The usable entries of a list. A struct of its own, and not a chain of adaptors: a walk passes
+/// over zones, and each costs what this loop costs.
 pub(crate) struct Usable<'a, F> {
     rest: core::slice::Iter<'a, Entry>,
     /// Position of the first of the rest.
@@ -282,7 +283,7 @@ pub struct ListSnapshot {
 }
 
 impl ListSnapshot {
-    /// The zones, in the order in which they are tried.
+    /// Returns the zones, in the order in which they are tried.
     pub fn iter(&self) -> impl Iterator<Item = ZoneId> + '_ {
         self.zones.iter().map_while(|zone| *zone)
     }
@@ -300,7 +301,8 @@ mod tests {
     };
     const SIDE: Side = Side(0);
 
-    /// Puts MOVABLE before NORMAL, and returns what an unmovable request gets at each entry's point.
+    /// Puts MOVABLE before NORMAL, and returns what an unmovable request gets at each entry's
+    /// point.
     fn walks_during_a_rewriting(format: Format) -> Vec<ZoneId> {
         let zones: [Zone; 8] = array::from_fn(|_| Zone::new());
         let node = Node::new();

@@ -48,19 +48,19 @@ impl<'m, P: Platform> Zonelists<'m, P> {
         }
     }
 
-    /// The protocol in force.
+    /// Returns the protocol in force.
     #[inline]
     pub(crate) fn protocol(&self) -> &dyn Protocol<P> {
         self.chosen.protocol()
     }
 
-    /// The protocol in force, as the type that it is.
+    /// Returns the protocol in force, as the type that it is.
     #[inline]
     pub(crate) fn chosen(&self) -> &Chosen<P> {
         &self.chosen
     }
 
-    /// Every node's lists, by its number.
+    /// Returns every node's lists, by its number.
     #[inline]
     pub(crate) fn nodes(&self) -> &'m [Node] {
         self.nodes
@@ -77,7 +77,7 @@ impl<'m, P: Platform> Zonelists<'m, P> {
         &self.rebuilt
     }
 
-    /// A node's list as it is now. Pinned.
+    /// Returns a node's list as it is now. Pinned.
     ///
     /// # Panics
     ///

@@ -5,9 +5,9 @@ use crate::base::{
     types::{MAX_NODES, NodeId, NodeMask},
 };
 
-/// Each node's order of nodes: itself, then repeatedly the nearest that is left. Ties go to nodes
-/// with higher numbers than ours and without CPUs, and then rotate among the lists, so that not
-/// every node's overflow lands on the same neighbour.
+/// Computes each node's order of nodes: itself, then repeatedly the nearest that is left. Ties go
+/// to nodes with higher numbers than ours and without CPUs, and then rotate among the lists, so
+/// that not every node's overflow lands on the same neighbour.
 pub(crate) fn node_orders(topology: &Topology) -> [[Option<NodeId>; MAX_NODES]; MAX_NODES] {
     let mut load = [0_u32; MAX_NODES];
     let mut orders = [[None; MAX_NODES]; MAX_NODES];

@@ -36,7 +36,7 @@ impl Begun {
         spins: 0,
     };
 
-    /// A begin that reads the count and never waits.
+    /// Begins by a look at the count, and never waits.
     #[inline]
     pub(super) fn at_once(count: &SeqCount) -> Self {
         let cookie = count.begin();
@@ -51,8 +51,8 @@ impl Begun {
     }
 }
 
-/// Makes the count odd, runs `rewrite`, and makes it even: what every writer with a count does, under
-/// its lock.
+/// Makes the count odd, runs `rewrite`, and makes it even: what every writer with a count does,
+/// under its lock.
 pub(super) fn write_counted<P: Platform>(count: &SeqCount, platform: &P, rewrite: impl FnOnce()) {
     if platform.planted(Mistake::CountStands) {
         rewrite();
@@ -85,7 +85,7 @@ pub enum Look {
 }
 
 impl Look {
-    /// Restart if the lists changed.
+    /// Returns "restart" if the lists changed.
     pub(super) fn restart_if(changed: bool) -> Self {
         if changed {
             Self::Restart
@@ -98,39 +98,39 @@ impl Look {
 /// What readers and the writer of the lists owe each other. The slow path is written once against
 /// it; the fast path never sees it.
 pub trait Protocol<P: Platform> {
-    /// The reader's begin, at `restart`. Any context.
+    /// Begins a reader's attempt, at `restart`. Any context.
     fn begin(&self, gfp: Gfp, platform: &P) -> Begun;
 
-    /// Where the walks of this begin start, whose preferred entry is at `preferred`: there,
+    /// Returns where the walks of this begin start, whose preferred entry is at `preferred`: there,
     /// remembered across walks, whatever becomes of the list (H1, H8).
     fn start(&self, preferred: usize) -> usize {
         preferred
     }
 
-    /// The reader's look before OOM and at `nopage`. Any context.
+    /// Looks again, before OOM and at `nopage`. Any context.
     fn look(&self, reader: &Reader<'_>) -> Look;
 
-    /// The reader's look at `retry`. Any context.
+    /// Looks again, at `retry`. Any context.
     fn look_at_retry(&self, reader: &Reader<'_>) -> Look {
         let _ = reader;
         Look::Unchanged
     }
 
-    /// What comes before a rebuild, with interrupts on and no lock held but the hot-plug lock, which
-    /// sleeps. Not at boot.
+    /// Does what comes before a rebuild, with interrupts on and no lock held but the hot-plug lock,
+    /// which sleeps. Not at boot.
     fn prepare(&self, platform: &P, task: &Task) {
         let _ = (platform, task);
     }
 
-    /// What comes after a rebuild, in the same way.
+    /// Does what comes after a rebuild, in the same way.
     fn finish(&self, platform: &P, task: &Task) {
         let _ = (platform, task);
     }
 
-    /// The writer: makes the lists what the populated zones demand. Task context, or boot.
+    /// Makes the lists what the populated zones demand. Task context, or boot.
     fn rebuild(&self, lists: &Lists<'_, P>);
 
-    /// The count for observers, who do not take part: odd while a rebuild is under way.
+    /// Returns the count for observers, who do not take part: odd while a rebuild is under way.
     fn observe(&self) -> Cookie;
 }
 
@@ -181,8 +181,8 @@ impl<P: Platform> Chosen<P> {
     }
 }
 
-/// What is done with the protocol in force, as the type that it is: asked once, and not at each of its
-/// steps.
+/// What is done with the protocol in force, as the type that it is: asked once, and not at each of
+/// its steps.
 macro_rules! with_protocol {
     ($chosen:expr, $protocol:ident => $done:expr) => {
         match $chosen {

@@ -18,8 +18,8 @@ use tidemark_sync::atomic::{AtomicU32, Ordering};
 pub struct Generation(u32);
 
 impl Generation {
-    /// Where these lists are. The number tells lists apart that are in the same place one after the
-    /// other.
+    /// Returns where these lists are. The number tells lists apart that are in the same place one
+    /// after the other.
     #[inline]
     pub(crate) fn side(self) -> Side {
         Side(self.0 as usize & 1)
@@ -40,10 +40,12 @@ impl Published {
         Self(AtomicU32::new(0))
     }
 
-    /// The lists in force. A walk loads it anew, pinned, and keeps nothing of it beyond the pin.
+    /// Returns the lists in force. A walk loads it anew, pinned, and keeps nothing of it beyond the
+    /// pin.
     #[inline]
     pub(crate) fn current(&self) -> Generation {
-        // Acquire pairs with the release in `publish`: the entries that are read next are not older.
+        // Acquire pairs with the release in `publish`: the entries that are read next are not
+        // older.
         Generation(self.0.load(Ordering::Acquire))
     }
 

@@ -18,7 +18,8 @@ impl Rebuilt {
     }
 }
 
-/// Rebuilds of the zonelists so far. The stretches are 0 if the protocol's writer leaves interrupts on.
+/// Rebuilds of the zonelists so far. The stretches are 0 if the protocol's writer leaves interrupts
+/// on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RebuildStats {
     /// How many.
@@ -90,9 +91,9 @@ impl RebuildTimes {
 }
 
 impl<P: Platform> Zonelists<'_, P> {
-    /// Writes the lists that the populated zones demand; `changed` runs once they are in force. Under
-    /// the hot-plug lock, or at boot. Everything that does not depend on which zones are populated was
-    /// done before, so that the stretch with interrupts off stays short.
+    /// Writes the lists that the populated zones demand; `changed` runs once they are in force.
+    /// Under the hot-plug lock, or at boot. Everything that does not depend on which zones are
+    /// populated was done before, so that the stretch with interrupts off stays short.
     pub(crate) fn build(&self, zones: &Zones<'_, P>, changed: impl FnOnce()) {
         let platform = zones.platform();
         let lists = Lists {

@@ -34,8 +34,8 @@ impl<P: Platform> Protocol<P> for Seed<P> {
     }
 
     fn rebuild(&self, lists: &Lists<'_, P>) {
-        // What the lock validator sees is the spinlock, as its lock and unlock tell it: at both ends
-        // the counter is even.
+        // What the lock validator sees is the spinlock, as its lock and unlock tell it: at both
+        // ends the counter is even.
         lists.platform.point(Point::AnnotateBegin);
         let _locked = self.writer.lock();
         lists.interrupts_off(|| {

@@ -22,13 +22,13 @@ impl<P: Platform> Seqlock<P> {
         }
     }
 
-    /// What its successors' readers do, too: compare the count.
+    /// Compares the count, as its successors' readers do.
     pub(super) fn look(count: &SeqCount, reader: &Reader<'_>) -> Look {
         Look::restart_if(count.changed(reader.begun.cookie))
     }
 
-    /// `write_seqlock` around the rewriting, whose lock is held by the caller. The lock validator
-    /// is told inside, on both sides.
+    /// Runs `write_seqlock` around the rewriting, whose lock is held by the caller. The lock
+    /// validator is told inside, on both sides.
     pub(super) fn write_annotated_inside(count: &SeqCount, platform: &P, rewrite: impl FnOnce()) {
         write_counted(count, platform, || {
             platform.point(Point::AnnotateBegin);

@@ -35,7 +35,8 @@ impl<P: Platform> Protocol<P> for SeqlockAnnotated<P> {
     }
 
     fn rebuild(&self, lists: &Lists<'_, P>) {
-        // The hot-plug lock keeps writers apart as well, so that the mistake is about interrupts alone.
+        // The hot-plug lock keeps writers apart as well, so that the mistake is about interrupts
+        // alone.
         let (_pinned, leaves_on) = (Pinned::new(lists.platform), Mistake::InterruptsOn);
         let _locked = (!lists.platform.planted(leaves_on)).then(|| self.writer.lock());
         let is_late = lists.platform.planted(Mistake::AnnotatedInside);

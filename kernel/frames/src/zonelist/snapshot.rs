@@ -15,9 +15,9 @@ use tidemark_sync::{
 /// New lists are built beside the old ones and put in force by one store; nobody waits, and nobody
 /// sees half a list. A reader is one walk: pinned, with the number of the lists loaded anew.
 ///
-/// Writers are serialised by the hot-plug lock, whose waiters sleep. A grace period begins when lists
-/// were replaced, and the next rebuild, which writes where they are, waits for its end: readers that
-/// came later are not waited for, and nobody waits before there is a need.
+/// Writers are serialised by the hot-plug lock, whose waiters sleep. A grace period begins when
+/// lists were replaced, and the next rebuild, which writes where they are, waits for its end:
+/// readers that came later are not waited for, and nobody waits before there is a need.
 pub(crate) struct Snapshot<P: Platform> {
     /// For observers only.
     observed: SeqCount,

@@ -169,8 +169,8 @@ fn each_writer_takes_its_steps_in_its_own_order() {
     }
 }
 
-/// NORMAL is empty and MOVABLE is there, so that an unmovable request starts at entry 1; `act` takes
-/// MOVABLE away and gives memory to NORMAL, which is entry 0 from then on.
+/// NORMAL is empty and MOVABLE is there, so that an unmovable request starts at entry 1; `act`
+/// takes MOVABLE away and gives memory to NORMAL, which is entry 0 from then on.
 struct StaleStart {
     frames: &'static TestFrames,
     low: [Vec<TestBlock>; 2],
@@ -340,8 +340,8 @@ fn snapshot_stores_no_entry_with_interrupts_off_however_many_nodes_there_are() {
     }
 }
 
-/// A reader on another CPU stands inside its walk while the lists are rebuilt twice. It goes on when
-/// the writer waits for it, or writes where it reads.
+/// A reader on another CPU stands inside its walk while the lists are rebuilt twice. It goes on
+/// when the writer waits for it, or writes where it reads.
 fn two_rebuilds_around_one_walk() {
     static IS_IN: AtomicBool = AtomicBool::new(false);
     static HAS_LEFT: AtomicBool = AtomicBool::new(false);

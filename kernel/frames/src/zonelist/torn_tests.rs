@@ -19,8 +19,8 @@ fn two_nodes_one_with_movable(variant: Variant) -> &'static TestFrames {
     frames
 }
 
-/// While node 0's list is rewritten an entry pairs MOVABLE with NORMAL's index (H7). A handler's first
-/// request walks it by the index; what its CPU remembers of that walk is not a MOVABLE cache.
+/// While node 0's list is rewritten an entry pairs MOVABLE with NORMAL's index (H7). A handler's
+/// first request walks it by the index; what its CPU remembers of that walk is not a MOVABLE cache.
 #[test]
 fn a_torn_entry_is_not_remembered_by_the_hot_path() {
     let variants = Variant::ALL.into_iter();

@@ -11,9 +11,9 @@ pub enum Variant {
     SeqlockIrqoff,
     /// `write_seqlock_irqsave`, then the console deferred; annotated after the increment.
     SeqlockIrqsave,
-    /// The same, annotated before the first increment.
+    /// As `SeqlockIrqsave`, annotated before the first increment.
     SeqlockAnnotated,
-    /// The same; readers look again at `retry`, too.
+    /// As `SeqlockAnnotated`; readers look again at `retry`, too.
     SeqlockRecheck,
     /// As `Seqlock`, for requests that may reclaim only.
     GfpSeqlock,
@@ -38,7 +38,7 @@ impl Variant {
         Self::Snapshot,
     ];
 
-    /// The name used on the command line.
+    /// Returns the name used on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -53,12 +53,13 @@ impl Variant {
         }
     }
 
-    /// The variant of this name.
+    /// Returns the variant of this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|variant| variant.name() == name)
     }
 
-    /// Whether every reader, one in an interrupt's or an NMI's handler too, waits for an even count at its begin.
+    /// Returns whether every reader, one in an interrupt's or an NMI's handler too, waits for an
+    /// even count at its begin.
     pub const fn every_reader_waits(self) -> bool {
         !matches!(
             self,
@@ -66,7 +67,7 @@ impl Variant {
         )
     }
 
-    /// Whether the writer rewrites, or publishes, with interrupts off.
+    /// Returns whether the writer rewrites, or publishes, with interrupts off.
     pub const fn writes_with_interrupts_off(self) -> bool {
         !matches!(self, Self::None | Self::Seqlock | Self::GfpSeqlock)
     }
