@@ -6,30 +6,30 @@ compile_error!(
     "the entry stubs save SSE registers only: build without target-cpu or target-feature flags that turn AVX on"
 );
 
-pub mod arch;
-pub mod bench;
-pub mod console;
-pub mod demo;
-pub mod hotplug;
+mod arch;
+mod bench;
+mod console;
+mod demo;
+mod hotplug;
 #[cfg(feature = "lab")]
-pub mod lab;
-pub mod link;
-pub mod mm;
-pub mod options;
-pub mod panic;
+mod lab;
+mod link;
+mod mm;
+mod options;
+mod panic;
 #[cfg(feature = "lab")]
-pub mod price;
-pub mod selftest;
-pub mod shell;
-pub mod show;
-pub mod tests;
-pub mod thread;
-pub mod watchdog;
+mod price;
+mod selftest;
+mod shell;
+mod show;
+mod tests;
+mod thread;
+mod watchdog;
 
 use arch::acpi::Tables;
 use arch::context::Task;
 use arch::early::BumpAllocator;
-use arch::{ArchError, CpuId, MAX_CPUS, irqs, percpu, smp, timer};
+use arch::{ArchError, CpuId, MAX_CPUS, irqs, paging, percpu, smp, timer};
 use bootloader_api::BootInfo;
 use core::fmt;
 use core::panic::PanicInfo;
@@ -78,6 +78,8 @@ pub fn kmain(boot: &'static mut BootInfo) -> ! {
         warn!("the CPU with APIC id {apic_id} did not come up and is left out");
     }
     mm::init(early, tables, variant, options.seed);
+    let tables_are_sound = paging::check_no_writable_executable();
+    tables_are_sound.unwrap_or_else(|error| refuse(&error));
     FOUND.call_once(|| Found { tables, smp });
     thread::spawn("main", Placement::Cpu(CpuId(0)), Priority::Normal, main, 0)
         .expect("a slot for the first thread");

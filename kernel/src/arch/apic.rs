@@ -15,6 +15,7 @@ mod reg {
     pub const TASK_PRIORITY: usize = 0x80;
     pub const EOI: usize = 0xb0;
     pub const SPURIOUS: usize = 0xf0;
+    #[cfg(feature = "lab")]
     pub const IRR: usize = 0x200;
     pub const ERROR_STATUS: usize = 0x280;
     pub const ICR_LOW: usize = 0x300;
@@ -154,6 +155,7 @@ pub(super) fn send(apic_id: u32, message: Message) {
 
 /// Whether the running CPU's APIC has `vector` requested and has not delivered it (IRR; Intel SDM vol. 3,
 /// 12.8.4). Any context.
+#[cfg(feature = "lab")]
 pub(super) fn is_requested(vector: u8) -> bool {
     if REGISTERS.load(Relaxed).is_null() {
         return false;

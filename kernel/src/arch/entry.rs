@@ -8,7 +8,6 @@ use core::sync::atomic::{AtomicPtr, Ordering::*};
 /// What an entry stub saves, in the order of memory.
 #[repr(C, align(16))]
 #[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "the fields are the registers")]
 pub struct TrapFrame {
     pub mxcsr: u32,
     pub(super) pad: [u32; 3],

@@ -69,11 +69,6 @@ const INTERRUPT_MINUS_ONE: u64 = -14_i64 as u64;
 
 static INTERRUPTS_MINUS_ONE: AtomicU64 = AtomicU64::new(0);
 
-/// Returns how often the emulator has interrupted for nothing (see the source). Any context.
-pub fn interrupts_for_nothing() -> u64 {
-    INTERRUPTS_MINUS_ONE.load(Relaxed)
-}
-
 /// Counts, and says once, that the emulator interrupted for nothing; tells whether it did.
 fn is_interrupt_minus_one(frame: &TrapFrame) -> bool {
     let is =

@@ -208,6 +208,7 @@ pub fn raise_self(work: WorkId) {
 }
 
 /// Whether the running CPU's APIC has the work interrupt requested and has not delivered it. Any context.
+#[cfg(feature = "lab")]
 pub fn is_work_requested() -> bool {
     apic::is_requested(vectors::WORK)
 }

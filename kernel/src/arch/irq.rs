@@ -39,7 +39,7 @@ static HANDLERS: [AtomicPtr<()>; 256] = [const { AtomicPtr::new(ptr::null_mut())
 static UNEXPECTED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 static MADT: spin::Once<Madt> = spin::Once::new();
 
-/// Keeps what [`request_gsi`] needs to know of the wiring.
+/// Keeps what [`request_isa`] needs to know of the wiring.
 pub(super) fn init(madt: &Madt) {
     MADT.call_once(|| madt.clone());
 }
@@ -53,14 +53,8 @@ pub fn register(vector: u8, handler: Handler) -> Result<(), IrqError> {
         .map_err(|_| IrqError::Taken(vector))
 }
 
-/// Adds the handler of IO-APIC line `gsi` (a line's number, not a legacy IRQ's: see
-/// [`request_isa`]) and unmasks it, to the boot CPU. Task context.
-pub fn request_gsi(gsi: u32, handler: Handler) -> Result<(), IrqError> {
-    let madt = MADT.get().ok_or(IrqError::NoSuchGsi(gsi))?;
-    request(madt.gsi(gsi), handler)
-}
-
-/// As [`request_gsi`], for a legacy IRQ (COM1 is 4, COM2 is 3), after the MADT's overrides.
+/// Adds the handler of a legacy IRQ (COM1 is 4, COM2 is 3), after the MADT's overrides, and unmasks
+/// its line, to the boot CPU. Task context.
 pub fn request_isa(irq: u8, handler: Handler) -> Result<(), IrqError> {
     let madt = MADT.get().ok_or(IrqError::NoSuchGsi(u32::from(irq)))?;
     request(madt.isa(irq), handler)
@@ -121,12 +115,4 @@ fn other(token: &HardIrq, vector: u8) {
     // SAFETY: only `register` writes it, with a `Handler`.
     let handler: Handler = unsafe { core::mem::transmute(handler) };
     handler(token);
-}
-
-/// Returns how many interrupts of `vector` all CPUs have taken.
-pub fn taken(vector: u8) -> u64 {
-    (0..super::MAX_CPUS)
-        .filter_map(|cpu| percpu::get(CpuId(cpu)))
-        .map(|block| u64::from(block.taken(vector)))
-        .sum()
 }

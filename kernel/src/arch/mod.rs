@@ -13,7 +13,8 @@ pub mod ioapic;
 pub mod ipi;
 pub mod irq;
 pub mod irqs;
-pub mod mem;
+#[cfg(any(feature = "freestanding", test))]
+mod mem;
 pub mod nmi;
 pub mod own_time;
 pub mod paging;
@@ -34,12 +35,11 @@ use early::BumpAllocator;
 use paging::PagingError;
 use smp::SmpError;
 
-pub use irqs::{Irqs, Pinned, pin, without_interrupts};
-pub use percpu::{CpuId, MAX_CPUS, PerCpu, cpu_id};
+pub use irqs::{Irqs, pin, without_interrupts};
+pub use percpu::{CpuId, MAX_CPUS, cpu_id};
 
 /// Why the processor layer cannot work on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
 pub enum ArchError {
     NoPhysicalMap,
     NoRootPointer,

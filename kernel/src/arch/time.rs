@@ -33,14 +33,6 @@ fn ticks_to_ns(ticks: u64, scale: u64) -> u64 {
     ((u128::from(ticks) * u128::from(scale)) >> 32) as u64
 }
 
-/// Returns the TSC's ticks per second, 0 before calibration.
-pub fn tsc_hz() -> u64 {
-    match SCALE.load(Relaxed) {
-        0 => 0,
-        scale => (u128::from(NS_PER_S) << 32).div_euclid(u128::from(scale)) as u64,
-    }
-}
-
 /// Spins for `ns` nanoseconds.
 pub fn spin_ns(ns: u64) {
     spin_until(ns, || false);

@@ -4,7 +4,7 @@ use super::port::COM1;
 use crate::arch::context::HardIrq;
 use crate::arch::irq;
 use crate::mm::points;
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, Ordering};
 use tidemark_wire::LabPoint;
 
 /// COM1's legacy interrupt.
@@ -27,7 +27,6 @@ pub type RxAllocHook = fn(&HardIrq, u8);
 /// An [`RxAllocHook`], or null.
 static HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 static SINK: spin::Once<RxSink> = spin::Once::new();
-static RECEIVED: AtomicU64 = AtomicU64::new(0);
 
 /// Sets what takes a frame for each byte that COM1 receives, in place of what did so far; called in its interrupt with the
 /// port's lock held.
@@ -58,11 +57,6 @@ pub fn set_rx_sink(sink: RxSink) -> bool {
     is_first
 }
 
-/// Bytes received on COM1 since boot.
-pub fn received_total() -> u64 {
-    RECEIVED.load(Ordering::Relaxed)
-}
-
 pub(super) fn init() {
     match irq::request_isa(IRQ, on_receive) {
         Ok(()) => COM1.lock().interrupt_on_receive(),
@@ -83,7 +77,6 @@ fn on_receive(irq: &HardIrq) {
             && let Some(byte) = port.receive()
         {
             taken += 1;
-            RECEIVED.fetch_add(1, Ordering::Relaxed);
             // Under the lock on purpose: what the hook allocates, the tty layer allocates (H3).
             if let Some(hook) = hook {
                 hook(irq, byte);

@@ -125,7 +125,7 @@ pub fn run(task: &Task) -> Verdict {
         pulls: tally.pulls,
         pulls_confirmed: tally.confirmed,
         plugs: tally.plugs,
-        migrated: hotplug::counters().migrated_frames,
+        migrated: hotplug::migrated_frames(),
         reclaimed: cache.reclaimed,
         log_lost: console::lost_total(),
         validate_ok: before.is_some() && after.is_some(),

@@ -11,7 +11,7 @@ pub mod slot;
 mod tell;
 mod worker;
 
-pub use board::{Counters, Obstacle, SlotPhase, SlotView, counters, phase, view, wait};
+pub use board::{Obstacle, SlotPhase, SlotView, migrated_frames, phase, view, wait};
 pub use slot::MAX_SLOTS;
 
 use crate::arch::acpi::Fadt;
@@ -24,7 +24,6 @@ use crate::mm::report;
 use crate::options;
 use crate::thread::{self, Event, Placement, Priority, ThreadId};
 use crate::warn;
-use board::COUNTS;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use ports::PortBlock;
 use slot::Slots;
@@ -96,6 +95,7 @@ fn placement() -> Placement {
 }
 
 /// The hot-plug thread; nothing before [`init`].
+#[cfg(feature = "lab")]
 pub fn thread() -> Option<ThreadId> {
     THREAD.get().copied()
 }
@@ -103,7 +103,6 @@ pub fn thread() -> Option<ThreadId> {
 /// The system control interrupt: acknowledges and wakes, no more.
 fn on_sci(irq: &HardIrq) {
     if gpe::acknowledge() {
-        COUNTS.interrupts.fetch_add(1, Ordering::Relaxed);
         ANNOUNCED.signal(irq);
     }
     // Acquire: pairs with the Release in `set_sci_hook`.

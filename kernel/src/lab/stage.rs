@@ -88,11 +88,6 @@ pub fn is_open() -> bool {
     OPEN.load(Acquire)
 }
 
-/// The number of the play that is on, or was last.
-pub fn play() -> u32 {
-    PLAY.load(Relaxed)
-}
-
 /// Makes the calling thread play a role until the stage closes.
 pub fn play_as(role: Role) {
     let me = thread::current().map_or(0, |id: ThreadId| id.number() + 1);

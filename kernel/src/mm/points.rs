@@ -1,8 +1,10 @@
 //! What happens at the allocator's schedule points: nothing, unless somebody set a hook.
 
+#[cfg(feature = "lab")]
 use crate::arch;
+#[cfg(feature = "lab")]
+use core::mem::transmute;
 use core::{
-    mem::transmute,
     ptr,
     sync::atomic::{AtomicPtr, AtomicU32, Ordering},
 };
@@ -48,6 +50,7 @@ impl Drop for Hooked {
 }
 
 /// Calls the hook, if there is one: what the platform does at a point. Any context.
+#[cfg(feature = "lab")]
 #[inline]
 pub fn reached(point: Point) {
     if point == Point::RebuildOdd {
@@ -65,6 +68,7 @@ pub fn reached(point: Point) {
 }
 
 /// Calls a hook. What it does inside the writer's section is not counted as the section's.
+#[cfg(feature = "lab")]
 #[inline]
 fn call(hook: Hook, point: Point) {
     match point {
@@ -151,8 +155,8 @@ pub fn in_scenario() -> bool {
 }
 
 /// Tells a scenario that the running CPU's role finds the counter odd and waits.
+#[cfg(feature = "lab")]
 pub fn note_spin() {
-    #[cfg(feature = "lab")]
     crate::lab::stage::step(
         LabPoint::Spins,
         u64::from(super::frames().rebuild_counter()),
