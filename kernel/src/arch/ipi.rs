@@ -7,7 +7,8 @@ use super::irqs;
 use super::percpu::{self, CpuId, PerCpu};
 use super::{apic, nmi, port, time, vectors};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
+use tidemark_sync::{Hooks, hook};
 
 /// Which of the call vectors carries a call; they differ in what the counters say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,19 +163,13 @@ pub(super) fn handle_calls(token: &HardIrq) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkId(u8);
 
-static WORK: [AtomicPtr<()>; 32] = [const { AtomicPtr::new(ptr::null_mut()) }; 32];
+static WORK: Hooks<Handler, 32> = Hooks([const { hook!(fn(&HardIrq)) }; 32]);
 
 /// Adds a kind of work (up to 32): what a CPU runs when the bit was raised on it. Raising it again
 /// before it ran makes one run.
 pub fn register_work(f: Handler) -> Result<WorkId, IrqError> {
-    for (id, slot) in WORK.iter().enumerate() {
-        // Release: pairs with the Acquire in `handle_work`.
-        let set = slot.compare_exchange(ptr::null_mut(), f as *mut (), Release, Relaxed);
-        if set.is_ok() {
-            return Ok(WorkId(id as u8));
-        }
-    }
-    Err(IrqError::Full)
+    let id = WORK.add(f).ok_or(IrqError::Full)?;
+    Ok(WorkId(id as u8))
 }
 
 /// Asks every online CPU of `mask` to run `work`, the own one included, if named; does not wait.
@@ -218,10 +213,7 @@ pub(super) fn handle_work(token: &HardIrq) {
     while work != 0 {
         let id = work.trailing_zeros() as usize;
         work &= work - 1;
-        let f = WORK[id].load(Acquire);
-        if !f.is_null() {
-            // SAFETY: only `register_work` writes it, with a `Handler`.
-            let f: Handler = unsafe { core::mem::transmute(f) };
+        if let Some(f) = WORK.0[id].get() {
             f(token);
         }
     }

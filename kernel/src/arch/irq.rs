@@ -6,8 +6,8 @@ use super::entry::TrapFrame;
 use super::percpu::{self, CpuId};
 use super::{apic, ioapic, ipi, timer, vectors};
 use core::fmt;
-use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::*};
+use core::sync::atomic::{AtomicU64, Ordering::*};
+use tidemark_sync::{Hook, hook};
 
 /// An interrupt handler: interrupts are off, it may not sleep.
 pub type Handler = fn(&HardIrq);
@@ -34,7 +34,7 @@ impl fmt::Display for IrqError {
 }
 
 /// Handlers by vector; one that is in use stays.
-static HANDLERS: [AtomicPtr<()>; 256] = [const { AtomicPtr::new(ptr::null_mut()) }; 256];
+static HANDLERS: [Hook<Handler>; 256] = [const { hook!(fn(&HardIrq)) }; 256];
 /// Vectors without a handler that came nevertheless and were reported, as bits.
 static UNEXPECTED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 static MADT: spin::Once<Madt> = spin::Once::new();
@@ -46,10 +46,8 @@ pub(super) fn init(madt: &Madt) {
 
 /// Adds the handler of `vector`.
 pub fn register(vector: u8, handler: Handler) -> Result<(), IrqError> {
-    // Release: pairs with the Acquire in `dispatch`.
     HANDLERS[usize::from(vector)]
-        .compare_exchange(ptr::null_mut(), handler as *mut (), Release, Relaxed)
-        .map(drop)
+        .claim(handler)
         .map_err(|_| IrqError::Taken(vector))
 }
 
@@ -71,7 +69,7 @@ fn request(wiring: Wiring, handler: Handler) -> Result<(), IrqError> {
     if ioapic::route(wiring, vector, boot_cpu) {
         Ok(())
     } else {
-        HANDLERS[usize::from(vector)].store(ptr::null_mut(), Release);
+        HANDLERS[usize::from(vector)].clear();
         Err(IrqError::NoSuchGsi(wiring.gsi))
     }
 }
@@ -103,16 +101,13 @@ pub(super) fn dispatch(frame: &TrapFrame, vector: u8) {
 }
 
 fn other(token: &HardIrq, vector: u8) {
-    let handler = HANDLERS[usize::from(vector)].load(Acquire);
-    if handler.is_null() {
+    let Some(handler) = HANDLERS[usize::from(vector)].get() else {
         let bit = 1 << (vector % 64);
         let seen = UNEXPECTED[usize::from(vector / 64)].fetch_or(bit, Relaxed);
         if seen & bit == 0 {
             crate::warn!("interrupt {vector:#x} has no handler; counted from now on");
         }
         return;
-    }
-    // SAFETY: only `register` writes it, with a `Handler`.
-    let handler: Handler = unsafe { core::mem::transmute(handler) };
+    };
     handler(token);
 }

@@ -7,10 +7,11 @@ use super::percpu::PerCpu;
 use core::marker::PhantomData;
 #[cfg(feature = "freestanding")]
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicPtr, Ordering::*};
+use core::sync::atomic::Ordering::*;
 use tidemark_sync::{
-    HeldRanks, IrqOff, LocalIrq, Section,
+    HeldRanks, Hook, IrqOff, LocalIrq, Section,
     counted::{self, Counted},
+    hook,
 };
 use x86_64::instructions::interrupts;
 
@@ -280,13 +281,11 @@ fn pay() {
         // The debt itself holds its CPU, so `pin_depth` would count it. An NMI may have paid it
         // meanwhile: the side that clears the bit says the word.
         let is_outside = gs_read!(pin_count) == 0 && !section.is_open();
-        if is_outside && section.take(UNPINNED) {
-            let hook = ON_UNPINNED.load(Acquire);
-            if !hook.is_null() {
-                // SAFETY: only `set_unpinned_hook` writes it, with a `fn()`.
-                let hook: fn() = unsafe { core::mem::transmute(hook) };
-                hook();
-            }
+        if is_outside
+            && section.take(UNPINNED)
+            && let Some(hook) = ON_UNPINNED.get()
+        {
+            hook();
         }
         if enabled {
             enable();
@@ -295,12 +294,12 @@ fn pay() {
     preempt_point();
 }
 
-static ON_UNPINNED: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+static ON_UNPINNED: Hook<fn()> = hook!(fn());
 
 /// Sets what is called, once for each [`want_unpinned`], when a CPU has left its last pinned
 /// section: any context, an NMI included, interrupts off.
 pub fn set_unpinned_hook(hook: fn()) {
-    ON_UNPINNED.store(hook as *mut (), Release);
+    ON_UNPINNED.set(hook);
 }
 
 /// Asks for the hook of [`set_unpinned_hook`] at the end of the pinned section that is open on the
@@ -330,24 +329,23 @@ pub fn need_resched() -> bool {
     owes(RESCHED)
 }
 
-static YIELD: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+static YIELD: Hook<fn()> = hook!(fn());
 
 /// Sets what a task calls at a point where it may be preempted and a switch was asked for (an
 /// unpin, the end of an interrupts-off section). It is called with interrupts on.
 pub fn set_yield_hook(hook: fn()) {
-    YIELD.store(hook as *mut (), Release);
+    YIELD.set(hook);
 }
 
 /// Switches if that was asked for and the running code may be preempted here: interrupts on, no
 /// pin. Interrupt handlers run with interrupts off, so nothing happens in them.
 pub fn preempt_point() {
-    if need_resched() && pin_depth() == 0 && interrupts_enabled() {
-        let hook = YIELD.load(Acquire);
-        if !hook.is_null() {
-            // SAFETY: only `set_yield_hook` writes it, with a `fn()`.
-            let hook: fn() = unsafe { core::mem::transmute(hook) };
-            hook();
-        }
+    if need_resched()
+        && pin_depth() == 0
+        && interrupts_enabled()
+        && let Some(hook) = YIELD.get()
+    {
+        hook();
     }
 }
 

@@ -24,10 +24,10 @@ use crate::mm::report;
 use crate::options;
 use crate::thread::{self, Event, Placement, Priority, ThreadId};
 use crate::warn;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::Ordering;
 use ports::PortBlock;
 use slot::Slots;
-use tidemark_sync::{HardIrq, Task};
+use tidemark_sync::{HardIrq, Hook, Task, hook};
 use worker::{DEADLINE_NS, Worker};
 
 /// What a user of the SCI's context calls there.
@@ -35,17 +35,17 @@ pub type SciHook = fn(&HardIrq);
 
 /// Signalled by the SCI handler, taken by the hot-plug thread.
 static ANNOUNCED: Event = Event::new();
-/// A [`SciHook`], or null.
-static SCI_HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+static SCI_HOOK: Hook<SciHook> = hook!(fn(&HardIrq));
 static THREAD: spin::Once<ThreadId> = spin::Once::new();
 /// Signalled once the DIMMs that were there at boot have been looked at.
 static PROBED_EVENT: Event = Event::new();
 
 /// Sets, or takes away, what each system control interrupt calls after it was acknowledged.
 pub fn set_sci_hook(hook: Option<SciHook>) {
-    let raw = hook.map_or(core::ptr::null_mut(), |hook| hook as *mut ());
-    // Release: what the hook reads was written before; pairs with the Acquire in `on_sci`.
-    SCI_HOOK.store(raw, Ordering::Release);
+    match hook {
+        Some(hook) => SCI_HOOK.set(hook),
+        None => SCI_HOOK.clear(),
+    }
 }
 
 /// Sets how long a removal may take from now on, in nanoseconds.
@@ -105,11 +105,7 @@ fn on_sci(irq: &HardIrq) {
     if gpe::acknowledge() {
         ANNOUNCED.signal(irq);
     }
-    // Acquire: pairs with the Release in `set_sci_hook`.
-    let hook = SCI_HOOK.load(Ordering::Acquire);
-    if !hook.is_null() {
-        // SAFETY: only `set_sci_hook` stores here, and only a `SciHook`.
-        let hook = unsafe { core::mem::transmute::<*mut (), SciHook>(hook) };
+    if let Some(hook) = SCI_HOOK.get() {
         hook(irq);
     }
 }

@@ -2,22 +2,18 @@
 
 #[cfg(feature = "lab")]
 use crate::arch;
-#[cfg(feature = "lab")]
-use core::mem::transmute;
-use core::{
-    ptr,
-    sync::atomic::{AtomicPtr, AtomicU32, Ordering},
-};
+use core::sync::atomic::{AtomicU32, Ordering};
 use tidemark_frames::Point;
 #[cfg(feature = "lab")]
 use tidemark_frames::Step;
+use tidemark_sync::hook;
 use tidemark_wire::LabPoint;
 
 /// What is called at every schedule point, in the context that reaches it: locks may be held and
 /// interrupts off, so it neither sleeps nor prints.
 pub type Hook = fn(Point);
 
-static HOOK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+static HOOK: tidemark_sync::Hook<Hook> = hook!(fn(Point));
 /// The CPU that rebuilds, plus one, or 0. Written by the writer, one at a time; read by reports only.
 static REBUILDER: AtomicU32 = AtomicU32::new(0);
 
@@ -32,20 +28,14 @@ pub struct Hooked(());
 ///
 /// Panics if there is one already.
 pub fn set_hook(hook: Hook) -> Hooked {
-    // Release: what the hook's owner prepared is visible to the CPU that calls it (`reached`).
-    let set = HOOK.compare_exchange(
-        ptr::null_mut(),
-        hook as *mut (),
-        Ordering::Release,
-        Ordering::Relaxed,
-    );
+    let set = HOOK.claim(hook);
     assert!(set.is_ok(), "the schedule points have a hook already");
     Hooked(())
 }
 
 impl Drop for Hooked {
     fn drop(&mut self) {
-        HOOK.store(ptr::null_mut(), Ordering::Relaxed);
+        HOOK.clear();
     }
 }
 
@@ -56,10 +46,7 @@ pub fn reached(point: Point) {
     if point == Point::RebuildOdd {
         REBUILDER.store(arch::cpu_id().0 as u32 + 1, Ordering::Relaxed);
     }
-    let hook = HOOK.load(Ordering::Acquire);
-    if !hook.is_null() {
-        // SAFETY: only `set_hook` stores anything but null, and that is a `Hook`.
-        let hook: Hook = unsafe { transmute(hook) };
+    if let Some(hook) = HOOK.get() {
         call(hook, point);
     }
     if point == Point::RebuildEven {
@@ -91,7 +78,7 @@ pub fn rebuilder() -> Option<usize> {
 pub type StepHook = fn(&'static Step);
 
 #[cfg(feature = "lab")]
-static STEP_HOOK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+static STEP_HOOK: tidemark_sync::Hook<StepHook> = hook!(fn(&'static Step));
 
 /// Keeps a hook at the steps; dropping it takes the hook away. A CPU that is inside stays there.
 #[cfg(feature = "lab")]
@@ -106,13 +93,7 @@ pub struct StepHooked(());
 /// Panics if there is one already.
 #[cfg(feature = "lab")]
 pub fn set_step_hook(hook: StepHook) -> StepHooked {
-    // Release: as in `set_hook`.
-    let set = STEP_HOOK.compare_exchange(
-        ptr::null_mut(),
-        hook as *mut (),
-        Ordering::Release,
-        Ordering::Relaxed,
-    );
+    let set = STEP_HOOK.claim(hook);
     assert!(set.is_ok(), "the steps have a hook already");
     StepHooked(())
 }
@@ -120,7 +101,7 @@ pub fn set_step_hook(hook: StepHook) -> StepHooked {
 #[cfg(feature = "lab")]
 impl Drop for StepHooked {
     fn drop(&mut self) {
-        STEP_HOOK.store(ptr::null_mut(), Ordering::Relaxed);
+        STEP_HOOK.clear();
     }
 }
 
@@ -128,10 +109,7 @@ impl Drop for StepHooked {
 #[cfg(feature = "lab")]
 #[inline]
 pub fn stepped(step: &'static Step) {
-    let hook = STEP_HOOK.load(Ordering::Acquire);
-    if !hook.is_null() {
-        // SAFETY: only `set_step_hook` stores anything but null, and that is a `StepHook`.
-        let hook: StepHook = unsafe { transmute(hook) };
+    if let Some(hook) = STEP_HOOK.get() {
         hook(step);
     }
 }

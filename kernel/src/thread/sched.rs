@@ -191,7 +191,7 @@ pub fn spawn(
     POPULATION[cpu.0].fetch_add(1, Relaxed);
     let new = thread(slot);
     new.describe(name, cpu, priority);
-    new.entry.store(entry as *mut (), Relaxed);
+    new.entry.set(entry);
     new.arg.store(arg, Relaxed);
     let saved = Saved {
         float_control: FLOAT_CONTROL,
@@ -301,8 +301,7 @@ pub(super) extern "C" fn start(from: Slot) -> ! {
     IrqState::NEW_THREAD.restore();
     finish(from);
     let me = thread(current_or_boot());
-    // SAFETY: `spawn` stored an `Entry`.
-    let entry: Entry = unsafe { core::mem::transmute::<*mut (), Entry>(me.entry.load(Relaxed)) };
+    let entry = me.entry.get().expect("`spawn` set it");
     let arg = me.arg.load(Relaxed);
     Irqs::pop_off();
     // SAFETY: this is the thread's own flow: a task, for as long as `entry` runs.
