@@ -17,6 +17,7 @@ mod link;
 mod mm;
 mod options;
 mod panic;
+mod points;
 #[cfg(feature = "lab")]
 mod price;
 mod selftest;
@@ -77,6 +78,8 @@ pub fn kmain(boot: &'static mut BootInfo) -> ! {
     for apic_id in &smp.failed {
         warn!("the CPU with APIC id {apic_id} did not come up and is left out");
     }
+    #[cfg(feature = "lab")]
+    points::register(&lab::AT_POINTS);
     mm::init(early, tables, variant, options.seed);
     let tables_are_sound = paging::check_no_writable_executable();
     tables_are_sound.unwrap_or_else(|error| refuse(&error));
@@ -96,7 +99,7 @@ fn main(task: &Task, _: usize) {
     mm::start(found.tables, task);
     link::init();
     link::start(task);
-    hotplug::init(&found.tables.fadt, task);
+    hotplug::init(&found.tables.fadt, hotplug_placement(), task);
     link::send(
         task,
         &ToHost::Ready {
@@ -123,6 +126,16 @@ fn main(task: &Task, _: usize) {
     } else {
         exit_value::FAILED
     })
+}
+
+/// Where the hot-plug thread runs: anywhere; but a scenario of the laboratory holds one CPU while
+/// DIMMs come and go, and wants the writer on another.
+fn hotplug_placement() -> Placement {
+    #[cfg(feature = "lab")]
+    if options::get().mode == Mode::Lab && percpu::online_count() > 1 {
+        return Placement::Cpu(lab::WRITER);
+    }
+    Placement::Any
 }
 
 /// What another CPU does once it is set up: it idles, and runs what is placed on it.

@@ -3,7 +3,7 @@
 use super::port::COM1;
 use crate::arch::context::HardIrq;
 use crate::arch::irq;
-use crate::mm::points;
+use crate::points;
 use tidemark_sync::{Hook, hook};
 use tidemark_wire::LabPoint;
 
@@ -62,7 +62,7 @@ fn on_receive(irq: &HardIrq) {
     {
         // Dropped after the port's lock.
         #[cfg(feature = "lab")]
-        let _part = crate::lab::play::TtyPart::begin();
+        let _part = points::TtyPart::begin();
         let mut port = COM1.lock();
         points::passed(LabPoint::PortLocked);
         while taken < BYTES_PER_IRQ

@@ -87,7 +87,7 @@ pub fn run(task: &Task) -> Verdict {
     );
     threads.start("probe", Placement::Any, Priority::High, probe::thread, 0);
     threads.start("storm", Placement::Any, Priority::Normal, window::storm, 0);
-    let hooked = mm::points::set_hook(window::at);
+    let hooked = crate::points::set_hook(window::at);
     let rebuilds = u64::from(options.cycles) * REBUILDS_A_CYCLE;
     window::open(SLOW_PATH_ENTRIES / rebuilds + 50);
 

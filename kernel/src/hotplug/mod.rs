@@ -16,12 +16,8 @@ pub use slot::MAX_SLOTS;
 
 use crate::arch::acpi::Fadt;
 use crate::arch::irq;
-#[cfg(feature = "lab")]
-use crate::arch::percpu;
 use crate::console::Level;
 use crate::mm::report;
-#[cfg(feature = "lab")]
-use crate::options;
 use crate::thread::{self, Event, Placement, Priority, ThreadId};
 use crate::warn;
 use core::sync::atomic::Ordering;
@@ -54,13 +50,13 @@ pub fn set_deadline_ns(ns: u64) {
 }
 
 /// Sets up the interrupt and the thread, brings the DIMMs online that are there at boot, and tells
-/// what zones and lists the machine has then. Once, after `mm::start`.
+/// what zones and lists the machine has then. The thread runs at `placement`. Once, after `mm::start`.
 ///
 /// # Panics
 ///
 /// Panics if the thread cannot be created.
-pub fn init(fadt: &Fadt, task: &Task) {
-    let thread = thread::spawn("hotplug", placement(), Priority::High, run, 0)
+pub fn init(fadt: &Fadt, placement: Placement, task: &Task) {
+    let thread = thread::spawn("hotplug", placement, Priority::High, run, 0)
         .expect("a slot for the hot-plug thread");
     THREAD.call_once(|| thread);
     let waited = PROBED_EVENT.wait(task, None);
@@ -82,16 +78,6 @@ pub fn init(fadt: &Fadt, task: &Task) {
     if !unsafe { gpe::enable(&ports) } {
         warn!("the machine does not enter ACPI mode, so no hot-plug");
     }
-}
-
-/// Where the hot-plug thread runs: anywhere; but a scenario of the laboratory holds one CPU while DIMMs come and go, and
-/// wants the writer on another.
-fn placement() -> Placement {
-    #[cfg(feature = "lab")]
-    if options::get().mode == options::Mode::Lab && percpu::online_count() > 1 {
-        return Placement::Cpu(crate::lab::WRITER);
-    }
-    Placement::Any
 }
 
 /// The hot-plug thread; nothing before [`init`].

@@ -10,7 +10,8 @@ use super::slot::{
 };
 use super::tell::{self, Rebuilt, Voice};
 use crate::arch::time::now_ns;
-use crate::mm::{machine_nodes, page_cache, points};
+use crate::mm::{machine_nodes, page_cache};
+use crate::points;
 use crate::{info, options, warn};
 use core::sync::atomic::{AtomicU64, Ordering};
 use tidemark_sync::Task;

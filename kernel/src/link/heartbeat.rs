@@ -4,9 +4,9 @@ use super::send;
 use crate::arch::context::Task;
 use crate::arch::{MAX_CPUS, percpu, time};
 use crate::console::{self, Share};
-use crate::mm::{self, points};
 use crate::thread::{self, Placement, Priority};
 use crate::watchdog;
+use crate::{mm, points};
 use tidemark_wire::ToHost;
 
 /// Time between two heartbeats, in nanoseconds.

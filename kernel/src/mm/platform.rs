@@ -1,10 +1,10 @@
 //! What the allocator needs of its surroundings, done by the kernel.
 
-use super::{cpuset, direct_map, frames, free_errors, oom, page_cache, points, reclaim, warnings};
+use super::{cpuset, direct_map, frames, free_errors, oom, page_cache, reclaim, warnings};
 use crate::arch::{self, Irqs};
 #[cfg(feature = "lab")]
 use crate::options::{self, Plant};
-use crate::{console, thread, warn};
+use crate::{console, points, thread, warn};
 use core::sync::atomic::{AtomicU8, Ordering};
 use tidemark_frames::{
     AllocReport, CpuId, Cpuset, FreeError, MAX_CPUS, MigrateError, NodeId, NodeMask, OomOutcome,
@@ -183,7 +183,7 @@ impl Platform for Kernel {
 
     fn oom(&self, report: &AllocReport, task: &Task) -> OomOutcome {
         #[cfg(feature = "lab")]
-        if crate::lab::on_oom() {
+        if points::takes_oom() {
             return OomOutcome::NoVictim;
         }
         oom::handle(report, task)
@@ -219,7 +219,7 @@ impl Platform for Kernel {
     fn planted(&self, mistake: tidemark_frames::Mistake) -> bool {
         use tidemark_frames::Mistake::{NoCheckAtNopage, NoCheckAtRetry, NoCheckBeforeOom};
         let is_check = matches!(mistake, NoCheckAtNopage | NoCheckAtRetry | NoCheckBeforeOom);
-        is_check && options::get().plant == Some(Plant::NoCheck) || crate::lab::plant::is(mistake)
+        is_check && options::get().plant == Some(Plant::NoCheck) || points::is_planted(mistake)
     }
 
     fn point(&self, point: Point) {

@@ -14,7 +14,7 @@ use crate::{
         context::{HardIrq, Nmi, Task},
         cpu_id, irqs, nmi, percpu, time,
     },
-    mm::{self, points},
+    mm, points,
     selftest::{Group, Outcome, Report},
 };
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};

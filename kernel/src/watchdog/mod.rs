@@ -22,8 +22,8 @@ pub use report::{Details, Function};
 use crate::arch::context::{HardIrq, Nmi};
 use crate::arch::entry::TrapFrame;
 use crate::arch::{self, CpuId, MAX_CPUS, nmi, percpu, time, timer};
-use crate::mm::points;
 use crate::options;
+use crate::points;
 use crate::thread::quiesce;
 #[cfg(feature = "lab")]
 use core::ops::ControlFlow;

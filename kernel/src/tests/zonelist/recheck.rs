@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     arch::{context::Task, cpu_id, irqs, nmi, percpu, time},
-    mm::{self, oom, points},
+    mm::{self, oom},
+    points,
     selftest::{Outcome, Report},
     thread::{self, Placement, Priority, ThreadId},
 };

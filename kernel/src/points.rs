@@ -1,11 +1,14 @@
-//! What happens at the allocator's schedule points: nothing, unless somebody set a hook.
+//! What happens at the allocator's schedule points, and at points elsewhere: nothing, unless somebody
+//! set a hook, or the laboratory is built in and looks. Everything may pass a point; points know nobody.
 
 #[cfg(feature = "lab")]
 use crate::arch;
 use core::sync::atomic::{AtomicU32, Ordering};
 use tidemark_frames::Point;
 #[cfg(feature = "lab")]
-use tidemark_frames::Step;
+use tidemark_frames::{Mistake, Step};
+#[cfg(feature = "lab")]
+use tidemark_sync::OnceRef;
 use tidemark_sync::hook;
 use tidemark_wire::LabPoint;
 
@@ -114,20 +117,60 @@ pub fn stepped(step: &'static Step) {
     }
 }
 
-/// A point outside the allocator: the console, the locks, the grace period. Only the laboratory looks.
+/// What the laboratory does about what the rest of the kernel passes. Any context, each of them.
+#[cfg(feature = "lab")]
+#[derive(Debug)]
+pub struct Laboratory {
+    /// Takes a point outside the allocator.
+    pub passed: fn(LabPoint),
+    /// Tells whether a scenario runs.
+    pub is_open: fn() -> bool,
+    /// Takes that the running CPU's role finds the counter odd and waits.
+    pub spins: fn(),
+    /// Takes that a CPU was found to hang, in the function around an address.
+    pub hangs: fn(usize, u64),
+    /// Tells whether the CPUs that hang wait for each other in a cycle.
+    pub hang_is_for_ever: fn() -> bool,
+    /// Takes that the allocator declares OOM; tells whether that request is to fail.
+    pub takes_oom: fn() -> bool,
+    /// Tells whether the zonelist protocol is to make this mistake.
+    pub is_planted: fn(Mistake) -> bool,
+    /// Begins COM1's receive interrupt as a role's part; returns what `end_tty` takes.
+    pub begin_tty: fn() -> Option<u8>,
+    /// Ends that part.
+    pub end_tty: fn(u8),
+}
+
+#[cfg(feature = "lab")]
+static LABORATORY: OnceRef<'static, Laboratory> = OnceRef::new();
+
+/// Lets the laboratory know what the kernel passes from now on. Once, at boot.
+#[cfg(feature = "lab")]
+pub fn register(laboratory: &'static Laboratory) {
+    let is_first = LABORATORY.set(laboratory).is_ok();
+    debug_assert!(is_first, "there is a laboratory already");
+}
+
+/// Passes a point outside the allocator: the console, the locks, the grace period. Only the
+/// laboratory looks. Any context.
 #[inline(always)]
 pub fn passed(point: LabPoint) {
     #[cfg(feature = "lab")]
-    crate::lab::stage::step(point, 0);
+    if let Some(laboratory) = LABORATORY.get() {
+        (laboratory.passed)(point);
+    }
     #[cfg(not(feature = "lab"))]
     let _ = point;
 }
 
-/// Whether a scenario of the laboratory runs, which decides by itself who prints and what a hang leads to. Any context.
+/// Tells whether a scenario of the laboratory runs, which decides by itself who prints and what a
+/// hang leads to. Any context.
 #[inline(always)]
 pub fn in_scenario() -> bool {
     #[cfg(feature = "lab")]
-    return crate::lab::stage::is_open();
+    return LABORATORY
+        .get()
+        .is_some_and(|laboratory| (laboratory.is_open)());
     #[cfg(not(feature = "lab"))]
     false
 }
@@ -135,26 +178,68 @@ pub fn in_scenario() -> bool {
 /// Tells a scenario that the running CPU's role finds the counter odd and waits.
 #[cfg(feature = "lab")]
 pub fn note_spin() {
-    crate::lab::stage::step(
-        LabPoint::Spins,
-        u64::from(super::frames().rebuild_counter()),
-    );
+    if let Some(laboratory) = LABORATORY.get() {
+        (laboratory.spins)();
+    }
 }
 
 /// Tells a scenario that the watchdog found CPU `cpu` to hang, in the function around `address`.
 pub fn note_hang(cpu: usize, address: u64) {
     #[cfg(feature = "lab")]
-    for (point, detail) in [(LabPoint::Hang, cpu as u64), (LabPoint::HungAt, address)] {
-        crate::lab::stage::note(tidemark_wire::Role::Watchdog, point, detail);
+    if let Some(laboratory) = LABORATORY.get() {
+        (laboratory.hangs)(cpu, address);
     }
     #[cfg(not(feature = "lab"))]
     let _ = (cpu, address);
 }
 
-/// Whether the CPUs that hang in a scenario wait for each other in a cycle, which the scenario's trace then shows.
+/// Tells whether the CPUs that hang in a scenario wait for each other in a cycle, which the
+/// scenario's trace then shows.
 pub fn hang_is_for_ever() -> bool {
     #[cfg(feature = "lab")]
-    return crate::lab::hang_is_for_ever();
+    return LABORATORY
+        .get()
+        .is_some_and(|laboratory| (laboratory.hang_is_for_ever)());
     #[cfg(not(feature = "lab"))]
     false
+}
+
+/// Tells a scenario that the allocator declares OOM; returns whether that request is to fail, and
+/// nobody is killed.
+#[cfg(feature = "lab")]
+pub fn takes_oom() -> bool {
+    LABORATORY
+        .get()
+        .is_some_and(|laboratory| (laboratory.takes_oom)())
+}
+
+/// Tells whether the laboratory wants the zonelist protocol to make a mistake.
+#[cfg(feature = "lab")]
+pub fn is_planted(mistake: Mistake) -> bool {
+    LABORATORY
+        .get()
+        .is_some_and(|laboratory| (laboratory.is_planted)(mistake))
+}
+
+/// COM1's receive interrupt as a role's part; it lasts until this is dropped.
+#[cfg(feature = "lab")]
+#[derive(Debug)]
+pub struct TtyPart(Option<(&'static Laboratory, u8)>);
+
+#[cfg(feature = "lab")]
+impl TtyPart {
+    /// Begins the part, if a scenario waits for a byte.
+    pub fn begin() -> Self {
+        let laboratory = LABORATORY.get();
+        Self(laboratory.and_then(|laboratory| Some((laboratory, (laboratory.begin_tty)()?))))
+    }
+}
+
+#[cfg(feature = "lab")]
+impl Drop for TtyPart {
+    fn drop(&mut self) {
+        if let Some((laboratory, before)) = self.0 {
+            (laboratory.end_tty)(before);
+        }
+    }
 }
