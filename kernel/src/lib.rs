@@ -18,6 +18,7 @@ mod mm;
 mod options;
 mod panic;
 mod points;
+mod power;
 #[cfg(feature = "lab")]
 mod price;
 mod selftest;
@@ -30,7 +31,7 @@ mod watchdog;
 use arch::acpi::Tables;
 use arch::context::Task;
 use arch::early::BumpAllocator;
-use arch::{ArchError, CpuId, MAX_CPUS, irqs, paging, percpu, smp, timer};
+use arch::{ArchError, CpuId, MAX_CPUS, interrupts, paging, percpu, smp, timer};
 use bootloader_api::BootInfo;
 use core::fmt;
 use core::panic::PanicInfo;
@@ -98,7 +99,8 @@ fn main(task: &Task, _: usize) {
     watchdog::start();
     mm::start(found.tables, task);
     link::init();
-    link::start(task);
+    link::start();
+    watchdog::heartbeat::start();
     hotplug::init(&found.tables.fadt, hotplug_placement(), task);
     link::send(
         task,
@@ -121,7 +123,7 @@ fn main(task: &Task, _: usize) {
         Mode::Price => price::run(task, options.cycles) == price::Verdict::Measured,
     };
     show::dump(task, options.dump);
-    panic::exit(if passed {
+    power::exit(if passed {
         exit_value::PASSED
     } else {
         exit_value::FAILED
@@ -158,11 +160,11 @@ fn kernel_file(boot: &BootInfo) -> &'static [u8] {
 /// Ends a boot on a machine that the kernel cannot work with: one line, and the exit code for it.
 fn refuse(why: &dyn fmt::Display) -> ! {
     warn!("{why}");
-    panic::exit(exit_value::REFUSED)
+    power::exit(exit_value::REFUSED)
 }
 
 /// Ends the machine after a panic.
 pub fn die(info: &PanicInfo<'_>) -> ! {
-    irqs::disable();
+    interrupts::disable();
     panic::on_panic(info)
 }

@@ -1,7 +1,7 @@
 //! The local APIC (xAPIC, memory-mapped). Intel SDM volume 3, chapter 11.
 
 use super::acpi::{Madt, Polarity};
-use super::irqs;
+use super::interrupts;
 use super::paging::{self, FrameSource, PagingError};
 use super::percpu;
 use super::vectors;
@@ -138,8 +138,8 @@ pub(super) fn send(apic_id: u32, message: Message) {
     // Between the two writes an interrupt handler's send would change the destination. An NMI
     // handler, which nothing keeps out, puts back the high word that it found; what it sends to
     // itself goes by shorthand, which leaves the high word alone.
-    let enabled = irqs::interrupts_enabled();
-    irqs::disable();
+    let enabled = interrupts::interrupts_enabled();
+    interrupts::disable();
     wait_until_sent();
     let interrupted = percpu::in_nmi().then(|| read(reg::ICR_HIGH));
     write(reg::ICR_HIGH, apic_id << 24);
@@ -149,7 +149,7 @@ pub(super) fn send(apic_id: u32, message: Message) {
         write(reg::ICR_HIGH, high);
     }
     if enabled {
-        irqs::enable();
+        interrupts::enable();
     }
 }
 

@@ -1,6 +1,6 @@
 //! How an interrupt gets in and out: stubs, the saved frame, the move to the thread's stack.
 
-use super::{exceptions, irq, irqs, nmi, percpu, vectors};
+use super::{exceptions, irq, nmi, percpu, preempt, vectors};
 use core::mem::{offset_of, size_of};
 use core::ptr;
 use core::sync::atomic::Ordering::*;
@@ -168,7 +168,10 @@ extern "C" fn dispatch(frame: &mut TrapFrame) -> *mut TrapFrame {
 }
 
 fn may_preempt(frame: &TrapFrame) -> bool {
-    irqs::need_resched() && irqs::pin_depth() == 0 && frame.interrupts_enabled() && PREEMPT.is_set()
+    preempt::need_resched()
+        && preempt::pin_depth() == 0
+        && frame.interrupts_enabled()
+        && PREEMPT.is_set()
 }
 
 /// Copies the frame below the interrupted thread's red zone. Another interrupt may use the

@@ -3,9 +3,9 @@
 use super::context::{HardIrq, Nmi, Task};
 use super::entry::TrapFrame;
 use super::irq::{Handler, IrqError};
-use super::irqs;
 use super::percpu::{self, CpuId, PerCpu};
 use super::{apic, nmi, port, time, vectors};
+use super::{interrupts, preempt};
 use core::ptr;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
 use tidemark_sync::{Hooks, hook};
@@ -51,10 +51,10 @@ pub fn call_on(mask: u64, kind: CallKind, f: CallFn, arg: usize, task: &Task) {
     let _ = task;
     // A spinlock held would mean interrupts off, too.
     assert!(
-        irqs::interrupts_enabled(),
+        interrupts::interrupts_enabled(),
         "a call to other CPUs with interrupts off"
     );
-    let _pin = irqs::pin();
+    let _pin = preempt::pin();
     let mask = mask & percpu::online_mask();
     let call = Call {
         function: f,
@@ -90,20 +90,20 @@ const SPINS: u32 = 200;
 /// Halts until an interrupt comes: another CPU's request, the end of the call, or the tick.
 fn doze(call: &Call) {
     let dozing = &percpu::of(call.from).dozing;
-    irqs::disable();
+    interrupts::disable();
     // SeqCst, store before load: the last CPU clears its bit before it looks here, so either it sees
     // the doze and sends, or the bit is seen to be clear. A send before the halt ends the halt.
     dozing.store(true, SeqCst);
     if call.is_under_way() {
-        irqs::enable_and_halt();
+        interrupts::enable_and_halt();
     }
     dozing.store(false, Relaxed);
-    irqs::enable();
+    interrupts::enable();
 }
 
 /// As [`call_on`] for every online CPU but the running one; the caller stays pinned until the end.
 pub fn call_on_others(kind: CallKind, f: CallFn, arg: usize, task: &Task) {
-    let _pin = irqs::pin();
+    let _pin = preempt::pin();
     let mask = percpu::online_mask() & !percpu::mask_of(percpu::cpu_id());
     call_on(mask, kind, f, arg, task);
 }
@@ -179,7 +179,7 @@ pub fn raise(mask: u64, work: WorkId) {
     for cpu in percpu::cpus_in(mask & percpu::online_mask()) {
         let block = percpu::of(cpu);
         // Whoever sets the bit sends, and is not switched away in between: others rely on it.
-        irqs::without_interrupts(|| {
+        interrupts::without_interrupts(|| {
             // Release: pairs with the Acquire in `handle_work`.
             if block.work.fetch_or(bit, Release) & bit == 0 {
                 let message = apic::Message::Vector(vectors::WORK);
@@ -239,7 +239,7 @@ const STOP_NS: u64 = 100_000_000;
 /// that did not answer in time. For the dying routine: any context, takes no lock. Of two CPUs that
 /// die at once, the later one stops here.
 pub fn stop_others() -> u64 {
-    irqs::disable();
+    interrupts::disable();
     let own = percpu::cpu_id();
     // Relaxed: only who came first matters.
     let first = STOPPER.compare_exchange(0, own.0 + 1, Relaxed, Relaxed);

@@ -84,7 +84,7 @@ pub(super) fn dispatch(frame: &TrapFrame, vector: u8) {
         vectors::TIMER => timer::handle(&token),
         vectors::CALL | vectors::DRAIN | vectors::TLB => ipi::handle_calls(&token),
         vectors::WORK => ipi::handle_work(&token),
-        vectors::RESCHEDULE => super::irqs::set_need_resched(),
+        vectors::RESCHEDULE => super::preempt::set_need_resched(),
         vectors::STOP => ipi::stop_here(frame),
         vectors::SPURIOUS | vectors::WAKE | vectors::REST => {}
         vectors::APIC_ERROR => {

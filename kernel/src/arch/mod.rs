@@ -8,11 +8,12 @@ pub mod early;
 pub mod entry;
 pub mod exceptions;
 pub mod gdt;
+mod gs;
 pub mod idt;
+pub mod interrupts;
 pub mod ioapic;
 pub mod ipi;
 pub mod irq;
-pub mod irqs;
 #[cfg(any(feature = "freestanding", test))]
 mod mem;
 pub mod nmi;
@@ -20,6 +21,7 @@ pub mod own_time;
 pub mod paging;
 pub mod percpu;
 pub mod port;
+pub mod preempt;
 pub mod rest;
 pub mod smp;
 pub mod time;
@@ -35,8 +37,9 @@ use early::BumpAllocator;
 use paging::PagingError;
 use smp::SmpError;
 
-pub use irqs::{Irqs, pin, without_interrupts};
+pub use interrupts::{Irqs, without_interrupts};
 pub use percpu::{CpuId, MAX_CPUS, cpu_id};
+pub use preempt::pin;
 
 /// Why the processor layer cannot work on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

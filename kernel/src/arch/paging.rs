@@ -7,7 +7,7 @@ pub mod direct;
 pub mod stack;
 mod wx;
 
-use super::irqs::{self, Irqs};
+use super::interrupts::{self, Irqs};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::*};
 use tidemark_sync::{IrqSpinGuard, IrqSpinLock, Rank};
@@ -185,7 +185,7 @@ pub fn check_no_writable_executable() -> Result<(), PagingError> {
 /// Drops every translation that the running CPU has cached, global ones included.
 pub fn flush_local() {
     use x86_64::registers::control::{Cr4, Cr4Flags};
-    irqs::without_interrupts(|| {
+    interrupts::without_interrupts(|| {
         let flags = Cr4::read();
         // SAFETY: toggling the global-page bit flushes and changes nothing else.
         unsafe {

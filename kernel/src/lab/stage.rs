@@ -3,7 +3,7 @@
 use super::schedule::{self, Action, Moment, Place, Rule};
 use super::trace::Trace;
 use super::{play, waits};
-use crate::arch::{self, MAX_CPUS, ipi, irqs, nmi, percpu, time};
+use crate::arch::{self, MAX_CPUS, interrupts, ipi, nmi, percpu, time};
 use crate::thread::{self, ThreadId};
 use crate::watchdog;
 use crate::{mm, points};
@@ -268,7 +268,7 @@ fn hold(role: Role, at: LabPoint, until: &'static [Moment]) {
 fn interrupt(role: Role) {
     let before = HANDLED.load(Acquire);
     let taken = || HANDLED.load(Acquire) != before;
-    let is_on = irqs::interrupts_enabled();
+    let is_on = interrupts::interrupts_enabled();
     note(role, LabPoint::IrqRaised, u64::from(is_on));
     play::raise();
     // Under emulation in threads an interrupt is not taken at the very next instruction.

@@ -2,7 +2,6 @@
 //!
 //! Without a second port, or without a host behind it, nothing here waits for long: messages go nowhere and requests fail.
 
-mod heartbeat;
 mod inbox;
 
 use crate::arch::context::{HardIrq, Task};
@@ -68,8 +67,8 @@ pub fn init() {
     });
 }
 
-/// Starts the receive interrupt and the heartbeat. Interrupts and threads run.
-pub fn start(task: &Task) {
+/// Starts the receive interrupt. Interrupts and threads run.
+pub fn start() {
     if present() {
         match irq::request_isa(IRQ, on_receive) {
             Ok(()) => LINK.lock().port.interrupt_on_receive(),
@@ -78,7 +77,6 @@ pub fn start(task: &Task) {
     } else {
         crate::warn!("link: no second serial port; nothing can be asked of the host");
     }
-    heartbeat::start(task);
 }
 
 /// Whether a second serial port is there.

@@ -57,12 +57,12 @@ impl LocalIrq for Kernel {
 
 impl Platform for Kernel {
     fn pin(&self) {
-        arch::irqs::pin_raw();
+        arch::preempt::pin_raw();
     }
 
     #[inline]
     fn unpin(&self) {
-        arch::irqs::unpin_raw();
+        arch::preempt::unpin_raw();
     }
 
     fn section(&self, cpu: CpuId) -> &Section {
@@ -71,17 +71,17 @@ impl Platform for Kernel {
 
     #[inline]
     fn in_section(&self) -> bool {
-        arch::irqs::in_section()
+        arch::preempt::in_section()
     }
 
     #[inline]
     fn begin_section(&self) {
-        arch::irqs::begin_section();
+        arch::preempt::begin_section();
     }
 
     #[inline]
     fn end_section(&self) -> bool {
-        arch::irqs::end_section()
+        arch::preempt::end_section()
     }
 
     #[cfg(feature = "freestanding")]

@@ -12,6 +12,7 @@
 //! cycle, the loops that the kernel knows are told to give up, and the run goes on.
 
 mod found;
+pub mod heartbeat;
 mod report;
 pub(crate) mod selftests;
 
