@@ -6,30 +6,32 @@ compile_error!(
     "the entry stubs save SSE registers only: build without target-cpu or target-feature flags that turn AVX on"
 );
 
-pub mod arch;
-pub mod bench;
-pub mod console;
-pub mod demo;
-pub mod hotplug;
+mod arch;
+mod bench;
+mod console;
+mod demo;
+mod hotplug;
 #[cfg(feature = "lab")]
-pub mod lab;
-pub mod link;
-pub mod mm;
-pub mod options;
-pub mod panic;
+mod lab;
+mod link;
+mod mm;
+mod options;
+mod panic;
+mod points;
+mod power;
 #[cfg(feature = "lab")]
-pub mod price;
-pub mod selftest;
-pub mod shell;
-pub mod show;
-pub mod tests;
-pub mod thread;
-pub mod watchdog;
+mod price;
+mod selftest;
+mod shell;
+mod show;
+mod tests;
+mod thread;
+mod watchdog;
 
 use arch::acpi::Tables;
 use arch::context::Task;
 use arch::early::BumpAllocator;
-use arch::{ArchError, CpuId, MAX_CPUS, irqs, percpu, smp, timer};
+use arch::{ArchError, CpuId, MAX_CPUS, interrupts, paging, percpu, smp, timer};
 use bootloader_api::BootInfo;
 use core::fmt;
 use core::panic::PanicInfo;
@@ -77,7 +79,11 @@ pub fn kmain(boot: &'static mut BootInfo) -> ! {
     for apic_id in &smp.failed {
         warn!("the CPU with APIC id {apic_id} did not come up and is left out");
     }
+    #[cfg(feature = "lab")]
+    points::register(&lab::AT_POINTS);
     mm::init(early, tables, variant, options.seed);
+    let tables_are_sound = paging::check_no_writable_executable();
+    tables_are_sound.unwrap_or_else(|error| refuse(&error));
     FOUND.call_once(|| Found { tables, smp });
     thread::spawn("main", Placement::Cpu(CpuId(0)), Priority::Normal, main, 0)
         .expect("a slot for the first thread");
@@ -93,8 +99,9 @@ fn main(task: &Task, _: usize) {
     watchdog::start();
     mm::start(found.tables, task);
     link::init();
-    link::start(task);
-    hotplug::init(&found.tables.fadt, task);
+    link::start();
+    watchdog::heartbeat::start();
+    hotplug::init(&found.tables.fadt, hotplug_placement(), task);
     link::send(
         task,
         &ToHost::Ready {
@@ -116,11 +123,21 @@ fn main(task: &Task, _: usize) {
         Mode::Price => price::run(task, options.cycles) == price::Verdict::Measured,
     };
     show::dump(task, options.dump);
-    panic::exit(if passed {
+    power::exit(if passed {
         exit_value::PASSED
     } else {
         exit_value::FAILED
     })
+}
+
+/// Where the hot-plug thread runs: anywhere; but a scenario of the laboratory holds one CPU while
+/// DIMMs come and go, and wants the writer on another.
+fn hotplug_placement() -> Placement {
+    #[cfg(feature = "lab")]
+    if options::get().mode == Mode::Lab && percpu::online_count() > 1 {
+        return Placement::Cpu(lab::WRITER);
+    }
+    Placement::Any
 }
 
 /// What another CPU does once it is set up: it idles, and runs what is placed on it.
@@ -143,11 +160,11 @@ fn kernel_file(boot: &BootInfo) -> &'static [u8] {
 /// Ends a boot on a machine that the kernel cannot work with: one line, and the exit code for it.
 fn refuse(why: &dyn fmt::Display) -> ! {
     warn!("{why}");
-    panic::exit(exit_value::REFUSED)
+    power::exit(exit_value::REFUSED)
 }
 
 /// Ends the machine after a panic.
 pub fn die(info: &PanicInfo<'_>) -> ! {
-    irqs::disable();
+    interrupts::disable();
     panic::on_panic(info)
 }

@@ -4,7 +4,6 @@ mod pattern;
 
 pub use pattern::Pattern;
 
-use crate::panic;
 use crate::show::Topics;
 use core::fmt;
 use qemu_fw_cfg::FwCfg;
@@ -333,7 +332,7 @@ pub fn init() {
         }
         Err(refusal) => {
             crate::warn!("{refusal}\n{KnownOptions}");
-            panic::exit(exit_value::REFUSED)
+            crate::power::exit(exit_value::REFUSED)
         }
     }
 }

@@ -8,7 +8,7 @@ use iced_x86::{Decoder, DecoderOptions, OpKind};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 
 /// The statics that hold a hook, and where functions of the allocator and of its platform live.
-const HOOKS: [&str; 2] = ["mm::points::HOOK", "mm::points::STEP_HOOK"];
+const HOOKS: [&str; 2] = ["points::HOOK", "points::STEP_HOOK"];
 const ALLOCATOR: [&str; 2] = ["tidemark_frames::", "mm::platform::"];
 const LABORATORY: &str = "tidemark_kernel::lab::";
 

@@ -8,9 +8,9 @@ mod numa;
 mod table;
 
 pub use fadt::Fadt;
-pub use madt::{Cpu, IoApic, Isa, LocalNmi, Madt, Polarity, Trigger, Wiring};
-pub use numa::{CpuAffinity, MemoryAffinity, Slit, Srat};
-pub use table::{AcpiError, PhysicalMemory, Table};
+pub use madt::{Cpu, Madt, Polarity, Trigger, Wiring};
+pub use numa::{Slit, Srat};
+pub use table::{AcpiError, PhysicalMemory};
 
 use super::paging::{self, direct::direct_mapped};
 

@@ -1,7 +1,7 @@
 //! The local APIC (xAPIC, memory-mapped). Intel SDM volume 3, chapter 11.
 
 use super::acpi::{Madt, Polarity};
-use super::irqs;
+use super::interrupts;
 use super::paging::{self, FrameSource, PagingError};
 use super::percpu;
 use super::vectors;
@@ -15,6 +15,7 @@ mod reg {
     pub const TASK_PRIORITY: usize = 0x80;
     pub const EOI: usize = 0xb0;
     pub const SPURIOUS: usize = 0xf0;
+    #[cfg(feature = "lab")]
     pub const IRR: usize = 0x200;
     pub const ERROR_STATUS: usize = 0x280;
     pub const ICR_LOW: usize = 0x300;
@@ -137,8 +138,8 @@ pub(super) fn send(apic_id: u32, message: Message) {
     // Between the two writes an interrupt handler's send would change the destination. An NMI
     // handler, which nothing keeps out, puts back the high word that it found; what it sends to
     // itself goes by shorthand, which leaves the high word alone.
-    let enabled = irqs::interrupts_enabled();
-    irqs::disable();
+    let enabled = interrupts::interrupts_enabled();
+    interrupts::disable();
     wait_until_sent();
     let interrupted = percpu::in_nmi().then(|| read(reg::ICR_HIGH));
     write(reg::ICR_HIGH, apic_id << 24);
@@ -148,12 +149,13 @@ pub(super) fn send(apic_id: u32, message: Message) {
         write(reg::ICR_HIGH, high);
     }
     if enabled {
-        irqs::enable();
+        interrupts::enable();
     }
 }
 
 /// Whether the running CPU's APIC has `vector` requested and has not delivered it (IRR; Intel SDM vol. 3,
 /// 12.8.4). Any context.
+#[cfg(feature = "lab")]
 pub(super) fn is_requested(vector: u8) -> bool {
     if REGISTERS.load(Relaxed).is_null() {
         return false;

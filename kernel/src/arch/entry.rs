@@ -1,14 +1,14 @@
 //! How an interrupt gets in and out: stubs, the saved frame, the move to the thread's stack.
 
-use super::{exceptions, irq, irqs, nmi, percpu, vectors};
+use super::{exceptions, irq, nmi, percpu, preempt, vectors};
 use core::mem::{offset_of, size_of};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering::*};
+use core::sync::atomic::Ordering::*;
+use tidemark_sync::{Hook, hook};
 
 /// What an entry stub saves, in the order of memory.
 #[repr(C, align(16))]
 #[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "the fields are the registers")]
 pub struct TrapFrame {
     pub mxcsr: u32,
     pub(super) pad: [u32; 3],
@@ -168,10 +168,10 @@ extern "C" fn dispatch(frame: &mut TrapFrame) -> *mut TrapFrame {
 }
 
 fn may_preempt(frame: &TrapFrame) -> bool {
-    irqs::need_resched()
-        && irqs::pin_depth() == 0
+    preempt::need_resched()
+        && preempt::pin_depth() == 0
         && frame.interrupts_enabled()
-        && !PREEMPT.load(Acquire).is_null()
+        && PREEMPT.is_set()
 }
 
 /// Copies the frame below the interrupted thread's red zone. Another interrupt may use the
@@ -185,21 +185,20 @@ fn move_to_thread(frame: &TrapFrame) -> *mut TrapFrame {
     to
 }
 
-static PREEMPT: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+static PREEMPT: Hook<fn()> = hook!(fn());
 
 /// Sets what is called when a hard interrupt ends, a switch was asked for, and the interrupted
 /// code was a task with interrupts on and no pin. It runs on that task's own stack with interrupts
 /// off, the frame saved there, and may switch threads; when it returns (interrupts off), the task goes on.
 pub fn set_preempt_hook(hook: fn()) {
-    // Release: pairs with the Acquire in `preempt`.
-    PREEMPT.store(hook as *mut (), Release);
+    PREEMPT.set(hook);
 }
 
 extern "C" fn preempt() {
-    let hook = PREEMPT.load(Acquire);
-    // SAFETY: `may_preempt` saw it set, and only `set_preempt_hook` writes it, with a `fn()`.
-    let hook: fn() = unsafe { core::mem::transmute(hook) };
-    hook();
+    // `may_preempt` saw it set.
+    if let Some(hook) = PREEMPT.get() {
+        hook();
+    }
 }
 
 #[cfg(test)]

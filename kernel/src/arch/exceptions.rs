@@ -2,8 +2,8 @@
 
 use super::entry::TrapFrame;
 use super::{percpu, port, vectors};
-use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::*};
+use core::sync::atomic::{AtomicU64, Ordering::*};
+use tidemark_sync::{Hook, hook};
 use tidemark_wire::exit_value;
 use x86_64::registers::control::Cr2;
 
@@ -29,11 +29,11 @@ impl ExceptionInfo {
 
 type Die = fn(&TrapFrame, ExceptionInfo) -> !;
 
-static DIE: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+static DIE: Hook<Die> = hook!(fn(&TrapFrame, ExceptionInfo) -> !);
 
 /// Sets the routine that reports an exception and ends the machine.
 pub fn set_die_hook(hook: Die) {
-    DIE.store(hook as *mut (), Release);
+    DIE.set(hook);
 }
 
 /// Takes an exception that was not expected: it does not come back from this.
@@ -50,13 +50,10 @@ pub(super) fn dispatch(frame: &mut TrapFrame) {
         address: matches!(vector, vectors::PAGE_FAULT | vectors::DOUBLE_FAULT).then(Cr2::read_raw),
         depth,
     };
-    let hook = DIE.load(Acquire);
-    if hook.is_null() || depth > 2 {
-        last_words(frame, info);
+    match DIE.get().filter(|_| depth <= 2) {
+        Some(hook) => hook(frame, info),
+        None => last_words(frame, info),
     }
-    // SAFETY: only `set_die_hook` writes it, with a `Die`.
-    let hook: Die = unsafe { core::mem::transmute(hook) };
-    hook(frame, info)
 }
 
 /// What a general protection fault's error code is when QEMU's TCG delivers interrupt number −1.
@@ -68,11 +65,6 @@ pub(super) fn dispatch(frame: &mut TrapFrame) {
 const INTERRUPT_MINUS_ONE: u64 = -14_i64 as u64;
 
 static INTERRUPTS_MINUS_ONE: AtomicU64 = AtomicU64::new(0);
-
-/// Returns how often the emulator has interrupted for nothing (see the source). Any context.
-pub fn interrupts_for_nothing() -> u64 {
-    INTERRUPTS_MINUS_ONE.load(Relaxed)
-}
 
 /// Counts, and says once, that the emulator interrupted for nothing; tells whether it did.
 fn is_interrupt_minus_one(frame: &TrapFrame) -> bool {

@@ -1,7 +1,7 @@
 //! The IO-APICs and the legacy controllers that they replace.
 
 use super::acpi::{Madt, Polarity, Trigger, Wiring};
-use super::irqs::Irqs;
+use super::interrupts::Irqs;
 use super::paging::{self, FrameSource, PagingError};
 use super::{port, vectors};
 use heapless::Vec;

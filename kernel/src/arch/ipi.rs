@@ -3,11 +3,12 @@
 use super::context::{HardIrq, Nmi, Task};
 use super::entry::TrapFrame;
 use super::irq::{Handler, IrqError};
-use super::irqs;
 use super::percpu::{self, CpuId, PerCpu};
 use super::{apic, nmi, port, time, vectors};
+use super::{interrupts, preempt};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
+use tidemark_sync::{Hooks, hook};
 
 /// Which of the call vectors carries a call; they differ in what the counters say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,10 +51,10 @@ pub fn call_on(mask: u64, kind: CallKind, f: CallFn, arg: usize, task: &Task) {
     let _ = task;
     // A spinlock held would mean interrupts off, too.
     assert!(
-        irqs::interrupts_enabled(),
+        interrupts::interrupts_enabled(),
         "a call to other CPUs with interrupts off"
     );
-    let _pin = irqs::pin();
+    let _pin = preempt::pin();
     let mask = mask & percpu::online_mask();
     let call = Call {
         function: f,
@@ -89,20 +90,20 @@ const SPINS: u32 = 200;
 /// Halts until an interrupt comes: another CPU's request, the end of the call, or the tick.
 fn doze(call: &Call) {
     let dozing = &percpu::of(call.from).dozing;
-    irqs::disable();
+    interrupts::disable();
     // SeqCst, store before load: the last CPU clears its bit before it looks here, so either it sees
     // the doze and sends, or the bit is seen to be clear. A send before the halt ends the halt.
     dozing.store(true, SeqCst);
     if call.is_under_way() {
-        irqs::enable_and_halt();
+        interrupts::enable_and_halt();
     }
     dozing.store(false, Relaxed);
-    irqs::enable();
+    interrupts::enable();
 }
 
 /// As [`call_on`] for every online CPU but the running one; the caller stays pinned until the end.
 pub fn call_on_others(kind: CallKind, f: CallFn, arg: usize, task: &Task) {
-    let _pin = irqs::pin();
+    let _pin = preempt::pin();
     let mask = percpu::online_mask() & !percpu::mask_of(percpu::cpu_id());
     call_on(mask, kind, f, arg, task);
 }
@@ -162,19 +163,13 @@ pub(super) fn handle_calls(token: &HardIrq) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkId(u8);
 
-static WORK: [AtomicPtr<()>; 32] = [const { AtomicPtr::new(ptr::null_mut()) }; 32];
+static WORK: Hooks<Handler, 32> = Hooks([const { hook!(fn(&HardIrq)) }; 32]);
 
 /// Adds a kind of work (up to 32): what a CPU runs when the bit was raised on it. Raising it again
 /// before it ran makes one run.
 pub fn register_work(f: Handler) -> Result<WorkId, IrqError> {
-    for (id, slot) in WORK.iter().enumerate() {
-        // Release: pairs with the Acquire in `handle_work`.
-        let set = slot.compare_exchange(ptr::null_mut(), f as *mut (), Release, Relaxed);
-        if set.is_ok() {
-            return Ok(WorkId(id as u8));
-        }
-    }
-    Err(IrqError::Full)
+    let id = WORK.add(f).ok_or(IrqError::Full)?;
+    Ok(WorkId(id as u8))
 }
 
 /// Asks every online CPU of `mask` to run `work`, the own one included, if named; does not wait.
@@ -184,7 +179,7 @@ pub fn raise(mask: u64, work: WorkId) {
     for cpu in percpu::cpus_in(mask & percpu::online_mask()) {
         let block = percpu::of(cpu);
         // Whoever sets the bit sends, and is not switched away in between: others rely on it.
-        irqs::without_interrupts(|| {
+        interrupts::without_interrupts(|| {
             // Release: pairs with the Acquire in `handle_work`.
             if block.work.fetch_or(bit, Release) & bit == 0 {
                 let message = apic::Message::Vector(vectors::WORK);
@@ -208,6 +203,7 @@ pub fn raise_self(work: WorkId) {
 }
 
 /// Whether the running CPU's APIC has the work interrupt requested and has not delivered it. Any context.
+#[cfg(feature = "lab")]
 pub fn is_work_requested() -> bool {
     apic::is_requested(vectors::WORK)
 }
@@ -217,10 +213,7 @@ pub(super) fn handle_work(token: &HardIrq) {
     while work != 0 {
         let id = work.trailing_zeros() as usize;
         work &= work - 1;
-        let f = WORK[id].load(Acquire);
-        if !f.is_null() {
-            // SAFETY: only `register_work` writes it, with a `Handler`.
-            let f: Handler = unsafe { core::mem::transmute(f) };
+        if let Some(f) = WORK.0[id].get() {
             f(token);
         }
     }
@@ -246,7 +239,7 @@ const STOP_NS: u64 = 100_000_000;
 /// that did not answer in time. For the dying routine: any context, takes no lock. Of two CPUs that
 /// die at once, the later one stops here.
 pub fn stop_others() -> u64 {
-    irqs::disable();
+    interrupts::disable();
     let own = percpu::cpu_id();
     // Relaxed: only who came first matters.
     let first = STOPPER.compare_exchange(0, own.0 + 1, Relaxed, Relaxed);

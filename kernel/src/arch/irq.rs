@@ -6,8 +6,8 @@ use super::entry::TrapFrame;
 use super::percpu::{self, CpuId};
 use super::{apic, ioapic, ipi, timer, vectors};
 use core::fmt;
-use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::*};
+use core::sync::atomic::{AtomicU64, Ordering::*};
+use tidemark_sync::{Hook, hook};
 
 /// An interrupt handler: interrupts are off, it may not sleep.
 pub type Handler = fn(&HardIrq);
@@ -34,33 +34,25 @@ impl fmt::Display for IrqError {
 }
 
 /// Handlers by vector; one that is in use stays.
-static HANDLERS: [AtomicPtr<()>; 256] = [const { AtomicPtr::new(ptr::null_mut()) }; 256];
+static HANDLERS: [Hook<Handler>; 256] = [const { hook!(fn(&HardIrq)) }; 256];
 /// Vectors without a handler that came nevertheless and were reported, as bits.
 static UNEXPECTED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 static MADT: spin::Once<Madt> = spin::Once::new();
 
-/// Keeps what [`request_gsi`] needs to know of the wiring.
+/// Keeps what [`request_isa`] needs to know of the wiring.
 pub(super) fn init(madt: &Madt) {
     MADT.call_once(|| madt.clone());
 }
 
 /// Adds the handler of `vector`.
 pub fn register(vector: u8, handler: Handler) -> Result<(), IrqError> {
-    // Release: pairs with the Acquire in `dispatch`.
     HANDLERS[usize::from(vector)]
-        .compare_exchange(ptr::null_mut(), handler as *mut (), Release, Relaxed)
-        .map(drop)
+        .claim(handler)
         .map_err(|_| IrqError::Taken(vector))
 }
 
-/// Adds the handler of IO-APIC line `gsi` (a line's number, not a legacy IRQ's: see
-/// [`request_isa`]) and unmasks it, to the boot CPU. Task context.
-pub fn request_gsi(gsi: u32, handler: Handler) -> Result<(), IrqError> {
-    let madt = MADT.get().ok_or(IrqError::NoSuchGsi(gsi))?;
-    request(madt.gsi(gsi), handler)
-}
-
-/// As [`request_gsi`], for a legacy IRQ (COM1 is 4, COM2 is 3), after the MADT's overrides.
+/// Adds the handler of a legacy IRQ (COM1 is 4, COM2 is 3), after the MADT's overrides, and unmasks
+/// its line, to the boot CPU. Task context.
 pub fn request_isa(irq: u8, handler: Handler) -> Result<(), IrqError> {
     let madt = MADT.get().ok_or(IrqError::NoSuchGsi(u32::from(irq)))?;
     request(madt.isa(irq), handler)
@@ -77,7 +69,7 @@ fn request(wiring: Wiring, handler: Handler) -> Result<(), IrqError> {
     if ioapic::route(wiring, vector, boot_cpu) {
         Ok(())
     } else {
-        HANDLERS[usize::from(vector)].store(ptr::null_mut(), Release);
+        HANDLERS[usize::from(vector)].clear();
         Err(IrqError::NoSuchGsi(wiring.gsi))
     }
 }
@@ -92,7 +84,7 @@ pub(super) fn dispatch(frame: &TrapFrame, vector: u8) {
         vectors::TIMER => timer::handle(&token),
         vectors::CALL | vectors::DRAIN | vectors::TLB => ipi::handle_calls(&token),
         vectors::WORK => ipi::handle_work(&token),
-        vectors::RESCHEDULE => super::irqs::set_need_resched(),
+        vectors::RESCHEDULE => super::preempt::set_need_resched(),
         vectors::STOP => ipi::stop_here(frame),
         vectors::SPURIOUS | vectors::WAKE | vectors::REST => {}
         vectors::APIC_ERROR => {
@@ -109,24 +101,13 @@ pub(super) fn dispatch(frame: &TrapFrame, vector: u8) {
 }
 
 fn other(token: &HardIrq, vector: u8) {
-    let handler = HANDLERS[usize::from(vector)].load(Acquire);
-    if handler.is_null() {
+    let Some(handler) = HANDLERS[usize::from(vector)].get() else {
         let bit = 1 << (vector % 64);
         let seen = UNEXPECTED[usize::from(vector / 64)].fetch_or(bit, Relaxed);
         if seen & bit == 0 {
             crate::warn!("interrupt {vector:#x} has no handler; counted from now on");
         }
         return;
-    }
-    // SAFETY: only `register` writes it, with a `Handler`.
-    let handler: Handler = unsafe { core::mem::transmute(handler) };
+    };
     handler(token);
-}
-
-/// Returns how many interrupts of `vector` all CPUs have taken.
-pub fn taken(vector: u8) -> u64 {
-    (0..super::MAX_CPUS)
-        .filter_map(|cpu| percpu::get(CpuId(cpu)))
-        .map(|block| u64::from(block.taken(vector)))
-        .sum()
 }

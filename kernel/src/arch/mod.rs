@@ -8,17 +8,20 @@ pub mod early;
 pub mod entry;
 pub mod exceptions;
 pub mod gdt;
+mod gs;
 pub mod idt;
+pub mod interrupts;
 pub mod ioapic;
 pub mod ipi;
 pub mod irq;
-pub mod irqs;
-pub mod mem;
+#[cfg(any(feature = "freestanding", test))]
+mod mem;
 pub mod nmi;
 pub mod own_time;
 pub mod paging;
 pub mod percpu;
 pub mod port;
+pub mod preempt;
 pub mod rest;
 pub mod smp;
 pub mod time;
@@ -34,12 +37,12 @@ use early::BumpAllocator;
 use paging::PagingError;
 use smp::SmpError;
 
-pub use irqs::{Irqs, Pinned, pin, without_interrupts};
-pub use percpu::{CpuId, MAX_CPUS, PerCpu, cpu_id};
+pub use interrupts::{Irqs, without_interrupts};
+pub use percpu::{CpuId, MAX_CPUS, cpu_id};
+pub use preempt::pin;
 
 /// Why the processor layer cannot work on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
 pub enum ArchError {
     NoPhysicalMap,
     NoRootPointer,

@@ -5,25 +5,18 @@ use super::entry::TrapFrame;
 use super::irq::IrqError;
 use super::percpu::{self, CpuId};
 use super::{apic, ipi, vectors};
-use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering::*};
+use core::sync::atomic::Ordering::*;
+use tidemark_sync::{Hooks, hook};
 
 /// What an NMI calls: it takes no lock, wakes nobody, must not fault (the return from a fault
 /// would let the next NMI in on this one's stack).
 pub type Handler = fn(&Nmi, &TrapFrame);
 
-static HOOKS: [AtomicPtr<()>; 8] = [const { AtomicPtr::new(ptr::null_mut()) }; 8];
+static HOOKS: Hooks<Handler, 8> = Hooks([const { hook!(fn(&Nmi, &TrapFrame)) }; 8]);
 
 /// Adds a handler that every NMI calls; up to eight.
 pub fn add_hook(handler: Handler) -> Result<(), IrqError> {
-    for slot in &HOOKS {
-        // Release: pairs with the Acquire in `dispatch`.
-        let set = slot.compare_exchange(ptr::null_mut(), handler as *mut (), Release, Relaxed);
-        if set.is_ok() {
-            return Ok(());
-        }
-    }
-    Err(IrqError::Full)
+    HOOKS.add(handler).map(drop).ok_or(IrqError::Full)
 }
 
 pub(super) fn dispatch(frame: &TrapFrame) {
@@ -40,13 +33,7 @@ pub(super) fn dispatch(frame: &TrapFrame) {
 }
 
 fn call_hooks(token: &Nmi, frame: &TrapFrame) {
-    for slot in &HOOKS {
-        let hook = slot.load(Acquire);
-        if hook.is_null() {
-            break;
-        }
-        // SAFETY: only `add_hook` writes it, with a `Handler`.
-        let hook: Handler = unsafe { core::mem::transmute(hook) };
+    for hook in HOOKS.iter() {
         hook(token, frame);
     }
 }

@@ -5,8 +5,9 @@
 
 pub mod direct;
 pub mod stack;
+mod wx;
 
-use super::irqs::{self, Irqs};
+use super::interrupts::{self, Irqs};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::*};
 use tidemark_sync::{IrqSpinGuard, IrqSpinLock, Rank};
@@ -32,8 +33,8 @@ pub enum PagingError {
     NoAddresses,
     /// Something else is mapped at this address.
     Taken(u64),
-    /// Nothing is mapped at this address.
-    NotMapped(u64),
+    /// The page at this address is writable and executable.
+    WritableExecutable(u64),
 }
 
 impl fmt::Display for PagingError {
@@ -42,7 +43,9 @@ impl fmt::Display for PagingError {
             Self::NoFrame => write!(f, "no frame for a page table or a stack"),
             Self::NoAddresses => write!(f, "no addresses left for the kernel's own mappings"),
             Self::Taken(at) => write!(f, "something else is mapped at {at:#x}"),
-            Self::NotMapped(at) => write!(f, "nothing is mapped at {at:#x}"),
+            Self::WritableExecutable(at) => {
+                write!(f, "the page at {at:#x} is writable and executable")
+            }
         }
     }
 }
@@ -167,34 +170,22 @@ pub fn map_mmio(phys: u64, len: u64, mut tables: FrameSource<'_>) -> Result<*mut
     Ok((virt + (phys - first)) as *mut u8)
 }
 
-/// Returns the address of the first page that is both writable and executable, if there is one.
-pub fn find_writable_executable() -> Option<u64> {
-    fn walk(table: &PageTable, level: u32, base: u64, writable: bool) -> Option<u64> {
-        for (index, entry) in table.iter().enumerate() {
-            let flags = entry.flags();
-            if !flags.contains(Flags::PRESENT) || flags.contains(Flags::NO_EXECUTE) {
-                continue;
-            }
-            let writable = writable && flags.contains(Flags::WRITABLE);
-            let at = base | (index as u64) << (12 + 9 * (level - 1));
-            if level == 1 || (level < 4 && flags.contains(Flags::HUGE_PAGE)) {
-                if writable {
-                    return Some(VirtAddr::new_truncate(at).as_u64());
-                }
-            } else if let Some(found) = walk(next_table(entry), level - 1, at, writable) {
-                return Some(found);
-            }
-        }
-        None
-    }
+/// Checks that no page is both writable and executable; walks all tables.
+///
+/// # Errors
+/// [`PagingError::WritableExecutable`] with the first such page.
+pub fn check_no_writable_executable() -> Result<(), PagingError> {
     let mut guard = lock();
-    walk(root(&mut guard), 4, 0, true)
+    match wx::first(root(&mut guard), &|entry| next_table(entry)) {
+        Some(at) => Err(PagingError::WritableExecutable(at)),
+        None => Ok(()),
+    }
 }
 
 /// Drops every translation that the running CPU has cached, global ones included.
 pub fn flush_local() {
     use x86_64::registers::control::{Cr4, Cr4Flags};
-    irqs::without_interrupts(|| {
+    interrupts::without_interrupts(|| {
         let flags = Cr4::read();
         // SAFETY: toggling the global-page bit flushes and changes nothing else.
         unsafe {

@@ -28,7 +28,7 @@ pub struct PerCpu {
     pub(super) irq_saved: AtomicU32,
     pub(super) pin_count: AtomicU32,
     /// The section of the allocator that is open here, and what the end of a section or a pin has to
-    /// look after; see `irqs`.
+    /// look after; see `preempt`.
     pub(super) section: Section,
     /// Exceptions under way; more than one means that dying goes wrong.
     pub(super) exception_depth: AtomicU32,

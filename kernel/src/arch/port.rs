@@ -25,8 +25,16 @@ macro_rules! port {
 }
 
 port!(inb, outb, u8);
-port!(inw, outw, u16);
 port!(inl, outl, u32);
+
+/// Reads a port of 16 bits.
+///
+/// # Safety
+/// Reading this port has no effect that breaks memory safety.
+pub unsafe fn inw(port: u16) -> u16 {
+    // SAFETY: the caller's promise.
+    unsafe { Port::new(port).read() }
+}
 
 /// Ends QEMU with a value of `tidemark_wire::exit_value`; without the exit device, halts for good.
 pub fn exit(value: u32) -> ! {

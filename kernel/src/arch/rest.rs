@@ -6,7 +6,7 @@
 
 use super::apic::{self, Message};
 use super::percpu::{self, CpuId};
-use super::{irqs, vectors};
+use super::{interrupts, vectors};
 use core::arch::asm;
 use core::sync::atomic::Ordering::*;
 
@@ -20,15 +20,15 @@ const _: () = assert!(vectors::TIMER as u64 / 16 <= HELD_CLASS);
 /// then. Interrupts are off at the call, and at the return.
 pub fn halt_until(resting: impl FnOnce(), over: impl Fn() -> bool) {
     debug_assert!(
-        !irqs::interrupts_enabled(),
+        !interrupts::interrupts_enabled(),
         "a rest begins with interrupts on"
     );
     set_task_priority(HELD_CLASS);
     resting();
     while !over() {
         // A wake after the test is pending: it ends the halt.
-        irqs::enable_and_halt();
-        irqs::disable();
+        interrupts::enable_and_halt();
+        interrupts::disable();
     }
     set_task_priority(0);
 }

@@ -11,6 +11,7 @@ use super::{gdt, idt, port, time, timer};
 use core::fmt;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::*};
 use heapless::Vec;
+use tidemark_sync::{Hook, hook};
 use x86_64::registers::control::Cr3;
 use x86_64::structures::paging::PhysFrame;
 
@@ -60,7 +61,7 @@ impl fmt::Display for SmpError {
 /// stack of its own.
 pub type ApMain = fn(CpuId) -> !;
 
-static AP_MAIN: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+static AP_MAIN: Hook<ApMain> = hook!(fn(CpuId) -> !);
 /// Where each CPU's first stack ends; written before the CPU starts.
 static STACK_TOP: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 static MADT: AtomicPtr<Madt> = AtomicPtr::new(core::ptr::null_mut());
@@ -95,7 +96,7 @@ pub fn start_others(
     if others.is_empty() {
         return Ok(report);
     }
-    AP_MAIN.store(ap_main as *mut (), Relaxed);
+    AP_MAIN.set(ap_main);
     MADT.store(core::ptr::from_ref(madt).cast_mut(), Relaxed);
     let low = early.alloc_real_mode().ok_or(SmpError::NoLowFrame)?;
     let page = paging::phys_to_virt(low.start_address().as_u64());
@@ -196,8 +197,7 @@ extern "C" fn ap_rust(cpu: usize) -> ! {
     apic::enable(madt, block.uid());
     timer::start();
     percpu::set_online();
-    // SAFETY: stored by `start_others` from an `ApMain`.
-    let main: ApMain = unsafe { core::mem::transmute(AP_MAIN.load(Relaxed)) };
+    let main = AP_MAIN.get().expect("`start_others` sets it first");
     main(CpuId(cpu))
 }
 

@@ -3,7 +3,7 @@
 mod reference;
 
 use super::acpi::Fadt;
-use super::irqs;
+use super::interrupts;
 use core::sync::atomic::{AtomicU64, Ordering::*};
 use reference::Reference;
 
@@ -33,14 +33,6 @@ fn ticks_to_ns(ticks: u64, scale: u64) -> u64 {
     ((u128::from(ticks) * u128::from(scale)) >> 32) as u64
 }
 
-/// Returns the TSC's ticks per second, 0 before calibration.
-pub fn tsc_hz() -> u64 {
-    match SCALE.load(Relaxed) {
-        0 => 0,
-        scale => (u128::from(NS_PER_S) << 32).div_euclid(u128::from(scale)) as u64,
-    }
-}
-
 /// Spins for `ns` nanoseconds.
 pub fn spin_ns(ns: u64) {
     spin_until(ns, || false);
@@ -63,7 +55,7 @@ pub fn spin_until(ns: u64, mut condition: impl FnMut() -> bool) -> bool {
 /// Measures the TSC and `other` (a counter that counts up) against the ACPI timer, or the legacy
 /// timer if there is none, and starts time. Returns how far `other` comes in a second. Boot CPU, once.
 pub fn calibrate(fadt: &Fadt, other: impl Fn() -> u64) -> u64 {
-    let measured = irqs::without_interrupts(|| Reference::find(fadt).measure(&other));
+    let measured = interrupts::without_interrupts(|| Reference::find(fadt).measure(&other));
     START.store(measured.start, Relaxed);
     let scale = (u128::from(measured.ns) << 32) / u128::from(measured.tsc.max(1));
     // Release: pairs with the Acquire in `now_ns`.

@@ -3,22 +3,15 @@
 use super::apic;
 use super::context::HardIrq;
 use super::irq::{Handler, IrqError};
-use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
+use core::sync::atomic::{AtomicU32, Ordering::*};
+use tidemark_sync::{Hooks, hook};
 
 static HZ: AtomicU32 = AtomicU32::new(1000);
-static HOOKS: [AtomicPtr<()>; 8] = [const { AtomicPtr::new(ptr::null_mut()) }; 8];
+static HOOKS: Hooks<Handler, 8> = Hooks([const { hook!(fn(&HardIrq)) }; 8]);
 
 /// Adds a handler that every CPU's every tick calls; up to eight.
 pub fn add_hook(handler: Handler) -> Result<(), IrqError> {
-    for slot in &HOOKS {
-        // Release: pairs with the Acquire in `handle`.
-        let set = slot.compare_exchange(ptr::null_mut(), handler as *mut (), Release, Relaxed);
-        if set.is_ok() {
-            return Ok(());
-        }
-    }
-    Err(IrqError::Full)
+    HOOKS.add(handler).map(drop).ok_or(IrqError::Full)
 }
 
 /// Returns the ticks per second.
@@ -42,13 +35,7 @@ pub fn stop() {
 }
 
 pub(super) fn handle(token: &HardIrq) {
-    for slot in &HOOKS {
-        let hook = slot.load(Acquire);
-        if hook.is_null() {
-            break;
-        }
-        // SAFETY: only `add_hook` writes it, with a `Handler`.
-        let hook: Handler = unsafe { core::mem::transmute(hook) };
+    for hook in HOOKS.iter() {
         hook(token);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::context::{HardIrq, Task};
 use super::ipi::{self, CallKind};
-use super::{irqs, paging};
+use super::{paging, preempt};
 
 /// A range of addresses.
 struct Range {
@@ -34,7 +34,7 @@ fn flush_call(_irq: &HardIrq, range: usize) {
 /// it. Interrupts on, no spinlock held.
 pub fn shootdown(start: u64, len: u64, task: &Task) {
     let range = Range { start, len };
-    let _pin = irqs::pin();
+    let _pin = preempt::pin();
     flush(&range);
     ipi::call_on_others(CallKind::Tlb, flush_call, (&raw const range) as usize, task);
 }

@@ -3,7 +3,7 @@
 use crate::arch::context::{HardIrq, Task};
 use crate::arch::ipi::{self, WorkId};
 use crate::arch::time::tsc;
-use crate::arch::{irqs, paging, percpu, timer};
+use crate::arch::{interrupts, paging, percpu, timer};
 use crate::mm::{self, KernelBlock};
 use core::hint::black_box;
 use core::mem::MaybeUninit;
@@ -214,7 +214,7 @@ impl Arena {
     pub fn in_hard_irq(&mut self, fill: fn(&HardIrq, &mut [u64])) -> Result<Spread, Disturbed> {
         timer::stop();
         let samples = core::mem::take(&mut self.samples);
-        irqs::without_interrupts(|| *JOB.lock() = Some(Job { samples, fill }));
+        interrupts::without_interrupts(|| *JOB.lock() = Some(Job { samples, fill }));
         let before = interrupts();
         // Interrupts are on: the handler has run when this returns, or runs at once after it.
         ipi::raise_self(self.work);
@@ -222,7 +222,7 @@ impl Arena {
             interrupts() != before
         });
         let interrupts = interrupts().wrapping_sub(before);
-        let job = irqs::without_interrupts(|| JOB.lock().take());
+        let job = interrupts::without_interrupts(|| JOB.lock().take());
         timer::start();
         if let Some(job) = job {
             self.samples = job.samples;

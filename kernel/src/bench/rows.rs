@@ -4,7 +4,7 @@ use super::Missing;
 use super::measure::{Arena, MANY, OWNER, REPETITIONS, Spread, sample, sample_warm, undisturbed};
 use super::mix::mix;
 use crate::arch::context::Task;
-use crate::arch::irqs;
+use crate::arch::interrupts;
 use crate::demo::random::Random;
 use crate::mm::{self, KernelFrames};
 use crate::tests::support::frames::unmovable;
@@ -39,7 +39,7 @@ pub fn all(
         undisturbed(|| pair_cost(arena, task, request)).map_err(Missing::from)
     };
     tell(BenchRow::AtomicIrqsOn, pairs(arena, &ATOMIC));
-    let off = irqs::without_interrupts(|| pair_cost(arena, task, &ATOMIC));
+    let off = interrupts::without_interrupts(|| pair_cost(arena, task, &ATOMIC));
     tell(BenchRow::AtomicIrqsOff, Ok(off));
     tell(
         BenchRow::AtomicHardIrq,
@@ -222,7 +222,7 @@ fn failing(task: &Task, arena: &mut Arena) -> Result<Spread, Missing> {
         take_down(task, zone.id, 0, arena, &mut taken);
     }
     let mut failures = 0;
-    let spread = irqs::without_interrupts(|| {
+    let spread = interrupts::without_interrupts(|| {
         let samples = &mut arena.samples[..REPETITIONS];
         sample_warm(samples, || {
             failures += u32::from(frames.alloc(task, black_box(&request)).is_err());

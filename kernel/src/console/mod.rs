@@ -22,9 +22,7 @@ pub use output::{Share, flush, init_early, lost_total};
 pub(crate) use output::{
     anything_stored, drain_after_stop, finish_before_exit, prefix, write_out_from_hang,
 };
-pub use receive::{
-    RxAllocHook, RxSink, clear_rx_alloc_hook, received_total, set_rx_alloc_hook, set_rx_sink,
-};
+pub use receive::{RxSink, clear_rx_alloc_hook, set_rx_alloc_hook, set_rx_sink};
 
 /// How much a record matters, and how its line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

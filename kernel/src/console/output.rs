@@ -5,7 +5,7 @@ use super::deferred;
 use super::port::{self, COM1, Serial};
 use super::record::{LineBuffer, RECORD_WORDS, Record};
 use crate::arch::{self, MAX_CPUS, time};
-use crate::mm::points;
+use crate::points;
 use core::fmt::{self, Write as _};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tidemark_sync::handoff::{Finish, Handoff, Offer};

@@ -3,8 +3,8 @@
 use super::port::COM1;
 use crate::arch::context::HardIrq;
 use crate::arch::irq;
-use crate::mm::points;
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use crate::points;
+use tidemark_sync::{Hook, hook};
 use tidemark_wire::LabPoint;
 
 /// COM1's legacy interrupt.
@@ -24,27 +24,18 @@ pub struct RxSink {
 /// What takes a frame for a byte.
 pub type RxAllocHook = fn(&HardIrq, u8);
 
-/// An [`RxAllocHook`], or null.
-static HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+static HOOK: Hook<RxAllocHook> = hook!(fn(&HardIrq, u8));
 static SINK: spin::Once<RxSink> = spin::Once::new();
-static RECEIVED: AtomicU64 = AtomicU64::new(0);
 
 /// Sets what takes a frame for each byte that COM1 receives, in place of what did so far; called in its interrupt with the
 /// port's lock held.
 pub fn set_rx_alloc_hook(hook: RxAllocHook) {
-    // Release, with the Acquire in `on_receive`: what the hook reads was written before.
-    HOOK.store(hook as *mut (), Ordering::Release);
+    HOOK.set(hook);
 }
 
 /// Lets nobody take frames for received bytes any more.
 pub fn clear_rx_alloc_hook() {
-    HOOK.store(core::ptr::null_mut(), Ordering::Release);
-}
-
-fn rx_alloc_hook() -> Option<RxAllocHook> {
-    let hook = HOOK.load(Ordering::Acquire);
-    // SAFETY: only `set_rx_alloc_hook` stores here what is not null, and only an `RxAllocHook`.
-    (!hook.is_null()).then(|| unsafe { core::mem::transmute::<*mut (), RxAllocHook>(hook) })
+    HOOK.clear();
 }
 
 /// Sets, once, who reads the bytes that COM1 receives. The frame for each is taken all the same, before.
@@ -58,11 +49,6 @@ pub fn set_rx_sink(sink: RxSink) -> bool {
     is_first
 }
 
-/// Bytes received on COM1 since boot.
-pub fn received_total() -> u64 {
-    RECEIVED.load(Ordering::Relaxed)
-}
-
 pub(super) fn init() {
     match irq::request_isa(IRQ, on_receive) {
         Ok(()) => COM1.lock().interrupt_on_receive(),
@@ -71,19 +57,18 @@ pub(super) fn init() {
 }
 
 fn on_receive(irq: &HardIrq) {
-    let (hook, sink) = (rx_alloc_hook(), SINK.get());
+    let (hook, sink) = (HOOK.get(), SINK.get());
     let mut taken = 0;
     {
         // Dropped after the port's lock.
         #[cfg(feature = "lab")]
-        let _part = crate::lab::play::TtyPart::begin();
+        let _part = points::TtyPart::begin();
         let mut port = COM1.lock();
         points::passed(LabPoint::PortLocked);
         while taken < BYTES_PER_IRQ
             && let Some(byte) = port.receive()
         {
             taken += 1;
-            RECEIVED.fetch_add(1, Ordering::Relaxed);
             // Under the lock on purpose: what the hook allocates, the tty layer allocates (H3).
             if let Some(hook) = hook {
                 hook(irq, byte);

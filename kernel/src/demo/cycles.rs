@@ -107,7 +107,7 @@ impl Seen {
     fn now() -> Self {
         Self {
             at_ns: time::now_ns(),
-            migrated: hotplug::counters().migrated_frames,
+            migrated: hotplug::migrated_frames(),
             rebuilds: mm::frames().rebuild_stats().count,
         }
     }

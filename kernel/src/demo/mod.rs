@@ -87,7 +87,7 @@ pub fn run(task: &Task) -> Verdict {
     );
     threads.start("probe", Placement::Any, Priority::High, probe::thread, 0);
     threads.start("storm", Placement::Any, Priority::Normal, window::storm, 0);
-    let hooked = mm::points::set_hook(window::at);
+    let hooked = crate::points::set_hook(window::at);
     let rebuilds = u64::from(options.cycles) * REBUILDS_A_CYCLE;
     window::open(SLOW_PATH_ENTRIES / rebuilds + 50);
 
@@ -125,7 +125,7 @@ pub fn run(task: &Task) -> Verdict {
         pulls: tally.pulls,
         pulls_confirmed: tally.confirmed,
         plugs: tally.plugs,
-        migrated: hotplug::counters().migrated_frames,
+        migrated: hotplug::migrated_frames(),
         reclaimed: cache.reclaimed,
         log_lost: console::lost_total(),
         validate_ok: before.is_some() && after.is_some(),

@@ -1,7 +1,7 @@
 //! Faults on purpose, so that each verdict can be seen to turn red.
 
 use super::sources;
-use crate::arch::{context::Task, irqs, without_interrupts};
+use crate::arch::{context::Task, interrupts, without_interrupts};
 use crate::mm::{self, page_cache};
 use crate::options::{self, Plant};
 use crate::{console, warn};
@@ -67,7 +67,7 @@ pub fn before_check(task: &Task) {
 
 /// Ends the machine the hard way: an exception without a table to find its handler in.
 fn triple_fault() -> ! {
-    irqs::disable();
+    interrupts::disable();
     let none = x86_64::structures::DescriptorTablePointer {
         limit: 0,
         base: x86_64::VirtAddr::zero(),

@@ -5,7 +5,7 @@
 //! that fire. Between the two steps of the counter one NMI and one round of interrupts are sent.
 
 use super::{balloon, counts, probe, sources};
-use crate::arch::{self, context::Task, irqs, percpu, time, vectors};
+use crate::arch::{self, context::Task, interrupts, percpu, time, vectors};
 use crate::mm;
 use crate::options::{self, Plant};
 use crate::thread;
@@ -88,7 +88,7 @@ fn interrupt_everybody() {
     let here = arch::cpu_id();
     let taken = |cpu| percpu::of(cpu).taken(vectors::WORK);
     let before = percpu::online().fold(0_u32, |sum, cpu| sum.wrapping_add(taken(cpu)));
-    let (before_here, takes) = (taken(here), irqs::interrupts_enabled());
+    let (before_here, takes) = (taken(here), interrupts::interrupts_enabled());
     sources::call(percpu::online_mask());
     if takes {
         time::spin_until(TAKEN_NS, || taken(here) != before_here);
@@ -102,13 +102,13 @@ fn interrupt_everybody() {
 fn look_at_interrupts() {
     let planted = options::get().plant == Some(Plant::IrqOn);
     if planted {
-        irqs::enable();
+        interrupts::enable();
     }
-    if irqs::interrupts_enabled() && mm::frames().variant().writes_with_interrupts_off() {
+    if interrupts::interrupts_enabled() && mm::frames().variant().writes_with_interrupts_off() {
         INTERRUPTS_ON.fetch_add(1, Relaxed);
     }
     if planted {
-        irqs::disable();
+        interrupts::disable();
     }
 }
 

@@ -62,42 +62,8 @@ pub struct SlotView {
     pub obstacle: Option<Obstacle>,
 }
 
-/// What hot-plug has done since boot.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counters {
-    /// System control interrupts that announced memory hot-plug.
-    pub interrupts: u64,
-    /// Removals asked by the host.
-    pub removals_asked: u64,
-    /// DIMMs ejected.
-    pub ejected: u64,
-    /// Removals refused.
-    pub refused: u64,
-    /// DIMMs brought online after boot.
-    pub added: u64,
-    /// Frames migrated off leaving DIMMs.
-    pub migrated_frames: u64,
-}
-
-/// The counters, written by the hot-plug thread and, the first, by the interrupt handler.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    pub interrupts: AtomicU64,
-    pub removals_asked: AtomicU64,
-    pub ejected: AtomicU64,
-    pub refused: AtomicU64,
-    pub added: AtomicU64,
-    pub migrated_frames: AtomicU64,
-}
-
-pub(super) static COUNTS: Counts = Counts {
-    interrupts: AtomicU64::new(0),
-    removals_asked: AtomicU64::new(0),
-    ejected: AtomicU64::new(0),
-    refused: AtomicU64::new(0),
-    added: AtomicU64::new(0),
-    migrated_frames: AtomicU64::new(0),
-};
+/// Frames migrated off leaving DIMMs since boot. Written by the hot-plug thread.
+static MIGRATED: AtomicU64 = AtomicU64::new(0);
 
 const EMPTY: SlotView = SlotView {
     phase: SlotPhase::Empty,
@@ -116,17 +82,14 @@ static BOARD: IrqSpinLock<[SlotView; MAX_SLOTS], Irqs> =
     IrqSpinLock::new(Rank::Hotplug, [EMPTY; MAX_SLOTS]);
 static CHANGED: WaitQueue = WaitQueue::new();
 
-/// Returns what hot-plug has done so far. Any context.
-pub fn counters() -> Counters {
-    let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-    Counters {
-        interrupts: get(&COUNTS.interrupts),
-        removals_asked: get(&COUNTS.removals_asked),
-        ejected: get(&COUNTS.ejected),
-        refused: get(&COUNTS.refused),
-        added: get(&COUNTS.added),
-        migrated_frames: get(&COUNTS.migrated_frames),
-    }
+/// Returns how many frames were migrated off leaving DIMMs since boot. Any context.
+pub fn migrated_frames() -> u64 {
+    MIGRATED.load(Ordering::Relaxed)
+}
+
+/// Counts frames that were migrated off a DIMM that has left.
+pub(super) fn count_migrated(frames: u64) {
+    MIGRATED.fetch_add(frames, Ordering::Relaxed);
 }
 
 /// Returns a slot as the hot-plug thread last saw it. Task or hard-interrupt context.

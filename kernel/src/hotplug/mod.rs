@@ -11,24 +11,19 @@ pub mod slot;
 mod tell;
 mod worker;
 
-pub use board::{Counters, Obstacle, SlotPhase, SlotView, counters, phase, view, wait};
+pub use board::{Obstacle, SlotPhase, SlotView, migrated_frames, phase, view, wait};
 pub use slot::MAX_SLOTS;
 
 use crate::arch::acpi::Fadt;
 use crate::arch::irq;
-#[cfg(feature = "lab")]
-use crate::arch::percpu;
 use crate::console::Level;
 use crate::mm::report;
-#[cfg(feature = "lab")]
-use crate::options;
 use crate::thread::{self, Event, Placement, Priority, ThreadId};
 use crate::warn;
-use board::COUNTS;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::Ordering;
 use ports::PortBlock;
 use slot::Slots;
-use tidemark_sync::{HardIrq, Task};
+use tidemark_sync::{HardIrq, Hook, Task, hook};
 use worker::{DEADLINE_NS, Worker};
 
 /// What a user of the SCI's context calls there.
@@ -36,17 +31,17 @@ pub type SciHook = fn(&HardIrq);
 
 /// Signalled by the SCI handler, taken by the hot-plug thread.
 static ANNOUNCED: Event = Event::new();
-/// A [`SciHook`], or null.
-static SCI_HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+static SCI_HOOK: Hook<SciHook> = hook!(fn(&HardIrq));
 static THREAD: spin::Once<ThreadId> = spin::Once::new();
 /// Signalled once the DIMMs that were there at boot have been looked at.
 static PROBED_EVENT: Event = Event::new();
 
 /// Sets, or takes away, what each system control interrupt calls after it was acknowledged.
 pub fn set_sci_hook(hook: Option<SciHook>) {
-    let raw = hook.map_or(core::ptr::null_mut(), |hook| hook as *mut ());
-    // Release: what the hook reads was written before; pairs with the Acquire in `on_sci`.
-    SCI_HOOK.store(raw, Ordering::Release);
+    match hook {
+        Some(hook) => SCI_HOOK.set(hook),
+        None => SCI_HOOK.clear(),
+    }
 }
 
 /// Sets how long a removal may take from now on, in nanoseconds.
@@ -55,13 +50,13 @@ pub fn set_deadline_ns(ns: u64) {
 }
 
 /// Sets up the interrupt and the thread, brings the DIMMs online that are there at boot, and tells
-/// what zones and lists the machine has then. Once, after `mm::start`.
+/// what zones and lists the machine has then. The thread runs at `placement`. Once, after `mm::start`.
 ///
 /// # Panics
 ///
 /// Panics if the thread cannot be created.
-pub fn init(fadt: &Fadt, task: &Task) {
-    let thread = thread::spawn("hotplug", placement(), Priority::High, run, 0)
+pub fn init(fadt: &Fadt, placement: Placement, task: &Task) {
+    let thread = thread::spawn("hotplug", placement, Priority::High, run, 0)
         .expect("a slot for the hot-plug thread");
     THREAD.call_once(|| thread);
     let waited = PROBED_EVENT.wait(task, None);
@@ -85,17 +80,8 @@ pub fn init(fadt: &Fadt, task: &Task) {
     }
 }
 
-/// Where the hot-plug thread runs: anywhere; but a scenario of the laboratory holds one CPU while DIMMs come and go, and
-/// wants the writer on another.
-fn placement() -> Placement {
-    #[cfg(feature = "lab")]
-    if options::get().mode == options::Mode::Lab && percpu::online_count() > 1 {
-        return Placement::Cpu(crate::lab::WRITER);
-    }
-    Placement::Any
-}
-
 /// The hot-plug thread; nothing before [`init`].
+#[cfg(feature = "lab")]
 pub fn thread() -> Option<ThreadId> {
     THREAD.get().copied()
 }
@@ -103,14 +89,9 @@ pub fn thread() -> Option<ThreadId> {
 /// The system control interrupt: acknowledges and wakes, no more.
 fn on_sci(irq: &HardIrq) {
     if gpe::acknowledge() {
-        COUNTS.interrupts.fetch_add(1, Ordering::Relaxed);
         ANNOUNCED.signal(irq);
     }
-    // Acquire: pairs with the Release in `set_sci_hook`.
-    let hook = SCI_HOOK.load(Ordering::Acquire);
-    if !hook.is_null() {
-        // SAFETY: only `set_sci_hook` stores here, and only a `SciHook`.
-        let hook = unsafe { core::mem::transmute::<*mut (), SciHook>(hook) };
+    if let Some(hook) = SCI_HOOK.get() {
         hook(irq);
     }
 }

@@ -92,11 +92,6 @@ impl<R: Registers> Slots<R> {
         Self { registers }
     }
 
-    /// Gives access to the registers, for tests.
-    pub fn registers(&mut self) -> &mut R {
-        &mut self.registers
-    }
-
     fn select(&mut self, slot: usize) {
         self.registers.write32(0x0, slot as u32);
     }
@@ -250,7 +245,7 @@ mod tests {
     #[test]
     fn clearing_one_event_leaves_the_other() {
         let mut slots = block();
-        slots.registers().slots[1].flags.0 = 7;
+        slots.registers.slots[1].flags.0 = 7;
         slots.clear_inserted(1);
         assert_eq!(slots.read(1).flags, SlotFlags(5));
         slots.clear_removal(1);
@@ -261,7 +256,7 @@ mod tests {
     fn a_report_names_slot_event_and_status() {
         let mut slots = block();
         slots.report(1, OST_EJECT, STATUS_IN_USE);
-        assert_eq!(slots.registers().ost, Some((1, 3, 0x81)));
+        assert_eq!(slots.registers.ost, Some((1, 3, 0x81)));
     }
 
     #[test]

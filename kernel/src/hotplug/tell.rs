@@ -2,8 +2,9 @@
 
 use super::dimm::Dimm;
 use crate::console::{Level, printk};
+use crate::mm::frames;
 use crate::mm::report::{self, Size};
-use crate::mm::{frames, points};
+use crate::points;
 use core::fmt;
 
 /// How loudly an event is told.

@@ -1,6 +1,6 @@
 //! The hot-plug thread: looks at the slots, and does what they ask.
 
-use super::board::{self, COUNTS, SlotPhase};
+use super::board::{self, SlotPhase};
 use super::dimm::Dimm;
 use super::policy::{self, OnlineSlot};
 use super::ports::PortBlock;
@@ -10,7 +10,8 @@ use super::slot::{
 };
 use super::tell::{self, Rebuilt, Voice};
 use crate::arch::time::now_ns;
-use crate::mm::{machine_nodes, page_cache, points};
+use crate::mm::{machine_nodes, page_cache};
+use crate::points;
 use crate::{info, options, warn};
 use core::sync::atomic::{AtomicU64, Ordering};
 use tidemark_sync::Task;
@@ -120,7 +121,6 @@ impl Worker {
         };
         self.dimms[slot] = arrived.is_ok().then_some(dimm);
         if announced {
-            COUNTS.added.fetch_add(1, Ordering::Relaxed);
             self.slots.report(slot, OST_INSERTED, status);
         }
     }
@@ -129,7 +129,6 @@ impl Worker {
         points::passed(LabPoint::SlotLeaves);
         // Cleared first: a request that comes while this one is served is seen afterwards.
         self.slots.clear_removal(slot);
-        COUNTS.removals_asked.fetch_add(1, Ordering::Relaxed);
         board::change(slot, task, |view| view.phase = SlotPhase::Leaving);
         let began = now_ns();
         let left = match &self.dimms[slot] {
@@ -153,10 +152,7 @@ impl Worker {
                 } else {
                     self.slots.eject(slot);
                 }
-                COUNTS.ejected.fetch_add(1, Ordering::Relaxed);
-                COUNTS
-                    .migrated_frames
-                    .fetch_add(stats.migrated, Ordering::Relaxed);
+                board::count_migrated(stats.migrated);
                 let rebuilt = Rebuilt::last(stats.zone_emptied);
                 if let Some(dimm) = dimm {
                     tell::departure(voice, slot, &dimm, stats.migrated, took_ns, rebuilt);
@@ -179,7 +175,6 @@ impl Worker {
                     took_ns / 1_000_000
                 );
                 self.slots.report(slot, OST_EJECT, STATUS_IN_USE);
-                COUNTS.refused.fetch_add(1, Ordering::Relaxed);
                 board::change(slot, task, |view| {
                     view.phase = SlotPhase::Refused;
                     view.removals += 1;

@@ -15,12 +15,12 @@ pub mod trace;
 mod waits;
 
 pub use hazards::WRITER;
-pub use waits::hang_is_for_ever;
+use waits::hang_is_for_ever;
 
 use crate::arch::context::Task;
 use crate::console::{self, Share};
 use crate::watchdog::{self, Waits};
-use crate::{info, link, mm, options, warn};
+use crate::{info, link, mm, options, points, warn};
 use stage::TRACE;
 use tidemark_wire::{Ask, Hazard, LabPoint, LabResult, LabVerdict, Role, Text, ToHost};
 
@@ -43,6 +43,26 @@ macro_rules! how {
     }};
 }
 use how;
+
+/// What the laboratory does about what the rest of the kernel passes.
+pub static AT_POINTS: points::Laboratory = points::Laboratory {
+    passed: |point| stage::step(point, 0),
+    is_open: stage::is_open,
+    spins: || {
+        let counter = mm::frames().rebuild_counter();
+        stage::step(LabPoint::Spins, u64::from(counter));
+    },
+    hangs: |cpu, address| {
+        for (point, detail) in [(LabPoint::Hang, cpu as u64), (LabPoint::HungAt, address)] {
+            stage::note(Role::Watchdog, point, detail);
+        }
+    },
+    hang_is_for_ever,
+    takes_oom: on_oom,
+    is_planted: plant::is,
+    begin_tty: play::begin_tty,
+    end_tty: stage::end_handler,
+};
 
 /// Runs the hazard's scenario and reports. Returns whether there is a verdict and the allocator is
 /// in order afterwards.
@@ -100,7 +120,7 @@ fn report(task: &Task, result: LabResult) -> bool {
 }
 
 /// The allocator declares OOM. Returns whether that is the reader's, which then fails: nobody is killed.
-pub fn on_oom() -> bool {
+fn on_oom() -> bool {
     let ours = stage::is_open() && stage::role_here() == Some(Role::Reader);
     if ours {
         let premature = play::fresh_walk_serves();

@@ -3,10 +3,10 @@
 use super::schedule::{self, Action, Moment, Place, Rule};
 use super::trace::Trace;
 use super::{play, waits};
-use crate::arch::{self, MAX_CPUS, ipi, irqs, nmi, percpu, time};
-use crate::mm::{self, points};
+use crate::arch::{self, MAX_CPUS, interrupts, ipi, nmi, percpu, time};
 use crate::thread::{self, ThreadId};
 use crate::watchdog;
+use crate::{mm, points};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 use tidemark_frames::Point;
 use tidemark_wire::{AtCounter, EntryRead, LabContext, LabPoint, Party, Role, Stay, ZoneName};
@@ -86,11 +86,6 @@ impl Drop for Stage {
 /// Whether a scenario runs. Any context.
 pub fn is_open() -> bool {
     OPEN.load(Acquire)
-}
-
-/// The number of the play that is on, or was last.
-pub fn play() -> u32 {
-    PLAY.load(Relaxed)
 }
 
 /// Makes the calling thread play a role until the stage closes.
@@ -273,7 +268,7 @@ fn hold(role: Role, at: LabPoint, until: &'static [Moment]) {
 fn interrupt(role: Role) {
     let before = HANDLED.load(Acquire);
     let taken = || HANDLED.load(Acquire) != before;
-    let is_on = irqs::interrupts_enabled();
+    let is_on = interrupts::interrupts_enabled();
     note(role, LabPoint::IrqRaised, u64::from(is_on));
     play::raise();
     // Under emulation in threads an interrupt is not taken at the very next instruction.

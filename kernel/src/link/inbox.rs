@@ -1,7 +1,7 @@
 //! What the host has said: the last answers, and counts of events.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use tidemark_wire::{ToGuest, WireError};
+use tidemark_wire::ToGuest;
 
 /// Requests that can wait for their answers at one time.
 const ANSWERS: usize = 16;
@@ -27,7 +27,6 @@ pub(super) struct Inbox {
     /// By request number modulo the length: number and answer in one word, so that a reader cannot mix two.
     answers: [AtomicU64; ANSWERS],
     dimms: [Dimm; DIMMS],
-    errors: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -49,7 +48,6 @@ impl Inbox {
                     last: AtomicU64::new(0),
                 }
             }; DIMMS],
-            errors: AtomicU32::new(0),
         }
     }
 
@@ -78,14 +76,6 @@ impl Inbox {
                 }
             }
         }
-    }
-
-    pub(super) fn note_error(&self, _error: WireError) {
-        self.errors.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn errors(&self) -> u32 {
-        self.errors.load(Ordering::Relaxed)
     }
 
     /// The answer to a request, once it is there. Numbers start at 1.

@@ -2,7 +2,6 @@
 //!
 //! Without a second port, or without a host behind it, nothing here waits for long: messages go nowhere and requests fail.
 
-mod heartbeat;
 mod inbox;
 
 use crate::arch::context::{HardIrq, Task};
@@ -68,8 +67,8 @@ pub fn init() {
     });
 }
 
-/// Starts the receive interrupt and the heartbeat. Interrupts and threads run.
-pub fn start(task: &Task) {
+/// Starts the receive interrupt. Interrupts and threads run.
+pub fn start() {
     if present() {
         match irq::request_isa(IRQ, on_receive) {
             Ok(()) => LINK.lock().port.interrupt_on_receive(),
@@ -78,7 +77,6 @@ pub fn start(task: &Task) {
     } else {
         crate::warn!("link: no second serial port; nothing can be asked of the host");
     }
-    heartbeat::start(task);
 }
 
 /// Whether a second serial port is there.
@@ -174,22 +172,14 @@ fn on_receive(irq: &HardIrq) {
     {
         let mut link = LINK.lock();
         while let Some(byte) = link.port.receive() {
-            match link.decoder.push::<ToGuest>(byte) {
-                Some(Ok(message)) => {
-                    INBOX.put(&message);
-                    changed = true;
-                }
-                Some(Err(error)) => INBOX.note_error(error),
-                None => {}
+            // What is no message was damaged on its way: a request that waits for it times out.
+            if let Some(Ok(message)) = link.decoder.push::<ToGuest>(byte) {
+                INBOX.put(&message);
+                changed = true;
             }
         }
     }
     if changed {
         CHANGED.wake_all(irq);
     }
-}
-
-/// Frames from the host that were no messages.
-pub fn receive_errors() -> u32 {
-    INBOX.errors()
 }

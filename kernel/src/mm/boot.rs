@@ -8,7 +8,7 @@ use super::{FRAMES, Kernel, NODES, frames, platform, reclaim};
 use crate::arch::acpi::Tables;
 use crate::arch::early::{BumpAllocator, MemoryMap, Range};
 use crate::arch::percpu::{self, CpuId};
-use crate::panic::exit;
+use crate::power::exit;
 use crate::{info, warn};
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
 use core::mem::{align_of, size_of};

@@ -16,11 +16,6 @@ pub fn release(id: ThreadId) {
     thread::set_cpuset(id, None);
 }
 
-/// A thread's cpuset. Any context.
-pub fn of(id: ThreadId) -> Option<Cpuset> {
-    from(thread::memory_of(id))
-}
-
 /// The running thread's cpuset: one load where no thread has one.
 #[inline]
 pub(super) fn current(_task: &Task) -> Option<Cpuset> {

@@ -11,7 +11,6 @@ pub mod oom;
 pub mod oracle;
 pub mod page_cache;
 pub mod platform;
-pub mod points;
 pub mod reclaim;
 pub mod report;
 pub mod warnings;

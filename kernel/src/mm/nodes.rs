@@ -114,7 +114,6 @@ impl Nodes {
     }
 
     /// Number of nodes, with memory or without.
-    #[expect(clippy::len_without_is_empty, reason = "there is always a node")]
     pub fn len(&self) -> usize {
         self.len
     }

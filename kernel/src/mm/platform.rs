@@ -1,10 +1,10 @@
 //! What the allocator needs of its surroundings, done by the kernel.
 
-use super::{cpuset, direct_map, frames, free_errors, oom, page_cache, points, reclaim, warnings};
+use super::{cpuset, direct_map, frames, free_errors, oom, page_cache, reclaim, warnings};
 use crate::arch::{self, Irqs};
 #[cfg(feature = "lab")]
 use crate::options::{self, Plant};
-use crate::{console, thread, warn};
+use crate::{console, points, thread, warn};
 use core::sync::atomic::{AtomicU8, Ordering};
 use tidemark_frames::{
     AllocReport, CpuId, Cpuset, FreeError, MAX_CPUS, MigrateError, NodeId, NodeMask, OomOutcome,
@@ -66,12 +66,12 @@ impl PerCpu for Kernel {
 
 impl Platform for Kernel {
     fn pin(&self) {
-        arch::irqs::pin_raw();
+        arch::preempt::pin_raw();
     }
 
     #[inline]
     fn unpin(&self) {
-        arch::irqs::unpin_raw();
+        arch::preempt::unpin_raw();
     }
 
     fn section(&self, cpu: CpuId) -> &Section {
@@ -80,17 +80,17 @@ impl Platform for Kernel {
 
     #[inline]
     fn in_section(&self) -> bool {
-        arch::irqs::in_section()
+        arch::preempt::in_section()
     }
 
     #[inline]
     fn begin_section(&self) {
-        arch::irqs::begin_section();
+        arch::preempt::begin_section();
     }
 
     #[inline]
     fn end_section(&self) -> bool {
-        arch::irqs::end_section()
+        arch::preempt::end_section()
     }
 
     #[inline]
@@ -185,7 +185,7 @@ impl Platform for Kernel {
 
     fn oom(&self, report: &AllocReport, task: &Task) -> OomOutcome {
         #[cfg(feature = "lab")]
-        if crate::lab::on_oom() {
+        if points::takes_oom() {
             return OomOutcome::NoVictim;
         }
         oom::handle(report, task)
@@ -221,7 +221,7 @@ impl Platform for Kernel {
     fn planted(&self, mistake: tidemark_frames::Mistake) -> bool {
         use tidemark_frames::Mistake::{NoCheckAtNopage, NoCheckAtRetry, NoCheckBeforeOom};
         let is_check = matches!(mistake, NoCheckAtNopage | NoCheckAtRetry | NoCheckBeforeOom);
-        is_check && options::get().plant == Some(Plant::NoCheck) || crate::lab::plant::is(mistake)
+        is_check && options::get().plant == Some(Plant::NoCheck) || points::is_planted(mistake)
     }
 
     fn point(&self, point: Point) {

@@ -12,7 +12,7 @@ use crate::arch::entry::TrapFrame;
 use crate::arch::exceptions::{self, ExceptionInfo};
 use crate::arch::{self, ipi, percpu, port, vectors};
 use crate::console;
-use crate::{link, mm, thread};
+use crate::{link, thread};
 use backtrace::{End, Stacks};
 use core::fmt::{self, Write};
 use core::ops::Range;
@@ -81,7 +81,7 @@ fn on_exception(frame: &TrapFrame, info: ExceptionInfo) -> ! {
 
 /// Dies: reason, registers if there are any, backtrace, zones; exit code `CRASHED`. Any context.
 pub fn die(reason: fmt::Arguments<'_>, frame: Option<&TrapFrame>) -> ! {
-    arch::irqs::disable();
+    arch::interrupts::disable();
     let me = arch::cpu_id().0;
     match DYING.compare_exchange(NOBODY, me, Ordering::Relaxed, Ordering::Relaxed) {
         Ok(_) => {}
@@ -263,12 +263,4 @@ fn own_frame_pointer() -> u64 {
         core::arch::asm!("mov {}, rbp", out(reg) pointer, options(nomem, nostack, preserves_flags))
     };
     pointer
-}
-
-/// Writes everything out (bounded) and ends QEMU with a value of `tidemark_wire::exit_value`; without the exit device, halts for good.
-/// Task context; from an interrupt only if nobody holds the port's lock.
-pub fn exit(value: u32) -> ! {
-    mm::warnings::flush_at_end();
-    console::finish_before_exit();
-    port::exit(value)
 }

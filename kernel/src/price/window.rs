@@ -7,7 +7,7 @@
 
 use super::{WRITER, readers};
 use crate::arch::{self, percpu, time};
-use crate::mm::{self, points};
+use crate::{mm, points};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use tidemark_frames::Point;
 

@@ -11,11 +11,11 @@ use crate::{
     arch::{
         CpuId, Irqs,
         context::{HardIrq, Nmi, Task},
-        cpu_id, exceptions,
+        cpu_id, exceptions, interrupts,
         ipi::{self, CallKind},
-        irqs, nmi,
+        nmi,
         paging::{self, phys_to_virt},
-        percpu, pin, time, tlb, vectors, without_interrupts,
+        percpu, pin, preempt, time, tlb, vectors, without_interrupts,
     },
     selftest::{Group, Outcome, Report},
 };
@@ -50,7 +50,7 @@ pub const GROUP: Group = Group {
 fn irq_off_sections_end_in_any_order(_: &Task, report: &mut Report) -> Outcome {
     ensure!(
         report,
-        irqs::interrupts_enabled(),
+        interrupts::interrupts_enabled(),
         "the test began with interrupts off"
     );
     let first = IrqOff::<Irqs>::new();
@@ -66,7 +66,7 @@ fn irq_off_sections_end_in_any_order(_: &Task, report: &mut Report) -> Outcome {
         drop(section);
         ensure!(
             report,
-            !irqs::interrupts_enabled(),
+            !interrupts::interrupts_enabled(),
             "on again with {open} sections open"
         );
         ensure!(
@@ -79,34 +79,34 @@ fn irq_off_sections_end_in_any_order(_: &Task, report: &mut Report) -> Outcome {
     drop(second);
     ensure!(
         report,
-        irqs::interrupts_enabled(),
+        interrupts::interrupts_enabled(),
         "off with no section open"
     );
     Outcome::Pass
 }
 
 fn pins_nest_and_leave_interrupts_alone(_: &Task, report: &mut Report) -> Outcome {
-    let before = irqs::pin_depth();
+    let before = preempt::pin_depth();
     let outer = pin();
     let inner = pin();
     drop(outer);
     ensure!(
         report,
-        irqs::pin_depth() == before + 1,
+        preempt::pin_depth() == before + 1,
         "{} pins",
-        irqs::pin_depth()
+        preempt::pin_depth()
     );
     ensure!(
         report,
-        irqs::interrupts_enabled(),
+        interrupts::interrupts_enabled(),
         "a pin turned interrupts off"
     );
     drop(inner);
     ensure!(
         report,
-        irqs::pin_depth() == before,
+        preempt::pin_depth() == before,
         "{} pins left",
-        irqs::pin_depth()
+        preempt::pin_depth()
     );
     Outcome::Pass
 }

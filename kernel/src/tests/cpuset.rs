@@ -8,7 +8,8 @@ use super::support::{
 };
 use crate::{
     arch::context::{HardIrq, Task},
-    mm::{self, cpuset, points},
+    mm::{self, cpuset},
+    points,
     selftest::{Group, Outcome, Report},
     thread::{self, ThreadId},
 };

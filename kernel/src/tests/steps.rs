@@ -20,8 +20,9 @@ use crate::{
         context::{HardIrq, Nmi, Task},
         cpu_id, nmi, percpu, time, vectors,
     },
-    mm::{self, points},
+    mm,
     options::{self, Plant},
+    points,
     selftest::{Group, Outcome, Report},
     thread::{self, Placement, Priority},
 };

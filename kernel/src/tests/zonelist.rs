@@ -12,9 +12,9 @@ use crate::{
     arch::{
         MAX_CPUS,
         context::{HardIrq, Nmi, Task},
-        cpu_id, irqs, nmi, percpu, time,
+        cpu_id, interrupts, nmi, percpu, time,
     },
-    mm::{self, points},
+    mm, points,
     selftest::{Group, Outcome, Report},
 };
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -226,7 +226,7 @@ fn interrupt_the_writer(point: Point) {
         return;
     }
     let here = cpu_id();
-    WRITER_HAD_INTERRUPTS.store(irqs::interrupts_enabled(), SeqCst);
+    WRITER_HAD_INTERRUPTS.store(interrupts::interrupts_enabled(), SeqCst);
     crate::arch::ipi::raise(others(), work);
     nmi::send(here);
     let done = |cpu: usize, which: usize| MET[cpu][which].load(SeqCst) != 0;

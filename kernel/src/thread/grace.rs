@@ -7,7 +7,7 @@
 use super::sleep_ns;
 use crate::arch::{
     context::{HardIrq, Task},
-    cpu_id, ipi, irqs, percpu,
+    cpu_id, ipi, percpu, preempt,
 };
 use tidemark_sync::grace::Grace;
 
@@ -33,7 +33,7 @@ pub fn is_over() -> bool {
 /// Waits for the end of the grace period that was begun last. CPUs that are not online, or stop
 /// meanwhile, are not waited for. Context as [`begin`].
 pub fn wait(task: &Task) {
-    assert_eq!(irqs::pin_depth(), 0, "a reader waits for itself");
+    assert_eq!(preempt::pin_depth(), 0, "a reader waits for itself");
     while !is_over() {
         sleep_ns(task, LOOK_EVERY_NS);
     }
@@ -41,15 +41,15 @@ pub fn wait(task: &Task) {
 
 /// Registers what an unpin that was asked to acknowledge does.
 pub(super) fn set_hooks() {
-    irqs::set_unpinned_hook(acknowledge);
+    preempt::set_unpinned_hook(acknowledge);
 }
 
 /// The interrupt: acknowledges, or makes the interrupted code's unpin do so.
 fn ask(_: &HardIrq, _: usize) {
-    if irqs::pin_depth() == 0 {
+    if preempt::pin_depth() == 0 {
         acknowledge();
     } else {
-        irqs::want_unpinned();
+        preempt::want_unpinned();
     }
 }
 

@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::{
-    ThreadId, stack,
+    ThreadId,
     table::{MAX_THREADS, State, thread},
 };
 use crate::arch::{CpuId, paging};
@@ -30,12 +30,6 @@ impl ThreadInfo {
     pub fn name(&self) -> &str {
         let length = self.name.iter().position(|&byte| byte == 0).unwrap_or(16);
         core::str::from_utf8(&self.name[..length]).unwrap_or("?")
-    }
-
-    /// Returns where a thread that does not run goes on: the saved (rsp, rbp, rip), if its saved
-    /// registers lie within its own stack. Any context.
-    pub fn saved_frame(&self) -> Option<(u64, u64, u64)> {
-        stack::saved_frame(self.rsp)
     }
 }
 

@@ -109,11 +109,6 @@ pub fn current_memory() -> Memory {
     Memory(thread.map_or(0, |thread| thread.memory.load(Relaxed)))
 }
 
-/// What a thread's word says. Any context.
-pub fn memory_of(id: ThreadId) -> Memory {
-    Memory(table::thread(id.slot()).memory.load(Relaxed))
-}
-
 /// Whether any thread has a cpuset.
 #[inline]
 pub fn any_cpuset() -> bool {

@@ -24,13 +24,11 @@ mod timer;
 mod wait;
 
 pub use info::{ThreadInfo, for_each_thread, stack_bounds_of, state_of};
-pub use memory::{
-    Memory, Nodes, Reclaiming, any_cpuset, current_memory, memory_of, set_cpuset, set_victim,
-};
-pub use mutex::{Mutex, MutexGuard};
+pub use memory::{Memory, Reclaiming, any_cpuset, current_memory, set_cpuset, set_victim};
+pub use mutex::Mutex;
 pub use runqueue::Priority;
-pub use sched::{exit, idle, init_cpu, join, sleep_ns, sleep_until, spawn, yield_now};
-pub use stack::{InitError, STACK_BYTES, init};
-pub use table::{Entry, JoinError, Placement, SpawnError, State, ThreadId, current};
-pub use tidemark_sync::queue::{Queue as Ring, Rejected};
-pub use wait::{DeferredWake, Event, MayWake, TimedOut, WaitQueue};
+pub use sched::{idle, init_cpu, join, sleep_ns, sleep_until, spawn, yield_now};
+pub use stack::init;
+pub use table::{Entry, Placement, SpawnError, State, ThreadId, current};
+pub use tidemark_sync::queue::Queue as Ring;
+pub use wait::{DeferredWake, Event, TimedOut, WaitQueue};

@@ -14,7 +14,7 @@ use core::sync::atomic::{
 
 use super::{Mutex, Placement, Priority, WaitQueue, sched, spawn};
 use crate::arch::{
-    CpuId, MAX_CPUS, context::Task, cpu_id, ipi, irqs, percpu, rest, time, without_interrupts,
+    CpuId, MAX_CPUS, context::Task, cpu_id, interrupts, ipi, percpu, rest, time, without_interrupts,
 };
 
 /// How long [`at_rest`] waits for the other CPUs.
@@ -175,12 +175,12 @@ fn rester(task: &Task, cpu: usize) {
 /// requester sends an interrupt after each change, and there is the tick.
 fn halt_while(request: u64) -> u64 {
     loop {
-        irqs::disable();
+        interrupts::disable();
         let now = REQUEST.load(Acquire);
         if now != request {
-            irqs::enable();
+            interrupts::enable();
             return now;
         }
-        irqs::enable_and_halt();
+        interrupts::enable_and_halt();
     }
 }

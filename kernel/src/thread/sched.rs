@@ -19,9 +19,9 @@ use super::{
 use crate::arch::{
     CpuId, Irqs, MAX_CPUS,
     context::{HardIrq, Task},
-    cpu_id, entry, ipi,
-    irqs::{self, IrqState},
-    percpu, time, timer,
+    cpu_id, entry,
+    interrupts::{self, IrqState},
+    ipi, percpu, preempt, time, timer,
 };
 
 use tidemark_sync::{IrqSpinLock, Rank};
@@ -107,7 +107,7 @@ fn scheduler(cpu: CpuId) -> &'static IrqSpinLock<Scheduler, Irqs> {
 /// Sets the hooks through which interrupts reach the scheduler.
 pub(super) fn set_hooks() -> Result<(), crate::arch::irq::IrqError> {
     entry::set_preempt_hook(preempt);
-    irqs::set_yield_hook(preempt);
+    preempt::set_yield_hook(preempt);
     grace::set_hooks();
     timer::add_hook(on_tick)?;
     wait::set_hooks()
@@ -149,17 +149,17 @@ pub fn idle() -> ! {
         Some(idle_of(cpu_id())),
         "a thread other than the idle one idles"
     );
-    irqs::enable();
+    interrupts::enable();
     loop {
         leave(Leave::Yielding);
         // A wake-up from here on finds interrupts off: its interrupt (the tick's, the reschedule
         // IPI's) stays pending, and ends the halt because turning interrupts on takes effect only
         // after the next instruction, which is the halt.
-        irqs::disable();
-        if irqs::need_resched() {
-            irqs::enable();
+        interrupts::disable();
+        if preempt::need_resched() {
+            interrupts::enable();
         } else {
-            irqs::enable_and_halt();
+            interrupts::enable_and_halt();
         }
     }
 }
@@ -191,7 +191,7 @@ pub fn spawn(
     POPULATION[cpu.0].fetch_add(1, Relaxed);
     let new = thread(slot);
     new.describe(name, cpu, priority);
-    new.entry.store(entry as *mut (), Relaxed);
+    new.entry.set(entry);
     new.arg.store(arg, Relaxed);
     let saved = Saved {
         float_control: FLOAT_CONTROL,
@@ -266,7 +266,7 @@ pub(super) fn blockable() -> Slot {
     };
     assert!(slot as usize >= MAX_CPUS, "an idle thread sleeps");
     assert_eq!(Irqs::depth(), 0, "sleeping with interrupts off");
-    assert_eq!(irqs::pin_depth(), 0, "sleeping while pinned");
+    assert_eq!(preempt::pin_depth(), 0, "sleeping while pinned");
     slot
 }
 
@@ -289,7 +289,7 @@ pub(super) fn unpark(slot: Slot) {
     if scheduler.make_ready(slot) && scheduler.should_switch(idle_of(home), false) {
         // Interrupts are off: the caller stays on its CPU until the request is made.
         if home == cpu_id() {
-            irqs::set_need_resched();
+            preempt::set_need_resched();
         } else {
             ipi::reschedule(home);
         }
@@ -301,8 +301,7 @@ pub(super) extern "C" fn start(from: Slot) -> ! {
     IrqState::NEW_THREAD.restore();
     finish(from);
     let me = thread(current_or_boot());
-    // SAFETY: `spawn` stored an `Entry`.
-    let entry: Entry = unsafe { core::mem::transmute::<*mut (), Entry>(me.entry.load(Relaxed)) };
+    let entry = me.entry.get().expect("`spawn` set it");
     let arg = me.arg.load(Relaxed);
     Irqs::pop_off();
     // SAFETY: this is the thread's own flow: a task, for as long as `entry` runs.
@@ -314,7 +313,7 @@ pub(super) extern "C" fn start(from: Slot) -> ! {
 /// Gives way while a switch is asked for. From the end of an interrupt (interrupts off) or from a
 /// task's preemption point (interrupts on).
 fn preempt() {
-    while irqs::need_resched() {
+    while preempt::need_resched() {
         leave(Leave::Preempted);
     }
 }
@@ -327,8 +326,8 @@ fn leave(why: Leave) {
         1,
         "a switch inside an interrupts-off section"
     );
-    assert_eq!(irqs::pin_depth(), 0, "a switch while pinned");
-    irqs::clear_need_resched();
+    assert_eq!(preempt::pin_depth(), 0, "a switch while pinned");
+    preempt::clear_need_resched();
     let cpu = cpu_id();
     let idle = idle_of(cpu);
     let me = current_or_boot();
@@ -421,7 +420,7 @@ fn on_tick(_irq: &HardIrq) {
     let left = quantum.load(Relaxed).saturating_sub(1);
     quantum.store(left, Relaxed);
     if scheduler.should_switch(idle_of(cpu), left == 0) {
-        irqs::set_need_resched();
+        preempt::set_need_resched();
     }
 }
 

@@ -107,16 +107,3 @@ pub(super) unsafe fn prepare(slot: Slot, saved: Saved) -> u64 {
     }
     rsp
 }
-
-/// The (rsp, rbp, rip) that a thread saved at `rsp` goes on with.
-pub(super) fn saved_frame(rsp: u64) -> Option<(u64, u64, u64)> {
-    let bounds = super::stack_bounds_of(rsp)?;
-    let end = rsp.checked_add(size_of::<Saved>() as u64)?;
-    if end > bounds.end || !rsp.is_multiple_of(8) {
-        return None;
-    }
-    // SAFETY: the range lies in a known stack, which stays mapped. The thread may run and change
-    // it meanwhile: volatile, and the words are only shown, or checked again.
-    let saved = unsafe { (rsp as *const Saved).read_volatile() };
-    Some((end, saved.rbp, saved.rip))
-}

@@ -1,7 +1,7 @@
 //! The thread table: one slot per thread, in static memory, never from memory that may leave.
 
 use core::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+    AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::arch::context::Task;
 use crate::arch::percpu::{self, CpuId, MAX_CPUS};
+use tidemark_sync::{Hook, hook};
 
 /// Slots for threads other than the idle ones, whose slots are their CPUs' numbers.
 pub(super) const MAX_SPAWNED: usize = 448;
@@ -147,7 +148,7 @@ pub(super) struct Thread {
     /// Time on the CPU up to the last switch away. Written by `home` only.
     pub(super) cpu_time_ns: AtomicU64,
     /// [`Entry`] and its argument; written by the creator before the thread is ready.
-    pub(super) entry: AtomicPtr<()>,
+    pub(super) entry: Hook<Entry>,
     pub(super) arg: AtomicUsize,
     /// The name's bytes. Read without a lock by reports, which tolerate a mixture.
     name: [AtomicU64; 2],
@@ -168,7 +169,7 @@ impl Thread {
             generation: AtomicU32::new(0),
             quantum: AtomicU32::new(0),
             cpu_time_ns: AtomicU64::new(0),
-            entry: AtomicPtr::new(core::ptr::null_mut()),
+            entry: hook!(fn(&Task, usize)),
             arg: AtomicUsize::new(0),
             name: [const { AtomicU64::new(0) }; 2],
             memory: AtomicU64::new(0),

@@ -134,6 +134,7 @@ impl Found {
     }
 
     /// Writes down the caller's own place, on the CPU itself.
+    #[cfg(feature = "lab")]
     #[inline(never)]
     pub(super) fn write_from_within(&self) {
         let (rip, rsp, rbp, rflags): (u64, u64, u64, u64);

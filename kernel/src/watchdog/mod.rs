@@ -12,21 +12,26 @@
 //! cycle, the loops that the kernel knows are told to give up, and the run goes on.
 
 mod found;
+pub mod heartbeat;
 mod report;
 pub(crate) mod selftests;
 
 pub use found::{Found, Seen, Waits};
+#[cfg(feature = "lab")]
 pub use report::{Details, Function};
 
 use crate::arch::context::{HardIrq, Nmi};
 use crate::arch::entry::TrapFrame;
 use crate::arch::{self, CpuId, MAX_CPUS, nmi, percpu, time, timer};
-use crate::mm::points;
 use crate::options;
+use crate::points;
 use crate::thread::quiesce;
+#[cfg(feature = "lab")]
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
-use tidemark_wire::{LabContext, LabPoint};
+use tidemark_wire::LabContext;
+#[cfg(feature = "lab")]
+use tidemark_wire::LabPoint;
 
 /// A CPU whose timer has not ticked for this long is silent; in a scenario, where hangs are expected and CPUs few.
 const SILENT_IN_SCENARIO_NS: u64 = 1_000_000_000;
@@ -41,6 +46,7 @@ const CERTAIN_NS: u64 = 200_000_000;
 /// A waiter that has not turned for this long does not wait, or its host thread was switched away.
 const STARVED_NS: u64 = 100_000_000;
 /// Turns of a wait, and ticks, between two looks at the neighbour.
+#[cfg(feature = "lab")]
 const LOOK_EVERY_TURNS: u32 = 256;
 const LOOK_EVERY_TICKS: u32 = 16;
 /// NMIs without an answer after which the CPU counts as being inside an NMI's handler, if it is in one; and after
@@ -70,9 +76,11 @@ struct Watched {
     /// A neighbour found that it is inside an NMI's handler: its wait has to say itself where it is.
     is_unreachable: AtomicBool,
     /// Turns of waits that the kernel knows, and when the last one since the last tick was. Its own.
+    #[cfg(feature = "lab")]
     turns: AtomicU32,
     turned_ns: AtomicU64,
     /// Whether a scenario's trace has its first turn. Its own.
+    #[cfg(feature = "lab")]
     has_spun: AtomicBool,
     /// Its waits are to end: a scenario found what it wanted to find. Its own.
     gives_up: AtomicBool,
@@ -95,8 +103,10 @@ static CPUS: [Watched; MAX_CPUS] = [const {
         suspected_at_tick: AtomicU32::new(0),
         suspected_ns: AtomicU64::new(0),
         is_unreachable: AtomicBool::new(false),
+        #[cfg(feature = "lab")]
         turns: AtomicU32::new(0),
         turned_ns: AtomicU64::new(0),
+        #[cfg(feature = "lab")]
         has_spun: AtomicBool::new(false),
         gives_up: AtomicBool::new(false),
         found_at_tick: AtomicU32::new(0),
@@ -136,6 +146,7 @@ pub fn found(cpu: CpuId) -> Option<&'static Found> {
 }
 
 /// The CPUs that were found to hang so far, the first one first.
+#[cfg(feature = "lab")]
 pub fn hung() -> impl Iterator<Item = (usize, &'static Found)> {
     let mut found: [(u64, usize); MAX_CPUS] =
         core::array::from_fn(|cpu| (CPUS[cpu].found.at_ns().unwrap_or(u64::MAX), cpu));
@@ -187,6 +198,7 @@ fn on_tick(_irq: &HardIrq) {
 }
 
 /// Says that the running CPU is awake although its timer may not tick: it is held at a point. Any context.
+#[cfg(feature = "lab")]
 pub fn awake() {
     let watched = &CPUS[arch::cpu_id().0];
     watched.ticked_ns.store(time::now_ns(), Relaxed);
@@ -244,6 +256,7 @@ fn is_deaf() -> bool {
 
 /// What a waiter does about itself if it is silent and everybody else was found to hang: of CPUs that wait for each
 /// other the one that hung first has looked at the others too early, and looks no more.
+#[cfg(feature = "lab")]
 fn look_at_self() {
     let me = arch::cpu_id();
     let others_hang = percpu::online().all(|cpu| cpu == me || CPUS[cpu.0].is_found());
@@ -339,6 +352,7 @@ impl Watched {
 }
 
 /// One turn of a wait for an even counter. Any context.
+#[cfg(feature = "lab")]
 #[inline(never)]
 pub fn turn() -> ControlFlow<()> {
     core::hint::spin_loop();

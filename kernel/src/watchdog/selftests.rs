@@ -2,7 +2,7 @@
 
 use super::{Found, Seen, Waits, found};
 use crate::arch::context::{Nmi, Task};
-use crate::arch::{CpuId, cpu_id, irqs, nmi, percpu, time};
+use crate::arch::{CpuId, cpu_id, interrupts, nmi, percpu, time};
 use crate::console::{self, port::COM1};
 use crate::panic;
 use crate::selftest::{Group, Outcome, Report};
@@ -71,7 +71,7 @@ fn stays_until_found() {
 }
 
 fn with_interrupts_off(_: &Task, _: usize) {
-    irqs::without_interrupts(stays_until_found);
+    interrupts::without_interrupts(stays_until_found);
 }
 
 fn with_the_ports_lock(_: &Task, _: usize) {

@@ -8,6 +8,7 @@ pub mod context;
 pub mod counted;
 pub mod grace;
 pub mod handoff;
+mod hook;
 mod irq;
 mod once_ref;
 mod plain;
@@ -20,6 +21,7 @@ mod seqcount;
 mod spinlock;
 
 pub use context::{Context, ContextKind, HardIrq, Nmi, Task};
+pub use hook::{Hook, Hooks};
 pub use irq::{IrqOff, LocalIrq};
 pub use once_ref::{OnceOr, OnceRef};
 pub use plain::{SpinGuard, SpinLock};

@@ -23,7 +23,6 @@ pub struct IoApic {
 
 /// When a line counts as raised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
 pub enum Polarity {
     High,
     Low,
@@ -31,7 +30,6 @@ pub enum Polarity {
 
 /// What about a line interrupts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
 pub enum Trigger {
     Edge,
     Level,
@@ -39,7 +37,6 @@ pub enum Trigger {
 
 /// Where an interrupt line ends and how it is driven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the fields' types say it")]
 pub struct Wiring {
     pub gsi: u32,
     pub polarity: Polarity,
@@ -176,23 +173,6 @@ impl Madt {
         found.map_or(default, |isa| isa.wiring)
     }
 
-    /// Returns how line `gsi` is wired: by the override that ends there, else as its bus has it
-    /// (the legacy bus below 16, PCI from there on).
-    pub fn gsi(&self, gsi: u32) -> Wiring {
-        let found = self.overrides.iter().find(|isa| isa.wiring.gsi == gsi);
-        let (polarity, trigger) = if gsi < 16 {
-            (Polarity::High, Trigger::Edge)
-        } else {
-            (Polarity::Low, Trigger::Level)
-        };
-        let default = Wiring {
-            gsi,
-            polarity,
-            trigger,
-        };
-        found.map_or(default, |isa| isa.wiring)
-    }
-
     /// Returns the NMI pin `lint` of the CPU `uid`, if it is one.
     pub fn nmi(&self, uid: u32, lint: u8) -> Option<LocalNmi> {
         let mut nmis = self.nmis.iter().copied();
@@ -262,9 +242,6 @@ mod tests {
         assert_eq!(madt.isa(0), wiring(2, Polarity::High, Trigger::Edge));
         assert_eq!(madt.isa(4), wiring(4, Polarity::High, Trigger::Edge));
         assert_eq!(madt.isa(11), wiring(11, Polarity::Low, Trigger::Level));
-        assert_eq!(madt.gsi(9), wiring(9, Polarity::High, Trigger::Level));
-        assert_eq!(madt.gsi(2), wiring(2, Polarity::High, Trigger::Edge));
-        assert_eq!(madt.gsi(20), wiring(20, Polarity::Low, Trigger::Level));
         assert_eq!(madt.io_apics[0].address, 0xfec0_0000);
     }
 

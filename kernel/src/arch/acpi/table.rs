@@ -10,7 +10,6 @@ pub trait PhysicalMemory<'m> {
 
 /// What is wrong with the firmware's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the fields are the culprits")]
 pub enum AcpiError {
     /// The root pointer is not one.
     NoRoot { at: u64 },
@@ -108,11 +107,6 @@ impl<'m> Table<'m> {
             return Err(bad(len));
         }
         Table::new(memory.bytes(phys, len as usize).ok_or(bad(len))?, phys)
-    }
-
-    /// Returns which table it is.
-    pub fn signature(&self) -> [u8; 4] {
-        self.signature
     }
 
     /// Returns the error of having too many of something.

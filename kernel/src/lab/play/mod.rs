@@ -99,28 +99,15 @@ fn on_nmi(nmi: &Nmi, _frame: &TrapFrame) {
     }
 }
 
-/// COM1's receive interrupt as the reader's part; it lasts until this is dropped.
-#[derive(Debug)]
-pub struct TtyPart(Option<u8>);
-
-impl TtyPart {
-    /// Begins the part if the scenario waits for a byte.
-    pub fn begin() -> Self {
-        let begins = stage::is_open() && TTY_EXPECTED.load(Acquire);
-        let before = begins.then(|| stage::begin_handler(Role::Reader));
-        if begins {
-            stage::step(LabPoint::IrqTaken, 1);
-        }
-        TtyPart(before)
+/// Begins COM1's receive interrupt as the reader's part, if the scenario waits for a byte; returns what
+/// [`stage::end_handler`] wants.
+pub(super) fn begin_tty() -> Option<u8> {
+    if !stage::is_open() || !TTY_EXPECTED.load(Acquire) {
+        return None;
     }
-}
-
-impl Drop for TtyPart {
-    fn drop(&mut self) {
-        if let Some(before) = self.0 {
-            stage::end_handler(before);
-        }
-    }
+    let before = stage::begin_handler(Role::Reader);
+    stage::step(LabPoint::IrqTaken, 1);
+    Some(before)
 }
 
 /// Makes the next byte that COM1 receives the scenario's.

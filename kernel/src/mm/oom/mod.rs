@@ -3,8 +3,8 @@
 mod pool;
 mod report;
 
-pub use pool::{Choice, MAX_POOLS, OomPool, Registry};
-pub use report::{Holder, TaskLine};
+pub use pool::{Choice, OomPool, Registry};
+pub use report::TaskLine;
 
 use super::report::Requester;
 use super::{frames, page_cache, reclaim};

@@ -37,8 +37,9 @@ impl OomPool {
         }
     }
 
-    /// The name that reports show.
-    pub fn name(&self) -> &'static str {
+    /// Returns the name that reports show.
+    #[cfg(test)]
+    fn name(&self) -> &'static str {
         self.name
     }
 

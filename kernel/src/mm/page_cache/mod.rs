@@ -10,10 +10,12 @@ mod plant;
 mod slot;
 mod sweep;
 
-pub use ahead::{place, read_ahead};
+#[cfg(feature = "lab")]
+pub use ahead::place;
+pub use ahead::read_ahead;
 pub use content::Mismatch;
 pub use slot::PageSlot;
-pub use sweep::{Verified, check, corrupt_one, count_at_rest, drop_all, verify_all, verify_moved};
+pub use sweep::{check, corrupt_one, count_at_rest, drop_all, verify_all, verify_moved};
 
 use super::{direct_map, frames};
 use crate::thread;
@@ -44,8 +46,6 @@ static HITS: AtomicU64 = AtomicU64::new(0);
 static FILLED: AtomicU64 = AtomicU64::new(0);
 static CORRUPTED: AtomicU64 = AtomicU64::new(0);
 static RECLAIMED: AtomicU64 = AtomicU64::new(0);
-static MIGRATED: AtomicU64 = AtomicU64::new(0);
-static MIGRATIONS_FAILED: AtomicU64 = AtomicU64::new(0);
 
 /// Tries for a page's lock bit before the waiter sleeps between them.
 const YIELDS: u32 = 8;
@@ -65,10 +65,6 @@ pub struct Counters {
     pub corrupted: u64,
     /// Frames given back under pressure.
     pub reclaimed: u64,
-    /// Pages moved to another frame.
-    pub migrated: u64,
-    /// Moves that were put off: the page was in use, or no frame was to be had.
-    pub migrations_failed: u64,
 }
 
 /// How a reading went.
@@ -138,8 +134,6 @@ pub fn counters() -> Counters {
         filled: FILLED.load(Ordering::Relaxed),
         corrupted: CORRUPTED.load(Ordering::Relaxed),
         reclaimed: RECLAIMED.load(Ordering::Relaxed),
-        migrated: MIGRATED.load(Ordering::Relaxed),
-        migrations_failed: MIGRATIONS_FAILED.load(Ordering::Relaxed),
     }
 }
 
@@ -301,25 +295,23 @@ pub(super) fn migrate(from: Pfn, whose: Owner, task: &Task) -> Result<(), Migrat
     let page = whose.number();
     let slot = cache().slots.get(page as usize);
     // Only a try: the holder may be waiting for memory, the offline comes back to the frame.
-    let busy = || {
-        MIGRATIONS_FAILED.fetch_add(1, Ordering::Relaxed);
-        MigrateError::Busy
-    };
     let mut held = slot
         .ok_or(MigrateError::Unmovable)?
         .try_lock()
-        .ok_or_else(busy)?;
+        .ok_or(MigrateError::Busy)?;
     if held.pfn() != Some(from) {
         // A birth or a death in flight.
-        return Err(busy());
+        return Err(MigrateError::Busy);
     }
-    let zone = frames().zone_of(from).ok_or_else(busy)?;
+    let zone = frames().zone_of(from).ok_or(MigrateError::Busy)?;
     let request = Request::movable(Order::ZERO)
         .owned_by(owner(page))
         .on_node(zone.node())
         .with(Gfp::NORETRY)
         .with(Gfp::NOWARN);
-    let mut block = frames().alloc(task, &request).map_err(|_| busy())?;
+    let mut block = frames()
+        .alloc(task, &request)
+        .map_err(|_| MigrateError::Busy)?;
     // SAFETY: the cache owns `from`, which is allocated and so mapped; its lock keeps writers away.
     let content = unsafe { direct_map::words(from) };
     direct_map::content_mut(&mut block).copy_from_slice(content);
@@ -329,6 +321,5 @@ pub(super) fn migrate(from: Pfn, whose: Owner, task: &Task) -> Result<(), Migrat
     give_back(&mut held);
     held.put(block.leak());
     held.set_unread();
-    MIGRATED.fetch_add(1, Ordering::Relaxed);
     Ok(())
 }

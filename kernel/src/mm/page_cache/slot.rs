@@ -34,7 +34,8 @@ impl Word {
     }
 
     /// Whether the page was read since the clock's hand last passed.
-    pub fn referenced(self) -> bool {
+    #[cfg(test)]
+    fn referenced(self) -> bool {
         self.0 & REFERENCED != 0
     }
 }
@@ -46,11 +47,6 @@ impl Word {
 pub struct PageSlot(AtomicU64);
 
 impl PageSlot {
-    /// An entry without a frame.
-    pub const fn new() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
     /// Looks without the lock: a hint.
     pub fn peek(&self) -> Word {
         Word(self.0.load(Ordering::Relaxed))
@@ -144,14 +140,14 @@ mod tests {
 
     #[test]
     fn a_new_slot_is_empty_and_unlocked() {
-        let slot = PageSlot::new();
+        let slot = PageSlot::default();
         assert_eq!(slot.peek().pfn(), None);
         assert!(!slot.peek().locked());
     }
 
     #[test]
     fn one_holder_at_a_time() {
-        let slot = PageSlot::new();
+        let slot = PageSlot::default();
         let held = slot.try_lock().unwrap();
         assert!(slot.try_lock().is_none());
         assert!(slot.peek().locked());
@@ -161,7 +157,7 @@ mod tests {
 
     #[test]
     fn changes_show_when_the_lock_is_let_go() {
-        let slot = PageSlot::new();
+        let slot = PageSlot::default();
         let mut held = slot.try_lock().unwrap();
         held.put(handle(0xff_1234_5678));
         assert_eq!(slot.peek().pfn(), None);
@@ -171,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_frame_comes_out_as_it_went_in() {
-        let slot = PageSlot::new();
+        let slot = PageSlot::default();
         let mut held = slot.try_lock().unwrap();
         held.put(handle(77));
         drop(held);
@@ -184,7 +180,7 @@ mod tests {
 
     #[test]
     fn migration_keeps_the_note_of_a_reading_and_eviction_drops_it() {
-        let slot = PageSlot::new();
+        let slot = PageSlot::default();
         let mut held = slot.try_lock().unwrap();
         held.put(handle(1));
         held.set_referenced();
@@ -200,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_was_moved_is_unread_until_it_is_compared_or_goes() {
-        let slot = PageSlot::new();
+        let slot = PageSlot::default();
         let mut held = slot.try_lock().unwrap();
         held.put(handle(1));
         held.set_unread();
@@ -219,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_clock_gives_one_second_chance() {
-        let slot = PageSlot::new();
+        let slot = PageSlot::default();
         let mut held = slot.try_lock().unwrap();
         held.set_referenced();
         assert!(held.clear_referenced());

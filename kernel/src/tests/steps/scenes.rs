@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     arch::{context::Task, cpu_id, pin, time},
-    mm::{self, points},
+    mm, points,
     tests::support::{
         SOON_NS, eventually,
         frames::{Block, OWNER, Pile, sign, take_down, unsigned},

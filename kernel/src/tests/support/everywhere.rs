@@ -9,36 +9,29 @@ use crate::arch::{
 };
 use crate::thread::{self, Placement, Priority, ThreadId};
 use crate::watchdog;
-use core::{
-    mem::transmute,
-    ptr,
-    sync::atomic::{AtomicPtr, Ordering},
-};
 use spin::Once;
+use tidemark_sync::{Hook, hook};
 
 /// What a test runs in an NMI.
 pub type NmiJob = fn(&Nmi);
 /// What a test runs in the work interrupt.
 pub type IrqJob = fn(&HardIrq);
 
-static NMI_JOB: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
-static IRQ_JOB: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+static NMI_JOB: Hook<NmiJob> = hook!(fn(&Nmi));
+static IRQ_JOB: Hook<IrqJob> = hook!(fn(&HardIrq));
 static HOOKED: Once<Option<WorkId>> = Once::new();
 
 fn on_nmi(nmi: &Nmi, _: &TrapFrame) {
-    let job = NMI_JOB.load(Ordering::Acquire);
-    if !job.is_null() && !thread::quiesce::nmis_held() && !watchdog::sent_this_nmi() {
-        // SAFETY: only `Jobs::set` stores anything but null, and that is an `NmiJob`.
-        let job: NmiJob = unsafe { transmute(job) };
+    if let Some(job) = NMI_JOB.get()
+        && !thread::quiesce::nmis_held()
+        && !watchdog::sent_this_nmi()
+    {
         job(nmi);
     }
 }
 
 fn on_work(irq: &HardIrq) {
-    let job = IRQ_JOB.load(Ordering::Acquire);
-    if !job.is_null() {
-        // SAFETY: only `Jobs::set` stores anything but null, and that is an `IrqJob`.
-        let job: IrqJob = unsafe { transmute(job) };
+    if let Some(job) = IRQ_JOB.get() {
         job(irq);
     }
 }
@@ -57,9 +50,8 @@ impl Jobs {
             nmi::add_hook(on_nmi).ok()?;
             ipi::register_work(on_work).ok()
         });
-        // Release: what the test prepared is visible to the handlers, which load with Acquire.
-        NMI_JOB.store(nmi as *mut (), Ordering::Release);
-        IRQ_JOB.store(irq as *mut (), Ordering::Release);
+        NMI_JOB.set(nmi);
+        IRQ_JOB.set(irq);
         Some(Self { work: work? })
     }
 
@@ -79,8 +71,8 @@ impl Jobs {
 
 impl Drop for Jobs {
     fn drop(&mut self) {
-        NMI_JOB.store(ptr::null_mut(), Ordering::Release);
-        IRQ_JOB.store(ptr::null_mut(), Ordering::Release);
+        NMI_JOB.clear();
+        IRQ_JOB.clear();
     }
 }
 

@@ -14,8 +14,9 @@ use super::{
     forget_the_last_round, in_nmi, rebuild,
 };
 use crate::{
-    arch::{context::Task, cpu_id, irqs, nmi, percpu, time},
-    mm::{self, oom, points},
+    arch::{context::Task, cpu_id, interrupts, nmi, percpu, time},
+    mm::{self, oom},
+    points,
     selftest::{Outcome, Report},
     thread::{self, Placement, Priority, ThreadId},
 };
@@ -107,7 +108,7 @@ fn rebuild_underneath(point: Point) {
         _ => false,
     };
     // A handler's request cannot wait for a rebuild; the one that is meant is a task's.
-    if here && irqs::interrupts_enabled() && !REBUILT.swap(true, SeqCst) {
+    if here && interrupts::interrupts_enabled() && !REBUILT.swap(true, SeqCst) {
         // SAFETY: interrupts are on, so this is the task that makes the request; the points before
         // a check are reached with no lock held.
         rebuild(&unsafe { Task::mint() });

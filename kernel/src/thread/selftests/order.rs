@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 
 use super::{Crew, PATIENCE_NS, ensure, finished, nth_cpu};
 use crate::{
-    arch::{context::Task, cpu_id, irqs, time},
+    arch::{context::Task, cpu_id, preempt, time},
     selftest::{Outcome, Report},
     thread::Priority,
 };
@@ -103,12 +103,12 @@ pub(super) fn pin_holds_off(task: &Task, report: &mut Report) -> Outcome {
     let while_pinned = URGENT_RAN.load(SeqCst);
     drop(inner);
     let half_pinned = URGENT_RAN.load(SeqCst);
-    let asked = irqs::need_resched();
-    irqs::begin_section();
+    let asked = preempt::need_resched();
+    preempt::begin_section();
     drop(outer);
     time::spin_ns(10_000_000);
     let in_section = URGENT_RAN.load(SeqCst);
-    let is_owed = irqs::end_section();
+    let is_owed = preempt::end_section();
     // What whoever ends a section does, if anything is owed: a drain may have come, too.
     let request = tidemark_frames::Request::nowait(tidemark_frames::Order::ZERO);
     drop(crate::mm::frames().alloc(task, &request));

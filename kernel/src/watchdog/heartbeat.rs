@@ -1,12 +1,10 @@
 //! The heartbeat: a thread that tells the host every 100 ms that the guest lives, and which CPU does not.
 
-use super::send;
 use crate::arch::context::Task;
 use crate::arch::{MAX_CPUS, percpu, time};
 use crate::console::{self, Share};
-use crate::mm::{self, points};
 use crate::thread::{self, Placement, Priority};
-use crate::watchdog;
+use crate::{link, mm, points};
 use tidemark_wire::ToHost;
 
 /// Time between two heartbeats, in nanoseconds.
@@ -14,7 +12,8 @@ const PERIOD_NS: u64 = 100_000_000;
 /// Heartbeats without a tick after which a CPU is called silent.
 const SILENT_BEATS: u8 = 10;
 
-pub(super) fn start(_task: &Task) {
+/// Starts the thread.
+pub fn start() {
     if let Err(error) = thread::spawn("heartbeat", Placement::Any, Priority::High, beat, 0) {
         crate::warn!("link: no heartbeat: {error:?}");
     }
@@ -24,8 +23,8 @@ fn beat(task: &Task, _argument: usize) {
     let mut watch = Watch::new();
     let mut seq = 0;
     loop {
-        let silent = percpu::online().map(|cpu| (cpu.0 as u16, watchdog::ticks(cpu)));
-        send(
+        let silent = percpu::online().map(|cpu| (cpu.0 as u16, super::ticks(cpu)));
+        link::send(
             task,
             &ToHost::Heartbeat {
                 seq,

@@ -1,0 +1,177 @@
+//! Preemption of the running CPU, off by count (the pin) or by the allocator's section, and what the
+//! ends of both owe: a switch of threads, and the word that the CPU has left them.
+
+use super::gs::{gs, gs_read};
+use super::interrupts::{disable, enable, interrupts_enabled};
+use super::percpu;
+use core::marker::PhantomData;
+use tidemark_sync::{Hook, Section, hook};
+
+/// Proof that the caller stays on its CPU: preemption is off until it drops.
+#[derive(Debug)]
+#[must_use = "the pin ends when it drops"]
+pub struct Pinned(PhantomData<*mut ()>);
+
+/// Keeps the caller on its CPU. Any context; nests.
+pub fn pin() -> Pinned {
+    pin_raw();
+    Pinned(PhantomData)
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        unpin_raw();
+    }
+}
+
+/// Tells whether a section of the allocator is open on the running CPU. Any context.
+#[inline]
+pub fn in_section() -> bool {
+    #[cfg(feature = "freestanding")]
+    // SAFETY: one gs-relative read of the word's low byte, which counts sections, and a jump by what
+    // it found.
+    unsafe {
+        core::arch::asm!("cmp byte ptr gs:[{}], 0", "jne {}",
+            const core::mem::offset_of!(percpu::PerCpu, section), label { return true }, options(nostack));
+    }
+    #[cfg(not(feature = "freestanding"))]
+    if percpu::current().section.is_open() {
+        return true;
+    }
+    false
+}
+
+/// Begins a section of the allocator on the running CPU, where none was open a moment ago. Any context.
+#[inline]
+pub fn begin_section() {
+    #[cfg(feature = "freestanding")]
+    gs!("inc", section);
+    #[cfg(not(feature = "freestanding"))]
+    percpu::current().section.begin();
+}
+
+/// Ends a section; returns whether anything is owed at its end.
+#[inline]
+pub fn end_section() -> bool {
+    #[cfg(feature = "freestanding")]
+    // SAFETY: one gs-relative instruction on a field of this CPU's block, and a jump by what it
+    // left; no memory option, so it is a compiler fence as well.
+    unsafe {
+        core::arch::asm!("dec dword ptr gs:[{}]", "jne {}",
+            const core::mem::offset_of!(percpu::PerCpu, section), label { return true }, options(nostack));
+    }
+    #[cfg(not(feature = "freestanding"))]
+    if percpu::current().section.end() {
+        return true;
+    }
+    false
+}
+
+/// Counts a pin without a guard, for `Platform::pin`.
+pub fn pin_raw() {
+    gs!("inc", pin_count);
+}
+
+/// Undoes one [`pin_raw`], and does what was left to its end: gives way, if a switch was asked for.
+#[inline]
+pub fn unpin_raw() {
+    debug_assert!(gs_read!(pin_count) > 0, "more unpins than pins");
+    gs!("dec", pin_count);
+    if owes(!0) {
+        pay();
+    }
+}
+
+/// What the end of a section or a pin owes: a switch.
+const RESCHED: u32 = Section::PLATFORM;
+/// What it owes: the word that this CPU is outside of every one of them.
+const UNPINNED: u32 = Section::GRACE;
+
+/// Whether any of `what` is owed at the end of a section or a pin of the running CPU.
+#[inline]
+fn owes(what: u32) -> bool {
+    #[cfg(feature = "freestanding")]
+    return gs_read!(section) & what != 0;
+    #[cfg(not(feature = "freestanding"))]
+    percpu::current().section.owes(what)
+}
+
+/// Does what was left to the end of pins and sections, if no other one is open. Any context.
+#[cold]
+fn pay() {
+    if owes(UNPINNED) {
+        // Without counting, because this may be an NMI; and off, so that the CPU which is spoken
+        // for is the CPU which runs this.
+        let enabled = interrupts_enabled();
+        disable();
+        let section = &percpu::current().section;
+        // The debt itself holds its CPU, so `pin_depth` would count it. An NMI may have paid it
+        // meanwhile: the side that clears the bit says the word.
+        let is_outside = gs_read!(pin_count) == 0 && !section.is_open();
+        if is_outside
+            && section.take(UNPINNED)
+            && let Some(hook) = ON_UNPINNED.get()
+        {
+            hook();
+        }
+        if enabled {
+            enable();
+        }
+    }
+    preempt_point();
+}
+
+static ON_UNPINNED: Hook<fn()> = hook!(fn());
+
+/// Sets what is called, once for each [`want_unpinned`], when a CPU has left its last pinned
+/// section: any context, an NMI included, interrupts off.
+pub fn set_unpinned_hook(hook: fn()) {
+    ON_UNPINNED.set(hook);
+}
+
+/// Asks for the hook of [`set_unpinned_hook`] at the end of the pinned section that is open on the
+/// running CPU. Hard-IRQ context.
+pub fn want_unpinned() {
+    percpu::current().section.owe(UNPINNED);
+}
+
+/// Returns how many pins are open on the running CPU. A section that is open, or at whose end
+/// something is owed that is to be paid on this CPU, counts as one.
+pub fn pin_depth() -> u32 {
+    gs_read!(pin_count) + u32::from(percpu::current().section.holds())
+}
+
+/// Asks for a switch on the running CPU at the next point where it is allowed. Any context but NMI.
+pub fn set_need_resched() {
+    percpu::current().section.owe(RESCHED);
+}
+
+/// Takes back [`set_need_resched`]; the scheduler calls it when it picks the next thread.
+pub fn clear_need_resched() {
+    percpu::current().section.take(RESCHED);
+}
+
+/// Tells whether a switch was asked for on the running CPU.
+pub fn need_resched() -> bool {
+    owes(RESCHED)
+}
+
+static YIELD: Hook<fn()> = hook!(fn());
+
+/// Sets what a task calls at a point where it may be preempted and a switch was asked for (an
+/// unpin, the end of an interrupts-off section). It is called with interrupts on.
+pub fn set_yield_hook(hook: fn()) {
+    YIELD.set(hook);
+}
+
+/// Switches if that was asked for and the running code may be preempted here: interrupts on, no
+/// pin. Interrupt handlers run with interrupts off, so nothing happens in them.
+pub fn preempt_point() {
+    if need_resched()
+        && pin_depth() == 0
+        && interrupts_enabled()
+        && let Some(hook) = YIELD.get()
+    {
+        hook();
+    }
+}
