@@ -1,4 +1,5 @@
-//! The kernel's configuration: the section's bytes, the version that made them, and what we cannot do.
+//! The kernel's configuration: the section's bytes, the version that made them, and what we cannot
+//! do.
 
 use crate::PAGE;
 use crate::error::{Error, Result};

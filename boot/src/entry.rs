@@ -4,7 +4,8 @@
 use crate::start::start;
 use core::arch::global_asm;
 
-// The note that QEMU looks for: owner "Xen", type 18 (XEN_ELFNOTE_PHYS32_ENTRY), value: the entry point.
+// The note that QEMU looks for: owner "Xen", type 18 (XEN_ELFNOTE_PHYS32_ENTRY), value: the entry
+// point.
 global_asm!(
     ".pushsection .note.pvh, \"a\", @note",
     ".align 4",

@@ -15,7 +15,8 @@ pub struct Frames {
     floor: u64,
     next: u64,
     top: u64,
-    /// What did not fit, for those who ask through [`FrameAllocator`], which has no room for a reason.
+    /// What did not fit, for those who ask through [`FrameAllocator`], which has no room for a
+    /// reason.
     refused: Option<Error>,
 }
 
@@ -30,7 +31,8 @@ impl Frames {
         }
     }
 
-    /// Takes `pages` contiguous frames; returns the address of the lowest. Their contents are undefined.
+    /// Takes `pages` contiguous frames; returns the address of the lowest. Their contents are
+    /// undefined.
     pub fn take(&mut self, pages: u64) -> Result<u64> {
         let left = self.next - self.floor;
         let wanted = pages.saturating_mul(PAGE);

@@ -1,5 +1,5 @@
-//! The last steps: the code that switches address spaces lives in a frame that both spaces map at its
-//! own address, together with the GDT that is in force until the kernel loads its own.
+//! The last steps: the code that switches address spaces lives in a frame that both spaces map at
+//! its own address, together with the GDT that is in force until the kernel loads its own.
 
 use crate::PAGE;
 use core::arch::{asm, global_asm};
@@ -10,11 +10,12 @@ use x86_64::structures::DescriptorTablePointer;
 
 /// Where the GDT is within the frame, behind the code.
 const GDT_AT: usize = 2048;
-/// Null, 64-bit code (selector 8), data (16): as in force already. Accessed bits are set: the frame is
-/// mapped read-only.
+/// Null, 64-bit code (selector 8), data (16): as in force already. Accessed bits are set: the frame
+/// is mapped read-only.
 const GDT: [u64; 3] = [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff];
 
-// RDI: level-4 table, RSI: top of the stack, RDX: BootInfo, RCX: entry point. Runs wherever it is copied.
+// RDI: level-4 table, RSI: top of the stack, RDX: BootInfo, RCX: entry point. Runs wherever it is
+// copied.
 global_asm!(
     ".pushsection .rodata.hand_over, \"a\", @progbits",
     ".global hand_over_code, hand_over_code_end",
@@ -52,8 +53,8 @@ pub struct Target {
 ///
 /// # Safety
 ///
-/// The frame is the loader's, mapped for writing at its own address, and stays as it is for as long as
-/// the kernel uses this GDT.
+/// The frame is the loader's, mapped for writing at its own address, and stays as it is for as long
+/// as the kernel uses this GDT.
 pub unsafe fn prepare(frame: u64) {
     // SAFETY: the caller vouches for the frame.
     let page = unsafe { slice::from_raw_parts_mut(frame as *mut u8, PAGE as usize) };
@@ -80,8 +81,8 @@ pub unsafe fn prepare(frame: u64) {
 ///
 /// # Safety
 ///
-/// [`prepare`] has filled `frame`, which the tables at `target.root` map executable at its own address;
-/// the rest of `target` is true in those tables.
+/// [`prepare`] has filled `frame`, which the tables at `target.root` map executable at its own
+/// address; the rest of `target` is true in those tables.
 pub unsafe fn leave(frame: u64, target: &Target) -> ! {
     // SAFETY: the caller vouches for the code at `frame` and for the address space it enters.
     unsafe {

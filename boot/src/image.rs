@@ -21,7 +21,8 @@ pub const MAX_SEGMENTS: usize = 16;
 const MAX_ALIGN: u64 = 1 << 30;
 /// The section with the kernel's configuration.
 const CONFIG_SECTION: &str = ".bootloader-config";
-/// Tag of the compact table of relative relocations (gABI, 2018), which the `elf` crate does not name.
+/// Tag of the compact table of relative relocations (gABI, 2018), which the `elf` crate does not
+/// name.
 const DT_RELR: i64 = 36;
 /// Bytes of an `Elf64_Rela`.
 const RELA_LEN: u64 = 24;
@@ -247,7 +248,8 @@ impl<'a> Image<'a> {
         Ok(())
     }
 
-    /// The table of relocations that the dynamic section names, found through the segments' addresses.
+    /// The table of relocations that the dynamic section names, found through the segments'
+    /// addresses.
     fn find_relocations(&self, table: impl Iterator<Item = Dyn>) -> Result<&'a [u8]> {
         let (mut at, mut len, mut entry_len) = (None, 0, RELA_LEN);
         for entry in table {

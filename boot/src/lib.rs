@@ -1,10 +1,10 @@
 //! Tidemark's loader: from QEMU's PVH entry to the contract of `bootloader_api` 0.11.
 //!
-//! QEMU enters `entry` in 32-bit mode with the machine's description ([`start_info`]). [`start`] is the
-//! whole way from there: [`memory`] puts the memory map in order, [`image`] reads the kernel's ELF file,
-//! [`plan`] decides where everything goes in the kernel's address space, [`load`] copies the segments,
-//! [`paging`] builds the page tables, [`hand_over`] leaves. Whatever is wrong with the kernel ends as
-//! one line on COM1 ([`error`]) and an exit code of its own.
+//! QEMU enters `entry` in 32-bit mode with the machine's description ([`start_info`]). [`start`] is
+//! the whole way from there: [`memory`] puts the memory map in order, [`image`] reads the kernel's
+//! ELF file, [`plan`] decides where everything goes in the kernel's address space, [`load`] copies
+//! the segments, [`paging`] builds the page tables, [`hand_over`] leaves. Whatever is wrong with
+//! the kernel ends as one line on COM1 ([`error`]) and an exit code of its own.
 #![no_std]
 
 #[cfg(target_feature = "avx")]

@@ -18,8 +18,8 @@ impl Reach {
     ///
     /// # Safety
     ///
-    /// The window that the tables' frames come from is mapped for writing at this offset for as long as
-    /// the loader runs, and nothing else uses it.
+    /// The window that the tables' frames come from is mapped for writing at this offset for as
+    /// long as the loader runs, and nothing else uses it.
     pub unsafe fn new(offset: u64) -> Self {
         Self { offset }
     }
@@ -28,8 +28,8 @@ impl Reach {
     fn take<'a>(self, pages: u64, tables: &mut Tables<'_>) -> Result<(u64, &'a mut [u8])> {
         let at = tables.frames().take(pages)?;
         let start = (at + self.offset) as *mut u8;
-        // SAFETY: `new`'s caller vouches that the frames are mapped there; they were taken just now, so
-        // no other slice covers them.
+        // SAFETY: `new`'s caller vouches that the frames are mapped there; they were taken just
+        // now, so no other slice covers them.
         let bytes = unsafe { core::slice::from_raw_parts_mut(start, (pages * PAGE) as usize) };
         Ok((at, bytes))
     }

@@ -8,8 +8,8 @@ use core::arch::asm;
 ///
 /// # Safety
 ///
-/// Both ranges are valid for `len` bytes, `dst`'s for writing; `dst` does not start within `src`'s range
-/// (it may end within it: the copy goes upwards). DF is clear.
+/// Both ranges are valid for `len` bytes, `dst`'s for writing; `dst` does not start within `src`'s
+/// range (it may end within it: the copy goes upwards). DF is clear.
 #[inline]
 pub unsafe fn copy_up(dst: *mut u8, src: *const u8, len: usize) {
     // SAFETY: the caller vouches for both ranges; words and rest together are `len` bytes.
@@ -35,8 +35,8 @@ pub unsafe fn copy_up(dst: *mut u8, src: *const u8, len: usize) {
 #[inline]
 pub unsafe fn copy_down(dst: *mut u8, src: *const u8, len: usize) {
     let last = len.wrapping_sub(1);
-    // SAFETY: the caller vouches for both ranges. The pointers start at the last byte; after the odd
-    // bytes they step back by 7 to the start of the last word. DF is clear again at the end.
+    // SAFETY: the caller vouches for both ranges. The pointers start at the last byte; after the
+    // odd bytes they step back by 7 to the start of the last word. DF is clear again at the end.
     unsafe {
         asm!(
             "std",
@@ -130,7 +130,8 @@ pub unsafe fn compare(a: *const u8, b: *const u8, len: usize) -> i32 {
     0
 }
 
-/// The names under which the compiler calls the above; only in the image, where no C library has them.
+/// The names under which the compiler calls the above; only in the image, where no C library has
+/// them.
 #[cfg(feature = "freestanding")]
 mod symbols {
     #[unsafe(no_mangle)]

@@ -1,4 +1,5 @@
-//! The memory map: what the firmware says, put in order, with what the loader leaves behind carved out.
+//! The memory map: what the firmware says, put in order, with what the loader leaves behind carved
+//! out.
 
 use crate::error::{Error, Result};
 use crate::start_info::MemmapEntry;
@@ -16,7 +17,8 @@ pub const MAX_REGIONS: usize = 2 * (MAX_ENTRIES + MAX_CARVED);
 
 /// E820's type of ordinary memory.
 const E820_USABLE: u32 = 1;
-/// Below this, memory is left alone: real-mode structures are there, and the trampolines of kernels go there.
+/// Below this, memory is left alone: real-mode structures are there, and the trampolines of kernels
+/// go there.
 const LOW_MEMORY_END: u64 = 1 << 20;
 /// Physical addresses have 52 bits at most; what an entry claims beyond them is cut off.
 const PHYSICAL_END: u64 = 1 << 52;
@@ -24,7 +26,8 @@ const PHYSICAL_END: u64 = 1 << 52;
 /// The regions that a kernel is told about: ordered, without overlap, usable ones page-aligned.
 pub type Regions = ArrayVec<MemoryRegion, MAX_REGIONS>;
 
-/// The firmware's map, page-aligned but neither ordered nor free of overlaps, and what is carved out of it.
+/// The firmware's map, page-aligned but neither ordered nor free of overlaps, and what is carved
+/// out of it.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryMap {
     entries: ArrayVec<(Range<u64>, u32), MAX_ENTRIES>,
@@ -63,8 +66,8 @@ impl MemoryMap {
         }
     }
 
-    /// End of the highest usable memory, 0 if there is none. Reserved ranges do not count: QEMU's map
-    /// ends with one at 1 TiB whatever the memory size.
+    /// End of the highest usable memory, 0 if there is none. Reserved ranges do not count: QEMU's
+    /// map ends with one at 1 TiB whatever the memory size.
     pub fn usable_end(&self) -> u64 {
         self.entries
             .iter()
@@ -89,8 +92,8 @@ impl MemoryMap {
             .max_by_key(|range| range.end - range.start)
     }
 
-    /// The regions for the kernel. Where entries overlap, what is not usable wins; what is carved out of
-    /// usable memory is the loader's.
+    /// The regions for the kernel. Where entries overlap, what is not usable wins; what is carved
+    /// out of usable memory is the loader's.
     pub fn regions(&self) -> Regions {
         let mut boundaries: ArrayVec<u64, MAX_REGIONS> = self
             .entries
@@ -114,7 +117,8 @@ impl MemoryMap {
         regions
     }
 
-    /// Kind of the memory at an address at which no entry or carved range starts or ends further on.
+    /// Kind of the memory at an address at which no entry or carved range starts or ends further
+    /// on.
     fn kind_at(&self, at: u64) -> Option<MemoryRegionKind> {
         let here = |range: &Range<u64>| range.contains(&at);
         let kinds = self.entries.iter().filter(|(range, _)| here(range));

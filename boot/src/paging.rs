@@ -21,8 +21,8 @@ pub enum HugePages {
     No,
 }
 
-/// Tables of intermediate levels permit everything; the last level decides. A recursive mapping sees
-/// them as pages and needs to write to them.
+/// Tables of intermediate levels permit everything; the last level decides. A recursive mapping
+/// sees them as pages and needs to write to them.
 const TABLE_FLAGS: PageTableFlags = PageTableFlags::PRESENT.union(PageTableFlags::WRITABLE);
 
 /// The tables under construction, not in use yet.
@@ -42,7 +42,8 @@ impl<'a> Tables<'a> {
     pub unsafe fn new(frames: &'a mut Frames, offset: u64) -> Result<Self> {
         let root = frames.take(1)?;
         let table = (root + offset) as *mut PageTable;
-        // SAFETY: the frame was taken just now, and the caller vouches that it is mapped at `offset`.
+        // SAFETY: the frame was taken just now, and the caller vouches that it is mapped at
+        // `offset`.
         let table = unsafe {
             table.write(PageTable::new());
             &mut *table

@@ -12,8 +12,8 @@ const ENTRIES: u64 = 512;
 /// Most ranges that can be claimed.
 const MAX_CLAIMS: usize = 32;
 
-/// The address space. Claims are ranges of whole pages, their last byte included so that the top of the
-/// space can be claimed.
+/// The address space. Claims are ranges of whole pages, their last byte included so that the top of
+/// the space can be claimed.
 #[derive(Debug)]
 pub struct AddressSpace {
     claims: ArrayVec<(RangeInclusive<u64>, &'static str), MAX_CLAIMS>,

@@ -37,8 +37,8 @@ unsafe extern "C" {
 ///
 /// # Safety
 ///
-/// Called once, by the entry code: one CPU, memory below 4 GiB mapped one to one, and a start info at
-/// `start_info`.
+/// Called once, by the entry code: one CPU, memory below 4 GiB mapped one to one, and a start info
+/// at `start_info`.
 pub unsafe extern "C" fn start(start_info: u64) -> ! {
     // SAFETY: the caller's promises are the same.
     match unsafe { boot(start_info) } {
@@ -149,18 +149,20 @@ impl Contents<'_> {
     ///
     /// # Safety
     ///
-    /// The frames have room for both, are mapped for writing at their own address, and are nobody else's.
+    /// The frames have room for both, are mapped for writing at their own address, and are nobody
+    /// else's.
     unsafe fn write(&self, at: u64) {
         let regions = self.map.regions();
         let behind = size_of::<BootInfo>();
-        // SAFETY: the caller vouches for the room; BootInfo's size is a multiple of the regions' alignment.
+        // SAFETY: the caller vouches for the room; BootInfo's size is a multiple of the regions'
+        // alignment.
         unsafe {
             let to = (at as usize + behind) as *mut MemoryRegion;
             ptr::copy_nonoverlapping(regions.as_ptr(), to, regions.len());
         }
         let there = (self.plan.boot_info as usize + behind) as *mut MemoryRegion;
-        // SAFETY: this slice is true in the kernel's address space only. Here it is only stored: its
-        // address and length are copied, nothing goes through it.
+        // SAFETY: this slice is true in the kernel's address space only. Here it is only stored:
+        // its address and length are copied, nothing goes through it.
         let slice: &'static mut [MemoryRegion] =
             unsafe { slice::from_raw_parts_mut(there, regions.len()) };
         let mut info = ManuallyDrop::new(BootInfo::new(MemoryRegions::from(slice)));

@@ -66,8 +66,8 @@ impl Elf {
         self
     }
 
-    /// Makes it position-independent with these relocations (address, type, addend), in segments of their own
-    /// from `at` on.
+    /// Makes it position-independent with these relocations (address, type, addend), in segments of
+    /// their own from `at` on.
     pub fn relocations(mut self, at: u64, entries: &[(u64, u64, u64)]) -> Self {
         self.e_type = elf::abi::ET_DYN;
         let table = words(

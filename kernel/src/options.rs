@@ -92,7 +92,8 @@ pub struct Options {
     pub pressure: Pressure,
     /// A planted fault.
     pub plant: Option<Plant>,
-    /// Whether the demonstration's NMIs make requests. Readers that wait for a rebuild hang in them (H2-NMI).
+    /// Whether the demonstration's NMIs make requests. Readers that wait for a rebuild hang in them
+    /// (H2-NMI).
     pub nmi_requests: bool,
     /// Whether debug records are shown.
     pub verbose: bool,
@@ -287,7 +288,8 @@ impl fmt::Display for KnownOptions {
     }
 }
 
-/// Parses a command line: words between white space, `name` or `name=value`; the last word about an option wins.
+/// Parses a command line: words between white space, `name` or `name=value`; the last word about an
+/// option wins.
 ///
 /// # Errors
 /// [`Refusal`] of the first word that is wrong.
@@ -321,7 +323,8 @@ pub fn get() -> &'static Options {
     OPTIONS.get().unwrap_or(&Options::DEFAULT)
 }
 
-/// Reads and parses the options, once. If a word is wrong, says so, lists the known options and exits `REFUSED`.
+/// Reads and parses the options, once. If a word is wrong, says so, lists the known options and
+/// exits `REFUSED`.
 pub fn init() {
     let mut buffer = [0; CMDLINE_BYTES];
     let parsed = read(&mut buffer).and_then(parse);
@@ -339,7 +342,8 @@ pub fn init() {
 
 /// Reads the item; an absent one, and a machine without fw_cfg, have no words.
 fn read(buffer: &mut [u8; CMDLINE_BYTES]) -> Result<&str, Refusal<'static>> {
-    // SAFETY: the ports belong to fw_cfg or, without QEMU, to nobody; nothing else in the kernel uses them.
+    // SAFETY: the ports belong to fw_cfg or, without QEMU, to nobody; nothing else in the kernel
+    // uses them.
     let Ok(mut fw_cfg) = (unsafe { FwCfg::new_for_x86() }) else {
         return Ok("");
     };

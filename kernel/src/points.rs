@@ -1,5 +1,6 @@
-//! What happens at the allocator's schedule points, and at points elsewhere: nothing, unless somebody
-//! set a hook, or the laboratory is built in and looks. Everything may pass a point; points know nobody.
+//! What happens at the allocator's schedule points, and at points elsewhere: nothing, unless
+//! somebody set a hook, or the laboratory is built in and looks. Everything may pass a point;
+//! points know nobody.
 
 #[cfg(feature = "lab")]
 use crate::arch;
@@ -17,10 +18,12 @@ use tidemark_wire::LabPoint;
 pub type Hook = fn(Point);
 
 static HOOK: tidemark_sync::Hook<Hook> = hook!(fn(Point));
-/// The CPU that rebuilds, plus one, or 0. Written by the writer, one at a time; read by reports only.
+/// The CPU that rebuilds, plus one, or 0. Written by the writer, one at a time; read by reports
+/// only.
 static REBUILDER: AtomicU32 = AtomicU32::new(0);
 
-/// Keeps a hook in place; dropping it takes the hook away. A CPU that is inside the hook stays there.
+/// Keeps a hook in place; dropping it takes the hook away. A CPU that is inside the hook stays
+/// there.
 #[derive(Debug)]
 #[must_use = "the hook goes when this is dropped"]
 pub struct Hooked(());
@@ -69,7 +72,8 @@ fn call(hook: Hook, point: Point) {
     }
 }
 
-/// The CPU that is between the two steps of a rebuild's counter, where it stays until the second. Any context.
+/// The CPU that is between the two steps of a rebuild's counter, where it stays until the second.
+/// Any context.
 pub fn rebuilder() -> Option<usize> {
     (REBUILDER.load(Ordering::Relaxed) as usize).checked_sub(1)
 }

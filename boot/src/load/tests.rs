@@ -41,7 +41,8 @@ impl Memory {
     }
 }
 
-/// What a virtual address is mapped to: physical address, size of its page, flags of the last level.
+/// What a virtual address is mapped to: physical address, size of its page, flags of the last
+/// level.
 fn look(tables: &Tables<'_>, at: u64) -> Option<(u64, u64, PageTableFlags)> {
     match tables.mapper().translate(VirtAddr::new(at)) {
         TranslateResult::Mapped {
@@ -248,7 +249,8 @@ fn running_out_of_memory_is_an_error() {
     }
 }
 
-/// Whatever a damaged file says, it is refused or it loads: nothing panics, nothing is writable and executable.
+/// Whatever a damaged file says, it is refused or it loads: nothing panics, nothing is writable and
+/// executable.
 #[test]
 fn no_damage_breaks_the_loader() {
     const SEED: u64 = 0x7469_6465_6d61_726b;

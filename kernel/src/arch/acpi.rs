@@ -1,4 +1,5 @@
-//! ACPI's static tables, as far as the kernel uses them: MADT, SRAT, SLIT, FADT (ACPI 6.5, chapter 5).
+//! ACPI's static tables, as far as the kernel uses them: MADT, SRAT, SLIT, FADT (ACPI 6.5, chapter
+//! 5).
 //!
 //! Everything is read through bounds-checked slices: a malformed table gives one [`AcpiError`].
 

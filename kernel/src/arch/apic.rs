@@ -153,8 +153,8 @@ pub(super) fn send(apic_id: u32, message: Message) {
     }
 }
 
-/// Whether the running CPU's APIC has `vector` requested and has not delivered it (IRR; Intel SDM vol. 3,
-/// 12.8.4). Any context.
+/// Whether the running CPU's APIC has `vector` requested and has not delivered it (IRR; Intel SDM
+/// vol. 3, 12.8.4). Any context.
 #[cfg(feature = "lab")]
 pub(super) fn is_requested(vector: u8) -> bool {
     if REGISTERS.load(Relaxed).is_null() {

@@ -187,9 +187,10 @@ fn move_to_thread(frame: &TrapFrame) -> *mut TrapFrame {
 
 static PREEMPT: Hook<fn()> = hook!(fn());
 
-/// Sets what is called when a hard interrupt ends, a switch was asked for, and the interrupted
-/// code was a task with interrupts on and no pin. It runs on that task's own stack with interrupts
-/// off, the frame saved there, and may switch threads; when it returns (interrupts off), the task goes on.
+/// Sets what is called when a hard interrupt ends, a switch was asked for, and the interrupted code
+/// was a task with interrupts on and no pin. It runs on that task's own stack with interrupts off,
+/// the frame saved there, and may switch threads; when it returns (interrupts off), the task goes
+/// on.
 pub fn set_preempt_hook(hook: fn()) {
     PREEMPT.set(hook);
 }

@@ -124,8 +124,8 @@ impl Irqs {
     }
 }
 
-/// Runs `f` with interrupts off. A function of its own in every backtrace: who hangs with interrupts
-/// off is found by its name.
+/// Runs `f` with interrupts off. A function of its own in every backtrace: who hangs with
+/// interrupts off is found by its name.
 #[inline(never)]
 pub fn without_interrupts<R>(f: impl FnOnce() -> R) -> R {
     let _off = IrqOff::<Irqs>::new();

@@ -91,8 +91,9 @@ const SPINS: u32 = 200;
 fn doze(call: &Call) {
     let dozing = &percpu::of(call.from).dozing;
     interrupts::disable();
-    // SeqCst, store before load: the last CPU clears its bit before it looks here, so either it sees
-    // the doze and sends, or the bit is seen to be clear. A send before the halt ends the halt.
+    // SeqCst, store before load: the last CPU clears its bit before it looks here, so either it
+    // sees the doze and sends, or the bit is seen to be clear. A send before the halt ends the
+    // halt.
     dozing.store(true, SeqCst);
     if call.is_under_way() {
         interrupts::enable_and_halt();
@@ -202,7 +203,8 @@ pub fn raise_self(work: WorkId) {
     apic::send_self(vectors::WORK);
 }
 
-/// Whether the running CPU's APIC has the work interrupt requested and has not delivered it. Any context.
+/// Whether the running CPU's APIC has the work interrupt requested and has not delivered it. Any
+/// context.
 #[cfg(feature = "lab")]
 pub fn is_work_requested() -> bool {
     apic::is_requested(vectors::WORK)

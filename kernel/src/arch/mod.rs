@@ -91,7 +91,8 @@ pub fn init(boot: &BootInfo, early: &mut BumpAllocator) -> Result<&'static Table
     paging::init(offset.ok_or(ArchError::NoPhysicalMap)?)?;
     paging::stack::set_boot_stack(boot.kernel_stack_bottom, boot.kernel_stack_len);
     let block = percpu::current();
-    // SAFETY: the boot CPU does this once; loading the segments clears gs, so the block comes after.
+    // SAFETY: the boot CPU does this once; loading the segments clears gs, so the block comes
+    // after.
     unsafe {
         gdt::prepare(block, early)?;
         gdt::load(block);

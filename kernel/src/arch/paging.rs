@@ -1,7 +1,8 @@
 //! The kernel's page tables: what is mapped where beyond what the loader did.
 //!
 //! One unused slot of the top-level table (512 GiB) is the kernel's own: stacks with guard pages
-//! ([`stack`]) in its first half, device registers in its second. No page is ever writable and executable.
+//! ([`stack`]) in its first half, device registers in its second. No page is ever writable and
+//! executable.
 
 pub mod direct;
 pub mod stack;

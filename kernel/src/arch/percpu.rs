@@ -27,8 +27,8 @@ pub struct PerCpu {
     pub(super) irq_count: AtomicU32,
     pub(super) irq_saved: AtomicU32,
     pub(super) pin_count: AtomicU32,
-    /// The section of the allocator that is open here, and what the end of a section or a pin has to
-    /// look after; see `preempt`.
+    /// The section of the allocator that is open here, and what the end of a section or a pin has
+    /// to look after; see `preempt`.
     pub(super) section: Section,
     /// Exceptions under way; more than one means that dying goes wrong.
     pub(super) exception_depth: AtomicU32,
@@ -41,7 +41,8 @@ pub struct PerCpu {
     uid: AtomicU32,
     /// Written once by its own CPU when it can take interrupts, cleared when it stops.
     pub(super) online: AtomicBool,
-    /// Who decided first while the CPU was starting: itself to take part, or the boot CPU to give up.
+    /// Who decided first while the CPU was starting: itself to take part, or the boot CPU to give
+    /// up.
     admission: AtomicU32,
     /// Work bits for the self-work interrupt; set by anyone, cleared by this CPU.
     pub(super) work: AtomicU32,
@@ -133,7 +134,8 @@ impl PerCpu {
     }
 
     fn decide(&self, decision: u32) -> bool {
-        // AcqRel: one of the starting CPU and the boot CPU wins, and sees what the other did before.
+        // AcqRel: one of the starting CPU and the boot CPU wins, and sees what the other did
+        // before.
         let decided = self
             .admission
             .compare_exchange(UNDECIDED, decision, AcqRel, Acquire);

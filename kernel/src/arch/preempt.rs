@@ -1,5 +1,5 @@
-//! Preemption of the running CPU, off by count (the pin) or by the allocator's section, and what the
-//! ends of both owe: a switch of threads, and the word that the CPU has left them.
+//! Preemption of the running CPU, off by count (the pin) or by the allocator's section, and what
+//! the ends of both owe: a switch of threads, and the word that the CPU has left them.
 
 use super::gs::{gs, gs_read};
 use super::interrupts::{disable, enable, interrupts_enabled};
@@ -28,8 +28,8 @@ impl Drop for Pinned {
 #[inline]
 pub fn in_section() -> bool {
     #[cfg(feature = "freestanding")]
-    // SAFETY: one gs-relative read of the word's low byte, which counts sections, and a jump by what
-    // it found.
+    // SAFETY: one gs-relative read of the word's low byte, which counts sections, and a jump by
+    // what it found.
     unsafe {
         core::arch::asm!("cmp byte ptr gs:[{}], 0", "jne {}",
             const core::mem::offset_of!(percpu::PerCpu, section), label { return true }, options(nostack));
@@ -41,7 +41,8 @@ pub fn in_section() -> bool {
     false
 }
 
-/// Begins a section of the allocator on the running CPU, where none was open a moment ago. Any context.
+/// Begins a section of the allocator on the running CPU, where none was open a moment ago. Any
+/// context.
 #[inline]
 pub fn begin_section() {
     #[cfg(feature = "freestanding")]

@@ -53,7 +53,8 @@ pub fn spin_until(ns: u64, mut condition: impl FnMut() -> bool) -> bool {
 }
 
 /// Measures the TSC and `other` (a counter that counts up) against the ACPI timer, or the legacy
-/// timer if there is none, and starts time. Returns how far `other` comes in a second. Boot CPU, once.
+/// timer if there is none, and starts time. Returns how far `other` comes in a second. Boot CPU,
+/// once.
 pub fn calibrate(fadt: &Fadt, other: impl Fn() -> u64) -> u64 {
     let measured = interrupts::without_interrupts(|| Reference::find(fadt).measure(&other));
     START.store(measured.start, Relaxed);

@@ -9,9 +9,9 @@ use tidemark_wire::BenchRow;
 /// Rebuilds before the first that counts.
 const WARM: usize = 8;
 
-/// Rebuilds lists that nothing changes, again and again. The allocator itself takes the times, which
-/// are guest instructions under `-icount`; what taking them costs is subtracted. A tick may fall into a
-/// rebuild: the median does not see it.
+/// Rebuilds lists that nothing changes, again and again. The allocator itself takes the times,
+/// which are guest instructions under `-icount`; what taking them costs is subtracted. A tick may
+/// fall into a rebuild: the median does not see it.
 pub fn rows(
     task: &Task,
     arena: &mut Arena,

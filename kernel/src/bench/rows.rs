@@ -70,8 +70,8 @@ pub fn all(
     tell(BenchRow::Metadata, Ok(metadata()));
 }
 
-/// Allocates a block and frees it. What the free does is a call, and knows nothing of where the block
-/// comes from.
+/// Allocates a block and frees it. What the free does is a call, and knows nothing of where the
+/// block comes from.
 #[inline]
 fn pair(frames: &'static KernelFrames, context: &impl Context, request: &Request) {
     drop(frames.alloc(context, request));
@@ -187,7 +187,8 @@ fn lowest_for_normal(zone: &ZoneInfo) -> u64 {
 }
 
 /// Takes free frames of a zone, whatever its marks, until `free` are left, into the arena's places
-/// from `taken` on. Nothing writes to them: memory that the guest never touched costs the host nothing.
+/// from `taken` on. Nothing writes to them: memory that the guest never touched costs the host
+/// nothing.
 fn take_down(task: &Task, zone: ZoneId, free: u64, arena: &mut Arena, taken: &mut usize) {
     let frames = mm::frames();
     loop {

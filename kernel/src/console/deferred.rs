@@ -15,9 +15,11 @@ static WORK: spin::Once<WorkId> = spin::Once::new();
 static RECORDS_WAIT: Event = Event::new();
 static THREAD_RUNS: AtomicBool = AtomicBool::new(false);
 
-/// Defers printing on this CPU while it lives: records are stored, and written out after the last one has ended.
+/// Defers printing on this CPU while it lives: records are stored, and written out after the last
+/// one has ended.
 ///
-/// The caller stays on its CPU meanwhile (interrupts off, or pinned). Any context but NMI, which defers anyway.
+/// The caller stays on its CPU meanwhile (interrupts off, or pinned). Any context but NMI, which
+/// defers anyway.
 #[must_use = "printing is synchronous again as soon as this is dropped"]
 #[derive(Debug)]
 pub struct Deferred {
@@ -25,8 +27,8 @@ pub struct Deferred {
     _here: PhantomData<*const ()>,
 }
 
-/// The running CPU's count of deferred sections. Only its own CPU writes it, an interrupt restores what it found, so plain
-/// loads and stores are enough.
+/// The running CPU's count of deferred sections. Only its own CPU writes it, an interrupt restores
+/// what it found, so plain loads and stores are enough.
 fn depth() -> &'static AtomicU64 {
     &percpu::current().console[0]
 }
@@ -51,9 +53,11 @@ impl Drop for Deferred {
     }
 }
 
-/// Whether the caller may only store: in an NMI, deferred, or holding the port's lock or one that comes after it.
+/// Whether the caller may only store: in an NMI, deferred, or holding the port's lock or one that
+/// comes after it.
 ///
-/// An unpinned caller may be asked about a CPU that it has just left: it then stores and asks, which is right anywhere.
+/// An unpinned caller may be asked about a CPU that it has just left: it then stores and asks,
+/// which is right anywhere.
 pub(super) fn must_only_store() -> bool {
     percpu::in_nmi()
         || depth().load(Ordering::Relaxed) > 0
@@ -65,7 +69,8 @@ pub(super) fn can_be_asked() -> bool {
     WORK.is_completed()
 }
 
-/// Asks for stored records to be written out soon. Any context; before [`init`] the next print does it.
+/// Asks for stored records to be written out soon. Any context; before [`init`] the next print does
+/// it.
 pub(super) fn ask() {
     let Some(&work) = WORK.get() else { return };
     if percpu::in_nmi() {

@@ -1,9 +1,10 @@
 //! The console: log records from any context, written out on COM1.
 //!
-//! [`printk`] formats in the caller's context, stores one record a line in the CPU's ring and never waits for a ring.
-//! Whoever may take the port then tries to become the console's owner; the owner writes out every CPU's records in order, one
-//! line a hold of the port's lock. An NMI, and a caller inside a [`Deferred`] section or one that holds the port's lock or a
-//! later one, only stores: a work interrupt to itself gets the records written afterwards.
+//! [`printk`] formats in the caller's context, stores one record a line in the CPU's ring and never
+//! waits for a ring. Whoever may take the port then tries to become the console's owner; the owner
+//! writes out every CPU's records in order, one line a hold of the port's lock. An NMI, and a
+//! caller inside a [`Deferred`] section or one that holds the port's lock or a later one, only
+//! stores: a work interrupt to itself gets the records written afterwards.
 
 mod deferred;
 mod output;
@@ -36,7 +37,8 @@ pub enum Level {
     Info,
     /// Shown only with the option `verbose`; `debug: ` stands before the text.
     Debug,
-    /// Text as it is, neither a stamp before it nor a line end behind it: the shell's prompt and echo.
+    /// Text as it is, neither a stamp before it nor a line end behind it: the shell's prompt and
+    /// echo.
     Raw,
 }
 
@@ -56,8 +58,8 @@ static SHOW_DEBUG: AtomicBool = AtomicBool::new(false);
 
 /// Stores the lines of a text as records and, where the caller's context allows, writes them out.
 ///
-/// Callable from every context, an NMI included, once the boot CPU has its per-CPU block. Records that a full ring refuses
-/// are counted, and the count is shown as a line.
+/// Callable from every context, an NMI included, once the boot CPU has its per-CPU block. Records
+/// that a full ring refuses are counted, and the count is shown as a line.
 pub fn printk(level: Level, text: fmt::Arguments<'_>) {
     if level == Level::Debug && !SHOW_DEBUG.load(Ordering::Relaxed) {
         return;
@@ -83,7 +85,8 @@ pub fn plain(_task: &Task, text: fmt::Arguments<'_>) {
     output::write_out_or_defer();
 }
 
-/// Prints text as it is, line ends only where it has them, and loses nothing: waits for room in the ring.
+/// Prints text as it is, line ends only where it has them, and loses nothing: waits for room in the
+/// ring.
 ///
 /// A log line that comes while the last such text has not ended its line begins a new one.
 pub fn raw(_task: &Task, text: fmt::Arguments<'_>) {
@@ -114,7 +117,8 @@ macro_rules! debug {
     ($($arg:tt)*) => { $crate::console::printk($crate::console::Level::Debug, ::core::format_args!($($arg)*)) };
 }
 
-/// Starts what needs interrupts and threads: COM1's receive interrupt, deferred printing and the console thread.
+/// Starts what needs interrupts and threads: COM1's receive interrupt, deferred printing and the
+/// console thread.
 pub fn init(task: &Task) {
     deferred::init(task);
     receive::init();

@@ -14,7 +14,8 @@ use tidemark_wire::LabPoint;
 
 /// Records that one CPU can store before any is written out.
 const RING_RECORDS: usize = 128;
-/// Lines that one owner writes before it leaves the rest to the console thread: the longest time that a print can cost.
+/// Lines that one owner writes before it leaves the rest to the console thread: the longest time
+/// that a print can cost.
 const OWNER_LINES: usize = 24;
 /// How long an exit waits for the owner to finish.
 const EXIT_PATIENCE_NS: u64 = 500_000_000;
@@ -26,24 +27,27 @@ const HANG_PATIENCE_NS: u64 = 300_000_000;
 static RINGS: [Ring<RING_RECORDS, RECORD_WORDS>; MAX_CPUS] = [const { Ring::new() }; MAX_CPUS];
 /// Losses already shown. Written by the owner only.
 static LOSSES_SHOWN: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
-/// Places in the order of all records. A relaxed counter: one variable's order is all that is asked of it.
+/// Places in the order of all records. A relaxed counter: one variable's order is all that is asked
+/// of it.
 static NEXT_SEQ: AtomicU64 = AtomicU64::new(0);
 static OWNER: Handoff = Handoff::new();
-/// Whether the last record written was raw text that did not end its line. Written by the owner only.
+/// Whether the last record written was raw text that did not end its line. Written by the owner
+/// only.
 static LINE_OPEN: AtomicBool = AtomicBool::new(false);
 /// Whether the dying routine owns the port: everybody else only stores.
 static PORT_SEIZED: AtomicBool = AtomicBool::new(false);
 
-/// Sets up COM1 for polling; from here on printing works, before interrupts do. The boot CPU's block must be loaded.
+/// Sets up COM1 for polling; from here on printing works, before interrupts do. The boot CPU's
+/// block must be loaded.
 pub fn init_early() {
     COM1.lock().init();
 }
 
 /// Stores one line as a record of the running CPU. Any context.
 pub(super) fn store(level: Level, line: &str) -> Result<(), Full> {
-    // Off, so that a task cannot be moved or preempted with a record half stored, which would hold up the records behind it,
-    // and so that the order in the ring is the order of the numbers, but for NMIs.
-    // A plain save and restore: it nests by scope, and in an NMI it changes nothing.
+    // Off, so that a task cannot be moved or preempted with a record half stored, which would hold
+    // up the records behind it, and so that the order in the ring is the order of the numbers, but
+    // for NMIs. A plain save and restore: it nests by scope, and in an NMI it changes nothing.
     uncounted_interrupts_off(|| {
         let seq = NEXT_SEQ.fetch_add(1, Ordering::Relaxed);
         let mut record = Record::new(seq, time::now_ns(), level, line);
@@ -63,7 +67,8 @@ fn uncounted_interrupts_off<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Waits until the running CPU's ring has room to spare, writing records out meanwhile. Task context, nothing held.
+/// Waits until the running CPU's ring has room to spare, writing records out meanwhile. Task
+/// context, nothing held.
 pub(super) fn wait_for_room() {
     while room() < RING_RECORDS / 2 {
         write_out_or_defer();
@@ -95,7 +100,8 @@ pub enum Share {
     All,
 }
 
-/// Writes out what is stored, or leaves it to the owner of the moment. Task or hard-interrupt context, without the port's lock.
+/// Writes out what is stored, or leaves it to the owner of the moment. Task or hard-interrupt
+/// context, without the port's lock.
 pub fn flush(share: Share) {
     if PORT_SEIZED.load(Ordering::Relaxed) || OWNER.offer() == Offer::Left {
         return;
@@ -134,8 +140,8 @@ pub(super) fn all_written() -> bool {
 
 /// Takes the next line in the order of all CPUs. For the owner only.
 ///
-/// A record that its writer has not finished holds up its own CPU's later ones, not those of other CPUs: the order is
-/// exact but for records that are stored at the same moment.
+/// A record that its writer has not finished holds up its own CPU's later ones, not those of other
+/// CPUs: the order is exact but for records that are stored at the same moment.
 fn next_line() -> Option<LineBuffer> {
     let oldest = RINGS
         .iter()
@@ -184,12 +190,14 @@ fn formatted(line: fmt::Arguments<'_>) -> LineBuffer {
     buffer
 }
 
-/// Records lost so far because a ring was full, over all CPUs, and those cut short by a port that was stuck.
+/// Records lost so far because a ring was full, over all CPUs, and those cut short by a port that
+/// was stuck.
 pub fn lost_total() -> u64 {
     RINGS.iter().map(Ring::lost).sum::<u64>() + port::cut_total()
 }
 
-/// Writes everything out before an orderly exit: as owner if the owner of the moment finishes in time, else around it.
+/// Writes everything out before an orderly exit: as owner if the owner of the moment finishes in
+/// time, else around it.
 pub(crate) fn finish_before_exit() {
     let done = time::spin_until(EXIT_PATIENCE_NS, || {
         if OWNER.offer() == Offer::Left {
@@ -206,12 +214,14 @@ pub(crate) fn finish_before_exit() {
     }
 }
 
-/// Takes the port away from its owner, writes out what the rings hold, torn records left out, and returns the port.
+/// Takes the port away from its owner, writes out what the rings hold, torn records left out, and
+/// returns the port.
 ///
 /// For a CPU whose fellows have stopped.
 pub(crate) fn drain_after_stop() -> Serial {
     PORT_SEIZED.store(true, Ordering::Relaxed);
-    // SAFETY: the others have stopped or did not react to an NMI; on this CPU the lock's holder does not go on.
+    // SAFETY: the others have stopped or did not react to an NMI; on this CPU the lock's holder
+    // does not go on.
     let mut port = unsafe { port::broken_open() };
     drain_to(&mut port);
     port
@@ -219,7 +229,8 @@ pub(crate) fn drain_after_stop() -> Serial {
 
 /// Writes out what the rings hold from the NMI of a CPU that seems to hang, whoever owns the port.
 ///
-/// If the owner of the moment does not write it within a while, it is part of the hang: a torn line is better than none.
+/// If the owner of the moment does not write it within a while, it is part of the hang: a torn line
+/// is better than none.
 pub(crate) fn write_out_from_hang() {
     let written = time::spin_until(HANG_PATIENCE_NS, || {
         !anything_stored() || OWNER.offer() == Offer::Owner
@@ -228,7 +239,8 @@ pub(crate) fn write_out_from_hang() {
         return;
     }
     PORT_SEIZED.store(true, Ordering::Relaxed);
-    // SAFETY: nobody has written for a while; should somebody after all, lines mix, and nothing worse.
+    // SAFETY: nobody has written for a while; should somebody after all, lines mix, and nothing
+    // worse.
     drain_to(&mut unsafe { port::broken_open() });
     OWNER.abandon();
     PORT_SEIZED.store(false, Ordering::Relaxed);

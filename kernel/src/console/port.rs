@@ -8,7 +8,8 @@ use uart_16550::spec::registers::{FifoTriggerLevel, IER};
 use uart_16550::{BaudRate, Config, Uart16550};
 
 const BASE: u16 = 0x3f8;
-/// How long a port may take nothing before it counts as stuck: a busy host may not read for a while.
+/// How long a port may take nothing before it counts as stuck: a busy host may not read for a
+/// while.
 const STUCK_NS: u64 = 5_000_000_000;
 /// Polls of the line status between two looks at the clock.
 const POLLS: u32 = 1024;
@@ -31,7 +32,8 @@ impl Serial {
     /// Names a port.
     ///
     /// # Safety
-    /// Eight ports from `base` belong to a 16550 or to nobody, and what this value does to them disturbs no other user.
+    /// Eight ports from `base` belong to a 16550 or to nobody, and what this value does to them
+    /// disturbs no other user.
     pub const unsafe fn at(base: u16) -> Self {
         // SAFETY: the caller's promise.
         match unsafe { Uart16550::new_port(base) } {
@@ -87,16 +89,18 @@ impl Serial {
 /// COM1, under the port lock that senders and the receive interrupt share.
 pub static COM1: IrqSpinLock<Serial, Irqs> = IrqSpinLock::new(
     Rank::SerialPort,
-    // SAFETY: on every q35 these are COM1's ports; the lock makes this the only user, but for `broken_open`'s.
+    // SAFETY: on every q35 these are COM1's ports; the lock makes this the only user, but for
+    // `broken_open`'s.
     unsafe { Serial::at(BASE) },
 );
 
 /// COM1 without its lock.
 ///
 /// # Safety
-/// No other CPU sends any more, or boot has not begun to share the port; and what a lock holder on this CPU had under way is lost.
+/// No other CPU sends any more, or boot has not begun to share the port; and what a lock holder on
+/// this CPU had under way is lost.
 pub unsafe fn broken_open() -> Serial {
-    // SAFETY: the caller's promise. Not initialised again, which would throw away what the FIFO holds: this value then sends
-    // one byte a poll, which every state of the device takes.
+    // SAFETY: the caller's promise. Not initialised again, which would throw away what the FIFO
+    // holds: this value then sends one byte a poll, which every state of the device takes.
     unsafe { Serial::at(BASE) }
 }

@@ -1,4 +1,5 @@
-//! Bytes that arrive on COM1: an interrupt takes them under the port's lock and has a frame allocated for them, as a tty does.
+//! Bytes that arrive on COM1: an interrupt takes them under the port's lock and has a frame
+//! allocated for them, as a tty does.
 
 use super::port::COM1;
 use crate::arch::context::HardIrq;
@@ -15,7 +16,8 @@ const BYTES_PER_IRQ: usize = 64;
 /// Who reads what is typed.
 #[derive(Clone, Copy, Debug)]
 pub struct RxSink {
-    /// Takes one byte, in the interrupt, with the port's lock held: it takes no lock and wakes nobody.
+    /// Takes one byte, in the interrupt, with the port's lock held: it takes no lock and wakes
+    /// nobody.
     pub take: fn(u8),
     /// Wakes the reader, in the same interrupt, after the port's lock was released.
     pub wake: fn(&HardIrq),
@@ -27,8 +29,8 @@ pub type RxAllocHook = fn(&HardIrq, u8);
 static HOOK: Hook<RxAllocHook> = hook!(fn(&HardIrq, u8));
 static SINK: spin::Once<RxSink> = spin::Once::new();
 
-/// Sets what takes a frame for each byte that COM1 receives, in place of what did so far; called in its interrupt with the
-/// port's lock held.
+/// Sets what takes a frame for each byte that COM1 receives, in place of what did so far; called in
+/// its interrupt with the port's lock held.
 pub fn set_rx_alloc_hook(hook: RxAllocHook) {
     HOOK.set(hook);
 }
@@ -38,8 +40,8 @@ pub fn clear_rx_alloc_hook() {
     HOOK.clear();
 }
 
-/// Sets, once, who reads the bytes that COM1 receives. The frame for each is taken all the same, before.
-/// Returns whether nobody read them so far.
+/// Sets, once, who reads the bytes that COM1 receives. The frame for each is taken all the same,
+/// before. Returns whether nobody read them so far.
 pub fn set_rx_sink(sink: RxSink) -> bool {
     let mut is_first = false;
     SINK.call_once(|| {

@@ -167,7 +167,8 @@ impl<F: FnMut(&str)> fmt::Write for Lines<F> {
     }
 }
 
-/// Cuts what is written to it into pieces of at most [`TEXT_BYTES`], line ends kept, and gives each to `store`.
+/// Cuts what is written to it into pieces of at most [`TEXT_BYTES`], line ends kept, and gives each
+/// to `store`.
 #[derive(Debug)]
 pub struct Pieces<F: FnMut(&str)> {
     piece: [u8; TEXT_BYTES],

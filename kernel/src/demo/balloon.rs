@@ -16,7 +16,8 @@ use tidemark_sync::ContextKind;
 
 /// How often the balloon looks at the zones while it is wanted.
 const LOOK_EVERY_NS: u64 = 500_000;
-/// Free frames of a zone that has nothing to give: some, so that the balloon need not hunt for each.
+/// Free frames of a zone that has nothing to give: some, so that the balloon need not hunt for
+/// each.
 const NEXT_TO_NOTHING: u64 = 24;
 /// More than what one reclaim for a single frame frees.
 const RECLAIM_BATCH: u64 = 64;
@@ -33,8 +34,8 @@ static SQUEEZES: AtomicU32 = AtomicU32::new(0);
 static RELEASED: AtomicBool = AtomicBool::new(true);
 /// Set when the thread is to end.
 static OVER: AtomicBool = AtomicBool::new(false);
-/// Under uneven pressure, the index of the one zone that has memory. Written once, before the thread
-/// is started.
+/// Under uneven pressure, the index of the one zone that has memory. Written once, before the
+/// thread is started.
 static KEEPER: AtomicU32 = AtomicU32::new(0);
 /// Index of the zone for the request that is held over the rebuild, plus one; 0 if there is none.
 /// Written before a squeeze is asked for.
@@ -58,8 +59,8 @@ pub fn highest_unmovable(node: NodeId) -> Option<ZoneId> {
     zones.filter(ours).last()
 }
 
-/// Chooses the zone that has memory under uneven pressure: one that moves to the front of its node's
-/// list when the movable memory there leaves. Once, before anything else.
+/// Chooses the zone that has memory under uneven pressure: one that moves to the front of its
+/// node's list when the movable memory there leaves. Once, before anything else.
 pub fn init() {
     let zones = || mm::frames().zones().map(|zone| zone.id);
     let movable = zones().find(|zone| zone.kind() == ZoneKind::Movable);
@@ -85,9 +86,9 @@ fn level(zone: ZoneId) -> Level {
     }
 }
 
-/// The zone in which a request that may reclaim finds memory alone while it is held over a rebuild on
-/// this node: the highest. Nothing if another zone is so small that a batch of reclaim brings it back
-/// from below MIN.
+/// The zone in which a request that may reclaim finds memory alone while it is held over a rebuild
+/// on this node: the highest. Nothing if another zone is so small that a batch of reclaim brings it
+/// back from below MIN.
 pub fn zone_to_probe(node: NodeId) -> Option<ZoneId> {
     let keeper = highest_unmovable(node)?;
     let is_other = |zone: &ZoneInfo| {
@@ -118,8 +119,8 @@ pub fn look_again() {
     TIGHT.store(false, Release);
 }
 
-/// Asks for the squeeze, and that a request which is held over the rebuild finds memory in one zone of
-/// its node only; [`is_tight`] says when it is there. Any context.
+/// Asks for the squeeze, and that a request which is held over the rebuild finds memory in one zone
+/// of its node only; [`is_tight`] says when it is there. Any context.
 pub fn squeeze(probed: Option<ZoneId>) {
     PROBED.store(probed.map_or(0, |zone| zone.index() as u32 + 1), Relaxed);
     SQUEEZES.fetch_add(1, Release);
@@ -138,9 +139,10 @@ pub fn is_tight() -> bool {
     TIGHT.load(Acquire)
 }
 
-/// Whether the zones are squeezed now or have been since `since`, an earlier [`squeezes`]. A request
-/// that may not go below MIN can then find the little that is left taken by others, and larger
-/// blocks not at all; atomic requests have their reserve below MIN and must not fail. Any context.
+/// Whether the zones are squeezed now or have been since `since`, an earlier [`squeezes`]. A
+/// request that may not go below MIN can then find the little that is left taken by others, and
+/// larger blocks not at all; atomic requests have their reserve below MIN and must not fail. Any
+/// context.
 pub fn is_announced(since: u32) -> bool {
     WANTED.load(Acquire) || !RELEASED.load(Acquire) || squeezes() != since
 }

@@ -22,7 +22,8 @@ use tidemark_wire::{Source, ToHost, Totals};
 
 /// Slow-path entries that each interrupt source of every CPU makes at least in a whole run.
 const SLOW_PATH_ENTRIES: u64 = 1000;
-/// Rebuilds of one cycle with two DIMMs, each the only memory of its zone: two leave, two come back.
+/// Rebuilds of one cycle with two DIMMs, each the only memory of its zone: two leave, two come
+/// back.
 const REBUILDS_A_CYCLE: u64 = 4;
 
 /// The threads of the demonstration.
@@ -149,7 +150,8 @@ pub enum Verdict {
     Failed,
 }
 
-/// What the kernel can judge by itself; the host judges the rest, what the protocol promises among it.
+/// What the kernel can judge by itself; the host judges the rest, what the protocol promises among
+/// it.
 fn passed(totals: &Totals) -> bool {
     let unexplained = |source: Source| {
         let counts = counts::of(source);

@@ -63,8 +63,8 @@ pub fn tally() -> Tally {
     }
 }
 
-/// The zone that a request should find alone, if `left` is a movable zone that has just lost its last
-/// frame, and the node has what it takes.
+/// The zone that a request should find alone, if `left` is a movable zone that has just lost its
+/// last frame, and the node has what it takes.
 pub fn wanted(left: Option<ZoneId>) -> Option<ZoneId> {
     let left = left.filter(|zone| zone.kind() == ZoneKind::Movable)?;
     if mm::frames().zone_info(left).managed != 0 {
@@ -133,8 +133,8 @@ fn probe(task: &Task) {
     }
 }
 
-/// What happens when a request is about to walk: the prober's, the first time, stays until the rebuild
-/// is over.
+/// What happens when a request is about to walk: the prober's, the first time, stays until the
+/// rebuild is over.
 pub fn about_to_walk() {
     if STATE.load(Acquire) != ASKED || percpu::in_irq() || percpu::in_nmi() {
         return;

@@ -91,8 +91,8 @@ fn called(irq: &HardIrq) {
 }
 
 fn on_nmi(nmi: &Nmi, _frame: &TrapFrame) {
-    // At rest the oracle counts, and NMIs are the one thing that it cannot keep out; and the watchdog's
-    // own find out where a CPU hangs, instead of hanging there, too.
+    // At rest the oracle counts, and NMIs are the one thing that it cannot keep out; and the
+    // watchdog's own find out where a CPU hangs, instead of hanging there, too.
     if options::get().nmi_requests && !quiesce::nmis_held() && !watchdog::sent_this_nmi() {
         fire(nmi, Source::Nmi);
     }

@@ -82,8 +82,9 @@ pub fn at(point: Point) {
     }
 }
 
-/// Sends every CPU the call-function interrupt. Where the writer takes interrupts, it stays until it has taken
-/// this one; where no NMI's request is inside the window for sure, until another CPU has: some request then is.
+/// Sends every CPU the call-function interrupt. Where the writer takes interrupts, it stays until
+/// it has taken this one; where no NMI's request is inside the window for sure, until another CPU
+/// has: some request then is.
 fn interrupt_everybody() {
     let here = arch::cpu_id();
     let taken = |cpu| percpu::of(cpu).taken(vectors::WORK);

@@ -28,7 +28,8 @@ pub struct Ports {
 /// GPE0's status port, for the handler; 0 until [`enable`].
 static STATUS_PORT: AtomicU16 = AtomicU16::new(0);
 
-/// Enters ACPI mode and lets only memory hot-plug raise the SCI. Returns whether the machine went along.
+/// Enters ACPI mode and lets only memory hot-plug raise the SCI. Returns whether the machine went
+/// along.
 ///
 /// The handler must be installed first: an event that is pending is delivered at once.
 ///
@@ -64,8 +65,8 @@ pub fn acknowledge() -> bool {
     if port == 0 {
         return false;
     }
-    // SAFETY: `enable` stored the port of the status register; its bits are cleared by writing 1, so
-    // other events keep theirs.
+    // SAFETY: `enable` stored the port of the status register; its bits are cleared by writing 1,
+    // so other events keep theirs.
     unsafe {
         if inb(port) & MEMORY_BIT == 0 {
             return false;

@@ -50,7 +50,8 @@ pub fn set_deadline_ns(ns: u64) {
 }
 
 /// Sets up the interrupt and the thread, brings the DIMMs online that are there at boot, and tells
-/// what zones and lists the machine has then. The thread runs at `placement`. Once, after `mm::start`.
+/// what zones and lists the machine has then. The thread runs at `placement`. Once, after
+/// `mm::start`.
 ///
 /// # Panics
 ///

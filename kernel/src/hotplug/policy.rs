@@ -22,8 +22,8 @@ pub struct OnlineSlot {
 
 /// Chooses for a DIMM that arrives: node 0 has one NORMAL DIMM, every other one is MOVABLE.
 ///
-/// So a DIMM that returns finds its old place, and atomic requests on node 0 have memory above 4 GiB
-/// that can go away, which is what the demonstration is about.
+/// So a DIMM that returns finds its old place, and atomic requests on node 0 have memory above 4
+/// GiB that can go away, which is what the demonstration is about.
 pub fn default_policy(node: u8, online: &[Option<OnlineSlot>; MAX_SLOTS]) -> OnlineAs {
     let taken = OnlineSlot {
         node: 0,

@@ -12,8 +12,8 @@ impl PortBlock {
     ///
     /// # Safety
     ///
-    /// The machine is a q35 or pc of QEMU, and nobody else uses the block: a slot is selected by one
-    /// access and used by the next.
+    /// The machine is a q35 or pc of QEMU, and nobody else uses the block: a slot is selected by
+    /// one access and used by the next.
     pub const unsafe fn new() -> Self {
         Self(())
     }

@@ -27,7 +27,8 @@ impl Voice {
         lists: None,
     };
 
-    /// For the next event, where `told` counts those before it. In a scenario, which decides who prints, none is told.
+    /// For the next event, where `told` counts those before it. In a scenario, which decides who
+    /// prints, none is told.
     pub fn next(told: &mut u32) -> Self {
         let of = |limit| {
             if *told < limit && !points::in_scenario() {

@@ -20,8 +20,8 @@ use tidemark_wire::LabPoint;
 /// How long a removal may wait for frames that do not move, in nanoseconds. Changed by tests.
 pub(super) static DEADLINE_NS: AtomicU64 = AtomicU64::new(5_000_000_000);
 
-/// What a removal is given for each page that has to be moved: several times what it takes on a busy
-/// host.
+/// What a removal is given for each page that has to be moved: several times what it takes on a
+/// busy host.
 const PER_PAGE_NS: u64 = 250_000;
 
 /// Everything that only the hot-plug thread touches.

@@ -35,8 +35,8 @@ pub fn not_reached(lacks: Want) -> Finding {
     (LabVerdict::NotReached, how!("the trace lacks {lacks}"))
 }
 
-/// The first of these windows that the trace from step `from` on shows; else the step that the one lacks
-/// which it shows most of.
+/// The first of these windows that the trace from step `from` on shows; else the step that the one
+/// lacks which it shows most of.
 fn first_shown(from: u32, windows: &'static [Window]) -> Result<&'static Window, Want> {
     let mut lacks: Option<(usize, Want)> = None;
     for window in windows {
@@ -53,8 +53,9 @@ fn first_shown(from: u32, windows: &'static [Window]) -> Result<&'static Window,
     Err(lacks.map_or(nothing, |(_, want)| want))
 }
 
-/// The finding of a scenario in which somebody may wait for ever: if parties do, it fails, provided that
-/// the trace shows one of the windows in which they do; else it holds, if it shows one of the others.
+/// The finding of a scenario in which somebody may wait for ever: if parties do, it fails, provided
+/// that the trace shows one of the windows in which they do; else it holds, if it shows one of the
+/// others.
 pub fn of_waits(holds: &'static [Window], fails: &'static [Window]) -> Finding {
     if waits::cycle().is_none() {
         return match first_shown(0, holds) {
@@ -82,7 +83,8 @@ fn where_they_hang(means: &str) -> How {
     how
 }
 
-/// Rounds of the reader from step `from` on, at `retry`, in which a fresh walk would have served it.
+/// Rounds of the reader from step `from` on, at `retry`, in which a fresh walk would have served
+/// it.
 pub fn rounds_in_vain(from: u32) -> usize {
     steps(from)
         .filter(|step| (step.role, step.point) == (Role::Reader, LabPoint::SlowRetry))

@@ -1,9 +1,9 @@
 //! The laboratory: one hazard, reached on purpose in the protocol that was chosen at boot.
 //!
 //! A scenario is a list of rules ([`schedule`]) over the points that its roles reach ([`stage`]): a
-//! role is held at a point until another reached its own, or is sent a real interrupt or NMI there. What
-//! happened is a trace ([`trace`]); a verdict counts only if the trace shows reader and writer inside
-//! the hazard's window. A CPU that hangs is found by the [`watchdog`].
+//! role is held at a point until another reached its own, or is sent a real interrupt or NMI there.
+//! What happened is a trace ([`trace`]); a verdict counts only if the trace shows reader and writer
+//! inside the hazard's window. A CPU that hangs is found by the [`watchdog`].
 
 mod hazards;
 mod judge;
@@ -119,7 +119,8 @@ fn report(task: &Task, result: LabResult) -> bool {
     })
 }
 
-/// The allocator declares OOM. Returns whether that is the reader's, which then fails: nobody is killed.
+/// The allocator declares OOM. Returns whether that is the reader's, which then fails: nobody is
+/// killed.
 fn on_oom() -> bool {
     let ours = stage::is_open() && stage::role_here() == Some(Role::Reader);
     if ours {

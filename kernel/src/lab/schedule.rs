@@ -1,5 +1,5 @@
-//! A schedule: what happens where; and a window: what a trace must show. Pure; the kernel's hook and
-//! host tests use the same.
+//! A schedule: what happens where; and a window: what a trace must show. Pure; the kernel's hook
+//! and host tests use the same.
 
 use core::fmt;
 use tidemark_wire::{AtCounter, LabContext, LabPoint, LabStep, Role, Stay};
@@ -15,8 +15,8 @@ pub type Moment = (Role, LabPoint, u32);
 pub enum Action {
     /// Stay until one of these moments has come.
     Hold(&'static [Moment]),
-    /// Send this CPU a real interrupt whose handler makes the reader's request. Where interrupts are
-    /// on, wait until it is over; where they are off, until it is pending.
+    /// Send this CPU a real interrupt whose handler makes the reader's request. Where interrupts
+    /// are on, wait until it is over; where they are off, until it is pending.
     Interrupt,
     /// Send this CPU an NMI whose handler makes the reader's request, and wait until it is over.
     Nmi,
@@ -28,7 +28,8 @@ pub enum Action {
     StopFeeding,
 }
 
-/// One line of a schedule: when `role` reaches `point` for the `nth` time (from 1), `action` is taken.
+/// One line of a schedule: when `role` reaches `point` for the `nth` time (from 1), `action` is
+/// taken.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rule {
     /// The role.

@@ -11,8 +11,8 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, 
 use tidemark_frames::Point;
 use tidemark_wire::{AtCounter, EntryRead, LabContext, LabPoint, Party, Role, Stay, ZoneName};
 
-/// How long a role is held for another one at most: many times what the other needs on a host that is
-/// busy with everything else.
+/// How long a role is held for another one at most: many times what the other needs on a host that
+/// is busy with everything else.
 const HOLD_NS: u64 = 8_000_000_000;
 /// Begins of one request, or rounds from one begin, after which it counts as going round.
 pub const ROUNDS: u32 = 64;
@@ -186,8 +186,8 @@ pub fn note(role: Role, point: LabPoint, detail: u64) {
     TRACE.push(time::now_ns() / 1000, cpu, context, role, point, detail);
 }
 
-/// Whether a step is written down. Of entries that follow each other the first is; of a request that
-/// goes round the first rounds are, and then each round's first step.
+/// Whether a step is written down. Of entries that follow each other the first is; of a request
+/// that goes round the first rounds are, and then each round's first step.
 fn is_written(role: Role, point: LabPoint, last: Option<LabPoint>) -> bool {
     use LabPoint::{
         EntryRead, RebuildEntry, SlowBegin, SlowCheckNopage, SlowCheckOom, SlowRetry, SlowWalk,
@@ -263,8 +263,8 @@ fn hold(role: Role, at: LabPoint, until: &'static [Moment]) {
     }
 }
 
-/// Sends this CPU the laboratory's interrupt. With interrupts on it is taken here. With interrupts off
-/// the CPU's APIC says that it is pending; it is taken when the writer turns them on.
+/// Sends this CPU the laboratory's interrupt. With interrupts on it is taken here. With interrupts
+/// off the CPU's APIC says that it is pending; it is taken when the writer turns them on.
 fn interrupt(role: Role) {
     let before = HANDLED.load(Acquire);
     let taken = || HANDLED.load(Acquire) != before;

@@ -1,5 +1,5 @@
-//! Who waits for what that is held by whom. A wait is for ever if the parties' waits close a cycle; it
-//! is looked for when the watchdog has found a CPU to hang, and when a request goes round.
+//! Who waits for what that is held by whom. A wait is for ever if the parties' waits close a cycle;
+//! it is looked for when the watchdog has found a CPU to hang, and when a request goes round.
 
 use super::{
     play,
@@ -69,13 +69,14 @@ fn close(edges: [WaitsFor; 2]) {
         for edge in edges {
             stage::note(Role::Watchdog, LabPoint::WaitsFor, edge.pack());
         }
-        // Release pairs with the Acquire in `hang_is_for_ever`: no wait ends before its cycle is written.
+        // Release pairs with the Acquire in `hang_is_for_ever`: no wait ends before its cycle is
+        // written.
         CLOSED.store(true, Release);
     }
 }
 
-/// Looks whether the CPUs that were found to hang wait for each other in a cycle; if so, it is in the
-/// trace, and their waits may end. Any context.
+/// Looks whether the CPUs that were found to hang wait for each other in a cycle; if so, it is in
+/// the trace, and their waits may end. Any context.
 pub fn hang_is_for_ever() -> bool {
     let cycle = || {
         let edges = [of_reader(Awaited::Even)?, of_writer()?];

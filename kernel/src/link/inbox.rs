@@ -24,7 +24,8 @@ pub struct DimmEvents {
 /// Written by the receive interrupt alone, under the port's lock; read by anybody.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    /// By request number modulo the length: number and answer in one word, so that a reader cannot mix two.
+    /// By request number modulo the length: number and answer in one word, so that a reader cannot
+    /// mix two.
     answers: [AtomicU64; ANSWERS],
     dimms: [Dimm; DIMMS],
 }
@@ -71,7 +72,8 @@ impl Inbox {
                 if let Some(dimm) = self.dimms.get(usize::from(dimm)) {
                     let last = u64::from(source) << 32 | u64::from(status);
                     dimm.last.store(last, Ordering::Relaxed);
-                    // Release, with the Acquire in `dimm`: who counts this OST sees its words, or later ones.
+                    // Release, with the Acquire in `dimm`: who counts this OST sees its words, or
+                    // later ones.
                     dimm.osts.fetch_add(1, Ordering::Release);
                 }
             }

@@ -1,6 +1,7 @@
 //! COM2: the messages between the kernel and its host.
 //!
-//! Without a second port, or without a host behind it, nothing here waits for long: messages go nowhere and requests fail.
+//! Without a second port, or without a host behind it, nothing here waits for long: messages go
+//! nowhere and requests fail.
 
 mod inbox;
 
@@ -20,7 +21,8 @@ pub use inbox::DimmEvents;
 const BASE: u16 = 0x2f8;
 /// COM2's legacy interrupt.
 const IRQ: u8 = 3;
-/// How long a request waits for its answer: many times what QEMU needs on a machine that is busy with everything else.
+/// How long a request waits for its answer: many times what QEMU needs on a machine that is busy
+/// with everything else.
 const ANSWER_PATIENCE_NS: u64 = 10_000_000_000;
 
 /// How long the report of a hang waits for the port's lock.
@@ -47,7 +49,8 @@ struct Link {
 static LINK: IrqSpinLock<Link, Irqs> = IrqSpinLock::new(
     Rank::Link,
     Link {
-        // SAFETY: on every q35 these are COM2's ports, if it is there; only this lock's holder and a dying CPU use them.
+        // SAFETY: on every q35 these are COM2's ports, if it is there; only this lock's holder and
+        // a dying CPU use them.
         port: unsafe { Serial::at(BASE) },
         decoder: Decoder::new(),
     },
@@ -96,17 +99,20 @@ fn transmit(message: &ToHost) {
     }
 }
 
-/// Tells the host of a crash, around the port's lock: for the dying routine, when the other CPUs have stopped.
+/// Tells the host of a crash, around the port's lock: for the dying routine, when the other CPUs
+/// have stopped.
 pub(crate) fn send_crash(cpu: u16, rip: u64) {
     // SAFETY: no other CPU sends any more.
     unsafe { send_around_the_lock(&ToHost::Crash { cpu, rip }) };
 }
 
-/// Tells the host of a reader that waits for the rebuild that it has interrupted. Any context: of that CPU, or of its
-/// neighbour, nobody gets any further, so a lock that stays taken is gone around.
+/// Tells the host of a reader that waits for the rebuild that it has interrupted. Any context: of
+/// that CPU, or of its neighbour, nobody gets any further, so a lock that stays taken is gone
+/// around.
 pub(crate) fn send_stuck_reader(cpu: u16, context: LabContext, rip: u64) {
     time::spin_until(STUCK_PATIENCE_NS, || !LINK.is_locked());
-    // SAFETY: a holder has had its time and will not go on; should it after all, one message is damaged.
+    // SAFETY: a holder has had its time and will not go on; should it after all, one message is
+    // damaged.
     unsafe { send_around_the_lock(&ToHost::StuckReader { cpu, context, rip }) };
 }
 
@@ -151,8 +157,8 @@ pub fn dimm_events(dimm: u8) -> DimmEvents {
     INBOX.dimm(dimm)
 }
 
-/// Waits until `done` holds for a DIMM's events or the clock reaches `deadline_ns` (since boot); returns the last state
-/// seen, and whether `done` held.
+/// Waits until `done` holds for a DIMM's events or the clock reaches `deadline_ns` (since boot);
+/// returns the last state seen, and whether `done` held.
 pub fn wait_dimm(
     task: &Task,
     dimm: u8,

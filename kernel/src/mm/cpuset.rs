@@ -1,12 +1,14 @@
-//! Cpusets: the nodes that a thread's requests may use; and what a thread is to the memory reserves.
+//! Cpusets: the nodes that a thread's requests may use; and what a thread is to the memory
+//! reserves.
 
 use crate::thread::{self, ThreadId};
 use tidemark_frames::{Cpuset, NodeMask, Standing};
 use tidemark_sync::Task;
 
-/// Confines a thread's requests to `nodes`; those without HARDWALL may fall back to `wall`. A request
-/// that is under way looks again before it gives up. Nobody is moved: what the thread has, stays. The
-/// cpuset ends with the thread, and does not change when its nodes lose their memory. Any context.
+/// Confines a thread's requests to `nodes`; those without HARDWALL may fall back to `wall`. A
+/// request that is under way looks again before it gives up. Nobody is moved: what the thread has,
+/// stays. The cpuset ends with the thread, and does not change when its nodes lose their memory.
+/// Any context.
 pub fn confine(id: ThreadId, nodes: NodeMask, wall: NodeMask) {
     thread::set_cpuset(id, Some((nodes.0, wall.0)));
 }

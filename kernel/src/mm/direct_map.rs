@@ -23,8 +23,8 @@ static CHANGING: Mutex<TableFrames> = Mutex::new(TableFrames([const { None }; MA
 ///
 /// # Safety
 ///
-/// The frame is in the direct map (its block is online, or the frame was carved off at boot), and for
-/// as long as the reference lives it is not freed and nobody writes to it.
+/// The frame is in the direct map (its block is online, or the frame was carved off at boot), and
+/// for as long as the reference lives it is not freed and nobody writes to it.
 pub unsafe fn words<'a>(pfn: Pfn) -> &'a [u64; WORDS] {
     // SAFETY: the caller's promises; a frame is aligned to its size, and any bits are a `u64`.
     unsafe { &*paging::phys_to_virt(pfn.address()).cast() }
@@ -58,8 +58,8 @@ pub fn content_mut(block: &mut KernelBlock) -> &mut [u64] {
     unsafe { core::slice::from_raw_parts_mut(start, len) }
 }
 
-/// Frames for page tables, taken beforehand, because the tables change with interrupts off; and kept,
-/// so that memory can leave while there is none to allocate.
+/// Frames for page tables, taken beforehand, because the tables change with interrupts off; and
+/// kept, so that memory can leave while there is none to allocate.
 struct TableFrames([Option<KernelBlock>; MAX_TABLES]);
 
 /// A table covers 1 GiB of 2 MiB pages; larger DIMMs are refused.

@@ -40,7 +40,8 @@ pub fn record(error: &FreeError) {
     LAST[at as usize % KEPT].store(packed, Ordering::Relaxed);
 }
 
-/// How many there have been since boot. A kernel without bugs has none but those that tests provoke.
+/// How many there have been since boot. A kernel without bugs has none but those that tests
+/// provoke.
 pub fn total() -> u64 {
     TOTAL.load(Ordering::Relaxed)
 }

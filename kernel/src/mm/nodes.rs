@@ -37,7 +37,8 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// Numbers the nodes in the order of their proximity domains. Without any range there is one node.
+    /// Numbers the nodes in the order of their proximity domains. Without any range there is one
+    /// node.
     ///
     /// `distance` gives SLIT's entry for two proximity domains. Domains and ranges beyond the fixed
     /// tables are ignored and counted; their memory goes to node 0.

@@ -42,9 +42,8 @@ impl fmt::Display for Unsound {
 }
 
 /// Brings the machine to rest and recounts everything. A task that is preempted in the middle of a
-/// compaction or an offline, or with a page of the cache in its hands, is let go on, for ten seconds
-/// at most. Task context, interrupts on, no
-/// spinlock and no pin held.
+/// compaction or an offline, or with a page of the cache in its hands, is let go on, for ten
+/// seconds at most. Task context, interrupts on, no spinlock and no pin held.
 ///
 /// # Errors
 ///

@@ -30,12 +30,13 @@ static RECLAIMERS: [Reclaimer; MAX_NODES] = [const {
     }
 }; MAX_NODES];
 
-/// The nodes whose reclaimers were asked to run: set by who wakes, cleared by the thread when it begins.
-/// Those without a thread stay set, as all do before there are any.
+/// The nodes whose reclaimers were asked to run: set by who wakes, cleared by the thread when it
+/// begins. Those without a thread stay set, as all do before there are any.
 static ASKED: AtomicU8 = AtomicU8::new(NodeMask::ALL.0);
 
-/// What wakes the threads, and the nodes that have one, once they are there: from any context by a self-interrupt,
-/// because the caller may be an NMI, or hold a lock that stands behind the scheduler's in the lock order.
+/// What wakes the threads, and the nodes that have one, once they are there: from any context by a
+/// self-interrupt, because the caller may be an NMI, or hold a lock that stands behind the
+/// scheduler's in the lock order.
 static WAKE: spin::Once<(WorkId, NodeMask)> = spin::Once::new();
 
 static BACKGROUND_FRAMES: AtomicU64 = AtomicU64::new(0);
@@ -103,11 +104,12 @@ fn asked(ordering: Ordering) -> NodeMask {
     NodeMask(ASKED.load(ordering))
 }
 
-/// The nodes whose reclaimers [`wake`] would not ask: they have been asked and have not begun, or there are none.
-/// Any context.
+/// The nodes whose reclaimers [`wake`] would not ask: they have been asked and have not begun, or
+/// there are none. Any context.
 #[inline]
 pub fn asked_already() -> NodeMask {
-    // Relaxed: for those who come while it is asked; the thread clears it before it looks at the marks.
+    // Relaxed: for those who come while it is asked; the thread clears it before it looks at the
+    // marks.
     asked(Ordering::Relaxed)
 }
 

@@ -1,4 +1,5 @@
-//! Failed requests are told, but not at any rate: ten in five seconds, and how many more there were.
+//! Failed requests are told, but not at any rate: ten in five seconds, and how many more there
+//! were.
 
 use super::report;
 use crate::arch::time::now_ns;

@@ -19,7 +19,8 @@ pub trait Stacks {
 pub enum End {
     /// At the first frame of a thread or of boot: the frame pointer, or the return address, is 0.
     First,
-    /// This frame pointer lies in no known stack, is not aligned, or does not lie above the one before.
+    /// This frame pointer lies in no known stack, is not aligned, or does not lie above the one
+    /// before.
     Unknown(u64),
     /// The limit of frames.
     Limit,
@@ -27,7 +28,8 @@ pub enum End {
 
 /// Calls `frame` with each return address, innermost first, from a frame pointer on.
 ///
-/// Never reads outside a known stack, and always ends: every frame lies above the one before on the same stack.
+/// Never reads outside a known stack, and always ends: every frame lies above the one before on the
+/// same stack.
 pub fn walk(stacks: &impl Stacks, frame_pointer: u64, mut frame: impl FnMut(u64)) -> End {
     let Some(bounds) = stacks.bounds_of(frame_pointer) else {
         return if frame_pointer == 0 {

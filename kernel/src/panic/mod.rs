@@ -1,8 +1,9 @@
 //! The one way to die: safe against itself, and against other CPUs that die at the same time.
 //!
-//! The first CPU that comes here stops the others, takes the console's port away from whoever has it, writes out what the
-//! rings hold and then its report, tells the host on the second port, and ends the machine. A second CPU stops; the same
-//! CPU, dying of its own report, says so in one line and ends the machine at once.
+//! The first CPU that comes here stops the others, takes the console's port away from whoever has
+//! it, writes out what the rings hold and then its report, tells the host on the second port, and
+//! ends the machine. A second CPU stops; the same CPU, dying of its own report, says so in one line
+//! and ends the machine at once.
 
 mod backtrace;
 mod registers;
@@ -33,8 +34,8 @@ static ZONES: spin::Once<ZonesHook> = spin::Once::new();
 /// Writes the zones' state into a crash report. It takes no lock and follows no unchecked pointer.
 pub type ZonesHook = fn(&mut dyn Write) -> fmt::Result;
 
-/// Registers with the exceptions and the NMI, and remembers where the kernel's ELF file lies (`file`, and what was added to
-/// its addresses), so that backtraces have names.
+/// Registers with the exceptions and the NMI, and remembers where the kernel's ELF file lies
+/// (`file`, and what was added to its addresses), so that backtraces have names.
 pub fn init(file: &'static [u8], load_offset: u64) {
     IMAGE.call_once(|| Image::new(file, load_offset));
     exceptions::set_die_hook(on_exception);
@@ -135,7 +136,8 @@ fn die_of_the_report(reason: fmt::Arguments<'_>) -> ! {
     static DEPTH: AtomicU32 = AtomicU32::new(0);
     if DEPTH.fetch_add(1, Ordering::Relaxed) == 0 {
         let mut out = Report {
-            // SAFETY: the others were stopped before the report began; what it had under way does not go on.
+            // SAFETY: the others were stopped before the report began; what it had under way does
+            // not go on.
             port: unsafe { console::port::broken_open() },
             at_line_start: true,
         };
@@ -199,7 +201,8 @@ fn write_backtrace(out: &mut dyn Write, frame_pointer: u64) -> fmt::Result {
     }
 }
 
-/// Calls `f` with the mangled name of each function that led here, innermost first; None where the image has no name.
+/// Calls `f` with the mangled name of each function that led here, innermost first; None where the
+/// image has no name.
 #[inline(never)]
 pub(crate) fn for_each_caller(mut f: impl FnMut(Option<&str>)) {
     backtrace::walk(&KernelStacks, own_frame_pointer(), |address| {
@@ -208,7 +211,8 @@ pub(crate) fn for_each_caller(mut f: impl FnMut(Option<&str>)) {
     });
 }
 
-/// Calls `f` with each return address from a frame pointer on, innermost first. Any context, an NMI included.
+/// Calls `f` with each return address from a frame pointer on, innermost first. Any context, an NMI
+/// included.
 pub(crate) fn for_each_return(frame_pointer: u64, f: impl FnMut(u64)) {
     backtrace::walk(&KernelStacks, frame_pointer, f);
 }
@@ -221,7 +225,8 @@ pub(crate) fn write_function(out: &mut dyn Write, address: u64) -> fmt::Result {
     }
 }
 
-/// The first address from a frame pointer on that does not belong to the machinery of panics itself; 0 if there is none.
+/// The first address from a frame pointer on that does not belong to the machinery of panics
+/// itself; 0 if there is none.
 fn panicking_place(frame_pointer: u64) -> u64 {
     let mut found = 0;
     backtrace::walk(&KernelStacks, frame_pointer, |address| {

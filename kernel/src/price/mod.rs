@@ -1,9 +1,9 @@
 //! The price of a protocol: how many of the requests that race a rebuild fail although a fresh walk
 //! would have served them: `mode=price`.
 //!
-//! One zone alone has memory, and it moves to the front of its node's list whenever the movable memory
-//! there leaves. 4 MiB of that leave and come back, by the allocator's own offline and online and
-//! without the host, so that thousands of rebuilds take seconds.
+//! One zone alone has memory, and it moves to the front of its node's list whenever the movable
+//! memory there leaves. 4 MiB of that leave and come back, by the allocator's own offline and
+//! online and without the host, so that thousands of rebuilds take seconds.
 
 mod counts;
 mod readers;

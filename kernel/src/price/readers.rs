@@ -98,15 +98,15 @@ fn requests(context: &impl Context, kind: PriceContext, request: Request, burst:
     }
 }
 
-/// Whether this has interrupted the writer between its two steps of the count. A reader that waits for
-/// an even count would wait for ever. The lists stand still for any other, which pays nothing, and
-/// would only make the share of those that do smaller.
+/// Whether this has interrupted the writer between its two steps of the count. A reader that waits
+/// for an even count would wait for ever. The lists stand still for any other, which pays nothing,
+/// and would only make the share of those that do smaller.
 fn is_inside_the_writer() -> bool {
     cpu_id() == WRITER && !mm::frames().rebuild_counter().is_multiple_of(2)
 }
 
-/// Waits until each request of a task that is under way has ended: it then has seen the lists as they
-/// are now, and not as they will be after the next rebuild.
+/// Waits until each request of a task that is under way has ended: it then has seen the lists as
+/// they are now, and not as they will be after the next rebuild.
 pub fn wait_for_requests(task: &Task) {
     for cpu in percpu::online() {
         // Acquire: pairs with the Release of the task's additions.
@@ -130,8 +130,8 @@ pub fn finish() {
 pub fn task(task: &Task, _: usize) {
     let request = Request::kernel(Order::ZERO).with(Gfp::NORETRY);
     while !OVER.load(Acquire) {
-        // SeqCst: with the closing of the window before `wait_for_tasks` looks, either that sees this
-        // task, or this task sees the window closed.
+        // SeqCst: with the closing of the window before `wait_for_tasks` looks, either that sees
+        // this task, or this task sees the window closed.
         BUSY.fetch_add(1, SeqCst);
         let is_open = window::is_open();
         if is_open {

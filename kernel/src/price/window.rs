@@ -1,9 +1,9 @@
 //! What happens at the allocator's schedule points while the price is measured.
 //!
-//! Just before a rebuild, and again when the count is odd, every CPU is sent an interrupt and an NMI;
-//! the time in between varies, so that requests meet each step of the rebuild. In the second half a
-//! reader that comes to a walk while lists are rewritten stays there until that is over, as one does
-//! whose virtual CPU is not run.
+//! Just before a rebuild, and again when the count is odd, every CPU is sent an interrupt and an
+//! NMI; the time in between varies, so that requests meet each step of the rebuild. In the second
+//! half a reader that comes to a walk while lists are rewritten stays there until that is over, as
+//! one does whose virtual CPU is not run.
 
 use super::{WRITER, readers};
 use crate::arch::{self, percpu, time};

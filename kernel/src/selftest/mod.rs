@@ -1,6 +1,7 @@
 //! The self-tests' harness: groups of tests, run in a task, reported as KTAP on the console.
 //!
-//! Nothing is caught: a test that panics ends the run as a crash, and a log that stops short is a failure.
+//! Nothing is caught: a test that panics ends the run as a crash, and a log that stops short is a
+//! failure.
 
 mod ktap;
 

@@ -82,8 +82,8 @@ impl fmt::Display for Bad<'_> {
     }
 }
 
-/// Request flags that may be typed, with `GFP_` or `__GFP_` before them or not. NOFAIL is not among them:
-/// a shell that waits for ever helps nobody.
+/// Request flags that may be typed, with `GFP_` or `__GFP_` before them or not. NOFAIL is not among
+/// them: a shell that waits for ever helps nobody.
 const FLAGS: [(&str, Gfp); 13] = [
     ("KERNEL", Gfp::KERNEL),
     ("ATOMIC", Gfp::ATOMIC),

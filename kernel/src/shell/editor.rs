@@ -133,8 +133,8 @@ impl Editor {
         was != Escape::No && byte >= b' '
     }
 
-    /// Completes the first word as far as all commands agree that begin like it; a word that needs nothing more, and what
-    /// follows the command, gets a space.
+    /// Completes the first word as far as all commands agree that begin like it; a word that needs
+    /// nothing more, and what follows the command, gets a space.
     fn complete_command(&mut self, echo: &mut impl Write) {
         let begun = self.line();
         let mut matching = command::names().filter(|name| name.starts_with(begun));

@@ -245,7 +245,8 @@ impl fmt::Display for Pages {
     }
 }
 
-/// Reads pages of the synthetic file, the first ones or all, and compares those that were in memory.
+/// Reads pages of the synthetic file, the first ones or all, and compares those that were in
+/// memory.
 pub fn read_pages(pages: Option<u32>, task: &Task) {
     let wanted = pages.unwrap_or(u32::MAX).min(page_cache::pages());
     let (mut hits, mut filled) = (0, 0);

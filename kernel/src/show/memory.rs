@@ -54,7 +54,8 @@ fn zone(
     writeln!(f, "  start_pfn:           {}", zone.span.start.0)
 }
 
-/// What happened in a zone since boot: lines of a name and numbers, as /proc/vmstat has them for the machine.
+/// What happened in a zone since boot: lines of a name and numbers, as /proc/vmstat has them for
+/// the machine.
 fn events(f: &mut impl Write, events: &ZoneEvents) -> fmt::Result {
     fn line(f: &mut impl Write, name: &str, numbers: &[u64]) -> fmt::Result {
         write!(f, "      {name}")?;

@@ -1,4 +1,5 @@
-//! Compaction: a larger order is found as long as enough is free and what is allocated can be moved.
+//! Compaction: a larger order is found as long as enough is free and what is allocated can be
+//! moved.
 
 use super::support::{
     SOON_NS, ensure,
@@ -118,8 +119,8 @@ fn movable_zone() -> Result<ZoneInfo, &'static str> {
     }
 }
 
-/// Blocks that stay where they are. Their numbers are kept beside them: memory that no test writes to
-/// need not be the host's.
+/// Blocks that stay where they are. Their numbers are kept beside them: memory that no test writes
+/// to need not be the host's.
 struct Held {
     count: usize,
 }
@@ -135,8 +136,8 @@ impl Held {
         }
     }
 
-    /// Breaks a node's other zones up, so that they have frames, but no larger orders: what is taken
-    /// cannot be moved.
+    /// Breaks a node's other zones up, so that they have frames, but no larger orders: what is
+    /// taken cannot be moved.
     fn all_but_movable(node: NodeId) -> Self {
         let mut held = Self { count: 0 };
         for kind in [ZoneKind::Normal, ZoneKind::Dma32, ZoneKind::Dma] {

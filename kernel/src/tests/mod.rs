@@ -61,12 +61,13 @@ pub fn run(task: &Task, pattern: &str) -> Summary {
     selftest::run_all(task, GROUPS, pattern, validate)
 }
 
-/// Refused frees and corrupt pages that tests have provoked. Written by the tests, one after another.
+/// Refused frees and corrupt pages that tests have provoked. Written by the tests, one after
+/// another.
 static FREE_ERRORS_EXPECTED: AtomicU64 = AtomicU64::new(0);
 static CORRUPTIONS_EXPECTED: AtomicU64 = AtomicU64::new(0);
 
-/// What must hold after every test: the allocator's books are right, with the whole machine at rest,
-/// and nobody found a bad free or a corrupt page but those that the test provoked.
+/// What must hold after every test: the allocator's books are right, with the whole machine at
+/// rest, and nobody found a bad free or a corrupt page but those that the test provoked.
 fn validate(task: &Task, report: &mut Report) -> Result<(), ()> {
     let counted = mm::oracle::recount(task);
     let books = match counted {

@@ -102,8 +102,8 @@ fn pages_are_right_after_migration(task: &Task, report: &mut Report) -> Outcome 
 
 static STOP: AtomicBool = AtomicBool::new(false);
 static READ: AtomicU64 = AtomicU64::new(0);
-/// The quarter of the file that is read now. Readers are many and quick: of a file that they read all of,
-/// reclaim would find every page read since its last look.
+/// The quarter of the file that is read now. Readers are many and quick: of a file that they read
+/// all of, reclaim would find every page read since its last look.
 static PART: AtomicU32 = AtomicU32::new(0);
 static WRONG: AtomicU64 = AtomicU64::new(0);
 

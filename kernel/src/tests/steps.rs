@@ -60,7 +60,8 @@ static DRAIN_WANTED: AtomicBool = AtomicBool::new(false);
 static OVER: AtomicBool = AtomicBool::new(false);
 /// NMIs that were handled.
 static HANDLED: AtomicU32 = AtomicU32::new(0);
-/// What went wrong: NMIs or drains that did not come, blocks that were broken, requests that failed.
+/// What went wrong: NMIs or drains that did not come, blocks that were broken, requests that
+/// failed.
 static LATE: AtomicU32 = AtomicU32::new(0);
 static BROKEN: AtomicU32 = AtomicU32::new(0);
 static FAILED: AtomicU32 = AtomicU32::new(0);
@@ -281,8 +282,8 @@ fn an_nmi_may_come_at_every_step(task: &Task, report: &mut Report) -> Outcome {
         late + broken + failed == 0,
         "{late} interrupts did not come, {broken} blocks were broken, {failed} requests failed"
     );
-    // A drain meets a section only where another CPU asks for it: the two steps in `drain_wanted`. And
-    // a zone that is too small for a reserve never comes to the steps of one.
+    // A drain meets a section only where another CPU asks for it: the two steps in `drain_wanted`.
+    // And a zone that is too small for a reserve never comes to the steps of one.
     let alone = if other.is_none() { 2 } else { 0 };
     let has_reserve = Pressed::ReserveGrows.can_be_played();
     let (mut steps, mut missed, mut beyond) = (0, 0, alone);

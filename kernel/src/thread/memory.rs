@@ -25,9 +25,9 @@ static CONFINED_THREADS: AtomicU32 = AtomicU32::new(0);
 /// What a thread's word says. One word, so that whoever reads it while another thread changes it
 /// sees one cpuset, not parts of two.
 ///
-/// From below: 8 bits of nodes, 8 of nodes within the wall, whether they count, whether the thread is
-/// an OOM victim; from bit 20 the depth of reclaim; from bit 32 the generation, which moves on with
-/// each change of the cpuset and with the slot's occupant.
+/// From below: 8 bits of nodes, 8 of nodes within the wall, whether they count, whether the thread
+/// is an OOM victim; from bit 20 the depth of reclaim; from bit 32 the generation, which moves on
+/// with each change of the cpuset and with the slot's occupant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory(u64);
 

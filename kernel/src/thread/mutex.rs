@@ -64,7 +64,8 @@ impl<T> Mutex<T> {
     }
 
     fn take(&self, me: u32) -> bool {
-        // Acquire: pairs with the Release in the guard's drop; the value as the last holder left it.
+        // Acquire: pairs with the Release in the guard's drop; the value as the last holder left
+        // it.
         self.owner
             .compare_exchange(FREE, me, Acquire, Relaxed)
             .is_ok()

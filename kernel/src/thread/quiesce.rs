@@ -2,10 +2,10 @@
 //!
 //! Each CPU has a thread of the top priority, called a rester. Asked for, it takes its CPU: no
 //! other thread runs there, and since pinned sections are not preempted, none is open there. That
-//! happens in two steps, because a pinned thread of one CPU may be waiting for another CPU to answer
-//! an interrupt: first every rester takes its CPU and goes on taking interrupts; only when all have
-//! done so, and nobody is left who could be waiting, do they stop taking interrupts. They halt
-//! meanwhile, so that on an overcommitted host the CPU that works has the host to itself.
+//! happens in two steps, because a pinned thread of one CPU may be waiting for another CPU to
+//! answer an interrupt: first every rester takes its CPU and goes on taking interrupts; only when
+//! all have done so, and nobody is left who could be waiting, do they stop taking interrupts. They
+//! halt meanwhile, so that on an overcommitted host the CPU that works has the host to itself.
 
 use core::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64,

@@ -142,8 +142,8 @@ pub(super) struct Thread {
     home: AtomicU32,
     /// Counts the slot's occupants; moves on when one has ended.
     pub(super) generation: AtomicU32,
-    /// Ticks that are left of the thread's turn; 0 while it waits for a new one. Under the scheduler
-    /// lock of `home`.
+    /// Ticks that are left of the thread's turn; 0 while it waits for a new one. Under the
+    /// scheduler lock of `home`.
     pub(super) quantum: AtomicU32,
     /// Time on the CPU up to the last switch away. Written by `home` only.
     pub(super) cpu_time_ns: AtomicU64,
@@ -269,11 +269,12 @@ pub(super) fn current_slot() -> Option<Slot> {
     Some(((at - TABLE.as_ptr().addr()) / size_of::<Thread>()) as Slot)
 }
 
-/// The running thread; none before its CPU has entered the scheduler. Any context: in a handler, the
-/// interrupted one.
+/// The running thread; none before its CPU has entered the scheduler. Any context: in a handler,
+/// the interrupted one.
 #[inline]
 pub(super) fn current_thread() -> Option<&'static Thread> {
-    // SAFETY: `set_current` alone stores it, and never anything but a thread of the table, which is static.
+    // SAFETY: `set_current` alone stores it, and never anything but a thread of the table, which is
+    // static.
     unsafe { percpu::thread().cast::<Thread>().cast_const().as_ref() }
 }
 

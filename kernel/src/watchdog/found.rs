@@ -25,7 +25,8 @@ const ALL: u32 = (1 << REGISTERS.len()) - 1;
 pub enum Seen {
     /// An NMI on the CPU: everything is known.
     ByNmi,
-    /// The CPU's own wait, in an NMI's handler: the callers are known, and what they are called from.
+    /// The CPU's own wait, in an NMI's handler: the callers are known, and what they are called
+    /// from.
     FromWithin,
     /// The neighbour, of a CPU in an NMI's handler: what that NMI interrupted.
     FromOutside,
@@ -41,11 +42,13 @@ pub enum Waits {
         /// The writer's CPU.
         on: Option<usize>,
     },
-    /// For an even counter, which the rebuild would make that its handler has interrupted: for ever.
+    /// For an even counter, which the rebuild would make that its handler has interrupted: for
+    /// ever.
     ForWhatItInterrupted,
 }
 
-/// What was found. Written by one at a time, mostly by the CPU itself; read when [`Found::is_there`].
+/// What was found. Written by one at a time, mostly by the CPU itself; read when
+/// [`Found::is_there`].
 pub struct Found {
     /// When, or 0.
     at_ns: AtomicU64,
@@ -158,7 +161,8 @@ impl Found {
         self.put_callers(rip, rbp);
     }
 
-    /// Writes down what another CPU's NMI interrupted; its stack may change meanwhile, which a walk survives.
+    /// Writes down what another CPU's NMI interrupted; its stack may change meanwhile, which a walk
+    /// survives.
     pub(super) fn write_from_outside(&self, rip: u64, rsp: u64, rbp: u64, rflags: u64) {
         self.put_registers(&[(RIP, rip), (RSP, rsp), (RBP, rbp), (RFLAGS, rflags)]);
         self.put_callers(rip, rbp);

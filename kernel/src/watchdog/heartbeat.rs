@@ -1,4 +1,5 @@
-//! The heartbeat: a thread that tells the host every 100 ms that the guest lives, and which CPU does not.
+//! The heartbeat: a thread that tells the host every 100 ms that the guest lives, and which CPU
+//! does not.
 
 use crate::arch::context::Task;
 use crate::arch::{MAX_CPUS, percpu, time};
@@ -32,8 +33,8 @@ fn beat(task: &Task, _argument: usize) {
                 silent_cpu: watch.look(silent),
             },
         );
-        // What a silent CPU stored, it cannot get written itself. A scenario of the laboratory decides
-        // by itself who prints.
+        // What a silent CPU stored, it cannot get written itself. A scenario of the laboratory
+        // decides by itself who prints.
         if !points::in_scenario() {
             mm::warnings::flush();
             console::flush(Share::All);

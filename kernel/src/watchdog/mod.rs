@@ -1,15 +1,18 @@
 //! The watchdog: each CPU's timer ticks, and whoever is awake looks at its neighbour's.
 //!
-//! "Whoever is awake" is the tick of another CPU, a waiter in its loop, a role of the laboratory that is held, or
-//! an NMI handler: so CPUs that wait for each other with interrupts off are found, too. A CPU without ticks is sent
-//! an NMI, and a second one a quarter of a second later: a CPU that was merely not run by its host ticks in between.
-//! The second one writes down where it is, whatever it is doing, and logs it.
+//! "Whoever is awake" is the tick of another CPU, a waiter in its loop, a role of the laboratory
+//! that is held, or an NMI handler: so CPUs that wait for each other with interrupts off are found,
+//! too. A CPU without ticks is sent an NMI, and a second one a quarter of a second later: a CPU
+//! that was merely not run by its host ticks in between. The second one writes down where it is,
+//! whatever it is doing, and logs it.
 //!
-//! One thing no NMI interrupts: an NMI's handler. Its CPU does not answer; a wait in such a handler is told by the
-//! neighbour to write down by itself where it is, and of any other one what it interrupted is known.
+//! One thing no NMI interrupts: an NMI's handler. Its CPU does not answer; a wait in such a handler
+//! is told by the neighbour to write down by itself where it is, and of any other one what it
+//! interrupted is known.
 //!
-//! In a scenario of the laboratory nothing is logged meanwhile; once the CPUs that were found wait for each other in a
-//! cycle, the loops that the kernel knows are told to give up, and the run goes on.
+//! In a scenario of the laboratory nothing is logged meanwhile; once the CPUs that were found wait
+//! for each other in a cycle, the loops that the kernel knows are told to give up, and the run goes
+//! on.
 
 mod found;
 pub mod heartbeat;
@@ -33,12 +36,13 @@ use tidemark_wire::LabContext;
 #[cfg(feature = "lab")]
 use tidemark_wire::LabPoint;
 
-/// A CPU whose timer has not ticked for this long is silent; in a scenario, where hangs are expected and CPUs few.
+/// A CPU whose timer has not ticked for this long is silent; in a scenario, where hangs are
+/// expected and CPUs few.
 const SILENT_IN_SCENARIO_NS: u64 = 1_000_000_000;
 /// How long a CPU is silent before it counts so, outside of scenarios.
 const SILENT_NS: u64 = 2_000_000_000;
-/// Silence after which one NMI is enough, if no neighbour has sent any: it is the host's, to a machine in which
-/// nobody is awake.
+/// Silence after which one NMI is enough, if no neighbour has sent any: it is the host's, to a
+/// machine in which nobody is awake.
 const SURE_NS: u64 = 4_000_000_000;
 /// Time between two NMIs to a silent CPU, and what must lie between the two that find a hang.
 const ASK_AGAIN_NS: u64 = 250_000_000;
@@ -49,8 +53,8 @@ const STARVED_NS: u64 = 100_000_000;
 #[cfg(feature = "lab")]
 const LOOK_EVERY_TURNS: u32 = 256;
 const LOOK_EVERY_TICKS: u32 = 16;
-/// NMIs without an answer after which the CPU counts as being inside an NMI's handler, if it is in one; and after
-/// which it is not waited for to say where.
+/// NMIs without an answer after which the CPU counts as being inside an NMI's handler, if it is in
+/// one; and after which it is not waited for to say where.
 const UNANSWERED: u32 = 2;
 const UNANSWERED_AT_ALL: u32 = 4;
 
@@ -68,14 +72,18 @@ struct Watched {
     /// When it took an NMI last, of anybody's, and whether that was the watchdog's. Its own.
     answered_ns: AtomicU64,
     is_asked: AtomicBool,
-    /// What its last NMI interrupted: rip, rsp, rbp, rflags. Its own; read while it does not answer.
+    /// What its last NMI interrupted: rip, rsp, rbp, rflags. Its own; read while it does not
+    /// answer.
     interrupted: [AtomicU64; 4],
-    /// The ticks (plus one) and the time at which its NMI found it silent for the first time. Its own.
+    /// The ticks (plus one) and the time at which its NMI found it silent for the first time. Its
+    /// own.
     suspected_at_tick: AtomicU32,
     suspected_ns: AtomicU64,
-    /// A neighbour found that it is inside an NMI's handler: its wait has to say itself where it is.
+    /// A neighbour found that it is inside an NMI's handler: its wait has to say itself where it
+    /// is.
     is_unreachable: AtomicBool,
-    /// Turns of waits that the kernel knows, and when the last one since the last tick was. Its own.
+    /// Turns of waits that the kernel knows, and when the last one since the last tick was. Its
+    /// own.
     #[cfg(feature = "lab")]
     turns: AtomicU32,
     turned_ns: AtomicU64,
@@ -134,7 +142,8 @@ pub fn ticks(cpu: CpuId) -> u32 {
     CPUS[cpu.0].ticks.load(Relaxed)
 }
 
-/// Whether the NMI that the running CPU is in is the watchdog's, and so nobody else's. In an NMI's handler.
+/// Whether the NMI that the running CPU is in is the watchdog's, and so nobody else's. In an NMI's
+/// handler.
 pub fn sent_this_nmi() -> bool {
     CPUS[arch::cpu_id().0].is_asked.load(Relaxed)
 }
@@ -197,7 +206,8 @@ fn on_tick(_irq: &HardIrq) {
     }
 }
 
-/// Says that the running CPU is awake although its timer may not tick: it is held at a point. Any context.
+/// Says that the running CPU is awake although its timer may not tick: it is held at a point. Any
+/// context.
 #[cfg(feature = "lab")]
 pub fn awake() {
     let watched = &CPUS[arch::cpu_id().0];
@@ -254,8 +264,9 @@ fn is_deaf() -> bool {
     options::get().plant == Some(options::Plant::DeafWatchdog)
 }
 
-/// What a waiter does about itself if it is silent and everybody else was found to hang: of CPUs that wait for each
-/// other the one that hung first has looked at the others too early, and looks no more.
+/// What a waiter does about itself if it is silent and everybody else was found to hang: of CPUs
+/// that wait for each other the one that hung first has looked at the others too early, and looks
+/// no more.
 #[cfg(feature = "lab")]
 fn look_at_self() {
     let me = arch::cpu_id();
@@ -265,7 +276,8 @@ fn look_at_self() {
     }
 }
 
-/// On the CPU itself, whatever it is doing: writes down where, and ends a wait that would never end.
+/// On the CPU itself, whatever it is doing: writes down where, and ends a wait that would never
+/// end.
 fn on_nmi(_nmi: &Nmi, frame: &TrapFrame) {
     let me = arch::cpu_id().0;
     let watched = &CPUS[me];
@@ -336,7 +348,8 @@ impl Watched {
         // A wait that is not for ever ends by itself.
         if points::hang_is_for_ever() {
             for waiter in CPUS.iter().filter(|waiter| waiter.found.is_there()) {
-                // Release: pairs with the Acquire in `turn`; who gives up finds the place written down.
+                // Release: pairs with the Acquire in `turn`; who gives up finds the place written
+                // down.
                 waiter.gives_up.store(true, Release);
             }
         }

@@ -17,8 +17,8 @@ const TURN_NS: u64 = 1_000_000_000;
 /// Whether a CPU reports.
 static TELLING: AtomicBool = AtomicBool::new(false);
 
-/// The function that a hung CPU was in, without most of its path: the innermost one that is not the watchdog's, the
-/// laboratory's or the machine's own.
+/// The function that a hung CPU was in, without most of its path: the innermost one that is not the
+/// watchdog's, the laboratory's or the machine's own.
 pub struct Function<'f>(pub &'f Found);
 
 impl Function<'_> {
@@ -123,7 +123,8 @@ impl fmt::Display for Details<'_> {
     }
 }
 
-/// Logs that a CPU hangs, and where, around whoever has the port. In an NMI of that CPU's, or on its neighbour.
+/// Logs that a CPU hangs, and where, around whoever has the port. In an NMI of that CPU's, or on
+/// its neighbour.
 ///
 /// A reader that waits for what it has interrupted will wait for ever: the host is told, too.
 pub(super) fn tell(cpu: usize, found: &Found) {

@@ -14,7 +14,8 @@ pub struct Hook<F> {
     function: PhantomData<fn(F) -> F>,
 }
 
-/// Makes an empty [`Hook`] for a function pointer's type, which has to be written out: `hook!(fn(u8))`.
+/// Makes an empty [`Hook`] for a function pointer's type, which has to be written out:
+/// `hook!(fn(u8))`.
 #[macro_export]
 macro_rules! hook {
     (fn($($argument:ty),* $(,)?) $(-> $result:ty)?) => {{
@@ -28,7 +29,8 @@ impl<F: Copy> Hook<F> {
     ///
     /// # Safety
     ///
-    /// `F` is a function pointer's type: as large as a pointer to data, without padding, never null.
+    /// `F` is a function pointer's type: as large as a pointer to data, without padding, never
+    /// null.
     #[cfg(not(loom))]
     pub const unsafe fn empty() -> Self {
         const { assert!(size_of::<F>() == size_of::<*mut ()>()) };
@@ -42,7 +44,8 @@ impl<F: Copy> Hook<F> {
     ///
     /// # Safety
     ///
-    /// `F` is a function pointer's type: as large as a pointer to data, without padding, never null.
+    /// `F` is a function pointer's type: as large as a pointer to data, without padding, never
+    /// null.
     #[cfg(loom)]
     pub unsafe fn empty() -> Self {
         const { assert!(size_of::<F>() == size_of::<*mut ()>()) };
@@ -65,7 +68,7 @@ impl<F: Copy> Hook<F> {
         Some(unsafe { mem::transmute_copy::<*mut (), F>(&place) })
     }
 
-    /// Whether a function is set.
+    /// Returns whether a function is set.
     #[inline]
     pub fn is_set(&self) -> bool {
         // Relaxed: code that calls the function gets it from `get`.
@@ -99,7 +102,8 @@ impl<F: Copy> Hook<F> {
     }
 
     fn pointer(function: F) -> *mut () {
-        // SAFETY: `F` has the size of a pointer and no padding (`empty`), and any such bytes are one.
+        // SAFETY: `F` has the size of a pointer and no padding (`empty`), and any such bytes are
+        // one.
         unsafe { mem::transmute_copy::<F, *mut ()>(&function) }
     }
 }
@@ -108,12 +112,13 @@ impl<F: Copy> Hook<F> {
 pub struct Hooks<F, const N: usize>(pub [Hook<F>; N]);
 
 impl<F: Copy, const N: usize> Hooks<F, N> {
-    /// Adds a function and returns its place's number; nothing if every place is taken. Any context.
+    /// Adds a function and returns its place's number; nothing if every place is taken. Any
+    /// context.
     pub fn add(&self, function: F) -> Option<usize> {
         self.0.iter().position(|hook| hook.claim(function).is_ok())
     }
 
-    /// The functions that were added, in the order of their places. Any context.
+    /// Returns the functions that were added, in the order of their places. Any context.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = F> {
         self.0.iter().map_while(Hook::get)

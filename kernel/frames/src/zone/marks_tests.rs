@@ -47,8 +47,8 @@ const AFTER_BOOT: [Row; 6] = [
     (at(1, ZoneKind::Movable), 65_536, [64, 129, 194], [0; 4]),
 ];
 
-/// That machine without the DIMMs: 783,562 frames, 3,134,248 kB; √(16 × 3,134,248) = 7,081 kB, 1,770
-/// frames. Shares: 9; 878; 289; 592.
+/// That machine without the DIMMs: 783,562 frames, 3,134,248 kB; √(16 × 3,134,248) = 7,081 kB,
+/// 1,770 frames. Shares: 9; 878; 289; 592.
 const WITHOUT_DIMMS: [Row; 4] = [
     (
         at(0, ZoneKind::Dma),

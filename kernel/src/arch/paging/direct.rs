@@ -21,9 +21,9 @@ pub fn direct_map_add(
     Ok(())
 }
 
-/// Takes `len` bytes at `start` (both multiples of 2 MiB) out of the direct map; other CPUs and this
-/// one may use cached translations until [`crate::arch::tlb::shootdown`]. What is not mapped is skipped;
-/// a larger page is split. On an error, what was removed stays removed. Task context.
+/// Takes `len` bytes at `start` (both multiples of 2 MiB) out of the direct map; other CPUs and
+/// this one may use cached translations until [`crate::arch::tlb::shootdown`]. What is not mapped
+/// is skipped; a larger page is split. On an error, what was removed stays removed. Task context.
 pub fn direct_map_remove(
     start: u64,
     len: u64,

@@ -30,7 +30,8 @@ pub fn map_stack(frames: &[PhysFrame], tables: FrameSource<'_>) -> Result<Stack,
     map(frames.len(), |page| frames[page], tables)
 }
 
-/// Maps a stack of `pages` frames in a row, the first at `phys`, with a guard page below. Task context.
+/// Maps a stack of `pages` frames in a row, the first at `phys`, with a guard page below. Task
+/// context.
 pub fn map_stack_at(
     phys: u64,
     pages: usize,

@@ -12,8 +12,8 @@ pub(super) fn first<'t>(
     walk(root, 4, 0, next)
 }
 
-/// Looks below a table whose own pages could be written and executed as far as the levels above say;
-/// `base` is the first address that it translates.
+/// Looks below a table whose own pages could be written and executed as far as the levels above
+/// say; `base` is the first address that it translates.
 fn walk<'t>(
     table: &'t PageTable,
     level: u32,

@@ -1,10 +1,12 @@
 //! H3 and H5: ABBA through the console.
 //!
-//! CPU0 takes a byte from COM1 under the port's lock and has a buffer allocated for it: an atomic request, which may
-//! wait for an even counter. CPU1 is inside a rebuild and prints: it may wait for the port's lock.
+//! CPU0 takes a byte from COM1 under the port's lock and has a buffer allocated for it: an atomic
+//! request, which may wait for an even counter. CPU1 is inside a rebuild and prints: it may wait
+//! for the port's lock.
 //!
-//! In H3 it prints while it rewrites. In H5 the lock validator prints, when it is told of the writer: at its begin, or
-//! at its end. What matters is whether the counter is odd there, and the console deferred.
+//! In H3 it prints while it rewrites. In H5 the lock validator prints, when it is told of the
+//! writer: at its begin, or at its end. What matters is whether the counter is odd there, and the
+//! console deferred.
 
 use super::super::{
     Finding, judge,
@@ -29,9 +31,9 @@ use tidemark_wire::{
     Role::{Reader, Watchdog, Writer},
 };
 
-/// The rules of a print at a point: the writer stays until the reader has the port's lock, prints, and
-/// stays until the reader has met the counter; the reader, having the lock, stays until the print wants
-/// it or was stored.
+/// The rules of a print at a point: the writer stays until the reader has the port's lock, prints,
+/// and stays until the reader has met the counter; the reader, having the lock, stays until the
+/// print wants it or was stored.
 const fn rules(at: LabPoint) -> [Rule; 4] {
     [
         Rule::first(Writer, at, Action::Hold(&[(Reader, PortLocked, 1)])),

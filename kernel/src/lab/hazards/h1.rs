@@ -1,11 +1,13 @@
 //! H1: spurious OOM.
 //!
-//! A request has chosen its preferred entry in [Movable, Normal, …]. The last Movable memory leaves, and the list
-//! becomes [Normal, …]: memory of Normal now stands before the entry where the request's walks begin.
+//! A request has chosen its preferred entry in [Movable, Normal, …]. The last Movable memory
+//! leaves, and the list becomes [Normal, …]: memory of Normal now stands before the entry where the
+//! request's walks begin.
 //!
-//! Played in six ways, the same for every protocol: by requests that may reclaim and by those of handlers; held before
-//! a walk, and inside one; with memory that comes free in Normal meanwhile, and with memory that was there all along;
-//! with a zone that arrives after the walk has missed it; and with a request that begins on a list half written.
+//! Played in six ways, the same for every protocol: by requests that may reclaim and by those of
+//! handlers; held before a walk, and inside one; with memory that comes free in Normal meanwhile,
+//! and with memory that was there all along; with a zone that arrives after the walk has missed it;
+//! and with a request that begins on a list half written.
 
 use super::super::{
     Finding, how, judge,
@@ -50,9 +52,9 @@ enum Rules {
     InHalf,
 }
 
-/// The DIMM leaves; the reader begins when its frames are gone and the lists still name it, and is held
-/// at a point until that is over, or until the writer waits for its CPU: in `snapshot` it interrupts all
-/// CPUs once new lists are in force, and a handler keeps that interrupt out.
+/// The DIMM leaves; the reader begins when its frames are gone and the lists still name it, and is
+/// held at a point until that is over, or until the writer waits for its CPU: in `snapshot` it
+/// interrupts all CPUs once new lists are in force, and a handler keeps that interrupt out.
 const fn leaving(at: LabPoint, until: &'static [Moment], spare: bool) -> [Rule; 4] {
     [
         Rule::first(Reader, Start, Action::Hold(&[(Writer, OfflineLeft, 1)])),
@@ -79,7 +81,8 @@ static AT_START_PLAIN: &[Rule] = &leaving(SlowWalk, AT_START, false);
 static IN_WALK_FREED: &[Rule] = &leaving(WalkEntry, IN_WALK, true);
 static IN_WALK_PLAIN: &[Rule] = &leaving(WalkEntry, IN_WALK, false);
 
-/// The DIMM arrives after the reader's only walk. A task's: no handler can be held until all of it is done.
+/// The DIMM arrives after the reader's only walk. A task's: no handler can be held until all of it
+/// is done.
 static ARRIVING: &[Rule] = &[
     Rule::first(Reader, Start, Action::Hold(&[(Writer, OnlineCounted, 1)])),
     Rule::first(
@@ -180,7 +183,8 @@ static PLAYS: [Play; 6] = [
             hotplug(SlotArrives),
             hotplug(OnlineCounted),
             hotplug(RebuildEntry),
-            // The reader may be quicker than the writer's word that it is held: its end tells as well.
+            // The reader may be quicker than the writer's word that it is held: its end tells as
+            // well.
             reader(Request, TASK),
             left(Writer, RebuildEntry).on(WRITER_CPU).within(TASK),
             hotplug(OnlineDone),
@@ -192,11 +196,12 @@ static PLAYS: [Play; 6] = [
 static HALF: spin::Once<[Rule; 2]> = spin::Once::new();
 static HALF_RULES: spin::Once<&'static [Rule]> = spin::Once::new();
 
-/// Holds the writer in the first entry of the reader's list, new zone and old index, until the reader has met the
-/// counter or has come to an end.
+/// Holds the writer in the first entry of the reader's list, new zone and old index, until the
+/// reader has met the counter or has come to an end.
 fn half_rules() -> &'static &'static [Rule] {
     let zones = || mm::frames().zones().filter(|zone| zone.managed > 0);
-    // Node by node, and of each node the list of all nodes first. The Movable zone has arrived by then.
+    // Node by node, and of each node the list of all nodes first. The Movable zone has arrived by
+    // then.
     let of_all = zones().count() + 1;
     let of_own = zones().filter(|zone| zone.id.node() < play::NODE).count();
     let nth = (of_all + of_own + 1) as u32;

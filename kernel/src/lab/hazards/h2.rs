@@ -1,11 +1,12 @@
 //! H2: same-CPU livelock.
 //!
-//! The writer has made the counter odd; an interrupt arrives on its CPU, and the handler's atomic request reaches the
-//! slow path and, as no zone has a frame, its last check. A reader that waits for "even", there or at its begin, or
-//! begins again until the counter is even, waits for what it has interrupted.
+//! The writer has made the counter odd; an interrupt arrives on its CPU, and the handler's atomic
+//! request reaches the slow path and, as no zone has a frame, its last check. A reader that waits
+//! for "even", there or at its begin, or begins again until the counter is even, waits for what it
+//! has interrupted.
 //!
-//! Where the writer has interrupts off, the interrupt stays pending and is taken after "even": that is the
-//! protection.
+//! Where the writer has interrupts off, the interrupt stays pending and is taken after "even": that
+//! is the protection.
 
 use super::super::{
     Finding, judge,
@@ -63,7 +64,8 @@ const HOLDS: &[Window] = &[
             want(Writer, IrqPending).on(WRITER_CPU),
             EVEN,
             handler(IrqTaken),
-            // Of `snapshot`'s observers the counter may still be odd: it is the order that says "after".
+            // Of `snapshot`'s observers the counter may still be odd: it is the order that says
+            // "after".
             handler(SlowBegin),
             handler(SlowCheckNopage),
             handler(Failed).says(0),

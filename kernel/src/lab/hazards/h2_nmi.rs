@@ -1,10 +1,11 @@
 //! H2-NMI: same-CPU livelock by an NMI. Not in the specification; found by the demonstration.
 //!
-//! As H2, but what interrupts the writer is an NMI, whose handler makes an atomic request. Interrupts off do not keep
-//! it out: a reader that waits for "even" waits for what it has interrupted, whatever the writer does.
+//! As H2, but what interrupts the writer is an NMI, whose handler makes an atomic request.
+//! Interrupts off do not keep it out: a reader that waits for "even" waits for what it has
+//! interrupted, whatever the writer does.
 //!
-//! Nor does an NMI reach a CPU that is inside an NMI's handler: the watchdog gets no answer, and the wait is told to
-//! say itself where it is.
+//! Nor does an NMI reach a CPU that is inside an NMI's handler: the watchdog gets no answer, and
+//! the wait is told to say itself where it is.
 
 use super::super::{
     Finding, judge,

@@ -1,14 +1,17 @@
 //! H7: torn entry.
 //!
-//! The list begins [(Normal, 2), …]. An unmovable request's walk has read the index 2 of the first entry. Movable memory
-//! arrives, and the entry becomes (Movable, 3). The walk reads the zone: (Movable, 2) passes its filter.
+//! The list begins [(Normal, 2), …]. An unmovable request's walk has read the index 2 of the first
+//! entry. Movable memory arrives, and the entry becomes (Movable, 3). The walk reads the zone:
+//! (Movable, 2) passes its filter.
 //!
-//! The new zone has nothing to give while it is isolated, which it is until the rebuild is over: the walk must stay
-//! between its two loads until the arrival is done. Interrupts, or whatever runs the virtual CPU, keep it there for as
-//! long as they like. The frame is kept, and the DIMM pulled again: while an unmovable frame lives in it, it stays.
+//! The new zone has nothing to give while it is isolated, which it is until the rebuild is over:
+//! the walk must stay between its two loads until the arrival is done. Interrupts, or whatever runs
+//! the virtual CPU, keep it there for as long as they like. The frame is kept, and the DIMM pulled
+//! again: while an unmovable frame lives in it, it stays.
 //!
-//! A protocol in which that does not happen is played a second time: the lists are rebuilt twice while the walk is
-//! inside them. A walk that then reads an entry that is not its list's has seen half a list.
+//! A protocol in which that does not happen is played a second time: the lists are rebuilt twice
+//! while the walk is inside them. A walk that then reads an entry that is not its list's has seen
+//! half a list.
 
 use super::super::{
     Finding, how, judge,
@@ -55,7 +58,8 @@ const fn writer(point: LabPoint) -> Want {
     want(Writer, point).on(WRITER_CPU).within(LabContext::Task)
 }
 
-/// The lists were rewritten, and the new zone's memory was there to take, between the reader's two loads.
+/// The lists were rewritten, and the new zone's memory was there to take, between the reader's two
+/// loads.
 const IN_ENTRY: &[Want] = &[
     reader(Request),
     reader(WalkEntry),
@@ -68,7 +72,8 @@ const IN_ENTRY: &[Want] = &[
     reader(EntryRead),
     reader(Got),
 ];
-/// The lists were rewritten once while the reader was in its walk, and a second rebuild was asked for.
+/// The lists were rewritten once while the reader was in its walk, and a second rebuild was asked
+/// for.
 const IN_WALK: &[Want] = &[
     reader(Request),
     reader(WalkEntry),
@@ -181,7 +186,8 @@ pub(super) fn run(task: &Task) -> Result<Finding, Obstacle> {
     })
 }
 
-/// The first entry that the reader read and that is not the one of the list as it was at the beginning.
+/// The first entry that the reader read and that is not the one of the list as it was at the
+/// beginning.
 fn foreign(from: u32) -> Option<(u8, ZoneName)> {
     let mut lists = judge::steps(from).filter(|step| step.point == LabPoint::ListNow);
     let ListNow(list) = ListNow::unpack(lists.next()?.detail);

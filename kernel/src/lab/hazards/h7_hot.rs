@@ -1,13 +1,14 @@
 //! H7 on the hot path: a torn entry that is remembered.
 //!
-//! The hot path walks no list. It remembers which zone serves a class of requests first, and that is read in a list, entry
-//! by entry: index, then zone. The list of node 0 is [Normal, DMA32, DMA, node 1's Movable, …], and a request for DMA
-//! memory looks for the first entry with the index 0. Normal leaves, and the third entry becomes (Movable, 3): with the
-//! index 0 that was read before it is torn. Were it remembered, each such request would get a Movable frame of this CPU's
-//! cache, without another look at any list, until the rebuild is over.
+//! The hot path walks no list. It remembers which zone serves a class of requests first, and that
+//! is read in a list, entry by entry: index, then zone. The list of node 0 is [Normal, DMA32, DMA,
+//! node 1's Movable, …], and a request for DMA memory looks for the first entry with the index 0.
+//! Normal leaves, and the third entry becomes (Movable, 3): with the index 0 that was read before
+//! it is torn. Were it remembered, each such request would get a Movable frame of this CPU's cache,
+//! without another look at any list, until the rebuild is over.
 //!
-//! The writer is held in the fourth entry, where the first three are whole again: a walk serves the second request well.
-//! What gives it a Movable frame is the memory of the hot path alone.
+//! The writer is held in the fourth entry, where the first three are whole again: a walk serves the
+//! second request well. What gives it a Movable frame is the memory of the hot path alone.
 
 use super::super::{
     Finding, how, judge,
@@ -55,8 +56,8 @@ const fn writer(point: LabPoint) -> Want {
     want(Writer, point).on(WRITER_CPU).within(LabContext::Task)
 }
 
-/// The third entry was rewritten between the two loads of the reader, who made another request before the rebuild was
-/// over.
+/// The third entry was rewritten between the two loads of the reader, who made another request
+/// before the rebuild was over.
 const WINDOW: &[Want] = &[
     writer(AsksToPull),
     writer(SlotLeaves),

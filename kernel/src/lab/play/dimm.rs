@@ -32,7 +32,8 @@ fn slot_of(zone: ZoneId, known: &spin::Once<usize>) -> Option<usize> {
     Some(*known.call_once(|| slot))
 }
 
-/// As [`hotplug()`], for the DIMM that is all of zone NORMAL of the node that the reader's CPU is on.
+/// As [`hotplug()`], for the DIMM that is all of zone NORMAL of the node that the reader's CPU is
+/// on.
 ///
 /// # Errors
 ///
@@ -48,8 +49,9 @@ const REFUSAL_NS: u64 = 300_000_000;
 /// How long one may take otherwise.
 const PATIENCE_NS: u64 = 5_000_000_000;
 
-/// Has the host pull the DIMM while the kept frame lives, then gives that back, and if the DIMM stayed
-/// has it pulled again; puts it back in the end. Returns whether it was refused. The stage is closed.
+/// Has the host pull the DIMM while the kept frame lives, then gives that back, and if the DIMM
+/// stayed has it pulled again; puts it back in the end. Returns whether it was refused. The stage
+/// is closed.
 ///
 /// # Errors
 ///
@@ -85,14 +87,15 @@ pub fn pull_while_kept(task: &Task) -> Result<bool, Obstacle> {
 /// Which way the DIMM goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// It is pulled: QMP `device_del`, the system control interrupt, offline, the map taken down, eject.
+    /// It is pulled: QMP `device_del`, the system control interrupt, offline, the map taken down,
+    /// eject.
     Out,
     /// It is put back: QMP `device_add`, the system control interrupt, mapped, online.
     In,
 }
 
-/// Has the host pull the DIMM, or put it back, and waits until the hot-plug thread is done with it. In a scenario that
-/// thread plays the writer from the asking on.
+/// Has the host pull the DIMM, or put it back, and waits until the hot-plug thread is done with it.
+/// In a scenario that thread plays the writer from the asking on.
 ///
 /// # Errors
 ///

@@ -117,7 +117,8 @@ fn take_down(zone: &ZoneInfo, level: Level) -> Result<(), Obstacle> {
     }
 }
 
-/// Puts a frame of the squeezed node's MOVABLE zone into this CPU's cache. The caller stays on its CPU.
+/// Puts a frame of the squeezed node's MOVABLE zone into this CPU's cache. The caller stays on its
+/// CPU.
 ///
 /// # Errors
 ///
@@ -143,8 +144,9 @@ pub fn release(task: &Task) {
     mm::frames().drain_all(task);
 }
 
-/// Puts pages into the cache until told to stop, so that reclaim always finds some; they come from the
-/// squeezed node if the caller runs there. `first` pages are there before [`LabPoint::Fed`] is reached.
+/// Puts pages into the cache until told to stop, so that reclaim always finds some; they come from
+/// the squeezed node if the caller runs there. `first` pages are there before [`LabPoint::Fed`] is
+/// reached.
 pub fn feed(task: &Task, first: u32) {
     FEEDING.store(true, Release);
     let pages = page_cache::pages();

@@ -61,8 +61,8 @@ pub fn raise() {
     }
 }
 
-/// Asks this CPU for the laboratory's interrupt, whose handler makes a request of this kind, and waits
-/// until it is over.
+/// Asks this CPU for the laboratory's interrupt, whose handler makes a request of this kind, and
+/// waits until it is over.
 pub fn request_in_handler(kind: Kind) {
     handlers_make(kind);
     let before = HANDLED.load(Acquire);
@@ -99,8 +99,8 @@ fn on_nmi(nmi: &Nmi, _frame: &TrapFrame) {
     }
 }
 
-/// Begins COM1's receive interrupt as the reader's part, if the scenario waits for a byte; returns what
-/// [`stage::end_handler`] wants.
+/// Begins COM1's receive interrupt as the reader's part, if the scenario waits for a byte; returns
+/// what [`stage::end_handler`] wants.
 pub(super) fn begin_tty() -> Option<u8> {
     if !stage::is_open() || !TTY_EXPECTED.load(Acquire) {
         return None;

@@ -18,8 +18,8 @@ pub enum Kind {
     Kernel,
     /// GFP_KERNEL that does not wake the background reclaimer.
     KernelAlone,
-    /// GFP_KERNEL of a task that reclaims already (PF_MEMALLOC): it ignores the marks, and reclaims no
-    /// more, so that it comes to `nopage` at once.
+    /// GFP_KERNEL of a task that reclaims already (PF_MEMALLOC): it ignores the marks, and reclaims
+    /// no more, so that it comes to `nopage` at once.
     KernelReclaimer,
     /// GFP_ATOMIC.
     Atomic,
@@ -97,8 +97,8 @@ const NO_FATE: u32 = u32::MAX;
 const FAILED: u32 = u32::MAX - 1;
 const FAILED_WITH_MEMORY_FREE: u32 = u32::MAX - 2;
 
-/// What became of the last request under test, and how often it began again; nothing if none was made
-/// since this was asked last.
+/// What became of the last request under test, and how often it began again; nothing if none was
+/// made since this was asked last.
 pub fn take_fate() -> Option<(Fate, u32)> {
     let fate = match FATE.swap(NO_FATE, AcqRel) {
         NO_FATE => return None,
@@ -114,8 +114,8 @@ pub fn keep_frames(keeps: bool) {
     KEEPS.store(keeps, Release);
 }
 
-/// Makes the request under test, as the reader, and gives the frame back. But for [`Kind::Dma`] it is on
-/// the squeezed node alone.
+/// Makes the request under test, as the reader, and gives the frame back. But for [`Kind::Dma`] it
+/// is on the squeezed node alone.
 pub fn request(context: &impl Context, kind: Kind) -> Fate {
     handlers_make(kind);
     let mut request = kind.request().with(Gfp::NOWARN).owned_by(OWNER);

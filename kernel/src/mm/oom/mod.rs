@@ -1,4 +1,5 @@
-//! When reclaim has failed: a victim is chosen among the tasks with memory, and a report explains why.
+//! When reclaim has failed: a victim is chosen among the tasks with memory, and a report explains
+//! why.
 
 mod pool;
 mod report;

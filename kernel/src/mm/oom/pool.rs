@@ -14,12 +14,14 @@ pub const MAX_POOLS: usize = 32;
 #[derive(Debug)]
 pub struct OomPool {
     name: &'static str,
-    /// Written by the owner, read by the selection: a stale value chooses a smaller victim, no more.
+    /// Written by the owner, read by the selection: a stale value chooses a smaller victim, no
+    /// more.
     held_frames: AtomicUsize,
     /// The thread that added last ([`ThreadId::to_bits`]), or 0: a request of the victim's own must
     /// fail, not wait for the victim.
     holder: AtomicU64,
-    /// When it was killed, in nanoseconds since boot, or 0. Set by the selection, cleared by the owner.
+    /// When it was killed, in nanoseconds since boot, or 0. Set by the selection, cleared by the
+    /// owner.
     killed_ns: AtomicU64,
 }
 

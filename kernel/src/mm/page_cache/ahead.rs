@@ -44,7 +44,8 @@ pub fn read_ahead(first: u32, request: &Request, task: &Task) -> Result<u32, All
     Ok(filled)
 }
 
-/// Makes a frame a page, unless that is in memory; then the frame goes back. Returns whether it did.
+/// Makes a frame a page, unless that is in memory; then the frame goes back. Returns whether it
+/// did.
 ///
 /// # Panics
 ///

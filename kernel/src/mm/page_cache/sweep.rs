@@ -16,8 +16,8 @@ pub struct Verified {
     pub corrupted: u64,
 }
 
-/// Compares a page with the file if it is in memory; fills nothing. A page that is not right is told
-/// and dropped from the cache.
+/// Compares a page with the file if it is in memory; fills nothing. A page that is not right is
+/// told and dropped from the cache.
 ///
 /// # Panics
 ///
@@ -73,8 +73,8 @@ pub fn drop_all(task: &Task) -> usize {
         .count()
 }
 
-/// Counts the pages in memory whose frames say that they are theirs; nothing while somebody works on
-/// a page, whose frame may be in neither place. With the machine at rest.
+/// Counts the pages in memory whose frames say that they are theirs; nothing while somebody works
+/// on a page, whose frame may be in neither place. With the machine at rest.
 pub fn count_at_rest() -> Option<u64> {
     let mut pages = 0;
     for (page, slot) in cache().slots.iter().enumerate() {

@@ -12,7 +12,8 @@ use crate::{
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use x86_64::instructions::port::Port;
 
-/// Frequency of the legacy timer, which the clock is not calibrated against where there is a PM timer.
+/// Frequency of the legacy timer, which the clock is not calibrated against where there is a PM
+/// timer.
 const PIT_HZ: u64 = 1_193_182;
 /// How long the two are compared; the legacy timer goes round in 54.9 ms.
 const COMPARED_NS: u64 = 40 * MS;
@@ -40,7 +41,8 @@ fn pit_count() -> u16 {
     }
 }
 
-/// The legacy timer between two readings of the clock, as close to each other as a busy host allows.
+/// The legacy timer between two readings of the clock, as close to each other as a busy host
+/// allows.
 fn both_clocks() -> (u64, u16) {
     (0..50)
         .map(|_| {

@@ -34,7 +34,8 @@ fn on_sci(irq: &HardIrq) {
     }
 }
 
-/// Allocates, signs, checks and frees on one CPU, in tasks and as an interrupt would, and reads pages.
+/// Allocates, signs, checks and frees on one CPU, in tasks and as an interrupt would, and reads
+/// pages.
 fn load(task: &Task, cpu: usize) {
     let mut page = cpu as u32;
     let wrong = |wrong: bool| {

@@ -1,8 +1,10 @@
-//! Scenes in zones that were taken down: compaction, the reserve, steals, and frees that cross marks.
+//! Scenes in zones that were taken down: compaction, the reserve, steals, and frees that cross
+//! marks.
 //!
-//! Compaction and steals are played in DMA of node 0, which is small: its areas are taken and given back
-//! in parts each time. The reserve needs a larger zone, DMA32 of node 0, which stays taken down for as
-//! long as a scene is repeated. The NMI's handler frees and allocates in the scene's zone.
+//! Compaction and steals are played in DMA of node 0, which is small: its areas are taken and given
+//! back in parts each time. The reserve needs a larger zone, DMA32 of node 0, which stays taken
+//! down for as long as a scene is repeated. The NMI's handler frees and allocates in the scene's
+//! zone.
 
 use super::armed;
 use crate::{
@@ -80,8 +82,8 @@ impl Pressed {
         }
     }
 
-    /// What is held for as long as the scene is repeated, with no page in memory at first. For those of
-    /// the reserve DMA32 is below MIN, but above what is left of it to atomic requests.
+    /// What is held for as long as the scene is repeated, with no page in memory at first. For
+    /// those of the reserve DMA32 is below MIN, but above what is left of it to atomic requests.
     pub(super) fn stage(self, task: &Task) -> Option<Pile> {
         quiet(task);
         if !self.is_of_reserve() {
@@ -115,7 +117,8 @@ pub(super) fn play(scene: Pressed, task: &Task) -> Option<()> {
         Pressed::CompactBusy => in_vain(page_cache::pages() - 1, task),
         Pressed::ReserveGrows => {
             give_reserve_back(task)?;
-            // Nothing comes if the NMI's area joins the reserve while the rest of the zone is searched.
+            // Nothing comes if the NMI's area joins the reserve while the rest of the zone is
+            // searched.
             drop(armed(|| atomic(task)));
             (reserve() > 0).then_some(())
         }
@@ -145,7 +148,8 @@ fn atomic(task: &Task) -> Option<Block> {
     mm::frames().alloc(task, &request).ok()
 }
 
-/// A request that must fail: the zone is below MIN. Before that it has all of the reserve given back.
+/// A request that must fail: the zone is below MIN. Before that it has all of the reserve given
+/// back.
 fn fail_in_dma32(task: &Task) -> bool {
     let request = of_zone(Request::kernel(Order::ZERO), Gfp::DMA32);
     let block = mm::frames().alloc(task, &request.with(Gfp::RETRY_MAYFAIL));
@@ -214,9 +218,9 @@ enum Others {
     Scattered,
 }
 
-/// Takes all of DMA but for an area for movable blocks, of which each quarter has a page, and what the
-/// others are to have free. The first four pages of the file lie in their frames; what is behind those
-/// is in the cache's name only.
+/// Takes all of DMA but for an area for movable blocks, of which each quarter has a page, and what
+/// the others are to have free. The first four pages of the file lie in their frames; what is
+/// behind those is in the cache's name only.
 fn movable_area(pages: [u32; 4], others: Others, task: &Task) -> Option<Pile> {
     // Of the last time: all pages of a large file would take too long.
     (0..PAGES).for_each(|page| _ = page_cache::drop_page(page, task));

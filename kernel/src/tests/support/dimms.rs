@@ -123,8 +123,8 @@ impl Dimm {
         Ok(view)
     }
 
-    /// Takes a block that lies in the DIMM, whatever the marks. The owner decides whether an offline
-    /// waits for it.
+    /// Takes a block that lies in the DIMM, whatever the marks. The owner decides whether an
+    /// offline waits for it.
     pub fn block(&self, order: Order, owner: Owner) -> Option<Block> {
         // The zone may have other memory: what is not of the DIMM is put aside.
         let mut aside = Pile::new();

@@ -55,8 +55,8 @@ pub fn unsigned(block: &Block, tag: u64) -> Option<Pfn> {
 /// Breaks the signature of a frame that may be anybody's: what a planted fault does.
 pub fn deface(pfn: Pfn) {
     for index in SIGNED {
-        // SAFETY: the direct map has the frame. That it is somebody else's is the fault planted; only
-        // tests' frames are ever given here.
+        // SAFETY: the direct map has the frame. That it is somebody else's is the fault planted;
+        // only tests' frames are ever given here.
         unsafe { word(pfn, index).write_volatile(!expected(pfn, index, 0)) };
     }
 }
@@ -69,7 +69,8 @@ pub fn is_zero(block: &Block) -> bool {
     })
 }
 
-/// Blocks stacked on each other: each one's first word leads to the next. Dropping the pile frees them.
+/// Blocks stacked on each other: each one's first word leads to the next. Dropping the pile frees
+/// them.
 #[derive(Debug, Default)]
 pub struct Pile {
     top: u64,
@@ -115,8 +116,8 @@ impl Drop for Pile {
 /// Which free count a zone is taken down to.
 pub type Level = fn(&ZoneInfo) -> u64;
 
-/// Takes free frames of a zone, whatever its marks, until `free` are left. Returns what is free then:
-/// other users may have freed or taken some meanwhile.
+/// Takes free frames of a zone, whatever its marks, until `free` are left. Returns what is free
+/// then: other users may have freed or taken some meanwhile.
 pub fn take_down(zone: ZoneId, free: u64, pile: &mut Pile) -> u64 {
     let frames = mm::frames();
     let mut order = Order::MAX.get();
@@ -145,8 +146,8 @@ pub fn take_all_down(task: &Task, which: fn(ZoneId) -> bool, level: Level, pile:
     }
 }
 
-/// Empties the page cache, so that reclaim, which every slow path wakes, finds nothing to free while
-/// a test holds zones at a level.
+/// Empties the page cache, so that reclaim, which every slow path wakes, finds nothing to free
+/// while a test holds zones at a level.
 pub fn quiet(task: &Task) {
     mm::page_cache::drop_all(task);
     mm::frames().drain_all(task);

@@ -66,7 +66,8 @@ impl<T, E> Wanted<T> for Result<T, E> {
 
 /// A millisecond in nanoseconds.
 pub const MS: u64 = 1_000_000;
-/// The deadline of what should take microseconds, generous for a machine that emulates many CPUs on few.
+/// The deadline of what should take microseconds, generous for a machine that emulates many CPUs on
+/// few.
 pub const SOON_NS: u64 = 2_000 * MS;
 
 /// Sleeps, tick by tick, until a condition holds; false if it does not within `ns` nanoseconds.

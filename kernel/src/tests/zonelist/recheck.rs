@@ -260,8 +260,8 @@ fn rebuild_around_reader(
     Ok(READER_MET.load(SeqCst))
 }
 
-/// Why the protocol in force has no reader that may wait, does not, and goes round on an odd counter: the seed's
-/// alone does.
+/// Why the protocol in force has no reader that may wait, does not, and goes round on an odd
+/// counter: the seed's alone does.
 fn no_reader_goes_round() -> Option<&'static str> {
     match mm::frames().variant() {
         Variant::Seed => None,
