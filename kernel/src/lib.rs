@@ -35,7 +35,7 @@ use arch::{ArchError, CpuId, MAX_CPUS, interrupts, paging, percpu, smp, timer};
 use bootloader_api::BootInfo;
 use core::fmt;
 use core::panic::PanicInfo;
-use options::Mode;
+use options::{Mode, Plant};
 use thread::{Placement, Priority};
 use tidemark_wire::{ToHost, exit_value};
 
@@ -51,8 +51,9 @@ struct Found {
 pub fn kmain(boot: &'static mut BootInfo) -> ! {
     percpu::init_boot_cpu();
     console::init_early();
-    options::init();
-    let options = options::get();
+    let mut words = [0; options::CMDLINE_BYTES];
+    let options = options::init(&mut words)
+        .unwrap_or_else(|refusal| refuse(&format_args!("{refusal}\n{}", options::KnownOptions)));
     console::show_debug(options.verbose);
     let variant = options.zonelist;
     info!(
@@ -60,7 +61,7 @@ pub fn kmain(boot: &'static mut BootInfo) -> ! {
         env!("CARGO_PKG_VERSION"),
         variant.name()
     );
-    mm::refuse_too_little(&boot.memory_regions);
+    mm::check_size(&boot.memory_regions).unwrap_or_else(|error| refuse(&error));
     let mut early = BumpAllocator::new(&boot.memory_regions);
     timer::set_hz(options.timer_hz);
     panic::init(kernel_file(boot), boot.kernel_image_offset);
@@ -82,6 +83,10 @@ pub fn kmain(boot: &'static mut BootInfo) -> ! {
     #[cfg(feature = "lab")]
     points::register(&lab::AT_POINTS);
     mm::init(early, tables, variant, options.seed);
+    panic::set_zones_hook(mm::report::write_zones);
+    if options.plant == Some(Plant::CorruptMigrated) {
+        mm::page_cache::corrupt_next_moved();
+    }
     let tables_are_sound = paging::check_no_writable_executable();
     tables_are_sound.unwrap_or_else(|error| refuse(&error));
     FOUND.call_once(|| Found { tables, smp });

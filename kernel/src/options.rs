@@ -1,17 +1,18 @@
 //! The kernel's options: words of the fw_cfg item [`tidemark_wire::CMDLINE_ITEM`].
 
 mod pattern;
+mod topics;
 
 pub use pattern::Pattern;
+pub use topics::{Topic, Topics};
 
-use crate::show::Topics;
 use core::fmt;
 use qemu_fw_cfg::FwCfg;
 use tidemark_frames::{Mistake, Variant};
-use tidemark_wire::{CMDLINE_ITEM, Hazard, exit_value};
+use tidemark_wire::{CMDLINE_ITEM, Hazard};
 
 /// Longest command line that is read, in bytes.
-const CMDLINE_BYTES: usize = 1024;
+pub const CMDLINE_BYTES: usize = 1024;
 
 /// Where a line of the list of known options is broken.
 const LIST_LINE_BYTES: usize = 100;
@@ -266,7 +267,7 @@ impl fmt::Display for Refusal<'_> {
 }
 
 /// Lists the known options.
-struct KnownOptions;
+pub struct KnownOptions;
 
 impl fmt::Display for KnownOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -323,21 +324,13 @@ pub fn get() -> &'static Options {
     OPTIONS.get().unwrap_or(&Options::DEFAULT)
 }
 
-/// Reads and parses the options, once. If a word is wrong, says so, lists the known options and
-/// exits `REFUSED`.
-pub fn init() {
-    let mut buffer = [0; CMDLINE_BYTES];
-    let parsed = read(&mut buffer).and_then(parse);
-    match parsed {
-        Ok(options) => {
-            OPTIONS.call_once(|| options);
-            crate::console::show_debug(options.verbose);
-        }
-        Err(refusal) => {
-            crate::warn!("{refusal}\n{KnownOptions}");
-            crate::power::exit(exit_value::REFUSED)
-        }
-    }
+/// Reads and parses the options, once, by way of `buffer`.
+///
+/// # Errors
+/// [`Refusal`] of the first word that is wrong.
+pub fn init(buffer: &mut [u8; CMDLINE_BYTES]) -> Result<&'static Options, Refusal<'_>> {
+    let options = read(buffer).and_then(parse)?;
+    Ok(OPTIONS.call_once(|| options))
 }
 
 /// Reads the item; an absent one, and a machine without fw_cfg, have no words.

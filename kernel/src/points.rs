@@ -4,6 +4,8 @@
 
 #[cfg(feature = "lab")]
 use crate::arch;
+#[cfg(feature = "lab")]
+use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicU32, Ordering};
 use tidemark_frames::Point;
 #[cfg(feature = "lab")]
@@ -177,6 +179,32 @@ pub fn in_scenario() -> bool {
         .is_some_and(|laboratory| (laboratory.is_open)());
     #[cfg(not(feature = "lab"))]
     false
+}
+
+/// What a wait for an even counter does in each of its turns.
+#[cfg(feature = "lab")]
+pub type Turn = fn() -> ControlFlow<()>;
+
+#[cfg(feature = "lab")]
+static TURN: tidemark_sync::Hook<Turn> = hook!(fn() -> ControlFlow<()>);
+
+/// Sets what a wait for an even counter does in each turn; it may tell the wait to give up.
+#[cfg(feature = "lab")]
+pub fn set_turn(turn: Turn) {
+    TURN.set(turn);
+}
+
+/// Does one turn of a wait for an even counter. Any context.
+#[cfg(feature = "lab")]
+#[inline(always)]
+pub fn turn() -> ControlFlow<()> {
+    match TURN.get() {
+        Some(turn) => turn(),
+        None => {
+            core::hint::spin_loop();
+            ControlFlow::Continue(())
+        }
+    }
 }
 
 /// Tells a scenario that the running CPU's role finds the counter odd and waits.

@@ -1,7 +1,8 @@
 //! The mistake that the zonelist protocol is to make, if the boot option `mistake` names one.
 
+use crate::options::{self, Plant};
 use core::sync::atomic::{AtomicU32, Ordering::*};
-use tidemark_frames::Mistake;
+use tidemark_frames::Mistake::{self, NoCheckAtNopage, NoCheckAtRetry, NoCheckBeforeOom};
 
 /// The number of the mistake plus one, or 0.
 static PLANTED: AtomicU32 = AtomicU32::new(0);
@@ -11,7 +12,10 @@ pub fn plant(mistake: Mistake) {
     PLANTED.store(mistake as u32 + 1, Relaxed);
 }
 
-/// Whether this mistake is planted. Any context.
+/// Whether this mistake is planted, alone or as one of those that the option `plant=no-check`
+/// stands for. Any context.
 pub fn is(mistake: Mistake) -> bool {
-    PLANTED.load(Relaxed) == mistake as u32 + 1
+    let is_check = matches!(mistake, NoCheckAtNopage | NoCheckAtRetry | NoCheckBeforeOom);
+    is_check && options::get().plant == Some(Plant::NoCheck)
+        || PLANTED.load(Relaxed) == mistake as u32 + 1
 }

@@ -3,21 +3,20 @@
 use super::carve::{self, BLOCK_FRAMES, FRAME_BYTES};
 use super::nodes::{self, MAX_NODES, Nodes};
 use super::page_cache::{self, PageSlot};
-use super::report::{self, Size};
+use super::report::Size;
 use super::{FRAMES, Kernel, NODES, frames, platform, reclaim};
 use crate::arch::acpi::Tables;
 use crate::arch::early::{BumpAllocator, MemoryMap, Range};
 use crate::arch::percpu::{self, CpuId};
-use crate::power::exit;
 use crate::{info, warn};
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
+use core::fmt;
 use core::mem::{align_of, size_of};
 use tidemark_frames::{
     BlockMeta, BlockNo, BlockSlot, CpuCaches, Frames, MAX_CPUS, Node, NodeId, NodeMask, Pfn,
     PfnRange, Storage, Topology, Variant, Zone, ZoneId, ZoneKind,
 };
 use tidemark_sync::Task;
-use tidemark_wire::exit_value;
 
 const BLOCK_BYTES: u64 = BLOCK_FRAMES * FRAME_BYTES;
 /// Least memory that the kernel works with.
@@ -32,8 +31,28 @@ const FILE_PART: u64 = 8;
 /// Most pages of the file: an owner's number has 22 bits.
 const MOST_PAGES: u64 = 1 << 22;
 
-/// Refuses a machine with less than 32 MiB: one line, and the exit code for it.
-pub fn refuse_too_little(regions: &[MemoryRegion]) {
+/// A machine with too little memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLittle {
+    bytes: u64,
+}
+
+impl fmt::Display for TooLittle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} MiB of memory: Tidemark needs at least {} MiB",
+            self.bytes >> 20,
+            LEAST_BYTES >> 20
+        )
+    }
+}
+
+/// Checks that a machine has at least 32 MiB.
+///
+/// # Errors
+/// [`TooLittle`] if it has less.
+pub fn check_size(regions: &[MemoryRegion]) -> Result<(), TooLittle> {
     let ram = |kind| {
         matches!(
             kind,
@@ -47,14 +66,11 @@ pub fn refuse_too_little(regions: &[MemoryRegion]) {
         .max()
         .unwrap_or(0);
     // Firmware keeps less than a MiB at the end for its tables.
-    if end.next_multiple_of(1 << 20) < LEAST_BYTES {
-        warn!(
-            "{} MiB of memory: Tidemark needs at least {} MiB",
-            end.next_multiple_of(1 << 20) >> 20,
-            LEAST_BYTES >> 20
-        );
-        exit(exit_value::REFUSED);
+    let bytes = end.next_multiple_of(1 << 20);
+    if bytes < LEAST_BYTES {
+        return Err(TooLittle { bytes });
     }
+    Ok(())
 }
 
 /// Early memory as a slice of a type for which zeroes are a value.
@@ -209,7 +225,6 @@ pub fn init(mut memory: BumpAllocator, tables: &Tables, variant: Variant, seed: 
     let map = memory.into_memory_map();
     hand_over(&map, nodes);
     frames().finish_boot();
-    crate::panic::set_zones_hook(report::write_zones);
     tell(total_frames, &map, nodes);
 }
 

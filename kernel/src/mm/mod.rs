@@ -15,7 +15,7 @@ pub mod reclaim;
 pub mod report;
 pub mod warnings;
 
-pub use boot::{init, refuse_too_little, start};
+pub use boot::{check_size, init, start};
 pub use direct_map::{KernelBlock, content, content_mut};
 pub use platform::Kernel;
 

@@ -2,8 +2,6 @@
 
 use super::{cpuset, direct_map, frames, free_errors, oom, page_cache, reclaim, warnings};
 use crate::arch::{self, Irqs};
-#[cfg(feature = "lab")]
-use crate::options::{self, Plant};
 use crate::{console, points, thread, warn};
 use core::sync::atomic::{AtomicU8, Ordering};
 use tidemark_frames::{
@@ -124,7 +122,7 @@ impl Platform for Kernel {
 
     #[cfg(feature = "lab")]
     fn spin(&self, _at: tidemark_frames::Spin) -> core::ops::ControlFlow<()> {
-        crate::watchdog::turn()
+        points::turn()
     }
 
     fn begin_grace(&self, task: &Task) {
@@ -219,9 +217,7 @@ impl Platform for Kernel {
 
     #[cfg(feature = "lab")]
     fn planted(&self, mistake: tidemark_frames::Mistake) -> bool {
-        use tidemark_frames::Mistake::{NoCheckAtNopage, NoCheckAtRetry, NoCheckBeforeOom};
-        let is_check = matches!(mistake, NoCheckAtNopage | NoCheckAtRetry | NoCheckBeforeOom);
-        is_check && options::get().plant == Some(Plant::NoCheck) || points::is_planted(mistake)
+        points::is_planted(mistake)
     }
 
     fn point(&self, point: Point) {

@@ -190,7 +190,7 @@ pub fn overview(level: Level) {
 }
 
 /// Writes the zones into a crash report: reads atomics only, takes no lock.
-pub(super) fn write_zones(out: &mut dyn fmt::Write) -> fmt::Result {
+pub fn write_zones(out: &mut dyn fmt::Write) -> fmt::Result {
     for zone in frames().zones() {
         writeln!(out, "{}", ZoneLine(&zone))?;
     }

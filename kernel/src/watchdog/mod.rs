@@ -131,6 +131,8 @@ pub fn start() {
     for cpu in &CPUS {
         cpu.ticked_ns.store(now, Relaxed);
     }
+    #[cfg(feature = "lab")]
+    points::set_turn(turn);
     match timer::add_hook(on_tick).and_then(|()| nmi::add_hook(on_nmi)) {
         Ok(()) => WATCHES.store(true, Release),
         Err(error) => crate::warn!("no watch over silent CPUs: {error:?}"),

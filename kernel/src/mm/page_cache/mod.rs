@@ -14,6 +14,7 @@ mod sweep;
 pub use ahead::place;
 pub use ahead::read_ahead;
 pub use content::Mismatch;
+pub use plant::corrupt_next_moved;
 pub use slot::PageSlot;
 pub use sweep::{check, corrupt_one, count_at_rest, drop_all, verify_all, verify_moved};
 
