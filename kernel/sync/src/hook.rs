@@ -5,7 +5,7 @@ use core::{fmt, marker::PhantomData, mem, ptr};
 
 /// A place for a function pointer, or for none. Any context: no call waits.
 ///
-/// `F` is a function pointer's type; [`hook!`](crate::hook) makes a place for one that is named.
+/// `F` is a function pointer's type; [`hook!`](crate::hook!) makes a place for one that is named.
 /// What was written before a function was set is visible to code that got the function from here.
 pub struct Hook<F> {
     /// Null, or an `F`.
@@ -25,7 +25,7 @@ macro_rules! hook {
 }
 
 impl<F: Copy> Hook<F> {
-    /// Returns a place without a function; [`hook!`](crate::hook) does so without unsafe code.
+    /// Returns a place without a function; [`hook!`](crate::hook!) does so without unsafe code.
     ///
     /// # Safety
     ///
