@@ -24,7 +24,7 @@ use tidemark_wire::{
     LabContext,
     LabPoint::{
         self, AsksToPull, End, FirstNoted, Got, NoteEntry, OfflineDone, OfflineLeft, RebuildEntry,
-        RebuildEven, Request, SlotLeaves, Start,
+        Request, SlotLeaves, Start,
     },
     LabVerdict,
     Role::{Reader, Writer},
@@ -73,7 +73,6 @@ const WINDOW: &[Want] = &[
     reader(Request),
     reader(Got),
     released(Writer, RebuildEntry, Got).on(WRITER_CPU),
-    writer(RebuildEven),
     writer(OfflineDone),
 ];
 
