@@ -26,27 +26,6 @@ fn remembered(frames: &TestFrames, cpu: usize, request: &Request) -> Option<usiz
     (cache < CACHES).then_some(cache)
 }
 
-/// Does `work` with a drain's interrupt at each of its steps in turn.
-fn drained_at_each_step(frames: &'static TestFrames, mut work: impl FnMut()) {
-    for at in 0.. {
-        let steps = Rc::new(Cell::new(0));
-        let count = Rc::clone(&steps);
-        let hook = at_steps(move || {
-            if count.replace(count.get() + 1) == at {
-                frames.caches().drains().ask();
-                frames.drain_local(&hard_irq());
-            }
-        });
-        work();
-        drop(hook);
-        assert!(frames.is_at_rest(CpuId(0)), "a drain is left at step {at}");
-        if at >= steps.get() {
-            assert!(at > 2, "{at} steps");
-            return;
-        }
-    }
-}
-
 /// Of each step of `work`, whether a tick there could switch the task away.
 fn switches(frames: &'static TestFrames, work: impl FnOnce()) -> Vec<bool> {
     let seen = Rc::new(RefCell::new(Vec::new()));

@@ -17,27 +17,6 @@ fn take(frames: &'static TestFrames) -> TestBlock {
         .unwrap()
 }
 
-/// Does `work` with a drain's interrupt at each of its steps in turn.
-fn drained_at_each_step(frames: &'static TestFrames, mut work: impl FnMut()) {
-    for at in 0.. {
-        let steps = Rc::new(Cell::new(0));
-        let count = Rc::clone(&steps);
-        let hook = at_steps(move || {
-            if count.replace(count.get() + 1) == at {
-                frames.caches().drains().ask();
-                frames.drain_local(&hard_irq());
-            }
-        });
-        work();
-        drop(hook);
-        assert!(frames.is_at_rest(CpuId(0)), "a drain is left at step {at}");
-        if at >= steps.get() {
-            assert!(at > 2, "{at} steps");
-            return;
-        }
-    }
-}
-
 #[test]
 fn a_later_drain_acknowledges_the_earlier_ones() {
     let owner = super::Owner::default();

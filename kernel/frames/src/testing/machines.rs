@@ -135,3 +135,24 @@ impl<F: Fn()> Drop for OnDrop<F> {
         (self.0)();
     }
 }
+
+/// Does `work` with a drain's interrupt at each of its steps in turn.
+pub(crate) fn drained_at_each_step(frames: &'static TestFrames, mut work: impl FnMut()) {
+    for at in 0.. {
+        let steps = std::rc::Rc::new(std::cell::Cell::new(0));
+        let count = std::rc::Rc::clone(&steps);
+        let hook = at_steps(move || {
+            if count.replace(count.get() + 1) == at {
+                frames.caches().drains().ask();
+                frames.drain_local(&hard_irq());
+            }
+        });
+        work();
+        drop(hook);
+        assert!(frames.is_at_rest(CpuId(0)), "a drain is left at step {at}");
+        if at >= steps.get() {
+            assert!(at > 2, "{at} steps");
+            return;
+        }
+    }
+}
