@@ -39,7 +39,7 @@ pub enum Mode {
 /// How scarce the demonstration makes memory while lists are rebuilt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pressure {
-    /// Every zone that atomic requests may use lies between its MIN and LOW marks.
+    /// Every zone that atomic requests may use lies between its MIN and LOW watermarks.
     Even,
     /// One such zone does, and the others have nothing to give.
     Uneven,

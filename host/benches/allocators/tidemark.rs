@@ -6,11 +6,11 @@ use std::arch::asm;
 use std::cell::Cell;
 use std::thread::LocalKey;
 use tidemark_frames::{
-    AllocReport, Block, BlockMeta, BlockNo, BlockSlot, CpuCaches, CpuId, Frames, FreeError,
-    MigrateError, Node, NodeId, OomOutcome, Order, Owner, OwnerKind, PerCpu, Pfn, PfnRange,
-    Platform, Request, Storage, Topology, Variant, Zone, ZoneId, ZoneKind,
+    AllocReport, Block, CpuCaches, CpuId, Frames, FreeError, MigrateError, Node, NodeId,
+    OomOutcome, Order, Owner, OwnerKind, PerCpu, Pfn, PfnRange, Platform, Request, SectionMeta,
+    SectionNo, SectionSlot, Storage, Topology, Variant, Zone, ZoneId, ZoneKind,
 };
-use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Section, Task};
+use tidemark_sync::{ContextKind, CpuGate, HardIrq, HeldRanks, LocalIrq, Task};
 
 /// First frame: 4 GiB, where NORMAL begins.
 const FIRST: u64 = 1 << 20;
@@ -32,14 +32,14 @@ static REQUESTS: [Request; 11] = {
 
 /// A CPU's word, on cache lines of its own: two, which processors fetch together.
 #[repr(align(128))]
-struct Line(Section);
+struct Line(CpuGate);
 
-static SECTIONS: [Line; CPUS] = [const { Line(Section::new()) }; CPUS];
+static GATES: [Line; CPUS] = [const { Line(CpuGate::new()) }; CPUS];
 
 thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
     /// This CPU's word.
-    static SECTION: Cell<Option<&'static Section>> = const { Cell::new(None) };
+    static GATE: Cell<Option<&'static CpuGate>> = const { Cell::new(None) };
     /// This CPU's part of the storage of the allocator that the thread entered last.
     static CACHES: Cell<Option<&'static CpuCaches>> = const { Cell::new(None) };
     static HELD: &'static HeldRanks = Box::leak(Box::new(HeldRanks::new()));
@@ -48,7 +48,7 @@ thread_local! {
 /// Makes the running thread a CPU. Whatever allocates has done so.
 fn become_cpu(cpu: usize, caches: &'static [CpuCaches]) {
     CPU.set(cpu);
-    SECTION.set(Some(&SECTIONS[cpu].0));
+    GATE.set(Some(&GATES[cpu].0));
     CACHES.set(Some(&caches[cpu]));
 }
 
@@ -66,9 +66,9 @@ unsafe fn of_this_cpu<T>(of: &'static LocalKey<Cell<Option<&'static T>>>) -> &'s
 
 /// This thread's word.
 #[inline]
-fn section() -> &'static Section {
+fn gate() -> &'static CpuGate {
     // SAFETY: a thread is made a CPU by `new` or `enter` before it allocates.
-    unsafe { of_this_cpu(&SECTION) }
+    unsafe { of_this_cpu(&GATE) }
 }
 
 /// A process as the allocator's surroundings: a thread is a CPU, nothing interrupts it and nothing
@@ -102,27 +102,27 @@ impl Platform for Threads {
 
     fn unpin(&self) {}
 
-    fn section(&self, cpu: CpuId) -> &Section {
-        &SECTIONS[cpu.0].0
+    fn gate(&self, cpu: CpuId) -> &CpuGate {
+        &GATES[cpu.0].0
     }
 
     #[inline]
-    fn in_section(&self) -> bool {
-        section().is_open()
+    fn in_gate(&self) -> bool {
+        gate().is_open()
     }
 
     #[inline]
-    fn begin_section(&self) {
+    fn enter_gate(&self) {
         // SAFETY: one instruction on a word that only this thread writes, and that is never freed;
         // no memory option, so it is a compiler fence as well.
-        unsafe { asm!("inc dword ptr [{}]", in(reg) section(), options(nostack)) };
+        unsafe { asm!("inc dword ptr [{}]", in(reg) gate(), options(nostack)) };
     }
 
     #[inline]
-    fn end_section(&self) -> bool {
+    fn leave_gate(&self) -> bool {
         // SAFETY: as above.
         unsafe {
-            asm!("dec dword ptr [{}]", "jne {}", in(reg) section(), label { return true },
+            asm!("dec dword ptr [{}]", "jne {}", in(reg) gate(), label { return true },
                 options(nostack));
         }
         false
@@ -216,12 +216,12 @@ impl Allocator for Tidemark {
 
     fn new(frames: usize) -> Self {
         let range = PfnRange::new(Pfn(FIRST), Pfn(FIRST + frames as u64));
-        let per_block = tidemark_frames::BLOCK_FRAMES as u64;
-        let blocks = range.start.0 / per_block..range.end.0.div_ceil(per_block);
+        let per_section = tidemark_frames::SECTION_FRAMES as u64;
+        let sections = range.start.0 / per_section..range.end.0.div_ceil(per_section);
         let cpus = leak(CPUS, CpuCaches::new);
         become_cpu(0, cpus);
         let storage = Storage {
-            blocks: leak(blocks.end as usize, BlockSlot::new),
+            sections: leak(sections.end as usize, SectionSlot::new),
             cpus,
             nodes: leak(1, Node::new),
             zones: leak(4, Zone::new),
@@ -229,10 +229,10 @@ impl Allocator for Tidemark {
         let allocator: &'static _ =
             Box::leak(Box::new(Frames::new(Threads, storage, Variant::Seed)));
         allocator.set_topology(&Topology::SINGLE);
-        for block in blocks {
+        for section in sections {
             allocator
-                .add_block(BlockNo(block as usize), zeroed::<BlockMeta>())
-                .expect("a block gets its books once");
+                .add_section(SectionNo(section as usize), zeroed::<SectionMeta>())
+                .expect("a section gets its books once");
         }
         allocator
             .add_boot_range(range, ZoneId::new(NodeId(0), ZoneKind::Normal))

@@ -24,20 +24,20 @@ use std::{
     time::{Duration, Instant},
 };
 use tidemark_frames::{
-    AllocReport, BLOCK_FRAMES, Block, BlockMeta, BlockNo, BlockSlot, CpuCaches, CpuId, FRAME_SIZE,
-    FrameHandle, FrameState, Frames, FreeError, MigrateError, Node, NodeId, OomOutcome, Order,
-    Owner, OwnerKind, PerCpu, Pfn, PfnRange, Platform, Request, Storage, Topology, Variant, Zone,
-    ZoneId, ZoneKind,
+    AllocReport, Block, CpuCaches, CpuId, FRAME_SIZE, FrameHandle, FrameState, Frames, FreeError,
+    MigrateError, Node, NodeId, OomOutcome, Order, Owner, OwnerKind, PerCpu, Pfn, PfnRange,
+    Platform, Request, SECTION_FRAMES, SectionMeta, SectionNo, SectionSlot, Storage, Topology,
+    Variant, Zone, ZoneId, ZoneKind,
 };
-use tidemark_sync::{ContextKind, HardIrq, HeldRanks, IrqOff, LocalIrq, Section, Task};
+use tidemark_sync::{ContextKind, CpuGate, HardIrq, HeldRanks, IrqOff, LocalIrq, Task};
 
 // ---------------------------------------------------------------------------------------------
 // The machine: 256 MiB of memory from the physical address 128 MiB on, one CPU, one node.
 
 /// The memory that is there at boot, in a zone that every request may use.
-const BOOT_BLOCK: BlockNo = BlockNo(1);
+const BOOT_SECTION: SectionNo = SectionNo(1);
 /// The "DIMM": it comes later, holds only what can be moved, and leaves again.
-const DIMM_BLOCK: BlockNo = BlockNo(2);
+const DIMM_SECTION: SectionNo = SectionNo(2);
 
 const NODE: NodeId = NodeId(0);
 const BOOT_ZONE: ZoneId = ZoneId::new(NODE, ZoneKind::Dma32);
@@ -56,14 +56,14 @@ fn frames() -> &'static Frames<'static, Machine> {
     FRAMES.get().expect("boot has made the allocator")
 }
 
-/// The frames of a block of 128 MiB.
-fn range_of(block: BlockNo) -> PfnRange {
-    PfnRange::new(block.start(), BlockNo(block.0 + 1).start())
+/// The frames of a memory section.
+fn range_of(block: SectionNo) -> PfnRange {
+    PfnRange::new(block.start(), SectionNo(block.0 + 1).start())
 }
 
 /// The first word of a frame: the machine's "direct map".
 fn word(pfn: Pfn) -> *mut u64 {
-    let offset = (pfn.0 - BOOT_BLOCK.start().0) * FRAME_SIZE;
+    let offset = (pfn.0 - BOOT_SECTION.start().0) * FRAME_SIZE;
     ptr::with_exposed_provenance_mut::<u64>(MEMORY.load(Relaxed) + offset as usize)
 }
 
@@ -85,7 +85,7 @@ struct Machine;
 
 /// Interrupts are off for as long as this counts above 0.
 static IRQS_OFF: AtomicU32 = AtomicU32::new(0);
-/// Whether they were off before the outermost section.
+/// Whether they were off before the outermost gated section.
 static WERE_OFF: AtomicBool = AtomicBool::new(false);
 /// The ranks of the locks that the CPU holds: the lock validator's.
 static HELD: HeldRanks = HeldRanks::new();
@@ -141,8 +141,8 @@ impl Platform for Machine {
 
     // The tick finds here whether it has interrupted the allocator at work on this CPU's caches.
     // With several CPUs: one word each.
-    fn section(&self, _: CpuId) -> &Section {
-        static SECTION: Section = Section::new();
+    fn gate(&self, _: CpuId) -> &CpuGate {
+        static SECTION: CpuGate = CpuGate::new();
         &SECTION
     }
 
@@ -168,8 +168,8 @@ impl Platform for Machine {
     // `Frames::drain_local`, and a wait until all have run.
     fn drain_others(&self, _: &Task) {}
 
-    // A grace period ends when every CPU was seen outside its pinned sections. The caller is a task
-    // that is pinned by nothing, and on the only CPU.
+    // A grace period ends when every CPU was seen outside its pinned gated sections. The caller is
+    // a task that is pinned by nothing, and on the only CPU.
     fn begin_grace(&self, _: &Task) {}
     fn wait_for_grace(&self, _: &Task) {}
 
@@ -233,12 +233,12 @@ fn books<T>(count: usize, book: impl FnMut() -> T) -> &'static [T] {
 /// Makes the allocator, and gives it the memory that is there at boot.
 fn boot() {
     BOOTED.get_or_init(Instant::now);
-    let blocks = [BOOT_BLOCK, DIMM_BLOCK];
-    let memory: Vec<u64> = vec![0; blocks.len() * BLOCK_FRAMES * FRAME_SIZE as usize / 8];
+    let blocks = [BOOT_SECTION, DIMM_SECTION];
+    let memory: Vec<u64> = vec![0; blocks.len() * SECTION_FRAMES * FRAME_SIZE as usize / 8];
     MEMORY.store(memory.leak().as_mut_ptr().expose_provenance(), Relaxed);
     let storage = Storage {
         // Up to the highest block that may ever be there; block 0 has no books, so no memory.
-        blocks: books(DIMM_BLOCK.0 + 1, BlockSlot::new),
+        sections: books(DIMM_SECTION.0 + 1, SectionSlot::new),
         cpus: books(1, CpuCaches::new),
         nodes: books(1, Node::new),
         // Always four a node, populated or not.
@@ -248,16 +248,16 @@ fn boot() {
     let frames = FRAMES.get_or_init(|| made);
     frames.set_topology(&Topology::SINGLE);
     for block in blocks {
-        let meta = &books(1, BlockMeta::new)[0];
-        frames.add_block(block, meta).expect("the block is new");
+        let meta = &books(1, SectionMeta::new)[0];
+        frames.add_section(block, meta).expect("the block is new");
     }
     // Boot memory may be any frames: here, all of the block but its first 100 ("the kernel's
     // image").
-    let all = range_of(BOOT_BLOCK);
+    let all = range_of(BOOT_SECTION);
     let usable = PfnRange::new(Pfn(all.start.0 + 100), all.end);
     let added = frames.add_boot_range(usable, BOOT_ZONE);
     assert_eq!(added, Ok(usable.len()));
-    // Marks are computed, lists are built: from here on anybody may allocate.
+    // Watermarks are computed, lists are built: from here on anybody may allocate.
     frames.finish_boot();
 }
 
@@ -411,7 +411,7 @@ fn main() {
     );
 
     // Memory comes while the interrupts go on: any range of whole 4 MiB.
-    let dimm = range_of(DIMM_BLOCK);
+    let dimm = range_of(DIMM_SECTION);
     let came = frames().online_range(dimm, DIMM_ZONE, task);
     println!("the DIMM comes: {came:?}");
     pages(task);
@@ -423,7 +423,7 @@ fn main() {
     let deadline_ns = Machine.now_ns() + 5_000_000_000;
     let left = frames().offline_range(dimm, deadline_ns, task);
     println!("the DIMM leaves: {left:?}");
-    let after = pages_in(range_of(BOOT_BLOCK));
+    let after = pages_in(range_of(BOOT_SECTION));
     println!("{after} pages lie elsewhere, and are what they were");
     assert_eq!(frames().frame_state(dimm.start), FrameState::Absent);
 

@@ -12,7 +12,7 @@ use crate::{
         cpu::{CpuCaches, PerCpu},
         events::ZoneEvents,
     },
-    pageblock::{books::Books, memory::BlockSlot},
+    pageblock::{books::Books, section_meta::SectionSlot},
     zone::{Zone, Zones},
     zonelist::{ListKind, ListSnapshot, Node, Variant, Zonelists, rebuild::RebuildStats},
 };
@@ -21,8 +21,8 @@ use tidemark_sync::{HardIrq, Task, atomic::AtomicU32};
 /// The memory that the allocator works in.
 #[derive(Debug, Clone, Copy)]
 pub struct Storage<'m> {
-    /// One place a block of 128 MiB, up to the highest block that may ever be plugged in.
-    pub blocks: &'m [BlockSlot<'m>],
+    /// One place a memory section, up to the highest section that may ever be plugged in.
+    pub sections: &'m [SectionSlot<'m>],
     /// One a CPU.
     pub cpus: &'m [CpuCaches],
     /// One a node.
@@ -37,7 +37,7 @@ pub struct Frames<'m, P: PerCpu> {
     caches: Caches<'m, P>,
     lists: Zonelists<'m, P>,
     resizing: ResizingLock,
-    /// Compactions that have, or are about to have, areas isolated.
+    /// Compactions that have, or are about to have, pageblocks isolated.
     compacting: AtomicU32,
 }
 
@@ -54,7 +54,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             storage.zones.len(),
             storage.nodes.len() * ZoneKind::ALL.len()
         );
-        let zones = Zones::new(platform, Books::new(storage.blocks), storage.zones);
+        let zones = Zones::new(platform, Books::new(storage.sections), storage.zones);
         Self {
             caches: Caches::new(zones, storage.cpus),
             lists: Zonelists::new(storage.nodes, variant),
@@ -93,7 +93,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         &self.resizing
     }
 
-    /// Compactions that have, or are about to have, areas isolated.
+    /// Compactions that have, or are about to have, pageblocks isolated.
     pub(crate) fn compacting(&self) -> &AtomicU32 {
         &self.compacting
     }
@@ -123,7 +123,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         self.lists.rebuild_stats()
     }
 
-    /// Handles the drain IPI: empties this CPU's caches, or leaves that to the section that
+    /// Handles the drain IPI: empties this CPU's caches, or leaves that to the gated section that
     /// it interrupted, which does it on its way out.
     pub fn drain_local(&self, irq: &HardIrq) {
         self.caches.drain_local(irq);
@@ -156,7 +156,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         self.books().change_owner(pfn, from, to)
     }
 
-    /// Returns the zone of a frame's area, while that is online. Any context.
+    /// Returns the zone of a frame's pageblock, while that is online. Any context.
     pub fn zone_of(&self, pfn: Pfn) -> Option<ZoneId> {
         self.books().zone_of(pfn)
     }

@@ -1,5 +1,5 @@
-//! The physical frame allocator: nodes, zones, marks, zonelists, per-CPU caches over a lock-free
-//! core.
+//! The physical frame allocator: nodes, zones, watermarks, zonelists, per-CPU caches over a
+//! lock-free core.
 //!
 //! It knows no hardware and prints nothing: what it needs of its surroundings it takes as a
 //! [`Platform`].
@@ -12,8 +12,8 @@
 //! | folder | type | what |
 //! |---|---|---|
 //! | `base` | | the vocabulary: frame numbers, requests, owners, [`Platform`], reports |
-//! | `pageblock` | `Books` | 2 MiB areas: bits, state, whose they are; the table of all books |
-//! | `zone` | `Zones` | counters, marks, reserves, the search for an area that can give |
+//! | `pageblock` | `Books` | 2 MiB pageblocks: bits, state, whose they are; the table of all books |
+//! | `zone` | `Zones` | counters, watermarks, reserves, the search for a pageblock that can give |
 //! | `cache` | `Caches` | what each CPU keeps: single frames, larger blocks, counts; frees |
 //! | [`zonelist`] | `Zonelists` | fallback lists and their protocols, a file each; rebuilds |
 //! | `frames` | [`Frames`] | holds `Caches` (which hold `Zones`, which hold `Books`) and `Zonelists` |
@@ -24,26 +24,26 @@
 //! # The road of one request
 //!
 //! A single frame that this CPU has: `alloc/fast` ([`Frames::alloc`]) → `alloc/hot` (the class says
-//! which cache) → `cache/pcp` (the section opens) → `cache/stack` (a frame comes off) →
-//! `base/owner` (its entry is labelled) → `cache/pcp` (the section closes).
+//! which cache) → `cache/pcp` (the gated section opens) → `cache/stack` (a frame comes off) →
+//! `base/owner` (its entry is labelled) → `cache/pcp` (the gated section closes).
 //!
 //! One that it has not: `alloc/hot` → `alloc/fast` (begins a walk) → `zone/above` (is any zone
-//! above LOW?) → `alloc/passing` (the first one of the list) → `zone/high_atomic` and `zone` (is it
-//! above LOW without the reserve?) → `cache/pcp` and `cache/batch` (a refill) → `zone/search` (an
-//! area of its kind) → `pageblock/area` (bits are claimed) → `zone/room` (the zone counts them) →
-//! `alloc/fast` (hands out).
+//! above LOW?) → `alloc/list_walk` (the first one of the list) → `zone/high_atomic` and `zone` (is
+//! it above LOW without the reserve?) → `cache/pcp` and `cache/batch` (a refill) → `zone/search`
+//! (an pageblock of its kind) → `pageblock/bits` (bits are claimed) → `zone/cache_limit` (the zone
+//! counts them) → `alloc/fast` (hands out).
 //!
 //! When no zone is above LOW: `alloc/slow`, which asks the protocol by `alloc/look`, walks by
-//! `alloc/passing`, and has `alloc/reclaim`, `alloc/compact` and `alloc/high_atomic` find more.
+//! `alloc/list_walk`, and has `alloc/reclaim`, `alloc/compact` and `alloc/high_atomic` find more.
 //!
-//! A free: [`Block`]'s drop → `cache/free` → `cache/stack`, or `cache/batch` → `pageblock/area` →
-//! `zone/room`.
+//! A free: [`Block`]'s drop → `cache/free` → `cache/stack`, or `cache/batch` →
+//! `pageblock/pageblock` → `zone/cache_limit`.
 //!
 //! # In another kernel
 //!
 //! Implement [`Platform`]; hand the books' memory to [`Frames::new`] as a [`Storage`]; name the
-//! nodes with [`Frames::set_topology`]; give each block of 128 MiB its books with
-//! [`Frames::add_block`]; bring in boot memory with [`Frames::add_boot_range`] and call
+//! nodes with [`Frames::set_topology`]; give each memory section its books with
+//! [`Frames::add_section`]; bring in boot memory with [`Frames::add_boot_range`] and call
 //! [`Frames::finish_boot`]. From then on [`Frames::alloc`] may be called in every context, with the
 //! token that proves which (`tidemark_sync::{Task, HardIrq, Nmi}`); a [`Block`] that is dropped is
 //! freed. Later memory comes and leaves by [`Frames::online_range`] and [`Frames::offline_range`].
@@ -73,13 +73,13 @@ pub use base::{
     outcome::{AllocError, WalkInfo},
     owner::{FrameState, Owner, OwnerKind},
     platform::{
-        AllocReport, FreeError, FreeFault, MigrateError, OomOutcome, Platform, Point, Spin,
-        Standing, Step, Topology,
+        AllocReport, FreeError, FreeFault, MemallocRole, MigrateError, OomOutcome, Platform, Point,
+        Spin, Step, Topology,
     },
     request::{Gfp, Request},
     types::{
-        BlockNo, CpuId, FRAME_SIZE, MAX_CPUS, MAX_NODES, MAX_ZONES, NodeId, NodeMask, ORDERS,
-        Order, Pfn, PfnRange, ZoneId, ZoneKind,
+        CpuId, FRAME_SIZE, MAX_CPUS, MAX_NODES, MAX_ZONES, NodeId, NodeMask, ORDERS, Order, Pfn,
+        PfnRange, SectionNo, ZoneId, ZoneKind,
     },
 };
 pub use cache::{
@@ -92,6 +92,6 @@ pub use oracle::{
     stats::{CacheInfo, ZoneInfo},
     validate::{Census, Inconsistency},
 };
-pub use pageblock::memory::{AddError, BLOCK_FRAMES, BlockMeta, BlockSlot};
+pub use pageblock::section_meta::{AddError, SECTION_FRAMES, SectionMeta, SectionSlot};
 pub use zone::Zone;
 pub use zonelist::{ListKind, ListSnapshot, Node, Variant, rebuild::RebuildStats};

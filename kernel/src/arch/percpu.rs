@@ -10,7 +10,7 @@ use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
-use tidemark_sync::{HeldRanks, Section};
+use tidemark_sync::{CpuGate, HeldRanks};
 
 use tidemark_frames::CpuCaches;
 pub use tidemark_frames::{CpuId, MAX_CPUS};
@@ -27,9 +27,9 @@ pub struct PerCpu {
     pub(super) irq_count: AtomicU32,
     pub(super) irq_saved: AtomicU32,
     pub(super) pin_count: AtomicU32,
-    /// The section of the allocator that is open here, and what the end of a section or a pin has
+    /// The allocator's gate of this CPU, and what the end of a section or a pin has
     /// to look after; see `preempt`.
-    pub(super) section: Section,
+    pub(super) gate: CpuGate,
     /// Exceptions under way; more than one means that dying goes wrong.
     pub(super) exception_depth: AtomicU32,
     /// 1 while a hard interrupt's handler runs.
@@ -89,7 +89,7 @@ impl PerCpu {
             irq_count: AtomicU32::new(0),
             irq_saved: AtomicU32::new(0),
             pin_count: AtomicU32::new(0),
-            section: Section::new(),
+            gate: CpuGate::new(),
             exception_depth: AtomicU32::new(0),
             in_irq: AtomicU32::new(0),
             in_nmi: AtomicU32::new(0),
@@ -246,12 +246,12 @@ pub fn cpu_id() -> CpuId {
     current().id()
 }
 
-/// Returns the word about the section that is open on `cpu`. Any context.
+/// Returns the gate of `cpu`. Any context.
 ///
 /// # Panics
 /// If there is no such CPU.
-pub fn section(cpu: CpuId) -> &'static Section {
-    &of(cpu).section
+pub fn gate(cpu: CpuId) -> &'static CpuGate {
+    &of(cpu).gate
 }
 
 /// Says which part of the allocator's storage is `cpu`'s; once, before that CPU allocates.

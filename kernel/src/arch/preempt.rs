@@ -1,11 +1,11 @@
-//! Preemption of the running CPU, off by count (the pin) or by the allocator's section, and what
-//! the ends of both owe: a switch of threads, and the word that the CPU has left them.
+//! Preemption of the running CPU, off by count (the pin) or by the allocator's gated section, and
+//! what the ends of both owe: a switch of threads, and the word that the CPU has left them.
 
 use super::gs::{gs, gs_read};
 use super::interrupts::{disable, enable, interrupts_enabled};
 use super::percpu;
 use core::marker::PhantomData;
-use tidemark_sync::{Hook, Section, hook};
+use tidemark_sync::{CpuGate, Hook, hook};
 
 /// Proof that the caller stays on its CPU: preemption is off until it drops.
 #[derive(Debug)]
@@ -24,45 +24,45 @@ impl Drop for Pinned {
     }
 }
 
-/// Tells whether a section of the allocator is open on the running CPU. Any context.
+/// Tells whether a gated section of the allocator is open on the running CPU. Any context.
 #[inline]
-pub fn in_section() -> bool {
+pub fn in_gate() -> bool {
     #[cfg(feature = "freestanding")]
-    // SAFETY: one gs-relative read of the word's low byte, which counts sections, and a jump by
-    // what it found.
+    // SAFETY: one gs-relative read of the word's low byte, which counts gated sections, and a jump
+    // by what it found.
     unsafe {
         core::arch::asm!("cmp byte ptr gs:[{}], 0", "jne {}",
-            const core::mem::offset_of!(percpu::PerCpu, section), label { return true }, options(nostack));
+            const core::mem::offset_of!(percpu::PerCpu, gate), label { return true }, options(nostack));
     }
     #[cfg(not(feature = "freestanding"))]
-    if percpu::current().section.is_open() {
+    if percpu::current().gate.is_open() {
         return true;
     }
     false
 }
 
-/// Begins a section of the allocator on the running CPU, where none was open a moment ago. Any
-/// context.
+/// Begins a gated section of the allocator on the running CPU, where none was open a moment ago.
+/// Any context.
 #[inline]
-pub fn begin_section() {
+pub fn enter_gate() {
     #[cfg(feature = "freestanding")]
-    gs!("inc", section);
+    gs!("inc", gate);
     #[cfg(not(feature = "freestanding"))]
-    percpu::current().section.begin();
+    percpu::current().gate.begin();
 }
 
-/// Ends a section; returns whether anything is owed at its end.
+/// Ends a gated section; returns whether anything is owed at its end.
 #[inline]
-pub fn end_section() -> bool {
+pub fn leave_gate() -> bool {
     #[cfg(feature = "freestanding")]
     // SAFETY: one gs-relative instruction on a field of this CPU's block, and a jump by what it
     // left; no memory option, so it is a compiler fence as well.
     unsafe {
         core::arch::asm!("dec dword ptr gs:[{}]", "jne {}",
-            const core::mem::offset_of!(percpu::PerCpu, section), label { return true }, options(nostack));
+            const core::mem::offset_of!(percpu::PerCpu, gate), label { return true }, options(nostack));
     }
     #[cfg(not(feature = "freestanding"))]
-    if percpu::current().section.end() {
+    if percpu::current().gate.end() {
         return true;
     }
     false
@@ -83,21 +83,21 @@ pub fn unpin_raw() {
     }
 }
 
-/// What the end of a section or a pin owes: a switch.
-const RESCHED: u32 = Section::PLATFORM;
+/// What the end of a gated section or a pin owes: a switch.
+const RESCHED: u32 = CpuGate::PLATFORM;
 /// What it owes: the word that this CPU is outside of every one of them.
-const UNPINNED: u32 = Section::GRACE;
+const UNPINNED: u32 = CpuGate::GRACE;
 
-/// Whether any of `what` is owed at the end of a section or a pin of the running CPU.
+/// Whether any of `what` is owed at the end of a gated section or a pin of the running CPU.
 #[inline]
 fn owes(what: u32) -> bool {
     #[cfg(feature = "freestanding")]
-    return gs_read!(section) & what != 0;
+    return gs_read!(gate) & what != 0;
     #[cfg(not(feature = "freestanding"))]
-    percpu::current().section.owes(what)
+    percpu::current().gate.owes(what)
 }
 
-/// Does what was left to the end of pins and sections, if no other one is open. Any context.
+/// Does what was left to the end of pins and gated sections, if no other one is open. Any context.
 #[cold]
 fn pay() {
     if owes(UNPINNED) {
@@ -105,12 +105,12 @@ fn pay() {
         // for is the CPU which runs this.
         let enabled = interrupts_enabled();
         disable();
-        let section = &percpu::current().section;
+        let gate = &percpu::current().gate;
         // The debt itself holds its CPU, so `pin_depth` would count it. An NMI may have paid it
         // meanwhile: the side that clears the bit says the word.
-        let is_outside = gs_read!(pin_count) == 0 && !section.is_open();
+        let is_outside = gs_read!(pin_count) == 0 && !gate.is_open();
         if is_outside
-            && section.take(UNPINNED)
+            && gate.take(UNPINNED)
             && let Some(hook) = ON_UNPINNED.get()
         {
             hook();
@@ -125,7 +125,7 @@ fn pay() {
 static ON_UNPINNED: Hook<fn()> = hook!(fn());
 
 /// Sets what is called, once for each [`want_unpinned`], when a CPU has left its last pinned
-/// section: any context, an NMI included, interrupts off.
+/// gated section: any context, an NMI included, interrupts off.
 pub fn set_unpinned_hook(hook: fn()) {
     ON_UNPINNED.set(hook);
 }
@@ -133,23 +133,23 @@ pub fn set_unpinned_hook(hook: fn()) {
 /// Asks for the hook of [`set_unpinned_hook`] at the end of the pinned section that is open on the
 /// running CPU. Hard-IRQ context.
 pub fn want_unpinned() {
-    percpu::current().section.owe(UNPINNED);
+    percpu::current().gate.owe(UNPINNED);
 }
 
-/// Returns how many pins are open on the running CPU. A section that is open, or at whose end
+/// Returns how many pins are open on the running CPU. A gated section that is open, or at whose end
 /// something is owed that is to be paid on this CPU, counts as one.
 pub fn pin_depth() -> u32 {
-    gs_read!(pin_count) + u32::from(percpu::current().section.holds())
+    gs_read!(pin_count) + u32::from(percpu::current().gate.holds())
 }
 
 /// Asks for a switch on the running CPU at the next point where it is allowed. Any context but NMI.
 pub fn set_need_resched() {
-    percpu::current().section.owe(RESCHED);
+    percpu::current().gate.owe(RESCHED);
 }
 
 /// Takes back [`set_need_resched`]; the scheduler calls it when it picks the next thread.
 pub fn clear_need_resched() {
-    percpu::current().section.take(RESCHED);
+    percpu::current().gate.take(RESCHED);
 }
 
 /// Tells whether a switch was asked for on the running CPU.

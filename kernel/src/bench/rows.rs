@@ -10,8 +10,8 @@ use crate::mm::{self, KernelFrames};
 use crate::tests::support::frames::unmovable;
 use core::hint::black_box;
 use tidemark_frames::{
-    BLOCK_FRAMES, BlockMeta, BlockNo, BlockSlot, CpuCaches, Gfp, ListKind, Node, Order, Request,
-    Zone, ZoneId, ZoneInfo, ZoneKind,
+    CpuCaches, Gfp, ListKind, Node, Order, Request, SECTION_FRAMES, SectionMeta, SectionNo,
+    SectionSlot, Zone, ZoneId, ZoneInfo, ZoneKind,
 };
 use tidemark_sync::{Context, ContextKind};
 use tidemark_wire::BenchRow;
@@ -135,8 +135,8 @@ fn many(task: &Task, arena: &mut Arena) -> Result<(Spread, Spread), Missing> {
     Ok((frame, worst))
 }
 
-/// What a zone below its mark adds: a pair served by the last zone of a list that can, against one
-/// served by the first, by the number of zones passed over.
+/// What a zone below its watermark adds: a pair served by the last zone of a list that can, against
+/// one served by the first, by the number of zones passed over.
 fn zone_skipped(task: &Task, arena: &mut Arena) -> Result<Spread, Missing> {
     let frames = mm::frames();
     let node = mm::nodes_with_lists()
@@ -186,9 +186,9 @@ fn lowest_for_normal(zone: &ZoneInfo) -> u64 {
     zone.low + zone.reserve[ZoneKind::Normal as usize]
 }
 
-/// Takes free frames of a zone, whatever its marks, until `free` are left, into the arena's places
-/// from `taken` on. Nothing writes to them: memory that the guest never touched costs the host
-/// nothing.
+/// Takes free frames of a zone, whatever its watermarks, until `free` are left, into the arena's
+/// places from `taken` on. Nothing writes to them: memory that the guest never touched costs the
+/// host nothing.
 fn take_down(task: &Task, zone: ZoneId, free: u64, arena: &mut Arena, taken: &mut usize) {
     let frames = mm::frames();
     loop {
@@ -247,11 +247,11 @@ fn metadata() -> Spread {
         .map(|zone| zone.span.end.0)
         .max()
         .unwrap_or(0);
-    let places = (end as usize).div_ceil(BLOCK_FRAMES);
-    let blocks = (0..places).filter(|&block| frames.has_block(BlockNo(block)));
+    let places = (end as usize).div_ceil(SECTION_FRAMES);
+    let blocks = (0..places).filter(|&block| frames.has_section(SectionNo(block)));
     // One more: those of blocks without books.
-    let bytes = (blocks.count() + 1) * size_of::<BlockMeta>()
-        + places * size_of::<BlockSlot<'_>>()
+    let bytes = (blocks.count() + 1) * size_of::<SectionMeta>()
+        + places * size_of::<SectionSlot<'_>>()
         + crate::arch::percpu::online_count() * size_of::<CpuCaches>()
         + mm::machine_nodes().len() * size_of::<Node>()
         + zones * size_of::<Zone>();

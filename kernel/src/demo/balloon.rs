@@ -1,6 +1,6 @@
 //! Makes memory scarce while lists are rebuilt, so that requests reach the slow path.
 //!
-//! Every zone that atomic requests may use is held between its MIN and LOW marks. Under uneven
+//! Every zone that atomic requests may use is held between its MIN and LOW watermarks. Under uneven
 //! pressure one zone is, and the others have nothing to give. Where a request that may reclaim is
 //! held over the rebuild, the other zones of its node are too low for it.
 
@@ -105,7 +105,7 @@ pub fn zone_to_probe(node: NodeId) -> Option<ZoneId> {
 }
 
 /// Frames that may be under way to the checkers: what the zones that have memory have between their
-/// marks, halved, so that it cannot by itself take them from LOW to MIN.
+/// watermarks, halved, so that it cannot by itself take them from LOW to MIN.
 pub fn share_of_handlers() -> u64 {
     let usable = |zone: &ZoneInfo| {
         zone.id.kind() != ZoneKind::Movable && level(zone.id) == Level::BetweenMinAndLow
@@ -159,7 +159,7 @@ pub fn finish() {
 }
 
 /// Between how many free frames a zone is held, and where the balloon aims. What a lower zone keeps
-/// back for itself counts for all marks.
+/// back for itself counts for all watermarks.
 fn window(zone: &ZoneInfo, level: Level) -> (u64, u64, u64) {
     let reserve = zone.reserve[ZoneKind::Normal as usize];
     let (min, low) = (zone.min + reserve, zone.low + reserve);

@@ -10,8 +10,8 @@ use core::fmt;
 use core::mem::{align_of, size_of};
 use core::ops::Range;
 use tidemark_frames::{
-    AddError, AllocError, BlockMeta, BlockNo, FRAME_SIZE, NodeId, OfflineError, OfflineStats,
-    OnlineError, OnlineStats, Order, Owner, OwnerKind, Pfn, PfnRange, ZoneId, ZoneKind,
+    AddError, AllocError, FRAME_SIZE, NodeId, OfflineError, OfflineStats, OnlineError, OnlineStats,
+    Order, Owner, OwnerKind, Pfn, PfnRange, SectionMeta, SectionNo, ZoneId, ZoneKind,
 };
 use tidemark_sync::Task;
 
@@ -41,7 +41,7 @@ impl fmt::Display for ArriveError {
             Self::Add(AddError::TooHigh { .. }) => {
                 f.write_str("it lies at 16 TiB or above, where this kernel manages no memory")
             }
-            Self::Add(error) => write!(f, "its blocks cannot be added: {error:?}"),
+            Self::Add(error) => write!(f, "its sections cannot be added: {error:?}"),
             Self::Map(error) => write!(f, "it cannot be mapped: {error:?}"),
             Self::Online(error) => write!(f, "its frames cannot be onlined: {error:?}"),
         }
@@ -114,15 +114,15 @@ impl Dimm {
         frames.start * FRAME_SIZE..frames.end * FRAME_SIZE
     }
 
-    /// Maps the DIMM, gives its blocks books, and hands its frames to their zone.
+    /// Maps the DIMM, gives its sections books, and hands its frames to their zone.
     pub fn arrive(&self, task: &Task) -> Result<OnlineStats, ArriveError> {
-        if self.cut.blocks.is_empty() {
+        if self.cut.sections.is_empty() {
             return Ok(OnlineStats::default());
         }
         direct_map::add(self.bytes(), task).map_err(ArriveError::Map)?;
         let mapped = Mapped { dimm: self, task };
-        for block in self.cut.blocks.clone() {
-            add_books(BlockNo(block as usize), task)?;
+        for section in self.cut.sections.clone() {
+            add_books(SectionNo(section as usize), task)?;
         }
         let stats = frames()
             .online_range(self.range(), self.zone, task)
@@ -133,7 +133,7 @@ impl Dimm {
 
     /// Empties the DIMM and unmaps it on every CPU. After that it can be ejected.
     pub fn leave(&self, deadline_ns: u64, task: &Task) -> Result<OfflineStats, LeaveError> {
-        if self.cut.blocks.is_empty() {
+        if self.cut.sections.is_empty() {
             return Ok(OfflineStats::default());
         }
         let stats = frames()
@@ -174,24 +174,26 @@ impl Drop for Mapped<'_> {
     }
 }
 
-/// Gives a block books, unless it has had them since it was here before. They stay for good, so
+/// Gives a section books, unless it has had them since it was here before. They stay for good, so
 /// they lie in memory that never leaves.
-fn add_books(block: BlockNo, task: &Task) -> Result<(), ArriveError> {
-    const BYTES: u64 = size_of::<BlockMeta>() as u64;
-    const _: () = assert!(align_of::<BlockMeta>() as u64 <= FRAME_SIZE);
-    if frames().has_block(block) {
+fn add_books(section: SectionNo, task: &Task) -> Result<(), ArriveError> {
+    const BYTES: u64 = size_of::<SectionMeta>() as u64;
+    const _: () = assert!(align_of::<SectionMeta>() as u64 <= FRAME_SIZE);
+    if frames().has_section(section) {
         return Ok(());
     }
     let order = Order::new(BYTES.div_ceil(FRAME_SIZE).next_power_of_two().ilog2() as u8)
-        .expect("a block's books fit a block of frames");
-    let owner = Owner::new(OwnerKind::Kernel, block.0 as u32);
+        .expect("a section's books fit a block of frames");
+    let owner = Owner::new(OwnerKind::Kernel, section.0 as u32);
     let mut room = alloc_longlived(order, owner, task).map_err(ArriveError::Books)?;
     direct_map::content_mut(&mut room).fill(0);
     let start = direct_map::content(&room).as_ptr();
     // The frames are given away for good.
     let _ = room.leak();
-    // SAFETY: the frames are this block's for good, zeroed, aligned to their size and large enough;
-    // zeroes are valid books, which consist of atomics only.
-    let books: &'static BlockMeta = unsafe { &*start.cast() };
-    frames().add_block(block, books).map_err(ArriveError::Add)
+    // SAFETY: the frames are this section's for good, zeroed, aligned to their size and large
+    // enough; zeroes are valid books, which consist of atomics only.
+    let books: &'static SectionMeta = unsafe { &*start.cast() };
+    frames()
+        .add_section(section, books)
+        .map_err(ArriveError::Add)
 }

@@ -53,7 +53,7 @@ pub fn unused(voice: Voice, slot: usize, dimm: &Dimm) {
         printk(
             voice.event,
             format_args!(
-                "dimm{slot} at {:#x}: none of its {} MiB are used, they hold no whole block (128 MiB, aligned)",
+                "dimm{slot} at {:#x}: none of its {} MiB are used, they hold no whole memory section (128 MiB, aligned)",
                 dimm.address,
                 dimm.size_bytes >> 20
             ),
@@ -62,7 +62,7 @@ pub fn unused(voice: Voice, slot: usize, dimm: &Dimm) {
         printk(
             voice.event,
             format_args!(
-                "dimm{slot} at {:#x}: {} MiB at its head and {} MiB at its tail are not used, being no whole block (128 MiB, aligned)",
+                "dimm{slot} at {:#x}: {} MiB at its head and {} MiB at its tail are not used, being no whole memory section (128 MiB, aligned)",
                 dimm.address,
                 cut.head_bytes >> 20,
                 cut.tail_bytes >> 20

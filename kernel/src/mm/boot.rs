@@ -1,6 +1,6 @@
 //! From the machine's memory map to an allocator that has all of it.
 
-use super::carve::{self, BLOCK_FRAMES, FRAME_BYTES};
+use super::carve::{self, FRAME_BYTES, SECTION_FRAMES};
 use super::nodes::{self, MAX_NODES, Nodes};
 use super::page_cache::{self, PageSlot};
 use super::report::Size;
@@ -13,19 +13,19 @@ use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
 use core::fmt;
 use core::mem::{align_of, size_of};
 use tidemark_frames::{
-    BlockMeta, BlockNo, BlockSlot, CpuCaches, Frames, MAX_CPUS, Node, NodeId, NodeMask, Pfn,
-    PfnRange, Storage, Topology, Variant, Zone, ZoneId, ZoneKind,
+    CpuCaches, Frames, MAX_CPUS, Node, NodeId, NodeMask, Pfn, PfnRange, SectionMeta, SectionNo,
+    SectionSlot, Storage, Topology, Variant, Zone, ZoneId, ZoneKind,
 };
 use tidemark_sync::Task;
 
-const BLOCK_BYTES: u64 = BLOCK_FRAMES * FRAME_BYTES;
+const SECTION_BYTES: u64 = SECTION_FRAMES * FRAME_BYTES;
 /// Least memory that the kernel works with.
 const LEAST_BYTES: u64 = 32 << 20;
 /// Room for DIMMs above the last memory where no table says how much there may be.
 const DEFAULT_WINDOW_FRAMES: u64 = (64 << 30) / FRAME_BYTES;
-/// Most frames that the table of blocks is made for (8 TiB).
+/// Most frames that the table of sections is made for (8 TiB).
 const MOST_FRAMES: u64 = (8 << 40) / FRAME_BYTES;
-const _: () = assert!(MOST_FRAMES <= BlockNo::END.start().0);
+const _: () = assert!(MOST_FRAMES <= SectionNo::END.start().0);
 /// The page cache's file is this part of the machine's memory.
 const FILE_PART: u64 = 8;
 /// Most pages of the file: an owner's number has 22 bits.
@@ -152,7 +152,7 @@ fn frames_in(ranges: &[Range]) -> u64 {
     ranges.iter().map(|r| (r.end - r.start) / FRAME_BYTES).sum()
 }
 
-/// Frames that the table of blocks must cover: memory at boot and every DIMM that may come.
+/// Frames that the table of sections must cover: memory at boot and every DIMM that may come.
 fn frames_to_cover(map: &[Range], tables: &Tables) -> u64 {
     let memory = map.iter().map(|r| r.end / FRAME_BYTES).max().unwrap_or(0);
     let srat = tables.srat.as_ref().ok().and_then(Option::as_ref);
@@ -200,10 +200,10 @@ pub fn init(mut memory: BumpAllocator, tables: &Tables, variant: Variant, seed: 
     for (number, caches) in cpus.iter().enumerate() {
         percpu::set_caches(CpuId(number), caches);
     }
-    let blocks = block_table(&mut memory, cover.div_ceil(BLOCK_FRAMES) as usize);
+    let sections = section_table(&mut memory, cover.div_ceil(SECTION_FRAMES) as usize);
     FRAMES.call_once(|| {
         let storage = Storage {
-            blocks,
+            sections,
             cpus,
             nodes: node_storage,
             zones,
@@ -211,14 +211,14 @@ pub fn init(mut memory: BumpAllocator, tables: &Tables, variant: Variant, seed: 
         Frames::new(Kernel, storage, variant)
     });
     frames().set_topology(&topology(nodes, tables));
-    for block in 0..cover.div_ceil(BLOCK_FRAMES) {
-        let (start, end) = (block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES);
+    for section in 0..cover.div_ceil(SECTION_FRAMES) {
+        let (start, end) = (section * SECTION_BYTES, (section + 1) * SECTION_BYTES);
         if before.iter().any(|r| r.start < end && start < r.end) {
             // SAFETY: atomics only, as its documentation promises.
-            let meta = unsafe { zeroed::<BlockMeta>(&mut memory, 1) };
+            let meta = unsafe { zeroed::<SectionMeta>(&mut memory, 1) };
             frames()
-                .add_block(BlockNo(block as usize), &meta[0])
-                .expect("a block's books are handed in once");
+                .add_section(SectionNo(section as usize), &meta[0])
+                .expect("a section's books are handed in once");
         }
     }
     page_cache::init(pages, seed);
@@ -228,15 +228,15 @@ pub fn init(mut memory: BumpAllocator, tables: &Tables, variant: Variant, seed: 
     tell(total_frames, &map, nodes);
 }
 
-fn block_table(memory: &mut BumpAllocator, count: usize) -> &'static [BlockSlot<'static>] {
+fn section_table(memory: &mut BumpAllocator, count: usize) -> &'static [SectionSlot<'static>] {
     use core::mem::MaybeUninit;
     // SAFETY: nothing need be true of uninitialised memory.
-    let room = unsafe { zeroed::<MaybeUninit<BlockSlot<'static>>>(memory, count) };
+    let room = unsafe { zeroed::<MaybeUninit<SectionSlot<'static>>>(memory, count) };
     for slot in room.iter_mut() {
-        slot.write(BlockSlot::new());
+        slot.write(SectionSlot::new());
     }
     // SAFETY: every element has been written.
-    unsafe { &*(core::ptr::from_ref(room) as *const [BlockSlot<'static>]) }
+    unsafe { &*(core::ptr::from_ref(room) as *const [SectionSlot<'static>]) }
 }
 
 fn hand_over(map: &MemoryMap, nodes: &Nodes) {
@@ -253,7 +253,7 @@ fn hand_over(map: &MemoryMap, nodes: &Nodes) {
         carve::cut(
             whole,
             nodes.affinities(),
-            carve::AREA_FRAMES,
+            carve::PAGEBLOCK_FRAMES,
             |piece, node| {
                 let range = PfnRange::new(Pfn(piece.start), Pfn(piece.end));
                 let kind = ZoneKind::of_boot_memory(range.start);

@@ -1,13 +1,13 @@
-//! Cuts memory maps into ranges of whole frames that lie in one block, one zone and one node.
+//! Cuts memory maps into ranges of whole frames that lie in one section, one zone and one node.
 
 use core::ops::Range;
 
 /// Bytes in a frame.
 pub const FRAME_BYTES: u64 = 4096;
-/// Frames in a block, the unit of hot-plug (128 MiB).
-pub const BLOCK_FRAMES: u64 = (128 << 20) / FRAME_BYTES;
-/// Frames in an area (2 MiB), which belongs to one zone.
-pub const AREA_FRAMES: u64 = 512;
+/// Frames in a section, the unit of hot-plug (128 MiB).
+pub const SECTION_FRAMES: u64 = (128 << 20) / FRAME_BYTES;
+/// Frames in a pageblock (2 MiB), which belongs to one zone.
+pub const PAGEBLOCK_FRAMES: u64 = 512;
 /// First frame above the DMA zone (16 MiB).
 pub const DMA_END: u64 = (16 << 20) / FRAME_BYTES;
 /// First frame above the DMA32 zone (4 GiB).
@@ -30,9 +30,9 @@ pub struct Affinity {
     pub node: u8,
 }
 
-/// Cuts a range of frames at the ends of zones and blocks and where the node changes, and hands out
-/// the pieces in order with their node. Frames that no affinity covers belong to node 0.
-/// A node's edge is moved up to a multiple of `grain` frames: an area has one owner.
+/// Cuts a range of frames at the ends of zones and sections and where the node changes, and hands
+/// out the pieces in order with their node. Frames that no affinity covers belong to node 0. A
+/// node's edge is moved up to a multiple of `grain` frames: a pageblock has one owner.
 pub fn cut(
     frames: Range<u64>,
     affinities: &[Affinity],
@@ -44,7 +44,7 @@ pub fn cut(
         let node = node_of(at / grain * grain, affinities);
         let limit = frames
             .end
-            .min((at / BLOCK_FRAMES + 1) * BLOCK_FRAMES)
+            .min((at / SECTION_FRAMES + 1) * SECTION_FRAMES)
             .min(if at < DMA_END { DMA_END } else { u64::MAX })
             .min(if at < DMA32_END { DMA32_END } else { u64::MAX });
         let mut end = at;
@@ -64,40 +64,40 @@ pub fn node_of(frame: u64, affinities: &[Affinity]) -> u8 {
         .map_or(0, |a| a.node)
 }
 
-/// What of a DIMM can be used: whole blocks only.
+/// What of a DIMM can be used: whole sections only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DimmCut {
-    /// The aligned blocks, by block number.
-    pub blocks: Range<u64>,
-    /// Bytes before the first whole block.
+    /// The aligned sections, by section number.
+    pub sections: Range<u64>,
+    /// Bytes before the first whole section.
     pub head_bytes: u64,
-    /// Bytes behind the last whole block.
+    /// Bytes behind the last whole section.
     pub tail_bytes: u64,
 }
 
 impl DimmCut {
-    /// Cuts a DIMM at block boundaries. A DIMM without one whole block is all head.
+    /// Cuts a DIMM at section boundaries. A DIMM without one whole section is all head.
     pub fn new(address: u64, size_bytes: u64) -> Self {
-        const BLOCK_BYTES: u64 = BLOCK_FRAMES * FRAME_BYTES;
-        let first = address.div_ceil(BLOCK_BYTES);
-        let end = (address + size_bytes) / BLOCK_BYTES;
+        const SECTION_BYTES: u64 = SECTION_FRAMES * FRAME_BYTES;
+        let first = address.div_ceil(SECTION_BYTES);
+        let end = (address + size_bytes) / SECTION_BYTES;
         if first >= end {
             return Self {
-                blocks: first..first,
+                sections: first..first,
                 head_bytes: size_bytes,
                 tail_bytes: 0,
             };
         }
         Self {
-            blocks: first..end,
-            head_bytes: first * BLOCK_BYTES - address,
-            tail_bytes: address + size_bytes - end * BLOCK_BYTES,
+            sections: first..end,
+            head_bytes: first * SECTION_BYTES - address,
+            tail_bytes: address + size_bytes - end * SECTION_BYTES,
         }
     }
 
     /// The usable frames.
     pub fn frames(&self) -> Range<u64> {
-        self.blocks.start * BLOCK_FRAMES..self.blocks.end * BLOCK_FRAMES
+        self.sections.start * SECTION_FRAMES..self.sections.end * SECTION_FRAMES
     }
 
     /// Bytes that stay unused.
@@ -126,13 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn pieces_end_at_zones_and_blocks() {
+    fn pieces_end_at_zones_and_sections() {
         let all = pieces(1..DMA_END + 10, &[]);
         assert_eq!(all, [(1..DMA_END, 0), (DMA_END..DMA_END + 10, 0)]);
-        let all = pieces(DMA32_END - 5..DMA32_END + BLOCK_FRAMES + 1, &[]);
+        let all = pieces(DMA32_END - 5..DMA32_END + SECTION_FRAMES + 1, &[]);
         assert_eq!(all.len(), 3);
         assert_eq!(all[0].0, DMA32_END - 5..DMA32_END);
-        assert_eq!(all[1].0, DMA32_END..DMA32_END + BLOCK_FRAMES);
+        assert_eq!(all[1].0, DMA32_END..DMA32_END + SECTION_FRAMES);
     }
 
     #[test]
@@ -154,7 +154,10 @@ mod tests {
         for (range, _) in &all {
             assert_eq!(range.start, at);
             assert!(range.end > range.start);
-            assert_eq!(range.start / BLOCK_FRAMES, (range.end - 1) / BLOCK_FRAMES);
+            assert_eq!(
+                range.start / SECTION_FRAMES,
+                (range.end - 1) / SECTION_FRAMES
+            );
             at = range.end;
         }
         assert_eq!(at, 150_001);
@@ -194,7 +197,7 @@ mod tests {
     #[test]
     fn an_aligned_dimm_is_used_whole() {
         let cut = DimmCut::new(0x1_4000_0000, 256 << 20);
-        assert_eq!(cut.blocks, 40..42);
+        assert_eq!(cut.sections, 40..42);
         assert_eq!(cut.unused_bytes(), 0);
         assert_eq!(cut.frames(), 40 * 32768..42 * 32768);
     }
@@ -202,14 +205,14 @@ mod tests {
     #[test]
     fn a_dimm_smaller_than_a_block_is_not_used() {
         let cut = DimmCut::new(0x1_0000_0000, 100 << 20);
-        assert!(cut.blocks.is_empty());
+        assert!(cut.sections.is_empty());
         assert_eq!(cut.unused_bytes(), 100 << 20);
     }
 
     #[test]
     fn head_and_tail_of_an_unaligned_dimm_are_named() {
         let cut = DimmCut::new(0x1_0640_0000, 256 << 20);
-        assert_eq!(cut.blocks, 33..34);
+        assert_eq!(cut.sections, 33..34);
         assert_eq!(cut.head_bytes, 28 << 20);
         assert_eq!(cut.tail_bytes, 100 << 20);
     }

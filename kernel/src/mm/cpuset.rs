@@ -2,7 +2,7 @@
 //! reserves.
 
 use crate::thread::{self, ThreadId};
-use tidemark_frames::{Cpuset, NodeMask, Standing};
+use tidemark_frames::{Cpuset, MemallocRole, NodeMask};
 use tidemark_sync::Task;
 
 /// Confines a thread's requests to `nodes`; those without HARDWALL may fall back to `wall`. A
@@ -40,13 +40,13 @@ fn from(memory: thread::Memory) -> Option<Cpuset> {
 
 /// What the running thread may take of the reserves.
 #[inline]
-pub(super) fn standing(_task: &Task) -> Standing {
+pub(super) fn memalloc_role(_task: &Task) -> MemallocRole {
     let memory = thread::current_memory();
     if memory.reclaims() {
-        Standing::Reclaimer
+        MemallocRole::Reclaimer
     } else if memory.is_victim() {
-        Standing::Victim
+        MemallocRole::Victim
     } else {
-        Standing::Ordinary
+        MemallocRole::Ordinary
     }
 }

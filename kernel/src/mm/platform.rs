@@ -5,10 +5,10 @@ use crate::arch::{self, Irqs};
 use crate::{console, points, thread, warn};
 use core::sync::atomic::{AtomicU8, Ordering};
 use tidemark_frames::{
-    AllocReport, CpuId, Cpuset, FreeError, MAX_CPUS, MigrateError, NodeId, NodeMask, OomOutcome,
-    Order, Owner, PerCpu, Pfn, Platform, Point, Standing, ZoneKind,
+    AllocReport, CpuId, Cpuset, FreeError, MAX_CPUS, MemallocRole, MigrateError, NodeId, NodeMask,
+    OomOutcome, Order, Owner, PerCpu, Pfn, Platform, Point, ZoneKind,
 };
-use tidemark_sync::{ContextKind, HardIrq, HeldRanks, LocalIrq, Section, Task};
+use tidemark_sync::{ContextKind, CpuGate, HardIrq, HeldRanks, LocalIrq, Task};
 use tidemark_wire::LabPoint;
 
 /// The kernel as the allocator's platform.
@@ -72,23 +72,23 @@ impl Platform for Kernel {
         arch::preempt::unpin_raw();
     }
 
-    fn section(&self, cpu: CpuId) -> &Section {
-        arch::percpu::section(cpu)
+    fn gate(&self, cpu: CpuId) -> &CpuGate {
+        arch::percpu::gate(cpu)
     }
 
     #[inline]
-    fn in_section(&self) -> bool {
-        arch::preempt::in_section()
+    fn in_gate(&self) -> bool {
+        arch::preempt::in_gate()
     }
 
     #[inline]
-    fn begin_section(&self) {
-        arch::preempt::begin_section();
+    fn enter_gate(&self) {
+        arch::preempt::enter_gate();
     }
 
     #[inline]
-    fn end_section(&self) -> bool {
-        arch::preempt::end_section()
+    fn leave_gate(&self) -> bool {
+        arch::preempt::leave_gate()
     }
 
     #[inline]
@@ -177,8 +177,8 @@ impl Platform for Kernel {
     }
 
     #[inline]
-    fn standing(&self, task: &Task) -> Standing {
-        cpuset::standing(task)
+    fn memalloc_role(&self, task: &Task) -> MemallocRole {
+        cpuset::memalloc_role(task)
     }
 
     fn oom(&self, report: &AllocReport, task: &Task) -> OomOutcome {

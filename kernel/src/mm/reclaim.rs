@@ -10,10 +10,10 @@ use tidemark_sync::{HardIrq, Task};
 
 /// How long a task lets others run while it waits for memory or for a frame to come free.
 pub const RELAX_NS: u64 = 100_000;
-/// Frames freed between two looks at the marks.
+/// Frames freed between two looks at the watermarks.
 const BATCH_FRAMES: usize = 64;
 /// How long a reclaimer that found nothing is left alone: a balloon may hold a zone between its
-/// marks for long, and every slow path wakes.
+/// watermarks for long, and every slow path wakes.
 const NOTHING_TO_FREE_NS: u64 = 10_000_000;
 
 /// One node's background reclaimer.
@@ -109,7 +109,7 @@ fn asked(ordering: Ordering) -> NodeMask {
 #[inline]
 pub fn asked_already() -> NodeMask {
     // Relaxed: for those who come while it is asked; the thread clears it before it looks at the
-    // marks.
+    // watermarks.
     asked(Ordering::Relaxed)
 }
 
@@ -161,7 +161,7 @@ fn background(task: &Task, node: usize) {
 /// Reclaims for a task that allocates. Returns the frames freed.
 pub(super) fn direct(node: NodeId, highest: ZoneKind, frames: usize, task: &Task) -> usize {
     DIRECT_RUNS.fetch_add(1, Ordering::Relaxed);
-    // What reclaim itself allocates ignores the marks, and does not reclaim inside.
+    // What reclaim itself allocates ignores the watermarks, and does not reclaim inside.
     let _reclaiming = Reclaiming::begin(task);
     let freed = page_cache::shrink(node, highest, frames, task);
     DIRECT_FRAMES.fetch_add(freed as u64, Ordering::Relaxed);

@@ -22,7 +22,7 @@ impl fmt::Display for Size {
     }
 }
 
-/// A zone's line: what there is, what is free, the marks.
+/// A zone's line: what there is, what is free, the watermarks.
 pub struct ZoneLine<'a>(pub &'a ZoneInfo);
 
 impl fmt::Display for ZoneLine<'_> {
@@ -183,7 +183,8 @@ pub fn zones(level: Level) {
     }
 }
 
-/// Tells what boot has set up: the zones with their marks, and the lists in order. Any context.
+/// Tells what boot has set up: the zones with their watermarks, and the lists in order. Any
+/// context.
 pub fn overview(level: Level) {
     zones(level);
     lists(level);

@@ -3,7 +3,7 @@
 /// What can be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
-    /// Each zone's counters, marks, reserves and caches.
+    /// Each zone's counters, watermarks, reserves and caches.
     Zoneinfo,
     /// Each zone's free blocks by order.
     Buddyinfo,

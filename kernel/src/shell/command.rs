@@ -4,7 +4,7 @@ use super::help::{ALLOC, COMMANDS, FREE, HELP, Help, OFFLINE, ONLINE, PLUG, PULL
 use crate::hotplug::MAX_SLOTS;
 use crate::show::Topic;
 use core::fmt;
-use tidemark_frames::{BlockNo, Gfp, MAX_NODES, NodeId, Order};
+use tidemark_frames::{Gfp, MAX_NODES, NodeId, Order, SectionNo};
 
 /// A command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,10 +15,10 @@ pub enum Command<'l> {
     Help(Option<&'static Help>),
     /// Shows a table.
     Show(Topic),
-    /// Takes a block of 128 MiB out of its zone.
-    Offline(BlockNo),
+    /// Takes a memory section out of its zone.
+    Offline(SectionNo),
     /// Brings it back.
-    Online(BlockNo),
+    Online(SectionNo),
     /// Has the host pull a DIMM.
     Pull(u8),
     /// Has the host put it back.
@@ -102,8 +102,8 @@ const FLAGS: [(&str, Gfp); 13] = [
 /// The first ones of [`FLAGS`] say what may be waited for; without one of them it is KERNEL.
 const BASES: usize = 3;
 
-/// Largest block number: 8 TiB.
-const MOST_BLOCK: u64 = (8 << 40) / (128 << 20) - 1;
+/// Largest section number: 8 TiB.
+const MOST_SECTION: u64 = (8 << 40) / (128 << 20) - 1;
 
 /// The names of the commands.
 pub fn names() -> impl Iterator<Item = &'static str> {
@@ -140,8 +140,8 @@ pub fn parse(line: &str) -> Result<Command<'_>, Bad<'_>> {
             }
         },
         "exit" | "quit" => none(Command::Exit, "exit"),
-        "offline" => Ok(Command::Offline(block(one(OFFLINE)?)?)),
-        "online" => Ok(Command::Online(block(one(ONLINE)?)?)),
+        "offline" => Ok(Command::Offline(section(one(OFFLINE)?)?)),
+        "online" => Ok(Command::Online(section(one(ONLINE)?)?)),
         "pull" => Ok(Command::Pull(dimm(one(PULL)?)?)),
         "plug" => Ok(Command::Plug(dimm(one(PLUG)?)?)),
         "free" => Ok(Command::Free(
@@ -212,8 +212,8 @@ fn gfp(words: &str) -> Result<Gfp, Bad<'_>> {
     Ok(if has_base { gfp } else { gfp | Gfp::KERNEL })
 }
 
-fn block(word: &str) -> Result<BlockNo, Bad<'_>> {
-    Ok(BlockNo(number("block", word, MOST_BLOCK)? as usize))
+fn section(word: &str) -> Result<SectionNo, Bad<'_>> {
+    Ok(SectionNo(number("section", word, MOST_SECTION)? as usize))
 }
 
 fn dimm(word: &str) -> Result<u8, Bad<'_>> {
@@ -249,8 +249,8 @@ mod tests {
             ("  exit ", Command::Exit),
             ("zoneinfo", Command::Show(Topic::Zoneinfo)),
             ("dimms", Command::Show(Topic::Dimms)),
-            ("offline 34", Command::Offline(BlockNo(34))),
-            ("online 34", Command::Online(BlockNo(34))),
+            ("offline 34", Command::Offline(SectionNo(34))),
+            ("online 34", Command::Online(SectionNo(34))),
             ("pull 0", Command::Pull(0)),
             ("plug dimm1", Command::Plug(1)),
             ("alloc", Command::Allocated),
@@ -297,10 +297,13 @@ mod tests {
             ("zone", "unknown command \"zone\": help lists the commands"),
             ("Help", "unknown command \"Help\": help lists the commands"),
             ("zoneinfo 1", "usage: zoneinfo"),
-            ("offline", "usage: offline BLOCK"),
-            ("offline 1 2", "usage: offline BLOCK"),
-            ("offline x", "\"x\" is no block: a number from 0 to 65535"),
-            ("offline -1", "\"-1\" is no block: a number from 0 to 65535"),
+            ("offline", "usage: offline SECTION"),
+            ("offline 1 2", "usage: offline SECTION"),
+            ("offline x", "\"x\" is no section: a number from 0 to 65535"),
+            (
+                "offline -1",
+                "\"-1\" is no section: a number from 0 to 65535",
+            ),
             ("pull 99", "\"99\" is no DIMM"),
             ("alloc 11", "\"11\" is no order: a number from 0 to 10"),
             ("alloc 0 KERNEL 8", "\"8\" is no node: a number from 0 to 7"),

@@ -51,9 +51,9 @@ pub const FREE: &str = "free HANDLE";
 /// How `help` is typed.
 pub const HELP: &str = "help [COMMAND]";
 /// How `offline` is typed.
-pub const OFFLINE: &str = "offline BLOCK";
+pub const OFFLINE: &str = "offline SECTION";
 /// How `online` is typed.
-pub const ONLINE: &str = "online BLOCK";
+pub const ONLINE: &str = "online SECTION";
 /// How `plug` is typed.
 pub const PLUG: &str = "plug DIMM";
 /// How `pull` is typed.
@@ -103,32 +103,32 @@ pub const COMMANDS: &[Help] = &[
     ),
     help(
         "dimms",
-        "DIMM slots, with their blocks of 128 MiB",
+        "DIMM slots, with their memory sections of 128 MiB",
         "Names the numbers that pull, plug, offline and online take.",
         "dimms",
     ),
     help(
         OFFLINE,
-        "takes a block of 128 MiB out of its zone",
-        "Its page-cache pages move elsewhere. A page that cannot be moved keeps the block: it is named.",
+        "takes a memory section (128 MiB) out of its zone",
+        "Its page-cache pages move elsewhere. A page that cannot be moved keeps the section: it is named.",
         "offline 42",
     ),
     help(
         ONLINE,
-        "brings a block of 128 MiB back into its zone",
-        "Only a block that offline has taken out, or that a DIMM brought, can be brought in.",
+        "brings a memory section (128 MiB) back into its zone",
+        "Only a section that offline has taken out, or that a DIMM brought, can be brought in.",
         "online 42",
     ),
     help(
         PULL,
         "has the host pull a DIMM out of the machine",
-        "All its blocks are taken offline first. One that does not leave within 10 s keeps the DIMM.",
+        "All its sections are taken offline first. One that does not leave within 10 s keeps the DIMM.",
         "pull 1",
     ),
     help(
         PLUG,
         "has the host put a DIMM back",
-        "Its blocks are mapped and brought online; dimms shows where.",
+        "Its sections are mapped and brought online; dimms shows where.",
         "plug 1",
     ),
     help(

@@ -1,4 +1,4 @@
-//! Frames that the user holds, and blocks that he has taken out.
+//! Frames that the user holds, and sections that he has taken out.
 
 use crate::arch::{context::Task, time};
 use crate::console;
@@ -9,8 +9,8 @@ use crate::mm::{
 };
 use core::fmt;
 use tidemark_frames::{
-    AllocError, BlockNo, Gfp, NodeId, OfflineError, OnlineError, Order, Owner, OwnerKind, PfnRange,
-    Request, WalkInfo, ZoneId,
+    AllocError, Gfp, NodeId, OfflineError, OnlineError, Order, Owner, OwnerKind, PfnRange, Request,
+    SectionNo, WalkInfo, ZoneId,
 };
 
 /// Blocks of frames that may be held at a time.
@@ -44,11 +44,11 @@ impl fmt::Display for Held {
     }
 }
 
-/// What the user of the shell has: dropping it frees the frames, not the blocks that are offline.
+/// What the user of the shell has: dropping it frees the frames, not the sections that are offline.
 pub struct Belongings {
     held: [Option<Held>; HELD],
     last_handle: u32,
-    offline: [Option<(BlockNo, ZoneId)>; OFFLINE],
+    offline: [Option<(SectionNo, ZoneId)>; OFFLINE],
 }
 
 impl Belongings {
@@ -127,37 +127,39 @@ impl Belongings {
         handles.map(drop).count()
     }
 
-    /// A block in this range that is offline by hand.
-    pub fn offline_in(&self, range: PfnRange) -> Option<BlockNo> {
-        let blocks = self.offline.iter().flatten().map(|(block, _)| *block);
-        blocks.filter(|block| range.contains(block.start())).min()
+    /// A section in this range that is offline by hand.
+    pub fn offline_in(&self, range: PfnRange) -> Option<SectionNo> {
+        let sections = self.offline.iter().flatten().map(|(section, _)| *section);
+        sections
+            .filter(|section| range.contains(section.start()))
+            .min()
     }
 
-    /// Takes a block out of its zone.
-    pub fn offline(&mut self, block: BlockNo, task: &Task) {
-        let number = block.0;
-        let is_it = |place: &&Option<(BlockNo, ZoneId)>| place.is_some_and(|(b, _)| b == block);
+    /// Takes a section out of its zone.
+    pub fn offline(&mut self, section: SectionNo, task: &Task) {
+        let number = section.0;
+        let is_it = |place: &&Option<(SectionNo, ZoneId)>| place.is_some_and(|(b, _)| b == section);
         if self.offline.iter().any(|place| is_it(&place)) {
-            return say(task, format_args!("block {number} is offline already"));
+            return say(task, format_args!("section {number} is offline already"));
         }
         let Some(place) = self.offline.iter_mut().find(|place| place.is_none()) else {
             return say(
                 task,
-                format_args!("{OFFLINE} blocks are offline: bring some back first"),
+                format_args!("{OFFLINE} sections are offline: bring some back first"),
             );
         };
-        let Some(zone) = mm::frames().zone_of(block.start()) else {
+        let Some(zone) = mm::frames().zone_of(section.start()) else {
             return say(
                 task,
-                format_args!("block {number} is not there: dimms names the DIMMs' blocks"),
+                format_args!("section {number} is not there: dimms names the DIMMs' sections"),
             );
         };
         let began = time::now_ns();
         let pages = page_cache::resident_in_zone(zone) as u64;
         let deadline = began + PATIENCE_NS + pages * PER_PAGE_NS;
-        match mm::frames().offline_range(frames_of(block), deadline, task) {
+        match mm::frames().offline_range(frames_of(section), deadline, task) {
             Ok(stats) => {
-                *place = Some((block, zone));
+                *place = Some((section, zone));
                 let rebuilt = if stats.zone_emptied {
                     "; the zone is empty now, the lists are rebuilt"
                 } else {
@@ -166,7 +168,7 @@ impl Belongings {
                 say(
                     task,
                     format_args!(
-                        "block {number} left {zone}: {}, {} of them migrated, {} ms{rebuilt}",
+                        "section {number} left {zone}: {}, {} of them migrated, {} ms{rebuilt}",
                         Pages(stats.frames),
                         stats.migrated,
                         (time::now_ns() - began) / 1_000_000
@@ -175,28 +177,28 @@ impl Belongings {
             }
             Err(error) => say(
                 task,
-                format_args!("block {number} stays in {zone}: {}", Refused(error)),
+                format_args!("section {number} stays in {zone}: {}", Refused(error)),
             ),
         }
     }
 
-    /// Brings a block back that was taken out.
-    pub fn online(&mut self, block: BlockNo, task: &Task) {
-        let number = block.0;
+    /// Brings a section back that was taken out.
+    pub fn online(&mut self, section: SectionNo, task: &Task) {
+        let number = section.0;
         let found = self
             .offline
             .iter_mut()
-            .find(|place| place.is_some_and(|(b, _)| b == block));
+            .find(|place| place.is_some_and(|(b, _)| b == section));
         let Some((place, zone)) = found.and_then(|place| {
             let zone = (*place)?.1;
             Some((place, zone))
         }) else {
             return say(
                 task,
-                format_args!("block {number} is not offline: only what offline took comes back"),
+                format_args!("section {number} is not offline: only what offline took comes back"),
             );
         };
-        match mm::frames().online_range(frames_of(block), zone, task) {
+        match mm::frames().online_range(frames_of(section), zone, task) {
             Ok(stats) => {
                 *place = None;
                 let rebuilt = if stats.zone_was_empty {
@@ -207,7 +209,7 @@ impl Belongings {
                 say(
                     task,
                     format_args!(
-                        "block {number} joined {zone}: {} pages{rebuilt}",
+                        "section {number} joined {zone}: {} pages{rebuilt}",
                         stats.frames
                     ),
                 );
@@ -216,19 +218,19 @@ impl Belongings {
                 *place = None;
                 say(
                     task,
-                    format_args!("block {number} is there already, from frame {at} on"),
+                    format_args!("section {number} is there already, from frame {at} on"),
                 );
             }
             Err(error) => say(
                 task,
-                format_args!("block {number} stays offline: {error:?}"),
+                format_args!("section {number} stays offline: {error:?}"),
             ),
         }
     }
 }
 
-fn frames_of(block: BlockNo) -> PfnRange {
-    PfnRange::new(block.start(), BlockNo(block.0 + 1).start())
+fn frames_of(section: SectionNo) -> PfnRange {
+    PfnRange::new(section.start(), SectionNo(section.0 + 1).start())
 }
 
 /// Prints one line.
@@ -299,7 +301,7 @@ impl fmt::Display for Way {
     }
 }
 
-/// Why a block stays.
+/// Why a section stays.
 struct Refused(OfflineError);
 
 impl fmt::Display for Refused {
@@ -352,13 +354,13 @@ mod tests {
     }
 
     #[test]
-    fn the_first_offline_block_of_a_range_is_found() {
+    fn the_first_offline_section_of_a_range_is_found() {
         let mut mine = Belongings::new();
         let zone = ZoneId::new(NodeId(0), ZoneKind::Normal);
-        let range = PfnRange::new(BlockNo(32).start(), BlockNo(34).start());
+        let range = PfnRange::new(SectionNo(32).start(), SectionNo(34).start());
         assert_eq!(mine.offline_in(range), None);
-        mine.offline[5] = Some((BlockNo(33), zone));
-        mine.offline[6] = Some((BlockNo(34), zone));
-        assert_eq!(mine.offline_in(range), Some(BlockNo(33)));
+        mine.offline[5] = Some((SectionNo(33), zone));
+        mine.offline[6] = Some((SectionNo(34), zone));
+        assert_eq!(mine.offline_in(range), Some(SectionNo(33)));
     }
 }

@@ -5,7 +5,7 @@ use crate::hotplug::{self, MAX_SLOTS, Obstacle, SlotPhase, SlotView};
 use crate::mm;
 use crate::thread::{self, State, ThreadInfo};
 use core::fmt::{self, Write};
-use tidemark_frames::BlockNo;
+use tidemark_frames::SectionNo;
 
 /// Columns before the first CPU's name; its counts end where that ends, at one digit.
 const BEFORE_CPUS: usize = 11;
@@ -110,7 +110,7 @@ pub(super) fn dimms(f: &mut impl Write) -> fmt::Result {
     for slot in 0..MAX_SLOTS {
         let view = hotplug::view(slot);
         if view.phase != SlotPhase::Empty || view.arrivals > 0 {
-            let is_online = |block: BlockNo| mm::frames().zone_of(block.start()).is_some();
+            let is_online = |section: SectionNo| mm::frames().zone_of(section.start()).is_some();
             dimm(f, slot, &view, is_online)?;
             shown += 1;
         }
@@ -125,7 +125,7 @@ fn dimm(
     f: &mut impl Write,
     slot: usize,
     view: &SlotView,
-    is_online: impl Fn(BlockNo) -> bool,
+    is_online: impl Fn(SectionNo) -> bool,
 ) -> fmt::Result {
     let phase = match view.phase {
         SlotPhase::Empty => "empty",
@@ -143,20 +143,20 @@ fn dimm(
     }
     if let Some(range) = view.range.filter(|range| !range.is_empty()) {
         let (first, end) = (
-            BlockNo::containing(range.start).0,
-            BlockNo::containing(range.end).0,
+            SectionNo::containing(range.start).0,
+            SectionNo::containing(range.end).0,
         );
         write!(
             f,
-            ", {:#x}-{:#x}, blocks {first}-{}",
+            ", {:#x}-{:#x}, sections {first}-{}",
             range.start.address(),
             range.end.address() - 1,
             end - 1,
         )?;
-        // A DIMM that is online may have blocks that were taken out by hand.
-        for block in (first..end).map(BlockNo) {
-            if !is_online(block) {
-                write!(f, ", block {} offline", block.0)?;
+        // A DIMM that is online may have sections that were taken out by hand.
+        for section in (first..end).map(SectionNo) {
+            if !is_online(section) {
+                write!(f, ", section {} offline", section.0)?;
             }
         }
     }
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dimm_is_one_line_with_its_blocks() {
+    fn a_dimm_is_one_line_with_its_sections() {
         let mut view = SlotView {
             phase: SlotPhase::Refused,
             zone: Some(ZoneId::new(NodeId(1), ZoneKind::Movable)),
@@ -214,10 +214,10 @@ mod tests {
             ..SlotView::default()
         };
         let mut text = String::new();
-        dimm(&mut text, 1, &view, |block| block.0 != 35).unwrap();
+        dimm(&mut text, 1, &view, |section| section.0 != 35).unwrap();
         assert_eq!(
             text,
-            "dimm1: online, last removal refused, 256 MiB, node 1 Movable, 0x110000000-0x11fffffff, blocks 34-35, block 35 offline, \
+            "dimm1: online, last removal refused, 256 MiB, node 1 Movable, 0x110000000-0x11fffffff, sections 34-35, section 35 offline, \
              in the way: frame 0x110005 of test 3; arrivals 1, removals 2\n"
         );
         view = SlotView {

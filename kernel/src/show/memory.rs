@@ -160,7 +160,7 @@ struct Memory {
     /// Pages of the page cache.
     cached: u64,
     low: u64,
-    /// What a zone keeps back at most: its HIGH mark and its largest lowmem reserve.
+    /// What a zone keeps back at most: its HIGH watermark and its largest lowmem reserve.
     kept: u64,
 }
 

@@ -331,7 +331,8 @@ fn tasks_on_every_cpu_compact_at_once_and_pages_stay_right(
         Team::start(task, "test-compact", ask_and_read),
         "no threads"
     );
-    // Whole areas are used up meanwhile, and holes made elsewhere, so that everybody must compact.
+    // Whole pageblocks are used up meanwhile, and holes made elsewhere, so that everybody must
+    // compact.
     let (mut tally, mut random) = (Tally::default(), Random(3));
     let compacted = || mm::frames().zone_events(zone).compacted - events.compacted;
     let mut make_holes = || {

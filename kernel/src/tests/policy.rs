@@ -1,4 +1,4 @@
-//! Which zone a request gets its frames from, and which marks it must leave alone.
+//! Which zone a request gets its frames from, and which watermarks it must leave alone.
 
 use super::support::{
     ensure,
@@ -189,9 +189,9 @@ fn a_request_below_low_takes_the_slow_path(task: &Task, report: &mut Report) -> 
     ensure!(report, !walk.slow, "slow, with memory free");
     let mut pile = Pile::new();
     take_all_down(task, unmovable, between_min_and_low, &mut pile);
-    // What lies in this CPU's cache is handed out whatever the marks. So everything goes back, and
-    // what that brought is taken again, single frames on one CPU: those of a zone below LOW come
-    // one by one, and leave nothing in the cache.
+    // What lies in this CPU's cache is handed out whatever the watermarks. So everything goes back,
+    // and what that brought is taken again, single frames on one CPU: those of a zone below LOW
+    // come one by one, and leave nothing in the cache.
     mm::frames().drain_all(task);
     let pinned = pin();
     for zone in mm::frames().zones().filter(|zone| unmovable(zone.id)) {
@@ -221,8 +221,8 @@ fn only(request: Request) -> Request {
         .among(NodeMask::only(NodeId(0)))
 }
 
-/// Takes [`ONLY`] down to some frames above its MIN mark with nothing below it, and then allocates
-/// until the request fails: returns how many frames were free when it did.
+/// Takes [`ONLY`] down to some frames above its MIN watermark with nothing below it, and then
+/// allocates until the request fails: returns how many frames were free when it did.
 fn free_when_it_fails(task: &Task, request: &Request) -> Option<u64> {
     quiet(task);
     let frames = mm::frames();

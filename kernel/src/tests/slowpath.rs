@@ -63,8 +63,8 @@ fn fill_page_cache(task: &Task, wanted: fn(&ZoneInfo) -> u64) -> Option<ZoneInfo
 
 fn background_reclaim_lifts_a_zone_above_high(task: &Task, report: &mut Report) -> Outcome {
     quiet(task);
-    // More pages than lie between no free frame at all and the HIGH mark, and than CPUs' caches
-    // keep.
+    // More pages than lie between no free frame at all and the HIGH watermark, and than CPUs'
+    // caches keep.
     let zone = fill_page_cache(task, |zone| zone.high + 512);
     let zone = want!(report, zone, "the page cache is too small");
     let before = reclaim::counters();

@@ -58,7 +58,7 @@ impl Cpu {
         self.on.set(false);
         let before = self.count.get();
         (self.protocol.push)(self);
-        assert!(!self.on.get(), "a handler's section with interrupts on");
+        assert!(!self.on.get(), "a handler's gate with interrupts on");
         (self.protocol.pop)(self);
         assert!(!self.on.get(), "a handler turned interrupts on");
         assert_eq!(self.count.get(), before);
@@ -72,7 +72,7 @@ impl Cpu {
     /// runs for a while and switches back.
     fn switch(&self) {
         (self.protocol.push)(self);
-        assert_eq!(self.count.get(), 1, "a switch inside a section");
+        assert_eq!(self.count.get(), 1, "a switch inside a gate");
         let mine = self.were_on.get();
         self.were_on.set(true);
         (self.protocol.pop)(self);
@@ -132,7 +132,7 @@ fn run(protocol: Protocol, on: bool, plan: &[(usize, Arrival)]) -> usize {
         plan: RefCell::new(plan.to_vec()),
     };
     let inside = |depth| {
-        assert!(!cpu.on.get(), "interrupts are on in a section");
+        assert!(!cpu.on.get(), "interrupts are on in a gate");
         assert_eq!(cpu.count.get(), depth);
     };
     let outside = || {

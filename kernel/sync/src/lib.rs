@@ -6,6 +6,7 @@
 pub mod atomic;
 pub mod context;
 pub mod counted;
+mod gate;
 pub mod grace;
 pub mod handoff;
 mod hook;
@@ -16,17 +17,16 @@ pub mod queue;
 mod rank;
 pub mod ratelimit;
 pub mod ring;
-mod section;
 mod seqcount;
 mod spinlock;
 
 pub use context::{Context, ContextKind, HardIrq, Nmi, Task};
+pub use gate::CpuGate;
 pub use hook::{Hook, Hooks};
 pub use irq::{IrqOff, LocalIrq};
 pub use once_ref::{OnceOr, OnceRef};
 pub use plain::{SpinGuard, SpinLock};
 pub use rank::{HeldRanks, Rank};
 pub use ratelimit::{RateLimit, Say};
-pub use section::Section;
 pub use seqcount::{Cookie, SeqCount};
 pub use spinlock::{IrqSpinGuard, IrqSpinLock};

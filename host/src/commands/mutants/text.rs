@@ -1,7 +1,7 @@
-//! Finding a piece of a source whatever its indentation.
+//! Finding a piece of a source however it is laid out.
 //!
-//! White space of any length matches white space of any length, and lines that are comments count
-//! as white space, in the source and in what is looked for.
+//! White space counts between two words only, of any length, and a comma before a closing bracket
+//! not at all: what the formatter changes. Lines that are comments count as white space.
 
 /// A place in a source, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,39 +22,44 @@ impl Place {
     }
 }
 
-/// The signs that count, each with its place: words with one space between them.
+/// The signs that count, each with its place: what no formatter changes. White space counts between
+/// two words only, and a comma before a closing bracket does not.
 fn signs(text: &str) -> Vec<(char, usize)> {
+    let is_word = |sign: char| sign.is_alphanumeric() || sign == '_';
     let mut signs: Vec<(char, usize)> = Vec::new();
     let mut at = 0;
+    let mut is_apart = false;
     for line in text.split_inclusive('\n') {
         let is_comment = line.trim_start().starts_with("//");
         for (offset, sign) in line.char_indices() {
-            let sign = if is_comment || sign.is_whitespace() {
-                ' '
-            } else {
-                sign
-            };
-            let doubles = sign == ' ' && signs.last().is_none_or(|&(last, _)| last == ' ');
-            if !doubles {
-                signs.push((sign, at + offset));
+            if is_comment || sign.is_whitespace() {
+                is_apart = true;
+                continue;
             }
+            if signs.last().is_some_and(|&(last, _)| last == ',') && ")]}".contains(sign) {
+                signs.pop();
+            }
+            let follows_word = signs.last().is_some_and(|&(last, _)| is_word(last));
+            if is_apart && follows_word && is_word(sign) {
+                signs.push((' ', at + offset));
+            }
+            signs.push((sign, at + offset));
+            is_apart = false;
         }
         at += line.len();
-    }
-    if signs.last().is_some_and(|&(last, _)| last == ' ') {
-        signs.pop();
     }
     signs
 }
 
-/// A text with its white space and comments made one space each.
+/// A text without the white space, comments and commas that do not count.
 pub fn squeezed(text: &str) -> String {
     signs(text).into_iter().map(|(sign, _)| sign).collect()
 }
 
 /// Where a piece is in a source; overlapping places as well.
 pub fn places(source: &str, piece: &str) -> Vec<Place> {
-    let wanted: Vec<char> = squeezed(piece).chars().collect();
+    let mut wanted: Vec<char> = squeezed(piece).chars().collect();
+    let has_comma = wanted.pop_if(|last| *last == ',').is_some();
     let there = signs(source);
     if wanted.is_empty() {
         return Vec::new();
@@ -66,6 +71,9 @@ pub fn places(source: &str, piece: &str) -> Vec<Place> {
     let place = |window: &[(char, usize)]| {
         let begin = window.first().map_or(0, |&(_, at)| at);
         let end = window.last().map_or(0, |&(sign, at)| at + sign.len_utf8());
+        // Where a comma is the last sign of the piece, it goes with the place if it is there.
+        let comma = source[end..].starts_with(',');
+        let end = end + usize::from(has_comma && comma);
         Place { begin, end }
     };
     let windows = there.windows(wanted.len());
@@ -85,7 +93,19 @@ mod tests {
             panic!("not found once");
         };
         let changed = place.replace(SOURCE, "two();\none();\n");
-        assert_eq!(squeezed(&changed), "fn f() { two(); one(); one(); // too }");
+        assert_eq!(squeezed(&changed), "fn f(){two();one();one();//too}");
+    }
+
+    #[test]
+    fn what_the_formatter_changes_does_not_matter() {
+        let broken = "let a = g(\n    one,\n    two,\n)\n.three();";
+        let [place] = places(broken, "g(one, two).three()")[..] else {
+            panic!("not found once");
+        };
+        assert_eq!(place.replace(broken, "b"), "let a = b;");
+        assert_eq!(places("g(one,\n)", "g(one)").len(), 1);
+        assert_eq!(places("let ab", "leta b").len(), 0, "words are words");
+        assert_eq!(places("a  b", "a b").len(), 1);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
     },
 };
 use tidemark_frames::Step;
-use tidemark_sync::{ContextKind, HeldRanks, Section};
+use tidemark_sync::{ContextKind, CpuGate, HeldRanks};
 
 /// The most CPUs of a run.
 pub const MAX_CPUS: usize = 16;
@@ -68,11 +68,11 @@ impl Doing {
 pub struct Cpu {
     /// Its number.
     pub number: usize,
-    /// The allocator's word about the section that is open.
-    pub section: Section,
+    /// The allocator's word about the gated section that is open.
+    pub gate: CpuGate,
     /// Pins that are open.
     pub pins: AtomicU32,
-    /// Sections with interrupts off that are open.
+    /// Gated sections with interrupts off that are open.
     pub irqs_off: AtomicU32,
     /// Whether interrupts were off before the outermost of them.
     pub were_off: AtomicBool,
@@ -122,7 +122,7 @@ impl Cpu {
     const fn new(number: usize) -> Self {
         Self {
             number,
-            section: Section::new(),
+            gate: CpuGate::new(),
             pins: AtomicU32::new(0),
             irqs_off: AtomicU32::new(0),
             were_off: AtomicBool::new(false),
@@ -224,11 +224,11 @@ impl Cpu {
             |step| format!("last step {}:{}", step.file, step.line),
         );
         format!(
-            "cpu{}: in {context}, its task at {doing:?}, {step}; {} pins, section {}, \
+            "cpu{}: in {context}, its task at {doing:?}, {step}; {} pins, gate {}, \
              interrupts off {}, drains asked/done {}/{}",
             self.number,
             self.pins.load(Relaxed),
-            if self.section.is_open() {
+            if self.gate.is_open() {
                 "open"
             } else {
                 "closed"

@@ -11,7 +11,7 @@ use crate::{
     pages, switches,
 };
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use tidemark_frames::{BLOCK_FRAMES, NodeId, NodeMask, Platform, ZoneId};
+use tidemark_frames::{NodeId, NodeMask, Platform, SECTION_FRAMES, ZoneId};
 use tidemark_sync::Task;
 
 /// How long an offline tries, in nanoseconds: what holds its frames lets go of them within that.
@@ -49,7 +49,7 @@ pub fn work(task: &Task, exchange: Exchange) {
         cpu.goes_on();
     }
     switches::set_cpuset(None);
-    let blocks = plugged.at.iter().flatten().count() * BLOCK_FRAMES;
+    let blocks = plugged.at.iter().flatten().count() * SECTION_FRAMES;
     PRESENT.store(FRAMES_THAT_STAY + blocks as u64, Relaxed);
 }
 

@@ -21,7 +21,7 @@ use tidemark_frames::{
     AllocReport, Block, CpuId, Cpuset, Frames, FreeError, MigrateError, NodeId, NodeMask,
     OomOutcome, Order, Owner, PerCpu, Pfn, Platform, Point, Spin, Step, Variant, ZoneKind,
 };
-use tidemark_sync::{ContextKind, HeldRanks, LocalIrq, Section, Task, grace::Grace};
+use tidemark_sync::{ContextKind, CpuGate, HeldRanks, LocalIrq, Task, grace::Grace};
 
 /// The machine, as the allocator sees it.
 #[derive(Debug)]
@@ -33,8 +33,8 @@ pub type OurBlock = Block<'static, 'static, Machine>;
 static FRAMES: OnceLock<Frames<'static, Machine>> = OnceLock::new();
 static BOOTED: OnceLock<Instant> = OnceLock::new();
 static GRACE: Grace = Grace::new();
-/// Owed at the end of a section: to acknowledge the grace period.
-const OWES_GRACE: u32 = Section::PLATFORM;
+/// Owed at the end of a gated section: to acknowledge the grace period.
+const OWES_GRACE: u32 = CpuGate::PLATFORM;
 /// Turns after which a wait that can never end is given up.
 const PATIENCE: u32 = 1_000;
 
@@ -57,18 +57,18 @@ fn may_wait_for_itself(variant: Variant, context: ContextKind) -> bool {
 }
 
 impl Machine {
-    /// Acknowledges the grace period if the CPU owes that, and is outside of its sections.
+    /// Acknowledges the grace period if the CPU owes that, and is outside of its gated sections.
     fn acknowledge_grace(cpu: &Cpu) {
-        let is_outside = cpu.pins.load(Relaxed) == 0 && !cpu.section.holds();
-        if is_outside && cpu.section.take(OWES_GRACE) {
+        let is_outside = cpu.pins.load(Relaxed) == 0 && !cpu.gate.holds();
+        if is_outside && cpu.gate.take(OWES_GRACE) {
             GRACE.acknowledge(cpu.number);
         }
     }
 
-    /// The call of a grace period has come: it is acknowledged now, or at the end of the section
-    /// that was interrupted.
+    /// The call of a grace period has come: it is acknowledged now, or at the end of the gated
+    /// section that was interrupted.
     pub fn owe_grace(cpu: &Cpu) {
-        cpu.section.owe(OWES_GRACE);
+        cpu.gate.owe(OWES_GRACE);
         Self::acknowledge_grace(cpu);
     }
 }
@@ -119,13 +119,13 @@ impl Platform for Machine {
         compiler_fence(SeqCst);
         let cpu = cpu::here();
         cpu.pins.fetch_sub(1, Relaxed);
-        if cpu.section.owes(OWES_GRACE) {
+        if cpu.gate.owes(OWES_GRACE) {
             Self::acknowledge_grace(cpu);
         }
     }
 
-    fn section(&self, cpu: CpuId) -> &Section {
-        &cpu::all()[cpu.0].section
+    fn gate(&self, cpu: CpuId) -> &CpuGate {
+        &cpu::all()[cpu.0].gate
     }
 
     fn local_node(&self) -> NodeId {

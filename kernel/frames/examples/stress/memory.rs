@@ -10,20 +10,20 @@
 use crate::machine::{Machine, frames, set_frames};
 use std::sync::{OnceLock, atomic::AtomicU32};
 use tidemark_frames::{
-    BLOCK_FRAMES, BlockMeta, BlockNo, BlockSlot, CpuCaches, Frames, Node, NodeId, NodeMask, Pfn,
-    PfnRange, Storage, Topology, Variant, Zone, ZoneId, ZoneKind,
+    CpuCaches, Frames, Node, NodeId, NodeMask, Pfn, PfnRange, SECTION_FRAMES, SectionMeta,
+    SectionNo, SectionSlot, Storage, Topology, Variant, Zone, ZoneId, ZoneKind,
 };
 
 /// Nodes of the machine.
 pub const NODES: usize = 2;
 
-const DMA32_BLOCK: BlockNo = BlockNo(31);
-const NORMAL_BLOCK: BlockNo = BlockNo(32);
+const DMA32_SECTION: SectionNo = SectionNo(31);
+const NORMAL_SECTION: SectionNo = SectionNo(32);
 /// Blocks that come and go, with their zones at boot.
-pub const PLUGGED: [(BlockNo, ZoneId); 3] = [
-    (BlockNo(33), ZoneId::new(NodeId(0), ZoneKind::Movable)),
-    (BlockNo(34), ZoneId::new(NodeId(1), ZoneKind::Normal)),
-    (BlockNo(35), ZoneId::new(NodeId(1), ZoneKind::Movable)),
+pub const PLUGGED: [(SectionNo, ZoneId); 3] = [
+    (SectionNo(33), ZoneId::new(NodeId(0), ZoneKind::Movable)),
+    (SectionNo(34), ZoneId::new(NodeId(1), ZoneKind::Normal)),
+    (SectionNo(35), ZoneId::new(NodeId(1), ZoneKind::Movable)),
 ];
 /// Zones that a block may come back in.
 pub const PLUGGED_ZONES: [ZoneId; 4] = [
@@ -33,17 +33,17 @@ pub const PLUGGED_ZONES: [ZoneId; 4] = [
     ZoneId::new(NodeId(1), ZoneKind::Movable),
 ];
 /// Blocks, from the first one on.
-const BLOCKS: usize = 5;
+const SECTIONS: usize = 5;
 /// Frames that stay: half a block, and a whole one.
-pub const FRAMES_THAT_STAY: u64 = BLOCK_FRAMES as u64 * 3 / 2;
+pub const FRAMES_THAT_STAY: u64 = SECTION_FRAMES as u64 * 3 / 2;
 /// Frames, if every block is there.
-pub const MOST_FRAMES: usize = BLOCKS * BLOCK_FRAMES - BLOCK_FRAMES / 2;
+pub const MOST_FRAMES: usize = SECTIONS * SECTION_FRAMES - SECTION_FRAMES / 2;
 
 static OWNERS: OnceLock<Vec<AtomicU32>> = OnceLock::new();
 
-/// The frames of a block of 128 MiB.
-pub fn range_of(block: BlockNo) -> PfnRange {
-    PfnRange::new(block.start(), BlockNo(block.0 + 1).start())
+/// The frames of a memory section.
+pub fn range_of(block: SectionNo) -> PfnRange {
+    PfnRange::new(block.start(), SectionNo(block.0 + 1).start())
 }
 
 /// A word for each frame: see [`crate::owners`].
@@ -53,12 +53,12 @@ pub fn owners() -> &'static [AtomicU32] {
 
 /// The place of a frame among the words.
 pub fn index_of(pfn: Pfn) -> usize {
-    (pfn.0 - DMA32_BLOCK.start().0) as usize
+    (pfn.0 - DMA32_SECTION.start().0) as usize
 }
 
 /// The frame of a word.
 pub fn frame_at(index: usize) -> Pfn {
-    Pfn(DMA32_BLOCK.start().0 + index as u64)
+    Pfn(DMA32_SECTION.start().0 + index as u64)
 }
 
 fn books<T>(count: usize, book: impl FnMut() -> T) -> &'static [T] {
@@ -69,30 +69,30 @@ fn books<T>(count: usize, book: impl FnMut() -> T) -> &'static [T] {
 /// Makes the allocator and gives it its memory.
 pub fn boot(variant: Variant, cpus: usize) {
     OWNERS.get_or_init(|| {
-        (0..BLOCKS * BLOCK_FRAMES)
+        (0..SECTIONS * SECTION_FRAMES)
             .map(|_| AtomicU32::new(0))
             .collect()
     });
     let storage = Storage {
-        blocks: books(DMA32_BLOCK.0 + BLOCKS, BlockSlot::new),
+        sections: books(DMA32_SECTION.0 + SECTIONS, SectionSlot::new),
         cpus: books(cpus, CpuCaches::new),
         nodes: books(NODES, Node::new),
         zones: books(NODES * ZoneKind::ALL.len(), Zone::new),
     };
     set_frames(Frames::new(Machine, storage, variant));
     frames().set_topology(&Topology::flat(NodeMask((1 << NODES) - 1)));
-    for block in DMA32_BLOCK.0..DMA32_BLOCK.0 + BLOCKS {
-        let meta = &books(1, BlockMeta::new)[0];
+    for section in DMA32_SECTION.0..DMA32_SECTION.0 + SECTIONS {
+        let meta = &books(1, SectionMeta::new)[0];
         frames()
-            .add_block(BlockNo(block), meta)
-            .expect("the block is new");
+            .add_section(SectionNo(section), meta)
+            .expect("the section is new");
     }
-    let all = range_of(DMA32_BLOCK);
+    let all = range_of(DMA32_SECTION);
     let half = PfnRange::new(Pfn(all.start.0 + all.len() / 2), all.end);
     let boot_ranges = [
         (half, ZoneId::new(NodeId(0), ZoneKind::Dma32)),
         (
-            range_of(NORMAL_BLOCK),
+            range_of(NORMAL_SECTION),
             ZoneId::new(NodeId(0), ZoneKind::Normal),
         ),
     ];

@@ -3,7 +3,7 @@
 use crate::{
     alloc::{
         block::Block,
-        context::{Walk, Wanted},
+        context::{AllocContext, ZoneRequest},
     },
     base::{
         outcome::{AllocError, WalkInfo},
@@ -14,8 +14,8 @@ use crate::{
     },
     cache::cpu::PerCpu,
     frames::Frames,
-    pageblock::memory::{AreaRef, bits_of},
-    zone::Access,
+    pageblock::section_meta::{PageblockRef, bits_of},
+    zone::AllocFlags,
 };
 use tidemark_sync::{Context, atomic::Ordering};
 
@@ -53,14 +53,14 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             }
         };
         let mut came = 0;
-        let begun = self.begin_walk(context, request);
-        let mut walk = begun.ok_or_else(|| self.why_not(request))?;
-        let access = Access::fast(walk.eligible.highest);
+        let begun = self.prepare_alloc(context, request);
+        let mut ac = begun.ok_or_else(|| self.why_not(request))?;
+        let alloc_flags = AllocFlags::fast(ac.eligible.highest);
         while came < wanted {
             let more = if order == Order::ZERO {
-                self.take_batch(&walk, access, wanted - came, &mut put)
+                self.take_batch(&ac, alloc_flags, wanted - came, &mut put)
             } else {
-                self.try_list(&walk).map(&mut put).iter().count()
+                self.try_list(&ac).map(&mut put).iter().count()
             };
             if more == 0 {
                 break;
@@ -68,37 +68,38 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             came += more;
         }
         if came == 0 {
-            let slow = self.alloc_slow(context.task(), &mut walk, &mut WalkInfo::default());
+            let slow = self.alloc_slow(context.task(), &mut ac, &mut WalkInfo::default());
             put(slow.ok_or_else(|| self.why_not(request))?);
             came = 1;
         }
         Ok(came)
     }
 
-    /// Walks the list once for up to `wanted` single frames, no further down than the mark: what
-    /// this CPU's cache of a zone holds, or else frames of one of its areas. Returns how many came.
+    /// Walks the list once for up to `wanted` single frames, no further down than the watermark:
+    /// what this CPU's cache of a zone holds, or else frames of one of its pageblocks. Returns how
+    /// many came.
     fn take_batch(
         &self,
-        walk: &Walk,
-        access: Access,
+        ac: &AllocContext,
+        alloc_flags: AllocFlags,
         wanted: usize,
         put: &mut impl FnMut(Pfn),
     ) -> usize {
         let mut batch = [Pfn(0); BATCH];
         let pinned = Pinned::new(self.platform());
-        let (list, _) = self.list_in_force(walk);
+        let (list, _) = self.list_in_force(ac);
         let taken = list
-            .walk(0, walk.eligible, || ())
+            .walk(0, ac.eligible, || ())
             .enumerate()
-            .filter(|&(_, (_, zone))| self.zone_table().passes(zone, walk.order, access))
+            .filter(|&(_, (_, zone))| self.zone_table().watermark_ok(zone, ac.order, alloc_flags))
             .map(|(passed, (_, zone))| {
-                let above = self.zone_table().zone(zone).above(access);
+                let above = self.zone_table().zone(zone).above(alloc_flags);
                 let count = above.clamp(1, wanted.min(BATCH) as u64) as usize;
-                self.take_frames(zone, walk.wanted(passed), &mut batch[..count])
+                self.take_frames(zone, ac.wanted(passed), &mut batch[..count])
             })
             .find(|&taken| taken > 0)
             .unwrap_or(0);
-        // Zeroing takes its time: neither pinned nor inside the cache's section.
+        // Zeroing takes its time: neither pinned nor inside the cache's gated section.
         drop(pinned);
         batch[..taken].iter().copied().for_each(put);
         taken
@@ -106,37 +107,39 @@ impl<'m, P: PerCpu> Frames<'m, P> {
 
     /// Fills `batch` with single frames of a zone as far as they come at once; returns how many.
     /// Pinned.
-    fn take_frames(&self, zone: ZoneId, wanted: Wanted, batch: &mut [Pfn]) -> usize {
+    fn take_frames(&self, zone: ZoneId, wanted: ZoneRequest, batch: &mut [Pfn]) -> usize {
         let wanted = wanted.within(zone);
         let count = batch.len() as u32;
         let mut places = batch.iter_mut();
-        let mut got = |area: AreaRef<'m>, frame| {
+        let mut got = |pageblock: PageblockRef<'m>, frame| {
             // The frame is ours alone; whoever looks at the entry meanwhile gets a hint.
-            area.entry(frame).store(wanted.entry.0, Ordering::Relaxed);
+            pageblock
+                .entry(frame)
+                .store(wanted.entry.0, Ordering::Relaxed);
             if let Some(place) = places.next() {
-                *place = Pfn(area.start().0 + u64::from(frame));
+                *place = Pfn(pageblock.start().0 + u64::from(frame));
             }
         };
         let cpu = self.caches().this_cpu();
-        let mut taken = self
-            .caches()
-            .take_from_cache(zone, wanted.mobility, count, cpu, &mut got);
+        let mut taken =
+            self.caches()
+                .take_from_cache(zone, wanted.migrate_type, count, cpu, &mut got);
         if taken == 0 {
             taken = self.zone_table().take_singles(
                 zone,
-                wanted.mobility,
+                wanted.migrate_type,
                 count,
                 &cpu.hints,
-                |area, word, mask| {
-                    bits_of(mask).for_each(|bit| got(area, word as u32 * 64 + bit));
+                |pageblock, word, mask| {
+                    bits_of(mask).for_each(|bit| got(pageblock, word as u32 * 64 + bit));
                 },
             );
         }
         if taken == 0
             && let Some(pfn) = self.steal(zone, wanted, cpu)
-            && let Some((area, frame)) = self.books().area_of(pfn)
+            && let Some((pageblock, frame)) = self.books().pageblock_of(pfn)
         {
-            got(area, frame);
+            got(pageblock, frame);
             taken = 1;
         }
         let share = cpu.events[zone.index()].of(wanted.context);
@@ -184,21 +187,27 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         let (mut place, mut mask) = (None, 0);
         for block in run.iter_mut().filter_map(Option::take) {
             let pfn = block.leak().pfn();
-            let Some((area, frame)) = self.caches().check_allocated(pfn, Order::ZERO) else {
+            let Some((pageblock, frame)) = self.caches().check_allocated(pfn, Order::ZERO) else {
                 continue;
             };
-            if !self.caches().claim_for_free(area.entry(frame), Order::ZERO) {
+            if !self
+                .caches()
+                .claim_for_free(pageblock.entry(frame), Order::ZERO)
+            {
                 self.caches().report_late(pfn, Order::ZERO);
                 continue;
             }
             // Before the bit is clear: after that the entry is the next owner's.
-            area.entry(frame).store(Entry::FREE.0, Ordering::Relaxed);
+            pageblock
+                .entry(frame)
+                .store(Entry::FREE.0, Ordering::Relaxed);
             step!(self);
-            place = Some((area, frame as usize / 64));
+            place = Some((pageblock, frame as usize / 64));
             mask |= 1 << (frame % 64);
         }
-        if let Some((area, word)) = place {
-            self.caches().free_mask(area, word, mask, mask.count_ones());
+        if let Some((pageblock, word)) = place {
+            self.caches()
+                .free_mask(pageblock, word, mask, mask.count_ones());
             step!(self);
         }
         self.platform().unpin();

@@ -84,7 +84,7 @@ fn larger_blocks_come_and_go_in_bulk() {
 }
 
 #[test]
-fn a_bulk_stops_at_the_low_mark_and_says_how_many_came() {
+fn a_bulk_stops_at_the_low_watermark_and_says_how_many_came() {
     let frames = small_machine(1);
     let request = Request::atomic(Order::ZERO).with(Gfp::THISNODE);
     let above = |info: &ZoneInfo| info.free - info.low - info.reserve[2];
@@ -155,12 +155,12 @@ fn a_block_freed_behind_a_bulks_back_is_reported_and_the_others_are_freed() {
 }
 
 #[test]
-fn a_bulk_freed_into_an_isolated_area_stays_there() {
+fn a_bulk_freed_into_an_isolated_pageblock_stays_there() {
     let frames = small_machine(1);
     let mut blocks = places(64);
     let request = Request::kernel(Order::ZERO).owned_by(test_owner(1));
     frames.alloc_bulk(&task(), &request, &mut blocks).unwrap();
-    let range = block_range(32);
+    let range = section_range(32);
     let mut blocks = Some(blocks);
     let _hook = at_points(move |point| {
         if point == Point::OfflineScanned {

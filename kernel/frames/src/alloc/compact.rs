@@ -1,17 +1,18 @@
 //! Compaction: makes room for a larger block by moving what lies in its way.
 //!
-//! Only a task that may reclaim for itself does it. It looks for the emptiest areas of a zone,
+//! Only a task that may reclaim for itself does it. It looks for the emptiest pageblocks of a zone,
 //! takes one in which everything can be moved, isolates that, has each block moved by its owner,
-//! and takes the run for the request before anybody else can. A run of order 9 or 10 is one area or
-//! two; for a smaller one an area is isolated, too, but only the run is emptied.
+//! and takes the run for the request before anybody else can. A run of order 9 or 10 is one
+//! pageblock or two; for a smaller one a pageblock is isolated, too, but only the run is emptied.
 //!
-//! The isolation has a bit of its own in the area's state, apart from an offline's: an offline may
-//! isolate an area that is being compacted. The compaction then gives up, and the offline's stays.
+//! The isolation has a bit of its own in the pageblock's state, apart from an offline's: an offline
+//! may isolate a pageblock that is being compacted. The compaction then gives up, and the offline's
+//! stays.
 
 use crate::{
     alloc::{
-        context::{Walk, Wanted},
-        reach::Reach,
+        context::{AllocContext, ZoneRequest},
+        limits::WalkLimits,
     },
     base::{
         mutant::{self, Mutant},
@@ -22,19 +23,19 @@ use crate::{
     cache::cpu::PerCpu,
     frames::Frames,
     pageblock::{
-        area::{Isolation, Sought, State},
-        memory::{AREA_FRAMES, AreaRef},
-        migrate_type::{Kind, Mobility},
+        bits::{Isolation, State, StateFilter},
+        migrate_type::{MigrateType, PageblockKind},
+        section_meta::{PAGEBLOCK_FRAMES, PageblockRef},
     },
     zone::{
         evict::{AtUnmovable, Scan},
-        whole::Returned,
+        free_huge::Returned,
     },
 };
 use core::ops::Range;
 use tidemark_sync::{ContextKind, Task, atomic::Ordering};
 
-/// Areas among which the emptiest are looked for: 512 MiB.
+/// Pageblocks among which the emptiest are looked for: 512 MiB.
 const WINDOW: u32 = 256;
 /// Such windows that a compaction of a zone goes through; the next one goes on behind them.
 const WINDOWS: u64 = 4;
@@ -45,10 +46,11 @@ const TRIED: u32 = 4;
 /// Times that one run is gone over without anything being moved: a page may be in use.
 const ROUNDS: u32 = 4;
 
-/// An area, or the lower one of a pair, that may be worth emptying; better ones compare as less.
+/// A pageblock, or the lower one of a pair, that may be worth emptying; better ones compare as
+/// less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
-    /// Areas for unmovable requests come last: few of them can be emptied.
+    /// Pageblocks for unmovable requests come last: few of them can be emptied.
     is_unmovable: bool,
     /// Frames that are not free.
     used: u32,
@@ -58,22 +60,22 @@ struct Candidate {
 /// A place for the block that is wanted.
 #[derive(Clone, Copy)]
 struct Run<'m> {
-    /// Its area; the lower one of an order 10.
-    area: AreaRef<'m>,
-    /// Its first frame in the area.
+    /// Its pageblock; the lower one of an order 10.
+    pageblock: PageblockRef<'m>,
+    /// Its first frame in the pageblock.
     first: u32,
     order: Order,
 }
 
 impl<'m> Run<'m> {
-    /// Returns the areas of the run, each with the frames that the run takes of it.
-    fn parts(self) -> impl Iterator<Item = (AreaRef<'m>, Range<u32>)> {
-        let frames = (self.order.frames() as u32).min(AREA_FRAMES as u32);
-        let upper = (self.order == Order::MAX).then(|| self.area.upper());
-        [Some(self.area), upper]
+    /// Returns the pageblocks of the run, each with the frames that the run takes of it.
+    fn parts(self) -> impl Iterator<Item = (PageblockRef<'m>, Range<u32>)> {
+        let frames = (self.order.frames() as u32).min(PAGEBLOCK_FRAMES as u32);
+        let upper = (self.order == Order::MAX).then(|| self.pageblock.upper());
+        [Some(self.pageblock), upper]
             .into_iter()
             .flatten()
-            .map(move |area| (area, self.first..self.first + frames))
+            .map(move |pageblock| (pageblock, self.first..self.first + frames))
     }
 }
 
@@ -86,14 +88,14 @@ struct InTheWay {
     cached: u32,
 }
 
-/// The areas of a run are isolated for as long as this lives.
+/// The pageblocks of a run are isolated for as long as this lives.
 struct Compacting<'a, 'm, P: PerCpu> {
     frames: &'a Frames<'m, P>,
-    isolated: [Option<AreaRef<'m>>; 2],
+    isolated: [Option<PageblockRef<'m>>; 2],
 }
 
 impl<'a, 'm, P: PerCpu> Compacting<'a, 'm, P> {
-    /// Isolates the areas of a run, if all of them are open and the zone's.
+    /// Isolates the pageblocks of a run, if all of them are open and the zone's.
     fn new(frames: &'a Frames<'m, P>, zone: ZoneId, run: Run<'m>) -> Option<Self> {
         // Relaxed: only the oracle looks, at rest.
         frames.compacting().fetch_add(1, Ordering::Relaxed);
@@ -101,16 +103,16 @@ impl<'a, 'm, P: PerCpu> Compacting<'a, 'm, P> {
             frames,
             isolated: [None; 2],
         };
-        for (place, (area, _)) in this.isolated.iter_mut().zip(run.parts()) {
+        for (place, (pageblock, _)) in this.isolated.iter_mut().zip(run.parts()) {
             window!(frames);
-            let counted = area.core().isolate(Isolation::Compaction)?;
-            *place = Some(area);
+            let counted = pageblock.core().isolate(Isolation::Compaction)?;
+            *place = Some(pageblock);
             step!(frames);
-            // An area cannot leave while it is isolated so: its zone is fixed.
-            frames.zone_table().lose(area.zone(), counted);
+            // A pageblock cannot leave while it is isolated so: its zone is fixed.
+            frames.zone_table().lose(pageblock.zone(), counted);
             // A frame that is freed now is not to come back out of a cache.
-            area.keep_out_of_caches(true);
-            if area.zone() != zone {
+            pageblock.keep_out_of_caches(true);
+            if pageblock.zone() != zone {
                 return None;
             }
         }
@@ -124,14 +126,14 @@ impl<P: PerCpu> Drop for Compacting<'_, '_, P> {
             true => [None; 2],
             false => self.isolated,
         };
-        for area in isolated.into_iter().flatten() {
-            area.keep_out_of_caches(false);
-            // Read while the area cannot leave: after the isolation it may, and come back
+        for pageblock in isolated.into_iter().flatten() {
+            pageblock.keep_out_of_caches(false);
+            // Read while the pageblock cannot leave: after the isolation it may, and come back
             // elsewhere.
-            let zone = area.zone();
+            let zone = pageblock.zone();
             step!(self.frames);
             // Nothing, if it was taken whole: what is taken is not isolated.
-            if let Some(counted) = area.core().unisolate(Isolation::Compaction) {
+            if let Some(counted) = pageblock.core().unisolate(Isolation::Compaction) {
                 step!(self.frames);
                 self.frames
                     .zone_table()
@@ -151,32 +153,42 @@ struct Work {
 }
 
 impl<'m, P: PerCpu> Frames<'m, P> {
-    /// Makes room for a request above order 0 in one of its zones that would stay above its mark,
-    /// and takes it. A bounded amount of work; it may wait for other CPUs and for owners of pages.
+    /// Makes room for a request above order 0 in one of its zones that would stay above its
+    /// watermark, and takes it. A bounded amount of work; it may wait for other CPUs and for owners
+    /// of pages.
     #[cold]
-    pub(crate) fn compact(&self, walk: &Walk, reach: Reach, task: &Task) -> Option<Pfn> {
-        if walk.order == Order::ZERO || mutant::is(Mutant::NoCompaction) {
+    pub(crate) fn compact(
+        &self,
+        ac: &AllocContext,
+        limits: WalkLimits,
+        task: &Task,
+    ) -> Option<Pfn> {
+        if ac.order == Order::ZERO || mutant::is(Mutant::NoCompaction) {
             return None;
         }
-        self.zones_to_compact(walk, reach)
-            .find_map(|(passed, zone)| self.compact_zone(zone, walk.wanted(passed), task))
+        self.zones_to_compact(ac, limits)
+            .find_map(|(passed, zone)| self.compact_zone(zone, ac.wanted(passed), task))
     }
 
-    /// Returns the zones that would pass their marks, in the order of the list as it is now, with
-    /// the number of those before: what follows may sleep, and the list is not looked at any more.
+    /// Returns the zones that would pass their watermarks, in the order of the list as it is now,
+    /// with the number of those before: what follows may sleep, and the list is not looked at any
+    /// more.
     fn zones_to_compact(
         &self,
-        walk: &Walk,
-        reach: Reach,
+        ac: &AllocContext,
+        limits: WalkLimits,
     ) -> impl Iterator<Item = (usize, ZoneId)> + use<P> {
         let mut zones = [None; MAX_ZONES];
         let pinned = Pinned::new(self.platform());
-        let (list, _) = self.list_in_force(walk);
+        let (list, _) = self.list_in_force(ac);
         let passing = list
-            .walk(0, reach.eligible(), || ())
+            .walk(0, limits.eligible(), || ())
             .map(|(_, zone)| zone)
             .enumerate()
-            .filter(|&(_, zone)| self.zone_table().passes(zone, walk.order, reach.access));
+            .filter(|&(_, zone)| {
+                self.zone_table()
+                    .watermark_ok(zone, ac.order, limits.alloc_flags)
+            });
         for (place, zone) in zones.iter_mut().zip(passing) {
             *place = Some(zone);
         }
@@ -184,11 +196,12 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         zones.into_iter().flatten()
     }
 
-    fn compact_zone(&self, zone: ZoneId, wanted: Wanted, task: &Task) -> Option<Pfn> {
+    fn compact_zone(&self, zone: ZoneId, wanted: ZoneRequest, task: &Task) -> Option<Pfn> {
         let wanted = wanted.within(zone);
         let mut work = Work::default();
-        let windows =
-            self.zone_table().zone(zone).managed() / (u64::from(WINDOW) * AREA_FRAMES as u64) + 1;
+        let windows = self.zone_table().zone(zone).managed()
+            / (u64::from(WINDOW) * PAGEBLOCK_FRAMES as u64)
+            + 1;
         let taken = (0..windows.min(WINDOWS)).find_map(|_| {
             let from = self.zone_table().zone(zone).compacted();
             let (taken, behind) = self.compact_window(zone, wanted, from, &mut work, task);
@@ -206,11 +219,11 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     }
 
     /// Goes through the candidates of a window, the emptiest first, until one gives the block.
-    /// Returns the area behind the window as well.
+    /// Returns the pageblock behind the window as well.
     fn compact_window(
         &self,
         zone: ZoneId,
-        wanted: Wanted,
+        wanted: ZoneRequest,
         from: u64,
         work: &mut Work,
         task: &Task,
@@ -220,8 +233,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             let (emptiest, behind) = self.emptiest(zone, wanted.order, last, from);
             for candidate in emptiest.into_iter().flatten() {
                 last = Some(candidate);
-                let area = self.books().area(candidate.index);
-                let Some((run, in_the_way)) = area.and_then(|a| self.examine(a, wanted.order))
+                let pageblock = self.books().pageblock(candidate.index);
+                let Some((run, in_the_way)) = pageblock.and_then(|a| self.examine(a, wanted.order))
                 else {
                     continue;
                 };
@@ -241,7 +254,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     }
 
     /// Finds the best candidates of the window from `from` on that are worse than the last one, in
-    /// ascending order, and the area behind the window. Reads states only.
+    /// ascending order, and the pageblock behind the window. Reads states only.
     fn emptiest(
         &self,
         zone: ZoneId,
@@ -252,14 +265,18 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         let mut kept = [None; KEPT];
         let mut behind = from;
         let mut seen = 0;
-        self.zone_table()
-            .search(zone, from, u32::MAX, Sought::PRESENT, |area, _, _| {
+        self.zone_table().search(
+            zone,
+            from,
+            u32::MAX,
+            StateFilter::PRESENT,
+            |pageblock, _, _| {
                 if seen == WINDOW {
                     return Some(());
                 }
                 seen += 1;
-                behind = area.index + 1;
-                let mut new = self.candidate(zone, area, order)?;
+                behind = pageblock.index + 1;
+                let mut new = self.candidate(zone, pageblock, order)?;
                 if last.is_some_and(|last| new <= last) {
                     return None;
                 }
@@ -272,46 +289,56 @@ impl<'m, P: PerCpu> Frames<'m, P> {
                     }
                 }
                 None
-            });
+            },
+        );
         (kept, behind)
     }
 
-    /// Judges an area, or a pair by its lower one, by its state alone.
-    fn candidate(&self, zone: ZoneId, area: AreaRef<'m>, order: Order) -> Option<Candidate> {
-        let used = |area: AreaRef<'m>| {
-            let state = area.core().state();
-            let is_kept = area.mobility() == Mobility::HighAtomic;
-            (state.is_open() && !is_kept && area.zone() == zone)
-                .then(|| AREA_FRAMES as u32 - state.free())
+    /// Judges a pageblock, or a pair by its lower one, by its state alone.
+    fn candidate(
+        &self,
+        zone: ZoneId,
+        pageblock: PageblockRef<'m>,
+        order: Order,
+    ) -> Option<Candidate> {
+        let used = |pageblock: PageblockRef<'m>| {
+            let state = pageblock.core().state();
+            let is_kept = pageblock.migrate_type() == MigrateType::HighAtomic;
+            (state.is_open() && !is_kept && pageblock.zone() == zone)
+                .then(|| PAGEBLOCK_FRAMES as u32 - state.free())
         };
-        let mut frames = used(area)?;
-        let mut is_unmovable = area.mobility() != Mobility::Movable && frames > 0;
+        let mut frames = used(pageblock)?;
+        let mut is_unmovable = pageblock.migrate_type() != MigrateType::Movable && frames > 0;
         if order == Order::MAX {
-            if !area.index.is_multiple_of(2) {
+            if !pageblock.index.is_multiple_of(2) {
                 return None;
             }
-            let upper = area.upper();
+            let upper = pageblock.upper();
             let more = used(upper)?;
             frames += more;
-            is_unmovable |= upper.mobility() != Mobility::Movable && more > 0;
+            is_unmovable |= upper.migrate_type() != MigrateType::Movable && more > 0;
         }
         Some(Candidate {
             is_unmovable,
             used: frames,
-            index: area.index,
+            index: pageblock.index,
         })
     }
 
-    /// Finds the cheapest run of an area in which everything can be moved. Reads entries only; what
-    /// it finds may have changed when the area is isolated.
-    fn examine(&self, area: AreaRef<'m>, order: Order) -> Option<(Run<'m>, InTheWay)> {
-        let step = (order.frames() as usize).min(AREA_FRAMES);
-        let runs = (0..AREA_FRAMES as u32).step_by(step);
+    /// Finds the cheapest run of a pageblock in which everything can be moved. Reads entries only;
+    /// what it finds may have changed when the pageblock is isolated.
+    fn examine(&self, pageblock: PageblockRef<'m>, order: Order) -> Option<(Run<'m>, InTheWay)> {
+        let step = (order.frames() as usize).min(PAGEBLOCK_FRAMES);
+        let runs = (0..PAGEBLOCK_FRAMES as u32).step_by(step);
         let runs = runs.filter_map(|first| {
-            let run = Run { area, first, order };
+            let run = Run {
+                pageblock,
+                first,
+                order,
+            };
             let mut sum = InTheWay::default();
-            for (area, frames) in run.parts() {
-                let part = in_the_way(area, frames, order)?;
+            for (pageblock, frames) in run.parts() {
+                let part = in_the_way(pageblock, frames, order)?;
                 sum.movable += part.movable;
                 sum.cached += part.cached;
             }
@@ -326,7 +353,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         zone: ZoneId,
         run: Run<'m>,
         in_the_way: InTheWay,
-        wanted: Wanted,
+        wanted: ZoneRequest,
         work: &mut Work,
         task: &Task,
     ) -> Option<Pfn> {
@@ -341,8 +368,9 @@ impl<'m, P: PerCpu> Frames<'m, P> {
                 self.drain_all(task);
             }
             let mut scan = Scan::new(AtUnmovable::Stop);
-            for (area, frames) in run.parts() {
-                self.zone_table().scan_frames(area, frames, &mut scan, task);
+            for (pageblock, frames) in run.parts() {
+                self.zone_table()
+                    .scan_frames(pageblock, frames, &mut scan, task);
                 step!(self);
             }
             work.migrated += scan.migrated;
@@ -365,9 +393,9 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     }
 
     /// Takes an emptied run, labelled and counted as the request's.
-    fn take_compacted(&self, run: Run<'m>, wanted: Wanted) -> Option<Pfn> {
+    fn take_compacted(&self, run: Run<'m>, wanted: ZoneRequest) -> Option<Pfn> {
         let _pinned = Pinned::new(self.platform());
-        let core = run.area.core();
+        let core = run.pageblock.core();
         let first = match run.order {
             Order::MAX => core.pair.take_compacted().then_some(0),
             Order::HUGE => core.take_compacted().then_some(0),
@@ -375,15 +403,15 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }?;
         step!(self);
         // The zone's counter has lost the frames by the isolation.
-        let zone = run.area.zone();
-        let pfn = Pfn(run.area.start().0 + u64::from(first));
-        let kind = Kind::of(wanted.mobility, run.order);
+        let zone = run.pageblock.zone();
+        let pfn = Pfn(run.pageblock.start().0 + u64::from(first));
+        let kind = PageblockKind::of(wanted.migrate_type, run.order);
         if run.order >= Order::HUGE {
-            for (area, _) in run.parts() {
-                area.turn_to(kind);
+            for (pageblock, _) in run.parts() {
+                pageblock.turn_to(kind);
             }
-        } else if run.area.mobility() != wanted.mobility {
-            self.zone_table().convert(run.area, kind);
+        } else if run.pageblock.migrate_type() != wanted.migrate_type {
+            self.zone_table().convert(run.pageblock, kind);
             let share = self.caches().this_cpu().events[zone.index()].of(ContextKind::Task);
             share.steals.add(1);
         }
@@ -394,13 +422,13 @@ impl<'m, P: PerCpu> Frames<'m, P> {
 
 /// Finds what stands in the way of an aligned run; nothing if it cannot be moved, or if a birth or
 /// a death is in flight there.
-fn in_the_way(area: AreaRef<'_>, frames: Range<u32>, order: Order) -> Option<InTheWay> {
+fn in_the_way(pageblock: PageblockRef<'_>, frames: Range<u32>, order: Order) -> Option<InTheWay> {
     let mut found = InTheWay::default();
     let mut frame = frames.start;
     while frame < frames.end {
-        let word = area.core().bits.0[frame as usize / 64].load(Ordering::Relaxed);
+        let word = pageblock.core().bits.0[frame as usize / 64].load(Ordering::Relaxed);
         let is_free = word >> (frame % 64) & 1 == 0;
-        let entry = area.entry_now(frame);
+        let entry = pageblock.entry_now(frame);
         let size = match entry.block() {
             None if is_free && entry == Entry::FREE => Order::ZERO,
             Some((size, None)) if size <= order => {
@@ -425,14 +453,25 @@ fn in_the_way(area: AreaRef<'_>, frames: Range<u32>, order: Order) -> Option<InT
 #[cfg(all(test, not(loom)))]
 pub(crate) mod tests_hook {
     use super::*;
-    use crate::testing::{TestFrames, block_range, zone};
+    use crate::testing::{TestFrames, section_range, zone};
 
     /// Isolates the first run of a block of NORMAL memory for a compaction, which then gives up.
     pub(crate) fn isolate_and_give_up(frames: &'static TestFrames, block: usize, order: Order) {
         let normal = zone(0, crate::ZoneKind::Normal);
-        let (area, first) = frames.books().area_of(block_range(block).start).unwrap();
-        // Nothing, if the area has changed zones meanwhile.
-        drop(Compacting::new(frames, normal, Run { area, first, order }));
+        let (pageblock, first) = frames
+            .books()
+            .pageblock_of(section_range(block).start)
+            .unwrap();
+        // Nothing, if the pageblock has changed zones meanwhile.
+        drop(Compacting::new(
+            frames,
+            normal,
+            Run {
+                pageblock,
+                first,
+                order,
+            },
+        ));
     }
 }
 

@@ -1,4 +1,4 @@
-//! The oracle while a compaction is under way.
+//! The oracle, and an offline, while a compaction is under way.
 
 use super::*;
 
@@ -33,4 +33,41 @@ fn the_oracle_says_of_a_preempted_compaction_that_it_is_under_way() {
     assert_eq!(frames.compacting().load(Ordering::Relaxed), 0);
     drop(got);
     assert_all_back(frames, &pages);
+}
+
+#[test]
+fn a_compaction_that_ends_during_an_offline_leaves_its_isolation_alone() {
+    let run = || {
+        let frames = one_zone(1);
+        let pages = Pages::new(frames);
+        scatter(frames, &pages);
+        let isolated = Arc::new(Mutex::new(None));
+        let target = Arc::clone(&isolated);
+        while_moving(frames, move |pfn| {
+            let (pageblock, _) = frames.pageblock_of(pfn).unwrap();
+            assert_eq!(
+                pageblock
+                    .core()
+                    .isolate(crate::pageblock::bits::Isolation::Offline),
+                Some(0)
+            );
+            *target.lock().unwrap() = Some(pageblock);
+        });
+        // It gives that pageblock up, and finds another one.
+        let block = ask(frames, Order::HUGE).unwrap();
+        let pageblock = isolated.lock().unwrap().unwrap();
+        assert_ne!(block.pfn(), pageblock.start());
+        assert!(pageblock.core().state().is_isolated());
+        let counted = pageblock
+            .core()
+            .unisolate(crate::pageblock::bits::Isolation::Offline)
+            .unwrap();
+        frames.gain(NORMAL, counted);
+        assert_sound(frames);
+        drop(block);
+        assert_all_back(frames, &pages);
+    };
+    run();
+    let wrong = || mutant::with(Mutant::OneIsolationForAll, run);
+    assert!(catch_unwind(AssertUnwindSafe(wrong)).is_err(), "not caught");
 }

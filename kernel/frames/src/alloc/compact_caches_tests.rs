@@ -5,24 +5,24 @@ use super::*;
 /// Asks for an order 9 of which one frame is in the way: a page, or in another CPU's cache. Returns
 /// how often the other CPUs drained for it, and how often it was waited.
 fn with_one_in_the_way(is_cached: bool) -> (usize, usize) {
-    let mut areas = Areas::new(2, 2);
-    areas.pages(3, [0]);
-    let at = areas.area(3).start();
+    let mut pageblocks = Pageblocks::new(2, 2);
+    pageblocks.pages(3, [0]);
+    let at = pageblocks.pageblock(3).start();
     if is_cached {
-        on_cpu(1, || drop(areas.pages.lock().unwrap().remove(&at.0)));
-        assert_eq!(areas.frames.frame_state(at), FrameState::Cached);
+        on_cpu(1, || drop(pageblocks.pages.lock().unwrap().remove(&at.0)));
+        assert_eq!(pageblocks.frames.frame_state(at), FrameState::Cached);
     }
-    let platform = areas.frames.platform();
+    let platform = pageblocks.frames.platform();
     let counts = || {
         let drains = platform.drains.load(Ordering::Relaxed);
         (drains, platform.relaxes.load(Ordering::Relaxed))
     };
     let before = counts();
-    let block = areas.ask(Order::HUGE).unwrap();
+    let block = pageblocks.ask(Order::HUGE).unwrap();
     let after = counts();
     assert_eq!(block.pfn(), at);
-    assert_eq!(areas.events().compactions, 1);
-    areas.assert_sound();
+    assert_eq!(pageblocks.events().compactions, 1);
+    pageblocks.assert_sound();
     (after.0 - before.0, after.1 - before.1)
 }
 

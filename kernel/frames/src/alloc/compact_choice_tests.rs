@@ -1,7 +1,7 @@
-//! Which area a compaction empties, how long it tries, and what becomes of it amid others.
+//! Which pageblock a compaction empties, how long it tries, and what becomes of it amid others.
 
 use super::tests_hook::isolate_and_give_up;
-use crate::pageblock::{area::Isolation, migrate_type::Mobility};
+use crate::pageblock::{bits::Isolation, migrate_type::MigrateType};
 use crate::{testing::*, *};
 use std::{
     cell::{Cell, RefCell},
@@ -13,7 +13,7 @@ use std::{
 const NORMAL: ZoneId = zone(0, ZoneKind::Normal);
 const MOVABLE: ZoneId = zone(0, ZoneKind::Movable);
 const FIRST: usize = 16;
-/// Areas that give the zone free frames, but no room for a larger block.
+/// Pageblocks that give the zone free frames, but no room for a larger block.
 const SLACK: std::ops::Range<usize> = 40..50;
 
 type Pages = Arc<Mutex<BTreeMap<u64, TestBlock>>>;
@@ -30,23 +30,23 @@ fn page(number: u32) -> Owner {
 fn machine(cpus: usize, blocks: usize) -> &'static TestFrames {
     let frames = bare_machine(cpus, 1);
     for block in FIRST..FIRST + blocks {
-        add_block(frames, block);
+        add_section(frames, block);
         frames
-            .online_range(block_range(block), NORMAL, &task())
+            .online_range(section_range(block), NORMAL, &task())
             .unwrap();
     }
     frames
 }
 
-/// A zone in which each area is one block of order 9, but for those that are broken up.
-struct Areas {
+/// A zone in which each pageblock is one block of order 9, but for those that are broken up.
+struct Pageblocks {
     frames: &'static TestFrames,
     whole: Vec<Option<TestBlock>>,
     pages: Pages,
     fixed: Vec<TestBlock>,
 }
 
-impl Areas {
+impl Pageblocks {
     fn of_zone(frames: &'static TestFrames, zone: ZoneId) -> Self {
         let take = || frames.alloc_in_zone(ContextKind::Task, zone, Order::HUGE, page(0));
         let mut whole = std::iter::from_fn(take).collect::<Vec<_>>();
@@ -59,19 +59,19 @@ impl Areas {
         }
     }
 
-    /// So many blocks of NORMAL; the areas of [`SLACK`] have a frame in eight that stays.
+    /// So many blocks of NORMAL; the pageblocks of [`SLACK`] have a frame in eight that stays.
     fn new(cpus: usize, blocks: usize) -> Self {
         let mut this = Self::of_zone(machine(cpus, blocks), NORMAL);
-        for area in SLACK {
-            this.keep(area, (0..512).step_by(8), test_owner(1));
+        for pageblock in SLACK {
+            this.keep(pageblock, (0..512).step_by(8), test_owner(1));
         }
         this.moves();
         this
     }
 
-    /// Breaks an area up; these frames stay in use.
-    fn keep(&mut self, area: usize, frames: impl IntoIterator<Item = u64>, owner: Owner) {
-        let mut parts = vec![self.whole[area].take().unwrap()];
+    /// Breaks a pageblock up; these frames stay in use.
+    fn keep(&mut self, pageblock: usize, frames: impl IntoIterator<Item = u64>, owner: Owner) {
+        let mut parts = vec![self.whole[pageblock].take().unwrap()];
         let start = parts[0].pfn().0;
         let kept = frames.into_iter().collect::<BTreeSet<_>>();
         while let Some(part) = parts.pop() {
@@ -96,9 +96,9 @@ impl Areas {
         self.frames.drain_all(&task());
     }
 
-    /// Breaks an area up; these frames are pages.
-    fn pages(&mut self, area: usize, frames: impl IntoIterator<Item = u64>) {
-        self.keep(area, frames, page(1));
+    /// Breaks a pageblock up; these frames are pages.
+    fn pages(&mut self, pageblock: usize, frames: impl IntoIterator<Item = u64>) {
+        self.keep(pageblock, frames, page(1));
     }
 
     /// Pages can be moved.
@@ -115,9 +115,9 @@ impl Areas {
         *self.frames.platform().migrate.lock().unwrap() = Some(hook);
     }
 
-    fn area(&self, area: usize) -> crate::pageblock::memory::AreaRef<'static> {
-        let start = block_range(FIRST).start.0 + area as u64 * 512;
-        self.frames.area_of(Pfn(start)).unwrap().0
+    fn pageblock(&self, pageblock: usize) -> crate::pageblock::section_meta::PageblockRef<'static> {
+        let start = section_range(FIRST).start.0 + pageblock as u64 * 512;
+        self.frames.pageblock_of(Pfn(start)).unwrap().0
     }
 
     fn ask(&self, size: Order) -> Result<TestBlock, AllocError> {
@@ -125,10 +125,10 @@ impl Areas {
         self.frames.alloc(&task(), &request.owned_by(test_owner(5)))
     }
 
-    /// Asks, and demands that this area is emptied for it and so many frames are moved.
-    fn expect(self, size: Order, area: usize, moved: u64) -> Self {
+    /// Asks, and demands that this pageblock is emptied for it and so many frames are moved.
+    fn expect(self, size: Order, pageblock: usize, moved: u64) -> Self {
         let block = self.ask(size).unwrap();
-        assert_eq!(block.pfn(), self.area(area).start());
+        assert_eq!(block.pfn(), self.pageblock(pageblock).start());
         assert_eq!(self.events().compact_migrated, moved);
         drop(block);
         self.assert_sound();
@@ -157,153 +157,163 @@ fn move_page(frames: &'static TestFrames, pages: &Pages, pfn: Pfn) -> Result<(),
 }
 
 #[test]
-fn the_emptiest_area_is_emptied_whatever_the_order_in_which_they_lie() {
+fn the_emptiest_pageblock_is_emptied_whatever_the_order_in_which_they_lie() {
     let counts = [20, 10, 30];
     for turn in 0..3 {
-        let mut areas = Areas::new(1, 2);
+        let mut pageblocks = Pageblocks::new(1, 2);
         let places = [3, 5, 7];
         for (at, &place) in places.iter().enumerate() {
-            areas.pages(place, 0..counts[(at + turn) % 3]);
+            pageblocks.pages(place, 0..counts[(at + turn) % 3]);
         }
         let best = places[(4 - turn) % 3];
-        areas.expect(Order::HUGE, best, 10);
+        pageblocks.expect(Order::HUGE, best, 10);
     }
 }
 
 #[test]
-fn an_area_that_a_better_one_displaced_is_still_a_candidate() {
-    let mut areas = Areas::new(1, 2);
-    areas.pages(3, 0..20);
-    areas.pages(5, 0..9);
-    let stays = areas.pages.lock().unwrap().remove(&areas.area(5).start().0);
+fn an_pageblock_that_a_better_one_displaced_is_still_a_candidate() {
+    let mut pageblocks = Pageblocks::new(1, 2);
+    pageblocks.pages(3, 0..20);
+    pageblocks.pages(5, 0..9);
+    let stays = pageblocks
+        .pages
+        .lock()
+        .unwrap()
+        .remove(&pageblocks.pageblock(5).start().0);
     stays.as_ref().unwrap().set_owner(test_owner(1));
-    areas.fixed.extend(stays);
-    areas.expect(Order::HUGE, 3, 20);
+    pageblocks.fixed.extend(stays);
+    pageblocks.expect(Order::HUGE, 3, 20);
 }
 
 #[test]
-fn a_pair_is_judged_by_both_of_its_areas_and_begins_with_the_lower_one() {
-    let mut areas = Areas::new(1, 2);
-    for (area, pages) in [(2, 1), (3, 100), (6, 10), (7, 10), (8, 100), (9, 2)] {
-        areas.pages(area, 0..pages);
+fn a_pair_is_judged_by_both_of_its_pageblocks_and_begins_with_the_lower_one() {
+    let mut pageblocks = Pageblocks::new(1, 2);
+    for (pageblock, pages) in [(2, 1), (3, 100), (6, 10), (7, 10), (8, 100), (9, 2)] {
+        pageblocks.pages(pageblock, 0..pages);
     }
     // Upper halves of pairs whose lower half is taken.
-    for area in [11, 13, 15, 17, 19] {
-        areas.pages(area, [0]);
+    for pageblock in [11, 13, 15, 17, 19] {
+        pageblocks.pages(pageblock, [0]);
     }
-    areas.expect(Order::MAX, 6, 20);
+    pageblocks.expect(Order::MAX, 6, 20);
 }
 
 #[test]
-fn areas_for_unmovable_blocks_come_last() {
+fn pageblocks_for_unmovable_blocks_come_last() {
     for turned in [2, 3] {
-        let mut areas = Areas::new(1, 2);
-        for area in [2, 3] {
-            areas.pages(area, 0..5);
+        let mut pageblocks = Pageblocks::new(1, 2);
+        for pageblock in [2, 3] {
+            pageblocks.pages(pageblock, 0..5);
         }
-        for area in [6, 7] {
-            areas.pages(area, 0..10);
+        for pageblock in [6, 7] {
+            pageblocks.pages(pageblock, 0..10);
         }
-        let area = areas.area(turned);
-        area.turn_to(area.kind().turned_to(Mobility::Unmovable));
-        let areas = areas.expect(Order::MAX, 6, 20);
-        drop(areas);
+        let pageblock = pageblocks.pageblock(turned);
+        pageblock.turn_to(pageblock.kind().turned_to(MigrateType::Unmovable));
+        let pageblocks = pageblocks.expect(Order::MAX, 6, 20);
+        drop(pageblocks);
     }
 }
 
 #[test]
-fn areas_of_the_reserve_and_of_an_offline_are_no_candidates() {
-    let mut areas = Areas::new(1, 2);
-    areas.pages(3, 0..5);
-    areas.pages(9, 0..10);
-    let kind = areas.area(3).kind();
-    assert!(areas.frames.zone(NORMAL).grow_high_atomic());
+fn pageblocks_of_the_reserve_and_of_an_offline_are_no_candidates() {
+    let mut pageblocks = Pageblocks::new(1, 2);
+    pageblocks.pages(3, 0..5);
+    pageblocks.pages(9, 0..10);
+    let kind = pageblocks.pageblock(3).kind();
+    assert!(pageblocks.frames.zone(NORMAL).grow_high_atomic());
     assert!(
-        areas
-            .area(3)
-            .change_kind(kind, kind.turned_to(Mobility::HighAtomic))
+        pageblocks
+            .pageblock(3)
+            .change_kind(kind, kind.turned_to(MigrateType::HighAtomic))
     );
-    // Areas that are not for movable blocks come last: this one, too, but it is no better.
-    let other = areas.area(9);
-    other.turn_to(other.kind().turned_to(Mobility::Unmovable));
-    areas.expect(Order::HUGE, 9, 10);
+    // Pageblocks that are not for movable blocks come last: this one, too, but it is no better.
+    let other = pageblocks.pageblock(9);
+    other.turn_to(other.kind().turned_to(MigrateType::Unmovable));
+    pageblocks.expect(Order::HUGE, 9, 10);
 
-    let mut areas = Areas::new(1, 2);
-    areas.pages(9, 0..10);
-    for area in 3..8 {
-        areas.pages(area, [0]);
-        let counted = areas.area(area).core().isolate(Isolation::Offline);
-        areas.frames.lose(NORMAL, counted.unwrap());
+    let mut pageblocks = Pageblocks::new(1, 2);
+    pageblocks.pages(9, 0..10);
+    for pageblock in 3..8 {
+        pageblocks.pages(pageblock, [0]);
+        let counted = pageblocks
+            .pageblock(pageblock)
+            .core()
+            .isolate(Isolation::Offline);
+        pageblocks.frames.lose(NORMAL, counted.unwrap());
     }
-    let block = areas.ask(Order::HUGE).unwrap();
-    assert_eq!(block.pfn(), areas.area(9).start());
-    for area in 3..8 {
-        let counted = areas.area(area).core().unisolate(Isolation::Offline);
-        areas.frames.gain(NORMAL, counted.unwrap());
+    let block = pageblocks.ask(Order::HUGE).unwrap();
+    assert_eq!(block.pfn(), pageblocks.pageblock(9).start());
+    for pageblock in 3..8 {
+        let counted = pageblocks
+            .pageblock(pageblock)
+            .core()
+            .unisolate(Isolation::Offline);
+        pageblocks.frames.gain(NORMAL, counted.unwrap());
     }
-    areas.assert_sound();
+    pageblocks.assert_sound();
     drop(block);
 }
 
-/// Areas of which a frame is moved; and how often each page was to be moved.
-fn in_vain(error: MigrateError) -> (Areas, BTreeMap<u64, u32>) {
-    let mut areas = Areas::new(1, 2);
-    for area in 3..9 {
-        areas.pages(area, 0..5);
+/// Pageblocks of which a frame is moved; and how often each page was to be moved.
+fn in_vain(error: MigrateError) -> (Pageblocks, BTreeMap<u64, u32>) {
+    let mut pageblocks = Pageblocks::new(1, 2);
+    for pageblock in 3..9 {
+        pageblocks.pages(pageblock, 0..5);
     }
     let calls = Arc::new(Mutex::new(BTreeMap::new()));
     let counts = Arc::clone(&calls);
-    areas.migrate_by(move |pfn| {
+    pageblocks.migrate_by(move |pfn| {
         *counts.lock().unwrap().entry(pfn.0).or_insert(0) += 1;
         Err(error)
     });
-    assert!(areas.ask(Order::HUGE).is_err());
-    areas.assert_sound();
+    assert!(pageblocks.ask(Order::HUGE).is_err());
+    pageblocks.assert_sound();
     let calls = calls.lock().unwrap().clone();
-    (areas, calls)
+    (pageblocks, calls)
 }
 
 #[test]
-fn a_compaction_gives_up_after_a_few_areas_and_a_few_rounds_of_each() {
-    let (areas, calls) = in_vain(MigrateError::Busy);
+fn a_compaction_gives_up_after_a_few_pageblocks_and_a_few_rounds_of_each() {
+    let (pageblocks, calls) = in_vain(MigrateError::Busy);
     let of = calls.keys().map(|pfn| pfn / 512).collect::<BTreeSet<_>>();
     assert_eq!(of.len() as u32, super::TRIED);
     assert_eq!(calls.len() as u32, 5 * super::TRIED);
     // The request compacts before it reclaims and after.
-    let compactions = areas.events().compactions as u32;
+    let compactions = pageblocks.events().compactions as u32;
     let rounds = compactions * super::ROUNDS;
     assert!(calls.values().all(|&calls| calls == rounds));
-    let relaxes = areas.frames.platform().relaxes.load(Ordering::Relaxed);
+    let relaxes = pageblocks.frames.platform().relaxes.load(Ordering::Relaxed);
     assert!(relaxes as u32 >= super::TRIED * rounds);
 }
 
 #[test]
-fn a_page_that_turns_out_to_stay_ends_the_work_on_its_area_at_once() {
-    let (areas, calls) = in_vain(MigrateError::Unmovable);
-    let compactions = areas.events().compactions as u32;
+fn a_page_that_turns_out_to_stay_ends_the_work_on_its_pageblock_at_once() {
+    let (pageblocks, calls) = in_vain(MigrateError::Unmovable);
+    let compactions = pageblocks.events().compactions as u32;
     assert_eq!(calls.values().sum::<u32>(), compactions * super::TRIED);
-    let relaxes = areas.frames.platform().relaxes.load(Ordering::Relaxed);
+    let relaxes = pageblocks.frames.platform().relaxes.load(Ordering::Relaxed);
     assert_eq!(relaxes, 0, "a round more is spent on it");
 }
 
 #[test]
 fn rounds_that_move_something_are_not_counted() {
-    let mut areas = Areas::new(1, 2);
-    areas.pages(3, 0..64);
-    let (frames, pages) = (areas.frames, Arc::clone(&areas.pages));
+    let mut pageblocks = Pageblocks::new(1, 2);
+    pageblocks.pages(3, 0..64);
+    let (frames, pages) = (pageblocks.frames, Arc::clone(&pageblocks.pages));
     let mut calls = 0;
-    areas.migrate_by(move |pfn| {
+    pageblocks.migrate_by(move |pfn| {
         calls += 1;
         match calls % 2 {
             0 => move_page(frames, &pages, pfn),
             _ => Err(MigrateError::Busy),
         }
     });
-    let areas = areas.expect(Order::HUGE, 3, 64);
-    assert_eq!(areas.events().compactions, 1);
+    let pageblocks = pageblocks.expect(Order::HUGE, 3, 64);
+    assert_eq!(pageblocks.events().compactions, 1);
 }
 
-/// Does something between the look at an area and its isolation, once.
+/// Does something between the look at a pageblock and its isolation, once.
 fn before_isolation(frames: &'static TestFrames, mut act: impl FnMut() + 'static) -> HookGuard {
     let mut is_over = false;
     at_steps(move || {
@@ -316,50 +326,50 @@ fn before_isolation(frames: &'static TestFrames, mut act: impl FnMut() + 'static
 
 #[test]
 fn a_page_that_comes_free_into_a_cache_before_the_isolation_is_drained() {
-    let mut areas = Areas::new(2, 2);
-    areas.pages(3, 0..5);
-    let (frames, pages) = (areas.frames, Arc::clone(&areas.pages));
-    let at = areas.area(3).start();
+    let mut pageblocks = Pageblocks::new(2, 2);
+    pageblocks.pages(3, 0..5);
+    let (frames, pages) = (pageblocks.frames, Arc::clone(&pageblocks.pages));
+    let at = pageblocks.pageblock(3).start();
     let hook = before_isolation(frames, move || {
         on_cpu(1, || drop(pages.lock().unwrap().remove(&at.0)));
         assert_eq!(frames.frame_state(at), FrameState::Cached);
     });
-    let areas = areas.expect(Order::HUGE, 3, 4);
-    assert_eq!(areas.events().compacted, 1, "had by a later drain");
-    drop((hook, areas));
+    let pageblocks = pageblocks.expect(Order::HUGE, 3, 4);
+    assert_eq!(pageblocks.events().compacted, 1, "had by a later drain");
+    drop((hook, pageblocks));
 }
 
 #[test]
-fn what_comes_free_in_an_area_that_is_being_emptied_is_not_cached() {
-    let mut areas = Areas::new(1, 2);
-    areas.pages(3, 0..5);
-    let (frames, pages) = (areas.frames, Arc::clone(&areas.pages));
-    let at = areas.area(3).start();
-    areas.migrate_by(move |pfn| {
+fn what_comes_free_in_a_pageblock_that_is_being_emptied_is_not_cached() {
+    let mut pageblocks = Pageblocks::new(1, 2);
+    pageblocks.pages(3, 0..5);
+    let (frames, pages) = (pageblocks.frames, Arc::clone(&pageblocks.pages));
+    let at = pageblocks.pageblock(3).start();
+    pageblocks.migrate_by(move |pfn| {
         drop(pages.lock().unwrap().remove(&(at.0 + 4)));
         assert_eq!(frames.frame_state(Pfn(at.0 + 4)), FrameState::Free);
         move_page(frames, &pages, pfn)
     });
-    areas.expect(Order::HUGE, 3, 4);
+    pageblocks.expect(Order::HUGE, 3, 4);
 }
 
 #[test]
-fn an_area_that_has_changed_zones_before_its_isolation_is_not_taken() {
+fn an_pageblock_that_has_changed_zones_before_its_isolation_is_not_taken() {
     for size in [order(4), Order::HUGE, Order::MAX] {
-        let mut areas = Areas::new(2, 3);
+        let mut pageblocks = Pageblocks::new(2, 3);
         // The first candidates lie in the block that leaves.
-        for (area, distance) in [(2, 16), (3, 16), (130, 8), (131, 8)] {
-            areas.pages(area, (0..512).step_by(distance));
+        for (pageblock, distance) in [(2, 16), (3, 16), (130, 8), (131, 8)] {
+            pageblocks.pages(pageblock, (0..512).step_by(distance));
         }
-        let frames = areas.frames;
-        let areas = Rc::new(RefCell::new(areas));
-        let theirs = Rc::clone(&areas);
+        let frames = pageblocks.frames;
+        let pageblocks = Rc::new(RefCell::new(pageblocks));
+        let theirs = Rc::clone(&pageblocks);
         let hook = before_isolation(frames, move || {
-            let range = block_range(FIRST);
-            let mut areas = theirs.borrow_mut();
-            areas.whole[..64].fill_with(|| None);
-            areas.fixed.clear();
-            let mut pages = areas.pages.lock().unwrap();
+            let range = section_range(FIRST);
+            let mut pageblocks = theirs.borrow_mut();
+            pageblocks.whole[..64].fill_with(|| None);
+            pageblocks.fixed.clear();
+            let mut pages = pageblocks.pages.lock().unwrap();
             pages.retain(|&pfn, _| !range.contains(Pfn(pfn)));
             drop(pages);
             frames.offline_range(range, u64::MAX, &task()).unwrap();
@@ -368,129 +378,115 @@ fn an_area_that_has_changed_zones_before_its_isolation_is_not_taken() {
         let request = Request::kernel(size).with(Gfp::NOWARN | Gfp::NORETRY);
         let got = frames.alloc(&task(), &request.owned_by(test_owner(5)));
         drop(hook);
-        assert_eq!(frames.zone_info(MOVABLE).managed, BLOCK_FRAMES as u64);
+        assert_eq!(frames.zone_info(MOVABLE).managed, SECTION_FRAMES as u64);
         if let Ok(block) = &got {
             assert_eq!(frames.zone_of(block.pfn()), Some(NORMAL));
         }
-        areas.borrow().assert_sound();
+        pageblocks.borrow().assert_sound();
         drop(got);
     }
 }
 
 #[test]
-fn areas_that_a_compaction_leaves_wholly_free_are_seen_by_searches() {
+fn pageblocks_that_a_compaction_leaves_wholly_free_are_seen_by_searches() {
     let frames = machine(1, 1);
-    let wholes = || format!("{:?}", frames.zone(NORMAL).wholes);
-    let before = wholes();
+    let free_huge = || format!("{:?}", frames.zone(NORMAL).free_huge);
+    let before = free_huge();
     isolate_and_give_up(frames, FIRST, Order::HUGE);
-    assert_ne!(wholes(), before, "a search would miss it");
+    assert_ne!(free_huge(), before, "a search would miss it");
     assert_sound(frames);
 }
 
 #[test]
-fn the_end_of_a_compaction_leaves_the_next_one_of_the_area_alone() {
+fn the_end_of_a_compaction_leaves_the_next_one_of_the_pageblock_alone() {
     let frames = machine(1, 1);
-    let (area, _) = frames.area_of(block_range(FIRST).start).unwrap();
+    let (pageblock, _) = frames.pageblock_of(section_range(FIRST).start).unwrap();
     let (was_isolated, is_next) = (Cell::new(false), Rc::new(Cell::new(false)));
     let next = Rc::clone(&is_next);
     let hook = at_steps(move || {
-        let is_isolated = area.core().state().is_isolated();
+        let is_isolated = pageblock.core().state().is_isolated();
         if was_isolated.replace(is_isolated) && !is_isolated && !next.replace(true) {
-            area.core().isolate(Isolation::Compaction).unwrap();
-            area.keep_out_of_caches(true);
+            pageblock.core().isolate(Isolation::Compaction).unwrap();
+            pageblock.keep_out_of_caches(true);
         }
     });
     isolate_and_give_up(frames, FIRST, Order::HUGE);
     drop(hook);
-    assert!(is_next.get() && area.home().is_kept_out());
-    area.keep_out_of_caches(false);
-    area.core().unisolate(Isolation::Compaction).unwrap();
+    assert!(is_next.get() && pageblock.flags().is_kept_out());
+    pageblock.keep_out_of_caches(false);
+    pageblock.core().unisolate(Isolation::Compaction).unwrap();
     assert_sound(frames);
 }
 
 #[test]
-fn a_compaction_goes_on_behind_the_areas_that_the_last_one_looked_at() {
-    // One compaction goes through four windows: it ends before the last area of 17 blocks.
-    for (blocks, area, compactions) in [(5, 300, 1), (17, 1_087, 2)] {
-        let mut areas = Areas::new(1, blocks);
-        areas.pages(area, 0..10);
-        let areas = areas.expect(Order::HUGE, area, 10);
-        let events = areas.events();
+fn a_compaction_goes_on_behind_the_pageblocks_that_the_last_one_looked_at() {
+    // One compaction goes through four windows: it ends before the last pageblock of 17 blocks.
+    for (blocks, pageblock, compactions) in [(5, 300, 1), (17, 1_087, 2)] {
+        let mut pageblocks = Pageblocks::new(1, blocks);
+        pageblocks.pages(pageblock, 0..10);
+        let pageblocks = pageblocks.expect(Order::HUGE, pageblock, 10);
+        let events = pageblocks.events();
         assert_eq!((events.compactions, events.compacted), (compactions, 1));
     }
 }
 
 #[test]
-fn zones_below_their_mark_are_passed_over_and_that_is_counted() {
+fn zones_below_their_watermark_are_passed_over_and_that_is_counted() {
     let frames = machine(1, 2);
-    add_block(frames, 36);
+    add_section(frames, 36);
     frames
-        .online_range(block_range(36), MOVABLE, &task())
+        .online_range(section_range(36), MOVABLE, &task())
         .unwrap();
-    let movable = Areas::of_zone(frames, MOVABLE);
-    let mut areas = Areas::of_zone(frames, NORMAL);
-    for area in SLACK {
-        areas.keep(area, (0..512).step_by(8), test_owner(1));
+    let movable = Pageblocks::of_zone(frames, MOVABLE);
+    let mut pageblocks = Pageblocks::of_zone(frames, NORMAL);
+    for pageblock in SLACK {
+        pageblocks.keep(pageblock, (0..512).step_by(8), test_owner(1));
     }
-    areas.pages(3, 0..5);
-    areas.moves();
+    pageblocks.pages(3, 0..5);
+    pageblocks.moves();
     let request = Request::movable(Order::HUGE).with(Gfp::NOWARN | Gfp::NORETRY);
     let block = frames.alloc(&task(), &request.owned_by(page(2))).unwrap();
-    assert_eq!(block.pfn(), areas.area(3).start());
+    assert_eq!(block.pfn(), pageblocks.pageblock(3).start());
     // The block, and the pages that made room for it.
-    assert_eq!(areas.events().fallbacks[0], 1 + 5);
+    assert_eq!(pageblocks.events().fallbacks[0], 1 + 5);
     assert_eq!(frames.zone_events(MOVABLE).compactions, 0);
     drop((block, movable));
-    areas.assert_sound();
+    pageblocks.assert_sound();
 }
 
 /// Order 3 of pages in every `every`th frame, but for one run that has a single one.
-fn small_run(every: usize, request: Request) -> (Areas, TestBlock) {
-    let mut areas = Areas::new(1, 2);
+fn small_run(every: usize, request: Request) -> (Pageblocks, TestBlock) {
+    let mut pageblocks = Pageblocks::new(1, 2);
     let run = 160..168;
     let pages = (0..512).step_by(every).filter(|page| !run.contains(page));
-    areas.pages(3, pages.chain([163]));
+    pageblocks.pages(3, pages.chain([163]));
     let request = request.with(Gfp::NOWARN | Gfp::NORETRY);
-    let block = areas.frames.alloc(&task(), &request).unwrap();
-    assert_eq!(block.pfn().0, areas.area(3).start().0 + 160);
-    assert_eq!(areas.events().compact_migrated, 1);
-    areas.assert_sound();
-    (areas, block)
+    let block = pageblocks.frames.alloc(&task(), &request).unwrap();
+    assert_eq!(block.pfn().0, pageblocks.pageblock(3).start().0 + 160);
+    assert_eq!(pageblocks.events().compact_migrated, 1);
+    pageblocks.assert_sound();
+    (pageblocks, block)
 }
 
 #[test]
-fn the_cheapest_run_is_emptied_and_the_area_changes_sides_if_half_of_it_is_free() {
+fn the_cheapest_run_is_emptied_and_the_pageblock_changes_sides_if_half_of_it_is_free() {
     let kernel = Request::kernel(Order::COSTLY).owned_by(test_owner(5));
-    let (areas, block) = small_run(4, kernel);
-    assert_eq!(areas.area(3).mobility(), Mobility::Unmovable);
-    assert_eq!(areas.events().steals, 1);
+    let (pageblocks, block) = small_run(4, kernel);
+    assert_eq!(
+        pageblocks.pageblock(3).migrate_type(),
+        MigrateType::Unmovable
+    );
+    assert_eq!(pageblocks.events().steals, 1);
     drop(block);
-    let (areas, block) = small_run(2, kernel);
-    assert_eq!(areas.area(3).mobility(), Mobility::Movable);
-    assert_eq!(areas.events().steals, 1);
+    let (pageblocks, block) = small_run(2, kernel);
+    assert_eq!(pageblocks.pageblock(3).migrate_type(), MigrateType::Movable);
+    assert_eq!(pageblocks.events().steals, 1);
     drop(block);
     let movable = Request::movable(Order::COSTLY).owned_by(page(2));
-    let (areas, block) = small_run(4, movable);
-    assert_eq!(areas.area(3).mobility(), Mobility::Movable);
-    assert_eq!(areas.events().steals, 0);
+    let (pageblocks, block) = small_run(4, movable);
+    assert_eq!(pageblocks.pageblock(3).migrate_type(), MigrateType::Movable);
+    assert_eq!(pageblocks.events().steals, 0);
     drop(block);
-}
-
-#[test]
-fn a_whole_area_is_for_blocks_of_the_request_that_it_was_emptied_for() {
-    for size in [Order::HUGE, Order::MAX] {
-        let mut areas = Areas::new(1, 2);
-        for area in [2, 3] {
-            areas.pages(area, 0..5);
-        }
-        let block = areas.ask(size).unwrap();
-        let (first, _) = areas.frames.area_of(block.pfn()).unwrap();
-        assert_eq!(first.mobility(), Mobility::Unmovable);
-        if size == Order::MAX {
-            assert_eq!(first.upper().mobility(), Mobility::Unmovable);
-        }
-        areas.assert_sound();
-    }
 }
 
 #[path = "compact_small_tests.rs"]

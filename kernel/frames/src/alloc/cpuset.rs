@@ -6,11 +6,11 @@
 //! whose set would apply.
 
 use crate::{
-    alloc::context::Walk,
+    alloc::context::AllocContext,
     base::{
         cpuset::Cpuset,
         mutant::{self, Mutant},
-        platform::{Platform, Standing},
+        platform::{MemallocRole, Platform},
         request::Gfp,
         types::NodeMask,
     },
@@ -31,24 +31,24 @@ pub(crate) struct Confinement {
 impl Confinement {
     /// Notes what a request may use that begins now.
     #[inline]
-    pub(crate) fn begin<P: Platform>(platform: &P, task: Option<&Task>, walk: &Walk) -> Self {
+    pub(crate) fn begin<P: Platform>(platform: &P, task: Option<&Task>, ac: &AllocContext) -> Self {
         let free = Self {
-            nodes: walk.nodes,
-            own_nodes: walk.nodes,
+            nodes: ac.nodes,
+            own_nodes: ac.nodes,
             heeded: None,
         };
         let Some((task, cpuset)) = in_force(platform, task) else {
             return free;
         };
-        let is_urgent = walk.gfp.contains(Gfp::HIGH) && !walk.gfp.contains(Gfp::DIRECT_RECLAIM);
-        if is_urgent || platform.standing(task) == Standing::Victim {
+        let is_urgent = ac.gfp.contains(Gfp::HIGH) && !ac.gfp.contains(Gfp::DIRECT_RECLAIM);
+        if is_urgent || platform.memalloc_role(task) == MemallocRole::Victim {
             return free;
         }
-        let is_hard = walk.gfp.contains(Gfp::HARDWALL);
+        let is_hard = ac.gfp.contains(Gfp::HARDWALL);
         let nodes = if is_hard { cpuset.nodes } else { cpuset.wall };
         Self {
-            nodes: walk.nodes.and(nodes),
-            own_nodes: walk.nodes.and(cpuset.nodes),
+            nodes: ac.nodes.and(nodes),
+            own_nodes: ac.nodes.and(cpuset.nodes),
             heeded: Some(cpuset.generation),
         }
     }

@@ -86,10 +86,10 @@ fn handlers_take_no_notice_of_the_cpuset_of_whom_they_interrupted() {
 
 /// Whether a request gets a frame of node 0, if the task's own node 1 has nothing and node 0 is
 /// within the wall, or not.
-fn falls_back(request: &Request, wall: NodeMask, standing: Standing) -> bool {
+fn falls_back(request: &Request, wall: NodeMask, role: MemallocRole) -> bool {
     let frames = two_nodes(1);
     confine(frames, only(1), wall, 1);
-    *frames.platform().standing.lock().unwrap() = Some(standing);
+    *frames.platform().role.lock().unwrap() = Some(role);
     let held = press(frames, SECOND, 0);
     let request = request.with(Gfp::NOWARN).on_node(NodeId(1));
     let (zone, info) = served(frames, &task(), &request);
@@ -104,7 +104,7 @@ fn on_the_slow_path_only_hardwall_keeps_a_request_within_its_own_nodes() {
     let plain = Request::kernel(SINGLE).with(Gfp::NORETRY);
     let nowait = Request::nowait(SINGLE);
     for request in [plain, nowait] {
-        let falls_back = |request, wall| falls_back(&request, wall, Standing::Ordinary);
+        let falls_back = |request, wall| falls_back(&request, wall, MemallocRole::Ordinary);
         assert!(falls_back(request, NodeMask::ALL));
         assert!(!falls_back(request, only(1)), "beyond the wall");
         assert!(!falls_back(request.with(Gfp::HARDWALL), NodeMask::ALL));
@@ -116,38 +116,38 @@ fn urgent_requests_and_those_with_reserves_ignore_the_cpuset() {
     let wall = only(1);
     let high = Gfp::HIGH | Gfp::NORETRY;
     let cases = [
-        (Request::atomic(SINGLE), Standing::Ordinary, true),
+        (Request::atomic(SINGLE), MemallocRole::Ordinary, true),
         (
             Request::atomic(SINGLE).with(Gfp::HARDWALL),
-            Standing::Ordinary,
+            MemallocRole::Ordinary,
             true,
         ),
         (
             Request::kernel(SINGLE).with(high),
-            Standing::Ordinary,
+            MemallocRole::Ordinary,
             false,
         ),
         (
             Request::nowait(SINGLE).with(Gfp::MEMALLOC),
-            Standing::Ordinary,
+            MemallocRole::Ordinary,
             true,
         ),
         (
             Request::nowait(SINGLE).with(Gfp::MEMALLOC | Gfp::NOMEMALLOC),
-            Standing::Ordinary,
+            MemallocRole::Ordinary,
             false,
         ),
-        (Request::nowait(SINGLE), Standing::Victim, true),
+        (Request::nowait(SINGLE), MemallocRole::Victim, true),
         (
             Request::nowait(SINGLE).with(Gfp::NOMEMALLOC),
-            Standing::Victim,
+            MemallocRole::Victim,
             true,
         ),
-        (Request::nowait(SINGLE), Standing::Reclaimer, true),
+        (Request::nowait(SINGLE), MemallocRole::Reclaimer, true),
     ];
-    for (request, standing, expected) in cases {
-        let got = falls_back(&request, wall, standing);
-        assert_eq!(got, expected, "{request:?} {standing:?}");
+    for (request, role, expected) in cases {
+        let got = falls_back(&request, wall, role);
+        assert_eq!(got, expected, "{request:?} {role:?}");
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     alloc::{
         block::Block,
-        context::{Walk, Wanted},
+        context::{AllocContext, ZoneRequest},
         cpuset,
     },
     base::{
@@ -16,9 +16,9 @@ use crate::{
     },
     cache::cpu::PerCpu,
     frames::Frames,
-    pageblock::{home::CACHES, migrate_type::Mobility},
+    pageblock::{flags::CACHES, migrate_type::MigrateType},
     zone::{
-        Access,
+        AllocFlags,
         above::{self, ZoneBits},
     },
     zonelist::{Eligible, Generation, List, ListKind},
@@ -94,10 +94,10 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         request: &Request,
         info: &mut WalkInfo,
     ) -> Option<Block<'f, 'm, P>> {
-        let mut walk = self.begin_walk(context, request)?;
-        let pfn = match self.try_list(&walk) {
+        let mut ac = self.prepare_alloc(context, request)?;
+        let pfn = match self.try_list(&ac) {
             Some(pfn) => pfn,
-            None => self.alloc_slow(context.task(), &mut walk, info)?,
+            None => self.alloc_slow(context.task(), &mut ac, info)?,
         };
         if request.gfp().contains(Gfp::ZERO) {
             self.platform().zero(pfn, request.order());
@@ -108,13 +108,13 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     /// Notes which cache serves requests of this one's class first, if that is not known on this
     /// CPU. Pinned.
     #[inline]
-    pub(crate) fn learn_first(&self, walk: &Walk) {
-        if walk.class.is_plain() && self.caches().this_cpu().firsts.cache(walk.class) >= CACHES {
-            self.note_first(walk.class, walk);
+    pub(crate) fn learn_first(&self, ac: &AllocContext) {
+        if ac.class.is_plain() && self.caches().this_cpu().first_caches.cache(ac.class) >= CACHES {
+            self.note_first(ac.class, ac);
         }
     }
 
-    /// Makes a block of what its caller has just taken out of its area or a cache.
+    /// Makes a block of what its caller has just taken out of its pageblock or a cache.
     #[inline]
     pub(crate) fn block<'f>(&'f self, pfn: Pfn, order: Order) -> Block<'f, 'm, P> {
         Block {
@@ -125,12 +125,16 @@ impl<'m, P: PerCpu> Frames<'m, P> {
 
     /// Returns what a request is to its walks; nothing if its node does not exist.
     #[inline]
-    pub(crate) fn begin_walk(&self, context: &impl Context, request: &Request) -> Option<Walk<'m>> {
+    pub(crate) fn prepare_alloc(
+        &self,
+        context: &impl Context,
+        request: &Request,
+    ) -> Option<AllocContext<'m>> {
         let node = request
             .node()
             .unwrap_or_else(|| self.platform().local_node());
         let lists = self.lists().nodes().get(usize::from(node.0))?;
-        Some(Walk {
+        Some(AllocContext {
             gfp: request.gfp(),
             order: request.order(),
             class: request.class_of_any_size(),
@@ -154,36 +158,36 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     /// Returns the list that the request walks, as it is in force now, and its generation. The
     /// caller is pinned, and forgets the list before it is not.
     #[inline]
-    pub(crate) fn list_in_force<'n>(&self, walk: &Walk<'n>) -> (List<'n>, Generation) {
+    pub(crate) fn list_in_force<'n>(&self, ac: &AllocContext<'n>) -> (List<'n>, Generation) {
         let generation = self.lists().published().current();
-        (walk.lists.list(generation.side(), walk.kind), generation)
+        (ac.lists.list(generation.side(), ac.kind), generation)
     }
 
     /// Walks the list once from its beginning: to the first zone above LOW that has a block. It
     /// does the same whatever the zonelist protocol.
     #[inline]
-    pub(crate) fn try_list(&self, walk: &Walk) -> Option<Pfn> {
-        let Eligible { highest, nodes } = walk.eligible;
+    pub(crate) fn try_list(&self, ac: &AllocContext) -> Option<Pfn> {
+        let Eligible { highest, nodes } = ac.eligible;
         let usable = above::usable(highest, nodes);
         let above = self.zone_table().above_low(highest) & usable;
         if above == 0 {
             // A hint: who comes too late for it goes on to the slow path.
             return None;
         }
-        self.try_zones(walk, above, usable)
+        self.try_zones(ac, above, usable)
     }
 
     /// Walks the list once, where some zones may be above LOW.
     #[inline(never)]
-    fn try_zones(&self, walk: &Walk, mut above: ZoneBits, usable: ZoneBits) -> Option<Pfn> {
-        let access = Access::fast(walk.eligible.highest);
+    fn try_zones(&self, ac: &AllocContext, mut above: ZoneBits, usable: ZoneBits) -> Option<Pfn> {
+        let alloc_flags = AllocFlags::fast(ac.eligible.highest);
         let _pinned = Pinned::new(self.platform());
-        self.learn_first(walk);
-        let (list, _) = self.list_in_force(walk);
+        self.learn_first(ac);
+        let (list, _) = self.list_in_force(ac);
         loop {
             let (zone, passed) = self.first_among(list, above, usable)?;
-            if self.zone_table().passes(zone, walk.order, access) {
-                let taken = self.take_pinned(zone, walk.wanted(passed.into()));
+            if self.zone_table().watermark_ok(zone, ac.order, alloc_flags) {
+                let taken = self.take_pinned(zone, ac.wanted(passed.into()));
                 if taken.is_some() {
                     return taken;
                 }
@@ -192,24 +196,27 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
     }
 
-    /// Takes a block from a zone, whatever its marks: single frames through this CPU's cache. The
-    /// caller is pinned.
+    /// Takes a block from a zone, whatever its watermarks: single frames through this CPU's cache.
+    /// The caller is pinned.
     #[inline]
-    pub(crate) fn take_pinned(&self, zone: ZoneId, wanted: Wanted) -> Option<Pfn> {
+    pub(crate) fn take_pinned(&self, zone: ZoneId, wanted: ZoneRequest) -> Option<Pfn> {
         let wanted = wanted.within(zone);
-        let Wanted {
-            order, mobility, ..
+        let ZoneRequest {
+            order,
+            migrate_type,
+            ..
         } = wanted;
         let cpu = self.caches().this_cpu();
         let cached = if order == Order::ZERO {
-            self.caches().take_cached(zone, mobility, cpu)
+            self.caches().take_cached(zone, migrate_type, cpu)
         } else {
-            self.caches().take_cached_block(zone, order, mobility, cpu)
+            self.caches()
+                .take_cached_block(zone, order, migrate_type, cpu)
         };
         let pfn = cached
             .or_else(|| {
                 self.zone_table()
-                    .take_from_zone(zone, order, mobility, &cpu.hints)
+                    .take_from_zone(zone, order, migrate_type, &cpu.hints)
             })
             .or_else(|| self.steal(zone, wanted, cpu))?;
         step!(self);
@@ -219,20 +226,22 @@ impl<'m, P: PerCpu> Frames<'m, P> {
 
     /// Labels what was taken, and counts it. Pinned.
     #[inline]
-    pub(crate) fn hand_out(&self, zone: ZoneId, pfn: Pfn, wanted: Wanted) {
+    pub(crate) fn hand_out(&self, zone: ZoneId, pfn: Pfn, wanted: ZoneRequest) {
         let cpu = self.caches().this_cpu();
         let order = wanted.order;
-        if let Some((area, frame)) = self.books().area_of(pfn) {
+        if let Some((pageblock, frame)) = self.books().pageblock_of(pfn) {
             // The frame is ours alone; whoever looks at the entry meanwhile gets a hint.
-            area.entry(frame).store(wanted.entry.0, Ordering::Relaxed);
+            pageblock
+                .entry(frame)
+                .store(wanted.entry.0, Ordering::Relaxed);
             let share = cpu.events[zone.index()].of(wanted.context);
             share.count_allocs(order, 1, wanted.passed);
         }
     }
 
-    /// Allocates from one zone, whatever its marks: for tests and for pressure. It neither waits
-    /// nor reclaims. Any context; `context` is the one that it is counted for. Nothing, if the zone
-    /// has no such block, or its node is beyond the storage.
+    /// Allocates from one zone, whatever its watermarks: for tests and for pressure. It neither
+    /// waits nor reclaims. Any context; `context` is the one that it is counted for. Nothing, if
+    /// the zone has no such block, or its node is beyond the storage.
     pub fn alloc_in_zone<'f>(
         &'f self,
         context: ContextKind,
@@ -242,10 +251,10 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     ) -> Option<Block<'f, 'm, P>> {
         self.zone_table().all().get(zone.index())?;
         let pinned = Pinned::new(self.platform());
-        let wanted = Wanted {
+        let wanted = ZoneRequest {
             order,
             entry: Entry::allocated(order, owner),
-            mobility: Mobility::of_owner(owner),
+            migrate_type: MigrateType::of_owner(owner),
             context,
             passed: 0,
         };

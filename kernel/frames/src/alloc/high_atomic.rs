@@ -1,16 +1,16 @@
 //! The high-atomic reserve as requests use it: who takes from it, and who makes it give back.
 
 use crate::{
-    alloc::context::{Walk, Wanted},
+    alloc::context::{AllocContext, ZoneRequest},
     base::{
         platform::Pinned,
         types::{Pfn, ZoneId},
     },
     cache::cpu::PerCpu,
     frames::Frames,
-    pageblock::{memory::AreaRef, migrate_type::Mobility},
+    pageblock::{migrate_type::MigrateType, section_meta::PageblockRef},
     zone::{
-        Access,
+        AllocFlags,
         high_atomic::{HighAtomic, Keep},
     },
     zonelist::Eligible,
@@ -18,9 +18,14 @@ use crate::{
 
 impl<'m, P: PerCpu> Frames<'m, P> {
     /// Takes a block on the slow path: from the reserve first, if the request may; what it gets
-    /// elsewhere makes an area part of the reserve. Pinned.
-    pub(crate) fn take_slow(&self, zone: ZoneId, wanted: Wanted, access: Access) -> Option<Pfn> {
-        if access.high_atomic == HighAtomic::Spared {
+    /// elsewhere makes a pageblock part of the reserve. Pinned.
+    pub(crate) fn take_slow(
+        &self,
+        zone: ZoneId,
+        wanted: ZoneRequest,
+        alloc_flags: AllocFlags,
+    ) -> Option<Pfn> {
+        if alloc_flags.high_atomic == HighAtomic::Spared {
             return self.take_pinned(zone, wanted);
         }
         let reserved = (self.zone_table().zone(zone).high_atomic() > 0)
@@ -31,29 +36,29 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             return Some(pfn);
         }
         let pfn = self.take_pinned(zone, wanted)?;
-        self.zone_table().reserve_area_of(zone, pfn);
+        self.zone_table().reserve_pageblock_of(zone, pfn);
         Some(pfn)
     }
 
-    /// Gives an area of a reserve to a request that would have to fail; returns whether there was
-    /// one. Any of the request's zones will do.
+    /// Gives a pageblock of a reserve to a request that would have to fail; returns whether there
+    /// was one. Any of the request's zones will do.
     #[cold]
     pub(crate) fn give_back_high_atomic(
         &self,
-        walk: &Walk,
+        ac: &AllocContext,
         eligible: Eligible,
         keep: Keep,
     ) -> bool {
         let _pinned = Pinned::new(self.platform());
-        let (list, _) = self.list_in_force(walk);
-        let mobility = Mobility::of(walk.gfp);
+        let (list, _) = self.list_in_force(ac);
+        let migrate_type = MigrateType::of(ac.gfp);
         list.walk(0, eligible, || ()).any(|(_, id)| {
             let has_some = self.zone_table().zone(id).high_atomic() > keep.frames();
-            let give = |area: AreaRef<'m>| {
-                (area.core().state().free() > 0
+            let give = |pageblock: PageblockRef<'m>| {
+                (pageblock.core().state().free() > 0
                     && self
                         .zone_table()
-                        .release_high_atomic(area, mobility.within(id)))
+                        .release_high_atomic(pageblock, migrate_type.within(id)))
                 .then_some(())
             };
             has_some && self.zone_table().each_reserved(id, give).is_some()

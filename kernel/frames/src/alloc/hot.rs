@@ -2,15 +2,15 @@
 //!
 //! What a request may use is decided before it comes here: its class (`Request`) is an index into
 //! this CPU's table of first zones, and what that says is the number of a cache. There is no walk
-//! and no mark test. A cached frame has left its zone's free count already: to hand it out takes
-//! nothing from under the mark. The marks stand where frames enter the cache, at the refill and at
-//! the free (`room`).
+//! and no watermark test. A cached frame has left its zone's free count already: to hand it out
+//! takes nothing from under the watermark. The watermarks stand where frames enter the cache, at
+//! the refill and at the free (`CacheLimit`).
 //!
 //! Whatever is not plain (no zone known yet, the cache empty, full or in use, a fault found) is
 //! left undone for the general path.
 
 use crate::{
-    alloc::{block::Block, context::Walk, cpuset},
+    alloc::{block::Block, context::AllocContext, cpuset},
     base::{
         mistake::Mistake,
         outcome::{AllocError, WalkInfo},
@@ -19,11 +19,11 @@ use crate::{
         request::{Class, Request},
         types::{NodeMask, Order, Pfn, ZoneId},
     },
-    cache::{blocks::BlockCache, cpu::PerCpu, firsts::Firsts, pcp::Pcp},
+    cache::{blocks::BlockCache, cpu::PerCpu, first_caches::FirstCaches, pcp::Pcp},
     frames::Frames,
     pageblock::{
-        home::{CACHES, Home},
-        migrate_type::Mobility,
+        flags::{CACHES, PageblockFlags},
+        migrate_type::MigrateType,
     },
     zone::places::place_of,
     zonelist::Eligible,
@@ -36,14 +36,14 @@ use tidemark_sync::{
 /// What became of a request on the hot path.
 pub(crate) enum Hot {
     /// A frame came.
-    Taken(Pfn),
-    /// A frame came; what is owed at the section's end is to be settled.
+    TakeCounts(Pfn),
+    /// A frame came; what is owed at the gated section's end is to be settled.
     TakenUnsettled(Pfn),
     /// Nothing was begun.
     Outside,
-    /// There is no cache of single frames for the request; the section is open still.
+    /// There is no cache of single frames for the request; the gated section is open still.
     Unserved,
-    /// The cache has nothing that could be taken; the section is to be ended.
+    /// The cache has nothing that could be taken; the gated section is to be ended.
     Inside,
 }
 
@@ -73,7 +73,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         request: &Request,
     ) -> Option<Block<'f, 'm, P>> {
         match hot {
-            Hot::Taken(pfn) => Some(self.block(pfn, order)),
+            Hot::TakeCounts(pfn) => Some(self.block(pfn, order)),
             Hot::TakenUnsettled(pfn) => self.alloc_then_settle(pfn, order),
             Hot::Outside => self.alloc_general(context, request),
             Hot::Unserved | Hot::Inside => self.leave_then_alloc(context, request),
@@ -93,7 +93,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             hot => hot,
         };
         match hot {
-            Hot::Taken(pfn) => return Ok(self.block(pfn, order)),
+            Hot::TakeCounts(pfn) => return Ok(self.block(pfn, order)),
             Hot::TakenUnsettled(pfn) => {
                 self.caches().settle();
                 return Ok(self.block(pfn, order));
@@ -110,7 +110,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             return Hot::Outside;
         }
         let cpu = self.caches().this_cpu();
-        let Some(cache) = cpu.pcp.get(cpu.firsts.cache(request.class())) else {
+        let Some(cache) = cpu.pcp.get(cpu.first_caches.cache(request.class())) else {
             return Hot::Unserved;
         };
         step!(self);
@@ -118,14 +118,14 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             return Hot::Inside;
         };
         step!(self);
-        if self.caches().end_section() {
+        if self.caches().leave_gate() {
             return Hot::TakenUnsettled(pfn);
         }
-        Hot::Taken(pfn)
+        Hot::TakeCounts(pfn)
     }
 
     /// Pops a frame and labels it. Nothing if the cache is empty, or its top is not what it should
-    /// be: then it stays for the general path, which reports it. Inside a section.
+    /// be: then it stays for the general path, which reports it. Inside a gated section.
     #[inline]
     fn pop_hot(&self, cache: &Pcp, context: ContextKind, request: &Request) -> Option<Pfn> {
         // An offline that has just turned the caches off does not matter here: what is in the
@@ -163,8 +163,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     }
 
     /// Allocates a block above order 0: a plain request but for its size out of this CPU's cache of
-    /// the zone that serves its class first, without walk and mark test, as `alloc_hot`, which has
-    /// declined it; else on the general path. Inside a section, which it ends.
+    /// the zone that serves its class first, without walk and watermark test, as `alloc_hot`, which
+    /// has declined it; else on the general path. Inside a gated section, which it ends.
     #[inline(never)]
     pub(crate) fn alloc_block_hot<'f>(
         &'f self,
@@ -175,11 +175,11 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         self.alloc_after(hot, request.order(), context, request)
     }
 
-    /// Takes the block for it, if there is one. Inside a section.
+    /// Takes the block for it, if there is one. Inside a gated section.
     #[inline(always)]
     pub(crate) fn take_block_hot(&self, context: &impl Context, request: &Request) -> Hot {
         let cpu = self.caches().this_cpu();
-        let number = cpu.firsts.cache(request.class_of_any_size());
+        let number = cpu.first_caches.cache(request.class_of_any_size());
         if number >= CACHES {
             return Hot::Inside;
         }
@@ -190,14 +190,14 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         };
         cpu.taken[place].0[context.kind() as usize].add(1);
         step!(self);
-        if self.caches().end_section() {
+        if self.caches().leave_gate() {
             return Hot::TakenUnsettled(pfn);
         }
-        Hot::Taken(pfn)
+        Hot::TakeCounts(pfn)
     }
 
     /// Pops a block and labels it, as `pop_hot`: what is not as it should be stays for the general
-    /// path. Inside a section.
+    /// path. Inside a gated section.
     #[inline]
     fn pop_block_hot(&self, cache: &BlockCache, request: &Request) -> Option<Pfn> {
         let (pfn, _) = cache.top()?;
@@ -218,22 +218,22 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     /// general path calls it.
     #[cold]
     #[inline(never)]
-    pub(crate) fn note_first(&self, class: Class, walk: &Walk) {
+    pub(crate) fn note_first(&self, class: Class, ac: &AllocContext) {
         if !class.is_plain() {
             return;
         }
         let _pinned = Pinned::new(self.platform());
-        let first = &self.caches().this_cpu().firsts.0[class.index()];
-        if first.load(Ordering::Relaxed) != Firsts::UNKNOWN {
+        let first = &self.caches().this_cpu().first_caches.0[class.index()];
+        if first.load(Ordering::Relaxed) != FirstCaches::UNKNOWN {
             return;
         }
         // Acquire pairs with the release in `forget_firsts`: the list is not older than the count.
         let before = self.lists().rebuilt().0.load(Ordering::Acquire);
-        let (list, _) = self.list_in_force(walk);
+        let (list, _) = self.list_in_force(ac);
         // Of the task that asks, a cpuset may have taken nodes away; of the class it has not.
         let anywhere = Eligible {
             nodes: NodeMask::ALL,
-            ..walk.eligible
+            ..ac.eligible
         };
         // A walk goes by the entries' indices, and one of them may be another zone's while the list
         // is rewritten (H7). What is remembered is looked at by the zone's own kind as well.
@@ -245,7 +245,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         let Some(zone) = eligible.find(is_its_own) else {
             return;
         };
-        let cache = Home::cache_of(zone, Mobility::of(walk.gfp).within(zone));
+        let cache = PageblockFlags::cache_of(zone, MigrateType::of(ac.gfp).within(zone));
         step!(self);
         first.store(cache as u32, Ordering::Relaxed);
         self.platform().point(Point::FirstNoted { zone });
@@ -254,7 +254,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         // itself, or that forgets after this store.
         fence(Ordering::SeqCst);
         if self.lists().rebuilt().0.load(Ordering::Relaxed) != before {
-            first.store(Firsts::UNKNOWN, Ordering::Relaxed);
+            first.store(FirstCaches::UNKNOWN, Ordering::Relaxed);
         }
     }
 
@@ -265,7 +265,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         // Pairs with the fence in `note_first`.
         fence(Ordering::SeqCst);
         for cpu in self.caches().cpus() {
-            cpu.firsts.forget();
+            cpu.first_caches.forget();
         }
     }
 }

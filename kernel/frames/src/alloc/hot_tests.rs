@@ -1,7 +1,7 @@
 //! What a CPU remembers of the lists, and what is owed and checked on the short way.
 
 use super::*;
-use crate::{pageblock::home::CACHES, testing::*, *};
+use crate::{pageblock::flags::CACHES, testing::*, *};
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
@@ -22,7 +22,9 @@ fn take(frames: &'static TestFrames) -> Option<TestBlock> {
 
 /// The cache that the CPU remembers for a request, if it does.
 fn remembered(frames: &TestFrames, cpu: usize, request: &Request) -> Option<usize> {
-    let cache = frames.caches().cpus()[cpu].firsts.cache(request.class());
+    let cache = frames.caches().cpus()[cpu]
+        .first_caches
+        .cache(request.class());
     (cache < CACHES).then_some(cache)
 }
 
@@ -69,17 +71,17 @@ fn what_a_cpu_remembers_is_forgotten_by_a_rebuild() {
 #[test]
 fn what_was_read_before_a_rebuild_is_not_remembered() {
     let request = Request::nowait(SINGLE);
-    let gone = Home::cache_of(NORMAL, Mobility::Unmovable);
+    let gone = PageblockFlags::cache_of(NORMAL, MigrateType::Unmovable);
     let mut left = 0;
     for at in 0.. {
         let frames = small_machine(2);
         let (steps, is_gone) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
         let (count, goes) = (Rc::clone(&steps), Rc::clone(&is_gone));
         let hook = at_steps(move || {
-            let is_open = frames.platform().section(CpuId(0)).is_open();
+            let is_open = frames.platform().gate(CpuId(0)).is_open();
             if count.replace(count.get() + 1) == at && !is_open {
                 let until = frames.platform().now_ns() + 10_000;
-                let offline = || frames.offline_range(block_range(32), until, &task());
+                let offline = || frames.offline_range(section_range(32), until, &task());
                 goes.set(on_cpu(1, offline).is_ok());
             }
         });
@@ -134,7 +136,7 @@ fn take_what_is_free(frames: &'static TestFrames) -> Vec<TestBlock> {
 }
 
 #[test]
-fn what_a_cpu_keeps_comes_without_a_look_at_any_mark() {
+fn what_a_cpu_keeps_comes_without_a_look_at_any_watermark() {
     for order in [SINGLE, Order::ONE, Order::COSTLY, Order::HUGE] {
         let frames = small_machine(2);
         let request = Request::nowait(order).owned_by(test_owner(1));
@@ -208,14 +210,14 @@ fn plain_frames_are_counted_by_context() {
 }
 
 #[test]
-fn a_free_that_finds_no_place_goes_to_its_area() {
+fn a_free_that_finds_no_place_goes_to_its_pageblock() {
     let frames = small_machine(1);
     let held = (0..300).map(|_| take(frames).unwrap()).collect::<Vec<_>>();
     // Of two crossings the later one is told first: for that time the limit does not hold.
-    frames.tell_rooms(NORMAL, false);
+    frames.tell_cache_limits(NORMAL, false);
     drop(held);
     assert!(frames.zone_info(NORMAL).cached <= crate::zone::policy::CAPACITY as u64);
-    frames.tell_rooms(NORMAL, true);
+    frames.tell_cache_limits(NORMAL, true);
     assert_sound(frames);
     frames.drain_all(&task());
     assert_eq!(assert_sound(frames).allocated, 0);
@@ -225,12 +227,12 @@ fn a_free_that_finds_no_place_goes_to_its_area() {
 fn a_free_past_the_cache_is_pinned() {
     let frames = small_machine(2);
     let block = take(frames).unwrap();
-    let (area, _) = frames.area_of(block.pfn()).unwrap();
-    area.keep_out_of_caches(true);
+    let (pageblock, _) = frames.pageblock_of(block.pfn()).unwrap();
+    pageblock.keep_out_of_caches(true);
     let steps = switches(frames, || drop(block));
     let pinned = steps.iter().rev().take_while(|&&is_switched| !is_switched);
     assert!(pinned.count() >= 3, "{steps:?}");
-    area.keep_out_of_caches(false);
+    pageblock.keep_out_of_caches(false);
     assert_sound(frames);
 }
 
@@ -272,7 +274,7 @@ fn a_free_in_a_row_goes_past_a_cache_that_is_off() {
     assert_sound(frames);
 }
 
-/// A task that is switched away behind the section would do what is owed on another CPU.
+/// A task that is switched away behind the gated section would do what is owed on another CPU.
 #[test]
 fn a_free_in_a_row_is_pinned() {
     let frames = small_machine(2);

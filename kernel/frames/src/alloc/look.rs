@@ -3,20 +3,20 @@
 
 use crate::{
     alloc::{
-        context::Walk,
-        reach::Reach,
+        context::AllocContext,
+        limits::WalkLimits,
         slow::{Attempt, Outcome},
     },
     base::{mistake::Mistake, outcome::WalkInfo, platform::Spin, request::Gfp, types::Pfn},
     cache::cpu::PerCpu,
     frames::Frames,
-    zonelist::{Begun, Look, Protocol, Reader},
+    zonelist::{BeginCookie, Protocol, Reader, RetryCheck},
 };
 use tidemark_sync::Task;
 
 /// Which of the two last checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Check {
+pub(crate) enum LastCheck {
     /// Before OOM.
     Oom,
     /// At `nopage`.
@@ -26,11 +26,15 @@ pub(crate) enum Check {
 impl<P: PerCpu> Frames<'_, P> {
     /// Takes what a request compares with later.
     #[inline(always)]
-    pub(crate) fn take_cookie(&self, walk: &Walk, protocol: &(impl Protocol<P> + ?Sized)) -> Begun {
+    pub(crate) fn take_cookie(
+        &self,
+        ac: &AllocContext,
+        protocol: &(impl Protocol<P> + ?Sized),
+    ) -> BeginCookie {
         if self.platform().planted(Mistake::BeginWaits) {
             self.wait_for_even(protocol);
         }
-        protocol.begin(self.flags_for_protocol(walk), self.platform())
+        protocol.begin(self.flags_for_protocol(ac), self.platform())
     }
 
     /// Returns where the walks of a request start whose preferred entry is at `preferred`.
@@ -49,11 +53,11 @@ impl<P: PerCpu> Frames<'_, P> {
 
     /// Returns the flags by which a protocol tells who begins and looks.
     #[inline(always)]
-    fn flags_for_protocol(&self, walk: &Walk) -> Gfp {
+    fn flags_for_protocol(&self, ac: &AllocContext) -> Gfp {
         if self.platform().planted(Mistake::EverybodyLooks) {
-            walk.gfp | Gfp::DIRECT_RECLAIM
+            ac.gfp | Gfp::DIRECT_RECLAIM
         } else {
-            walk.gfp
+            ac.gfp
         }
     }
 
@@ -69,9 +73,9 @@ impl<P: PerCpu> Frames<'_, P> {
     }
 
     #[inline]
-    fn reader(&self, walk: &Walk, attempt: &Attempt) -> Reader<'_> {
+    fn reader(&self, ac: &AllocContext, attempt: &Attempt) -> Reader<'_> {
         Reader {
-            gfp: self.flags_for_protocol(walk),
+            gfp: self.flags_for_protocol(ac),
             begun: attempt.begun,
             walked: attempt.walked.get(),
             published: self.lists().published(),
@@ -82,40 +86,40 @@ impl<P: PerCpu> Frames<'_, P> {
     #[inline]
     pub(crate) fn look_at_retry(
         &self,
-        walk: &Walk,
+        ac: &AllocContext,
         protocol: &dyn Protocol<P>,
         attempt: &Attempt,
-    ) -> Look {
+    ) -> RetryCheck {
         if self.platform().planted(Mistake::NoCheckAtRetry) {
-            return Look::Unchanged;
+            return RetryCheck::Unchanged;
         }
-        protocol.look_at_retry(&self.reader(walk, attempt))
+        protocol.look_at_retry(&self.reader(ac, attempt))
     }
 
     /// Asks the protocol at one of the last checks.
     #[inline(always)]
     fn look_at_last(
         &self,
-        check: Check,
-        walk: &Walk,
+        check: LastCheck,
+        ac: &AllocContext,
         protocol: &(impl Protocol<P> + ?Sized),
         attempt: &Attempt,
-    ) -> Look {
+    ) -> RetryCheck {
         let planted = |mistake| self.platform().planted(mistake);
         let is_left_out = match check {
-            Check::Oom => planted(Mistake::NoCheckBeforeOom),
-            Check::Nopage => planted(Mistake::NoCheckAtNopage),
+            LastCheck::Oom => planted(Mistake::NoCheckBeforeOom),
+            LastCheck::Nopage => planted(Mistake::NoCheckAtNopage),
         };
         if is_left_out {
-            return Look::Unchanged;
+            return RetryCheck::Unchanged;
         }
         if planted(Mistake::CheckWaits) {
             self.wait_for_even(protocol);
         }
         if planted(Mistake::ChangedWithoutOdd) && protocol.observe() == attempt.begun.cookie {
-            return Look::Unchanged;
+            return RetryCheck::Unchanged;
         }
-        protocol.look(&self.reader(walk, attempt))
+        protocol.look(&self.reader(ac, attempt))
     }
 
     /// Asks cpuset and protocol about a request that is about to give up: nothing, or how it goes
@@ -123,9 +127,9 @@ impl<P: PerCpu> Frames<'_, P> {
     #[inline(always)]
     pub(crate) fn last_look(
         &self,
-        check: Check,
+        check: LastCheck,
         task: Option<&Task>,
-        walk: &Walk,
+        ac: &AllocContext,
         protocol: &(impl Protocol<P> + ?Sized),
         attempt: &Attempt,
         info: &mut WalkInfo,
@@ -135,16 +139,16 @@ impl<P: PerCpu> Frames<'_, P> {
             return Some(Outcome::Restart);
         }
         loop {
-            match self.look_at_last(check, walk, protocol, attempt) {
-                Look::Unchanged => return None,
-                Look::Restart => {
+            match self.look_at_last(check, ac, protocol, attempt) {
+                RetryCheck::Unchanged => return None,
+                RetryCheck::Restart => {
                     info.retries += 1;
                     return Some(Outcome::Restart);
                 }
-                Look::WalkAgain => {
+                RetryCheck::WalkAgain => {
                     // Once for each publication: not a wait for anybody.
                     info.retries += 1;
-                    if let Some(pfn) = self.walk_again(task, walk, attempt) {
+                    if let Some(pfn) = self.walk_again(task, ac, attempt) {
                         return Some(Outcome::Got(pfn));
                     }
                 }
@@ -154,9 +158,9 @@ impl<P: PerCpu> Frames<'_, P> {
 
     /// Walks the lists that are in force now.
     #[inline(always)]
-    fn walk_again(&self, task: Option<&Task>, walk: &Walk, attempt: &Attempt) -> Option<Pfn> {
-        let standing = self.standing(task, walk);
-        let reach = Reach::of_round(walk, &attempt.confinement, standing);
-        self.try_walk(walk, attempt, reach)
+    fn walk_again(&self, task: Option<&Task>, ac: &AllocContext, attempt: &Attempt) -> Option<Pfn> {
+        let role = self.memalloc_role(task, ac);
+        let limits = WalkLimits::of_round(ac, &attempt.confinement, role);
+        self.try_walk(ac, attempt, limits)
     }
 }

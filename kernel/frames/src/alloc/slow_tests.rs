@@ -7,7 +7,7 @@ use std::sync::{
 
 const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
 
-/// Takes every zone down to `free` of its marks.
+/// Takes every zone down to `free` of its watermarks.
 fn press_all(frames: &'static TestFrames, free: impl Fn(&ZoneInfo) -> u64) -> Vec<Vec<TestBlock>> {
     let zones = frames.zones().collect::<Vec<_>>();
     let press = |info: &ZoneInfo| press(frames, info.id, free(info).min(info.free));
@@ -26,7 +26,7 @@ fn alloc(
 const SINGLE: Order = Order::ZERO;
 
 #[test]
-fn a_request_above_the_low_mark_never_sees_the_protocol() {
+fn a_request_above_the_low_watermark_never_sees_the_protocol() {
     let frames = small_machine(1);
     // What the hot path notes in the list is read without a look at the counter.
     let _hook = at_points(|point| match point {
@@ -225,10 +225,10 @@ fn a_request_that_may_not_reclaim_pays_the_price_and_one_that_may_starts_again()
         let frames = small_machine(1);
         *frames.platform().oom.lock().unwrap() = Some(Box::new(|_| panic!("spurious OOM")));
         let low = [ZoneKind::Dma, ZoneKind::Dma32].map(|kind| press(frames, zone(0, kind), 0));
-        add_block(frames, 33);
+        add_section(frames, 33);
         let movable = zone(0, ZoneKind::Movable);
         frames
-            .online_range(block_range(33), movable, &task())
+            .online_range(section_range(33), movable, &task())
             .unwrap();
         let taken = press(frames, NORMAL, 0);
         let taken = Mutex::new(Some(taken));
@@ -236,7 +236,7 @@ fn a_request_that_may_not_reclaim_pays_the_price_and_one_that_may_starts_again()
         let _hook = at_points(move |point| {
             if point == Point::SlowWalk && std::mem::take(&mut once) {
                 // The request starts at entry 1 of [Movable, Normal, …].
-                let range = block_range(33);
+                let range = section_range(33);
                 frames.offline_range(range, u64::MAX, &task()).unwrap();
                 taken.lock().unwrap().take();
                 frames.drain_all(&task());

@@ -1,7 +1,7 @@
-//! Taking from areas of the other mobility, when nothing of its own is left for a request.
+//! Taking from pageblocks of the other migrate type, when nothing of its own is left for a request.
 
 use crate::{
-    alloc::context::Wanted,
+    alloc::context::ZoneRequest,
     base::{
         platform::step,
         types::{Order, Pfn, ZoneId},
@@ -12,17 +12,19 @@ use crate::{
 
 impl<'m, P: PerCpu> Frames<'m, P> {
     /// Takes a block that is there only if this CPU gives up what it keeps in larger ones, or else
-    /// one of order 0 to 8 from areas, or this CPU's cache, of another kind: nothing of its own is
-    /// left. Pinned on the CPU of `cpu`.
+    /// one of order 0 to 8 from pageblocks, or this CPU's cache, of another kind: nothing of its
+    /// own is left. Pinned on the CPU of `cpu`.
     #[cold]
-    pub(crate) fn steal(&self, zone: ZoneId, wanted: Wanted, cpu: &CpuCaches) -> Option<Pfn> {
-        let Wanted {
-            order, mobility, ..
+    pub(crate) fn steal(&self, zone: ZoneId, wanted: ZoneRequest, cpu: &CpuCaches) -> Option<Pfn> {
+        let ZoneRequest {
+            order,
+            migrate_type,
+            ..
         } = wanted;
         if self.caches().give_up_blocks(zone, cpu)
-            && let Some(pfn) = self
-                .zone_table()
-                .take_from_zone(zone, order, mobility, &cpu.hints)
+            && let Some(pfn) =
+                self.zone_table()
+                    .take_from_zone(zone, order, migrate_type, &cpu.hints)
         {
             return Some(pfn);
         }
@@ -32,19 +34,19 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         step!(self);
         let stolen = self
             .zone_table()
-            .take_foreign(zone, order, mobility, &cpu.hints)
+            .take_foreign(zone, order, migrate_type, &cpu.hints)
             .or_else(|| {
-                let other = cpu.cache(zone, mobility.other());
+                let other = cpu.cache(zone, migrate_type.other());
                 (order == Order::ZERO)
                     .then(|| self.caches().take_left_over(zone, other, cpu))
                     .flatten()
             });
         let Some(stolen) = stolen else {
-            // A handler that stole between the two searches may have turned the last area of the
-            // other mobility to this one: no longer foreign, and not looked at before.
+            // A handler that stole between the two searches may have turned the last pageblock of
+            // the other migrate type to this one: no longer foreign, and not looked at before.
             return self
                 .zone_table()
-                .take_from_zone(zone, order, mobility, &cpu.hints);
+                .take_from_zone(zone, order, migrate_type, &cpu.hints);
         };
         step!(self);
         let share = cpu.events[zone.index()].of(wanted.context);

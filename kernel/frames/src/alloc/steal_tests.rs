@@ -1,16 +1,16 @@
 use crate::base::mutant::{self, Mutant};
-use crate::pageblock::migrate_type::{Mobility, Size};
+use crate::pageblock::migrate_type::{MigrateType, Size};
 use crate::testing::*;
 use crate::*;
 
 const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
 const PAGE: Owner = Owner::new(OwnerKind::PageCache, 1);
 
-/// One CPU, and Normal of four areas.
-fn four_areas() -> &'static TestFrames {
+/// One CPU, and Normal of four pageblocks.
+fn four_pageblocks() -> &'static TestFrames {
     let frames = bare_machine(1, 1);
-    add_block(frames, 32);
-    let start = block_range(32).start;
+    add_section(frames, 32);
+    let start = section_range(32).start;
     let range = PfnRange::new(start, Pfn(start.0 + 2048));
     frames.online_range(range, NORMAL, &task()).unwrap();
     frames
@@ -23,7 +23,7 @@ fn take(frames: &'static TestFrames, order: u8, owner: Owner) -> TestBlock {
         .unwrap()
 }
 
-fn area_of(block: &TestBlock) -> u64 {
+fn pageblock_of(block: &TestBlock) -> u64 {
     block.pfn().0 / 512
 }
 
@@ -32,9 +32,9 @@ fn steals(frames: &TestFrames) -> u64 {
 }
 
 #[test]
-fn movable_and_unmovable_blocks_keep_to_their_own_areas() {
+fn movable_and_unmovable_blocks_keep_to_their_own_pageblocks() {
     let frames = small_machine(2);
-    let mut areas = [const { Vec::new() }; 2];
+    let mut pageblocks = [const { Vec::new() }; 2];
     let mut held = Vec::new();
     for turn in 0..3_000_u64 {
         let is_movable = turn % 3 == 0;
@@ -47,13 +47,17 @@ fn movable_and_unmovable_blocks_keep_to_their_own_areas() {
         let block = on_cpu(turn as usize / 7 % 2, || {
             frames.alloc(&task(), &base).unwrap()
         });
-        areas[usize::from(is_movable)].push(area_of(&block));
+        pageblocks[usize::from(is_movable)].push(pageblock_of(&block));
         held.push(block);
         if turn % 4 == 0 {
             drop(held.swap_remove(turn as usize * 31 % held.len()));
         }
     }
-    assert!(areas[0].iter().all(|area| !areas[1].contains(area)));
+    assert!(
+        pageblocks[0]
+            .iter()
+            .all(|pageblock| !pageblocks[1].contains(pageblock))
+    );
     for kind in ZoneKind::ALL {
         assert_eq!(frames.zone_events(zone(0, kind)).steals, 0);
     }
@@ -63,22 +67,32 @@ fn movable_and_unmovable_blocks_keep_to_their_own_areas() {
 
 #[test]
 fn a_block_is_stolen_only_when_nothing_else_is_left_and_that_is_counted() {
-    let frames = four_areas();
-    // Three areas are full of unmovable words, the fourth has a movable frame.
+    let frames = four_pageblocks();
+    // Three pageblocks are full of unmovable words, the fourth has a movable frame.
     let page = take(frames, 0, PAGE);
     frames.drain_all(&task());
     let words = (0..24).map(|_| take(frames, 6, test_owner(1)));
     let words = words.collect::<Vec<_>>();
-    assert!(words.iter().all(|word| area_of(word) != area_of(&page)));
+    assert!(
+        words
+            .iter()
+            .all(|word| pageblock_of(word) != pageblock_of(&page))
+    );
     assert_eq!(steals(frames), 0);
     let stolen = take(frames, 3, test_owner(1));
-    assert_eq!(area_of(&stolen), area_of(&page));
+    assert_eq!(pageblock_of(&stolen), pageblock_of(&page));
     assert_eq!(steals(frames), 1);
-    // Half of the area and more was free: it is unmovable now, and the page's kind must steal.
+    // Half of the pageblock and more was free: it is unmovable now, and the page's kind must steal.
     let next = take(frames, 3, test_owner(1));
-    assert_eq!((area_of(&next), steals(frames)), (area_of(&page), 1));
+    assert_eq!(
+        (pageblock_of(&next), steals(frames)),
+        (pageblock_of(&page), 1)
+    );
     let other = take(frames, 0, PAGE);
-    assert_eq!((area_of(&other), steals(frames)), (area_of(&page), 2));
+    assert_eq!(
+        (pageblock_of(&other), steals(frames)),
+        (pageblock_of(&page), 2)
+    );
     drop((page, words, stolen, next, other));
     assert_sound(frames);
 }
@@ -86,7 +100,7 @@ fn a_block_is_stolen_only_when_nothing_else_is_left_and_that_is_counted() {
 #[test]
 fn every_single_frame_can_be_had_by_either_kind() {
     for owner in [PAGE, test_owner(1)] {
-        let frames = four_areas();
+        let frames = four_pageblocks();
         // This CPU's caches hold frames of both kinds.
         for owner in [PAGE, test_owner(1)] {
             drop(take(frames, 0, owner));
@@ -103,8 +117,8 @@ fn every_single_frame_can_be_had_by_either_kind() {
 }
 
 #[test]
-fn an_area_that_has_become_wholly_free_is_for_whoever_comes_first() {
-    let frames = four_areas();
+fn an_pageblock_that_has_become_wholly_free_is_for_whoever_comes_first() {
+    let frames = four_pageblocks();
     for owner in [PAGE, test_owner(1), PAGE] {
         let blocks = (0..8).map(|_| take(frames, 8, owner)).collect::<Vec<_>>();
         assert_eq!(frames.zone_info(NORMAL).free, 0);
@@ -113,9 +127,9 @@ fn an_area_that_has_become_wholly_free_is_for_whoever_comes_first() {
     assert_eq!(steals(frames), 0);
     let (lower, upper) = take(frames, 9, PAGE).split().unwrap();
     drop(lower);
-    // What was whole is an area for small blocks once it is split.
+    // What was whole is a pageblock for small blocks once it is split.
     let page = take(frames, 3, PAGE);
-    assert_eq!(area_of(&page), area_of(&upper));
+    assert_eq!(pageblock_of(&page), pageblock_of(&upper));
     drop((page, upper));
     assert_sound(frames);
 }
@@ -123,10 +137,10 @@ fn an_area_that_has_become_wholly_free_is_for_whoever_comes_first() {
 #[test]
 fn a_movable_zone_knows_one_kind() {
     let frames = small_machine(1);
-    add_block(frames, 33);
+    add_section(frames, 33);
     let movable = zone(0, ZoneKind::Movable);
     frames
-        .online_range(block_range(33), movable, &task())
+        .online_range(section_range(33), movable, &task())
         .unwrap();
     let take = |owner| {
         frames
@@ -134,7 +148,7 @@ fn a_movable_zone_knows_one_kind() {
             .unwrap()
     };
     let (balloon, page) = (take(test_owner(1)), take(PAGE));
-    assert_eq!(area_of(&balloon), area_of(&page));
+    assert_eq!(pageblock_of(&balloon), pageblock_of(&page));
     drop((balloon, page));
     assert_eq!(frames.zone_events(movable).steals, 0);
     assert_sound(frames);
@@ -146,9 +160,9 @@ fn a_movable_zone_knows_one_kind() {
 fn mix(turns: u32) -> (usize, usize, usize) {
     let frames = bare_machine(2, 1);
     for block in 32..36 {
-        add_block(frames, block);
+        add_section(frames, block);
         frames
-            .online_range(block_range(block), NORMAL, &task())
+            .online_range(section_range(block), NORMAL, &task())
             .unwrap();
     }
     let half = frames.zone_info(NORMAL).managed / 2;
@@ -188,7 +202,7 @@ fn mix(turns: u32) -> (usize, usize, usize) {
 }
 
 #[test]
-fn areas_of_like_sizes_keep_enough_of_them_whole_however_long_a_mix_goes_on() {
+fn pageblocks_of_like_sizes_keep_enough_of_them_whole_however_long_a_mix_goes_on() {
     let (huge_failed, failed, huge) = mix(400_000);
     assert_eq!((huge_failed, failed), (0, 0), "of {huge} of order 9");
     assert!(huge > 500);
@@ -213,16 +227,19 @@ fn orders_have_their_sizes_and_zones_their_kinds() {
     ] {
         assert_eq!(Size::of(Order::new(order).unwrap()), size, "order {order}");
     }
-    assert_eq!(Mobility::of_owner(PAGE), Mobility::Movable);
-    assert_eq!(Mobility::of_owner(test_owner(1)), Mobility::Unmovable);
+    assert_eq!(MigrateType::of_owner(PAGE), MigrateType::Movable);
+    assert_eq!(MigrateType::of_owner(test_owner(1)), MigrateType::Unmovable);
     let movable = zone(0, ZoneKind::Movable);
-    assert_eq!(Mobility::Unmovable.within(movable), Mobility::Movable);
-    assert_eq!(Mobility::Unmovable.within(NORMAL), Mobility::Unmovable);
+    assert_eq!(MigrateType::Unmovable.within(movable), MigrateType::Movable);
+    assert_eq!(
+        MigrateType::Unmovable.within(NORMAL),
+        MigrateType::Unmovable
+    );
 }
 
 #[test]
 fn a_larger_block_is_not_made_of_a_single_frame_that_is_left_in_a_cache() {
-    let frames = four_areas();
+    let frames = four_pageblocks();
     drop(take(frames, 0, PAGE));
     assert!(frames.zone_info(NORMAL).cached > 0);
     let order = Order::new(1).unwrap();
@@ -235,28 +252,29 @@ fn a_larger_block_is_not_made_of_a_single_frame_that_is_left_in_a_cache() {
 }
 
 #[test]
-fn an_area_of_which_less_than_half_is_free_keeps_its_side() {
-    let frames = four_areas();
+fn an_pageblock_of_which_less_than_half_is_free_keeps_its_side() {
+    let frames = four_pageblocks();
     let pages = (0..300).map(|_| take(frames, 0, PAGE)).collect::<Vec<_>>();
     frames.drain_all(&task());
-    let area = area_of(&pages[0]);
+    let pageblock = pageblock_of(&pages[0]);
     let words = std::iter::from_fn(|| {
         (frames.zone_info(NORMAL).free >= 276).then(|| take(frames, 6, test_owner(1)))
     });
     let words = words.collect::<Vec<_>>();
     let stolen = take(frames, 3, test_owner(1));
-    assert_eq!((area_of(&stolen), steals(frames)), (area, 1));
+    assert_eq!((pageblock_of(&stolen), steals(frames)), (pageblock, 1));
     let next = take(frames, 0, PAGE);
-    assert_eq!((area_of(&next), steals(frames)), (area, 1));
+    assert_eq!((pageblock_of(&next), steals(frames)), (pageblock, 1));
     drop((pages, words, stolen, next));
     frames.drain_all(&task());
     assert_sound(frames);
 }
 
-/// The only area with free frames is for movable blocks. At any step of an unmovable request a
-/// handler makes one of its own, which steals from that area and turns it: there is room for both.
+/// The only pageblock with free frames is for movable blocks. At any step of an unmovable request a
+/// handler makes one of its own, which steals from that pageblock and turns it: there is room for
+/// both.
 #[test]
-fn a_request_finds_what_a_handler_has_turned_to_its_mobility_meanwhile() {
+fn a_request_finds_what_a_handler_has_turned_to_its_migrate_type_meanwhile() {
     for at in 0.. {
         let frames = normal_machine(1, 1);
         let page = Owner::new(OwnerKind::PageCache, 1);

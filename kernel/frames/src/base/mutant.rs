@@ -12,11 +12,11 @@ pub(crate) enum Mutant {
     AddBeforeClear,
     /// A claim of several words that loses a race keeps what it has.
     ClaimWithoutRollback,
-    /// An area leaves by a load and a store.
+    /// A pageblock leaves by a load and a store.
     LeaveInTwoSteps,
-    /// A free looks whether its area is isolated before it adds to the count.
+    /// A free looks whether its pageblock is isolated before it adds to the count.
     IsolationReadBeforeAdd,
-    /// A whole area is broken up, but its bits are not set.
+    /// A whole pageblock is broken up, but its bits are not set.
     BreakUpWithoutBits,
     /// The claim of bits does not acquire.
     RelaxedClaim,
@@ -28,17 +28,17 @@ pub(crate) enum Mutant {
     RelaxedAdd,
     /// The reservation does not acquire.
     RelaxedReserve,
-    /// The taking of a whole area or pair does not acquire.
+    /// The taking of a whole pageblock or pair does not acquire.
     RelaxedTake,
-    /// The giving back of a whole area or pair does not release.
+    /// The giving back of a whole pageblock or pair does not release.
     RelaxedGive,
-    /// An area joins without releasing what was written for it.
+    /// A pageblock joins without releasing what was written for it.
     RelaxedJoin,
-    /// An area is isolated without acquiring who joined it.
+    /// A pageblock is isolated without acquiring who joined it.
     RelaxedIsolate,
     /// The end of an isolation does not release.
     RelaxedUnisolate,
-    /// An area leaves without acquiring its last frees.
+    /// A pageblock leaves without acquiring its last frees.
     RelaxedLeave,
     /// The end of a drain is announced without releasing it.
     RelaxedDrained,
@@ -50,21 +50,22 @@ pub(crate) enum Mutant {
     DrainTestedBeforeClear,
     /// A cache's isolation test stands before its owner flag is set.
     IsolationTestedBeforeFlag,
-    /// A section does not look whether it interrupts one.
+    /// A gated section does not look whether it interrupts one.
     FlagNotHeeded,
-    /// A task is switched away inside a section.
+    /// A task is switched away inside a gated section.
     #[cfg_attr(
         all(test, loom),
         expect(dead_code, reason = "chosen by enumerations only")
     )]
     SwitchedInside,
-    /// A task is switched away between the end of a section and the drain that is owed there.
+    /// A task is switched away between the end of a gated section and the drain that is owed there.
     #[cfg_attr(
         all(test, loom),
         expect(dead_code, reason = "chosen by enumerations only")
     )]
     SwitchedBeforeDrain,
-    /// A task is switched away between the end of a section and a grace period's word that is owed.
+    /// A task is switched away between the end of a gated section and a grace period's word that is
+    /// owed.
     #[cfg_attr(
         all(test, loom),
         expect(dead_code, reason = "chosen by enumerations only")
@@ -74,9 +75,9 @@ pub(crate) enum Mutant {
     FlagClearedEarly,
     /// A free writes the entry when the bits say free already.
     EntryAfterBits,
-    /// A search for a whole area that finds none does not look whether one has come.
-    WholesNotRecounted,
-    /// The count of areas that have become whole does not release.
+    /// A search for a whole pageblock that finds none does not look whether one has come.
+    FreeHugeNotRecounted,
+    /// The count of pageblocks that have become whole does not release.
     RelaxedNote,
     /// What is done after that count is not kept behind it.
     NoteWithoutFence,
@@ -84,39 +85,39 @@ pub(crate) enum Mutant {
     RelaxedPublish,
     /// Zonelists that may still be walked are written again.
     ReuseWithoutGrace,
-    /// A grace period's interrupt acknowledges although it interrupted a pinned section.
+    /// A grace period's interrupt acknowledges although it interrupted a pinned gated section.
     #[cfg_attr(
         all(test, not(loom)),
         expect(dead_code, reason = "chosen by models only")
     )]
     AcknowledgedInside,
-    /// A zone that crosses a mark is followed without being counted.
+    /// A zone that crosses a watermark is followed without being counted.
     FollowedWithoutCount,
     /// The counting does not order what was moved before.
     RelaxedFollow,
-    /// A zone's counter is moved without a full fence before the look at the mark.
+    /// A zone's counter is moved without a full fence before the look at the watermark.
     #[cfg_attr(
         all(test, not(loom)),
         expect(dead_code, reason = "chosen by models only")
     )]
     CrossedWithoutFence,
-    /// A mark is moved without a full fence before the look at the counter.
+    /// A watermark is moved without a full fence before the look at the counter.
     #[cfg_attr(
         all(test, not(loom)),
         expect(dead_code, reason = "chosen by models only")
     )]
-    MarkMovedWithoutFence,
+    WatermarkMovedWithoutFence,
     /// A drain is acknowledged when its interrupt arrives.
     DrainAcknowledgedEarly,
     /// A request gives up without a second look at its cpuset.
     CpusetNotRechecked,
     /// Whoever ends an isolation ends everybody's.
     OneIsolationForAll,
-    /// Blocks of all sizes share areas.
+    /// Blocks of all sizes share pageblocks.
     SizesMix,
     /// Nothing is compacted.
     NoCompaction,
-    /// A compaction leaves its areas isolated.
+    /// A compaction leaves its pageblocks isolated.
     CompactionStaysIsolated,
 }
 

@@ -9,7 +9,7 @@ use crate::base::{
     types::{CpuId, MAX_NODES, NodeId, NodeMask, Order, Pfn, ZoneId, ZoneKind},
 };
 use core::ops::ControlFlow;
-use tidemark_sync::{ContextKind, LocalIrq, Section, Task, atomic::spin_loop};
+use tidemark_sync::{ContextKind, CpuGate, LocalIrq, Task, atomic::spin_loop};
 
 /// The surroundings of the allocator: the kernel, a host test or a model checker.
 ///
@@ -18,39 +18,40 @@ pub trait Platform: LocalIrq + Sized {
     /// Keeps the caller on its CPU (counted; no preemption) until [`Platform::unpin`].
     fn pin(&self);
 
-    /// Ends one pinned section. In a task it may switch threads if one is due.
+    /// Ends one pinned gated section. In a task it may switch threads if one is due.
     fn unpin(&self);
 
-    /// Returns the word of a CPU about the section of its caches that is open there.
+    /// Returns the word of a CPU about the gated section of its caches that is open there.
     ///
-    /// A section keeps its caller on its CPU as a pin does: whatever looks at pins (preemption,
-    /// grace periods) looks at [`Section::holds`], too, and may leave what it wants to the end by
-    /// [`Section::owe`], with bits from [`Section::PLATFORM`] on.
-    fn section(&self, cpu: CpuId) -> &Section;
+    /// A gated section keeps its caller on its CPU as a pin does: whatever looks at pins
+    /// (preemption, grace periods) looks at [`CpuGate::holds`], too, and may leave what it wants to
+    /// the end by [`CpuGate::owe`], with bits from [`CpuGate::PLATFORM`] on.
+    fn gate(&self, cpu: CpuId) -> &CpuGate;
 
-    /// Returns whether a section is open on the running CPU. The caller need not be pinned.
+    /// Returns whether a gated section is open on the running CPU. The caller need not be pinned.
     ///
     /// This and the next two are done by the word of the CPU that runs them. The defaults look it
     /// up by number: a platform whose tasks move between CPUs reaches its word in the same
     /// instruction that changes it, and one that counts instructions does it without a lock.
     #[inline]
-    fn in_section(&self) -> bool {
-        self.section(CpuId(Self::cpu())).is_open()
+    fn in_gate(&self) -> bool {
+        self.gate(CpuId(Self::cpu())).is_open()
     }
 
-    /// Begins a section, where none was open a moment ago. A task that was moved to another CPU in
-    /// between finds none there either: a section of a task does not survive a switch, and those of
-    /// interrupts are over when they return.
+    /// Begins a gated section, where none was open a moment ago. A task that was moved to another
+    /// CPU in between finds none there either: a gated section of a task does not survive a switch,
+    /// and those of interrupts are over when they return.
     #[inline]
-    fn begin_section(&self) {
-        self.section(CpuId(Self::cpu())).begin();
+    fn enter_gate(&self) {
+        self.gate(CpuId(Self::cpu())).begin();
     }
 
-    /// Ends a section; returns whether anything is owed. The allocator's share of that is done by
-    /// whoever ended it, which then pins and unpins: so [`Platform::unpin`] does the platform's.
+    /// Ends a gated section; returns whether anything is owed. The allocator's share of that is
+    /// done by whoever ended it, which then pins and unpins: so [`Platform::unpin`] does the
+    /// platform's.
     #[inline]
-    fn end_section(&self) -> bool {
-        self.section(CpuId(Self::cpu())).end()
+    fn leave_gate(&self) -> bool {
+        self.gate(CpuId(Self::cpu())).end()
     }
 
     /// Returns the node of the CPU that runs this.
@@ -122,9 +123,9 @@ pub trait Platform: LocalIrq + Sized {
     }
 
     /// Returns what the task may take of the memory reserves. It may change at any time.
-    fn standing(&self, task: &Task) -> Standing {
+    fn memalloc_role(&self, task: &Task) -> MemallocRole {
         let _ = task;
-        Standing::Ordinary
+        MemallocRole::Ordinary
     }
 
     /// Reports that no progress is possible, and kills a victim if there is one.
@@ -151,29 +152,29 @@ pub trait Platform: LocalIrq + Sized {
         ControlFlow::Continue(())
     }
 
-    /// Runs `section` with this CPU's printing deferred. The caller stays on its CPU.
-    fn with_console_deferred(&self, section: &mut dyn FnMut()) {
-        section();
+    /// Runs `gated section` with this CPU's printing deferred. The caller stays on its CPU.
+    fn with_console_deferred(&self, gate: &mut dyn FnMut()) {
+        gate();
     }
 
-    /// Begins a grace period: asks every online CPU to say when it is outside its pinned sections,
-    /// at once or at its unpin. It waits for the asking only. One at a time; task context,
-    /// interrupts on, no spinlock and no pin held.
+    /// Begins a grace period: asks every online CPU to say when it is outside its pinned gated
+    /// sections, at once or at its unpin. It waits for the asking only. One at a time; task
+    /// context, interrupts on, no spinlock and no pin held.
     fn begin_grace(&self, task: &Task);
 
     /// Waits for the end of the grace period that was begun last, if one was: every CPU has said
     /// so, but for those that are not online or have stopped. As [`Platform::begin_grace`].
     fn wait_for_grace(&self, task: &Task);
 
-    /// Marks a step inside a same-CPU protocol: an interrupt or NMI may come right here. A
-    /// platform that does nothing here pays nothing for it. The caller may be inside a section of
-    /// its CPU's cache: no lock is held, nothing may sleep.
+    /// Watermarks a step inside a same-CPU protocol: an interrupt or NMI may come right here. A
+    /// platform that does nothing here pays nothing for it. The caller may be inside a gated
+    /// section of its CPU's cache: no lock is held, nothing may sleep.
     #[inline(always)]
     fn step(&self, step: &'static Step) {
         let _ = step;
     }
 
-    /// Marks a schedule point.
+    /// Watermarks a schedule point.
     #[inline(always)]
     fn point(&self, point: Point) {
         let _ = point;
@@ -188,8 +189,8 @@ pub trait Platform: LocalIrq + Sized {
     }
 }
 
-/// A pinned section: the caller stays on its CPU until this is dropped.
-#[must_use = "the section ends when this is dropped"]
+/// A pinned gated section: the caller stays on its CPU until this is dropped.
+#[must_use = "the gate ends when this is dropped"]
 pub(crate) struct Pinned<'a, P: Platform>(&'a P);
 
 impl<'a, P: Platform> Pinned<'a, P> {
@@ -249,13 +250,13 @@ pub enum MigrateError {
 
 /// What a task is to the memory reserves, flags aside. NOMEMALLOC takes it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum MemallocRole {
     /// Nothing special.
     Ordinary,
     /// It has been chosen as an OOM victim, and may take what it needs in order to end: half of
     /// what its flags leave of MIN.
     Victim,
-    /// It reclaims: it ignores the marks, as with MEMALLOC, and reclaims no more inside.
+    /// It reclaims: it ignores the watermarks, as with MEMALLOC, and reclaims no more inside.
     Reclaimer,
 }
 
@@ -332,8 +333,8 @@ pub struct Step {
     pub line: u32,
 }
 
-/// A step of a section or of what it calls: see [`Platform::step`]. On a line of its own, since the
-/// line is the step's number.
+/// A step of a gated section or of what it calls: see [`Platform::step`]. On a line of its own,
+/// since the line is the step's number.
 macro_rules! step {
     ($frames:expr) => {
         $frames.platform().step(
@@ -389,9 +390,10 @@ pub enum Point {
     SlowCheckOom,
     /// Slow path: the retry check at `nopage` is next.
     SlowCheckNopage,
-    /// Walk of the slow path: an entry's index was read, its zone not yet. The caller is pinned.
+    /// AllocContext of the slow path: an entry's index was read, its zone not yet. The caller is
+    /// pinned.
     WalkEntry,
-    /// Walk of the slow path: both halves of an entry were read. The caller is pinned.
+    /// AllocContext of the slow path: both halves of an entry were read. The caller is pinned.
     EntryRead {
         /// Position of the entry in its list.
         at: u8,

@@ -17,7 +17,7 @@ impl Gfp {
     pub const DMA32: Self = Self(1 << 1);
     /// The owner can be asked to move the frame: MOVABLE zones may be used.
     pub const MOVABLE: Self = Self(1 << 2);
-    /// May go below the MIN mark.
+    /// May go below the MIN watermark.
     pub const HIGH: Self = Self(1 << 3);
     /// Wakes the background reclaimer.
     pub const KSWAPD_RECLAIM: Self = Self(1 << 4);
@@ -41,7 +41,7 @@ impl Gfp {
     pub const ZERO: Self = Self(1 << 13);
     /// Never uses the reserves.
     pub const NOMEMALLOC: Self = Self(1 << 14);
-    /// Ignores the marks: the request itself frees memory soon.
+    /// Ignores the watermarks: the request itself frees memory soon.
     pub const MEMALLOC: Self = Self(1 << 15);
     /// Only nodes of the task's cpuset.
     pub const HARDWALL: Self = Self(1 << 16);
@@ -101,7 +101,7 @@ impl BitOr for Gfp {
 pub struct Request {
     gfp: Gfp,
     order: Order,
-    /// Wanted node; `None` is the node of the CPU that asks.
+    /// ZoneRequest node; `None` is the node of the CPU that asks.
     node: Option<NodeId>,
     /// Nodes that may be used.
     nodes: NodeMask,

@@ -6,7 +6,7 @@ use tidemark_sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-/// Whether hot-plug, or set-up, is under way. Sizes, marks, lists and spans change only then.
+/// Whether hot-plug, or set-up, is under way. Sizes, watermarks, lists and spans change only then.
 #[derive(Debug)]
 pub(crate) struct ResizingLock(AtomicBool);
 

@@ -269,23 +269,23 @@ impl fmt::Display for ZoneId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CpuId(pub usize);
 
-/// A block of 128 MiB, the unit of hot-plug: the physical address divided by its size.
+/// A memory section, the unit of hot-plug: the physical address divided by its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BlockNo(pub usize);
+pub struct SectionNo(pub usize);
 
-impl BlockNo {
-    /// Returns the block that holds a frame.
+impl SectionNo {
+    /// Returns the section that holds a frame.
     pub const fn containing(pfn: Pfn) -> Self {
-        Self((pfn.0 / crate::BLOCK_FRAMES as u64) as usize)
+        Self((pfn.0 / crate::SECTION_FRAMES as u64) as usize)
     }
 
-    /// The first block that the allocator cannot manage: caches keep frame numbers in 32 bits,
+    /// The first section that the allocator cannot manage: caches keep frame numbers in 32 bits,
     /// which is enough for 16 TiB.
-    pub const END: Self = Self((1 << 32) / crate::BLOCK_FRAMES);
+    pub const END: Self = Self((1 << 32) / crate::SECTION_FRAMES);
 
-    /// Returns the block's first frame; that of the last block there is, for numbers beyond it.
+    /// Returns the section's first frame; that of the last section there is, for numbers beyond it.
     pub const fn start(self) -> Pfn {
-        Pfn(self.0.saturating_mul(crate::BLOCK_FRAMES) as u64)
+        Pfn(self.0.saturating_mul(crate::SECTION_FRAMES) as u64)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Batches between a CPU's cache and the areas: refills, drains, and what both leave to the zone.
+//! Batches between a CPU's cache and the pageblocks: refills, drains, and what both leave to the
+//! zone.
 
 use crate::{
     base::{
@@ -14,11 +15,11 @@ use crate::{
         pcp::Pcp,
     },
     pageblock::{
-        area::State,
-        memory::{AREA_FRAMES, AreaRef, BlockMeta},
-        migrate_type::Mobility,
+        bits::State,
+        migrate_type::MigrateType,
+        section_meta::{PAGEBLOCK_FRAMES, PageblockRef, SectionMeta},
     },
-    zone::{Mark, whole::Returned},
+    zone::{Watermark, free_huge::Returned},
 };
 use tidemark_sync::atomic::Ordering;
 
@@ -29,49 +30,64 @@ const FREES_AT_ONCE: u32 = 16;
 impl<'m, P: PerCpu> Caches<'m, P> {
     /// Fills an empty cache, with no more than what the zone has above LOW; from a zone below that
     /// with the one frame that is asked for, down to MIN. So whoever gets a cached frame without a
-    /// look at the marks gets one that they had let go. Inside a section.
+    /// look at the watermarks gets one that they had let go. Inside a gated section.
     #[inline(never)]
-    pub(crate) fn refill(&self, zone_id: ZoneId, mobility: Mobility, cache: &Pcp, cpu: &CpuCaches) {
+    pub(crate) fn refill(
+        &self,
+        zone_id: ZoneId,
+        migrate_type: MigrateType,
+        cache: &Pcp,
+        cpu: &CpuCaches,
+    ) {
         let zone = self.zones.zone(zone_id);
-        let above = |mark| zone.free().saturating_sub(zone.mark(mark));
+        let above = |watermark| zone.free().saturating_sub(zone.watermark(watermark));
         // A batch is one less than a power of two; so many empty words evenly.
         let batch = u64::from(zone.cache_batch()) + 1;
-        let want = batch.min(above(Mark::Low)).max(1).min(above(Mark::Min)) as u32;
+        let want = batch
+            .min(above(Watermark::Low))
+            .max(1)
+            .min(above(Watermark::Min)) as u32;
         if want == 0 {
             return;
         }
-        let came =
-            self.zones
-                .take_singles(zone_id, mobility, want, &cpu.hints, |area, word, mask| {
-                    let entries = area.entries_of_word(word);
-                    cache.push_word(area.start_of_word(word), mask, entries, || step!(self));
-                });
+        let came = self.zones.take_singles(
+            zone_id,
+            migrate_type,
+            want,
+            &cpu.hints,
+            |pageblock, word, mask| {
+                let entries = pageblock.entries_of_word(word);
+                cache.push_word(pageblock.start_of_word(word), mask, entries, || step!(self));
+            },
+        );
         let events = &cpu.events[zone_id.index()];
         events.refills.add(1);
         events.refilled.add(came.into());
     }
 
     /// Gives a batch of a full cache back, for one frame more. A frame by itself is not worth that:
-    /// its books are at hand, so that it goes to its area for less than it takes to look up another
-    /// one's. Of frames that come in a row a word goes back by one step. Inside a section.
+    /// its books are at hand, so that it goes to its pageblock for less than it takes to look up
+    /// another one's. Of frames that come in a row a word goes back by one step. Inside a gated
+    /// section.
     #[inline(never)]
     pub(crate) fn make_room(&self, zone: ZoneId, cache: &Pcp, events: &Counts) {
         self.drain_cache(zone, cache, FREES_AT_ONCE, events);
     }
 
-    /// Gives up to `frames` frames of a zone's cache back to their areas, those of one word by one
-    /// step if they follow each other. Inside a section, so that nobody else looks at the cache.
+    /// Gives up to `frames` frames of a zone's cache back to their pageblocks, those of one word by
+    /// one step if they follow each other. Inside a gated section, so that nobody else looks at the
+    /// cache.
     pub(crate) fn drain_cache(&self, zone: ZoneId, cache: &Pcp, frames: u32, events: &Counts) {
         let mut rest = cache.cut(frames);
         let (mut counted, mut completes) = (0, false);
         let drained = rest.len() as u64;
         while let Some(last) = rest.last() {
             let first = Pfn(u64::from(last.load(Ordering::Relaxed) & !63));
-            let Some((area, frame)) = self.books().area_of(first) else {
+            let Some((pageblock, frame)) = self.books().pageblock_of(first) else {
                 return;
             };
             let word = frame as usize / 64;
-            let entries = area.entries_of_word(word);
+            let entries = pageblock.entries_of_word(word);
             let (mut mask, mut frames) = (0, 0);
             while let Some((last, before)) = rest.split_last()
                 && let bit = last.load(Ordering::Relaxed) ^ first.0 as u32
@@ -89,11 +105,11 @@ impl<'m, P: PerCpu> Caches<'m, P> {
                 mask |= 1 << bit;
                 frames += 1;
             }
-            let returned = self.return_run(area, word, mask, frames);
+            let returned = self.return_run(pageblock, word, mask, frames);
             counted += returned.counted;
             completes |= returned.completes;
         }
-        // Cached frames keep their areas in the zone, which has not counted them until now.
+        // Cached frames keep their pageblocks in the zone, which has not counted them until now.
         self.zones
             .gain_returned(zone, Returned { counted, completes });
         events.drains.add(1);
@@ -113,17 +129,23 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         );
     }
 
-    /// Gives frames of one word back to their area; returns what the zone is to count.
+    /// Gives frames of one word back to their pageblock; returns what the zone is to count.
     #[inline]
-    fn return_run(&self, area: AreaRef<'m>, word: usize, mask: u64, frames: u32) -> Returned {
-        let were_set = area.core().clear_mask(word, mask);
+    fn return_run(
+        &self,
+        pageblock: PageblockRef<'m>,
+        word: usize,
+        mask: u64,
+        frames: u32,
+    ) -> Returned {
+        let were_set = pageblock.core().clear_mask(word, mask);
         let frames = if were_set == mask {
             frames
         } else {
-            self.report_clear_bits(area.start_of_word(word), were_set)
+            self.report_clear_bits(pageblock.start_of_word(word), were_set)
         };
         step!(self);
-        let before = area.core().add(frames);
+        let before = pageblock.core().add(frames);
         Returned::to(before, frames)
     }
 
@@ -142,44 +164,52 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         were_set.count_ones()
     }
 
-    /// Adds cleared frames to their area's count, and to the zone's unless the area is isolated.
-    pub(crate) fn return_frames(&self, area: AreaRef<'m>, frames: u32) {
-        // Read before the addition, after which the area may leave.
-        let zone = area.zone();
-        let before: State = area.core().add(frames);
+    /// Adds cleared frames to their pageblock's count, and to the zone's unless the pageblock is
+    /// isolated.
+    pub(crate) fn return_frames(&self, pageblock: PageblockRef<'m>, frames: u32) {
+        // Read before the addition, after which the pageblock may leave.
+        let zone = pageblock.zone();
+        let before: State = pageblock.core().add(frames);
         self.zones.gain_returned(zone, Returned::to(before, frames));
     }
 
     /// Frees frames of one word whose entries say free already. Pinned.
     #[inline]
-    pub(crate) fn free_mask(&self, area: AreaRef<'m>, word: usize, mask: u64, frames: u32) {
-        // Read before the addition, after which the area may leave.
-        let zone = area.zone();
-        let returned = self.return_run(area, word, mask, frames);
+    pub(crate) fn free_mask(
+        &self,
+        pageblock: PageblockRef<'m>,
+        word: usize,
+        mask: u64,
+        frames: u32,
+    ) {
+        // Read before the addition, after which the pageblock may leave.
+        let zone = pageblock.zone();
+        let returned = self.return_run(pageblock, word, mask, frames);
         self.zones.gain_returned(zone, returned);
     }
 
-    /// Frees a single frame whose entry was checked into its area. Pinned, or inside a section.
+    /// Frees a single frame whose entry was checked into its pageblock. Pinned, or inside a gated
+    /// section.
     #[inline(always)]
-    pub(crate) fn free_to_area(&self, pfn: Pfn, meta: &'m BlockMeta) {
+    pub(crate) fn free_to_pageblock(&self, pfn: Pfn, meta: &'m SectionMeta) {
         let place = meta.entry_of(pfn);
         // Before the bit says free: after that the entry is the next owner's.
         if !mutant::is(Mutant::EntryAfterBits) {
             place.store(Entry::FREE.0, Ordering::Relaxed);
         }
         step!(self);
-        let area = AreaRef::of(meta, pfn);
-        // Read before the addition, after which the area may leave.
-        let zone = area.zone();
-        let frame = pfn.0 as usize % AREA_FRAMES;
+        let pageblock = PageblockRef::of(meta, pfn);
+        // Read before the addition, after which the pageblock may leave.
+        let zone = pageblock.zone();
+        let frame = pfn.0 as usize % PAGEBLOCK_FRAMES;
         let bit = 1 << (frame % 64);
-        if area.core().clear_mask(frame / 64, bit) != bit {
+        if pageblock.core().clear_mask(frame / 64, bit) != bit {
             // There is nothing to be counted.
-            self.report_clear_bits(area.start_of_word(frame / 64), 0);
+            self.report_clear_bits(pageblock.start_of_word(frame / 64), 0);
             return;
         }
         step!(self);
-        let before = area.core().add(1);
+        let before = pageblock.core().add(1);
         step!(self);
         self.zones.gain_returned(zone, Returned::to(before, 1));
         step!(self);

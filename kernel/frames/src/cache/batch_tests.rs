@@ -1,4 +1,4 @@
-//! Batches and single frames on their way back to the areas, with others at their steps.
+//! Batches and single frames on their way back to the pageblocks, with others at their steps.
 
 use crate::{testing::*, *};
 use std::{
@@ -97,10 +97,11 @@ fn a_frame_in_two_caches_is_reported_by_the_second_drain() {
 
 /// What another CPU's free of a frame leaves of it: a clear bit, and the count.
 fn freed_elsewhere(frames: &TestFrames, pfn: Pfn) {
-    let (area, frame) = frames.area_of(pfn).unwrap();
-    area.core()
+    let (pageblock, frame) = frames.pageblock_of(pfn).unwrap();
+    pageblock
+        .core()
         .clear_mask(frame as usize / 64, 1 << (frame % 64));
-    area.core().add(1);
+    pageblock.core().add(1);
     frames.gain(NORMAL, 1);
 }
 
@@ -128,7 +129,8 @@ fn a_single_frame_whose_bit_is_clear_is_reported_by_its_free_and_not_counted() {
     assert_sound(frames);
 }
 
-/// A machine with an area of which everything is free but one frame, and a frame of another one.
+/// A machine with a pageblock of which everything is free but one frame, and a frame of another
+/// one.
 fn nearly_whole() -> (&'static TestFrames, TestBlock, Vec<TestBlock>) {
     let frames = normal_machine(1, 1);
     let blocks: Vec<_> = (0..1_024)
@@ -147,29 +149,29 @@ fn nearly_whole() -> (&'static TestFrames, TestBlock, Vec<TestBlock>) {
 }
 
 #[test]
-fn an_area_that_a_drain_completes_is_counted_whatever_is_drained_behind_it() {
+fn an_pageblock_that_a_drain_completes_is_counted_whatever_is_drained_behind_it() {
     let (frames, last, mut others) = nearly_whole();
-    let wholes = || format!("{:?}", frames.zone(NORMAL).wholes);
+    let free_huge = || format!("{:?}", frames.zone(NORMAL).free_huge);
     drop(others.pop());
     // On top of the cache: it is drained first.
     drop(last);
-    let before = wholes();
+    let before = free_huge();
     frames.drain_all(&task());
-    assert_ne!(wholes(), before, "a search would miss it");
+    assert_ne!(free_huge(), before, "a search would miss it");
     drop(others);
     frames.drain_all(&task());
     assert_sound(frames);
 }
 
 #[test]
-fn an_area_that_is_drained_whole_is_left_alone_as_soon_as_it_can_be_had() {
+fn an_pageblock_that_is_drained_whole_is_left_alone_as_soon_as_it_can_be_had() {
     for at in 0..12 {
         let (frames, last, mut others) = nearly_whole();
-        // The zone counts more than an area of frames before the drain is counted, too.
+        // The zone counts more than a pageblock of frames before the drain is counted, too.
         others.truncate(100);
         frames.drain_all(&task());
         drop(last);
-        // No other area is whole.
+        // No other pageblock is whole.
         let rest = take_all(frames, Order::HUGE);
         let got = Rc::new(RefCell::new(Vec::new()));
         let theirs = Rc::clone(&got);
@@ -243,17 +245,17 @@ fn changes_zones(size: Order, free: Free, caches: bool) {
         let movable = zone(0, ZoneKind::Movable);
         let (hook, steps) = at_step(at, move || {
             on_cpu(1, || {
-                if frames.platform().section(CpuId(0)).is_open() {
+                if frames.platform().gate(CpuId(0)).is_open() {
                     // Its caches cannot be drained.
                     return;
                 }
                 let until = frames.platform().now_ns() + 10_000;
                 if frames
-                    .offline_range(block_range(32), until, &task())
+                    .offline_range(section_range(32), until, &task())
                     .is_ok()
                 {
                     frames
-                        .online_range(block_range(32), movable, &task())
+                        .online_range(section_range(32), movable, &task())
                         .unwrap();
                 }
             });

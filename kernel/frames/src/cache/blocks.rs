@@ -2,7 +2,7 @@
 //!
 //! They obey the protocol of the caches of single frames, whose owner flag they share: see `pcp`.
 //! They are small, and a zone too small to miss their content has none. A cached block keeps its
-//! bits, or the state of its areas, as an allocated one does; its entry says cached.
+//! bits, or the state of its pageblocks, as an allocated one does; its entry says cached.
 
 use crate::{
     base::{
@@ -19,33 +19,34 @@ use crate::{
         stack::Stack,
     },
     pageblock::{
-        home::Home,
-        memory::{AREA_FRAMES, AreaRef, BlockMeta},
-        migrate_type::Mobility,
+        flags::PageblockFlags,
+        migrate_type::MigrateType,
+        section_meta::{PAGEBLOCK_FRAMES, PageblockRef, SectionMeta},
     },
     zone::{
-        Mark,
+        Watermark,
         places::{ORDERS, ROOM, SLOTS, has_slot, most, place_of},
     },
 };
 use core::{array, ops::Deref};
 use tidemark_sync::atomic::Ordering;
 
-/// Blocks that come at once, if one area has so many.
+/// Blocks that come at once, if one pageblock has so many.
 const BATCH: u64 = 8;
 
-/// Blocks that came without a walk, by kind of context. Of one place, written inside sections.
+/// Blocks that came without a walk, by kind of context. Of one place, written inside gated
+/// sections.
 #[derive(Debug)]
-pub(crate) struct Taken(pub(crate) [Counter; CONTEXTS]);
+pub(crate) struct TakeCounts(pub(crate) [Counter; CONTEXTS]);
 
-impl Taken {
+impl TakeCounts {
     pub(crate) fn new() -> Self {
         Self(array::from_fn(|_| Counter::new()))
     }
 }
 
 /// Counts the blocks of each order that has caches, from the places of one zone.
-pub(crate) fn taken(places: &[Taken]) -> impl Iterator<Item = (Order, [u64; CONTEXTS])> + '_ {
+pub(crate) fn taken(places: &[TakeCounts]) -> impl Iterator<Item = (Order, [u64; CONTEXTS])> + '_ {
     let slots = places.chunks_exact(SLOTS);
     slots
         .flat_map(|slots| ORDERS.into_iter().zip(slots))
@@ -92,7 +93,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         &self,
         zone: ZoneId,
         order: Order,
-        mobility: Mobility,
+        migrate_type: MigrateType,
         cpu: &CpuCaches,
     ) -> Option<Pfn> {
         if !has_slot(order) {
@@ -103,9 +104,9 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         let mut taken = None;
         if !self.zones.caches_are_off(zone) {
             step!(self);
-            let cache = &cpu.blocks[place_of(Home::cache_of(zone, mobility), order)];
+            let cache = &cpu.blocks[place_of(PageblockFlags::cache_of(zone, migrate_type), order)];
             if cache.len() == 0 && most(order) > 1 {
-                self.refill_blocks(zone, order, mobility, cache, cpu);
+                self.refill_blocks(zone, order, migrate_type, cache, cpu);
             }
             taken = self.pop_block(cache, order);
         }
@@ -120,8 +121,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         loop {
             let pfn = cache.pop()?;
             step!(self);
-            let (area, frame) = self.books().area_of(pfn)?;
-            let entry = area.entry_now(frame);
+            let (pageblock, frame) = self.books().pageblock_of(pfn)?;
+            let entry = pageblock.entry_now(frame);
             if entry == Entry::cached(order) {
                 return Some(pfn);
             }
@@ -129,31 +130,37 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         }
     }
 
-    /// Fills an empty cache with blocks of one area, with no more than what the zone has above
+    /// Fills an empty cache with blocks of one pageblock, with no more than what the zone has above
     /// HIGH: what is kept in larger blocks is of no use to whoever wants less.
     #[inline(never)]
     fn refill_blocks(
         &self,
         zone_id: ZoneId,
         order: Order,
-        mobility: Mobility,
+        migrate_type: MigrateType,
         cache: &BlockCache,
         cpu: &CpuCaches,
     ) {
         let zone = self.zones.zone(zone_id);
-        let above_high = zone.free().saturating_sub(zone.mark(Mark::High));
+        let above_high = zone.free().saturating_sub(zone.watermark(Watermark::High));
         let want = BATCH.min(above_high >> order.get()) as u32;
         if want == 0 || !zone.caches_order(order) {
             return;
         }
-        let came =
-            self.zones
-                .take_runs(zone_id, order, mobility, want, &cpu.hints, |area, frame| {
-                    step!(self);
-                    area.entry(frame)
-                        .store(Entry::cached(order).0, Ordering::Relaxed);
-                    cache.push(Pfn(area.start().0 + u64::from(frame)));
-                });
+        let came = self.zones.take_runs(
+            zone_id,
+            order,
+            migrate_type,
+            want,
+            &cpu.hints,
+            |pageblock, frame| {
+                step!(self);
+                pageblock
+                    .entry(frame)
+                    .store(Entry::cached(order).0, Ordering::Relaxed);
+                cache.push(Pfn(pageblock.start().0 + u64::from(frame)));
+            },
+        );
         let events = &cpu.events[zone_id.index()];
         events.refills.add(1);
         events.refilled.add(u64::from(came) << order.get());
@@ -175,24 +182,24 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         if !self.claim_for_free(entry_of, order) {
             return self.report_late(pfn, order);
         }
-        // An order 10 lies in two areas. They are one zone's, by `take_pair`; and what is wholly
-        // taken is not compacted. So the first one's home speaks for both.
-        let Some(home) = meta.home_of(pfn).cached_in() else {
+        // An order 10 lies in two pageblocks. They are one zone's, by `take_pair`; and what is
+        // wholly taken is not compacted. So the first one's flags speak for both.
+        let Some(flags) = meta.flags_of(pfn).cached_in() else {
             return self.free_uncached_block(handle, meta);
         };
-        let place = place_of(home, order);
-        let room = self.zones.block_room(place);
+        let place = place_of(flags, order);
+        let cache_limit = self.zones.block_cache_limit(place);
         let tested_early = mutant::is(Mutant::IsolationTestedBeforeFlag)
-            .then(|| room.is_for(self.this_cpu().blocks[place].len()));
+            .then(|| cache_limit.is_for(self.this_cpu().blocks[place].len()));
         step!(self);
         if self.enter().is_none() {
             return self.free_uncached_block(handle, meta);
         }
         step!(self);
         let cache = &self.this_cpu().blocks[place];
-        // Inside the section: as with single frames. The word says limit, HIGH and offlines.
+        // Inside the gated section: as with single frames. The word says limit, HIGH and offlines.
         let count = cache.len();
-        if !tested_early.unwrap_or_else(|| room.is_for(count)) {
+        if !tested_early.unwrap_or_else(|| cache_limit.is_for(count)) {
             return self.leave_then_free(handle, meta);
         }
         step!(self);
@@ -202,14 +209,14 @@ impl<'m, P: PerCpu> Caches<'m, P> {
             return self.leave_then_free(handle, meta);
         }
         step!(self);
-        if self.end_section() {
+        if self.leave_gate() {
             self.settle();
         }
     }
 
-    /// Frees a block whose cache has no room. Inside a section, which it ends.
+    /// Frees a block whose cache has no room. Inside a gated section, which it ends.
     #[inline(never)]
-    fn leave_then_free(&self, handle: FrameHandle, meta: &'m BlockMeta) {
+    fn leave_then_free(&self, handle: FrameHandle, meta: &'m SectionMeta) {
         step!(self);
         self.leave_unpinned();
         self.free_uncached_block(handle, meta);
@@ -217,7 +224,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
 
     /// Frees a block above order 0 that no cache is for now.
     #[inline(never)]
-    fn free_uncached_block(&self, handle: FrameHandle, meta: &'m BlockMeta) {
+    fn free_uncached_block(&self, handle: FrameHandle, meta: &'m SectionMeta) {
         let _pinned = Pinned::new(self.platform());
         let (pfn, order) = (handle.pfn(), handle.order());
         let entry = meta.entry_of(pfn);
@@ -226,25 +233,27 @@ impl<'m, P: PerCpu> Caches<'m, P> {
             entry.store(Entry::FREE.0, Ordering::Relaxed);
         }
         step!(self);
-        let frame = (pfn.0 % AREA_FRAMES as u64) as u32;
-        self.return_block(AreaRef::of(meta, pfn), frame, order);
+        let frame = (pfn.0 % PAGEBLOCK_FRAMES as u64) as u32;
+        self.return_block(PageblockRef::of(meta, pfn), frame, order);
         step!(self);
         if mutant::is(Mutant::EntryAfterBits) {
             entry.store(Entry::FREE.0, Ordering::Relaxed);
         }
     }
 
-    /// Gives a CPU's blocks of a zone back to their areas; returns how many frames. Inside a
-    /// section.
+    /// Gives a CPU's blocks of a zone back to their pageblocks; returns how many frames. Inside a
+    /// gated section.
     pub(crate) fn drain_blocks(&self, places: &[BlockCache], events: &Counts) -> u64 {
         let mut drained = 0;
         for (order, cache) in with_orders(places) {
             while let Some(pfn) = self.pop_block(cache, order) {
                 step!(self);
-                if let Some((area, frame)) = self.books().area_of(pfn) {
+                if let Some((pageblock, frame)) = self.books().pageblock_of(pfn) {
                     // Before bits or state say free: after that the entry is the next owner's.
-                    area.entry(frame).store(Entry::FREE.0, Ordering::Relaxed);
-                    self.return_block(area, frame, order);
+                    pageblock
+                        .entry(frame)
+                        .store(Entry::FREE.0, Ordering::Relaxed);
+                    self.return_block(pageblock, frame, order);
                     drained += order.frames();
                 }
             }

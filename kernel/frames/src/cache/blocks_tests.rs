@@ -113,9 +113,9 @@ fn a_block_in_a_cache_that_is_not_marked_so_is_reported_and_left_out() {
     let block = take(frames, Order::HUGE).unwrap();
     let pfn = block.pfn();
     drop(block);
-    let (area, frame) = frames.area_of(pfn).unwrap();
+    let (pageblock, frame) = frames.pageblock_of(pfn).unwrap();
     let other = Entry::allocated(Order::HUGE, test_owner(2));
-    area.entry(frame).store(other.0, Ordering::Relaxed);
+    pageblock.entry(frame).store(other.0, Ordering::Relaxed);
     let next = take(frames, Order::HUGE).unwrap();
     assert_ne!(next.pfn(), pfn);
     let faults = std::mem::take(&mut *frames.platform().faults.lock().unwrap());
@@ -131,7 +131,7 @@ fn a_block_in_a_cache_that_is_not_marked_so_is_reported_and_left_out() {
 fn memory_leaves_although_a_cpu_kept_blocks_of_it() {
     let frames = small_machine(1);
     let kept = super::ORDERS.map(|order| take(frames, order).unwrap().pfn());
-    let range = block_range(32);
+    let range = section_range(32);
     assert!(kept.iter().all(|&pfn| range.contains(pfn)));
     frames.offline_range(range, u64::MAX, &task()).unwrap();
     assert_eq!(frames.zone_info(NORMAL).cached, 0);
@@ -143,11 +143,11 @@ fn memory_leaves_although_a_cpu_kept_blocks_of_it() {
 #[test]
 fn a_pair_is_of_one_zone_and_one_kind() {
     let frames = bare_machine(1, 1);
-    add_block(frames, 0);
+    add_section(frames, 0);
     let zones = [ZoneKind::Dma, ZoneKind::Dma32].map(|kind| ZoneId::new(NodeId(0), kind));
     // The second pair is of both zones, by halves.
-    for (zone, areas) in zones.into_iter().zip([0..3, 3..8]) {
-        let range = PfnRange::new(Pfn(areas.start * 512), Pfn(areas.end * 512));
+    for (zone, pageblocks) in zones.into_iter().zip([0..3, 3..8]) {
+        let range = PfnRange::new(Pfn(pageblocks.start * 512), Pfn(pageblocks.end * 512));
         frames.add_boot_range(range, zone).unwrap();
     }
     frames.finish_boot();
@@ -157,9 +157,9 @@ fn a_pair_is_of_one_zone_and_one_kind() {
             let all = std::iter::from_fn(take).collect::<Vec<_>>();
             assert_eq!(all.len(), pairs);
             for block in &all {
-                let (area, _) = frames.area_of(block.pfn()).unwrap();
-                assert_eq!(area.zone(), zone);
-                assert_eq!(area.home(), area.upper().home());
+                let (pageblock, _) = frames.pageblock_of(block.pfn()).unwrap();
+                assert_eq!(pageblock.zone(), zone);
+                assert_eq!(pageblock.flags(), pageblock.upper().flags());
             }
         }
     }
@@ -241,14 +241,14 @@ fn a_block_cached_with_another_order_is_reported_and_left_out() {
     let block = take(frames, Order::HUGE).unwrap();
     let pfn = block.pfn();
     drop(block);
-    let (area, frame) = frames.area_of(pfn).unwrap();
+    let (pageblock, frame) = frames.pageblock_of(pfn).unwrap();
     let other = Entry::cached(Order::COSTLY);
-    area.entry(frame).store(other.0, Ordering::Relaxed);
+    pageblock.entry(frame).store(other.0, Ordering::Relaxed);
     let next = take(frames, Order::HUGE).unwrap();
     assert_ne!(next.pfn(), pfn);
     assert_eq!(faults(frames), [FreeFault::CacheCorrupt]);
     let right = Entry::allocated(Order::HUGE, test_owner(2));
-    area.entry(frame).store(right.0, Ordering::Relaxed);
+    pageblock.entry(frame).store(right.0, Ordering::Relaxed);
     drop(next);
     frames.free_raw(pfn, Order::HUGE);
     assert_sound(frames);
@@ -272,8 +272,8 @@ fn a_refill_leaves_the_zone_at_high() {
 #[test]
 fn a_zone_too_small_for_an_order_fills_no_cache() {
     let frames = bare_machine(1, 1);
-    add_block(frames, 32);
-    let start = block_range(32).start;
+    add_section(frames, 32);
+    let start = section_range(32).start;
     let range = PfnRange::new(start, Pfn(start.0 + 1_024));
     frames.online_range(range, NORMAL, &task()).unwrap();
     for (order, is_cached) in [(Order::ONE, true), (Order::COSTLY, false)] {
@@ -308,17 +308,17 @@ fn a_block_beyond_the_memory_is_reported() {
 }
 
 #[test]
-fn a_block_that_finds_no_place_goes_to_its_area() {
+fn a_block_that_finds_no_place_goes_to_its_pageblock() {
     let frames = small_machine(1);
     let held = (0..40).map(|_| take(frames, Order::ONE).unwrap());
     let held = held.collect::<Vec<_>>();
     frames.drain_all(&task());
     // Of two crossings the later one is told first: for that time the limit does not hold.
-    frames.tell_block_rooms(NORMAL, false);
+    frames.tell_block_cache_limits(NORMAL, false);
     drop(held);
     let blocks = frames.caches().cpus()[0].block_caches(NORMAL);
     assert_eq!(each(blocks).count(), ROOM);
-    frames.tell_block_rooms(NORMAL, true);
+    frames.tell_block_cache_limits(NORMAL, true);
     assert_eq!(assert_sound(frames).allocated, 0);
     frames.drain_all(&task());
     assert_sound(frames);
@@ -370,11 +370,11 @@ fn a_racing_double_free_of_a_block_is_not_handed_out_twice() {
         (0..2).for_each(|cpu| on_cpu(cpu, || drop(plain())));
         frames.drain_all(&task());
         let pfn = take(frames, order).unwrap().leak().pfn();
-        let (area, frame) = frames.area_of(pfn).unwrap();
+        let (pageblock, frame) = frames.pageblock_of(pfn).unwrap();
         let label = Entry::allocated(order, test_owner(1));
         for cpu in 0..2 {
             // Both have read the entry before the other one writes it.
-            area.entry(frame).store(label.0, Ordering::Relaxed);
+            pageblock.entry(frame).store(label.0, Ordering::Relaxed);
             on_cpu(cpu, || frames.free_raw(pfn, order));
         }
         let first = on_cpu(0, plain);
@@ -396,7 +396,7 @@ fn what_a_section_works_on_is_not_given_up() {
     let cpu = frames.this_cpu();
     frames.enter().unwrap();
     assert!(!frames.give_up_blocks(NORMAL, cpu));
-    assert!(frames.platform().section(CpuId(0)).is_open());
+    assert!(frames.platform().gate(CpuId(0)).is_open());
     assert_eq!(frames.zone_info(NORMAL).cached, cached);
     frames.leave(cpu);
     assert!(frames.give_up_blocks(NORMAL, cpu));
@@ -421,9 +421,9 @@ fn a_block_of_a_class_that_is_not_known_yet_is_walked_for() {
         let frames = bare_machine(1, 8);
         let last = zone(7, ZoneKind::Movable);
         for (block, zone) in [(32, NORMAL), (34, last)] {
-            add_block(frames, block);
+            add_section(frames, block);
             frames
-                .online_range(block_range(block), zone, &task())
+                .online_range(section_range(block), zone, &task())
                 .unwrap();
         }
         let page = Owner::new(OwnerKind::PageCache, 1);
@@ -455,10 +455,10 @@ fn a_crossing_that_is_told_early_opens_no_cache_for_other_orders() {
     let frames = small_machine(1);
     let block = take(frames, Order::new(4).unwrap()).unwrap();
     let pfn = block.pfn();
-    frames.tell_block_rooms(NORMAL, false);
+    frames.tell_block_cache_limits(NORMAL, false);
     drop(block);
     assert_eq!(frames.frame_state(pfn), FrameState::Free);
-    frames.tell_block_rooms(NORMAL, true);
+    frames.tell_block_cache_limits(NORMAL, true);
     assert_sound(frames);
 }
 

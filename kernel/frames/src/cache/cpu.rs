@@ -6,14 +6,14 @@ use crate::{
         types::{MAX_ZONES, ZoneId},
     },
     cache::{
-        blocks::{self, BlockCache, Taken},
+        blocks::{self, BlockCache, TakeCounts},
         events::Counts,
-        firsts::Firsts,
+        first_caches::FirstCaches,
         pcp::{Owner, Pcp},
     },
     pageblock::{
-        home::{CACHES, Home},
-        migrate_type::Mobility,
+        flags::{CACHES, PageblockFlags},
+        migrate_type::MigrateType,
     },
     zone::{
         hints::CpuHints,
@@ -26,15 +26,15 @@ use core::array;
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct CpuCaches {
-    /// Of each zone: frames of unmovable areas, and of movable ones; by [`Home`]. First,
-    /// so that an index is all that it takes to find one.
+    /// Of each zone: frames of unmovable pageblocks, and of movable ones; by [`PageblockFlags`].
+    /// First, so that an index is all that it takes to find one.
     pub(crate) pcp: [Pcp; CACHES],
     pub(crate) owner: Owner,
-    pub(crate) firsts: Firsts,
+    pub(crate) first_caches: FirstCaches,
     pub(crate) hints: CpuHints,
     /// Larger blocks of each zone, by place.
     pub(crate) blocks: [BlockCache; PLACES],
-    pub(crate) taken: [Taken; PLACES],
+    pub(crate) taken: [TakeCounts; PLACES],
     pub(crate) events: [Counts; MAX_ZONES],
 }
 
@@ -43,11 +43,11 @@ impl CpuCaches {
     pub fn new() -> Self {
         Self {
             owner: Owner::default(),
-            firsts: Firsts::new(),
+            first_caches: FirstCaches::new(),
             hints: CpuHints::new(),
             pcp: array::from_fn(|_| Pcp::new()),
             blocks: array::from_fn(|_| BlockCache::new()),
-            taken: array::from_fn(|_| Taken::new()),
+            taken: array::from_fn(|_| TakeCounts::new()),
             events: Counts::of_zones(),
         }
     }
@@ -56,14 +56,14 @@ impl CpuCaches {
 impl CpuCaches {
     /// Returns the cache of a zone's frames of one kind.
     #[inline]
-    pub(crate) fn cache(&self, zone: ZoneId, mobility: Mobility) -> &Pcp {
-        &self.pcp[Home::cache_of(zone, mobility)]
+    pub(crate) fn cache(&self, zone: ZoneId, migrate_type: MigrateType) -> &Pcp {
+        &self.pcp[PageblockFlags::cache_of(zone, migrate_type)]
     }
 
     /// Returns both caches of a zone.
     #[inline]
     pub(crate) fn caches(&self, zone: ZoneId) -> &[Pcp] {
-        &self.pcp[Home::caches_of(zone)]
+        &self.pcp[PageblockFlags::caches_of(zone)]
     }
 
     /// Returns the caches of larger blocks of a zone, of both kinds.
@@ -72,7 +72,7 @@ impl CpuCaches {
         &self.blocks[places::places_of(zone)]
     }
 
-    /// Counts the single frames of a zone that are cached here; exact inside a section.
+    /// Counts the single frames of a zone that are cached here; exact inside a gated section.
     #[inline]
     pub(crate) fn cached(&self, zone: ZoneId) -> u32 {
         self.caches(zone).iter().map(|cache| cache.len()).sum()
@@ -93,8 +93,8 @@ impl Default for CpuCaches {
 
 /// How a platform finds the caches of the CPU that runs.
 pub trait PerCpu: Platform {
-    /// Returns the caches of the CPU that runs this, out of all CPUs'. Pinned, or inside a section.
-    /// A platform that has a quicker way than its CPU's number has it here.
+    /// Returns the caches of the CPU that runs this, out of all CPUs'. Pinned, or inside a gated
+    /// section. A platform that has a quicker way than its CPU's number has it here.
     #[inline]
     fn caches<'m>(&self, all: &'m [CpuCaches]) -> &'m CpuCaches {
         &all[Self::cpu()]

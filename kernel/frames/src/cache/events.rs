@@ -27,7 +27,8 @@ pub struct ZoneEvents {
     pub fallbacks: [u64; DISTANCES],
     /// Requests that failed and would have begun here, by kind of context.
     pub failures: [u64; CONTEXTS],
-    /// Blocks that came from an area, or a cache, of the other mobility: nothing else was left.
+    /// Blocks that came from a pageblock, or a cache, of the other migrate type: nothing else was
+    /// left.
     pub steals: u64,
     /// Times that a CPU's cache was filled from the zone.
     pub refills: u64,
@@ -60,7 +61,8 @@ impl ZoneEvents {
 /// One CPU's counts of one zone. Atomics only: zeroed memory is a valid value.
 ///
 /// Nothing is locked: each counter has one kind of writer only, which does not interrupt itself. A
-/// context writes its own share, pinned; what counts the caches is written inside their sections.
+/// context writes its own share, pinned; what counts the caches is written inside their gated
+/// sections.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Counts {

@@ -1,4 +1,4 @@
-//! Freeing: the checks, then the cache or the area.
+//! Freeing: the checks, then the cache or the pageblock.
 
 use crate::{
     base::{
@@ -14,10 +14,10 @@ use crate::{
         pcp::Pcp,
     },
     pageblock::{
-        home::Home,
-        memory::{AreaRef, BlockMeta},
+        flags::PageblockFlags,
+        section_meta::{PageblockRef, SectionMeta},
     },
-    zone::whole::Returned,
+    zone::free_huge::Returned,
 };
 use tidemark_sync::atomic::{AtomicU32, Ordering};
 
@@ -43,29 +43,29 @@ impl<'m, P: PerCpu> Caches<'m, P> {
 
     /// Frees a single frame whose entry was checked.
     #[inline]
-    pub(crate) fn free_single(&self, pfn: Pfn, meta: &'m BlockMeta) {
+    pub(crate) fn free_single(&self, pfn: Pfn, meta: &'m SectionMeta) {
         let tested_early = mutant::is(Mutant::IsolationTestedBeforeFlag)
-            .then(|| self.has_room(self.this_cpu(), meta.home_of(pfn)));
+            .then(|| self.has_room(self.this_cpu(), meta.flags_of(pfn)));
         step!(self);
-        let home = meta.home_of(pfn).cache();
-        let Some(room) = self.zones.room(home) else {
+        let flags = meta.flags_of(pfn).cache();
+        let Some(cache_limit) = self.zones.cache_limit(flags) else {
             return self.free_uncached(pfn, meta);
         };
         if self.enter().is_none() {
             return self.free_uncached(pfn, meta);
         }
         step!(self);
-        let cache = &self.this_cpu().pcp[home];
-        // Inside the section: an offline turns the caches off first and drains then. Were this
-        // tested before the flag is set, its drain could run in between, and the frame go into a
-        // drained cache. Areas are isolated for an offline only while the caches of their zone are
-        // off; those that are being compacted are no cache's home.
+        let cache = &self.this_cpu().pcp[flags];
+        // Inside the gated section: an offline turns the caches off first and drains then. Were
+        // this tested before the flag is set, its drain could run in between, and the frame go into
+        // a drained cache. Pageblocks are isolated for an offline only while the caches of their
+        // zone are off; those that are being compacted have no cache's number.
         let count = cache.len();
-        if !tested_early.unwrap_or_else(|| room.is_for(count)) {
+        if !tested_early.unwrap_or_else(|| cache_limit.is_for(count)) {
             return self.free_to_full(cache, pfn, meta);
         }
         if mutant::is(Mutant::FlagClearedEarly) {
-            self.platform().end_section();
+            self.platform().leave_gate();
         }
         step!(self);
         // The entry first: what is in a cache says so.
@@ -76,55 +76,58 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         }
         step!(self);
         if mutant::is(Mutant::FlagClearedEarly) {
-            self.platform().begin_section();
+            self.platform().enter_gate();
         }
-        if self.end_section() {
+        if self.leave_gate() {
             self.settle();
         }
     }
 
-    fn has_room(&self, cpu: &CpuCaches, home: Home) -> bool {
-        let home = home.cache();
-        let places = cpu.pcp.get(home).zip(self.zones.room(home));
-        places.is_some_and(|(cache, room)| room.is_for(cache.len()))
+    fn has_room(&self, cpu: &CpuCaches, flags: PageblockFlags) -> bool {
+        let flags = flags.cache();
+        let places = cpu.pcp.get(flags).zip(self.zones.cache_limit(flags));
+        places.is_some_and(|(cache, cache_limit)| cache_limit.is_for(cache.len()))
     }
 
     /// Frees a single frame that no cache is for now.
     #[inline(never)]
-    fn free_uncached(&self, pfn: Pfn, meta: &'m BlockMeta) {
+    fn free_uncached(&self, pfn: Pfn, meta: &'m SectionMeta) {
         let _pinned = Pinned::new(self.platform());
-        self.free_to_area(pfn, meta);
+        self.free_to_pageblock(pfn, meta);
     }
 
-    /// Frees a single frame whose cache has no room: into its area, unless it lies in the word of
-    /// the one before it. Inside a section, which it ends.
+    /// Frees a single frame whose cache has no room: into its pageblock, unless it lies in the word
+    /// of the one before it. Inside a gated section, which it ends.
     #[inline(never)]
-    fn free_to_full(&self, cache: &Pcp, pfn: Pfn, meta: &'m BlockMeta) {
+    fn free_to_full(&self, cache: &Pcp, pfn: Pfn, meta: &'m SectionMeta) {
         if !cache.is_apart(pfn) {
             return self.free_in_row(pfn, meta);
         }
-        self.free_to_area(pfn, meta);
-        if self.end_section() {
+        self.free_to_pageblock(pfn, meta);
+        if self.leave_gate() {
             self.settle();
         }
     }
 
     /// Frees frames that come in a row past a full cache: some of its frames go back together.
-    /// Inside a section, which it ends.
+    /// Inside a gated section, which it ends.
     #[inline(never)]
-    fn free_in_row(&self, pfn: Pfn, meta: &'m BlockMeta) {
+    fn free_in_row(&self, pfn: Pfn, meta: &'m SectionMeta) {
         let _pinned = Pinned::new(self.platform());
         let cpu = self.this_cpu();
-        let home = meta.home_of(pfn);
-        let zone = home.zone();
-        match (cpu.pcp.get(home.cache()), self.zones.room(home.cache())) {
-            (Some(cache), Some(room)) if room.is_for(0) && cache.len() > 0 => {
+        let flags = meta.flags_of(pfn);
+        let zone = flags.zone();
+        match (
+            cpu.pcp.get(flags.cache()),
+            self.zones.cache_limit(flags.cache()),
+        ) {
+            (Some(cache), Some(cache_limit)) if cache_limit.is_for(0) && cache.len() > 0 => {
                 self.make_room(zone, cache, &cpu.events[zone.index()]);
                 step!(self);
                 meta.entry_of(pfn).store(Entry::CACHED.0, Ordering::Relaxed);
                 cache.push(pfn);
             }
-            _ => self.free_to_area(pfn, meta),
+            _ => self.free_to_pageblock(pfn, meta),
         }
         step!(self);
         self.leave(cpu);
@@ -151,16 +154,24 @@ impl<'m, P: PerCpu> Caches<'m, P> {
     /// Reports a free that lost to another one of the same block.
     #[cold]
     pub(crate) fn report_late(&self, pfn: Pfn, order: Order) {
-        let found = self.books().area_of(pfn);
-        let entry = found.map_or(Entry::ABSENT, |(area, frame)| area.entry_now(frame));
+        let found = self.books().pageblock_of(pfn);
+        let entry = found.map_or(Entry::ABSENT, |(pageblock, frame)| {
+            pageblock.entry_now(frame)
+        });
         report_fault(self.platform(), FreeFault::DoubleFree, pfn, order, entry);
     }
 
-    /// Finds the area and index of an allocated block; reports why not, otherwise.
+    /// Finds the pageblock and index of an allocated block; reports why not, otherwise.
     #[inline]
-    pub(crate) fn check_allocated(&self, pfn: Pfn, order: Order) -> Option<(AreaRef<'m>, u32)> {
-        let found = self.books().area_of(pfn);
-        let entry = found.map_or(Entry::ABSENT, |(area, frame)| area.entry_now(frame));
+    pub(crate) fn check_allocated(
+        &self,
+        pfn: Pfn,
+        order: Order,
+    ) -> Option<(PageblockRef<'m>, u32)> {
+        let found = self.books().pageblock_of(pfn);
+        let entry = found.map_or(Entry::ABSENT, |(pageblock, frame)| {
+            pageblock.entry_now(frame)
+        });
         if entry.is_allocated(order) {
             return found;
         }
@@ -173,8 +184,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
     #[inline(never)]
     pub(crate) fn report_not_allocated(&self, handle: FrameHandle, entry: Entry) {
         let (pfn, order) = (handle.pfn(), handle.order());
-        let found = self.books().area_of(pfn);
-        let is_gone = found.is_none_or(|(area, _)| !area.core().state().is_present());
+        let found = self.books().pageblock_of(pfn);
+        let is_gone = found.is_none_or(|(pageblock, _)| !pageblock.core().state().is_present());
         let fault = match entry.state() {
             _ if is_gone => FreeFault::Foreign,
             FrameState::Free => FreeFault::DoubleFree,
@@ -185,22 +196,22 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         report_fault(self.platform(), fault, pfn, order, entry);
     }
 
-    /// Returns a larger block to its areas; its entry says free already. Pinned.
-    pub(crate) fn return_block(&self, area: AreaRef<'m>, frame: u32, order: Order) {
+    /// Returns a larger block to its pageblocks; its entry says free already. Pinned.
+    pub(crate) fn return_block(&self, pageblock: PageblockRef<'m>, frame: u32, order: Order) {
         match order {
-            Order::MAX => self.free_pair(area),
-            Order::HUGE => self.free_area(area),
-            _ => self.free_run_of(area, frame, order),
+            Order::MAX => self.free_pair(pageblock),
+            Order::HUGE => self.free_pageblock(pageblock),
+            _ => self.free_run_of(pageblock, frame, order),
         }
     }
 
-    /// Orders 1 to 8, into the area.
-    fn free_run_of(&self, area: AreaRef<'m>, frame: u32, order: Order) {
-        // Read before the addition, after which the area may leave.
-        let zone = area.zone();
-        let (cleared, before) = area.core().free(frame, order);
+    /// Orders 1 to 8, into the pageblock.
+    fn free_run_of(&self, pageblock: PageblockRef<'m>, frame: u32, order: Order) {
+        // Read before the addition, after which the pageblock may leave.
+        let zone = pageblock.zone();
+        let (cleared, before) = pageblock.core().free(frame, order);
         if u64::from(cleared) != order.frames() {
-            let pfn = Pfn(area.start().0 + u64::from(frame));
+            let pfn = Pfn(pageblock.start().0 + u64::from(frame));
             report_fault(
                 self.platform(),
                 FreeFault::BitsClear,
@@ -215,13 +226,13 @@ impl<'m, P: PerCpu> Caches<'m, P> {
     }
 
     /// Frees an order 9.
-    fn free_area(&self, area: AreaRef<'m>) {
-        let zone = area.zone();
-        let Some(before) = area.core().give() else {
+    fn free_pageblock(&self, pageblock: PageblockRef<'m>) {
+        let zone = pageblock.zone();
+        let Some(before) = pageblock.core().give() else {
             report_fault(
                 self.platform(),
                 FreeFault::BitsClear,
-                area.start(),
+                pageblock.start(),
                 Order::HUGE,
                 Entry::FREE,
             );
@@ -232,13 +243,13 @@ impl<'m, P: PerCpu> Caches<'m, P> {
     }
 
     /// Frees an order 10.
-    fn free_pair(&self, area: AreaRef<'m>) {
-        let zone = area.zone();
-        let Some(before) = area.core().pair.give() else {
+    fn free_pair(&self, pageblock: PageblockRef<'m>) {
+        let zone = pageblock.zone();
+        let Some(before) = pageblock.core().pair.give() else {
             report_fault(
                 self.platform(),
                 FreeFault::BitsClear,
-                area.start(),
+                pageblock.start(),
                 Order::MAX,
                 Entry::FREE,
             );
@@ -252,9 +263,9 @@ impl<'m, P: PerCpu> Caches<'m, P> {
     /// meanwhile may see the upper half without an entry: in flight, it looks again.
     pub(crate) fn halve(&self, pfn: Pfn, order: Order, half: Order, owner: Owner) {
         if order == Order::HUGE
-            && let Some((area, _)) = self.books().area_of(pfn)
+            && let Some((pageblock, _)) = self.books().pageblock_of(pfn)
         {
-            area.core().break_up();
+            pageblock.core().break_up();
         }
         step!(self);
         self.books().label(pfn, half, owner);

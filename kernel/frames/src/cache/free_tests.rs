@@ -72,7 +72,7 @@ fn a_wrong_order_and_a_foreign_frame_are_refused() {
     frames.free_raw(block.pfn(), Order::ZERO);
     frames.free_raw(Pfn(0xa0), Order::ZERO);
     frames.free_raw(Pfn(u64::MAX / 2), Order::ZERO);
-    frames.free_raw(BlockNo(33).start(), Order::ZERO);
+    frames.free_raw(SectionNo(33).start(), Order::ZERO);
     assert_eq!(
         faults(frames),
         [
@@ -153,8 +153,8 @@ fn interrupted_where_nothing_else_is_free(order: Order) {
     let mut at = 0;
     loop {
         let frames = bare_machine(1, 1);
-        add_block(frames, 32);
-        let start = block_range(32).start;
+        add_section(frames, 32);
+        let start = section_range(32).start;
         let range = PfnRange::new(start, Pfn(start.0 + 1024));
         let zone = zone(0, ZoneKind::Normal);
         frames.online_range(range, zone, &task()).unwrap();
@@ -233,9 +233,9 @@ fn a_double_free_that_races_is_found_at_once_where_frees_claim_by_exchange() {
             exchanges.store(by_exchange, std::sync::atomic::Ordering::Relaxed);
             let block = normal(frames, order);
             let pfn = block.pfn();
-            let (area, frame) = frames.area_of(pfn).unwrap();
+            let (pageblock, frame) = frames.pageblock_of(pfn).unwrap();
             // CPU 1 has checked the entry and claimed it; then CPU 0 frees the block as a whole.
-            assert!(frames.claim_for_free(area.entry(frame), order));
+            assert!(frames.claim_for_free(pageblock.entry(frame), order));
             drop(block);
             // CPU 1 would go on here. Who stores plainly has no way to know what CPU 0 did.
             let found = faults(frames);
@@ -314,7 +314,7 @@ fn what_has_left_is_absent_and_foreign() {
     let frames = small_machine(1);
     let pfn = normal(frames, Order::ZERO).pfn();
     frames
-        .offline_range(block_range(32), u64::MAX, &task())
+        .offline_range(section_range(32), u64::MAX, &task())
         .unwrap();
     assert_eq!(frames.frame_state(pfn), FrameState::Absent);
     assert_eq!(frames.zone_of(pfn), None);
@@ -344,8 +344,8 @@ fn a_block_is_claimed_for_its_free_once_and_by_its_order() {
     let exchanges = &frames.platform().by_exchange;
     exchanges.store(true, std::sync::atomic::Ordering::Relaxed);
     let block = normal(frames, Order::COSTLY);
-    let (area, frame) = frames.area_of(block.pfn()).unwrap();
-    let claim = |order| frames.claim_for_free(area.entry(frame), order);
+    let (pageblock, frame) = frames.pageblock_of(block.pfn()).unwrap();
+    let claim = |order| frames.claim_for_free(pageblock.entry(frame), order);
     assert!(!claim(Order::ZERO));
     assert!(claim(Order::COSTLY));
     assert!(!claim(Order::COSTLY), "both go on");

@@ -4,7 +4,7 @@ pub(crate) mod batch;
 pub(crate) mod blocks;
 pub(crate) mod cpu;
 pub(crate) mod events;
-pub(crate) mod firsts;
+pub(crate) mod first_caches;
 pub(crate) mod free;
 pub(crate) mod pcp;
 pub(crate) mod stack;
@@ -27,7 +27,7 @@ pub struct Caches<'m, P> {
 impl<'m, P: Platform> Caches<'m, P> {
     pub(crate) fn new(zones: Zones<'m, P>, cpus: &'m [CpuCaches]) -> Self {
         for cpu in cpus {
-            cpu.firsts.forget();
+            cpu.first_caches.forget();
         }
         Self {
             zones,

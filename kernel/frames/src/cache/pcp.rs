@@ -1,16 +1,16 @@
 //! Per-CPU caches of single frames, behind an owner flag.
 //!
-//! The flag (`Section`, the platform's) makes its CPU's caches private for the length of a section
-//! without masking anything: an interrupt or NMI that finds it set goes straight to the zone. It
-//! keeps the caller on its CPU as a pin does, so nobody else of this CPU can be inside. Order of
-//! steps: test the flag, set it, compiler fence, test whether the cache may take (`room`), work,
-//! compiler fence, clear the flag and in the same step test what is owed. The short way in and out
-//! of these caches is `hot`.
+//! The flag (`CpuGate`, the platform's) makes its CPU's caches private for the length of a gated
+//! section without masking anything: an interrupt or NMI that finds it set goes straight to the
+//! zone. It keeps the caller on its CPU as a pin does, so nobody else of this CPU can be inside.
+//! Order of steps: test the flag, set it, compiler fence, test whether the cache may take
+//! (`CacheLimit`), work, compiler fence, clear the flag and in the same step test what is owed. The
+//! short way in and out of these caches is `hot`.
 //!
 //! Only the drain interrupt on the CPU itself asks for a drain. It reads the flag: clear means it
-//! drains at once; set means that the section it interrupted does so on its way out. `drained`
-//! follows `wanted` only when the caches are empty, so a waiter never takes the arrival of the
-//! interrupt for the drain itself.
+//! drains at once; set means that the gated section it interrupted does so on its way out.
+//! `drained` follows `wanted` only when the caches are empty, so a waiter never takes the arrival
+//! of the interrupt for the drain itself.
 
 use crate::{
     base::{
@@ -25,12 +25,12 @@ use crate::{
         events::{CONTEXTS, Counter},
         stack::Stack,
     },
-    pageblock::{memory::AreaRef, migrate_type::Mobility},
+    pageblock::{migrate_type::MigrateType, section_meta::PageblockRef},
     zone::policy::CAPACITY,
 };
 use core::{array, ops::Deref};
 use tidemark_sync::{
-    ContextKind, HardIrq, Section, Task,
+    ContextKind, CpuGate, HardIrq, Task,
     atomic::{AtomicU32, Ordering, compiler_fence},
 };
 
@@ -84,7 +84,7 @@ impl Pcp {
         (last ^ pfn.0 as u32) >= 64
     }
 
-    /// Counts a frame that the hot path took out. Inside a section.
+    /// Counts a frame that the hot path took out. Inside a gated section.
     #[inline]
     pub(crate) fn count_taken(&self, context: ContextKind) {
         self.taken[context as usize].add(1);
@@ -106,7 +106,7 @@ impl Drains {
     }
 
     /// Asks for a drain; returns its number. What was turned off or isolated before is off and
-    /// isolated for every section behind it.
+    /// isolated for every gated section behind it.
     pub(crate) fn ask(&self) -> u32 {
         // Release pairs with the acquire in `last`; the additions of others carry it on. Acquire
         // pairs with the release of earlier ones: a CPU that drains itself for this number without
@@ -127,12 +127,12 @@ impl Drains {
 
 impl Owner {
     /// Returns whether drain number `drain` is done. Pairs with the release in `acknowledge`: the
-    /// frames are back in their areas.
+    /// frames are back in their pageblocks.
     fn has_drained(&self, drain: u32) -> bool {
         !is_newer(drain, self.drained.load(Ordering::Acquire))
     }
 
-    /// Notes a drain as done; inside the section that did it.
+    /// Notes a drain as done; inside the gated section that did it.
     fn acknowledge(&self, drain: u32) {
         if is_newer(drain, self.drained.load(Ordering::Relaxed)) {
             let release = mutant::weakened(Mutant::RelaxedDrained, Ordering::Release);
@@ -154,7 +154,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
     pub(crate) fn take_cached(
         &self,
         zone: ZoneId,
-        mobility: Mobility,
+        migrate_type: MigrateType,
         cpu: &CpuCaches,
     ) -> Option<Pfn> {
         self.enter()?;
@@ -162,9 +162,9 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         let mut taken = None;
         if !self.zones.caches_are_off(zone) {
             step!(self);
-            let cache = cpu.cache(zone, mobility);
+            let cache = cpu.cache(zone, migrate_type);
             if cache.len() == 0 {
-                self.refill(zone, mobility, cache, cpu);
+                self.refill(zone, migrate_type, cache, cpu);
             }
             taken = self.pop_checked(cache);
         }
@@ -189,10 +189,10 @@ impl<'m, P: PerCpu> Caches<'m, P> {
     pub(crate) fn take_from_cache(
         &self,
         zone: ZoneId,
-        mobility: Mobility,
+        migrate_type: MigrateType,
         wanted: u32,
         cpu: &CpuCaches,
-        got: &mut impl FnMut(AreaRef<'m>, u32),
+        got: &mut impl FnMut(PageblockRef<'m>, u32),
     ) -> u32 {
         if self.enter().is_none() {
             return 0;
@@ -200,14 +200,14 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         step!(self);
         let mut taken = 0;
         if !self.zones.caches_are_off(zone) {
-            let cache = cpu.cache(zone, mobility);
+            let cache = cpu.cache(zone, migrate_type);
             while taken < wanted
-                && let Some((area, frame)) = self
+                && let Some((pageblock, frame)) = self
                     .pop_checked(cache)
-                    .and_then(|pfn| self.books().area_of(pfn))
+                    .and_then(|pfn| self.books().pageblock_of(pfn))
             {
                 step!(self);
-                got(area, frame);
+                got(pageblock, frame);
                 taken += 1;
             }
         }
@@ -223,8 +223,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         loop {
             let pfn = cache.pop()?;
             step!(self);
-            let (area, frame) = self.books().area_of(pfn)?;
-            let entry = area.entry_now(frame);
+            let (pageblock, frame) = self.books().pageblock_of(pfn)?;
+            let entry = pageblock.entry_now(frame);
             if entry == Entry::CACHED {
                 return Some(pfn);
             }
@@ -238,61 +238,62 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         }
     }
 
-    /// Returns the section word of the CPU that runs this. Pinned, or inside a section.
-    fn this_section(&self) -> &Section {
-        self.platform().section(CpuId(P::cpu()))
+    /// Returns the gated section word of the CPU that runs this. Pinned, or inside a gated section.
+    fn this_gate(&self) -> &CpuGate {
+        self.platform().gate(CpuId(P::cpu()))
     }
 
-    /// Returns whether no section is open on a CPU, and no drain is owed.
+    /// Returns whether no gated section is open on a CPU, and no drain is owed.
     pub(crate) fn is_at_rest(&self, cpu: CpuId) -> bool {
-        let section = self.platform().section(cpu);
-        !section.is_open() && !section.owes(Section::DRAIN)
+        let gate = self.platform().gate(cpu);
+        !gate.is_open() && !gate.owes(CpuGate::DRAIN)
     }
 
-    /// Begins a section; nothing if this CPU is inside one already. The caller need not be pinned.
+    /// Begins a gated section; nothing if this CPU is inside one already. The caller need not be
+    /// pinned.
     #[inline]
     pub(crate) fn enter(&self) -> Option<()> {
-        // An interrupt between the two steps begins and ends its own section there: it leaves the
-        // flag as it found it.
-        if self.platform().in_section() && !mutant::is(Mutant::FlagNotHeeded) {
+        // An interrupt between the two steps begins and ends its own gated section there: it leaves
+        // the flag as it found it.
+        if self.platform().in_gate() && !mutant::is(Mutant::FlagNotHeeded) {
             return None;
         }
         step!(self);
-        self.platform().begin_section();
+        self.platform().enter_gate();
         Some(())
     }
 
-    /// Ends a section, and drains if that was wanted meanwhile. Pinned.
+    /// Ends a gated section, and drains if that was wanted meanwhile. Pinned.
     #[inline]
     pub(crate) fn leave(&self, cpu: &CpuCaches) {
-        if self.end_section() {
+        if self.leave_gate() {
             self.drain_wanted(cpu);
         }
     }
 
-    /// Ends a section; returns whether anything is owed. Who is pinned then comes to
+    /// Ends a gated section; returns whether anything is owed. Who is pinned then comes to
     /// [`Caches::drain_wanted`], and leaves the rest to its unpin; who is not, to
     /// [`Caches::settle`].
     #[inline]
-    pub(crate) fn end_section(&self) -> bool {
+    pub(crate) fn leave_gate(&self) -> bool {
         let tested_early = mutant::is(Mutant::DrainTestedBeforeClear)
-            .then(|| self.this_section().owes(Section::DRAIN));
+            .then(|| self.this_gate().owes(CpuGate::DRAIN));
         step!(self);
         // The flag is cleared and what is owed is tested for in one step: an interrupt before it is
         // seen here, one after it finds the flag clear and drains itself.
-        let is_owed = self.platform().end_section();
+        let is_owed = self.platform().leave_gate();
         step!(self);
         tested_early.unwrap_or(is_owed)
     }
 
-    /// Ends a section, and does what is owed. Not pinned.
+    /// Ends a gated section, and does what is owed. Not pinned.
     pub(crate) fn leave_unpinned(&self) {
-        if self.end_section() {
+        if self.leave_gate() {
             self.settle();
         }
     }
 
-    /// Does all that is owed at the end of a section. Any context, not pinned.
+    /// Does all that is owed at the end of a gated section. Any context, not pinned.
     #[cold]
     pub(crate) fn settle(&self) {
         self.platform().pin();
@@ -301,25 +302,25 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         self.platform().unpin();
     }
 
-    /// Drains until nothing more is wanted, unless it interrupted a section, which will. An NMI
-    /// that ends a section in the gap between another one's flag and test may come here, too: it
-    /// finds the flag clear, does the whole drain, and leaves nothing to do. Pinned.
+    /// Drains until nothing more is wanted, unless it interrupted a gated section, which will. An
+    /// NMI that ends a gated section in the gap between another one's flag and test may come here,
+    /// too: it finds the flag clear, does the whole drain, and leaves nothing to do. Pinned.
     #[cold]
     pub(crate) fn drain_wanted(&self, cpu: &CpuCaches) {
-        while self.this_section().owes(Section::DRAIN) {
+        while self.this_gate().owes(CpuGate::DRAIN) {
             step!(self);
             if self.enter().is_none() {
                 return;
             }
             // Before the number is read: an interrupt after that asks anew.
-            self.this_section().take(Section::DRAIN);
+            self.this_gate().take(CpuGate::DRAIN);
             step!(self);
-            self.drain_section(cpu, cpu.owner.wanted.load(Ordering::Relaxed));
+            self.drain_gate(cpu, cpu.owner.wanted.load(Ordering::Relaxed));
         }
     }
 
-    /// Completes a section that empties the caches for drain number `drain`, read inside it.
-    fn drain_section(&self, cpu: &CpuCaches, drain: u32) {
+    /// Completes a gated section that empties the caches for drain number `drain`, read inside it.
+    fn drain_gate(&self, cpu: &CpuCaches, drain: u32) {
         for (zone, events) in self.zones.zone_ids().zip(&cpu.events) {
             let caches = cpu.caches(zone).iter();
             for cache in caches.filter(|cache| cache.len() > 0) {
@@ -330,11 +331,11 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         step!(self);
         cpu.owner.acknowledge(drain);
         // What is owed is looked at next by whoever came here.
-        self.platform().end_section();
+        self.platform().leave_gate();
         step!(self);
     }
 
-    /// Handles the drain IPI: empties this CPU's caches, or leaves that to the section that
+    /// Handles the drain IPI: empties this CPU's caches, or leaves that to the gated section that
     /// it interrupted, which does it on its way out.
     pub(crate) fn drain_local(&self, irq: &HardIrq) {
         let _ = irq;
@@ -344,7 +345,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         owner.wanted.store(wanted, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
         step!(self);
-        self.this_section().owe(Section::DRAIN);
+        self.this_gate().owe(CpuGate::DRAIN);
         if mutant::is(Mutant::DrainAcknowledgedEarly) {
             owner.acknowledge(wanted);
         }
@@ -363,8 +364,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
             // asked from was left out. It is drained from here, or asked in the next round.
             self.drain_here(drain);
             if self.any_undrained(drain) {
-                // A handler that interrupted a section left the drain to it. That section keeps
-                // its CPU, so it ends without being waited for by anybody else.
+                // A handler that interrupted a gated section left the drain to it. That gated
+                // section keeps its CPU, so it ends without being waited for by anybody else.
                 self.platform().relax(task);
             }
         }
@@ -387,13 +388,13 @@ impl<'m, P: PerCpu> Caches<'m, P> {
     }
 
     /// Drains the initiator's own CPU. As a task that is pinned it cannot have interrupted a
-    /// section.
+    /// gated section.
     fn drain_this_cpu(&self, drain: u32) {
         let cpu = self.this_cpu();
         let Some(()) = self.enter() else {
-            unreachable!("a pinned task met a section of its own CPU");
+            unreachable!("a pinned task met a gate of its own CPU");
         };
-        self.drain_section(cpu, drain);
+        self.drain_gate(cpu, drain);
         self.drain_wanted(cpu);
     }
 

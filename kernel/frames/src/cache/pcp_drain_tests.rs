@@ -1,7 +1,7 @@
 //! Drains: their numbers, who does them, and when they are over.
 
 use super::*;
-use crate::{pageblock::home::Home, testing::*, *};
+use crate::{pageblock::flags::PageblockFlags, testing::*, *};
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
@@ -36,7 +36,7 @@ fn a_drain_that_comes_while_the_last_frames_are_looked_for_is_done() {
     drained_at_each_step(frames, || {
         drop(take(frames));
         let pinned = Pinned::new(frames.platform());
-        let cache = &cpu.pcp[Home::cache_of(NORMAL, Mobility::Unmovable)];
+        let cache = &cpu.pcp[PageblockFlags::cache_of(NORMAL, MigrateType::Unmovable)];
         let left = frames.take_left_over(NORMAL, cache, cpu);
         // Before what comes behind it, which pays as well.
         assert!(frames.is_at_rest(CpuId(0)), "the look leaves a drain");
@@ -51,17 +51,17 @@ fn a_drain_that_comes_while_the_last_frames_are_looked_for_is_done() {
 #[test]
 fn the_oracle_says_of_a_cpu_in_a_section_or_with_a_drain_to_do_that_it_is_not_at_rest() {
     let frames = small_machine(2);
-    let section = frames.platform().section(CpuId(1));
+    let gate = frames.platform().gate(CpuId(1));
     let is_told = || {
         let found = frames.validate_at_rest();
         matches!(found, Err(Inconsistency::Cpu { cpu: CpuId(1) }))
     };
-    section.begin();
+    gate.begin();
     assert!(is_told());
-    section.end();
-    section.owe(Section::DRAIN);
+    gate.end();
+    gate.owe(CpuGate::DRAIN);
     assert!(is_told());
-    assert!(section.take(Section::DRAIN));
+    assert!(gate.take(CpuGate::DRAIN));
     assert_sound(frames);
 }
 
@@ -96,8 +96,8 @@ fn a_drain_that_comes_into_an_initiators_share_is_done() {
     assert_sound(frames);
 }
 
-/// Were the drain owed before its number is there, the NMI's section would do the one before, and
-/// leave nothing to be done for this one.
+/// Were the drain owed before its number is there, the NMI's gated section would do the one before,
+/// and leave nothing to be done for this one.
 #[test]
 fn an_nmi_that_comes_into_a_drains_interrupt_leaves_the_drain_to_it_or_does_it() {
     for at in 0.. {
@@ -123,7 +123,7 @@ fn an_nmi_that_comes_into_a_drains_interrupt_leaves_the_drain_to_it_or_does_it()
     }
 }
 
-/// A section of CPU 1 is open when its interrupt comes: it does the drain on its way out.
+/// A gated section of CPU 1 is open when its interrupt comes: it does the drain on its way out.
 #[test]
 fn a_drain_is_over_when_the_last_cpu_has_done_it() {
     let frames = small_machine(2);
@@ -143,7 +143,7 @@ fn a_drain_is_over_when_the_last_cpu_has_done_it() {
             host.take_interrupts();
             std::thread::yield_now();
         }
-        assert!(!was_over, "a section owed its drain");
+        assert!(!was_over, "a gate owed its drain");
     };
     host.threaded[1].store(true, Ordering::SeqCst);
     std::thread::scope(|scope| {
@@ -173,7 +173,7 @@ fn a_drain_is_acknowledged_behind_it_and_inside_its_section() {
         let is_done = cpu.owner.has_drained(drain);
         let is_back = frames.zone_info(NORMAL).free == managed;
         assert!(!is_done || is_back, "acknowledged, but not drained");
-        let is_outside = !frames.this_section().is_open();
+        let is_outside = !frames.this_gate().is_open();
         assert!(
             !is_empty || !is_outside || is_done,
             "drained, but not acknowledged"

@@ -1,15 +1,15 @@
-//! A drain between CPUs: what its initiator did before is seen by every section behind it, and what
-//! the section did is seen by the initiator when the drain is acknowledged.
+//! A drain between CPUs: what its initiator did before is seen by every gated section behind it,
+//! and what the gated section did is seen by the initiator when the drain is acknowledged.
 
 use super::*;
-use crate::zone::room::Room;
+use crate::zone::cache_limit::CacheLimit;
 use loom::{model, sync::Arc, thread};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 struct Shared {
     drains: Drains,
     owner: Owner,
-    room: Room,
+    cache_limit: CacheLimit,
     /// Frames in the CPU's cache.
     cached: AtomicU32,
     /// Stands for the interrupt, which orders nothing here: only the numbers do.
@@ -26,7 +26,7 @@ fn cpu(shared: &Shared) {
     if is_newer(wanted, shared.owner.drained.load(Ordering::Relaxed)) {
         shared.cached.store(0, Ordering::Relaxed);
         shared.owner.acknowledge(wanted);
-        if shared.room.is_for(0) {
+        if shared.cache_limit.is_for(0) {
             shared.cached.store(2, Ordering::Relaxed);
         }
     }
@@ -37,11 +37,11 @@ impl Shared {
         let shared = Self {
             drains: Drains::new(),
             owner: Owner::default(),
-            room: Room::new(),
+            cache_limit: CacheLimit::new(),
             cached: AtomicU32::new(1),
             sent: AtomicU32::new(0),
         };
-        shared.room.set_limit(2);
+        shared.cache_limit.set_limit(2);
         Arc::new(shared)
     }
 
@@ -62,7 +62,7 @@ fn drained() {
         // The initiator's wait, as a thread of its own. loom 0.7 remembers one last access of each
         // atomic, and would not try this load behind the CPU's store, but for this being last.
         let wait = thread::spawn(move || third.wait());
-        shared.room.shut_for_offline();
+        shared.cache_limit.shut_for_offline();
         assert_eq!(shared.drains.ask(), 1);
         shared.sent.store(1, Ordering::Relaxed);
         cpu.join().unwrap();
@@ -91,13 +91,13 @@ fn acknowledged_by_a_later_one() {
                 other.cached.store(0, Ordering::Relaxed);
                 other.owner.acknowledge(own);
                 // A free on this CPU.
-                if other.room.is_for(0) {
+                if other.cache_limit.is_for(0) {
                     other.cached.store(2, Ordering::Relaxed);
                 }
             }
         });
         let wait = thread::spawn(move || third.wait());
-        shared.room.shut_for_offline();
+        shared.cache_limit.shut_for_offline();
         shared.drains.ask();
         second.join().unwrap();
         wait.join().unwrap();

@@ -1,5 +1,5 @@
 //! An interrupt at every step of what a zone that is short of memory makes requests do: compaction,
-//! the reserve, steals, and frees that complete an area.
+//! the reserve, steals, and frees that complete a pageblock.
 
 use super::*;
 use std::sync::{Arc, Mutex};
@@ -17,19 +17,20 @@ fn page(number: u32) -> Owner {
 /// Pages that the platform can move; the others are in use for ever.
 type Pages = Arc<Mutex<Vec<TestBlock>>>;
 
-/// An area for movable blocks, one page in each of its quarters, in a zone that is taken otherwise.
-struct Area {
+/// A pageblock for movable blocks, one page in each of its quarters, in a zone that is taken
+/// otherwise.
+struct Pageblock {
     pages: Pages,
     held: Vec<TestBlock>,
 }
 
-impl Drop for Area {
+impl Drop for Pageblock {
     fn drop(&mut self) {
         self.pages.lock().unwrap().clear();
     }
 }
 
-/// What the areas of the zone are like beside the movable one.
+/// What the pageblocks of the zone are like beside the movable one.
 #[derive(Clone, Copy, PartialEq)]
 enum Others {
     Held,
@@ -37,15 +38,15 @@ enum Others {
     Scattered,
 }
 
-/// Takes the zone but for an area of which `movable` quarters have a page that can be moved, and
-/// the others one that cannot now.
-fn movable_area(run: &Run, movable: usize, others: Others) -> Area {
+/// Takes the zone but for a pageblock of which `movable` quarters have a page that can be moved,
+/// and the others one that cannot now.
+fn movable_pageblock(run: &Run, movable: usize, others: Others) -> Pageblock {
     let frames = run.frames;
     run.quiet.set(true);
     run.is_pressed.set(true);
     frames.drain_all(&task());
     let huge = |owner| frames.alloc_in_zone(ContextKind::Task, NORMAL, Order::HUGE, owner);
-    let area = huge(page(0)).unwrap();
+    let pageblock = huge(page(0)).unwrap();
     let scattered = (0..4).map(|_| huge(test_owner(5)).unwrap());
     let scattered = scattered.collect::<Vec<_>>();
     let mut held = Vec::new();
@@ -65,7 +66,7 @@ fn movable_area(run: &Run, movable: usize, others: Others) -> Area {
         }
     }
     let pages = Pages::default();
-    for (number, quarter) in parts(area, order(QUARTER)).into_iter().enumerate() {
+    for (number, quarter) in parts(pageblock, order(QUARTER)).into_iter().enumerate() {
         let mut single = quarter;
         while single.order() > Order::ZERO {
             single = single.split().unwrap().0;
@@ -81,7 +82,7 @@ fn movable_area(run: &Run, movable: usize, others: Others) -> Area {
     *frames.platform().migrate.lock().unwrap() = Some(Box::new(migrate));
     frames.drain_all(&task());
     run.quiet.set(false);
-    Area { pages, held }
+    Pageblock { pages, held }
 }
 
 fn parts(block: TestBlock, size: Order) -> Vec<TestBlock> {
@@ -132,45 +133,50 @@ fn give_back(run: &Run, what: impl Sized) {
 }
 
 fn compacted(run: &Run, size: Order) {
-    let area = movable_area(run, 4, Others::Scattered);
+    let pageblock = movable_pageblock(run, 4, Others::Scattered);
     let before = events(run).compacted;
     let block = compact(run, size);
     assert!(block.is_some(), "{:?}", events(run));
     assert!(events(run).compacted > before, "it was there already");
-    give_back(run, (block, area));
+    give_back(run, (block, pageblock));
 }
 
 const WORK: [(&str, Work); 5] = [
-    ("a compaction of an area", |run| compacted(run, Order::HUGE)),
+    ("a compaction of an pageblock", |run| {
+        compacted(run, Order::HUGE)
+    }),
     ("a compaction of a quarter, which is stolen", |run| {
         compacted(run, order(QUARTER));
     }),
     ("a compaction that gives up", |run| {
-        let area = movable_area(run, 2, Others::Scattered);
+        let pageblock = movable_pageblock(run, 2, Others::Scattered);
         let before = events(run).compactions_failed();
         let block = compact(run, Order::HUGE);
         assert!(block.is_none());
         assert!(events(run).compactions_failed() > before);
-        give_back(run, area);
+        give_back(run, pageblock);
     }),
     ("a steal", |run| {
-        let area = movable_area(run, 4, Others::Held);
+        let pageblock = movable_pageblock(run, 4, Others::Held);
         let before = events(run).steals;
         let block = try_take(run.frames, Order::COSTLY);
         let more = try_take(run.frames, order(6));
         assert!(events(run).steals > before);
-        give_back(run, (block, more, area));
+        give_back(run, (block, more, pageblock));
     }),
-    ("frees that complete areas, across the marks", |run| {
-        let mut area = movable_area(run, 4, Others::Held);
-        let largest = |block: &TestBlock| block.order() == Order::HUGE;
-        let at = area.held.iter().position(largest).unwrap();
-        let (lower, upper) = area.held.swap_remove(at).split().unwrap();
-        let at = area.held.iter().position(largest).unwrap();
-        let whole = area.held.swap_remove(at);
-        drop((lower, upper, whole));
-        give_back(run, area);
-    }),
+    (
+        "frees that complete pageblocks, across the watermarks",
+        |run| {
+            let mut pageblock = movable_pageblock(run, 4, Others::Held);
+            let largest = |block: &TestBlock| block.order() == Order::HUGE;
+            let at = pageblock.held.iter().position(largest).unwrap();
+            let (lower, upper) = pageblock.held.swap_remove(at).split().unwrap();
+            let at = pageblock.held.iter().position(largest).unwrap();
+            let whole = pageblock.held.swap_remove(at);
+            drop((lower, upper, whole));
+            give_back(run, pageblock);
+        },
+    ),
 ];
 
 #[test]
@@ -178,12 +184,12 @@ fn any_interrupt_may_come_at_any_step_of_a_compaction_or_a_steal() {
     enumerate_one(&WORK);
 }
 
-/// A hundred areas, so that one may be kept, taken down below MIN; what is held stays so.
+/// A hundred pageblocks, so that one may be kept, taken down below MIN; what is held stays so.
 fn with_reserve() -> &'static TestFrames {
     let frames = bare_machine(1, 1);
-    add_block(frames, 32);
-    add_block(frames, 33);
-    let start = block_range(32).start;
+    add_section(frames, 32);
+    add_section(frames, 33);
+    let start = section_range(32).start;
     let range = PfnRange::new(start, Pfn(start.0 + 51_200));
     frames.online_range(range, NORMAL, &task()).unwrap();
     let held = press(frames, NORMAL, frames.zone_info(NORMAL).min * 3 / 4);
@@ -210,7 +216,7 @@ fn give_reserve_back(run: &Run) {
 }
 
 const RESERVE: [(&str, Work); 3] = [
-    ("an atomic block whose area joins the reserve", |run| {
+    ("an atomic block whose pageblock joins the reserve", |run| {
         run.is_pressed.set(true);
         let block = atomic(run);
         assert!(block.is_some() && kept(run) == 512);

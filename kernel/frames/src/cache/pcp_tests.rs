@@ -1,8 +1,8 @@
-//! An interrupt at every step of a section: the same-CPU protocol, enumerated.
+//! An interrupt at every step of a gated section: the same-CPU protocol, enumerated.
 
 use crate::{
     base::mutant::{self, Mutant},
-    pageblock::area::Isolation,
+    pageblock::bits::Isolation,
     testing::*,
     *,
 };
@@ -97,8 +97,8 @@ impl Run {
             let drain = frames.caches().drains().ask();
             drains.borrow_mut()[Host::cpu()] = drain;
             frames.drain_local(&hard_irq());
-            // An acknowledged drain has happened: the section's own frames are all that may be
-            // left.
+            // An acknowledged drain has happened: the gated section's own frames are all that may
+            // be left.
             let cpu = frames.this_cpu();
             if cpu.owner.has_drained(drain) {
                 assert_eq!(cpu.held(NORMAL), 0, "acknowledged, but not drained");
@@ -115,8 +115,8 @@ fn tiny_machine() -> &'static TestFrames {
 
 fn tiny_machine_of(cpus: usize) -> &'static TestFrames {
     let frames = bare_machine(cpus, 1);
-    add_block(frames, 32);
-    let start = block_range(32).start;
+    add_section(frames, 32);
+    let start = section_range(32).start;
     let range = PfnRange::new(start, Pfn(start.0 + 8192));
     frames.online_range(range, NORMAL, &task()).unwrap();
     frames
@@ -234,7 +234,7 @@ fn interrupted(frames: &'static TestFrames, work: Work, arrivals: &[(usize, Arri
     assert!(grace_is_over, "a grace period waits for ever");
     for (number, cpu) in run.frames.caches().cpus().iter().enumerate() {
         let is_at_rest = run.frames.is_at_rest(CpuId(number));
-        assert!(is_at_rest, "a section or a drain is left behind");
+        assert!(is_at_rest, "a gate or a drain is left behind");
         let drain = run.drains.borrow()[number];
         assert!(
             cpu.owner.has_drained(drain),
@@ -384,20 +384,20 @@ fn a_drain_ends_although_its_initiator_moves() {
 }
 
 #[test]
-fn cached_frames_that_are_drained_into_an_isolated_area_stay_isolated() {
+fn cached_frames_that_are_drained_into_an_isolated_pageblock_stay_isolated() {
     let frames = tiny_machine();
     let block = take(frames);
-    let (area, _) = frames.area_of(block.pfn()).unwrap();
+    let (pageblock, _) = frames.pageblock_of(block.pfn()).unwrap();
     drop(block);
     assert!(frames.cached_frames(NORMAL) > 0);
-    let counted = area.core().isolate(Isolation::Offline).unwrap();
+    let counted = pageblock.core().isolate(Isolation::Offline).unwrap();
     frames.lose(NORMAL, counted);
     let free = frames.zone_info(NORMAL).free;
     frames.drain_all(&task());
     assert_eq!(frames.cached_frames(NORMAL), 0);
-    assert_eq!(area.core().state().free(), 512);
+    assert_eq!(pageblock.core().state().free(), 512);
     assert_eq!(frames.zone_info(NORMAL).free, free);
-    let counted = area.core().unisolate(Isolation::Offline).unwrap();
+    let counted = pageblock.core().unisolate(Isolation::Offline).unwrap();
     frames.gain(NORMAL, counted);
     assert_sound(frames);
 }

@@ -4,8 +4,8 @@ use crate::base::{owner::Entry, types::Pfn};
 use core::array;
 use tidemark_sync::atomic::{AtomicU32, Ordering};
 
-/// At most `N` frame numbers below 2^32, 16 TiB. Touched inside sections only, so that what is read
-/// here and written back there is one step.
+/// At most `N` frame numbers below 2^32, 16 TiB. Touched inside gated sections only, so that what
+/// is read here and written back there is one step.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Stack<const N: usize> {
@@ -21,7 +21,7 @@ impl<const N: usize> Stack<N> {
         }
     }
 
-    /// Returns how many there are; exact inside a section.
+    /// Returns how many there are; exact inside a gated section.
     #[inline]
     pub(crate) fn len(&self) -> u32 {
         self.count.load(Ordering::Relaxed)
@@ -61,13 +61,13 @@ impl<const N: usize> Stack<N> {
         entries: &[AtomicU32; 64],
         step: impl Fn(),
     ) {
-        let mut room = &self.places[self.len() as usize..];
+        let mut cache_limit = &self.places[self.len() as usize..];
         while mask != 0 {
             // One run of ones after the other: mostly there is one only.
             let begin = mask.trailing_zeros();
             let end = begin + (!(mask >> begin)).trailing_zeros();
             let run = &entries[begin as usize..end as usize];
-            let (places, rest) = room.split_at(run.len().min(room.len()));
+            let (places, rest) = cache_limit.split_at(run.len().min(cache_limit.len()));
             let mut pfn = first.0 as u32 | begin;
             // Slices of one length: one comparison a frame.
             for (entry, place) in run[..places.len()].iter().zip(places) {
@@ -76,11 +76,11 @@ impl<const N: usize> Stack<N> {
                 place.store(pfn, Ordering::Relaxed);
                 pfn = pfn.wrapping_add(1);
             }
-            room = rest;
+            cache_limit = rest;
             // The sum carries through the run.
             mask &= mask.wrapping_add(1 << begin);
         }
-        let count = N - room.len();
+        let count = N - cache_limit.len();
         self.count.store(count as u32, Ordering::Relaxed);
     }
 
@@ -112,7 +112,7 @@ impl<const N: usize> Stack<N> {
         Some(pfn)
     }
 
-    /// Takes up to `frames` off the top. They stay readable for the rest of the section.
+    /// Takes up to `frames` off the top. They stay readable for the rest of the gated section.
     #[inline]
     pub(crate) fn cut(&self, frames: u32) -> &[AtomicU32] {
         let count = self.len() as usize;

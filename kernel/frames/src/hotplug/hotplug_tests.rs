@@ -22,7 +22,7 @@ fn deadline(frames: &TestFrames) -> u64 {
 fn an_unused_range_leaves_and_comes_back() {
     let frames = small_machine(2);
     let before = assert_sound(frames);
-    let range = block_range(32);
+    let range = section_range(32);
     for cycle in 1..4 {
         let stats = frames
             .offline_range(range, deadline(frames), &task())
@@ -45,7 +45,7 @@ fn an_unused_range_leaves_and_comes_back() {
 #[test]
 fn a_part_of_a_zone_leaves_without_a_rebuild() {
     let frames = small_machine(1);
-    let whole = block_range(32);
+    let whole = section_range(32);
     let half = PfnRange::new(whole.start, Pfn(whole.start.0 + whole.len() / 2));
     let rebuilds = frames.rebuild_stats().count;
     let stats = frames
@@ -66,7 +66,7 @@ fn what_lies_in_caches_of_other_cpus_does_not_keep_a_range() {
     }
     assert!(frames.zone_info(NORMAL).cached > 0);
     frames
-        .offline_range(block_range(32), deadline(frames), &task())
+        .offline_range(section_range(32), deadline(frames), &task())
         .unwrap();
     assert_eq!(frames.zone_info(NORMAL).cached, 0);
     assert_sound(frames);
@@ -79,7 +79,7 @@ fn an_unmovable_frame_is_named_and_everything_undone() {
         let before = frames.zone_info(NORMAL);
         let list = frames.zonelist(NodeId(0), ListKind::Fallback);
         let block = normal(frames, size, test_owner(77));
-        let refused = frames.offline_range(block_range(32), deadline(frames), &task());
+        let refused = frames.offline_range(section_range(32), deadline(frames), &task());
         assert_eq!(
             refused,
             Err(OfflineError::Unmovable {
@@ -100,7 +100,7 @@ fn an_unmovable_frame_is_named_and_everything_undone() {
             }
         );
         frames
-            .offline_range(block_range(32), deadline(frames), &task())
+            .offline_range(section_range(32), deadline(frames), &task())
             .unwrap();
         assert_sound(frames);
     }
@@ -111,7 +111,7 @@ fn a_frame_without_an_owner_is_waited_for() {
     let frames = small_machine(1);
     let block = normal(frames, Order::ZERO, Owner::NONE);
     let at = block.pfn();
-    let refused = frames.offline_range(block_range(32), deadline(frames), &task());
+    let refused = frames.offline_range(section_range(32), deadline(frames), &task());
     let owner = Owner::NONE;
     assert_eq!(refused, Err(OfflineError::Deadline { at, owner }));
     let held = Mutex::new(Some(block));
@@ -124,7 +124,7 @@ fn a_frame_without_an_owner_is_waited_for() {
             }
         }
     });
-    let stats = frames.offline_range(block_range(32), deadline(frames), &task());
+    let stats = frames.offline_range(section_range(32), deadline(frames), &task());
     assert_eq!(stats.unwrap().scans, 4);
     assert_sound(frames);
 }
@@ -152,14 +152,14 @@ fn movable_frames_are_moved_and_those_that_are_busy_tried_again() {
         Ok(())
     }));
     let stats = frames
-        .offline_range(block_range(32), u64::MAX, &task())
+        .offline_range(section_range(32), u64::MAX, &task())
         .unwrap();
     assert_eq!(stats.migrated, 300);
     assert!(stats.scans > 1);
     let census = assert_sound(frames);
     assert_eq!(census.owned(OwnerKind::PageCache), 300);
     for page in pages.lock().unwrap().iter().flatten() {
-        assert!(!block_range(32).contains(page.pfn()));
+        assert!(!section_range(32).contains(page.pfn()));
     }
     pages.lock().unwrap().clear();
 }
@@ -181,12 +181,12 @@ fn nothing_is_handed_out_of_a_range_that_goes_and_frees_into_it_stay() {
                         .is_none()
                 );
                 let other = frames.alloc(&task(), &Request::kernel(size)).unwrap();
-                assert!(!block_range(32).contains(other.pfn()));
+                assert!(!section_range(32).contains(other.pfn()));
             }
         }
     });
     frames
-        .offline_range(block_range(32), deadline(frames), &task())
+        .offline_range(section_range(32), deadline(frames), &task())
         .unwrap();
     assert_sound(frames);
 }
@@ -203,7 +203,7 @@ fn ranges_that_cannot_leave_or_come_are_refused_for_the_right_reason() {
     assert_eq!(offline(0x1000, 0x1000), OfflineError::Misaligned);
     assert_eq!(offline(0x1000, 0x1200), OfflineError::Misaligned);
     assert_eq!(offline(0, 0x400), OfflineError::Hole { at: Pfn(0) });
-    let last = BLOCK_FRAMES as u64;
+    let last = SECTION_FRAMES as u64;
     let hole = OfflineError::Hole { at: Pfn(last - 77) };
     assert_eq!(offline(last - 0x400, last), hole);
     assert_eq!(
@@ -211,12 +211,18 @@ fn ranges_that_cannot_leave_or_come_are_refused_for_the_right_reason() {
         OfflineError::TwoZones { at: Pfn(0x1000) }
     );
     let online = |range, zone| frames.online_range(range, zone, &task()).unwrap_err();
-    let at = block_range(32).start;
-    assert_eq!(online(block_range(32), NORMAL), OnlineError::Present { at });
-    let at = block_range(33).start;
-    assert_eq!(online(block_range(33), NORMAL), OnlineError::NoBlock { at });
+    let at = section_range(32).start;
+    assert_eq!(
+        online(section_range(32), NORMAL),
+        OnlineError::Present { at }
+    );
+    let at = section_range(33).start;
+    assert_eq!(
+        online(section_range(33), NORMAL),
+        OnlineError::NoSection { at }
+    );
     let far = ZoneId::new(NodeId(3), ZoneKind::Normal);
-    assert_eq!(online(block_range(33), far), OnlineError::NoNode);
+    assert_eq!(online(section_range(33), far), OnlineError::NoNode);
     assert_sound(frames);
 }
 
@@ -224,16 +230,16 @@ fn ranges_that_cannot_leave_or_come_are_refused_for_the_right_reason() {
 fn a_range_may_come_back_in_another_zone() {
     let frames = small_machine(1);
     frames
-        .offline_range(block_range(32), deadline(frames), &task())
+        .offline_range(section_range(32), deadline(frames), &task())
         .unwrap();
     let movable = zone(0, ZoneKind::Movable);
     frames
-        .online_range(block_range(32), movable, &task())
+        .online_range(section_range(32), movable, &task())
         .unwrap();
     let unmovable = frames
         .alloc(&task(), &Request::kernel(Order::ZERO))
         .unwrap();
-    assert!(!block_range(32).contains(unmovable.pfn()));
+    assert!(!section_range(32).contains(unmovable.pfn()));
     let page = frames
         .alloc(&task(), &Request::movable(Order::ZERO))
         .unwrap();
@@ -243,20 +249,20 @@ fn a_range_may_come_back_in_another_zone() {
 }
 
 #[test]
-fn a_search_that_looked_before_an_area_changed_zones_gives_its_reservation_back() {
+fn a_search_that_looked_before_a_pageblock_changed_zones_gives_its_reservation_back() {
     let frames = small_machine(1);
-    let (area, _) = frames.area_of(block_range(32).start).unwrap();
+    let (pageblock, _) = frames.pageblock_of(section_range(32).start).unwrap();
     let movable = zone(0, ZoneKind::Movable);
     frames
-        .offline_range(block_range(32), deadline(frames), &task())
+        .offline_range(section_range(32), deadline(frames), &task())
         .unwrap();
     frames
-        .online_range(block_range(32), movable, &task())
+        .online_range(section_range(32), movable, &task())
         .unwrap();
     let before = assert_sound(frames);
-    assert!(frames.reserve_for_test(area, NORMAL, 8).is_none());
-    assert!(frames.reserve_for_test(area, movable, 8).is_some());
-    area.core().unreserve(8);
+    assert!(frames.reserve_for_test(pageblock, NORMAL, 8).is_none());
+    assert!(frames.reserve_for_test(pageblock, movable, 8).is_some());
+    pageblock.core().unreserve(8);
     assert_eq!(assert_sound(frames), before);
     assert_eq!(frames.platform().relaxes.load(Ordering::Relaxed), 0);
 }
@@ -292,7 +298,7 @@ fn one_scan_moves_every_page() {
         Ok(())
     }));
     let stats = frames
-        .offline_range(block_range(32), u64::MAX, &task())
+        .offline_range(section_range(32), u64::MAX, &task())
         .unwrap();
     assert_eq!((stats.migrated, stats.scans), (3, 2));
     pages.lock().unwrap().clear();

@@ -13,7 +13,7 @@ use crate::{
     cache::cpu::PerCpu,
     frames::Frames,
     hotplug::offline::Isolated,
-    pageblock::{area::State, memory::AREA_FRAMES},
+    pageblock::{bits::State, section_meta::PAGEBLOCK_FRAMES},
 };
 use tidemark_sync::Task;
 
@@ -75,26 +75,26 @@ pub struct OnlineStats {
 pub enum OnlineError {
     /// The range is empty, or not aligned to 4 MiB.
     Misaligned,
-    /// A block of the range has no books.
-    NoBlock {
+    /// A memory section of the range has no books.
+    NoSection {
         /// First frame concerned.
         at: Pfn,
     },
     /// A frame of the range is the allocator's already.
     Present {
-        /// First frame of its area.
+        /// First frame of its pageblock.
         at: Pfn,
     },
     /// The node is beyond the storage.
     NoNode,
 }
 
-/// Frames of a pair of areas.
-const PAIR_FRAMES: u64 = 2 * AREA_FRAMES as u64;
+/// Frames of a pair of pageblocks.
+const PAIR_FRAMES: u64 = 2 * PAGEBLOCK_FRAMES as u64;
 
-/// Indices of the areas of an aligned range.
-pub(crate) fn areas(range: PfnRange) -> core::ops::Range<u64> {
-    range.start.0 / AREA_FRAMES as u64..range.end.0 / AREA_FRAMES as u64
+/// Indices of the pageblocks of an aligned range.
+pub(crate) fn pageblocks(range: PfnRange) -> core::ops::Range<u64> {
+    range.start.0 / PAGEBLOCK_FRAMES as u64..range.end.0 / PAGEBLOCK_FRAMES as u64
 }
 
 impl<'m, P: PerCpu> Frames<'m, P> {
@@ -104,7 +104,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             && range.end.0.is_multiple_of(PAIR_FRAMES)
     }
 
-    /// Brings a range of whole 4 MiB pairs into a zone; its blocks have books. Task context,
+    /// Brings a range of whole 4 MiB pairs into a zone; its sections have books. Task context,
     /// interrupts on, no spinlock held.
     ///
     /// # Errors
@@ -120,11 +120,11 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         self.check_coming(range, zone_id)?;
         let zone = self.zone_table().zone(zone_id);
         let was_empty = !zone.is_populated();
-        let span = areas(range);
+        let span = pageblocks(range);
         zone.cover(span.start, span.end);
-        for area in span.filter_map(|index| self.books().area(index)) {
-            area.set_zone(zone_id);
-            area.core().join(State::ISOLATED_EMPTY);
+        for pageblock in span.filter_map(|index| self.books().pageblock(index)) {
+            pageblock.set_zone(zone_id);
+            pageblock.core().join(State::ISOLATED_EMPTY);
         }
         let isolated = Isolated::adopt(self, zone_id, range);
         zone.grow(range.len());
@@ -148,13 +148,13 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         if zone.index() >= self.zone_table().all().len() {
             return Err(OnlineError::NoNode);
         }
-        for index in areas(range) {
-            let at = Pfn(index * AREA_FRAMES as u64);
-            let area = self
+        for index in pageblocks(range) {
+            let at = Pfn(index * PAGEBLOCK_FRAMES as u64);
+            let pageblock = self
                 .books()
-                .area(index)
-                .ok_or(OnlineError::NoBlock { at })?;
-            if area.core().state() != State::GONE {
+                .pageblock(index)
+                .ok_or(OnlineError::NoSection { at })?;
+            if pageblock.core().state() != State::GONE {
                 return Err(OnlineError::Present { at });
             }
         }

@@ -8,15 +8,15 @@ use crate::{
     },
     cache::cpu::PerCpu,
     frames::Frames,
-    hotplug::{OfflineError, OfflineStats, areas},
+    hotplug::{OfflineError, OfflineStats, pageblocks},
     pageblock::{
-        area::{Isolation, State},
-        memory::AREA_FRAMES,
-        migrate_type::Mobility,
+        bits::{Isolation, State},
+        migrate_type::MigrateType,
+        section_meta::PAGEBLOCK_FRAMES,
     },
     zone::{
         evict::{AtUnmovable, Scan},
-        whole::Returned,
+        free_huge::Returned,
     },
 };
 use tidemark_sync::Task;
@@ -50,8 +50,8 @@ pub(crate) struct Isolated<'a, 'm, P: PerCpu> {
 
 impl<'a, 'm, P: PerCpu> Isolated<'a, 'm, P> {
     fn new(frames: &'a Frames<'m, P>, zone: ZoneId, range: PfnRange) -> Self {
-        for area in areas(range).filter_map(|index| frames.books().area(index)) {
-            if let Some(counted) = area.core().isolate(Isolation::Offline) {
+        for pageblock in pageblocks(range).filter_map(|index| frames.books().pageblock(index)) {
+            if let Some(counted) = pageblock.core().isolate(Isolation::Offline) {
                 frames.zone_table().lose(zone, counted);
             }
         }
@@ -74,9 +74,11 @@ impl<'a, 'm, P: PerCpu> Isolated<'a, 'm, P> {
 
 impl<P: PerCpu> Drop for Isolated<'_, '_, P> {
     fn drop(&mut self) {
-        // Areas that have left meanwhile are not isolated any more.
-        for area in areas(self.range).filter_map(|index| self.frames.books().area(index)) {
-            if let Some(counted) = area.core().unisolate(Isolation::Offline) {
+        // Pageblocks that have left meanwhile are not isolated any more.
+        for pageblock in
+            pageblocks(self.range).filter_map(|index| self.frames.books().pageblock(index))
+        {
+            if let Some(counted) = pageblock.core().unisolate(Isolation::Offline) {
                 self.frames
                     .zone_table()
                     .gain_returned(self.zone, Returned::to(State::FULL, counted));
@@ -110,16 +112,16 @@ impl<'m, P: PerCpu> Frames<'m, P> {
 
         let mut stats = self.empty(range, deadline_ns, task)?;
 
-        // Nobody reserves in an isolated area, so what was all free stays all free.
-        for area in areas(range).filter_map(|index| self.books().area(index)) {
-            let has_left = area.core().leave();
+        // Nobody reserves in an isolated pageblock, so what was all free stays all free.
+        for pageblock in pageblocks(range).filter_map(|index| self.books().pageblock(index)) {
+            let has_left = pageblock.core().leave();
             assert!(
                 has_left,
-                "a free, isolated area at {} was used",
-                area.start()
+                "a free, isolated pageblock at {} was used",
+                pageblock.start()
             );
             self.zone_table()
-                .release_high_atomic(area, Mobility::Unmovable);
+                .release_high_atomic(pageblock, MigrateType::Unmovable);
         }
         drop(isolated);
         let zone = self.zone_table().zone(zone_id);
@@ -142,18 +144,20 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             return Err(OfflineError::Misaligned);
         }
         let mut zone = None;
-        for index in areas(range) {
-            let at = Pfn(index * AREA_FRAMES as u64);
-            let area = self
+        for index in pageblocks(range) {
+            let at = Pfn(index * PAGEBLOCK_FRAMES as u64);
+            let pageblock = self
                 .books()
-                .area(index)
-                .filter(|area| area.core().state().is_present());
-            let area = area.ok_or(OfflineError::Hole { at })?;
-            if *zone.get_or_insert(area.zone()) != area.zone() {
+                .pageblock(index)
+                .filter(|pageblock| pageblock.core().state().is_present());
+            let pageblock = pageblock.ok_or(OfflineError::Hole { at })?;
+            if *zone.get_or_insert(pageblock.zone()) != pageblock.zone() {
                 return Err(OfflineError::TwoZones { at });
             }
-            let mut frames = 0..AREA_FRAMES as u32;
-            if let Some(hole) = frames.find(|&f| area.entry_now(f).state() == FrameState::Absent) {
+            let mut frames = 0..PAGEBLOCK_FRAMES as u32;
+            if let Some(hole) =
+                frames.find(|&f| pageblock.entry_now(f).state() == FrameState::Absent)
+            {
                 let at = Pfn(at.0 + u64::from(hole));
                 return Err(OfflineError::Hole { at });
             }
@@ -161,7 +165,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         zone.ok_or(OfflineError::Misaligned)
     }
 
-    /// Scans and migrates until every area of the range is wholly free, or the deadline has passed.
+    /// Scans and migrates until every pageblock of the range is wholly free, or the deadline has
+    /// passed.
     fn empty(
         &self,
         range: PfnRange,
@@ -195,16 +200,19 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     /// Looks at every frame that is not free, and moves what can be moved.
     fn scan(&self, range: PfnRange, deadline_ns: u64, task: &Task) -> Scan {
         let mut scan = Scan::new(AtUnmovable::GoOn);
-        for area in areas(range).filter_map(|index| self.books().area(index)) {
-            if area.core().state() == State::ISOLATED_EMPTY {
+        for pageblock in pageblocks(range).filter_map(|index| self.books().pageblock(index)) {
+            if pageblock.core().state() == State::ISOLATED_EMPTY {
                 continue;
             }
-            let used = self
-                .zone_table()
-                .scan_frames(area, 0..AREA_FRAMES as u32, &mut scan, task);
-            if used == 0 && area.core().state() != State::ISOLATED_EMPTY {
+            let used = self.zone_table().scan_frames(
+                pageblock,
+                0..PAGEBLOCK_FRAMES as u32,
+                &mut scan,
+                task,
+            );
+            if used == 0 && pageblock.core().state() != State::ISOLATED_EMPTY {
                 // Bits are clear and the count does not say so yet, or a reservation is open.
-                scan.pending.get_or_insert((area.start(), Owner::NONE));
+                scan.pending.get_or_insert((pageblock.start(), Owner::NONE));
             }
             // Migration is slow; a range full of pages must not make the deadline meaningless.
             let in_the_way = scan.unmovable.or(scan.pending);

@@ -17,7 +17,7 @@ fn take(frames: &'static TestFrames, order: u8, owner: Owner) -> TestBlock {
 }
 
 fn offline(frames: &'static TestFrames, deadline_ns: u64) -> Result<OfflineStats, OfflineError> {
-    frames.offline_range(block_range(32), deadline_ns, &task())
+    frames.offline_range(section_range(32), deadline_ns, &task())
 }
 
 fn migrate_by(
@@ -42,14 +42,14 @@ fn a_frame_that_is_freed_at_any_step_of_an_offline_does_not_keep_the_range() {
 }
 
 #[test]
-fn areas_that_a_refused_offline_leaves_wholly_free_are_seen_by_searches() {
+fn pageblocks_that_a_refused_offline_leaves_wholly_free_are_seen_by_searches() {
     let frames = small_machine(1);
     let block = take(frames, 9, test_owner(1));
     frames.drain_all(&task());
-    let wholes = || format!("{:?}", frames.zone(NORMAL).wholes);
-    let before = wholes();
+    let free_huge = || format!("{:?}", frames.zone(NORMAL).free_huge);
+    let before = free_huge();
     assert!(offline(frames, 0).is_err());
-    assert_ne!(wholes(), before, "a search would miss them");
+    assert_ne!(free_huge(), before, "a search would miss them");
     drop(block);
     assert_sound(frames);
 }
@@ -67,7 +67,7 @@ fn hot_plug_is_locked_while_memory_leaves_and_comes() {
     offline(frames, 0).unwrap();
     assert!(!is_locked());
     frames
-        .online_range(block_range(32), NORMAL, &task())
+        .online_range(section_range(32), NORMAL, &task())
         .unwrap();
     frames.rebuild(&task());
     drop(hook);
@@ -106,7 +106,7 @@ fn the_first_frame_in_the_way_is_named_and_one_that_stays_before_one_that_may_go
 }
 
 #[test]
-fn a_scan_behind_the_deadline_ends_with_the_area_in_which_something_is_in_the_way() {
+fn a_scan_behind_the_deadline_ends_with_the_pageblock_in_which_something_is_in_the_way() {
     let frames = small_machine(1);
     let pages = (0..600).map(|_| take(frames, 0, PAGE)).collect::<Vec<_>>();
     let calls = Arc::new(Mutex::new(Vec::new()));
@@ -117,7 +117,7 @@ fn a_scan_behind_the_deadline_ends_with_the_area_in_which_something_is_in_the_wa
     });
     assert!(offline(frames, 0).is_err());
     let calls = calls.lock().unwrap().clone();
-    assert!(!calls.is_empty() && calls.iter().all(|area| *area == calls[0]));
+    assert!(!calls.is_empty() && calls.iter().all(|pageblock| *pageblock == calls[0]));
     drop(pages);
     assert_sound(frames);
 }
@@ -185,36 +185,37 @@ fn no_zone_has_more_free_than_it_manages_at_any_step_of_an_online() {
     offline(frames, 0).unwrap();
     let hook = at_steps(move || frames.validate().unwrap());
     frames
-        .online_range(block_range(32), NORMAL, &task())
+        .online_range(section_range(32), NORMAL, &task())
         .unwrap();
     drop(hook);
     assert_sound(frames);
 }
 
-/// The marks of each zone, worked out by the formulas from the frames that are there.
+/// The watermarks of each zone, worked out by the formulas from the frames that are there.
 #[test]
-fn marks_and_caches_follow_the_frames_that_are_there() {
+fn watermarks_and_caches_follow_the_frames_that_are_there() {
     let frames = small_machine(2);
     let movable = zone(0, ZoneKind::Movable);
-    add_block(frames, 33);
+    add_section(frames, 33);
     frames
-        .online_range(block_range(33), movable, &task())
+        .online_range(section_range(33), movable, &task())
         .unwrap();
     let zones = frames.zones().collect::<Vec<_>>();
     let lowmem = zones.iter().filter(|zone| zone.id != movable);
     let lowmem = lowmem.map(|zone| zone.managed).sum();
     for zone in zones {
         let kind = zone.id.kind();
-        let marks = crate::zone::marks::marks(kind, zone.managed, lowmem);
+        let watermarks = crate::zone::watermark::watermarks(kind, zone.managed, lowmem);
         assert_eq!(
             (zone.min, zone.low, zone.high),
-            (marks.min, marks.low, marks.high)
+            (watermarks.min, watermarks.low, watermarks.high)
         );
         let cache = frames.cache_info(zone.id, CpuId(1)).unwrap();
-        let batch = crate::zone::marks::batch(zone.managed);
+        let batch = crate::zone::watermark::batch(zone.managed);
         assert_eq!(cache.batch, batch);
         let places = crate::zone::policy::CAPACITY as u32;
-        let high = crate::zone::marks::cache_high(zone.managed, marks.low, 2, batch, places);
+        let high =
+            crate::zone::watermark::cache_high(zone.managed, watermarks.low, 2, batch, places);
         assert_eq!(cache.high, high);
     }
     let of_dma32 = frames.zone_info(zone(0, ZoneKind::Dma32)).reserve;

@@ -8,7 +8,7 @@ impl<P: PerCpu> Frames<'_, P> {
         self.resizing_lock().lock(self.platform(), task)
     }
 
-    /// Recomputes marks, reserves and cache sizes of every zone. Under the hot-plug lock.
+    /// Recomputes watermarks, reserves and cache sizes of every zone. Under the hot-plug lock.
     pub(crate) fn refresh_policy(&self) {
         self.zone_table().refresh_policy(self.caches().cpus().len());
     }

@@ -4,13 +4,13 @@ use crate::{
     base::{
         owner::Entry,
         platform::Topology,
-        types::{BlockNo, Pfn, PfnRange, ZoneId},
+        types::{Pfn, PfnRange, SectionNo, ZoneId},
     },
     cache::cpu::PerCpu,
     frames::Frames,
     pageblock::{
-        area::State,
-        memory::{AREA_FRAMES, AddError, AreaRef, BlockMeta},
+        bits::State,
+        section_meta::{AddError, PAGEBLOCK_FRAMES, PageblockRef, SectionMeta},
     },
     zonelist::{self},
 };
@@ -28,122 +28,129 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
     }
 
-    /// Hands in the books of a block. They stay for good: a block that leaves and comes back keeps
-    /// them.
+    /// Hands in the books of a memory section. They stay for good: a section that leaves and comes
+    /// back keeps them.
     ///
     /// # Errors
     ///
-    /// [`AddError::TooHigh`] from [`BlockNo::END`] on; [`AddError::NoBlock`] beyond the table;
-    /// [`AddError::Present`] if the block has books already.
-    pub fn add_block(&self, block: BlockNo, meta: &'m BlockMeta) -> Result<(), AddError> {
-        let at = block.start();
-        if block >= BlockNo::END {
+    /// [`AddError::TooHigh`] from [`SectionNo::END`] on; [`AddError::NoSection`] beyond the table;
+    /// [`AddError::Present`] if the section has books already.
+    pub fn add_section(&self, section: SectionNo, meta: &'m SectionMeta) -> Result<(), AddError> {
+        let at = section.start();
+        if section >= SectionNo::END {
             return Err(AddError::TooHigh { at });
         }
-        let slot = self.books().slot(block);
-        let slot = slot.ok_or(AddError::NoBlock { at })?;
+        let slot = self.books().slot(section);
+        let slot = slot.ok_or(AddError::NoSection { at })?;
         slot.fill(meta).map_err(|_| AddError::Present { at })
     }
 
-    /// Returns whether a block has books.
-    pub fn has_block(&self, block: BlockNo) -> bool {
-        let slot = self.books().slot(block);
+    /// Returns whether a memory section has books.
+    pub fn has_section(&self, section: SectionNo) -> bool {
+        let slot = self.books().slot(section);
         slot.is_some_and(|slot| slot.meta().is_some())
     }
 
     /// Adds memory of the boot map, single frames if need be, to a zone; several ranges may share
-    /// an area if they share the zone. Returns the number of frames added. Before other CPUs
+    /// a pageblock if they share the zone. Returns the number of frames added. Before other CPUs
     /// allocate; follow with [`Frames::finish_boot`].
     ///
     /// # Errors
     ///
-    /// See [`AddError`]; what lies in areas of 2 MiB before the one concerned has been added.
+    /// See [`AddError`]; what lies in pageblocks of 2 MiB before the one concerned has been added.
     pub fn add_boot_range(&self, range: PfnRange, zone: ZoneId) -> Result<u64, AddError> {
         if zone.index() >= self.zone_table().all().len() {
             return Err(AddError::NoNode);
         }
         let mut at = range.start;
         while at < range.end {
-            let (area, first) = self.books().area_of(at).ok_or(AddError::NoBlock { at })?;
+            let (pageblock, first) = self
+                .books()
+                .pageblock_of(at)
+                .ok_or(AddError::NoSection { at })?;
             let rest = range.end.0 - at.0;
-            let frames = rest.min(AREA_FRAMES as u64 - u64::from(first)) as u32;
-            self.add_frames(area, first, frames, zone)?;
+            let frames = rest.min(PAGEBLOCK_FRAMES as u64 - u64::from(first)) as u32;
+            self.add_frames(pageblock, first, frames, zone)?;
             at.0 += u64::from(frames);
         }
         Ok(range.len())
     }
 
-    /// Adds some frames of an area: all of it by one step, if it is new, else a word at a time.
+    /// Adds some frames of a pageblock: all of it by one step, if it is new, else a word at a time.
     fn add_frames(
         &self,
-        area: AreaRef<'m>,
+        pageblock: PageblockRef<'m>,
         first: u32,
         frames: u32,
         zone_id: ZoneId,
     ) -> Result<(), AddError> {
         let zone = self.zone_table().zone(zone_id);
-        let is_whole = frames == AREA_FRAMES as u32;
-        if is_whole && area.core().state() == State::GONE {
+        let is_whole = frames == PAGEBLOCK_FRAMES as u32;
+        if is_whole && pageblock.core().state() == State::GONE {
             // Its bits are clear and its entries say free: they are new, or were left so.
-            self.join_zone(area, zone_id, State::EMPTY);
+            self.join_zone(pageblock, zone_id, State::EMPTY);
             self.zone_table().gain(zone_id, frames);
             zone.grow(frames.into());
             return Ok(());
         }
-        self.open_area(area, zone_id)?;
+        self.open_pageblock(pageblock, zone_id)?;
         let added = first..first + frames;
         let mut present = added.clone();
-        if let Some(frame) = present.find(|&frame| area.entry_now(frame) != Entry::ABSENT) {
-            let at = Pfn(area.start().0 + u64::from(frame));
+        if let Some(frame) = present.find(|&frame| pageblock.entry_now(frame) != Entry::ABSENT) {
+            let at = Pfn(pageblock.start().0 + u64::from(frame));
             return Err(AddError::Present { at });
         }
         for frame in added.clone() {
-            area.entry(frame).store(Entry::FREE.0, Ordering::Relaxed);
+            pageblock
+                .entry(frame)
+                .store(Entry::FREE.0, Ordering::Relaxed);
         }
         let mut frame = added.start;
         while frame < added.end {
             let bits = (64 - frame % 64).min(added.end - frame);
             let mask = u64::MAX >> (64 - bits) << (frame % 64);
-            area.core().clear_mask(frame as usize / 64, mask);
+            pageblock.core().clear_mask(frame as usize / 64, mask);
             frame += bits;
         }
-        self.caches().return_frames(area, frames);
+        self.caches().return_frames(pageblock, frames);
         zone.grow(frames.into());
         Ok(())
     }
 
-    /// Makes an area that is gone a part of a zone.
-    fn join_zone(&self, area: AreaRef<'m>, zone: ZoneId, joined: State) {
-        area.set_zone(zone);
+    /// Makes a pageblock that is gone a part of a zone.
+    fn join_zone(&self, pageblock: PageblockRef<'m>, zone: ZoneId, joined: State) {
+        pageblock.set_zone(zone);
         self.zone_table()
             .zone(zone)
-            .cover(area.index, area.index + 1);
-        area.core().join(joined);
+            .cover(pageblock.index, pageblock.index + 1);
+        pageblock.core().join(joined);
     }
 
-    /// Makes an area present with all of its frames absent, if it is not present yet.
-    fn open_area(&self, area: AreaRef<'m>, zone: ZoneId) -> Result<(), AddError> {
-        let core = area.core();
+    /// Makes a pageblock present with all of its frames absent, if it is not present yet.
+    fn open_pageblock(&self, pageblock: PageblockRef<'m>, zone: ZoneId) -> Result<(), AddError> {
+        let core = pageblock.core();
         if core.state().is_present() {
-            let owner = area.zone();
-            let at = area.start();
+            let owner = pageblock.zone();
+            let at = pageblock.start();
             return if owner == zone {
                 Ok(())
             } else {
                 Err(AddError::OtherZone { at, zone: owner })
             };
         }
-        for frame in 0..AREA_FRAMES as u32 {
-            area.entry(frame).store(Entry::ABSENT.0, Ordering::Relaxed);
+        for frame in 0..PAGEBLOCK_FRAMES as u32 {
+            pageblock
+                .entry(frame)
+                .store(Entry::ABSENT.0, Ordering::Relaxed);
         }
         for word in &core.bits.0 {
             word.store(u64::MAX, Ordering::Relaxed);
         }
-        self.join_zone(area, zone, State::FULL);
+        self.join_zone(pageblock, zone, State::FULL);
         Ok(())
     }
 
-    /// Computes marks and builds the zonelists for the first time. Once.
+    /// Computes watermarks and builds the zonelists for the first time. Once.
     pub fn finish_boot(&self) {
         self.refresh_policy();
         self.build_zonelists();
@@ -167,9 +174,9 @@ mod tests {
     }
 
     #[test]
-    fn fragments_and_whole_areas_add_up_frame_by_frame() {
+    fn fragments_and_whole_pageblocks_add_up_frame_by_frame() {
         let frames = bare_machine(1, 1);
-        add_block(frames, 0);
+        add_section(frames, 0);
         let zone = zone(0, ZoneKind::Dma);
         let parts = [(3, 5), (64, 129), (190, 512), (512, 1_600), (1_601, 1_602)];
         let mut total = 0;
@@ -200,7 +207,7 @@ mod tests {
     #[test]
     fn what_cannot_be_added_is_named() {
         let frames = bare_machine(1, 1);
-        add_block(frames, 0);
+        add_section(frames, 0);
         let (dma, dma32) = (zone(0, ZoneKind::Dma), zone(0, ZoneKind::Dma32));
         frames.add_boot_range(range(100, 600), dma).unwrap();
         let at = Pfn(100);
@@ -211,13 +218,18 @@ mod tests {
         assert_eq!(other, Err(AddError::OtherZone { at, zone: dma }));
         let at = Pfn(1 << 15);
         let beyond = frames.add_boot_range(range(at.0, at.0 + 1), dma32);
-        assert_eq!(beyond, Err(AddError::NoBlock { at }));
+        assert_eq!(beyond, Err(AddError::NoSection { at }));
         frames.finish_boot();
         assert_eq!(assert_sound(frames).managed, 500);
-        let meta = Box::leak(Box::new(BlockMeta::new()));
-        let block = BlockNo(47 + 1);
-        let beyond = frames.add_block(block, meta);
-        assert_eq!(beyond, Err(AddError::NoBlock { at: block.start() }));
+        let meta = Box::leak(Box::new(SectionMeta::new()));
+        let section = SectionNo(47 + 1);
+        let beyond = frames.add_section(section, meta);
+        assert_eq!(
+            beyond,
+            Err(AddError::NoSection {
+                at: section.start()
+            })
+        );
         let nowhere = ZoneId::new(NodeId(7), ZoneKind::Normal);
         let none = frames.alloc_in_zone(ContextKind::Task, nowhere, Order::ZERO, test_owner(1));
         let refused = frames.add_boot_range(range(1_024, 1_025), nowhere);
@@ -228,31 +240,31 @@ mod tests {
         assert!(none.is_none());
     }
 
-    /// Caches keep 32 bits of a frame's number: the last block below 16 TiB works, the next one is
-    /// refused, whatever the storage.
+    /// Caches keep 32 bits of a frame's number: the last section below 16 TiB works, the next one
+    /// is refused, whatever the storage.
     #[test]
     fn blocks_from_16_tib_on_are_refused_and_those_below_work() {
-        let frames = machine_of_blocks(BlockNo::END.0 + 1);
-        let last = BlockNo(BlockNo::END.0 - 1);
-        let meta = Box::leak(Box::new(BlockMeta::new()));
-        let at = BlockNo::END.start();
-        let refused = frames.add_block(BlockNo::END, meta);
+        let frames = machine_of_sections(SectionNo::END.0 + 1);
+        let last = SectionNo(SectionNo::END.0 - 1);
+        let meta = Box::leak(Box::new(SectionMeta::new()));
+        let at = SectionNo::END.start();
+        let refused = frames.add_section(SectionNo::END, meta);
         assert_eq!(
             (at.address(), refused),
             (1 << 44, Err(AddError::TooHigh { at }))
         );
-        let refused = frames.add_block(BlockNo(usize::MAX), meta);
+        let refused = frames.add_section(SectionNo(usize::MAX), meta);
         assert!(matches!(refused, Err(AddError::TooHigh { .. })));
-        add_block(frames, last.0);
+        add_section(frames, last.0);
         let normal = zone(0, ZoneKind::Normal);
         frames
-            .online_range(block_range(last.0), normal, &task())
+            .online_range(section_range(last.0), normal, &task())
             .unwrap();
         for order in [Order::ZERO, Order::COSTLY, Order::HUGE] {
             let take = || frames.alloc_in_zone(ContextKind::Task, normal, order, test_owner(1));
             for _ in 0..3 {
                 let block = take().unwrap();
-                assert!(block_range(last.0).contains(block.pfn()), "{block:?}");
+                assert!(section_range(last.0).contains(block.pfn()), "{block:?}");
             }
         }
         frames.drain_all(&task());
@@ -263,7 +275,7 @@ mod tests {
     fn nodes_beyond_the_storage_are_left_out_of_the_orders() {
         let frames = bare_machine(1, 1);
         frames.set_topology(&Topology::flat(crate::NodeMask(0b111)));
-        add_block(frames, 0);
+        add_section(frames, 0);
         let dma = zone(0, ZoneKind::Dma);
         frames.add_boot_range(range(0, 1_024), dma).unwrap();
         frames.finish_boot();

@@ -6,8 +6,8 @@ use crate::{
     cache::cpu::PerCpu,
     frames::Frames,
     pageblock::{
-        area::State,
-        memory::{AreaBits, AreaRef},
+        bits::State,
+        section_meta::{PageblockBits, PageblockRef},
     },
 };
 use tidemark_sync::atomic::Ordering;
@@ -24,11 +24,11 @@ const ALIGNED: [u64; 6] = [
 
 impl<P: PerCpu> Frames<'_, P> {
     /// Counts free blocks of a zone by order, each free frame counted once, in the largest aligned
-    /// block that it is part of. Caches and isolated areas are not counted. Takes no lock; any
+    /// block that it is part of. Caches and isolated pageblocks are not counted. Takes no lock; any
     /// context.
     ///
-    /// Exact at rest. While others allocate it errs on one side within each area: a frame that is
-    /// being taken, or reserved, may still be counted.
+    /// Exact at rest. While others allocate it errs on one side within each pageblock: a frame that
+    /// is being taken, or reserved, may still be counted.
     ///
     /// # Panics
     ///
@@ -36,13 +36,13 @@ impl<P: PerCpu> Frames<'_, P> {
     pub fn free_blocks(&self, zone: ZoneId) -> [u64; ORDERS] {
         let mut blocks = [0; ORDERS];
         let (first, end) = self.zone_table().zone(zone).span();
-        // Pairs: an area's order 9 is half of an order 10 if its other half is free as well.
+        // Pairs: a pageblock's order 9 is half of an order 10 if its other half is free as well.
         for index in (first & !1..end).step_by(2) {
             let is_whole = |index| {
                 self.books()
-                    .area(index)
-                    .filter(|area| area.zone() == zone)
-                    .is_some_and(|area| count_area(area, &mut blocks))
+                    .pageblock(index)
+                    .filter(|pageblock| pageblock.zone() == zone)
+                    .is_some_and(|pageblock| count_pageblock(pageblock, &mut blocks))
             };
             let whole = [index, index + 1].map(is_whole);
             match whole {
@@ -55,20 +55,20 @@ impl<P: PerCpu> Frames<'_, P> {
     }
 }
 
-/// Counts the free blocks of an area below order 9; returns whether all of it is free.
-fn count_area(area: AreaRef<'_>, blocks: &mut [u64; ORDERS]) -> bool {
-    let state = area.core().state();
+/// Counts the free blocks of a pageblock below order 9; returns whether all of it is free.
+fn count_pageblock(pageblock: PageblockRef<'_>, blocks: &mut [u64; ORDERS]) -> bool {
+    let state = pageblock.core().state();
     if state == State::EMPTY {
         return true;
     }
     if state.is_present() && !state.is_isolated() && !state.is_taken() && state.free() > 0 {
-        return count_bits(area.core().bits, blocks);
+        return count_bits(pageblock.core().bits, blocks);
     }
     false
 }
 
-/// Counts the zero bits of an area as blocks of orders 0 to 8; returns whether all are zero.
-fn count_bits(bits: &AreaBits, blocks: &mut [u64; ORDERS]) -> bool {
+/// Counts the zero bits of a pageblock as blocks of orders 0 to 8; returns whether all are zero.
+fn count_bits(bits: &PageblockBits, blocks: &mut [u64; ORDERS]) -> bool {
     let mut words = [false; 8];
     for (word, whole) in bits.0.iter().zip(&mut words) {
         *whole = count_word(!word.load(Ordering::Relaxed), blocks);
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use crate::{
         base::{request::Request, types::ZoneKind},
-        pageblock::memory::BlockMeta,
+        pageblock::section_meta::SectionMeta,
         testing::*,
     };
 
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn bits_count_as_the_largest_blocks_that_they_make() {
-        let meta = BlockMeta::new();
+        let meta = SectionMeta::new();
         let bits = &meta.bits[0];
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;
         for density in 0..40 {
@@ -190,30 +190,31 @@ mod tests {
         drop(taken);
         frames.drain_all(&task());
         assert_eq!(frames.free_blocks(normal)[10], 32);
-        let gone = block_range(32);
+        let gone = section_range(32);
         frames.offline_range(gone, u64::MAX, &task()).unwrap();
         assert_eq!(frames.free_blocks(normal), [0; ORDERS]);
     }
 
     #[test]
-    fn isolated_areas_are_not_counted() {
+    fn isolated_pageblocks_are_not_counted() {
         let frames = normal_machine(1, 1);
         let normal = zone(0, ZoneKind::Normal);
         let block = frames
             .alloc(&task(), &Request::kernel(Order::ZERO))
             .unwrap();
         frames.drain_all(&task());
-        let (area, _) = frames.area_of(block.pfn()).unwrap();
-        let counted = area
+        let (pageblock, _) = frames.pageblock_of(block.pfn()).unwrap();
+        let counted = pageblock
             .core()
-            .isolate(crate::pageblock::area::Isolation::Offline)
+            .isolate(crate::pageblock::bits::Isolation::Offline)
             .unwrap();
         frames.lose(normal, counted);
         let blocks = frames.free_blocks(normal);
         assert_eq!(frames_in(blocks), frames.zone_info(normal).free);
         assert_eq!((blocks[9], blocks[10]), (1, 31));
-        area.core()
-            .unisolate(crate::pageblock::area::Isolation::Offline);
+        pageblock
+            .core()
+            .unisolate(crate::pageblock::bits::Isolation::Offline);
         frames.gain(normal, counted);
         drop(block);
         frames.drain_all(&task());
@@ -223,7 +224,7 @@ mod tests {
     #[test]
     fn a_zone_that_begins_amid_a_pair_has_no_block_across_pairs() {
         let frames = bare_machine(1, 1);
-        add_block(frames, 0);
+        add_section(frames, 0);
         let dma = zone(0, ZoneKind::Dma);
         let range = crate::PfnRange::new(crate::Pfn(512), crate::Pfn(1_536));
         frames.add_boot_range(range, dma).unwrap();

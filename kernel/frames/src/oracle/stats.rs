@@ -4,8 +4,8 @@ use crate::{
     base::types::{CpuId, NodeId, Pfn, PfnRange, ZoneId, ZoneKind},
     cache::cpu::PerCpu,
     frames::Frames,
-    pageblock::memory::AREA_FRAMES,
-    zone::Mark,
+    pageblock::section_meta::PAGEBLOCK_FRAMES,
+    zone::Watermark,
 };
 
 /// A zone at a moment, in frames; each number is exact by itself, not together.
@@ -13,15 +13,15 @@ use crate::{
 pub struct ZoneInfo {
     /// Which zone.
     pub id: ZoneId,
-    /// Free, not counting caches and isolated areas.
+    /// Free, not counting caches and isolated pageblocks.
     pub free: u64,
     /// In CPUs' caches.
     pub cached: u64,
-    /// MIN mark.
+    /// MIN watermark.
     pub min: u64,
-    /// LOW mark.
+    /// LOW watermark.
     pub low: u64,
-    /// HIGH mark.
+    /// HIGH watermark.
     pub high: u64,
     /// Frames that the allocator manages.
     pub managed: u64,
@@ -29,7 +29,7 @@ pub struct ZoneInfo {
     pub present: u64,
     /// What is kept back from requests whose highest zone is the index.
     pub reserve: [u64; 4],
-    /// Frames of areas kept for requests above order 0 that cannot wait, free or not.
+    /// Frames of pageblocks kept for requests above order 0 that cannot wait, free or not.
     pub high_atomic: u64,
     /// First frame and frame after the last one, holes included.
     pub span: PfnRange,
@@ -49,7 +49,7 @@ pub struct CacheInfo {
 }
 
 impl<P: PerCpu> Frames<'_, P> {
-    /// Returns a zone's counters and marks.
+    /// Returns a zone's counters and watermarks.
     ///
     /// # Panics
     ///
@@ -57,14 +57,14 @@ impl<P: PerCpu> Frames<'_, P> {
     pub fn zone_info(&self, id: ZoneId) -> ZoneInfo {
         let zone = self.zone_table().zone(id);
         let (first, end) = zone.span();
-        let pfn = |area| Pfn(area * AREA_FRAMES as u64);
+        let pfn = |pageblock| Pfn(pageblock * PAGEBLOCK_FRAMES as u64);
         ZoneInfo {
             id,
             free: zone.free(),
             cached: self.caches().cached_frames(id),
-            min: zone.mark(Mark::Min),
-            low: zone.mark(Mark::Low),
-            high: zone.mark(Mark::High),
+            min: zone.watermark(Watermark::Min),
+            low: zone.watermark(Watermark::Low),
+            high: zone.watermark(Watermark::High),
             managed: zone.managed(),
             present: zone.present(),
             reserve: ZoneKind::ALL.map(|highest| zone.reserve(highest)),
@@ -97,7 +97,8 @@ impl<P: PerCpu> Frames<'_, P> {
             .map(|zone| self.zone_info(zone))
     }
 
-    /// Counts the frames that are free in all zones; caches and isolated areas are not counted.
+    /// Counts the frames that are free in all zones; caches and isolated pageblocks are not
+    /// counted.
     pub fn free_frames(&self) -> u64 {
         self.zone_table()
             .zone_ids()
@@ -106,7 +107,7 @@ impl<P: PerCpu> Frames<'_, P> {
     }
 
     /// Counts the frames that the background reclaimer of `node` should free so that each of its
-    /// zones is above its HIGH mark.
+    /// zones is above its HIGH watermark.
     ///
     /// # Panics
     ///
@@ -115,7 +116,7 @@ impl<P: PerCpu> Frames<'_, P> {
         ZoneKind::ALL
             .into_iter()
             .map(|kind| self.zone_table().zone(ZoneId::new(node, kind)))
-            .map(|zone| zone.mark(Mark::High).saturating_sub(zone.free()))
+            .map(|zone| zone.watermark(Watermark::High).saturating_sub(zone.free()))
             .sum()
     }
 }
@@ -123,15 +124,15 @@ impl<P: PerCpu> Frames<'_, P> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::{base::types::Order, testing::*, zone::marks};
+    use crate::{base::types::Order, testing::*, zone::watermark};
 
     const NORMAL: ZoneId = zone(0, ZoneKind::Normal);
 
     #[test]
     fn a_zones_numbers_are_those_of_its_frames() {
         let frames = normal_machine(1, 2);
-        let all = block_range(32).len() * 2;
-        let marks = marks::marks(ZoneKind::Normal, all, all);
+        let all = section_range(32).len() * 2;
+        let watermarks = watermark::watermarks(ZoneKind::Normal, all, all);
         let take = |order| frames.alloc_in_zone(ContextKind::Task, NORMAL, order, test_owner(1));
         let block = take(Order::HUGE);
         drop(take(Order::ZERO));
@@ -142,10 +143,10 @@ mod tests {
         assert_eq!((info.managed, info.present), (all, all));
         assert_eq!(
             (info.min, info.low, info.high),
-            (marks.min, marks.low, marks.high)
+            (watermarks.min, watermarks.low, watermarks.high)
         );
         assert_eq!(info.high_atomic, 512);
-        let span = PfnRange::new(block_range(32).start, block_range(33).end);
+        let span = PfnRange::new(section_range(32).start, section_range(33).end);
         assert_eq!(info.span, span);
         assert_eq!(
             frames.zones().map(|zone| zone.id).collect::<Vec<_>>(),

@@ -8,11 +8,11 @@ use crate::{
     cache::{blocks, cpu::PerCpu},
     frames::Frames,
     pageblock::{
-        home::Home,
-        memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS},
-        migrate_type::Mobility,
+        flags::PageblockFlags,
+        migrate_type::MigrateType,
+        section_meta::{PAGEBLOCK_FRAMES, PageblockRef, SECTION_PAGEBLOCKS},
     },
-    zone::{Zone, floor::floors},
+    zone::{Zone, watermark_floor::floors},
     zonelist::ListKind,
 };
 use tidemark_sync::atomic::Ordering;
@@ -52,8 +52,8 @@ pub enum Inconsistency {
         /// Which one.
         cpu: CpuId,
     },
-    /// The room in a zone's caches is not what its LOW mark and its limit demand.
-    Room {
+    /// The limit of a zone's caches is not what its LOW watermark and its limit demand.
+    CacheLimit {
         /// The zone.
         zone: ZoneId,
     },
@@ -106,12 +106,19 @@ impl<P: PerCpu> Frames<'_, P> {
         let mut tallies = [Tally::default(); MAX_ZONES];
         self.check_rest()?;
         for block in 0..self.books().len() {
-            for local in 0..BLOCK_AREAS {
-                let Some(area) = self.books().area((block * BLOCK_AREAS + local) as u64) else {
+            for local in 0..SECTION_PAGEBLOCKS {
+                let Some(pageblock) = self
+                    .books()
+                    .pageblock((block * SECTION_PAGEBLOCKS + local) as u64)
+                else {
                     break;
                 };
-                if area.core().state().is_present() {
-                    self.check_area(area, &mut census, &mut tallies[area.zone().index()])?;
+                if pageblock.core().state().is_present() {
+                    self.check_pageblock(
+                        pageblock,
+                        &mut census,
+                        &mut tallies[pageblock.zone().index()],
+                    )?;
                 }
             }
         }
@@ -122,8 +129,8 @@ impl<P: PerCpu> Frames<'_, P> {
         Ok(census)
     }
 
-    /// Checks what must hold at any time, while others allocate: marks in order, and no counter
-    /// beyond what it counts.
+    /// Checks what must hold at any time, while others allocate: watermarks in order, and no
+    /// counter beyond what it counts.
     ///
     /// # Errors
     ///
@@ -131,22 +138,26 @@ impl<P: PerCpu> Frames<'_, P> {
     pub fn validate(&self) -> Result<(), Inconsistency> {
         for id in self.zone_table().zone_ids() {
             let zone = self.zone_table().zone(id);
-            let marks = zone.policy().marks;
+            let watermarks = zone.policy().watermarks;
             let count = |what, says: u64, counted: u64| Inconsistency::Count {
                 what,
                 zone: id,
                 says: says as i64,
                 counted: counted as i64,
             };
-            if marks.min > marks.low || marks.low > marks.high {
-                return Err(count("marks out of order", marks.low, marks.high));
+            if watermarks.min > watermarks.low || watermarks.low > watermarks.high {
+                return Err(count(
+                    "watermarks out of order",
+                    watermarks.low,
+                    watermarks.high,
+                ));
             }
             // Sizes may change between the two looks; and a reservation that is given back in an
-            // isolated area leaves the counter a moment after it has left the area.
+            // isolated pageblock leaves the counter a moment after it has left the pageblock.
             let before = zone.managed();
             let free = zone.free();
             let managed = zone.managed();
-            let in_flight = (2 * AREA_FRAMES * self.caches().cpus().len()) as u64;
+            let in_flight = (2 * PAGEBLOCK_FRAMES * self.caches().cpus().len()) as u64;
             if before == managed && free > managed + in_flight {
                 return Err(count("more free than managed", free, managed));
             }
@@ -166,8 +177,8 @@ impl<P: PerCpu> Frames<'_, P> {
                 let cpu = CpuId(number);
                 return Err(Inconsistency::Cpu { cpu });
             }
-            for (home, cache) in cpu.pcp.iter().enumerate() {
-                let zone = Home::zone_of_cache(home);
+            for (flags, cache) in cpu.pcp.iter().enumerate() {
+                let zone = PageblockFlags::zone_of_cache(flags);
                 for (depth, pfn) in cache.iter().enumerate() {
                     let frame = |what| Inconsistency::Frame { what, at: pfn };
                     if self.frame_state(pfn) != FrameState::Cached {
@@ -202,18 +213,20 @@ impl<P: PerCpu> Frames<'_, P> {
 
     fn entry_of(&self, pfn: Pfn) -> Entry {
         self.books()
-            .area_of(pfn)
-            .map_or(Entry::ABSENT, |(area, frame)| area.entry_now(frame))
+            .pageblock_of(pfn)
+            .map_or(Entry::ABSENT, |(pageblock, frame)| {
+                pageblock.entry_now(frame)
+            })
     }
 
-    fn check_area(
+    fn check_pageblock(
         &self,
-        area: AreaRef<'_>,
+        pageblock: PageblockRef<'_>,
         census: &mut Census,
         tally: &mut Tally,
     ) -> Result<(), Inconsistency> {
-        let state = area.core().state();
-        let at = |frame: u32| Pfn(area.start().0 + u64::from(frame));
+        let state = pageblock.core().state();
+        let at = |frame: u32| Pfn(pageblock.start().0 + u64::from(frame));
         let wrong = |what, frame| {
             Err(Inconsistency::Frame {
                 what,
@@ -223,19 +236,19 @@ impl<P: PerCpu> Frames<'_, P> {
         if state.is_isolated() {
             return wrong("isolated, but nobody is going offline or compacting", 0);
         }
-        if area.home().is_kept_out() {
+        if pageblock.flags().is_kept_out() {
             return wrong("kept out of the caches, but nobody compacts", 0);
         }
-        if area.mobility() == Mobility::HighAtomic {
-            tally.high_atomic += AREA_FRAMES as u64;
+        if pageblock.migrate_type() == MigrateType::HighAtomic {
+            tally.high_atomic += PAGEBLOCK_FRAMES as u64;
         }
         if state.is_taken() {
-            return self.check_taken(area, census, tally);
+            return self.check_taken(pageblock, census, tally);
         }
         let (mut free, mut frame) = (0, 0);
-        while frame < AREA_FRAMES as u32 {
-            let set = is_set(area, frame);
-            let entry = area.entry_now(frame);
+        while frame < PAGEBLOCK_FRAMES as u32 {
+            let set = is_set(pageblock, frame);
+            let entry = pageblock.entry_now(frame);
             frame += match entry.state() {
                 FrameState::Free if !set => {
                     free += 1;
@@ -253,8 +266,8 @@ impl<P: PerCpu> Frames<'_, P> {
                     }
                     let size = order.frames() as u32;
                     let mut body = frame + 1..frame + size;
-                    let stray =
-                        body.find(|&f| !is_set(area, f) || area.entry_now(f) != Entry::FREE);
+                    let stray = body
+                        .find(|&f| !is_set(pageblock, f) || pageblock.entry_now(f) != Entry::FREE);
                     if let Some(stray) = stray {
                         return wrong("inside a block, but with books of its own", stray);
                     }
@@ -264,7 +277,10 @@ impl<P: PerCpu> Frames<'_, P> {
             };
         }
         if state.free() != free {
-            return wrong("its area's count is not the number of its zero bits", 0);
+            return wrong(
+                "its pageblock's count is not the number of its zero bits",
+                0,
+            );
         }
         census.free += u64::from(free);
         tally.free += u64::from(free);
@@ -273,35 +289,35 @@ impl<P: PerCpu> Frames<'_, P> {
         Ok(())
     }
 
-    /// Checks an area that is wholly taken: an order 9, or half of an order 10.
+    /// Checks a pageblock that is wholly taken: an order 9, or half of an order 10.
     fn check_taken(
         &self,
-        area: AreaRef<'_>,
+        pageblock: PageblockRef<'_>,
         census: &mut Census,
         tally: &mut Tally,
     ) -> Result<(), Inconsistency> {
-        let at = area.start();
+        let at = pageblock.start();
         let wrong = |what| Err(Inconsistency::Frame { what, at });
-        let mut frames = 0..AREA_FRAMES as u32;
-        if area.core().state().free() != 0 || frames.any(|frame| is_set(area, frame)) {
+        let mut frames = 0..PAGEBLOCK_FRAMES as u32;
+        if pageblock.core().state().free() != 0 || frames.any(|frame| is_set(pageblock, frame)) {
             return wrong("wholly taken, but with bits or a count");
         }
-        if (1..AREA_FRAMES as u32).any(|frame| area.entry_now(frame) != Entry::FREE) {
+        if (1..PAGEBLOCK_FRAMES as u32).any(|frame| pageblock.entry_now(frame) != Entry::FREE) {
             return wrong("wholly taken, but with entries inside");
         }
-        let is_upper = area.index % 2 == 1;
-        let own = area.entry_now(0);
+        let is_upper = pageblock.index % 2 == 1;
+        let own = pageblock.entry_now(0);
         let of_lower = self
             .books()
-            .area(area.index & !1)
-            .and_then(|area| area.entry_now(0).block());
+            .pageblock(pageblock.index & !1)
+            .and_then(|pageblock| pageblock.entry_now(0).block());
         let owner = match (own.block(), of_lower) {
             (Some((Order::HUGE, owner)), _) => owner,
             (Some((Order::MAX, owner)), _) if !is_upper => owner,
             (None, Some((Order::MAX, owner))) if is_upper && own == Entry::FREE => owner,
             _ => return wrong("wholly taken, but by nobody"),
         };
-        tally.count_used(AREA_FRAMES as u64, owner, census);
+        tally.count_used(PAGEBLOCK_FRAMES as u64, owner, census);
         census.managed = census.free + census.cached + census.allocated;
         Ok(())
     }
@@ -322,13 +338,25 @@ impl<P: PerCpu> Frames<'_, P> {
                 tally.cached,
             ),
             ("high-atomic", zone.high_atomic() as i64, tally.high_atomic),
-            ("min", policy.0.marks.min as i64, policy.1.marks.min),
-            ("low", policy.0.marks.low as i64, policy.1.marks.low),
-            ("high", policy.0.marks.high as i64, policy.1.marks.high),
+            (
+                "min",
+                policy.0.watermarks.min as i64,
+                policy.1.watermarks.min,
+            ),
+            (
+                "low",
+                policy.0.watermarks.low as i64,
+                policy.1.watermarks.low,
+            ),
+            (
+                "high",
+                policy.0.watermarks.high as i64,
+                policy.1.watermarks.high,
+            ),
         ];
         let reserves = policy.0.reserve.into_iter().zip(policy.1.reserve);
         let reserves = reserves.map(|(says, wanted)| ("reserve", says as i64, wanted));
-        let floors = floors(&policy.1.marks, &policy.1.reserve);
+        let floors = floors(&policy.1.watermarks, &policy.1.reserve);
         let stored = zone.floors();
         let floors = stored.iter().zip(floors.as_flattened());
         let floors = floors.map(|(&says, &wanted)| ("floor", says.into(), wanted.into()));
@@ -345,8 +373,8 @@ impl<P: PerCpu> Frames<'_, P> {
         if self.zone_table().caches_are_off(id) {
             return Err(Inconsistency::NotAtRest);
         }
-        if !self.zone_table().rooms_are_right(id) {
-            return Err(Inconsistency::Room { zone: id });
+        if !self.zone_table().cache_limits_are_right(id) {
+            return Err(Inconsistency::CacheLimit { zone: id });
         }
         if let Some(highest) = self.zone_table().wrong_above_low(id) {
             return Err(Inconsistency::AboveLow { zone: id, highest });
@@ -407,8 +435,8 @@ impl Census {
     }
 }
 
-fn is_set(area: AreaRef<'_>, frame: u32) -> bool {
-    area.core().bits.0[frame as usize / 64].load(Ordering::Relaxed) >> (frame % 64) & 1 == 1
+fn is_set(pageblock: PageblockRef<'_>, frame: u32) -> bool {
+    pageblock.core().bits.0[frame as usize / 64].load(Ordering::Relaxed) >> (frame % 64) & 1 == 1
 }
 
 #[cfg(all(test, not(loom)))]

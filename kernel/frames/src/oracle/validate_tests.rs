@@ -2,7 +2,7 @@
 
 use crate::{
     base::owner::Entry,
-    pageblock::{area::Isolation, home::Home, migrate_type::Mobility},
+    pageblock::{bits::Isolation, flags::PageblockFlags, migrate_type::MigrateType},
     testing::*,
     *,
 };
@@ -38,14 +38,17 @@ fn assert_miscounted(frames: &TestFrames, zone: ZoneId, name: &str) {
 }
 
 fn entry_of(frames: &'static TestFrames, pfn: Pfn) -> &'static AtomicU32 {
-    let (area, frame) = frames.area_of(pfn).unwrap();
-    area.entry(frame)
+    let (pageblock, frame) = frames.pageblock_of(pfn).unwrap();
+    pageblock.entry(frame)
 }
 
 /// The word with a frame's bit, and the bit.
 fn bit_of(frames: &'static TestFrames, pfn: Pfn) -> (&'static AtomicU64, u64) {
-    let (area, frame) = frames.area_of(pfn).unwrap();
-    (&area.core().bits.0[frame as usize / 64], 1 << (frame % 64))
+    let (pageblock, frame) = frames.pageblock_of(pfn).unwrap();
+    (
+        &pageblock.core().bits.0[frame as usize / 64],
+        1 << (frame % 64),
+    )
 }
 
 /// Demands that the oracle says this of a frame while its entry, or another one's, says that.
@@ -66,7 +69,9 @@ fn assert_told_of_entry(
 fn a_cached_frame_says_so_and_is_in_one_cache_of_its_zone_once() {
     let frames = small_machine(1);
     drop(take(frames, Order::ZERO));
-    let cache = |zone| &frames.caches().cpus()[0].pcp[Home::cache_of(zone, Mobility::Unmovable)];
+    let cache = |zone| {
+        &frames.caches().cpus()[0].pcp[PageblockFlags::cache_of(zone, MigrateType::Unmovable)]
+    };
     let (pfn, _) = cache(NORMAL).top().unwrap();
     let what = "in a cache, but its entry does not say so";
     assert_told_of_entry(frames, (pfn, Entry::FREE), what, pfn);
@@ -109,24 +114,24 @@ fn a_cached_block_says_so_and_is_in_one_cache_of_its_zone_once() {
 }
 
 #[test]
-fn at_rest_no_area_is_isolated_or_kept_out_of_the_caches() {
+fn at_rest_no_pageblock_is_isolated_or_kept_out_of_the_caches() {
     let frames = small_machine(1);
-    let (area, _) = frames.area_of(block_range(32).start).unwrap();
+    let (pageblock, _) = frames.pageblock_of(section_range(32).start).unwrap();
     for by in [Isolation::Offline, Isolation::Compaction] {
-        area.core().isolate(by).unwrap();
+        pageblock.core().isolate(by).unwrap();
         let what = "isolated, but nobody is going offline or compacting";
-        assert_told(frames, what, area.start());
-        area.core().unisolate(by).unwrap();
+        assert_told(frames, what, pageblock.start());
+        pageblock.core().unisolate(by).unwrap();
     }
-    area.keep_out_of_caches(true);
+    pageblock.keep_out_of_caches(true);
     let what = "kept out of the caches, but nobody compacts";
-    assert_told(frames, what, area.start());
-    area.keep_out_of_caches(false);
+    assert_told(frames, what, pageblock.start());
+    pageblock.keep_out_of_caches(false);
     assert_sound(frames);
 }
 
 #[test]
-fn bits_and_entries_of_an_open_area_agree() {
+fn bits_and_entries_of_an_open_pageblock_agree() {
     let frames = small_machine(1);
     let blocks = [take(frames, UNCACHED), take(frames, UNCACHED)];
     let [even, odd] = blocks.each_ref().map(|block| block.pfn());
@@ -156,18 +161,18 @@ fn bits_and_entries_of_an_open_area_agree() {
 }
 
 #[test]
-fn an_areas_count_is_the_number_of_its_zero_bits() {
+fn an_pageblocks_count_is_the_number_of_its_zero_bits() {
     let frames = small_machine(1);
-    let (area, _) = frames.area_of(block_range(32).start).unwrap();
-    assert!(frames.reserve_for_test(area, NORMAL, 8).is_some());
-    let what = "its area's count is not the number of its zero bits";
-    assert_told(frames, what, area.start());
-    area.core().unreserve(8);
+    let (pageblock, _) = frames.pageblock_of(section_range(32).start).unwrap();
+    assert!(frames.reserve_for_test(pageblock, NORMAL, 8).is_some());
+    let what = "its pageblock's count is not the number of its zero bits";
+    assert_told(frames, what, pageblock.start());
+    pageblock.core().unreserve(8);
     assert_sound(frames);
 }
 
 #[test]
-fn a_wholly_taken_area_has_neither_bits_nor_entries_and_one_owner() {
+fn a_wholly_taken_pageblock_has_neither_bits_nor_entries_and_one_owner() {
     let frames = small_machine(1);
     for order in [Order::HUGE, Order::MAX] {
         let block = take(frames, order);
@@ -203,7 +208,8 @@ fn counters_are_what_is_counted() {
     zone.grow(1);
     assert_miscounted(frames, NORMAL, "managed");
     zone.shrink(1);
-    let cache = &frames.caches().cpus()[0].pcp[Home::cache_of(NORMAL, Mobility::Unmovable)];
+    let cache =
+        &frames.caches().cpus()[0].pcp[PageblockFlags::cache_of(NORMAL, MigrateType::Unmovable)];
     let pfn = cache.pop().unwrap();
     assert_miscounted(frames, NORMAL, "cached");
     cache.push(pfn);
@@ -214,16 +220,16 @@ fn counters_are_what_is_counted() {
 }
 
 #[test]
-fn marks_reserves_and_floors_are_those_of_the_sizes() {
+fn watermarks_reserves_and_floors_are_those_of_the_sizes() {
     let frames = normal_machine(1, 2);
     let zone = frames.zone(NORMAL);
     let right = zone.policy();
     for name in ["min", "low", "high", "reserve"] {
         let mut wrong = right;
         match name {
-            "min" => wrong.marks.min -= 1,
-            "low" => wrong.marks.low -= 1,
-            "high" => wrong.marks.high += 1,
+            "min" => wrong.watermarks.min -= 1,
+            "low" => wrong.watermarks.low -= 1,
+            "high" => wrong.watermarks.high += 1,
             _ => wrong.reserve[3] += 1,
         }
         zone.set_policy(&wrong);
@@ -237,17 +243,17 @@ fn marks_reserves_and_floors_are_those_of_the_sizes() {
 }
 
 #[test]
-fn rooms_and_the_words_above_low_follow_the_marks() {
+fn rooms_and_the_words_above_low_follow_the_watermarks() {
     let frames = small_machine(1);
     type Tell = fn(&TestFrames, bool);
     let tells: [Tell; 2] = [
-        |frames, is_below| frames.tell_rooms(NORMAL, is_below),
-        |frames, is_below| frames.tell_block_rooms(NORMAL, is_below),
+        |frames, is_below| frames.tell_cache_limits(NORMAL, is_below),
+        |frames, is_below| frames.tell_block_cache_limits(NORMAL, is_below),
     ];
     for tell in tells {
         tell(frames, true);
         let found = frames.validate_at_rest();
-        assert_eq!(found, Err(Inconsistency::Room { zone: NORMAL }));
+        assert_eq!(found, Err(Inconsistency::CacheLimit { zone: NORMAL }));
         tell(frames, false);
         assert_sound(frames);
     }
@@ -303,8 +309,8 @@ fn the_oracle_counts_nothing_while_something_is_under_way() {
 #[test]
 fn the_oracle_counts_nothing_while_lists_are_written() {
     let frames = bare_machine(1, 1);
-    add_block(frames, 0);
-    frames.add_boot_range(block_range(0), DMA32).unwrap();
+    add_section(frames, 0);
+    frames.add_boot_range(section_range(0), DMA32).unwrap();
     let hook = at_points(move |point| {
         let found = frames.validate_at_rest();
         let is_odd = matches!(
@@ -319,7 +325,7 @@ fn the_oracle_counts_nothing_while_lists_are_written() {
 }
 
 #[test]
-fn at_any_time_marks_are_in_order_and_no_more_is_free_than_there_is() {
+fn at_any_time_watermarks_are_in_order_and_no_more_is_free_than_there_is() {
     let frames = normal_machine(1, 1);
     let zone = frames.zone(NORMAL);
     assert_eq!(frames.validate(), Ok(()));
@@ -330,13 +336,13 @@ fn at_any_time_marks_are_in_order_and_no_more_is_free_than_there_is() {
     };
     let right = zone.policy();
     for (min, low) in [
-        (right.marks.low + 1, right.marks.low),
-        (right.marks.min, right.marks.high + 1),
+        (right.watermarks.low + 1, right.watermarks.low),
+        (right.watermarks.min, right.watermarks.high + 1),
     ] {
         let mut wrong = right;
-        (wrong.marks.min, wrong.marks.low) = (min, low);
+        (wrong.watermarks.min, wrong.watermarks.low) = (min, low);
         zone.set_policy(&wrong);
-        told("marks out of order");
+        told("watermarks out of order");
         zone.set_policy(&right);
     }
     // What is in flight may be counted twice for a moment.
@@ -354,15 +360,15 @@ fn at_any_time_marks_are_in_order_and_no_more_is_free_than_there_is() {
 #[test]
 fn what_lies_behind_the_end_of_a_list_is_not_looked_at() {
     let frames = small_machine_of(1, Variant::Snapshot);
-    add_block(frames, 33);
+    add_section(frames, 33);
     let movable = zone(0, ZoneKind::Movable);
     frames
-        .online_range(block_range(33), movable, &task())
+        .online_range(section_range(33), movable, &task())
         .unwrap();
     // Of two sides, one is written again: two zones fewer.
     for block in [33, 32] {
         frames
-            .offline_range(block_range(block), u64::MAX, &task())
+            .offline_range(section_range(block), u64::MAX, &task())
             .unwrap();
         assert_sound(frames);
     }

@@ -1,14 +1,14 @@
-//! Which requests may share an area: movable ones keep to theirs, unmovable ones to theirs, so that
-//! areas can become whole again by migration.
+//! Which requests may share a pageblock: movable ones keep to theirs, unmovable ones to theirs, so
+//! that pageblocks can become whole again by migration.
 //!
-//! Blocks of like sizes share areas as well: a large hole that a small block breaks up is gone for
-//! as long as that block lives, and areas in which all sizes mix are never whole again.
+//! Blocks of like sizes share pageblocks as well: a large hole that a small block breaks up is gone
+//! for as long as that block lives, and pageblocks in which all sizes mix are never whole again.
 //!
-//! An area's kind is a few bits beside its state (`home`): a policy, not a promise. The request
-//! that takes the first frame of a wholly free area decides it. When a zone has neither room in
-//! areas of a request's own kind nor a wholly free one, the request takes from areas of other
-//! sizes; and when there is none of its mobility either, it steals from the other one's. That is
-//! counted, and an area of which half is still free changes sides.
+//! A pageblock's kind is a few bits beside its state (`flags`): a policy, not a promise. The
+//! request that takes the first frame of a wholly free pageblock decides it. When a zone has
+//! neither room in pageblocks of a request's own kind nor a wholly free one, the request takes from
+//! pageblocks of other sizes; and when there is none of its migrate type either, it steals from the
+//! other one's. That is counted, and a pageblock of which half is still free changes sides.
 
 use crate::base::{
     mutant::{self, Mutant},
@@ -20,18 +20,19 @@ use crate::base::{
 /// Number of kinds that per-CPU caches tell apart.
 pub(crate) const CACHED_KINDS: usize = 2;
 
-/// Whether what is allocated can be asked to move; and the kind of areas that hold such blocks.
+/// Whether what is allocated can be asked to move; and the kind of pageblocks that hold such
+/// blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Mobility {
+pub(crate) enum MigrateType {
     #[default]
     Unmovable,
     Movable,
-    /// Of areas only: kept for requests that cannot wait.
+    /// Of pageblocks only: kept for requests that cannot wait.
     HighAtomic,
 }
 
-impl Mobility {
+impl MigrateType {
     /// Returns what the flags say.
     #[inline]
     pub(crate) const fn of(gfp: Gfp) -> Self {
@@ -75,19 +76,19 @@ impl Mobility {
 pub(crate) enum Size {
     /// Orders 0 to 3: those that are not costly.
     Small,
-    /// Orders 4 to 6: up to a word of an area.
+    /// Orders 4 to 6: up to a word of a pageblock.
     Medium,
-    /// Orders 7 and 8: a quarter of an area, and half of one.
+    /// Orders 7 and 8: a quarter of a pageblock, and half of one.
     Large,
 }
 
 /// Number of sizes.
 pub(crate) const SIZES: usize = 3;
 
-/// The kind of an area: what the blocks in it are like.
+/// The kind of a pageblock: what the blocks in it are like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Kind {
-    pub(crate) mobility: Mobility,
+pub(crate) struct PageblockKind {
+    pub(crate) migrate_type: MigrateType,
     pub(crate) size: Size,
 }
 
@@ -104,15 +105,18 @@ impl Size {
     }
 }
 
-impl Kind {
+impl PageblockKind {
     #[inline]
-    pub(crate) fn of(mobility: Mobility, order: Order) -> Self {
+    pub(crate) fn of(migrate_type: MigrateType, order: Order) -> Self {
         let size = Size::of(order);
-        Self { mobility, size }
+        Self { migrate_type, size }
     }
 
-    /// Returns the kind for the other mobility, or the reserve.
-    pub(crate) const fn turned_to(self, mobility: Mobility) -> Self {
-        Self { mobility, ..self }
+    /// Returns the kind for the other migrate type, or the reserve.
+    pub(crate) const fn turned_to(self, migrate_type: MigrateType) -> Self {
+        Self {
+            migrate_type,
+            ..self
+        }
     }
 }

@@ -1,8 +1,8 @@
-//! What an area is, in half a word: free frames, and who may have them.
+//! What a pageblock is, in half a word: free frames, and who may have them.
 
-use crate::pageblock::memory::{AREA_FRAMES, AreaPair};
+use crate::pageblock::section_meta::{PAGEBLOCK_FRAMES, PageblockPair};
 
-/// State of one area. Zero means gone: not the allocator's.
+/// State of one pageblock. Zero means gone: not the allocator's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State(pub(crate) u16);
 
@@ -18,8 +18,8 @@ impl State {
     /// Present, nothing free.
     pub(crate) const FULL: Self = Self(Self::PRESENT);
     /// Present, all free.
-    pub(crate) const EMPTY: Self = Self(Self::PRESENT | AREA_FRAMES as u16);
-    /// All free, but nobody may allocate: the area is about to leave, or has just come.
+    pub(crate) const EMPTY: Self = Self(Self::PRESENT | PAGEBLOCK_FRAMES as u16);
+    /// All free, but nobody may allocate: the pageblock is about to leave, or has just come.
     pub(crate) const ISOLATED_EMPTY: Self = Self(Self::EMPTY.0 | Self::ISOLATED);
     /// All free, for the one who compacted it.
     pub(crate) const COMPACTED_EMPTY: Self = Self(Self::EMPTY.0 | Self::COMPACTED);
@@ -35,13 +35,13 @@ impl State {
         self.0 & Self::PRESENT != 0
     }
 
-    /// Returns whether anybody keeps the area from being allocated from: what is freed stays in it,
-    /// and the zone's counter does not have its frames.
+    /// Returns whether anybody keeps the pageblock from being allocated from: what is freed stays
+    /// in it, and the zone's counter does not have its frames.
     pub(crate) const fn is_isolated(self) -> bool {
         self.0 & (Self::ISOLATED | Self::COMPACTED) != 0
     }
 
-    /// Returns whether the area is wholly taken; its bits are all zero then.
+    /// Returns whether the pageblock is wholly taken; its bits are all zero then.
     pub(crate) const fn is_taken(self) -> bool {
         self.0 & Self::TAKEN != 0
     }
@@ -51,14 +51,14 @@ impl State {
         self.0 & !Self::COUNT == Self::PRESENT
     }
 
-    /// Counts the frames that the zone's counter has of the area.
+    /// Counts the frames that the zone's counter has of the pageblock.
     pub(crate) const fn counted(self) -> u32 {
         if self.is_isolated() { 0 } else { self.free() }
     }
 }
 
-/// Who keeps an area from being allocated from. Each has a bit of its own: an offline may isolate
-/// what is being compacted, and neither undoes the other's isolation.
+/// Who keeps a pageblock from being allocated from. Each has a bit of its own: an offline may
+/// isolate what is being compacted, and neither undoes the other's isolation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Isolation {
     /// It is about to leave, or has just come.
@@ -76,17 +76,17 @@ impl Isolation {
     }
 }
 
-/// Which states a search stops at: a range of them as numbers, so that two areas are looked at by
-/// one test.
+/// Which states a search stops at: a range of them as numbers, so that two pageblocks are looked at
+/// by one test.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sought {
+pub(crate) struct StateFilter {
     /// What brings the first one to `ABOVE`, for both halves of a pair's word.
     to_above: u32,
     /// The last one and `ABOVE`, for both halves.
     last: u32,
 }
 
-impl Sought {
+impl StateFilter {
     /// Above all states, which have the two highest bits clear: sums and differences with it do not
     /// carry from one half of a pair's word into the other.
     const ABOVE: u16 = 1 << 15;
@@ -95,18 +95,18 @@ impl Sought {
     /// Any that is present: whatever the other bits, they are above it or below.
     pub(crate) const PRESENT: Self = Self::range(State::PRESENT, Self::ABOVE - 1);
     /// Wholly free and open.
-    pub(crate) const EMPTY: Self = Self::open(AREA_FRAMES as u32, AREA_FRAMES as u32);
+    pub(crate) const EMPTY: Self = Self::open(PAGEBLOCK_FRAMES as u32, PAGEBLOCK_FRAMES as u32);
 
     /// Seeks what is open, with at least so many frames free, 1 to 512, wholly free ones included.
     #[inline]
     pub(crate) const fn free(least: u32) -> Self {
-        Self::open(least, AREA_FRAMES as u32)
+        Self::open(least, PAGEBLOCK_FRAMES as u32)
     }
 
-    /// Seeks the same without areas that are wholly free.
+    /// Seeks the same without pageblocks that are wholly free.
     #[inline]
     pub(crate) const fn partial(least: u32) -> Self {
-        Self::open(least, AREA_FRAMES as u32 - 1)
+        Self::open(least, PAGEBLOCK_FRAMES as u32 - 1)
     }
 
     /// Seeks what is open, which means that nothing but the count differs from `FULL`.
@@ -136,14 +136,14 @@ impl Sought {
         not_below & not_above & (Self::ABOVE as u32 * Self::BOTH)
     }
 
-    /// Returns the index of the first pair of which an area is in a state that is sought. A
+    /// Returns the index of the first pair of which a pageblock is in a state that is sought. A
     /// function of its own, so that its loop has the registers for itself.
     #[inline(never)]
-    pub(crate) fn first_of(self, pairs: &[AreaPair]) -> Option<usize> {
-        let of = |pair: &AreaPair| self.of_pair(pair.word());
+    pub(crate) fn first_of(self, pairs: &[PageblockPair]) -> Option<usize> {
+        let of = |pair: &PageblockPair| self.of_pair(pair.word());
         // Most are passed over: one test for four.
         let (fours, _) = pairs.as_chunks::<4>();
-        let has = |four: &[AreaPair; 4]| four.iter().fold(0, |any, pair| any | of(pair)) != 0;
+        let has = |four: &[PageblockPair; 4]| four.iter().fold(0, |any, pair| any | of(pair)) != 0;
         let passed = fours.iter().position(has).unwrap_or(fours.len()) * 4;
         let rest = pairs.get(passed..)?;
         Some(passed + rest.iter().position(|pair| of(pair) != 0)?)
@@ -158,17 +158,18 @@ mod tests {
     fn what_is_sought_is_what_the_state_says() {
         for number in 0..1 << 14 {
             let state = State(number);
-            let is_one = state.free() <= AREA_FRAMES as u32 && (state.is_present() || number == 0);
+            let is_one =
+                state.free() <= PAGEBLOCK_FRAMES as u32 && (state.is_present() || number == 0);
             if !is_one {
                 continue;
             }
-            assert_eq!(Sought::PRESENT.has(state), state.is_present());
-            assert_eq!(Sought::EMPTY.has(state), state == State::EMPTY);
+            assert_eq!(StateFilter::PRESENT.has(state), state.is_present());
+            assert_eq!(StateFilter::EMPTY.has(state), state == State::EMPTY);
             for least in [1, 8, 256, 511] {
                 let has_some = state.is_open() && state.free() >= least;
-                assert_eq!(Sought::free(least).has(state), has_some);
+                assert_eq!(StateFilter::free(least).has(state), has_some);
                 let partial = has_some && state != State::EMPTY;
-                assert_eq!(Sought::partial(least).has(state), partial);
+                assert_eq!(StateFilter::partial(least).has(state), partial);
             }
         }
     }
@@ -177,7 +178,7 @@ mod tests {
     fn the_first_pair_is_found_wherever_it_lies() {
         use tidemark_sync::atomic::AtomicU32;
         let full = u32::from(State::FULL.0) * 0x1_0001;
-        let pair = |states| AreaPair(AtomicU32::new(states));
+        let pair = |states| PageblockPair(AtomicU32::new(states));
         for length in 0..14 {
             for first in 0..=length {
                 for half in [0, 16] {
@@ -185,8 +186,8 @@ mod tests {
                     let states = |at| full + if at < first { 0 } else { 7 << half };
                     let pairs: Vec<_> = (0..length).map(|at| pair(states(at))).collect();
                     let expected = (first < length).then_some(first);
-                    assert_eq!(Sought::free(7).first_of(&pairs), expected);
-                    assert_eq!(Sought::free(8).first_of(&pairs), None);
+                    assert_eq!(StateFilter::free(7).first_of(&pairs), expected);
+                    assert_eq!(StateFilter::free(8).first_of(&pairs), None);
                 }
             }
         }
@@ -194,24 +195,24 @@ mod tests {
 
     #[test]
     fn of_a_pair_one_is_sought_if_the_lower_or_the_upper_one_is() {
-        let shared = [Sought::PRESENT, Sought::EMPTY];
-        let numbers = [1, 8, 511].map(Sought::free).into_iter();
-        let some = numbers.chain([1, 256, 511].map(Sought::partial));
+        let shared = [StateFilter::PRESENT, StateFilter::EMPTY];
+        let numbers = [1, 8, 511].map(StateFilter::free).into_iter();
+        let some = numbers.chain([1, 256, 511].map(StateFilter::partial));
         let states = || {
             (0..1 << 14)
                 .step_by(127)
                 .chain([State::EMPTY.0, State::FULL.0 + 256])
         };
-        for sought in some.chain(shared) {
+        for filter in some.chain(shared) {
             for (lower, upper) in
                 states().flat_map(|lower| states().map(move |upper| (lower, upper)))
             {
-                let either = sought.has(State(lower)) || sought.has(State(upper));
+                let either = filter.has(State(lower)) || filter.has(State(upper));
                 let word = u32::from(upper) << 16 | u32::from(lower);
                 assert_eq!(
-                    sought.of_pair(word) != 0,
+                    filter.of_pair(word) != 0,
                     either,
-                    "{lower:#x} {upper:#x} {sought:?}"
+                    "{lower:#x} {upper:#x} {filter:?}"
                 );
             }
         }

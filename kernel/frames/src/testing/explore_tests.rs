@@ -102,14 +102,14 @@ struct Owners(Vec<AtomicU32>);
 impl Owners {
     fn new(blocks: usize) -> Self {
         Self(
-            (0..blocks * BLOCK_FRAMES)
+            (0..blocks * SECTION_FRAMES)
                 .map(|_| AtomicU32::new(0))
                 .collect(),
         )
     }
 
     fn each(&self, block: &TestBlock) -> impl Iterator<Item = &AtomicU32> {
-        let first = (block.pfn().0 - block_range(32).start.0) as usize;
+        let first = (block.pfn().0 - section_range(32).start.0) as usize;
         self.0[first..first + block.order().frames() as usize].iter()
     }
 
@@ -128,11 +128,11 @@ impl Owners {
 }
 
 /// Two CPUs allocate and free every order, and drain, in what little is left of a zone; the third
-/// one takes half of a block away and brings it back.
+/// one takes half of a section away and brings it back.
 fn storm() {
     let frames = normal_machine(3, 1);
     let owners = Owners::new(1);
-    let block = block_range(32);
+    let block = section_range(32);
     let middle = Pfn(block.start.0 + block.len() / 2);
     let taken = press(frames, NORMAL, block.len() / 2 + 6 * 512);
     // The upper half can leave but for what the others take of it.
@@ -193,7 +193,7 @@ fn no_two_cpus_ever_have_the_same_frame_and_none_is_lost() {
 /// Two CPUs take single frames and give them back, into their caches; nothing is kept.
 fn offline() {
     let frames = normal_machine(3, 1);
-    let block = block_range(32);
+    let block = section_range(32);
     on_all(frames, move |cpu| {
         if cpu < 2 {
             for _ in 0..20 {

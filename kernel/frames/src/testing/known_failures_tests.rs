@@ -32,7 +32,7 @@ fn claim_between_taken_frames() {
         let frames = normal_machine(1, 1);
         let order = Order::new(order).unwrap();
         let singles = take_all(frames, Order::ZERO);
-        // One frame in the last word of each run but the first of an area stays taken.
+        // One frame in the last word of each run but the first of a pageblock stays taken.
         let (kept, freed): (Vec<_>, Vec<_>) = singles.into_iter().partition(|block| {
             let frame = block.pfn().0 % 512;
             frame % 64 == 63 && frame / 64 % words == words - 1 && frame / 64 >= words
@@ -67,7 +67,7 @@ fn claim_that_loses_its_last_word() {
             }
             let frames = normal_machine(1, 1);
             let singles = take_all(frames, Order::ZERO);
-            // One area has anything free: a run, and frames to spare.
+            // One pageblock has anything free: a run, and frames to spare.
             let last = singles.iter().map(|block| block.pfn().0 / 512).max();
             let (kept, freed): (Vec<_>, Vec<_>) = singles.into_iter().partition(|block| {
                 let frame = block.pfn().0 % 512;
@@ -133,7 +133,7 @@ fn a_refill_needs_no_contiguous_frames_with_98304_single_frames_free() {
 fn memory_freed_by_one_cpu_is_had_by_another() {
     let frames = normal_machine(2, 1);
     let all = on_cpu(0, || take_all(frames, Order::ZERO));
-    assert_eq!(all.len(), BLOCK_FRAMES);
+    assert_eq!(all.len(), SECTION_FRAMES);
     on_cpu(0, || drop(all));
     let info = frames.zone_info(NORMAL);
     assert!(info.cached <= u64::from(frames.zone(NORMAL).cache_high()));
@@ -210,8 +210,8 @@ fn no_free_of_ten_thousand_pays_for_the_others() {
         let block = blocks.swap_remove((state >> 33) % blocks.len());
         worst = worst.max(steps(|| drop(block)));
     }
-    // At most 16 frames go back at once: two steps a frame, and those of two sections: the hot
-    // path's, which found the cache full, and the one that makes room.
+    // At most 16 frames go back at once: two steps a frame, and those of two gated sections: the
+    // hot path's, which found the cache full, and the one that makes room.
     assert!(worst <= 2 * 16 + 18, "{worst} steps");
     assert_sound(frames);
 }

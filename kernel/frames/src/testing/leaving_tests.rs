@@ -1,35 +1,36 @@
-//! A block of 128 MiB leaves and comes back in another zone between any two steps of what works on
-//! it: a state or a count is changed for the zone that was read while the area could not leave.
+//! A memory section leaves and comes back in another zone between any two steps of what works on
+//! it: a state or a count is changed for the zone that was read while the pageblock could not
+//! leave.
 
-use crate::{alloc::compact::tests_hook, pageblock::migrate_type::Mobility, testing::*};
+use crate::{alloc::compact::tests_hook, pageblock::migrate_type::MigrateType, testing::*};
 use std::{cell::Cell, rc::Rc};
 
 const NORMAL: ZoneId = zone(0, ZoneKind::Normal);
 const MOVABLE: ZoneId = zone(0, ZoneKind::Movable);
-/// The block that leaves.
+/// The section that leaves.
 const LEAVES: usize = 32;
 
 /// What comes before: blocks that the work is given.
 type Prepare = fn(&'static TestFrames) -> Vec<TestBlock>;
 type Work = fn(&'static TestFrames, Vec<TestBlock>);
 
-/// Two CPUs; NORMAL of three blocks, of which one leaves.
+/// Two CPUs; NORMAL of three sections, of which one leaves.
 fn machine() -> &'static TestFrames {
     let frames = bare_machine(2, 1);
     frames.finish_boot();
-    for block in LEAVES..LEAVES + 3 {
-        add_block(frames, block);
+    for section in LEAVES..LEAVES + 3 {
+        add_section(frames, section);
         frames
-            .online_range(block_range(block), NORMAL, &task())
+            .online_range(section_range(section), NORMAL, &task())
             .unwrap();
     }
     frames
 }
 
-/// Takes the block out of its zone and into the other one; returns whether it could leave.
+/// Takes the section out of its zone and into the other one; returns whether it could leave.
 fn change_zones(frames: &'static TestFrames) -> bool {
     let until = frames.platform().now_ns() + 10_000;
-    let range = block_range(LEAVES);
+    let range = section_range(LEAVES);
     let is_gone = frames.offline_range(range, until, &task()).is_ok();
     if is_gone {
         frames.online_range(range, MOVABLE, &task()).unwrap();
@@ -37,7 +38,7 @@ fn change_zones(frames: &'static TestFrames) -> bool {
     is_gone
 }
 
-/// Does `work` with the block changing zones at each step in turn; returns how often it could.
+/// Does `work` with the section changing zones at each step in turn; returns how often it could.
 fn at_each_step(prepare: Prepare, work: Work) -> u32 {
     let changed = Rc::new(Cell::new(0));
     for at in 0.. {
@@ -48,8 +49,8 @@ fn at_each_step(prepare: Prepare, work: Work) -> u32 {
         let (counts, steps) = (Rc::clone(&changed), Rc::clone(&step));
         let armed = Rc::new(Cell::new(true));
         let hook = at_steps(move || {
-            // A section of this very stack cannot be waited for.
-            let is_open = frames.platform().section(CpuId(0)).is_open();
+            // A gated section of this very stack cannot be waited for.
+            let is_open = frames.platform().gate(CpuId(0)).is_open();
             if steps.replace(steps.get() + 1) >= at && !is_open && armed.replace(false) {
                 counts.set(counts.get() + u32::from(on_cpu(1, || change_zones(frames))));
             }
@@ -59,7 +60,7 @@ fn at_each_step(prepare: Prepare, work: Work) -> u32 {
         frames.drain_all(&task());
         assert_sound(frames);
         let managed = [NORMAL, MOVABLE].map(|zone| frames.zone_info(zone).managed);
-        assert_eq!(managed.iter().sum::<u64>(), 3 * BLOCK_FRAMES as u64);
+        assert_eq!(managed.iter().sum::<u64>(), 3 * SECTION_FRAMES as u64);
         if step.get() <= at {
             break;
         }
@@ -74,7 +75,7 @@ fn take_there(frames: &'static TestFrames, order: Order) -> Vec<TestBlock> {
         let block = frames
             .alloc_in_zone(ContextKind::Task, NORMAL, order, test_owner(1))
             .unwrap();
-        if block_range(LEAVES).contains(block.pfn()) {
+        if section_range(LEAVES).contains(block.pfn()) {
             return vec![block];
         }
         others.push(block);
@@ -108,10 +109,10 @@ fn while_the_last_frames_of_it_are_freed() {
 #[test]
 fn while_its_last_frame_is_freed_past_the_cache() {
     let work: Work = |frames, blocks| {
-        let (area, _) = frames.area_of(blocks[0].pfn()).unwrap();
-        area.keep_out_of_caches(true);
+        let (pageblock, _) = frames.pageblock_of(blocks[0].pfn()).unwrap();
+        pageblock.keep_out_of_caches(true);
         drop(blocks);
-        area.keep_out_of_caches(false);
+        pageblock.keep_out_of_caches(false);
     };
     assert!(at_each_step(|frames| take_there(frames, order(0)), work) > 0);
 }
@@ -136,14 +137,14 @@ fn while_the_last_frames_of_it_are_freed_in_bulk() {
 /// What is asked of NORMAL is not given out of what has become MOVABLE between look and claim.
 fn take_of_normal(frames: &'static TestFrames, size: Order) {
     let taken = frames.alloc_in_zone(ContextKind::Task, NORMAL, size, test_owner(2));
-    // What was taken before the block left keeps it from leaving.
+    // What was taken before the section left keeps it from leaving.
     let taken = taken.expect("NORMAL has two blocks more");
     assert_eq!(frames.zone_of(taken.pfn()), Some(NORMAL));
     drop(taken);
 }
 
 #[test]
-fn between_the_look_at_an_area_and_its_claim() {
+fn between_the_look_at_a_pageblock_and_its_claim() {
     let works: [Work; 6] = [
         |frames, _| take_of_normal(frames, order(0)),
         |frames, _| take_of_normal(frames, order(2)),
@@ -170,14 +171,14 @@ fn while_a_compaction_that_moved_nothing_ends() {
 }
 
 #[test]
-fn while_its_area_of_the_reserve_is_given_back() {
+fn while_its_pageblock_of_the_reserve_is_given_back() {
     let work: Work = |frames, _| {
-        let (area, _) = frames.area_of(block_range(LEAVES).start).unwrap();
-        let kind = area.kind();
+        let (pageblock, _) = frames.pageblock_of(section_range(LEAVES).start).unwrap();
+        let kind = pageblock.kind();
         assert!(frames.zone(NORMAL).grow_high_atomic());
-        assert!(area.change_kind(kind, kind.turned_to(Mobility::HighAtomic)));
-        // False if the block left meanwhile, which gives the area back as well.
-        frames.release_high_atomic(area, Mobility::Unmovable);
+        assert!(pageblock.change_kind(kind, kind.turned_to(MigrateType::HighAtomic)));
+        // False if the section left meanwhile, which gives the pageblock back as well.
+        frames.release_high_atomic(pageblock, MigrateType::Unmovable);
         let kept = [NORMAL, MOVABLE].map(|zone| frames.zone_info(zone).high_atomic);
         assert_eq!(kept, [0, 0]);
     };
@@ -187,10 +188,10 @@ fn while_its_area_of_the_reserve_is_given_back() {
 #[test]
 fn while_a_reservation_in_it_is_given_up() {
     let work: Work = |frames, _| {
-        let (area, _) = frames.area_of(block_range(LEAVES).start).unwrap();
-        if let Some(reserved) = frames.reserve_for_test(area, NORMAL, 8) {
+        let (pageblock, _) = frames.pageblock_of(section_range(LEAVES).start).unwrap();
+        if let Some(reserved) = frames.reserve_for_test(pageblock, NORMAL, 8) {
             assert_eq!(reserved, 8);
-            frames.return_reservation(area, 8);
+            frames.return_reservation(pageblock, 8);
         }
     };
     assert!(at_each_step(nothing, work) > 0);

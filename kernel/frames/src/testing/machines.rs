@@ -9,7 +9,7 @@ fn leak<T>(count: usize, make: impl FnMut() -> T) -> &'static [T] {
         .leak()
 }
 
-/// A machine without memory: `cpus`, `nodes` at distance 20, room for 48 blocks.
+/// A machine without memory: `cpus`, `nodes` at distance 20, room for 48 sections.
 pub(crate) fn bare_machine(cpus: usize, nodes: usize) -> &'static TestFrames {
     bare_machine_of(cpus, nodes, Variant::Seed)
 }
@@ -19,14 +19,14 @@ pub(crate) fn bare_machine_of(cpus: usize, nodes: usize, variant: Variant) -> &'
     machine(cpus, nodes, variant, 48)
 }
 
-/// One CPU and node without memory, and room for so many blocks.
-pub(crate) fn machine_of_blocks(blocks: usize) -> &'static TestFrames {
-    machine(1, 1, Variant::Seed, blocks)
+/// One CPU and node without memory, and room for so many sections.
+pub(crate) fn machine_of_sections(sections: usize) -> &'static TestFrames {
+    machine(1, 1, Variant::Seed, sections)
 }
 
-fn machine(cpus: usize, nodes: usize, variant: Variant, blocks: usize) -> &'static TestFrames {
+fn machine(cpus: usize, nodes: usize, variant: Variant, sections: usize) -> &'static TestFrames {
     let storage = Storage {
-        blocks: leak(blocks, BlockSlot::new),
+        sections: leak(sections, SectionSlot::new),
         cpus: leak(cpus, CpuCaches::new),
         nodes: leak(nodes, Node::new),
         zones: leak(nodes * 4, Zone::new),
@@ -35,7 +35,7 @@ fn machine(cpus: usize, nodes: usize, variant: Variant, blocks: usize) -> &'stat
         threaded: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
         interrupt: (0..cpus).map(|_| AtomicU8::new(IDLE)).collect(),
         pins: (0..cpus).map(|_| AtomicUsize::new(0)).collect(),
-        sections: (0..cpus).map(|_| Section::new()).collect(),
+        gates: (0..cpus).map(|_| CpuGate::new()).collect(),
         grace_asked: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
         ..Host::default()
     };
@@ -46,22 +46,23 @@ fn machine(cpus: usize, nodes: usize, variant: Variant, blocks: usize) -> &'stat
     frames
 }
 
-/// Gives books to a block.
-pub(crate) fn add_block(frames: &'static TestFrames, block: usize) {
-    let meta = Box::leak(Box::new(BlockMeta::new()));
-    frames.add_block(BlockNo(block), meta).unwrap();
+/// Gives books to a section.
+pub(crate) fn add_section(frames: &'static TestFrames, section: usize) {
+    let meta = Box::leak(Box::new(SectionMeta::new()));
+    frames.add_section(SectionNo(section), meta).unwrap();
 }
 
-/// The frames of a block.
-pub(crate) fn block_range(block: usize) -> PfnRange {
-    PfnRange::new(BlockNo(block).start(), BlockNo(block + 1).start())
+/// The frames of a section.
+pub(crate) fn section_range(section: usize) -> PfnRange {
+    PfnRange::new(SectionNo(section).start(), SectionNo(section + 1).start())
 }
 
 pub(crate) const fn zone(node: u8, kind: ZoneKind) -> ZoneId {
     ZoneId::new(NodeId(node), kind)
 }
 
-/// One node: block 0 has 4,096 frames of DMA, with holes, and the rest DMA32; block 32 is NORMAL.
+/// One node: section 0 has 4,096 frames of DMA, with holes, and the rest DMA32; section 32 is
+/// NORMAL.
 pub(crate) fn small_machine(cpus: usize) -> &'static TestFrames {
     small_machine_of(cpus, Variant::Seed)
 }
@@ -69,31 +70,31 @@ pub(crate) fn small_machine(cpus: usize) -> &'static TestFrames {
 /// Makes a small machine with this zonelist protocol.
 pub(crate) fn small_machine_of(cpus: usize, variant: Variant) -> &'static TestFrames {
     let frames = bare_machine_of(cpus, 1, variant);
-    add_block(frames, 0);
+    add_section(frames, 0);
     let add = |start, end, kind| {
         let range = PfnRange::new(Pfn(start), Pfn(end));
         frames.add_boot_range(range, zone(0, kind)).unwrap();
     };
     add(1, 0x9f, ZoneKind::Dma);
     add(0x100, 0x1000, ZoneKind::Dma);
-    add(0x1000, BLOCK_FRAMES as u64 - 77, ZoneKind::Dma32);
+    add(0x1000, SECTION_FRAMES as u64 - 77, ZoneKind::Dma32);
     frames.finish_boot();
-    add_block(frames, 32);
+    add_section(frames, 32);
     frames
-        .online_range(block_range(32), zone(0, ZoneKind::Normal), &task())
+        .online_range(section_range(32), zone(0, ZoneKind::Normal), &task())
         .unwrap();
     frames.validate_at_rest().unwrap();
     frames
 }
 
-/// `cpus` CPUs, and from block 32 on NORMAL of `blocks` blocks of 128 MiB.
-pub(crate) fn normal_machine(cpus: usize, blocks: usize) -> &'static TestFrames {
+/// `cpus` CPUs, and from section 32 on NORMAL of `sections` memory sections.
+pub(crate) fn normal_machine(cpus: usize, sections: usize) -> &'static TestFrames {
     let frames = bare_machine(cpus, 1);
-    for block in 32..32 + blocks {
-        add_block(frames, block);
+    for section in 32..32 + sections {
+        add_section(frames, section);
         let normal = zone(0, ZoneKind::Normal);
         frames
-            .online_range(block_range(block), normal, &task())
+            .online_range(section_range(section), normal, &task())
             .unwrap();
     }
     frames
@@ -102,11 +103,11 @@ pub(crate) fn normal_machine(cpus: usize, blocks: usize) -> &'static TestFrames 
 /// Two nodes with a NORMAL zone of 128 MiB each.
 pub(crate) fn two_nodes(cpus: usize) -> &'static TestFrames {
     let frames = bare_machine(cpus, 2);
-    for (node, block) in [(0, 32), (1, 34)] {
-        add_block(frames, block);
+    for (node, section) in [(0, 32), (1, 34)] {
+        add_section(frames, section);
         let normal = zone(node, ZoneKind::Normal);
         frames
-            .online_range(block_range(block), normal, &task())
+            .online_range(section_range(section), normal, &task())
             .unwrap();
     }
     frames

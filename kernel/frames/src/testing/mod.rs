@@ -1,10 +1,10 @@
 //! A machine for tests: threads are CPUs, interrupts are function calls at named steps.
 
 use crate::{
-    AllocReport, BLOCK_FRAMES, BlockMeta, BlockNo, BlockSlot, Census, CpuCaches, CpuId, Cpuset,
-    Frames, FreeError, MigrateError, Node, NodeId, NodeMask, OomOutcome, Order, Owner, OwnerKind,
-    Pfn, PfnRange, Platform, Point, Spin, Standing, Step, Storage, Topology, Variant, Zone, ZoneId,
-    ZoneKind,
+    AllocReport, Census, CpuCaches, CpuId, Cpuset, Frames, FreeError, MemallocRole, MigrateError,
+    Node, NodeId, NodeMask, OomOutcome, Order, Owner, OwnerKind, Pfn, PfnRange, Platform, Point,
+    SECTION_FRAMES, SectionMeta, SectionNo, SectionSlot, Spin, Step, Storage, Topology, Variant,
+    Zone, ZoneId, ZoneKind,
     base::mutant::{self, Mutant},
 };
 pub(crate) use machines::*;
@@ -17,16 +17,16 @@ use std::{
     },
 };
 pub(crate) use tidemark_sync::ContextKind;
-use tidemark_sync::{HardIrq, HeldRanks, LocalIrq, Section, Task, grace::Grace};
+use tidemark_sync::{CpuGate, HardIrq, HeldRanks, LocalIrq, Task, grace::Grace};
 
 mod explore_tests;
+mod free_huge_tests;
 mod imports_tests;
 mod known_failures_tests;
 mod leaving_tests;
 mod machines;
 mod model_tests;
 mod parts;
-mod whole_tests;
 
 std::thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
@@ -68,8 +68,8 @@ pub(crate) struct Host {
     pub(crate) migrate: Mutex<Option<Migrate>>,
     pub(crate) oom: Mutex<Option<Oom>>,
     pub(crate) cpuset: Mutex<Option<Cpuset>>,
-    /// [`Standing::Ordinary`] if nothing is said.
-    pub(crate) standing: Mutex<Option<Standing>>,
+    /// [`MemallocRole::Ordinary`] if nothing is said.
+    pub(crate) role: Mutex<Option<MemallocRole>>,
     pub(crate) relaxes: AtomicUsize,
     now_ns: AtomicU64,
     /// CPUs that run as threads of their own; interrupts to them are asked for here.
@@ -77,7 +77,7 @@ pub(crate) struct Host {
     interrupt: Vec<AtomicU8>,
     /// Pins that are open on each CPU.
     pins: Vec<AtomicUsize>,
-    sections: Vec<Section>,
+    gates: Vec<CpuGate>,
     grace: Grace,
     /// CPUs that were asked to acknowledge the grace period.
     grace_asked: Vec<AtomicBool>,
@@ -137,13 +137,13 @@ impl Host {
 
     /// Whether the thread is to stay on its CPU.
     fn is_pinned(&self) -> bool {
-        let section = self.section(CpuId(CPU.get()));
+        let gate = self.gate(CpuId(CPU.get()));
         let is_held = if mutant::is(Mutant::SwitchedBeforeDrain) {
-            section.is_open()
+            gate.is_open()
         } else if mutant::is(Mutant::SwitchedBeforeGrace) {
-            section.is_open() || section.owes(Section::DRAIN)
+            gate.is_open() || gate.owes(CpuGate::DRAIN)
         } else {
-            section.holds() && !mutant::is(Mutant::SwitchedInside)
+            gate.holds() && !mutant::is(Mutant::SwitchedInside)
         };
         self.pins().load(Ordering::Relaxed) > 0 || is_held
     }
@@ -156,24 +156,25 @@ impl Host {
     }
 
     /// Plays the grace period's interrupt, if the thread's CPU was sent one: acknowledges outside
-    /// of pins and sections, and else leaves that to the end of the last of them.
+    /// of pins and gated sections, and else leaves that to the end of the last of them.
     fn take_grace_interrupt(&self) {
         if !self.grace_asked[CPU.get()].swap(false, Ordering::Acquire) {
             return;
         }
-        let section = self.section(CpuId(CPU.get()));
-        if self.pins().load(Ordering::Relaxed) == 0 && !section.holds() {
+        let gate = self.gate(CpuId(CPU.get()));
+        if self.pins().load(Ordering::Relaxed) == 0 && !gate.holds() {
             self.grace.acknowledge(CPU.get());
         } else {
-            section.owe(Section::GRACE);
+            gate.owe(CpuGate::GRACE);
         }
     }
 
-    /// Pays what is owed to a grace period, if the thread's CPU is outside of pins and sections.
+    /// Pays what is owed to a grace period, if the thread's CPU is outside of pins and gated
+    /// sections.
     fn pay_grace(&self) {
-        let section = self.section(CpuId(CPU.get()));
-        let is_outside = self.pins().load(Ordering::Relaxed) == 0 && !section.is_open();
-        if is_outside && section.take(Section::GRACE) {
+        let gate = self.gate(CpuId(CPU.get()));
+        let is_outside = self.pins().load(Ordering::Relaxed) == 0 && !gate.is_open();
+        if is_outside && gate.take(CpuGate::GRACE) {
             self.grace.acknowledge(CPU.get());
         }
     }
@@ -217,8 +218,8 @@ impl Platform for Host {
         self.take_interrupts();
     }
 
-    fn section(&self, cpu: CpuId) -> &Section {
-        &self.sections[cpu.0]
+    fn gate(&self, cpu: CpuId) -> &CpuGate {
+        &self.gates[cpu.0]
     }
 
     fn local_node(&self) -> NodeId {
@@ -293,7 +294,7 @@ impl Platform for Host {
                     // Nobody runs there, or it is played further up on this very stack.
                     on_cpu(cpu, || {
                         let open = self.pins().load(Ordering::Relaxed);
-                        assert_eq!(open, 0, "waits for a section of its own stack");
+                        assert_eq!(open, 0, "waits for a gate of its own stack");
                         self.take_grace_interrupt();
                     });
                 }
@@ -314,9 +315,9 @@ impl Platform for Host {
         ControlFlow::Continue(())
     }
 
-    fn with_console_deferred(&self, section: &mut dyn FnMut()) {
+    fn with_console_deferred(&self, gate: &mut dyn FnMut()) {
         self.deferred.fetch_add(1, Ordering::Relaxed);
-        section();
+        gate();
         self.deferred.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -360,8 +361,8 @@ impl Platform for Host {
         *self.cpuset.lock().unwrap()
     }
 
-    fn standing(&self, _task: &Task) -> Standing {
-        self.standing.lock().unwrap().unwrap_or(Standing::Ordinary)
+    fn memalloc_role(&self, _task: &Task) -> MemallocRole {
+        self.role.lock().unwrap().unwrap_or(MemallocRole::Ordinary)
     }
 
     fn oom(&self, report: &AllocReport, _task: &Task) -> OomOutcome {

@@ -14,8 +14,8 @@ pub(super) enum Rule {
     NomemallocTakesThatBack,
     NomemallocComesBeforeReserves,
     VictimHalvesWhatIsLeft,
-    MemallocIgnoresTheMarks,
-    ReclaimersIgnoreTheMarks,
+    MemallocIgnoresTheWatermarks,
+    ReclaimersIgnoreTheWatermarks,
     HandlersHaveNoStanding,
     LowmemReserve,
     ZoneBits,
@@ -41,8 +41,8 @@ pub(super) const RULES: [Rule; 23] = [
     Rule::NomemallocTakesThatBack,
     Rule::NomemallocComesBeforeReserves,
     Rule::VictimHalvesWhatIsLeft,
-    Rule::MemallocIgnoresTheMarks,
-    Rule::ReclaimersIgnoreTheMarks,
+    Rule::MemallocIgnoresTheWatermarks,
+    Rule::ReclaimersIgnoreTheWatermarks,
     Rule::HandlersHaveNoStanding,
     Rule::LowmemReserve,
     Rule::ZoneBits,
@@ -67,7 +67,7 @@ pub(super) struct Ask {
     pub(super) cpu: usize,
     pub(super) context: ContextKind,
     pub(super) request: Request,
-    pub(super) standing: Standing,
+    pub(super) role: MemallocRole,
     pub(super) cpuset: Option<Cpuset>,
 }
 
@@ -117,7 +117,7 @@ impl Model {
         zones.filter(|&zone| self.info(zone).managed > 0).collect()
     }
 
-    /// Walks the list over some nodes, leaving `kept` of a zone's marks, or nothing.
+    /// Walks the list over some nodes, leaving `kept` of a zone's watermarks, or nothing.
     fn walk(
         &self,
         ask: &Ask,
@@ -136,10 +136,10 @@ impl Model {
             } else {
                 0
             };
-            let kept = kept(&info).map_or(0, |mark| mark + reserve);
+            let kept = kept(&info).map_or(0, |watermark| watermark + reserve);
             let free = self.free(id);
             let passes = |free| free > kept + order.frames() - 1;
-            if passes(free) && (order == Order::ZERO || self.has_block(id, order)) {
+            if passes(free) && (order == Order::ZERO || self.has_section(id, order)) {
                 verdict.zone = Some(id);
             } else if passes(free) && info.cached > 0
                 || verdict.drains && passes(free + info.cached)
@@ -149,7 +149,7 @@ impl Model {
         }
     }
 
-    /// The zone that may serve a plain request of any size whatever the marks, from its CPU's
+    /// The zone that may serve a plain request of any size whatever the watermarks, from its CPU's
     /// caches: the first of the list, if they hold anything of that size.
     fn hot(&self, ask: &Ask) -> Option<ZoneId> {
         let request = &ask.request;
@@ -185,15 +185,16 @@ impl Model {
             .cpuset
             .filter(|_| is_task || !self.follows(Rule::HandlersHaveNoCpuset))
             .unwrap_or(Cpuset::UNCONFINED);
-        let standing = if is_task || !self.follows(Rule::HandlersHaveNoStanding) {
-            ask.standing
+        let role = if is_task || !self.follows(Rule::HandlersHaveNoStanding) {
+            ask.role
         } else {
-            Standing::Ordinary
+            MemallocRole::Ordinary
         };
-        let ignores_marks = has(Gfp::MEMALLOC) && self.follows(Rule::MemallocIgnoresTheMarks)
-            || standing == Standing::Reclaimer && self.follows(Rule::ReclaimersIgnoreTheMarks);
-        let is_reclaimer = has(Gfp::MEMALLOC) || standing == Standing::Reclaimer;
-        let is_victim = standing == Standing::Victim && !is_reclaimer;
+        let ignores_watermarks = has(Gfp::MEMALLOC)
+            && self.follows(Rule::MemallocIgnoresTheWatermarks)
+            || role == MemallocRole::Reclaimer && self.follows(Rule::ReclaimersIgnoreTheWatermarks);
+        let is_reclaimer = has(Gfp::MEMALLOC) || role == MemallocRole::Reclaimer;
+        let is_victim = role == MemallocRole::Victim && !is_reclaimer;
         let spares_reserves = takes_back && self.follows(Rule::NomemallocComesBeforeReserves);
 
         let mut verdict = Verdict::default();
@@ -207,7 +208,7 @@ impl Model {
 
         let is_urgent = has(Gfp::HIGH) && !blocks && self.follows(Rule::UrgentIgnoresTheCpuset);
         let victim_is_free =
-            is_task && standing == Standing::Victim && self.follows(Rule::VictimIgnoresTheCpuset);
+            is_task && role == MemallocRole::Victim && self.follows(Rule::VictimIgnoresTheCpuset);
         let confined = if is_urgent || victim_is_free {
             mask
         } else if has(Gfp::HARDWALL) && self.follows(Rule::HardwallOnTheSlowPath) {
@@ -237,7 +238,7 @@ impl Model {
         };
         self.walk(ask, confined, |zone| Some(discount(zone)), &mut verdict);
         verdict.drains = blocks && !is_reclaimer;
-        if ignores_marks && !spares_reserves {
+        if ignores_watermarks && !spares_reserves {
             self.walk(ask, mask, |_| None, &mut verdict);
         } else if is_victim && !spares_reserves {
             let halved = |zone: &ZoneInfo| {

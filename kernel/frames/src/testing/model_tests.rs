@@ -38,7 +38,7 @@ impl Model {
     fn new(seed: u64, without: Rule) -> Self {
         let frames = bare_machine(2, 2);
         for block in [0, 32, 34, 36] {
-            add_block(frames, block);
+            add_section(frames, block);
         }
         let add = |start, end, kind| {
             let range = PfnRange::new(Pfn(start), Pfn(end));
@@ -48,7 +48,7 @@ impl Model {
         add(0x1000, 0x3000, ZoneKind::Dma32);
         frames.finish_boot();
         let online = |block, node, kind| {
-            let start = block_range(block).start;
+            let start = section_range(block).start;
             let range = PfnRange::new(start, Pfn(start.0 + 4_096));
             frames
                 .online_range(range, zone(node, kind), &task())
@@ -108,7 +108,7 @@ impl Model {
         info.managed - taken - info.cached
     }
 
-    fn has_block(&self, zone: ZoneId, order: Order) -> bool {
+    fn has_section(&self, zone: ZoneId, order: Order) -> bool {
         let blocks = self.frames.free_blocks(zone);
         blocks[order.get() as usize..]
             .iter()
@@ -180,10 +180,10 @@ impl Model {
                 _ => ContextKind::Task,
             },
             request,
-            standing: match self.below(6) {
-                0 => Standing::Victim,
-                1 => Standing::Reclaimer,
-                _ => Standing::Ordinary,
+            role: match self.below(6) {
+                0 => MemallocRole::Victim,
+                1 => MemallocRole::Reclaimer,
+                _ => MemallocRole::Ordinary,
             },
             cpuset,
         };
@@ -210,7 +210,7 @@ impl Model {
     fn alloc(&mut self) {
         let ask = self.ask();
         let host = self.frames.platform();
-        *host.standing.lock().unwrap() = Some(ask.standing);
+        *host.role.lock().unwrap() = Some(ask.role);
         *host.cpuset.lock().unwrap() = ask.cpuset;
         let verdict = self.verdict(&ask);
         let somebody = !self.hostages.lock().unwrap().is_empty();

@@ -1,11 +1,11 @@
-//! Which zones are above their LOW mark: a word for each highest zone that a request may have, so
-//! that the fast path finds by one test that it need not look anywhere.
+//! Which zones are above their LOW watermark: a word for each highest zone that a request may have,
+//! so that the fast path finds by one test that it need not look anywhere.
 //!
-//! The words are hints, for the fast path only. A bit that is set too long costs a look at
-//! the zone's counter, which decides; a bit that is clear too long sends a request into the slow
-//! path, which looks at the counters themselves and goes further down. So no request fails by
-//! one. It is too long only while somebody who moved the zone's counter, or its marks, has not yet
-//! said so (`sides`).
+//! The words are hints, for the fast path only. A bit that is set too long costs a look at the
+//! zone's counter, which decides; a bit that is clear too long sends a request into the slow path,
+//! which looks at the counters themselves and goes further down. So no request fails by one. It is
+//! too long only while somebody who moved the zone's counter, or its watermarks, has not yet said
+//! so (`sides`).
 
 use crate::{
     base::{
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bit_that_is_set_too_long_takes_no_zone_below_its_mark() {
+    fn a_bit_that_is_set_too_long_takes_no_zone_below_its_watermark() {
         let frames = small_machine(1);
         let zones = frames.zones().collect::<Vec<_>>();
         let below = zones.iter().map(|info| {

@@ -1,4 +1,4 @@
-//! Moving what is in the way, out of isolated areas: for an offline and for a compaction.
+//! Moving what is in the way, out of isolated pageblocks: for an offline and for a compaction.
 
 use crate::{
     base::{
@@ -6,7 +6,7 @@ use crate::{
         platform::{MigrateError, Platform, step},
         types::{Order, Pfn},
     },
-    pageblock::memory::{AREA_FRAMES, AreaRef},
+    pageblock::section_meta::{PAGEBLOCK_FRAMES, PageblockRef},
     zone::Zones,
 };
 use core::ops::Range;
@@ -49,11 +49,11 @@ impl Scan {
 }
 
 impl<'m, P: Platform> Zones<'m, P> {
-    /// Looks at every frame of a part of an isolated area that is not free, and moves what can be
-    /// moved; returns how many blocks and frames it found that are not free.
+    /// Looks at every frame of a part of an isolated pageblock that is not free, and moves what can
+    /// be moved; returns how many blocks and frames it found that are not free.
     pub(crate) fn scan_frames(
         &self,
-        area: AreaRef<'m>,
+        pageblock: PageblockRef<'m>,
         frames: Range<u32>,
         scan: &mut Scan,
         task: &Task,
@@ -61,8 +61,8 @@ impl<'m, P: Platform> Zones<'m, P> {
         let mut used = 0;
         let mut frame = frames.start;
         while frame < frames.end && !scan.stops() {
-            let word = area.core().bits.0[frame as usize / 64].load(Ordering::Relaxed);
-            let is_taken = area.core().state().is_taken();
+            let word = pageblock.core().bits.0[frame as usize / 64].load(Ordering::Relaxed);
+            let is_taken = pageblock.core().state().is_taken();
             if word >> (frame % 64) & 1 == 0 && !is_taken {
                 // On to the next set bit of the word, if there is one.
                 let rest = word >> (frame % 64);
@@ -75,8 +75,8 @@ impl<'m, P: Platform> Zones<'m, P> {
             }
             used += 1;
             step!(self);
-            let pfn = Pfn(area.start().0 + u64::from(frame));
-            let size = match area.entry_now(frame).state() {
+            let pfn = Pfn(pageblock.start().0 + u64::from(frame));
+            let size = match pageblock.entry_now(frame).state() {
                 FrameState::Allocated { order, owner } => {
                     self.evict(pfn, order, owner, scan, task);
                     order.frames() as u32
@@ -85,7 +85,7 @@ impl<'m, P: Platform> Zones<'m, P> {
                 // upper half of an order 10, whose entry the lower half has.
                 FrameState::Free | FrameState::Cached | FrameState::Absent => {
                     scan.pending.get_or_insert((pfn, Owner::NONE));
-                    if is_taken { AREA_FRAMES as u32 } else { 1 }
+                    if is_taken { PAGEBLOCK_FRAMES as u32 } else { 1 }
                 }
             };
             frame += size;

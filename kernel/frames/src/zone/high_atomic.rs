@@ -1,9 +1,9 @@
-//! The high-atomic reserve: areas kept for requests above order 0 that can neither wait nor go
+//! The high-atomic reserve: pageblocks kept for requests above order 0 that can neither wait nor go
 //! without (HIGH, non-blocking).
 //!
-//! A zone of some size keeps up to a hundredth of itself so. An area joins the reserve when such a
-//! request got a block of it on the slow path, and is given back when others would have to fail.
-//! For everybody else its frames do not count as free.
+//! A zone of some size keeps up to a hundredth of itself so. A pageblock joins the reserve when
+//! such a request got a block of it on the slow path, and is given back when others would have to
+//! fail. For everybody else its frames do not count as free.
 
 use crate::{
     base::{
@@ -12,11 +12,11 @@ use crate::{
         types::{Order, Pfn, ZoneId},
     },
     pageblock::{
-        area::{Sought, State},
-        memory::{AREA_FRAMES, AreaRef},
-        migrate_type::Mobility,
+        bits::{State, StateFilter},
+        migrate_type::MigrateType,
+        section_meta::{PAGEBLOCK_FRAMES, PageblockRef},
     },
-    zone::{Access, Zones, search::Part},
+    zone::{AllocFlags, Zones, search::Part},
 };
 
 /// What the reserve is to a request.
@@ -44,8 +44,8 @@ impl HighAtomic {
 /// How much of the reserve is left when some is given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keep {
-    /// One area of each zone.
-    OneArea,
+    /// One pageblock of each zone.
+    OnePageblock,
     /// Nothing: the next step is OOM.
     Nothing,
 }
@@ -53,117 +53,145 @@ pub(crate) enum Keep {
 impl Keep {
     pub(crate) const fn frames(self) -> u64 {
         match self {
-            Self::OneArea => AREA_FRAMES as u64,
+            Self::OnePageblock => PAGEBLOCK_FRAMES as u64,
             Self::Nothing => 0,
         }
     }
 }
 
 impl<'m, P: Platform> Zones<'m, P> {
-    /// Returns whether a request leaves the zone above its mark, without the frames kept from it.
+    /// Returns whether a request leaves the zone above its watermark, without the frames kept from
+    /// it.
     #[inline]
-    pub(crate) fn passes(&self, id: ZoneId, order: Order, access: Access) -> bool {
+    pub(crate) fn watermark_ok(&self, id: ZoneId, order: Order, alloc_flags: AllocFlags) -> bool {
         let zone = self.zone(id);
         let free = zone.free();
-        // Most zones that are passed over are below their mark with all that is free.
-        zone.mark_ok_with(free, order, access)
-            && (zone.high_atomic() == 0 || self.passes_without_reserve(id, free, order, access))
+        // Most zones that are passed over are below their watermark with all that is free.
+        zone.watermark_ok_with(free, order, alloc_flags)
+            && (zone.high_atomic() == 0
+                || self.watermark_ok_without_reserve(id, free, order, alloc_flags))
     }
 
-    /// Returns whether a zone that is above its mark with everything free in it still is without
-    /// the frames kept from the request.
+    /// Returns whether a zone that is above its watermark with everything free in it still is
+    /// without the frames kept from the request.
     #[inline]
-    pub(crate) fn passes_reserve(&self, id: ZoneId, (order, access): (Order, Access)) -> bool {
+    pub(crate) fn watermark_ok_reserve(
+        &self,
+        id: ZoneId,
+        (order, alloc_flags): (Order, AllocFlags),
+    ) -> bool {
         let zone = self.zone(id);
-        zone.high_atomic() == 0 || self.passes_without_reserve(id, zone.free(), order, access)
+        zone.high_atomic() == 0
+            || self.watermark_ok_without_reserve(id, zone.free(), order, alloc_flags)
     }
 
-    /// Returns whether a request leaves the zone above its mark, if `more` frames were free, up to
-    /// the zone's size.
-    pub(crate) fn passes_with(&self, id: ZoneId, more: u64, order: Order, access: Access) -> bool {
+    /// Returns whether a request leaves the zone above its watermark, if `more` frames were free,
+    /// up to the zone's size.
+    pub(crate) fn watermark_ok_with(
+        &self,
+        id: ZoneId,
+        more: u64,
+        order: Order,
+        alloc_flags: AllocFlags,
+    ) -> bool {
         let zone = self.zone(id);
         let free = match more {
             0 => zone.free(),
             more => (zone.free() + more).min(zone.managed()),
         };
-        zone.mark_ok_with(free, order, access)
-            && (zone.high_atomic() == 0 || self.passes_without_reserve(id, free, order, access))
+        zone.watermark_ok_with(free, order, alloc_flags)
+            && (zone.high_atomic() == 0
+                || self.watermark_ok_without_reserve(id, free, order, alloc_flags))
     }
 
-    /// Tests a mark with the reserve's areas counted as taken; if that is too little, what
-    /// of them is free is counted.
+    /// Tests a watermark with the reserve's pageblocks counted as taken; if that is too little,
+    /// what of them is free is counted.
     #[cold]
-    fn passes_without_reserve(&self, id: ZoneId, free: u64, order: Order, access: Access) -> bool {
+    fn watermark_ok_without_reserve(
+        &self,
+        id: ZoneId,
+        free: u64,
+        order: Order,
+        alloc_flags: AllocFlags,
+    ) -> bool {
         let zone = self.zone(id);
-        if access.high_atomic == HighAtomic::Usable
-            || zone.mark_ok_with(free.saturating_sub(zone.high_atomic()), order, access)
+        if alloc_flags.high_atomic == HighAtomic::Usable
+            || zone.watermark_ok_with(free.saturating_sub(zone.high_atomic()), order, alloc_flags)
         {
             return true;
         }
         let mut unusable = 0;
-        self.each_reserved(id, |area| {
-            unusable += u64::from(area.core().state().free());
+        self.each_reserved(id, |pageblock| {
+            unusable += u64::from(pageblock.core().state().free());
             None::<()>
         });
-        zone.mark_ok_with(free.saturating_sub(unusable), order, access)
+        zone.watermark_ok_with(free.saturating_sub(unusable), order, alloc_flags)
     }
 
-    /// Visits the areas of a zone's reserve until one gives something.
+    /// Visits the pageblocks of a zone's reserve until one gives something.
     pub(crate) fn each_reserved<R>(
         &self,
         zone: ZoneId,
-        mut visit: impl FnMut(AreaRef<'m>) -> Option<R>,
+        mut visit: impl FnMut(PageblockRef<'m>) -> Option<R>,
     ) -> Option<R> {
-        self.search(zone, 0, u32::MAX, Sought::PRESENT, |area, home, _| {
-            if home.kind().mobility == Mobility::HighAtomic {
-                visit(area)
-            } else {
-                None
-            }
+        self.search(
+            zone,
+            0,
+            u32::MAX,
+            StateFilter::PRESENT,
+            |pageblock, flags, _| {
+                if flags.kind().migrate_type == MigrateType::HighAtomic {
+                    visit(pageblock)
+                } else {
+                    None
+                }
+            },
+        )
+    }
+
+    /// Takes a block of order 0 to 8 from the reserve, whatever the watermarks.
+    #[cold]
+    pub(crate) fn take_reserved(&self, zone: ZoneId, order: Order) -> Option<Pfn> {
+        self.each_reserved(zone, |pageblock| {
+            self.take_run(pageblock, zone, order, Part::Free)
         })
     }
 
-    /// Takes a block of order 0 to 8 from the reserve, whatever the marks.
+    /// Keeps the pageblock of a block that is held for the reserve, as far as that may grow.
     #[cold]
-    pub(crate) fn take_reserved(&self, zone: ZoneId, order: Order) -> Option<Pfn> {
-        self.each_reserved(zone, |area| self.take_run(area, zone, order, Part::Free))
-    }
-
-    /// Keeps the area of a block that is held for the reserve, as far as that may grow.
-    #[cold]
-    pub(crate) fn reserve_area_of(&self, id: ZoneId, pfn: Pfn) {
-        let Some((area, _)) = self.books.area_of(pfn) else {
+    pub(crate) fn reserve_pageblock_of(&self, id: ZoneId, pfn: Pfn) {
+        let Some((pageblock, _)) = self.books.pageblock_of(pfn) else {
             return;
         };
-        let kind = area.kind();
+        let kind = pageblock.kind();
         let zone = self.zone(id);
-        if kind.mobility == Mobility::HighAtomic || !zone.grow_high_atomic() {
+        if kind.migrate_type == MigrateType::HighAtomic || !zone.grow_high_atomic() {
             return;
         }
         step!(self);
-        if !area.change_kind(kind, kind.turned_to(Mobility::HighAtomic)) {
+        if !pageblock.change_kind(kind, kind.turned_to(MigrateType::HighAtomic)) {
             zone.shrink_high_atomic();
         }
     }
 
-    /// Takes an area out of its zone's reserve, if it is in it.
-    pub(crate) fn release_high_atomic(&self, area: AreaRef<'m>, to: Mobility) -> bool {
+    /// Takes a pageblock out of its zone's reserve, if it is in it.
+    pub(crate) fn release_high_atomic(&self, pageblock: PageblockRef<'m>, to: MigrateType) -> bool {
         // Zone and kind are one word: the exchange that changes the kind says whose count it is,
-        // wherever the area may be behind it.
-        let home = area.home();
-        let kind = home.kind();
-        if kind.mobility != Mobility::HighAtomic {
+        // wherever the pageblock may be behind it.
+        let flags = pageblock.flags();
+        let kind = flags.kind();
+        if kind.migrate_type != MigrateType::HighAtomic {
             return false;
         }
         step!(self);
-        if !area.exchange_home(home, home.with(kind.turned_to(to))) {
+        if !pageblock.exchange_flags(flags, flags.with(kind.turned_to(to))) {
             return false;
         }
         step!(self);
-        let zone = self.zone(home.zone());
+        let zone = self.zone(flags.zone());
         zone.shrink_high_atomic();
-        if area.core().state() == State::EMPTY {
-            zone.wholes.note();
+        if pageblock.core().state() == State::EMPTY {
+            zone.free_huge.note();
         }
         true
     }

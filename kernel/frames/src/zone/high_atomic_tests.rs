@@ -5,14 +5,14 @@ use crate::*;
 const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
 const ORDER: Order = Order::COSTLY;
 
-/// One CPU and Normal of 256 MiB, of which two areas may be kept; taken down to `free` of its
-/// marks.
+/// One CPU and Normal of 256 MiB, of which two pageblocks may be kept; taken down to `free` of its
+/// watermarks.
 fn pressed(free: impl Fn(&ZoneInfo) -> u64) -> (&'static TestFrames, Vec<TestBlock>) {
     let frames = bare_machine(1, 1);
     for block in [32, 33] {
-        add_block(frames, block);
+        add_section(frames, block);
         frames
-            .online_range(block_range(block), NORMAL, &task())
+            .online_range(section_range(block), NORMAL, &task())
             .unwrap();
     }
     let mut held = Vec::new();
@@ -38,7 +38,7 @@ fn kept(frames: &TestFrames) -> u64 {
 }
 
 #[test]
-fn an_atomic_block_on_the_slow_path_puts_its_area_into_the_reserve_up_to_a_hundredth() {
+fn an_atomic_block_on_the_slow_path_puts_its_pageblock_into_the_reserve_up_to_a_hundredth() {
     let (frames, held) = pressed(|zone| zone.low);
     let single = frames
         .alloc(&hard_irq(), &Request::atomic(Order::ZERO))
@@ -58,19 +58,19 @@ fn an_atomic_block_on_the_slow_path_puts_its_area_into_the_reserve_up_to_a_hundr
 fn what_is_kept_is_not_free_for_others_and_comes_first_for_those_it_is_kept_for() {
     let (frames, held) = pressed(|zone| zone.low);
     let first = atomic(frames).unwrap();
-    let area = first.pfn().0 / 512;
+    let pageblock = first.pfn().0 / 512;
     assert_eq!(kept(frames), 512);
-    let in_area = |block: &TestBlock| block.pfn().0 / 512 == area;
-    // Below the mark without the kept frames, above it with them.
+    let in_pageblock = |block: &TestBlock| block.pfn().0 / 512 == pageblock;
+    // Below the watermark without the kept frames, above it with them.
     let nowait = Request::nowait(Order::ZERO);
     let others = std::iter::from_fn(|| frames.alloc(&task(), &nowait).ok());
     let others = others.collect::<Vec<_>>();
-    assert!(!others.iter().any(in_area));
+    assert!(!others.iter().any(in_pageblock));
     let info = frames.zone_info(NORMAL);
-    let unusable = u64::from(frames.area(area).unwrap().core().state().free());
+    let unusable = u64::from(frames.pageblock(pageblock).unwrap().core().state().free());
     assert_eq!(info.free - unusable, info.min);
     let second = atomic(frames).unwrap();
-    assert!(in_area(&second));
+    assert!(in_pageblock(&second));
     drop((held, first, others, second));
     assert_sound(frames);
 }
@@ -92,10 +92,10 @@ fn single_frames_of_the_reserve_are_not_cached() {
 }
 
 #[test]
-fn whole_areas_of_the_reserve_are_not_taken_as_huge_blocks() {
+fn whole_pageblocks_of_the_reserve_are_not_taken_as_huge_blocks() {
     let (frames, held) = pressed(|zone| zone.low);
     let block = atomic(frames).unwrap();
-    let area = block.pfn().0 / 512;
+    let pageblock = block.pfn().0 / 512;
     drop((block, held));
     frames.drain_all(&task());
     assert_eq!(kept(frames), 512);
@@ -105,7 +105,7 @@ fn whole_areas_of_the_reserve_are_not_taken_as_huge_blocks() {
         let all = all.collect::<Vec<_>>();
         let hits = |block: &TestBlock| {
             let start = block.pfn().0 / 512;
-            (start..start + order.frames() / 512).contains(&area)
+            (start..start + order.frames() / 512).contains(&pageblock)
         };
         assert!(all.len() > 50 && !all.iter().any(hits));
     }
@@ -131,14 +131,14 @@ fn the_reserve_is_given_back_before_anybody_is_killed() {
 }
 
 #[test]
-fn an_area_that_leaves_leaves_the_reserve() {
+fn an_pageblock_that_leaves_leaves_the_reserve() {
     let (frames, held) = pressed(|zone| zone.low);
     let blocks = std::iter::from_fn(|| atomic(frames).ok()).collect::<Vec<_>>();
     drop((held, blocks));
     assert_eq!(kept(frames), 1024);
     for block in [32, 33] {
         frames
-            .offline_range(block_range(block), 0, &task())
+            .offline_range(section_range(block), 0, &task())
             .unwrap();
         assert_sound(frames);
     }
@@ -163,43 +163,43 @@ fn flags_and_order_say_whether_the_reserve_may_be_used() {
     }
 }
 
-/// The area of a block that no reserve has yet.
-fn area_of(
+/// The pageblock of a block that no reserve has yet.
+fn pageblock_of(
     frames: &'static TestFrames,
     block: &TestBlock,
-) -> crate::pageblock::memory::AreaRef<'static> {
-    frames.area_of(block.pfn()).unwrap().0
+) -> crate::pageblock::section_meta::PageblockRef<'static> {
+    frames.pageblock_of(block.pfn()).unwrap().0
 }
 
 #[test]
-fn an_area_is_counted_once_however_often_a_block_of_it_is_had() {
+fn an_pageblock_is_counted_once_however_often_a_block_of_it_is_had() {
     let (frames, held) = pressed(|zone| zone.low);
     let block = atomic(frames).unwrap();
     assert_eq!(kept(frames), 512);
-    frames.reserve_area_of(NORMAL, block.pfn());
+    frames.reserve_pageblock_of(NORMAL, block.pfn());
     assert_eq!(kept(frames), 512);
     drop((held, block));
     assert_sound(frames);
 }
 
 #[test]
-fn only_areas_of_the_reserve_give_blocks_of_it() {
+fn only_pageblocks_of_the_reserve_give_blocks_of_it() {
     let frames = normal_machine(1, 2);
     assert_eq!(frames.take_reserved(NORMAL, ORDER), None);
     assert_sound(frames);
 }
 
 #[test]
-fn an_area_that_changes_its_kind_while_it_is_to_be_kept_is_not_counted() {
+fn an_pageblock_that_changes_its_kind_while_it_is_to_be_kept_is_not_counted() {
     let (frames, held) = pressed(|zone| zone.low);
     let block = frames
         .alloc_in_zone(ContextKind::Task, NORMAL, ORDER, test_owner(2))
         .unwrap();
-    let area = area_of(frames, &block);
+    let pageblock = pageblock_of(frames, &block);
     let hook = at_steps(move || {
-        area.turn_to(area.kind().turned_to(Mobility::Movable));
+        pageblock.turn_to(pageblock.kind().turned_to(MigrateType::Movable));
     });
-    frames.reserve_area_of(NORMAL, block.pfn());
+    frames.reserve_pageblock_of(NORMAL, block.pfn());
     drop(hook);
     assert_eq!(kept(frames), 0);
     drop((held, block));
@@ -208,18 +208,18 @@ fn an_area_that_changes_its_kind_while_it_is_to_be_kept_is_not_counted() {
 }
 
 #[test]
-fn a_whole_area_that_is_given_back_is_seen_by_searches() {
+fn a_whole_pageblock_that_is_given_back_is_seen_by_searches() {
     let (frames, held) = pressed(|zone| zone.low);
     let block = atomic(frames).unwrap();
-    let area = area_of(frames, &block);
+    let pageblock = pageblock_of(frames, &block);
     drop((held, block));
     frames.drain_all(&task());
-    let wholes = || format!("{:?}", frames.zone(NORMAL).wholes);
-    let before = wholes();
-    assert!(frames.release_high_atomic(area, Mobility::Movable));
-    assert_ne!(wholes(), before, "a search would miss it");
-    assert_eq!(area.mobility(), Mobility::Movable);
-    assert!(!frames.release_high_atomic(area, Mobility::Movable));
+    let free_huge = || format!("{:?}", frames.zone(NORMAL).free_huge);
+    let before = free_huge();
+    assert!(frames.release_high_atomic(pageblock, MigrateType::Movable));
+    assert_ne!(free_huge(), before, "a search would miss it");
+    assert_eq!(pageblock.migrate_type(), MigrateType::Movable);
+    assert!(!frames.release_high_atomic(pageblock, MigrateType::Movable));
     assert_eq!(kept(frames), 0);
     assert_sound(frames);
 }
@@ -227,17 +227,17 @@ fn a_whole_area_that_is_given_back_is_seen_by_searches() {
 #[test]
 fn a_zone_is_never_taken_to_have_more_frames_than_it_manages() {
     let frames = bare_machine(1, 1);
-    add_block(frames, 32);
-    let start = block_range(32).start;
+    add_section(frames, 32);
+    let start = section_range(32).start;
     let range = PfnRange::new(start, Pfn(start.0 + 1024));
     frames.online_range(range, NORMAL, &task()).unwrap();
-    let access = Access::fast(ZoneKind::Normal);
-    assert!(!frames.passes_with(NORMAL, 1 << 40, Order::MAX, access));
+    let alloc_flags = AllocFlags::fast(ZoneKind::Normal);
+    assert!(!frames.watermark_ok_with(NORMAL, 1 << 40, Order::MAX, alloc_flags));
     let held = press(frames, NORMAL, 0);
-    assert!(!frames.passes_with(NORMAL, 0, Order::ZERO, access));
+    assert!(!frames.watermark_ok_with(NORMAL, 0, Order::ZERO, alloc_flags));
     let low = frames.zone_info(NORMAL).low;
-    assert!(!frames.passes_with(NORMAL, low, Order::ZERO, access));
-    assert!(frames.passes_with(NORMAL, low + 1, Order::ZERO, access));
+    assert!(!frames.watermark_ok_with(NORMAL, low, Order::ZERO, alloc_flags));
+    assert!(frames.watermark_ok_with(NORMAL, low + 1, Order::ZERO, alloc_flags));
     drop(held);
     frames.drain_all(&task());
     assert_sound(frames);
@@ -247,16 +247,16 @@ fn a_zone_is_never_taken_to_have_more_frames_than_it_manages() {
 fn who_takes_everything_gets_what_is_kept_as_well() {
     let (frames, held) = pressed(|zone| zone.low);
     let block = atomic(frames).unwrap();
-    let area = area_of(frames, &block);
+    let pageblock = pageblock_of(frames, &block);
     drop(block);
     frames.drain_all(&task());
-    let of_area = area.core().state().free();
-    assert!(kept(frames) == 512 && of_area > 0);
+    let of_pageblock = pageblock.core().state().free();
+    assert!(kept(frames) == 512 && of_pageblock > 0);
     let take = || frames.alloc_in_zone(ContextKind::Task, NORMAL, Order::ZERO, test_owner(7));
     let all = std::iter::from_fn(take).collect::<Vec<_>>();
     assert_eq!(frames.zone_info(NORMAL).free, 0);
-    let in_area = |block: &&TestBlock| block.pfn().0 / 512 == area.start().0 / 512;
-    assert_eq!(all.iter().filter(in_area).count() as u32, of_area);
+    let in_pageblock = |block: &&TestBlock| block.pfn().0 / 512 == pageblock.start().0 / 512;
+    assert_eq!(all.iter().filter(in_pageblock).count() as u32, of_pageblock);
     assert!(all.iter().all(|block| block.owner() == test_owner(7)));
     let count = frames.zone_events(NORMAL).allocs[0][0];
     assert!(count >= all.len() as u64);
@@ -269,14 +269,15 @@ fn who_takes_everything_gets_what_is_kept_as_well() {
 fn what_is_in_use_of_the_reserve_is_not_missing_twice() {
     let (frames, mut held) = pressed(|zone| zone.low);
     let block = atomic(frames).unwrap();
-    let area = area_of(frames, &block);
-    // A whole area comes free elsewhere: the zone is above its mark by less than the reserve.
+    let pageblock = pageblock_of(frames, &block);
+    // A whole pageblock comes free elsewhere: the zone is above its watermark by less than the
+    // reserve.
     drop(held.swap_remove(0));
     frames.drain_all(&task());
     let nowait = Request::nowait(Order::ZERO);
     let others = std::iter::from_fn(|| frames.alloc(&task(), &nowait).ok());
     let others = others.collect::<Vec<_>>();
-    let unusable = u64::from(area.core().state().free());
+    let unusable = u64::from(pageblock.core().state().free());
     assert!(!others.is_empty() && unusable < 512);
     let info = frames.zone_info(NORMAL);
     assert_eq!(info.free - unusable, info.min);

@@ -7,8 +7,8 @@ use crate::{
 use core::array;
 use tidemark_sync::atomic::{AtomicU32, Ordering};
 
-/// Where a CPU's searches of a zone begin: the area that gave last. Own CPU only; a stale value
-/// costs time, nothing else.
+/// Where a CPU's searches of a zone begin: the pageblock that gave last. Own CPU only; a stale
+/// value costs time, nothing else.
 #[derive(Debug)]
 pub(crate) struct Hints([AtomicU32; MAX_ZONES]);
 
@@ -23,8 +23,8 @@ impl Hints {
     }
 
     #[inline]
-    pub(super) fn set(&self, zone: ZoneId, area: u64) {
-        self.0[zone.index()].store(area as u32, Ordering::Relaxed);
+    pub(super) fn set(&self, zone: ZoneId, pageblock: u64) {
+        self.0[zone.index()].store(pageblock as u32, Ordering::Relaxed);
     }
 }
 
@@ -33,7 +33,7 @@ impl Hints {
 pub(crate) struct CpuHints {
     /// Of searches below an order of 9, by migrate type and size.
     pub(super) small: [[Hints; SIZES]; CACHED_KINDS],
-    /// Of searches for whole areas.
+    /// Of searches for whole pageblocks.
     pub(super) huge: Hints,
 }
 

@@ -1,82 +1,84 @@
-//! Zones: free counters, marks, reserves.
+//! Zones: free counters, watermarks, reserves.
 
 pub(crate) mod above;
+pub(crate) mod cache_limit;
 pub(crate) mod evict;
-pub(crate) mod floor;
+pub(crate) mod free_huge;
 pub(crate) mod high_atomic;
 pub(crate) mod hints;
-pub(crate) mod marks;
 pub(crate) mod places;
 pub(crate) mod policy;
-pub(crate) mod room;
 pub(crate) mod search;
 pub(crate) mod sides;
-pub(crate) mod whole;
+pub(crate) mod watermark;
+pub(crate) mod watermark_floor;
 
 use crate::{
     base::{
         platform::Platform,
         types::{Order, ZoneId, ZoneKind},
     },
-    pageblock::{books::Books, home::CACHES, memory::AREA_FRAMES},
+    pageblock::{books::Books, flags::CACHES, section_meta::PAGEBLOCK_FRAMES},
     zone::{
         above::{AboveLow, ZoneBits},
-        floor::{FLOORS, Floor, floors},
+        cache_limit::CacheLimit,
+        free_huge::FreeHugeSeq,
         high_atomic::HighAtomic,
-        marks::Marks,
         places::PLACES,
         policy::Policy,
-        room::Room,
         sides::Sides,
-        whole::Wholes,
+        watermark::Watermarks,
+        watermark_floor::{FLOORS, WatermarkFloor, floors},
     },
 };
 use core::array;
 use tidemark_sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
-/// One zone's counters and marks. Atomics only: zeroed memory is a valid value.
+/// One zone's counters and watermarks. Atomics only: zeroed memory is a valid value.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct Zone {
     free: FreeCount,
-    /// Marks, reserves, sizes: written under the hot-plug lock, read by anybody. A reader may see
-    /// some of them before and some after a change; each is a policy number that is sane by itself.
+    /// Watermarks, reserves, sizes: written under the hot-plug lock, read by anybody. A reader may
+    /// see some of them before and some after a change; each is a policy number that is sane by
+    /// itself.
     min: AtomicU64,
     low: AtomicU64,
     high: AtomicU64,
     reserve: [AtomicU64; 4],
     managed: AtomicU64,
     present: AtomicU64,
-    /// Indices of the first area and of the one after the last, holes included; grows only.
-    first_area: AtomicU64,
-    end_area: AtomicU64,
+    /// Indices of the first pageblock and of the one after the last, holes included; grows only.
+    first_pageblock: AtomicU64,
+    end_pageblock: AtomicU64,
     cache_high: AtomicU32,
     cache_batch: AtomicU32,
     /// Orders above 0, as bits, of which CPUs may keep blocks.
     cached_orders: AtomicU32,
-    /// Frames of the areas in the high-atomic reserve, free or not. Whoever changes the kind of an
-    /// area changes it.
+    /// Frames of the pageblocks in the high-atomic reserve, free or not. Whoever changes the kind
+    /// of an pageblock changes it.
     high_atomic: AtomicU64,
-    /// What follows from marks and reserves, so that the test of a mark is one load and a
+    /// What follows from watermarks and reserves, so that the test of a watermark is one load and a
     /// comparison. Written with them.
     floors: [AtomicU32; FLOORS * ZoneKind::ALL.len()],
-    pub(crate) wholes: Wholes,
-    /// On which sides of its marks the zone is.
+    pub(crate) free_huge: FreeHugeSeq,
+    /// On which sides of its watermarks the zone is.
     pub(crate) sides: Sides,
-    /// Area at which the next compaction begins to look. Anybody who compacts writes it: a hint.
+    /// Pageblock at which the next compaction begins to look. Anybody who compacts writes it: a
+    /// hint.
     compacted: AtomicU64,
 }
 
 /// Free frames, on a line of its own: every allocation and free that passes the caches writes it.
-/// Exact at rest: each change of an area's count knows by the same step whether the area was
-/// isolated, hence whether this counter had its frames. It may be below zero for a moment.
+/// Exact at rest: each change of a pageblock's count knows by the same step whether the pageblock
+/// was isolated, hence whether this counter had its frames. It may be below zero for a moment.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 struct FreeCount(AtomicI64);
 
-/// The marks.
+/// The watermarks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mark {
+pub(crate) enum Watermark {
     Min,
     Low,
     High,
@@ -84,19 +86,19 @@ pub(crate) enum Mark {
 
 /// How far down a request may take a zone.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Access {
-    pub(crate) floor: Floor,
+pub(crate) struct AllocFlags {
+    pub(crate) floor: WatermarkFloor,
     /// Highest zone of the request: lower ones keep a reserve from it.
     pub(crate) highest: ZoneKind,
     pub(crate) high_atomic: HighAtomic,
 }
 
-impl Access {
+impl AllocFlags {
     /// Returns what the fast path permits.
     #[inline]
     pub(crate) const fn fast(highest: ZoneKind) -> Self {
         Self {
-            floor: Floor::Low,
+            floor: WatermarkFloor::Low,
             highest,
             high_atomic: HighAtomic::Spared,
         }
@@ -126,22 +128,25 @@ impl Zone {
         self.free.0.load(Ordering::Relaxed)
     }
 
-    /// Returns the counter, for a look behind a move of the marks: SeqCst, so that either this sees
-    /// a move of the counter or that one's look sees the marks.
+    /// Returns the counter, for a look behind a move of the watermarks: SeqCst, so that either this
+    /// sees a move of the counter or that one's look sees the watermarks.
     pub(crate) fn free_now(&self) -> i64 {
         self.free.0.load(Ordering::SeqCst)
     }
 
-    /// Returns a mark, for a look behind a move of the counter: SeqCst, as in [`Zone::free_now`].
-    pub(crate) fn mark_now(&self, mark: Mark) -> i64 {
-        self.mark_word(mark).load(Ordering::SeqCst) as i64
+    /// Returns a watermark, for a look behind a move of the counter: SeqCst, as in
+    /// [`Zone::free_now`].
+    pub(crate) fn watermark_now(&self, watermark: Watermark) -> i64 {
+        self.watermark_word(watermark).load(Ordering::SeqCst) as i64
     }
 
     /// Returns a floor, for a look behind a move of the counter: SeqCst, as in [`Zone::free_now`].
     /// On x86 that costs no more than a relaxed load.
     #[inline]
-    pub(crate) fn floor_now(&self, access: Access) -> i64 {
-        self.floors[access.place()].load(Ordering::SeqCst).into()
+    pub(crate) fn floor_now(&self, alloc_flags: AllocFlags) -> i64 {
+        self.floors[alloc_flags.place()]
+            .load(Ordering::SeqCst)
+            .into()
     }
 
     /// Adds free frames, and returns how many there were. Called by
@@ -159,17 +164,17 @@ impl Zone {
     }
 
     #[inline]
-    fn mark_word(&self, mark: Mark) -> &AtomicU64 {
-        match mark {
-            Mark::Min => &self.min,
-            Mark::Low => &self.low,
-            Mark::High => &self.high,
+    fn watermark_word(&self, watermark: Watermark) -> &AtomicU64 {
+        match watermark {
+            Watermark::Min => &self.min,
+            Watermark::Low => &self.low,
+            Watermark::High => &self.high,
         }
     }
 
     #[inline]
-    pub(crate) fn mark(&self, mark: Mark) -> u64 {
-        self.mark_word(mark).load(Ordering::Relaxed)
+    pub(crate) fn watermark(&self, watermark: Watermark) -> u64 {
+        self.watermark_word(watermark).load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -193,24 +198,29 @@ impl Zone {
     /// Returns whether a request of this order leaves the zone above its floor, if `free` frames
     /// are free.
     #[inline]
-    pub(crate) fn mark_ok_with(&self, free: u64, order: Order, access: Access) -> bool {
-        free > self.kept(access) + (order.frames() - 1)
+    pub(crate) fn watermark_ok_with(
+        &self,
+        free: u64,
+        order: Order,
+        alloc_flags: AllocFlags,
+    ) -> bool {
+        free > self.kept(alloc_flags) + (order.frames() - 1)
     }
 
     /// Counts the frames that the zone keeps from a request, 0 if it may use everything.
     #[inline]
-    fn kept(&self, access: Access) -> u64 {
-        self.floor(access) as u64
+    fn kept(&self, alloc_flags: AllocFlags) -> u64 {
+        self.floor(alloc_flags) as u64
     }
 
     /// Returns what the zone keeps, for comparison with the counter as it is, which may be below
     /// zero.
     #[inline]
-    pub(crate) fn floor(&self, access: Access) -> i64 {
-        self.floor_at(access.place())
+    pub(crate) fn floor(&self, alloc_flags: AllocFlags) -> i64 {
+        self.floor_at(alloc_flags.place())
     }
 
-    /// Returns the floor at a place that [`Access::place`] says.
+    /// Returns the floor at a place that [`AllocFlags::place`] says.
     #[inline]
     pub(crate) fn floor_at(&self, place: usize) -> i64 {
         // No place is out of range; the mask says so to the compiler.
@@ -219,14 +229,14 @@ impl Zone {
             .into()
     }
 
-    /// Returns the highest mark that anybody follows: HIGH and the largest reserve, as reserves
-    /// grow with the highest zone of the request. A zone that stays above it crosses neither HIGH
-    /// nor any of the fast path's floors, nor LOW.
+    /// Returns the highest watermark that anybody follows: HIGH and the largest reserve, as
+    /// reserves grow with the highest zone of the request. A zone that stays above it crosses
+    /// neither HIGH nor any of the fast path's floors, nor LOW.
     #[inline]
     pub(crate) fn highest_followed(&self) -> i64 {
-        self.floor_now(Access {
-            floor: Floor::High,
-            ..Access::fast(ZoneKind::Movable)
+        self.floor_now(AllocFlags {
+            floor: WatermarkFloor::High,
+            ..AllocFlags::fast(ZoneKind::Movable)
         })
     }
 
@@ -234,8 +244,8 @@ impl Zone {
         self.compacted.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_compacted(&self, area: u64) {
-        self.compacted.store(area, Ordering::Relaxed);
+    pub(crate) fn set_compacted(&self, pageblock: u64) {
+        self.compacted.store(pageblock, Ordering::Relaxed);
     }
 
     #[inline]
@@ -243,29 +253,29 @@ impl Zone {
         self.high_atomic.load(Ordering::Relaxed)
     }
 
-    /// Counts an area more in the reserve, if it may still grow; returns whether.
+    /// Counts a pageblock more in the reserve, if it may still grow; returns whether.
     pub(crate) fn grow_high_atomic(&self) -> bool {
-        let area = AREA_FRAMES as u64;
+        let pageblock = PAGEBLOCK_FRAMES as u64;
         let most = match self.managed() / 100 {
-            most if most < area => 0,
-            most => most.next_multiple_of(area),
+            most if most < pageblock => 0,
+            most => most.next_multiple_of(pageblock),
         };
         self.high_atomic
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |frames| {
-                (frames + area <= most).then_some(frames + area)
+                (frames + pageblock <= most).then_some(frames + pageblock)
             })
             .is_ok()
     }
 
-    /// Counts an area less in the reserve.
+    /// Counts a pageblock less in the reserve.
     pub(crate) fn shrink_high_atomic(&self) {
-        let area = AREA_FRAMES as u64;
-        self.high_atomic.fetch_sub(area, Ordering::Relaxed);
+        let pageblock = PAGEBLOCK_FRAMES as u64;
+        self.high_atomic.fetch_sub(pageblock, Ordering::Relaxed);
     }
 
-    /// Counts the single frames that a request may take before the zone is at its mark.
-    pub(crate) fn above(&self, access: Access) -> u64 {
-        let keeps = self.kept(access) + self.high_atomic();
+    /// Counts the single frames that a request may take before the zone is at its watermark.
+    pub(crate) fn above(&self, alloc_flags: AllocFlags) -> u64 {
+        let keeps = self.kept(alloc_flags) + self.high_atomic();
         self.free().saturating_sub(keeps)
     }
 
@@ -285,23 +295,23 @@ impl Zone {
         self.cached_orders.load(Ordering::Relaxed) >> order.get() & 1 != 0
     }
 
-    /// Indices of the first area and of the one after the last.
+    /// Indices of the first pageblock and of the one after the last.
     pub(crate) fn span(&self) -> (u64, u64) {
         (
-            self.first_area.load(Ordering::Relaxed),
-            self.end_area.load(Ordering::Relaxed),
+            self.first_pageblock.load(Ordering::Relaxed),
+            self.end_pageblock.load(Ordering::Relaxed),
         )
     }
 
-    /// Makes the span cover the areas from `first` up to `end`. Under the hot-plug lock.
+    /// Makes the span cover the pageblocks from `first` up to `end`. Under the hot-plug lock.
     pub(crate) fn cover(&self, first: u64, end: u64) {
         let (old_first, old_end) = self.span();
         let is_new = old_first == old_end;
         if is_new || first < old_first {
-            self.first_area.store(first, Ordering::Relaxed);
+            self.first_pageblock.store(first, Ordering::Relaxed);
         }
         if is_new || end > old_end {
-            self.end_area.store(end, Ordering::Relaxed);
+            self.end_pageblock.store(end, Ordering::Relaxed);
         }
     }
 
@@ -317,16 +327,16 @@ impl Zone {
         self.present.fetch_sub(frames, Ordering::Relaxed);
     }
 
-    /// Stores new marks, reserves and cache sizes. Under the hot-plug lock; the caller makes what
-    /// follows the marks follow them. SeqCst: see [`Zone::free_now`].
+    /// Stores new watermarks, reserves and cache sizes. Under the hot-plug lock; the caller makes
+    /// what follows the watermarks follow them. SeqCst: see [`Zone::free_now`].
     pub(crate) fn set_policy(&self, policy: &Policy) {
-        self.min.store(policy.marks.min, Ordering::Relaxed);
-        self.low.store(policy.marks.low, Ordering::SeqCst);
-        self.high.store(policy.marks.high, Ordering::SeqCst);
+        self.min.store(policy.watermarks.min, Ordering::Relaxed);
+        self.low.store(policy.watermarks.low, Ordering::SeqCst);
+        self.high.store(policy.watermarks.high, Ordering::SeqCst);
         for (ours, new) in self.reserve.iter().zip(policy.reserve) {
             ours.store(new, Ordering::Relaxed);
         }
-        let floors = floors(&policy.marks, &policy.reserve);
+        let floors = floors(&policy.watermarks, &policy.reserve);
         for (ours, new) in self.floors.iter().zip(floors.as_flattened()) {
             ours.store(*new, Ordering::SeqCst);
         }
@@ -351,10 +361,10 @@ impl Zone {
 
     pub(crate) fn policy(&self) -> Policy {
         Policy {
-            marks: Marks {
-                min: self.mark(Mark::Min),
-                low: self.mark(Mark::Low),
-                high: self.mark(Mark::High),
+            watermarks: Watermarks {
+                min: self.watermark(Watermark::Min),
+                low: self.watermark(Watermark::Low),
+                high: self.watermark(Watermark::High),
             },
             reserve: ZoneKind::ALL.map(|kind| self.reserve(kind)),
             batch: self.cache_batch(),
@@ -364,15 +374,15 @@ impl Zone {
     }
 }
 
-/// All zones, with what follows from their counters and marks, over the books of memory.
+/// All zones, with what follows from their counters and watermarks, over the books of memory.
 #[repr(C)]
 pub struct Zones<'m, P> {
     books: Books<'m>,
     zones: &'m [Zone],
     /// By number of the cache: how much a CPU may keep in it.
-    rooms: [Room; CACHES],
+    cache_limits: [CacheLimit; CACHES],
     /// By place of the cache: how much a CPU may keep in it of larger blocks.
-    block_rooms: [Room; PLACES],
+    block_cache_limits: [CacheLimit; PLACES],
     above_low: AboveLow,
     platform: P,
 }
@@ -382,8 +392,8 @@ impl<'m, P: Platform> Zones<'m, P> {
         Self {
             books,
             zones,
-            rooms: array::from_fn(|_| Room::new()),
-            block_rooms: array::from_fn(|_| Room::new()),
+            cache_limits: array::from_fn(|_| CacheLimit::new()),
+            block_cache_limits: array::from_fn(|_| CacheLimit::new()),
             above_low: AboveLow::new(),
             platform,
         }
@@ -408,14 +418,14 @@ impl<'m, P: Platform> Zones<'m, P> {
     /// Returns what a CPU may keep in a cache of single frames, by the cache's number; nothing for
     /// a number that is none.
     #[inline]
-    pub(crate) fn room(&self, cache: usize) -> Option<&Room> {
-        self.rooms.get(cache)
+    pub(crate) fn cache_limit(&self, cache: usize) -> Option<&CacheLimit> {
+        self.cache_limits.get(cache)
     }
 
     /// Returns what a CPU may keep in a cache of larger blocks, by its place.
     #[inline]
-    pub(crate) fn block_room(&self, place: usize) -> &Room {
-        &self.block_rooms[place]
+    pub(crate) fn block_cache_limit(&self, place: usize) -> &CacheLimit {
+        &self.block_cache_limits[place]
     }
 
     /// Returns which zones are above LOW for requests up to this one.

@@ -2,7 +2,7 @@
 
 use crate::{
     base::types::{Order, ZoneId},
-    pageblock::home::{CACHES, Home},
+    pageblock::flags::{CACHES, PageblockFlags},
 };
 use core::ops::Range;
 
@@ -76,7 +76,7 @@ pub(crate) fn place_of(cache: usize, order: Order) -> usize {
 
 /// Returns the places of a zone.
 pub(crate) fn places_of(zone: ZoneId) -> Range<usize> {
-    let caches = Home::caches_of(zone);
+    let caches = PageblockFlags::caches_of(zone);
     caches.start * SLOTS..caches.end * SLOTS
 }
 

@@ -1,4 +1,4 @@
-//! What the zones' sizes decide: marks, reserves, cache sizes.
+//! What the zones' sizes decide: watermarks, reserves, cache sizes.
 
 use crate::{
     base::{
@@ -6,16 +6,15 @@ use crate::{
         types::{ZoneId, ZoneKind},
     },
     zone::{
-        Zones,
-        marks::{self, Marks},
-        places,
+        Zones, places,
+        watermark::{self, Watermarks},
     },
 };
 
 /// What a zone's size decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Policy {
-    pub(crate) marks: Marks,
+    pub(crate) watermarks: Watermarks,
     pub(crate) reserve: [u64; 4],
     pub(crate) batch: u32,
     pub(crate) cache_high: u32,
@@ -26,17 +25,17 @@ pub(crate) struct Policy {
 pub(crate) const CAPACITY: usize = 120;
 
 impl<P: Platform> Zones<'_, P> {
-    /// Recomputes marks, reserves and cache sizes of every zone. Under the hot-plug lock.
+    /// Recomputes watermarks, reserves and cache sizes of every zone. Under the hot-plug lock.
     pub(crate) fn refresh_policy(&self, cpus: usize) {
         for zone in self.zone_ids() {
             let policy = self.wanted_policy(zone, cpus);
             self.zone(zone).set_policy(&policy);
             self.set_cache_limits(zone, &policy);
-            self.follow_marks(zone);
+            self.follow_watermarks(zone);
         }
     }
 
-    /// Returns what a zone's marks, reserves and cache sizes should be.
+    /// Returns what a zone's watermarks, reserves and cache sizes should be.
     pub(crate) fn wanted_policy(&self, zone: ZoneId, cpus: usize) -> Policy {
         let lowmem = self
             .zone_ids()
@@ -45,14 +44,20 @@ impl<P: Platform> Zones<'_, P> {
             .sum();
         let managed = self.zone(zone).managed();
         let of_node = ZoneKind::ALL.map(|kind| self.zone(ZoneId::new(zone.node(), kind)).managed());
-        let marks = marks::marks(zone.kind(), managed, lowmem);
-        let batch = marks::batch(managed);
+        let watermarks = watermark::watermarks(zone.kind(), managed, lowmem);
+        let batch = watermark::batch(managed);
         Policy {
-            marks,
-            reserve: marks::lowmem_reserve(of_node)[zone.kind() as usize],
+            watermarks,
+            reserve: watermark::lowmem_reserve(of_node)[zone.kind() as usize],
             batch,
             cached_orders: places::cached_orders(managed / 8 / cpus as u64),
-            cache_high: marks::cache_high(managed, marks.low, cpus, batch, CAPACITY as u32),
+            cache_high: watermark::cache_high(
+                managed,
+                watermarks.low,
+                cpus,
+                batch,
+                CAPACITY as u32,
+            ),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The search of a zone for an area that can give.
+//! The search of a zone for a pageblock that can give.
 
 use crate::{
     base::{
@@ -6,20 +6,20 @@ use crate::{
         types::{Order, Pfn, ZoneId},
     },
     pageblock::{
-        area::{Sought, State},
-        home::Home,
-        memory::{AREA_FRAMES, AreaRef, BLOCK_AREAS, bits_of},
-        migrate_type::{Kind, Mobility},
+        bits::{State, StateFilter},
+        flags::PageblockFlags,
+        migrate_type::{MigrateType, PageblockKind},
+        section_meta::{PAGEBLOCK_FRAMES, PageblockRef, SECTION_PAGEBLOCKS, bits_of},
     },
     zone::{
         Zones,
+        free_huge::Returned,
         hints::{CpuHints, Hints},
-        whole::Returned,
     },
 };
 
-/// Areas that a search for single frames looks at in the hope of one that is in use already, before
-/// it breaks into a whole one.
+/// Pageblocks that a search for single frames looks at in the hope of one that is in use already,
+/// before it breaks into a whole one.
 const PARTIAL_WINDOW: u32 = 512;
 
 /// A search for frames below an order of 9.
@@ -27,104 +27,112 @@ const PARTIAL_WINDOW: u32 = 512;
 struct Search<'c> {
     zone: ZoneId,
     /// What the request is.
-    kind: Kind,
-    /// Areas with fewer frames free are passed over.
+    kind: PageblockKind,
+    /// Pageblocks with fewer frames free are passed over.
     least: u32,
     hints: &'c Hints,
 }
 
 impl<'c> Search<'c> {
     #[inline]
-    fn new(zone: ZoneId, order: Order, mobility: Mobility, hints: &'c CpuHints) -> Self {
-        let kind = Kind::of(mobility, order);
+    fn new(zone: ZoneId, order: Order, migrate_type: MigrateType, hints: &'c CpuHints) -> Self {
+        let kind = PageblockKind::of(migrate_type, order);
         Self {
             zone,
             kind,
             least: order.frames() as u32,
-            hints: &hints.small[kind.mobility as usize][kind.size as usize],
+            hints: &hints.small[kind.migrate_type as usize][kind.size as usize],
         }
     }
 
-    /// Returns what the areas of its kind say of themselves.
+    /// Returns what the pageblocks of its kind say of themselves.
     #[inline]
-    fn home(self) -> Home {
-        Home::new(self.zone, self.kind)
+    fn flags(self) -> PageblockFlags {
+        PageblockFlags::new(self.zone, self.kind)
     }
 }
 
-/// Which areas a search takes.
+/// Which pageblocks a search takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Only {
+enum SearchScope {
     /// Those of its kind, and any that is wholly free.
     Own,
-    /// Those for blocks of its mobility, but of other sizes.
-    Kin,
-    /// Those for blocks of the other mobility.
+    /// Those for blocks of its migrate type, but of other sizes.
+    OtherSizes,
+    /// Those for blocks of the other migrate type.
     Foreign,
 }
 
-/// What of an area a search wants.
+/// What of a pageblock a search wants.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     /// What is free.
     Free,
-    /// Its first frame: the area changes its kind, and must be wholly free at that step.
+    /// Its first frame: the pageblock changes its kind, and must be wholly free at that step.
     First,
 }
 
 impl<'m, P: Platform> Zones<'m, P> {
-    /// Takes a block from a zone's areas, whatever the marks. Pinned on the CPU of `hints`.
+    /// Takes a block from a zone's pageblocks, whatever the watermarks. Pinned on the CPU of
+    /// `hints`.
     pub(crate) fn take_from_zone(
         &self,
         zone: ZoneId,
         order: Order,
-        mobility: Mobility,
+        migrate_type: MigrateType,
         hints: &CpuHints,
     ) -> Option<Pfn> {
         if self.zone(zone).free() < order.frames() {
             return None;
         }
         match order {
-            Order::MAX => self.take_pair(zone, mobility, hints),
-            Order::HUGE => self.take_area(zone, mobility, hints),
+            Order::MAX => self.take_pair(zone, migrate_type, hints),
+            Order::HUGE => self.take_pageblock(zone, migrate_type, hints),
             _ => {
-                let search = Search::new(zone, order, mobility, hints);
-                self.search_small(search, |area, part| self.take_run(area, zone, order, part))
+                let search = Search::new(zone, order, migrate_type, hints);
+                self.search_small(search, |pageblock, part| {
+                    self.take_run(pageblock, zone, order, part)
+                })
             }
         }
     }
 
-    /// Takes a block of orders 0 to 8, from areas of another kind than `mobility`.
+    /// Takes a block of orders 0 to 8, from pageblocks of another kind than `migrate_type`.
     pub(crate) fn take_foreign(
         &self,
         zone: ZoneId,
         order: Order,
-        mobility: Mobility,
+        migrate_type: MigrateType,
         hints: &CpuHints,
     ) -> Option<Pfn> {
         if self.zone(zone).free() < order.frames() {
             return None;
         }
-        let search = Search::new(zone, order, mobility, hints);
+        let search = Search::new(zone, order, migrate_type, hints);
         let from = search.hints.get(zone);
-        self.search_for(search, Only::Foreign, from, &mut |area, part| {
-            let taken = self.take_run(area, zone, order, part)?;
-            self.convert(area, search.kind);
-            Some(taken)
-        })
+        self.search_for(
+            search,
+            SearchScope::Foreign,
+            from,
+            &mut |pageblock, part| {
+                let taken = self.take_run(pageblock, zone, order, part)?;
+                self.convert(pageblock, search.kind);
+                Some(taken)
+            },
+        )
     }
 
-    /// Lets an area change sides if at least half of it is free after something was stolen.
-    pub(crate) fn convert(&self, area: AreaRef<'m>, kind: Kind) {
-        if area.core().state().free() as usize >= AREA_FRAMES / 2 {
-            area.turn_to(kind);
+    /// Lets a pageblock change sides if at least half of it is free after something was stolen.
+    pub(crate) fn convert(&self, pageblock: PageblockRef<'m>, kind: PageblockKind) {
+        if pageblock.core().state().free() as usize >= PAGEBLOCK_FRAMES / 2 {
+            pageblock.turn_to(kind);
         }
     }
 
-    /// Orders 0 to 8, from one area.
+    /// Orders 0 to 8, from one pageblock.
     pub(crate) fn take_run(
         &self,
-        area: AreaRef<'m>,
+        pageblock: PageblockRef<'m>,
         zone: ZoneId,
         order: Order,
         part: Part,
@@ -132,101 +140,103 @@ impl<'m, P: Platform> Zones<'m, P> {
         let frames = order.frames() as u32;
         let word = match order {
             Order::ZERO => 0,
-            _ => area.core().word_with_run(order)?,
+            _ => pageblock.core().word_with_run(order)?,
         };
         step!(self);
-        self.reserve_in(area, zone, frames, frames, part)?;
+        self.reserve_in(pageblock, zone, frames, frames, part)?;
         step!(self);
-        let Some(index) = area.core().claim_from(order, word) else {
-            self.return_reservation(area, frames);
+        let Some(index) = pageblock.core().claim_from(order, word) else {
+            self.return_reservation(pageblock, frames);
             return None;
         };
         step!(self);
         self.lose(zone, frames);
-        Some(Pfn(area.start().0 + u64::from(index)))
+        Some(Pfn(pageblock.start().0 + u64::from(index)))
     }
 
-    /// Takes up to `frames` single frames, all of one area, given to `got` by words of it and masks
-    /// of them; returns how many came.
+    /// Takes up to `frames` single frames, all of one pageblock, given to `got` by words of it and
+    /// masks of them; returns how many came.
     #[inline]
     pub(crate) fn take_singles(
         &self,
         zone: ZoneId,
-        mobility: Mobility,
+        migrate_type: MigrateType,
         frames: u32,
         hints: &CpuHints,
-        mut got: impl FnMut(AreaRef<'m>, usize, u64),
+        mut got: impl FnMut(PageblockRef<'m>, usize, u64),
     ) -> u32 {
-        let search = Search::new(zone, Order::ZERO, mobility, hints);
-        self.search_small(search, |area, part| {
-            let reserved = self.reserve_in(area, zone, 1, frames, part)?;
+        let search = Search::new(zone, Order::ZERO, migrate_type, hints);
+        self.search_small(search, |pageblock, part| {
+            let reserved = self.reserve_in(pageblock, zone, 1, frames, part)?;
             step!(self);
-            let claimed = area
+            let claimed = pageblock
                 .core()
-                .claim_singles(reserved, |word, mask| got(area, word, mask));
+                .claim_singles(reserved, |word, mask| got(pageblock, word, mask));
             step!(self);
             self.lose(zone, claimed);
             if claimed < reserved {
-                self.return_reservation(area, reserved - claimed);
+                self.return_reservation(pageblock, reserved - claimed);
             }
             (claimed > 0).then_some(claimed)
         })
         .unwrap_or(0)
     }
 
-    /// Takes up to `blocks` blocks of an order from 1 to 6, all of one area, given to `got` by
+    /// Takes up to `blocks` blocks of an order from 1 to 6, all of one pageblock, given to `got` by
     /// their first frames; returns how many came.
     pub(crate) fn take_runs(
         &self,
         zone: ZoneId,
         order: Order,
-        mobility: Mobility,
+        migrate_type: MigrateType,
         blocks: u32,
         hints: &CpuHints,
-        mut got: impl FnMut(AreaRef<'m>, u32),
+        mut got: impl FnMut(PageblockRef<'m>, u32),
     ) -> u32 {
         let frames = order.frames() as u32;
-        let search = Search::new(zone, order, mobility, hints);
-        self.search_small(search, |area, part| {
-            let word = area.core().word_with_run(order)?;
-            let reserved = self.reserve_in(area, zone, frames, blocks * frames, part)?;
+        let search = Search::new(zone, order, migrate_type, hints);
+        self.search_small(search, |pageblock, part| {
+            let word = pageblock.core().word_with_run(order)?;
+            let reserved = self.reserve_in(pageblock, zone, frames, blocks * frames, part)?;
             step!(self);
             let most = reserved >> order.get();
-            let taken = area.core().claim_runs(order, most, word, |word, starts| {
-                bits_of(starts).for_each(|bit| got(area, word as u32 * 64 + bit));
-            });
+            let taken = pageblock
+                .core()
+                .claim_runs(order, most, word, |word, starts| {
+                    bits_of(starts).for_each(|bit| got(pageblock, word as u32 * 64 + bit));
+                });
             step!(self);
             if taken > 0 {
                 self.lose(zone, taken * frames);
             }
             if taken * frames < reserved {
-                self.return_reservation(area, reserved - taken * frames);
+                self.return_reservation(pageblock, reserved - taken * frames);
             }
             (taken > 0).then_some(taken)
         })
         .unwrap_or(0)
     }
 
-    /// Reserves frames of an area that `zone` still has.
+    /// Reserves frames of a pageblock that `zone` still has.
     #[inline]
     fn reserve_in(
         &self,
-        area: AreaRef<'m>,
+        pageblock: PageblockRef<'m>,
         zone: ZoneId,
         least: u32,
         most: u32,
         part: Part,
     ) -> Option<u32> {
         let suits = |state| part == Part::Free || state == State::EMPTY;
-        let reserved = area.core().reserve_if(least, most, suits);
+        let reserved = pageblock.core().reserve_if(least, most, suits);
         if reserved == 0 {
             return None;
         }
         step!(self);
-        // Only now is the zone fixed: between the search's look and the reservation the area may
-        // have left and come back in another zone.
-        if area.zone() != zone {
-            self.return_reservation(area, reserved);
+        // Only now is the zone fixed: between the search's look and the reservation the pageblock
+        // may have left and come back in another zone.
+        if pageblock.zone() != zone {
+            self.return_reservation(pageblock, reserved);
             return None;
         }
         Some(reserved)
@@ -235,62 +245,67 @@ impl<'m, P: Platform> Zones<'m, P> {
     #[cfg(all(test, not(loom)))]
     pub(crate) fn reserve_for_test(
         &self,
-        area: AreaRef<'m>,
+        pageblock: PageblockRef<'m>,
         zone: ZoneId,
         frames: u32,
     ) -> Option<u32> {
-        self.reserve_in(area, zone, frames, frames, Part::Free)
+        self.reserve_in(pageblock, zone, frames, frames, Part::Free)
     }
 
-    /// Gives up a reservation. The zone's counter still has its frames, unless the area was
+    /// Gives up a reservation. The zone's counter still has its frames, unless the pageblock was
     /// isolated meanwhile: the isolation took only what it found free.
-    pub(crate) fn return_reservation(&self, area: AreaRef<'m>, frames: u32) {
-        let zone = area.zone();
+    pub(crate) fn return_reservation(&self, pageblock: PageblockRef<'m>, frames: u32) {
+        let zone = pageblock.zone();
         window!(self);
-        let before = area.core().unreserve(frames);
+        let before = pageblock.core().unreserve(frames);
         window!(self);
         if Returned::to(before, frames).completes {
-            self.zone(zone).wholes.note();
+            self.zone(zone).free_huge.note();
         }
         if before.is_isolated() {
             self.lose(zone, frames);
         }
     }
 
-    /// Takes an order 9: one step on the area's state.
-    fn take_area(&self, zone: ZoneId, mobility: Mobility, hints: &CpuHints) -> Option<Pfn> {
-        // From a lower area on, so that both halves of a pair go before the next pair.
+    /// Takes an order 9: one step on the pageblock's state.
+    fn take_pageblock(
+        &self,
+        zone: ZoneId,
+        migrate_type: MigrateType,
+        hints: &CpuHints,
+    ) -> Option<Pfn> {
+        // From a lower pageblock on, so that both halves of a pair go before the next pair.
         let hint = hints.huge.get(zone) & !1;
-        let area = self.search_whole(zone, hint, |area, home| {
-            let is_kept = home.kind().mobility == Mobility::HighAtomic;
+        let pageblock = self.search_huge(zone, hint, |pageblock, flags| {
+            let is_kept = flags.kind().migrate_type == MigrateType::HighAtomic;
             step!(self);
-            if is_kept || !area.core().take() {
+            if is_kept || !pageblock.core().take() {
                 return None;
             }
             step!(self);
-            if area.zone() == zone {
-                return Some(area);
+            if pageblock.zone() == zone {
+                return Some(pageblock);
             }
-            self.untake(area);
+            self.untake(pageblock);
             None
         })?;
         step!(self);
-        self.lose(zone, AREA_FRAMES as u32);
+        self.lose(zone, PAGEBLOCK_FRAMES as u32);
         // For when it is split.
-        area.turn_to(Kind::of(mobility, Order::HUGE));
-        hints.huge.set(zone, area.index);
-        Some(area.start())
+        pageblock.turn_to(PageblockKind::of(migrate_type, Order::HUGE));
+        hints.huge.set(zone, pageblock.index);
+        Some(pageblock.start())
     }
 
-    /// Takes an order 10: one step on the state of both areas of a pair.
-    fn take_pair(&self, zone: ZoneId, mobility: Mobility, hints: &CpuHints) -> Option<Pfn> {
+    /// Takes an order 10: one step on the state of both pageblocks of a pair.
+    fn take_pair(&self, zone: ZoneId, migrate_type: MigrateType, hints: &CpuHints) -> Option<Pfn> {
         let hint = hints.huge.get(zone) & !1;
-        let area = self.search_whole(zone, hint, |area, home| {
-            let is_lower = area.index % 2 == 0;
-            let pair = area.core().pair;
+        let pageblock = self.search_huge(zone, hint, |pageblock, flags| {
+            let is_lower = pageblock.index % 2 == 0;
+            let pair = pageblock.core().pair;
             let is_kept = || {
-                let kinds = [home.kind().mobility, area.upper().mobility()];
-                kinds.contains(&Mobility::HighAtomic)
+                let kinds = [flags.kind().migrate_type, pageblock.upper().migrate_type()];
+                kinds.contains(&MigrateType::HighAtomic)
             };
             if !is_lower || is_kept() || pair.states() != [State::EMPTY; 2] {
                 return None;
@@ -300,140 +315,142 @@ impl<'m, P: Platform> Zones<'m, P> {
                 return None;
             }
             step!(self);
-            if area.zone() == zone && area.upper().zone() == zone {
-                return Some(area);
+            if pageblock.zone() == zone && pageblock.upper().zone() == zone {
+                return Some(pageblock);
             }
-            self.untake(area);
-            self.untake(area.upper());
+            self.untake(pageblock);
+            self.untake(pageblock.upper());
             None
         })?;
         step!(self);
-        self.lose(zone, 2 * AREA_FRAMES as u32);
-        for area in [area, area.upper()] {
-            area.turn_to(Kind::of(mobility, Order::MAX));
+        self.lose(zone, 2 * PAGEBLOCK_FRAMES as u32);
+        for pageblock in [pageblock, pageblock.upper()] {
+            pageblock.turn_to(PageblockKind::of(migrate_type, Order::MAX));
         }
-        hints.huge.set(zone, area.index);
-        Some(area.start())
+        hints.huge.set(zone, pageblock.index);
+        Some(pageblock.start())
     }
 
-    /// Gives back an area that turned out to be another zone's; as in `return_reservation`.
-    fn untake(&self, area: AreaRef<'m>) {
-        let zone = area.zone();
+    /// Gives back a pageblock that turned out to be another zone's; as in `return_reservation`.
+    fn untake(&self, pageblock: PageblockRef<'m>) {
+        let zone = pageblock.zone();
         window!(self);
-        let before = area.core().give();
+        let before = pageblock.core().give();
         window!(self);
-        self.zone(zone).wholes.note();
+        self.zone(zone).free_huge.note();
         if before.is_some_and(State::is_isolated) {
-            self.lose(zone, AREA_FRAMES as u32);
+            self.lose(zone, PAGEBLOCK_FRAMES as u32);
         }
     }
 
-    /// Searches for frames below an order of 9 among areas of the request's kind: first in the one
-    /// that gave last, then near it among those in use already, so that whole ones stay whole; then
-    /// everywhere, wholly free areas of any kind included; then among areas for other sizes.
+    /// Searches for frames below an order of 9 among pageblocks of the request's kind: first in the
+    /// one that gave last, then near it among those in use already, so that whole ones stay whole;
+    /// then everywhere, wholly free pageblocks of any kind included; then among pageblocks for
+    /// other sizes.
     #[inline]
     fn search_small<R>(
         &self,
         search: Search<'_>,
-        mut take: impl FnMut(AreaRef<'m>, Part) -> Option<R>,
+        mut take: impl FnMut(PageblockRef<'m>, Part) -> Option<R>,
     ) -> Option<R> {
         let last = search.hints.get(search.zone);
-        if let Some(area) = self.books.area(last)
-            && Sought::partial(search.least).has(area.core().state())
-            && area.home().is_for(search.home())
-            && let Some(taken) = take(area, Part::Free)
+        if let Some(pageblock) = self.books.pageblock(last)
+            && StateFilter::partial(search.least).has(pageblock.core().state())
+            && pageblock.flags().is_for(search.flags())
+            && let Some(taken) = take(pageblock, Part::Free)
         {
             return Some(taken);
         }
         self.search_around(search, last + 1, &mut take)
     }
 
-    /// Completes such a search, from an area on.
+    /// Completes such a search, from a pageblock on.
     #[inline(never)]
     fn search_around<R>(
         &self,
         search: Search<'_>,
         from: u64,
-        take: &mut impl FnMut(AreaRef<'m>, Part) -> Option<R>,
+        take: &mut impl FnMut(PageblockRef<'m>, Part) -> Option<R>,
     ) -> Option<R> {
         let Search { zone, least, .. } = search;
-        let own = search.home();
+        let own = search.flags();
         let mut whole = None;
-        let all = Sought::free(least);
-        let found = self.search(zone, from, PARTIAL_WINDOW, all, |area, home, sought| {
-            if area.core().state() == State::EMPTY {
-                // One that is whole is enough for now: those behind it are not even looked at.
-                if home.kind().mobility != Mobility::HighAtomic {
-                    whole = Some(area.index);
-                    *sought = Sought::partial(least);
+        let all = StateFilter::free(least);
+        let found = self.search(
+            zone,
+            from,
+            PARTIAL_WINDOW,
+            all,
+            |pageblock, flags, filter| {
+                if pageblock.core().state() == State::EMPTY {
+                    // One that is whole is enough for now: those behind it are not even looked at.
+                    if flags.kind().migrate_type != MigrateType::HighAtomic {
+                        whole = Some(pageblock.index);
+                        *filter = StateFilter::partial(least);
+                    }
+                    return None;
                 }
-                return None;
-            }
-            if !home.is_for(own) {
-                return None;
-            }
-            let taken = take(area, Part::Free)?;
-            search.hints.set(zone, area.index);
-            Some(taken)
-        });
+                if !flags.is_for(own) {
+                    return None;
+                }
+                let taken = take(pageblock, Part::Free)?;
+                search.hints.set(zone, pageblock.index);
+                Some(taken)
+            },
+        );
         // Whatever was seen before the whole one had nothing, or is not of the kind.
         found
-            .or_else(|| self.search_for(search, Only::Own, whole.unwrap_or(from), take))
-            .or_else(|| self.search_for(search, Only::Kin, from, take))
+            .or_else(|| self.search_for(search, SearchScope::Own, whole.unwrap_or(from), take))
+            .or_else(|| self.search_for(search, SearchScope::OtherSizes, from, take))
     }
 
-    /// Goes one round through all areas of a zone.
+    /// Goes one round through all pageblocks of a zone.
     fn search_for<R>(
         &self,
         search: Search<'_>,
-        only: Only,
+        scope: SearchScope,
         from: u64,
-        take: &mut impl FnMut(AreaRef<'m>, Part) -> Option<R>,
+        take: &mut impl FnMut(PageblockRef<'m>, Part) -> Option<R>,
     ) -> Option<R> {
-        let Search { zone, least, .. } = search;
+        let Search { zone, .. } = search;
         let wanted = search.kind;
-        self.search(
-            zone,
-            from,
-            u32::MAX,
-            Sought::free(least),
-            |area, home, _| {
-                let kind = home.kind();
-                if kind.mobility == Mobility::HighAtomic {
-                    return None;
-                }
-                let is_own = kind == wanted;
-                let is_kin = kind.mobility == wanted.mobility;
-                let part = match only {
-                    Only::Own if is_own => Part::Free,
-                    Only::Own if area.core().state() == State::EMPTY => Part::First,
-                    Only::Kin if is_kin && !is_own => Part::Free,
-                    Only::Foreign if !is_kin => Part::Free,
-                    _ => return None,
-                };
-                let taken = take(area, part)?;
-                step!(self);
-                if part == Part::First {
-                    area.turn_to(wanted);
-                }
-                if only == Only::Own {
-                    search.hints.set(zone, area.index);
-                }
-                Some(taken)
-            },
-        )
+        let filter = StateFilter::free(search.least);
+        self.search(zone, from, u32::MAX, filter, |pageblock, flags, _| {
+            let kind = flags.kind();
+            if kind.migrate_type == MigrateType::HighAtomic {
+                return None;
+            }
+            let is_own = kind == wanted;
+            let is_same_type = kind.migrate_type == wanted.migrate_type;
+            let part = match scope {
+                SearchScope::Own if is_own => Part::Free,
+                SearchScope::Own if pageblock.core().state() == State::EMPTY => Part::First,
+                SearchScope::OtherSizes if is_same_type && !is_own => Part::Free,
+                SearchScope::Foreign if !is_same_type => Part::Free,
+                _ => return None,
+            };
+            let taken = take(pageblock, part)?;
+            step!(self);
+            if part == Part::First {
+                pageblock.turn_to(wanted);
+            }
+            if scope == SearchScope::Own {
+                search.hints.set(zone, pageblock.index);
+            }
+            Some(taken)
+        })
     }
 
-    /// Goes through the areas of a zone that are in a state looked for, from `hint` on, once round,
-    /// and no further than `window` areas. A visit is told the area's home, and may change what is
-    /// looked for from there on.
+    /// Goes through the pageblocks of a zone that are in a state looked for, from `hint` on, once
+    /// round, and no further than `window` pageblocks. A visit is told the pageblock's flags, and
+    /// may change what is looked for from there on.
     pub(crate) fn search<R>(
         &self,
         zone: ZoneId,
         hint: u64,
         window: u32,
-        mut sought: Sought,
-        mut visit: impl FnMut(AreaRef<'m>, Home, &mut Sought) -> Option<R>,
+        mut filter: StateFilter,
+        mut visit: impl FnMut(PageblockRef<'m>, PageblockFlags, &mut StateFilter) -> Option<R>,
     ) -> Option<R> {
         let (first, end) = self.zone(zone).span();
         let start = if (first..end).contains(&hint) {
@@ -446,22 +463,22 @@ impl<'m, P: Platform> Zones<'m, P> {
             let mut index = from;
             while index < to && left > 0 {
                 step!(self);
-                let next_block = (index | (BLOCK_AREAS as u64 - 1)) + 1;
-                let Some(mut area) = self.books.area(index) else {
-                    // A block without books: on to the next one.
-                    index = next_block;
+                let next_section = (index | (SECTION_PAGEBLOCKS as u64 - 1)) + 1;
+                let Some(mut pageblock) = self.books.pageblock(index) else {
+                    // A section without books: on to the next one.
+                    index = next_section;
                     continue;
                 };
-                let stop = next_block.min(to).min(index.saturating_add(left));
+                let stop = next_section.min(to).min(index.saturating_add(left));
                 left -= stop - index;
-                while let Some(seen) = area.first_seen(stop, sought) {
-                    let home = seen.home();
-                    if home.zone() == zone
-                        && let Some(found) = visit(seen, home, &mut sought)
+                while let Some(seen) = pageblock.first_seen(stop, filter) {
+                    let flags = seen.flags();
+                    if flags.zone() == zone
+                        && let Some(found) = visit(seen, flags, &mut filter)
                     {
                         return Some(found);
                     }
-                    area.index = seen.index + 1;
+                    pageblock.index = seen.index + 1;
                 }
                 index = stop;
             }

@@ -1,7 +1,7 @@
 //! What a search claims, what it passes over, and what it gives back.
 
 use super::*;
-use crate::{pageblock::area::Isolation, testing::*, *};
+use crate::{pageblock::bits::Isolation, testing::*, *};
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
@@ -26,36 +26,36 @@ fn take_all(frames: &'static TestFrames, order: Order) -> Vec<TestBlock> {
     std::iter::from_fn(|| take(frames, order)).collect()
 }
 
-/// Two CPUs, and NORMAL of so many areas.
-fn machine_of_areas(areas: u64) -> &'static TestFrames {
+/// Two CPUs, and NORMAL of so many pageblocks.
+fn machine_of_pageblocks(pageblocks: u64) -> &'static TestFrames {
     let frames = bare_machine(2, 1);
-    add_block(frames, 32);
-    let start = block_range(32).start;
-    let range = PfnRange::new(start, Pfn(start.0 + areas * AREA_FRAMES as u64));
+    add_section(frames, 32);
+    let start = section_range(32).start;
+    let range = PfnRange::new(start, Pfn(start.0 + pageblocks * PAGEBLOCK_FRAMES as u64));
     frames.online_range(range, NORMAL, &task()).unwrap();
     frames
 }
 
-/// The number of the area in its zone.
-fn area_in_zone(block: &TestBlock) -> u64 {
-    (block.pfn().0 - block_range(32).start.0) / AREA_FRAMES as u64
+/// The number of the pageblock in its zone.
+fn pageblock_in_zone(block: &TestBlock) -> u64 {
+    (block.pfn().0 - section_range(32).start.0) / PAGEBLOCK_FRAMES as u64
 }
 
-/// Two areas, of which nothing is free but what `is_free` says of the second one.
+/// Two pageblocks, of which nothing is free but what `is_free` says of the second one.
 fn with_free(
     is_free: impl Fn(u64) -> bool,
-) -> (&'static TestFrames, AreaRef<'static>, Vec<TestBlock>) {
-    let frames = machine_of_areas(2);
-    let start = block_range(32).start.0 + AREA_FRAMES as u64;
+) -> (&'static TestFrames, PageblockRef<'static>, Vec<TestBlock>) {
+    let frames = machine_of_pageblocks(2);
+    let start = section_range(32).start.0 + PAGEBLOCK_FRAMES as u64;
     let all = take_all(frames, Order::ZERO);
-    assert_eq!(all.len(), 2 * AREA_FRAMES);
+    assert_eq!(all.len(), 2 * PAGEBLOCK_FRAMES);
     let (freed, kept) = all
         .into_iter()
         .partition::<Vec<_>, _>(|block| block.pfn().0 >= start && is_free(block.pfn().0 - start));
     drop(freed);
     frames.drain_all(&task());
-    let (area, _) = frames.area_of(Pfn(start)).unwrap();
-    (frames, area, kept)
+    let (pageblock, _) = frames.pageblock_of(Pfn(start)).unwrap();
+    (frames, pageblock, kept)
 }
 
 /// Calls `arrive` at one step, and counts them all.
@@ -70,15 +70,15 @@ fn at_step(at: usize, mut arrive: impl FnMut() + 'static) -> (HookGuard, Rc<Cell
     (hook, steps)
 }
 
-fn wholes(frames: &TestFrames) -> String {
-    format!("{:?}", frames.zone(NORMAL).wholes)
+fn free_huge(frames: &TestFrames) -> String {
+    format!("{:?}", frames.zone(NORMAL).free_huge)
 }
 
 /// Four frames together, which two CPUs want, and others by themselves. The second CPU comes at
 /// each step of the first one's search; where `isolates`, an offline does as well.
 fn a_run_is_lost(isolates: bool) {
     for at in 0.. {
-        let (frames, area, kept) =
+        let (frames, pageblock, kept) =
             with_free(|frame| frame < 4 || (64..128).contains(&frame) && frame % 2 == 0);
         let theirs = Rc::new(RefCell::new(None));
         let is_isolated = Rc::new(Cell::new(false));
@@ -86,7 +86,7 @@ fn a_run_is_lost(isolates: bool) {
         let (hook, steps) = at_step(at, move || {
             held.replace(on_cpu(1, || take(frames, order(2))));
             if isolates {
-                let counted = area.core().isolate(Isolation::Offline).unwrap();
+                let counted = pageblock.core().isolate(Isolation::Offline).unwrap();
                 frames.lose(NORMAL, counted);
                 isolated.set(true);
             }
@@ -94,14 +94,14 @@ fn a_run_is_lost(isolates: bool) {
         let ours = take(frames, order(2));
         drop(hook);
         if is_isolated.get() {
-            let counted = area.core().unisolate(Isolation::Offline).unwrap();
+            let counted = pageblock.core().unisolate(Isolation::Offline).unwrap();
             frames.gain(NORMAL, counted);
         }
         frames.drain_all(&task());
         assert_sound(frames);
         drop((ours, theirs.take(), kept));
         frames.drain_all(&task());
-        assert_eq!(assert_sound(frames).free, 2 * AREA_FRAMES as u64);
+        assert_eq!(assert_sound(frames).free, 2 * PAGEBLOCK_FRAMES as u64);
         if at >= steps.get() {
             assert!(at > 4, "{at} steps");
             return;
@@ -115,76 +115,81 @@ fn what_is_reserved_in_vain_is_given_back() {
 }
 
 #[test]
-fn a_reservation_that_is_given_up_in_an_isolated_area_leaves_the_zones_counter() {
+fn a_reservation_that_is_given_up_in_an_isolated_pageblock_leaves_the_zones_counter() {
     a_run_is_lost(true);
 }
 
 /// Puts back the bits that others claimed without a reservation, and what came.
-fn give_back(frames: &TestFrames, area: AreaRef<'_>, claimed: (usize, u64), came: (usize, u64)) {
-    area.core().clear_mask(claimed.0, claimed.1);
-    area.core().clear_mask(came.0, came.1);
+fn give_back(
+    frames: &TestFrames,
+    pageblock: PageblockRef<'_>,
+    claimed: (usize, u64),
+    came: (usize, u64),
+) {
+    pageblock.core().clear_mask(claimed.0, claimed.1);
+    pageblock.core().clear_mask(came.0, came.1);
     let count = came.1.count_ones();
-    area.core().add(count);
+    pageblock.core().add(count);
     frames.gain(NORMAL, count);
 }
 
 #[test]
 fn single_frames_that_are_reserved_in_vain_are_given_back() {
-    let (frames, area, kept) = with_free(|frame| [0, 64, 65].contains(&frame));
+    let (frames, pageblock, kept) = with_free(|frame| [0, 64, 65].contains(&frame));
     let came = Cell::new((0, 0));
     let count = frames.take_singles(
         NORMAL,
-        Mobility::Unmovable,
+        MigrateType::Unmovable,
         3,
         &frames.this_cpu().hints,
-        |area, word, mask| {
+        |pageblock, word, mask| {
             came.set((word, mask));
             // Others are ahead of the claim at each turn.
-            assert_eq!(area.core().claim_singles(2, |_, _| ()), 2);
+            assert_eq!(pageblock.core().claim_singles(2, |_, _| ()), 2);
         },
     );
     assert_eq!((count, came.get()), (1, (0, 1)));
-    give_back(frames, area, (1, 0b11), came.get());
+    give_back(frames, pageblock, (1, 0b11), came.get());
     assert_sound(frames);
     drop(kept);
 }
 
 #[test]
 fn runs_that_are_reserved_in_vain_are_given_back() {
-    let (frames, area, kept) = with_free(|frame| frame < 2 || frame / 2 == 32);
+    let (frames, pageblock, kept) = with_free(|frame| frame < 2 || frame / 2 == 32);
     let came = Cell::new(None);
     let count = frames.take_runs(
         NORMAL,
         Order::ONE,
-        Mobility::Unmovable,
+        MigrateType::Unmovable,
         2,
         &frames.this_cpu().hints,
-        |area, frame| {
+        |pageblock, frame| {
             came.set(Some(frame));
-            assert_eq!(area.core().claim_runs(Order::ONE, 1, 1, |_, _| ()), 1);
+            assert_eq!(pageblock.core().claim_runs(Order::ONE, 1, 1, |_, _| ()), 1);
         },
     );
     assert_eq!((count, came.get()), (1, Some(0)));
-    give_back(frames, area, (1, 0b11), (0, 0b11));
+    give_back(frames, pageblock, (1, 0b11), (0, 0b11));
     assert_sound(frames);
     drop(kept);
 }
 
-/// Each of two areas has a run of an order; that of the one where a search begins goes at a step of
-/// it.
-fn one_area_gives_nothing(size: Order) {
+/// Each of two pageblocks has a run of an order; that of the one where a search begins goes at a
+/// step of it.
+fn one_pageblock_gives_nothing(size: Order) {
     for at in 0.. {
-        let frames = machine_of_areas(2);
+        let frames = machine_of_pageblocks(2);
         let run = size.frames();
         let all = take_all(frames, Order::ZERO);
         let (freed, kept) = all
             .into_iter()
-            .partition::<Vec<_>, _>(|block| block.pfn().0 % (AREA_FRAMES as u64) < run);
+            .partition::<Vec<_>, _>(|block| block.pfn().0 % (PAGEBLOCK_FRAMES as u64) < run);
         drop(freed);
         frames.drain_all(&task());
         let cpu = frames.this_cpu();
-        let search = Search::new(NORMAL, size, Mobility::Unmovable, &cpu.hints);
-        let first = frames.area(block_range(32).start.0 / 512).unwrap();
+        let search = Search::new(NORMAL, size, MigrateType::Unmovable, &cpu.hints);
+        let first = frames.pageblock(section_range(32).start.0 / 512).unwrap();
         search.hints.set(NORMAL, first.index);
         let stolen = Rc::new(Cell::new(0));
         let theirs = Rc::clone(&stolen);
@@ -194,21 +199,32 @@ fn one_area_gives_nothing(size: Order) {
                 .claim_singles(run as u32, |_, mask| theirs.set(mask));
         });
         let came = Rc::new(Cell::new(None));
-        let mobility = Mobility::Unmovable;
+        let migrate_type = MigrateType::Unmovable;
         let count = match size {
-            Order::ZERO => {
-                frames.take_singles(NORMAL, mobility, 1, &cpu.hints, |area, word, mask| {
-                    came.set(Some((area, word, mask)));
-                })
-            }
-            _ => frames.take_runs(NORMAL, size, mobility, 1, &cpu.hints, |area, frame| {
-                came.set(Some((area, 0, ((1 << run) - 1) << frame)));
-            }),
+            Order::ZERO => frames.take_singles(
+                NORMAL,
+                migrate_type,
+                1,
+                &cpu.hints,
+                |pageblock, word, mask| {
+                    came.set(Some((pageblock, word, mask)));
+                },
+            ),
+            _ => frames.take_runs(
+                NORMAL,
+                size,
+                migrate_type,
+                1,
+                &cpu.hints,
+                |pageblock, frame| {
+                    came.set(Some((pageblock, 0, ((1 << run) - 1) << frame)));
+                },
+            ),
         };
         drop(hook);
-        assert_eq!(count, 1, "another area has a run, at step {at}");
-        let (area, word, mask) = came.get().unwrap();
-        give_back(frames, area, (0, 0), (word, mask));
+        assert_eq!(count, 1, "another pageblock has a run, at step {at}");
+        let (pageblock, word, mask) = came.get().unwrap();
+        give_back(frames, pageblock, (0, 0), (word, mask));
         first.core().clear_mask(0, stolen.get());
         assert_sound(frames);
         drop(kept);
@@ -220,22 +236,28 @@ fn one_area_gives_nothing(size: Order) {
 }
 
 #[test]
-fn an_area_that_gives_nothing_is_passed_over() {
-    one_area_gives_nothing(Order::ZERO);
-    one_area_gives_nothing(Order::ONE);
+fn an_pageblock_that_gives_nothing_is_passed_over() {
+    one_pageblock_gives_nothing(Order::ZERO);
+    one_pageblock_gives_nothing(Order::ONE);
 }
 
 #[test]
-fn a_search_visits_each_area_once_and_goes_no_further_than_its_window() {
-    let frames = machine_of_areas(4);
-    let first = block_range(32).start.0 / 512;
+fn a_search_visits_each_pageblock_once_and_goes_no_further_than_its_window() {
+    let frames = machine_of_pageblocks(4);
+    let first = section_range(32).start.0 / 512;
     let visited = |hint: u64, window: u32| {
         let mut seen = Vec::new();
-        let found = frames.search(NORMAL, hint, window, Sought::free(1), |area, _, _| {
-            seen.push(area.index - first);
-            assert!(seen.len() < 9, "goes round and round");
-            None::<()>
-        });
+        let found = frames.search(
+            NORMAL,
+            hint,
+            window,
+            StateFilter::free(1),
+            |pageblock, _, _| {
+                seen.push(pageblock.index - first);
+                assert!(seen.len() < 9, "goes round and round");
+                None::<()>
+            },
+        );
         assert!(found.is_none());
         seen
     };
@@ -249,20 +271,29 @@ fn a_search_visits_each_area_once_and_goes_no_further_than_its_window() {
 }
 
 #[test]
-fn a_search_is_shown_its_own_zones_areas_only() {
-    let frames = machine_of_areas(2);
-    let (start, movable) = (block_range(32).start.0, zone(0, ZoneKind::Movable));
-    let online = |areas: std::ops::Range<u64>, zone| {
-        let range = PfnRange::new(Pfn(start + areas.start * 512), Pfn(start + areas.end * 512));
+fn a_search_is_shown_its_own_zones_pageblocks_only() {
+    let frames = machine_of_pageblocks(2);
+    let (start, movable) = (section_range(32).start.0, zone(0, ZoneKind::Movable));
+    let online = |pageblocks: std::ops::Range<u64>, zone| {
+        let range = PfnRange::new(
+            Pfn(start + pageblocks.start * 512),
+            Pfn(start + pageblocks.end * 512),
+        );
         frames.online_range(range, zone, &task()).unwrap();
     };
     online(2..4, movable);
     online(4..6, NORMAL);
     let mut seen = Vec::new();
-    frames.search(NORMAL, 0, u32::MAX, Sought::free(1), |area, _, _| {
-        seen.push(area.index - start / 512);
-        None::<()>
-    });
+    frames.search(
+        NORMAL,
+        0,
+        u32::MAX,
+        StateFilter::free(1),
+        |pageblock, _, _| {
+            seen.push(pageblock.index - start / 512);
+            None::<()>
+        },
+    );
     assert_eq!(seen, [0, 1, 4, 5]);
     assert_sound(frames);
 }
@@ -271,8 +302,8 @@ fn a_search_is_shown_its_own_zones_areas_only() {
 fn a_hole_in_a_zone_is_passed_over() {
     let frames = bare_machine(1, 1);
     for block in [32, 34] {
-        add_block(frames, block);
-        let online = frames.online_range(block_range(block), NORMAL, &task());
+        add_section(frames, block);
+        let online = frames.online_range(section_range(block), NORMAL, &task());
         online.unwrap();
     }
     assert_eq!(take_all(frames, Order::HUGE).len(), 128);
@@ -280,14 +311,21 @@ fn a_hole_in_a_zone_is_passed_over() {
 }
 
 #[test]
-fn an_area_changes_its_kind_only_while_it_is_wholly_free() {
-    let frames = machine_of_areas(2);
+fn an_pageblock_changes_its_kind_only_while_it_is_wholly_free() {
+    let frames = machine_of_pageblocks(2);
     let block = take(frames, Order::ZERO).unwrap();
-    let (area, _) = frames.area_of(block.pfn()).unwrap();
-    assert!(frames.reserve_in(area, NORMAL, 1, 1, Part::First).is_none());
-    assert_eq!(frames.reserve_in(area, NORMAL, 1, 1, Part::Free), Some(1));
-    frames.return_reservation(area, 1);
-    let other = frames.area(area.index ^ 1).unwrap();
+    let (pageblock, _) = frames.pageblock_of(block.pfn()).unwrap();
+    assert!(
+        frames
+            .reserve_in(pageblock, NORMAL, 1, 1, Part::First)
+            .is_none()
+    );
+    assert_eq!(
+        frames.reserve_in(pageblock, NORMAL, 1, 1, Part::Free),
+        Some(1)
+    );
+    frames.return_reservation(pageblock, 1);
+    let other = frames.pageblock(pageblock.index ^ 1).unwrap();
     assert_eq!(frames.reserve_in(other, NORMAL, 1, 1, Part::First), Some(1));
     frames.return_reservation(other, 1);
     drop(block);
@@ -295,31 +333,34 @@ fn an_area_changes_its_kind_only_while_it_is_wholly_free() {
 }
 
 #[test]
-fn a_reservation_that_is_given_up_may_complete_an_area() {
-    let frames = machine_of_areas(2);
-    let area = frames.area(block_range(32).start.0 / 512).unwrap();
-    assert_eq!(frames.reserve_in(area, NORMAL, 8, 8, Part::Free), Some(8));
-    let before = wholes(frames);
-    frames.return_reservation(area, 8);
-    assert_ne!(wholes(frames), before, "a search would miss it");
+fn a_reservation_that_is_given_up_may_complete_a_pageblock() {
+    let frames = machine_of_pageblocks(2);
+    let pageblock = frames.pageblock(section_range(32).start.0 / 512).unwrap();
+    assert_eq!(
+        frames.reserve_in(pageblock, NORMAL, 8, 8, Part::Free),
+        Some(8)
+    );
+    let before = free_huge(frames);
+    frames.return_reservation(pageblock, 8);
+    assert_ne!(free_huge(frames), before, "a search would miss it");
     assert_sound(frames);
 }
 
 #[test]
-fn an_area_that_is_given_up_is_counted() {
-    let frames = machine_of_areas(2);
-    let area = frames.area(block_range(32).start.0 / 512).unwrap();
-    assert!(area.core().take());
-    let before = wholes(frames);
-    frames.untake(area);
-    assert_ne!(wholes(frames), before, "a search would miss it");
+fn an_pageblock_that_is_given_up_is_counted() {
+    let frames = machine_of_pageblocks(2);
+    let pageblock = frames.pageblock(section_range(32).start.0 / 512).unwrap();
+    assert!(pageblock.core().take());
+    let before = free_huge(frames);
+    frames.untake(pageblock);
+    assert_ne!(free_huge(frames), before, "a search would miss it");
     assert_sound(frames);
     // Isolated meanwhile: the isolation found nothing free, so the zone still counts what it was.
-    assert!(area.core().take());
-    let counted = area.core().isolate(Isolation::Offline).unwrap();
+    assert!(pageblock.core().take());
+    let counted = pageblock.core().isolate(Isolation::Offline).unwrap();
     frames.lose(NORMAL, counted);
-    frames.untake(area);
-    let counted = area.core().unisolate(Isolation::Offline).unwrap();
+    frames.untake(pageblock);
+    let counted = pageblock.core().unisolate(Isolation::Offline).unwrap();
     frames.gain(NORMAL, counted);
     assert_sound(frames);
 }
@@ -328,12 +369,12 @@ fn an_area_that_is_given_up_is_counted() {
 fn what_is_taken_whole_is_of_the_requests_kind() {
     for size in [Order::HUGE, Order::MAX] {
         for owner in [PAGE, test_owner(1), PAGE] {
-            let frames = machine_of_areas(2);
+            let frames = machine_of_pageblocks(2);
             let block = take_for(frames, size, owner).unwrap();
-            let (area, _) = frames.area_of(block.pfn()).unwrap();
-            let kind = Kind::of(Mobility::of_owner(owner), size);
-            assert_eq!(area.kind(), kind);
-            assert!(size == Order::HUGE || area.upper().kind() == kind);
+            let (pageblock, _) = frames.pageblock_of(block.pfn()).unwrap();
+            let kind = PageblockKind::of(MigrateType::of_owner(owner), size);
+            assert_eq!(pageblock.kind(), kind);
+            assert!(size == Order::HUGE || pageblock.upper().kind() == kind);
             drop(block);
             assert_sound(frames);
         }
@@ -342,13 +383,13 @@ fn what_is_taken_whole_is_of_the_requests_kind() {
 
 #[test]
 fn both_halves_of_a_pair_go_before_the_next_pair() {
-    let frames = machine_of_areas(4);
+    let frames = machine_of_pageblocks(4);
     let [lower, upper] = [(); 2].map(|()| take(frames, Order::HUGE).unwrap());
-    assert_eq!([&lower, &upper].map(area_in_zone), [0, 1]);
+    assert_eq!([&lower, &upper].map(pageblock_in_zone), [0, 1]);
     drop(lower);
     frames.drain_all(&task());
     let again = take(frames, Order::HUGE).unwrap();
-    assert_eq!(area_in_zone(&again), 0);
+    assert_eq!(pageblock_in_zone(&again), 0);
     drop((again, upper));
     assert_sound(frames);
 }
@@ -356,64 +397,66 @@ fn both_halves_of_a_pair_go_before_the_next_pair() {
 #[test]
 fn a_pair_of_which_one_half_is_kept_is_not_taken() {
     for half in 0..2 {
-        let frames = machine_of_areas(2);
-        let area = frames.area(block_range(32).start.0 / 512 + half).unwrap();
-        let kind = area.kind();
-        let kept = kind.turned_to(Mobility::HighAtomic);
-        assert!(area.change_kind(kind, kept));
+        let frames = machine_of_pageblocks(2);
+        let pageblock = frames
+            .pageblock(section_range(32).start.0 / 512 + half)
+            .unwrap();
+        let kind = pageblock.kind();
+        let kept = kind.turned_to(MigrateType::HighAtomic);
+        assert!(pageblock.change_kind(kind, kept));
         assert!(take(frames, Order::MAX).is_none(), "half {half} is kept");
-        assert!(area.change_kind(kept, kind));
+        assert!(pageblock.change_kind(kept, kind));
         drop(take(frames, Order::MAX).unwrap());
         assert_sound(frames);
     }
 }
 
 #[test]
-fn a_hint_to_an_area_of_another_kind_is_not_followed() {
-    let frames = machine_of_areas(2);
+fn a_hint_to_a_pageblock_of_another_kind_is_not_followed() {
+    let frames = machine_of_pageblocks(2);
     let other = take(frames, Order::HUGE).unwrap();
     let single = take(frames, Order::ZERO).unwrap();
-    let there = area_in_zone(&single);
+    let there = pageblock_in_zone(&single);
     drop(single);
     frames.drain_all(&task());
     let page = take_for(frames, Order::ZERO, PAGE).unwrap();
-    assert_eq!(area_in_zone(&page), there);
+    assert_eq!(pageblock_in_zone(&page), there);
     let stolen = take(frames, Order::ZERO).unwrap();
-    assert_eq!(area_in_zone(&stolen), there);
+    assert_eq!(pageblock_in_zone(&stolen), there);
     assert_eq!(frames.zone_events(NORMAL).steals, 1);
     drop((other, page, stolen));
     assert_sound(frames);
 }
 
 #[test]
-fn whole_areas_stay_whole_while_others_have_room() {
-    let frames = machine_of_areas(4);
+fn whole_pageblocks_stay_whole_while_others_have_room() {
+    let frames = machine_of_pageblocks(4);
     let all = take_all(frames, Order::ZERO);
     let (freed, kept) = all.into_iter().partition::<Vec<_>, _>(|block| {
-        let in_area = block.pfn().0 % AREA_FRAMES as u64;
-        area_in_zone(block) == 1 || area_in_zone(block) == 2 && in_area == 7
+        let in_pageblock = block.pfn().0 % PAGEBLOCK_FRAMES as u64;
+        pageblock_in_zone(block) == 1 || pageblock_in_zone(block) == 2 && in_pageblock == 7
     });
     drop(freed);
     frames.drain_all(&task());
     let single = take(frames, Order::ZERO).unwrap();
-    assert_eq!(area_in_zone(&single), 2);
+    assert_eq!(pageblock_in_zone(&single), 2);
     drop((single, kept));
     frames.drain_all(&task());
     assert_sound(frames);
 }
 
 #[test]
-fn areas_for_other_sizes_come_before_the_other_mobility() {
-    let frames = machine_of_areas(2);
+fn pageblocks_for_other_sizes_come_before_the_other_migrate_type() {
+    let frames = machine_of_pageblocks(2);
     let page = take_for(frames, Order::ZERO, PAGE).unwrap();
     let large = take(frames, order(8)).unwrap();
-    assert_ne!(area_in_zone(&page), area_in_zone(&large));
-    let (area, _) = frames.area_of(large.pfn()).unwrap();
-    let kind = area.kind();
+    assert_ne!(pageblock_in_zone(&page), pageblock_in_zone(&large));
+    let (pageblock, _) = frames.pageblock_of(large.pfn()).unwrap();
+    let kind = pageblock.kind();
     let single = take(frames, Order::ZERO).unwrap();
-    assert_eq!(area_in_zone(&single), area_in_zone(&large));
+    assert_eq!(pageblock_in_zone(&single), pageblock_in_zone(&large));
     assert_eq!(frames.zone_events(NORMAL).steals, 0);
-    assert_eq!(area.kind(), kind, "an area in use keeps its kind");
+    assert_eq!(pageblock.kind(), kind, "an pageblock in use keeps its kind");
     drop((page, large, single));
     assert_sound(frames);
 }

@@ -1,8 +1,8 @@
-//! Whose areas a search takes of, and whose counter what it gives up goes back to.
+//! Whose pageblocks a search takes of, and whose counter what it gives up goes back to.
 
 use super::*;
 use crate::{
-    pageblock::{area::Isolation, memory::BLOCK_FRAMES},
+    pageblock::{bits::Isolation, section_meta::SECTION_FRAMES},
     testing::*,
     *,
 };
@@ -12,9 +12,9 @@ const NORMAL: ZoneId = zone(0, ZoneKind::Normal);
 const MOVABLE: ZoneId = zone(0, ZoneKind::Movable);
 const PAGE: Owner = Owner::new(OwnerKind::PageCache, 1);
 
-/// The block that leaves, and its first area.
+/// The block that leaves, and its first pageblock.
 const LEAVES: usize = 32;
-const FIRST: u64 = (LEAVES * BLOCK_AREAS) as u64;
+const FIRST: u64 = (LEAVES * SECTION_PAGEBLOCKS) as u64;
 
 fn take_for(frames: &'static TestFrames, order: Order, owner: Owner) -> Option<TestBlock> {
     frames.alloc_in_zone(ContextKind::Task, NORMAL, order, owner)
@@ -24,12 +24,12 @@ fn take(frames: &'static TestFrames, order: Order) -> Option<TestBlock> {
     take_for(frames, order, test_owner(1))
 }
 
-/// Areas of one block, each of the zone that is named.
+/// Pageblocks of one block, each of the zone that is named.
 fn machine_of(zones: &[ZoneId]) -> &'static TestFrames {
     let frames = bare_machine(1, 1);
-    add_block(frames, LEAVES);
-    for (&zone, area) in zones.iter().zip(FIRST..) {
-        let range = PfnRange::new(Pfn(area * 512), Pfn((area + 1) * 512));
+    add_section(frames, LEAVES);
+    for (&zone, pageblock) in zones.iter().zip(FIRST..) {
+        let range = PfnRange::new(Pfn(pageblock * 512), Pfn((pageblock + 1) * 512));
         frames.add_boot_range(range, zone).unwrap();
     }
     frames.finish_boot();
@@ -53,20 +53,20 @@ fn the_last_frames_are_had_of_the_other_kind() {
 }
 
 #[test]
-fn an_area_of_the_reserve_is_nobodys() {
+fn an_pageblock_of_the_reserve_is_nobodys() {
     for in_use in [false, true] {
         let frames = machine_of(&[NORMAL; 2]);
-        let kept = frames.area(FIRST + 1).unwrap();
-        let (kind, of_reserve) = (kept.kind(), kept.kind().turned_to(Mobility::HighAtomic));
+        let kept = frames.pageblock(FIRST + 1).unwrap();
+        let (kind, of_reserve) = (kept.kind(), kept.kind().turned_to(MigrateType::HighAtomic));
         let reserved = in_use.then(|| frames.reserve_for_test(kept, NORMAL, 8));
         assert!(kept.change_kind(kind, of_reserve));
         let cpu = frames.this_cpu();
         for order in [Order::ZERO, Order::COSTLY] {
-            for mobility in [Mobility::Unmovable, Mobility::Movable] {
+            for migrate_type in [MigrateType::Unmovable, MigrateType::Movable] {
                 let ways = [Zones::<Host>::take_from_zone, Zones::<Host>::take_foreign];
                 let take = || {
                     ways.iter()
-                        .find_map(|take| take(frames, NORMAL, order, mobility, &cpu.hints))
+                        .find_map(|take| take(frames, NORMAL, order, migrate_type, &cpu.hints))
                 };
                 let all = std::iter::from_fn(take).collect::<Vec<_>>();
                 let is_kept = |pfn: &Pfn| pfn.0 / 512 == kept.index;
@@ -97,20 +97,20 @@ fn a_pair_of_two_zones_is_neithers() {
     }
 }
 
-type Step = fn(&TestFrames, AreaRef<'static>);
+type Step = fn(&TestFrames, PageblockRef<'static>);
 
-/// Takes of an area that is isolated then, and gives that up. At each step in turn the isolation
-/// ends, and the whole block leaves and comes back in another zone.
-fn given_up_while_its_area_leaves(taken: Step, give_up: Step) {
+/// Takes of a pageblock that is isolated then, and gives that up. At each step in turn the
+/// isolation ends, and the whole block leaves and comes back in another zone.
+fn given_up_while_its_pageblock_leaves(taken: Step, give_up: Step) {
     let changed = Rc::new(Cell::new(0));
     for at in 0.. {
         let frames = normal_machine(2, 2);
-        let area = frames.area(FIRST).unwrap();
-        taken(frames, area);
-        let counted = area.core().isolate(Isolation::Offline).unwrap();
+        let pageblock = frames.pageblock(FIRST).unwrap();
+        taken(frames, pageblock);
+        let counted = pageblock.core().isolate(Isolation::Offline).unwrap();
         frames.lose(NORMAL, counted);
         let end_isolation = move || {
-            let counted = area.core().unisolate(Isolation::Offline).unwrap();
+            let counted = pageblock.core().unisolate(Isolation::Offline).unwrap();
             frames.gain(NORMAL, counted);
         };
         let (steps, counts) = (Rc::new(Cell::new(0)), Rc::clone(&changed));
@@ -118,7 +118,7 @@ fn given_up_while_its_area_leaves(taken: Step, give_up: Step) {
         let hook = at_steps(move || {
             if count.replace(count.get() + 1) == at {
                 end_isolation();
-                let (range, until) = (block_range(LEAVES), frames.platform().now_ns() + 10_000);
+                let (range, until) = (section_range(LEAVES), frames.platform().now_ns() + 10_000);
                 let leave = || frames.offline_range(range, until, &task());
                 if on_cpu(1, leave).is_ok() {
                     frames.online_range(range, MOVABLE, &task()).unwrap();
@@ -126,7 +126,7 @@ fn given_up_while_its_area_leaves(taken: Step, give_up: Step) {
                 }
             }
         });
-        give_up(frames, area);
+        give_up(frames, pageblock);
         drop(hook);
         let is_over = at >= steps.get();
         if is_over {
@@ -134,7 +134,7 @@ fn given_up_while_its_area_leaves(taken: Step, give_up: Step) {
         }
         assert_sound(frames);
         let managed = [NORMAL, MOVABLE].map(|zone| frames.zone_info(zone).managed);
-        assert_eq!(managed.iter().sum::<u64>(), 2 * BLOCK_FRAMES as u64);
+        assert_eq!(managed.iter().sum::<u64>(), 2 * SECTION_FRAMES as u64);
         if is_over {
             break;
         }
@@ -143,17 +143,17 @@ fn given_up_while_its_area_leaves(taken: Step, give_up: Step) {
 }
 
 #[test]
-fn a_reservation_goes_back_to_the_zone_that_had_the_area() {
-    given_up_while_its_area_leaves(
-        |frames, area| assert_eq!(frames.reserve_for_test(area, NORMAL, 8), Some(8)),
-        |frames, area| frames.return_reservation(area, 8),
+fn a_reservation_goes_back_to_the_zone_that_had_the_pageblock() {
+    given_up_while_its_pageblock_leaves(
+        |frames, pageblock| assert_eq!(frames.reserve_for_test(pageblock, NORMAL, 8), Some(8)),
+        |frames, pageblock| frames.return_reservation(pageblock, 8),
     );
 }
 
 #[test]
-fn an_area_goes_back_to_the_zone_that_had_it() {
-    given_up_while_its_area_leaves(
-        |_, area| assert!(area.core().take()),
-        |frames, area| frames.untake(area),
+fn an_pageblock_goes_back_to_the_zone_that_had_it() {
+    given_up_while_its_pageblock_leaves(
+        |_, pageblock| assert!(pageblock.core().take()),
+        |frames, pageblock| frames.untake(pageblock),
     );
 }

@@ -1,12 +1,12 @@
-//! On which side of each of its marks a zone is: what the rooms of caches (`room`) and the words of
-//! zones above LOW (`above`) follow.
+//! On which side of each of its watermarks a zone is: what the limits of caches (`cache_limit`) and
+//! the words of zones above LOW (`above`) follow.
 //!
-//! The zone's counter and its marks are moved by anybody, in any context, an NMI included. Each
-//! such step that may lead across a mark is followed by [`Sides::follow`], which never repeats
-//! anything:
+//! The zone's counter and its watermarks are moved by anybody, in any context, an NMI included.
+//! Each such step that may lead across a watermark is followed by [`Sides::follow`], which never
+//! repeats anything:
 //!
 //! 1. it counts itself in the word, by an addition;
-//! 2. it looks at the counter and the marks;
+//! 2. it looks at the counter and the watermarks;
 //! 3. it stores what it saw, if nobody has counted itself since.
 //!
 //! The additions are in one order. If the third step fails, a later one exists, whose look comes
@@ -23,11 +23,11 @@ use crate::{
         platform::Platform,
         types::{ZoneId, ZoneKind},
     },
-    zone::{Access, Mark, Zones},
+    zone::{AllocFlags, Watermark, Zones},
 };
 use tidemark_sync::atomic::{AtomicU64, Ordering, fence_for_models};
 
-/// Sides of the marks, as bits.
+/// Sides of the watermarks, as bits.
 pub(crate) type Flags = u64;
 
 /// Below LOW, without any reserve.
@@ -50,8 +50,8 @@ pub(crate) const fn above_low(highest: ZoneKind) -> Flags {
 pub(crate) struct Sides(AtomicU64);
 
 impl Sides {
-    /// Brings the word up to date after the zone's counter or marks were moved; returns the sides
-    /// that changed, and how they are now. Wait-free; any context.
+    /// Brings the word up to date after the zone's counter or watermarks were moved; returns the
+    /// sides that changed, and how they are now. Wait-free; any context.
     pub(crate) fn follow(&self, look: impl Fn() -> Flags) -> (Flags, Flags) {
         // AcqRel: of two additions the later one sees what was moved before the earlier one. Those
         // who only store release nothing, but carry the additions' releases on.
@@ -86,55 +86,55 @@ fn highest_for(kind: ZoneKind) -> impl Iterator<Item = ZoneKind> {
 }
 
 impl<P: Platform> Zones<'_, P> {
-    /// Looks at a zone's counter and its marks.
+    /// Looks at a zone's counter and its watermarks.
     pub(crate) fn sides_of(&self, id: ZoneId) -> Flags {
         let zone = self.zone(id);
         let free = zone.free_now();
         let mut flags = 0;
-        if free < zone.mark_now(Mark::Low) {
+        if free < zone.watermark_now(Watermark::Low) {
             flags |= BELOW_LOW;
         }
-        if free < zone.mark_now(Mark::High) {
+        if free < zone.watermark_now(Watermark::High) {
             flags |= BELOW_HIGH;
         }
         for highest in highest_for(id.kind()) {
-            if free > zone.floor_now(Access::fast(highest)) {
+            if free > zone.floor_now(AllocFlags::fast(highest)) {
                 flags |= above_low(highest);
             }
         }
         flags
     }
 
-    /// Brings what follows the zone's marks up to date, if the counter's way from `before` to
+    /// Brings what follows the zone's watermarks up to date, if the counter's way from `before` to
     /// `after` leads across one of them. Any context.
     #[cold]
     #[inline(never)]
     pub(crate) fn crossed(&self, id: ZoneId, before: i64, after: i64) {
         let zone = self.zone(id);
-        let is_below_one = |mark| (before < mark) != (after < mark);
-        let is_crossed = is_below_one(zone.mark_now(Mark::Low))
-            || is_below_one(zone.mark_now(Mark::High))
+        let is_below_one = |watermark| (before < watermark) != (after < watermark);
+        let is_crossed = is_below_one(zone.watermark_now(Watermark::Low))
+            || is_below_one(zone.watermark_now(Watermark::High))
             || highest_for(id.kind()).any(|highest| {
-                let floor = zone.floor_now(Access::fast(highest));
+                let floor = zone.floor_now(AllocFlags::fast(highest));
                 (before > floor) != (after > floor)
             });
         if is_crossed {
-            self.follow_marks(id);
+            self.follow_watermarks(id);
         }
     }
 
-    /// Brings what follows the zone's marks up to date, after its counter or its marks were moved.
-    /// Any context.
-    pub(crate) fn follow_marks(&self, id: ZoneId) {
-        // Between the move and the look, whether that is at the counter or at a mark: of two that
-        // move one each, one at least sees the other's.
+    /// Brings what follows the zone's watermarks up to date, after its counter or its watermarks
+    /// were moved. Any context.
+    pub(crate) fn follow_watermarks(&self, id: ZoneId) {
+        // Between the move and the look, whether that is at the counter or at a watermark: of two
+        // that move one each, one at least sees the other's.
         fence_for_models();
         let (changed, now) = self.zone(id).sides.follow(|| self.sides_of(id));
         if changed & BELOW_LOW != 0 {
-            self.tell_rooms(id, now & BELOW_LOW != 0);
+            self.tell_cache_limits(id, now & BELOW_LOW != 0);
         }
         if changed & BELOW_HIGH != 0 {
-            self.tell_block_rooms(id, now & BELOW_HIGH != 0);
+            self.tell_block_cache_limits(id, now & BELOW_HIGH != 0);
         }
         for highest in ZoneKind::ALL {
             if changed & above_low(highest) != 0 {
@@ -180,7 +180,7 @@ mod tests {
 #[cfg(all(test, loom))]
 mod models {
     use super::*;
-    use crate::zone::{above::AboveLow, room::Room};
+    use crate::zone::{above::AboveLow, cache_limit::CacheLimit};
     use loom::{model, sync::Arc, thread};
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use tidemark_sync::atomic::AtomicI64;
@@ -188,22 +188,22 @@ mod models {
     const ZONE: ZoneId = ZoneId::from_index(1);
     const KIND: ZoneKind = ZoneKind::Normal;
 
-    /// A zone's counter and its one mark, and what follows them.
+    /// A zone's counter and its one watermark, and what follows them.
     struct Zone {
         free: AtomicI64,
-        mark: AtomicI64,
+        watermark: AtomicI64,
         sides: Sides,
-        room: Room,
+        cache_limit: CacheLimit,
         above: AboveLow,
     }
 
     impl Zone {
-        fn new(free: i64, mark: i64) -> Arc<Self> {
+        fn new(free: i64, watermark: i64) -> Arc<Self> {
             let zone = Self {
                 free: AtomicI64::new(free),
-                mark: AtomicI64::new(mark),
+                watermark: AtomicI64::new(watermark),
                 sides: Sides::default(),
-                room: Room::new(),
+                cache_limit: CacheLimit::new(),
                 above: AboveLow::new(),
             };
             zone.follow();
@@ -211,10 +211,10 @@ mod models {
         }
 
         fn is_below(&self) -> bool {
-            self.free.load(Ordering::Relaxed) < self.mark.load(Ordering::Relaxed)
+            self.free.load(Ordering::Relaxed) < self.watermark.load(Ordering::Relaxed)
         }
 
-        /// As `follow_marks`.
+        /// As `follow_watermarks`.
         fn follow(&self) {
             let look = || {
                 if self.is_below() {
@@ -225,7 +225,7 @@ mod models {
             };
             let (changed, now) = self.sides.follow(look);
             if changed & BELOW_LOW != 0 {
-                self.room.tell(now & BELOW_LOW != 0);
+                self.cache_limit.tell(now & BELOW_LOW != 0);
             }
             if changed & above_low(KIND) != 0 {
                 self.above.flip(KIND, ZONE);
@@ -238,16 +238,16 @@ mod models {
             if !mutant::is(Mutant::CrossedWithoutFence) {
                 fence_for_models();
             }
-            let mark = self.mark.load(Ordering::Relaxed);
-            if (before < mark) != (before + frames < mark) {
+            let watermark = self.watermark.load(Ordering::Relaxed);
+            if (before < watermark) != (before + frames < watermark) {
                 self.follow();
             }
         }
 
         /// As `set_policy` and what comes behind it.
-        fn move_mark(&self, mark: i64) {
-            self.mark.store(mark, Ordering::Relaxed);
-            if !mutant::is(Mutant::MarkMovedWithoutFence) {
+        fn move_watermark(&self, watermark: i64) {
+            self.watermark.store(watermark, Ordering::Relaxed);
+            if !mutant::is(Mutant::WatermarkMovedWithoutFence) {
                 fence_for_models();
             }
             self.follow();
@@ -256,13 +256,17 @@ mod models {
         #[track_caller]
         fn assert_right(&self) {
             let is_below = self.is_below();
-            assert_eq!(self.room.is_below(), is_below, "the room of the caches");
+            assert_eq!(
+                self.cache_limit.is_below(),
+                is_below,
+                "the cache_limit of the caches"
+            );
             let bits = u32::from(!is_below) << ZONE.index();
             assert_eq!(self.above.zones(KIND), bits, "the zones above LOW");
         }
     }
 
-    /// Two CPUs move a zone across its mark, one down and one up.
+    /// Two CPUs move a zone across its watermark, one down and one up.
     fn crossed() {
         model(|| {
             let zone = Zone::new(10, 10);
@@ -275,13 +279,13 @@ mod models {
         });
     }
 
-    /// The mark is moved, under the hot-plug lock, while another CPU moves the counter.
+    /// The watermark is moved, under the hot-plug lock, while another CPU moves the counter.
     fn moved() {
         model(|| {
             let zone = Zone::new(10, 5);
             let other = Arc::clone(&zone);
             let down = thread::spawn(move || other.add(-3));
-            zone.move_mark(8);
+            zone.move_watermark(8);
             down.join().unwrap();
             zone.assert_right();
         });
@@ -293,16 +297,16 @@ mod models {
     }
 
     #[test]
-    fn what_follows_the_marks_ends_on_the_side_on_which_the_zone_is() {
+    fn what_follows_the_watermarks_ends_on_the_side_on_which_the_zone_is() {
         crossed();
         catches(Mutant::FollowedWithoutCount, crossed);
         catches(Mutant::RelaxedFollow, crossed);
     }
 
     #[test]
-    fn it_does_so_although_a_mark_moves() {
+    fn it_does_so_although_a_watermark_moves() {
         moved();
         catches(Mutant::CrossedWithoutFence, moved);
-        catches(Mutant::MarkMovedWithoutFence, moved);
+        catches(Mutant::WatermarkMovedWithoutFence, moved);
     }
 }

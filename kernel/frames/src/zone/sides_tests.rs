@@ -19,7 +19,7 @@ fn move_to(frames: &TestFrames, to: u64) {
     }
 }
 
-/// What the marks demand, by the numbers of the zone's statistics.
+/// What the watermarks demand, by the numbers of the zone's statistics.
 fn assert_followed(frames: &TestFrames) {
     let (info, now) = (frames.zone_info(NORMAL), free(frames));
     let mut demanded = 0;
@@ -46,20 +46,20 @@ fn assert_followed(frames: &TestFrames) {
     }
     let sides = frames.zone(NORMAL).sides.now();
     assert_eq!(sides, demanded, "at {now} frames");
-    assert!(frames.rooms_are_right(NORMAL), "at {now} frames");
-    let home = crate::pageblock::home::Home::caches_of(NORMAL);
-    for room in &frames.rooms[home] {
-        assert_eq!(room.is_for(0), now >= info.low, "at {now} frames");
+    assert!(frames.cache_limits_are_right(NORMAL), "at {now} frames");
+    let flags = crate::pageblock::flags::PageblockFlags::caches_of(NORMAL);
+    for cache_limit in &frames.cache_limits[flags] {
+        assert_eq!(cache_limit.is_for(0), now >= info.low, "at {now} frames");
     }
 }
 
 /// NORMAL keeps something from requests for MOVABLE.
 fn machine() -> &'static TestFrames {
     let frames = small_machine(1);
-    add_block(frames, 33);
+    add_section(frames, 33);
     let movable = zone(0, ZoneKind::Movable);
     frames
-        .online_range(block_range(33), movable, &task())
+        .online_range(section_range(33), movable, &task())
         .unwrap();
     assert!(frames.zone_info(NORMAL).reserve[ZoneKind::Movable as usize] > 100);
     frames
@@ -81,14 +81,14 @@ fn a_zone_that_moves_by_a_frame_is_followed() {
 }
 
 #[test]
-fn a_zone_that_crosses_its_marks_at_once_is_followed() {
+fn a_zone_that_crosses_its_watermarks_at_once_is_followed() {
     let frames = machine();
     let info = frames.zone_info(NORMAL);
     let reserve = info.reserve[ZoneKind::Movable as usize];
     let places = [info.low, info.high, info.low + reserve, info.high + reserve];
     let near = places
         .into_iter()
-        .flat_map(|mark| [mark - 1, mark, mark + 1]);
+        .flat_map(|watermark| [watermark - 1, watermark, watermark + 1]);
     let near = near.chain([0, info.free]).collect::<Vec<_>>();
     for &from in &near {
         for &to in &near {
@@ -101,18 +101,19 @@ fn a_zone_that_crosses_its_marks_at_once_is_followed() {
     assert_sound(frames);
 }
 
-/// Its marks are one number, which is the highest that is followed, with what is kept of the zone.
+/// Its watermarks are one number, which is the highest that is followed, with what is kept of the
+/// zone.
 #[test]
-fn a_zone_of_a_few_frames_is_followed_down_to_its_marks() {
+fn a_zone_of_a_few_frames_is_followed_down_to_its_watermarks() {
     let frames = bare_machine(1, 1);
     let dma = zone(0, ZoneKind::Dma);
-    add_block(frames, 0);
+    add_section(frames, 0);
     let few = PfnRange::new(Pfn(0x100), Pfn(0x120));
     frames.add_boot_range(few, dma).unwrap();
     frames.finish_boot();
-    add_block(frames, 32);
+    add_section(frames, 32);
     frames
-        .online_range(block_range(32), NORMAL, &task())
+        .online_range(section_range(32), NORMAL, &task())
         .unwrap();
     let info = frames.zone_info(dma);
     assert_eq!(info.low, info.high);
@@ -133,10 +134,13 @@ fn the_oracle_says_of_rooms_that_are_wrong() {
     let frames = machine();
     let is_told = || {
         let found = frames.validate_at_rest();
-        matches!(found, Err(Inconsistency::Room { zone: NORMAL }))
+        matches!(found, Err(Inconsistency::CacheLimit { zone: NORMAL }))
     };
-    let rooms = [Zones::<Host>::tell_rooms, Zones::<Host>::tell_block_rooms];
-    for tell in rooms {
+    let cache_limits = [
+        Zones::<Host>::tell_cache_limits,
+        Zones::<Host>::tell_block_cache_limits,
+    ];
+    for tell in cache_limits {
         tell(frames, NORMAL, true);
         assert!(is_told());
         tell(frames, NORMAL, false);

@@ -1,6 +1,6 @@
 //! `gfp-seqlock`: Tetsuo Handa's proposal of April 2023.
 
-use super::{Begun, Lists, Look, Protocol, Reader, seqlock::Seqlock};
+use super::{BeginCookie, Lists, Protocol, Reader, RetryCheck, seqlock::Seqlock};
 use crate::base::{platform::Platform, request::Gfp};
 use tidemark_sync::Cookie;
 
@@ -15,19 +15,19 @@ impl<P: Platform> GfpSeqlock<P> {
 }
 
 impl<P: Platform> Protocol<P> for GfpSeqlock<P> {
-    fn begin(&self, gfp: Gfp, platform: &P) -> Begun {
+    fn begin(&self, gfp: Gfp, platform: &P) -> BeginCookie {
         if gfp.contains(Gfp::DIRECT_RECLAIM) {
             self.0.begin(gfp, platform)
         } else {
-            Begun::NOTHING
+            BeginCookie::NOTHING
         }
     }
 
-    fn look(&self, reader: &Reader<'_>) -> Look {
+    fn look(&self, reader: &Reader<'_>) -> RetryCheck {
         if reader.gfp.contains(Gfp::DIRECT_RECLAIM) {
             Protocol::look(&self.0, reader)
         } else {
-            Look::Unchanged
+            RetryCheck::Unchanged
         }
     }
 

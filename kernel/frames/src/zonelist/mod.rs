@@ -20,7 +20,7 @@ pub(crate) use list::{Eligible, List};
 pub use list::{ListKind, ListSnapshot, Node};
 pub(crate) use order::node_orders;
 use protocol::write_counted;
-pub(crate) use protocol::{Begun, Chosen, Look, Protocol, Reader, with_protocol};
+pub(crate) use protocol::{BeginCookie, Chosen, Protocol, Reader, RetryCheck, with_protocol};
 pub(crate) use published::{Generation, Lists, Published};
 pub use variant::Variant;
 

@@ -1,6 +1,6 @@
 //! `none`: before August 2022.
 
-use super::{Begun, Lists, Look, Protocol, Reader};
+use super::{BeginCookie, Lists, Protocol, Reader, RetryCheck};
 use crate::base::{
     platform::{Pinned, Platform, Point},
     request::Gfp,
@@ -24,12 +24,12 @@ impl<P: Platform> Unprotected<P> {
 }
 
 impl<P: Platform> Protocol<P> for Unprotected<P> {
-    fn begin(&self, _gfp: Gfp, _platform: &P) -> Begun {
-        Begun::NOTHING
+    fn begin(&self, _gfp: Gfp, _platform: &P) -> BeginCookie {
+        BeginCookie::NOTHING
     }
 
-    fn look(&self, _reader: &Reader<'_>) -> Look {
-        Look::Unchanged
+    fn look(&self, _reader: &Reader<'_>) -> RetryCheck {
+        RetryCheck::Unchanged
     }
 
     fn rebuild(&self, lists: &Lists<'_, P>) {

@@ -22,14 +22,14 @@ use tidemark_sync::{Cookie, SeqCount, Task};
 
 /// What a request took with it at its begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Begun {
+pub struct BeginCookie {
     /// What it compares with later, where the protocol has readers do so.
     pub cookie: Cookie,
     /// How often it found the count odd while it waited for an even one.
     pub spins: u32,
 }
 
-impl Begun {
+impl BeginCookie {
     /// A begin that takes nothing.
     pub(super) const NOTHING: Self = Self {
         cookie: Cookie::from_value(0),
@@ -66,7 +66,7 @@ pub struct Reader<'a> {
     /// Its flags; DIRECT_RECLAIM only if it may act on it.
     pub(crate) gfp: Gfp,
     /// What its begin took.
-    pub(crate) begun: Begun,
+    pub(crate) begun: BeginCookie,
     /// The lists that its last walk walked.
     pub(crate) walked: Generation,
     /// The lists in force now.
@@ -75,7 +75,7 @@ pub struct Reader<'a> {
 
 /// What a request is told when it looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum RetryCheck {
     /// Nothing has changed, as far as this protocol can tell.
     Unchanged,
     /// The lists may have changed: begin again.
@@ -84,7 +84,7 @@ pub enum Look {
     WalkAgain,
 }
 
-impl Look {
+impl RetryCheck {
     /// Returns "restart" if the lists changed.
     pub(super) fn restart_if(changed: bool) -> Self {
         if changed {
@@ -99,7 +99,7 @@ impl Look {
 /// it; the fast path never sees it.
 pub trait Protocol<P: Platform> {
     /// Begins a reader's attempt, at `restart`. Any context.
-    fn begin(&self, gfp: Gfp, platform: &P) -> Begun;
+    fn begin(&self, gfp: Gfp, platform: &P) -> BeginCookie;
 
     /// Returns where the walks of this begin start, whose preferred entry is at `preferred`: there,
     /// remembered across walks, whatever becomes of the list (H1, H8).
@@ -108,12 +108,12 @@ pub trait Protocol<P: Platform> {
     }
 
     /// Looks again, before OOM and at `nopage`. Any context.
-    fn look(&self, reader: &Reader<'_>) -> Look;
+    fn look(&self, reader: &Reader<'_>) -> RetryCheck;
 
     /// Looks again, at `retry`. Any context.
-    fn look_at_retry(&self, reader: &Reader<'_>) -> Look {
+    fn look_at_retry(&self, reader: &Reader<'_>) -> RetryCheck {
         let _ = reader;
-        Look::Unchanged
+        RetryCheck::Unchanged
     }
 
     /// Does what comes before a rebuild, with interrupts on and no lock held but the hot-plug lock,

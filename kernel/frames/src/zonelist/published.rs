@@ -72,7 +72,7 @@ impl<P: Platform> Lists<'_, P> {
     /// Rewrites the lists where readers read them.
     pub(super) fn rewrite_in_place(&self) {
         let rewrite =
-            || self.section(|| self.write(self.published.current().side(), Format::TwoWords));
+            || self.gate(|| self.write(self.published.current().side(), Format::TwoWords));
         if self.platform.planted(Mistake::DeferredLate) {
             self.platform.with_console_deferred(&mut || rewrite());
         } else {
@@ -80,13 +80,13 @@ impl<P: Platform> Lists<'_, P> {
         }
     }
 
-    /// Runs `section` with the console of this CPU deferred.
-    pub(super) fn deferring_console(&self, section: &mut dyn FnMut()) {
+    /// Runs `gated section` with the console of this CPU deferred.
+    pub(super) fn deferring_console(&self, gate: &mut dyn FnMut()) {
         let planted = |mistake| self.platform.planted(mistake);
         if planted(Mistake::NotDeferred) || planted(Mistake::DeferredLate) {
-            section();
+            gate();
         } else {
-            self.platform.with_console_deferred(section);
+            self.platform.with_console_deferred(gate);
         }
     }
 
@@ -103,18 +103,18 @@ impl<P: Platform> Lists<'_, P> {
     /// Puts the spare lists in force: one store, however many nodes there are.
     pub(super) fn publish_spare(&self) {
         let current = self.published.current();
-        self.section(|| self.published.publish(current));
+        self.gate(|| self.published.publish(current));
     }
 
     /// Runs what the writer does with interrupts off, and notes how long it takes.
-    pub(super) fn interrupts_off(&self, section: impl FnOnce()) {
+    pub(super) fn interrupts_off(&self, gate: impl FnOnce()) {
         let begun_ns = self.platform.own_ns();
-        section();
+        gate();
         let taken_ns = self.platform.own_ns().saturating_sub(begun_ns);
         self.irq_off_ns.set(Some(taken_ns));
     }
 
-    fn section(&self, change: impl FnOnce()) {
+    fn gate(&self, change: impl FnOnce()) {
         self.platform.point(Point::RebuildOdd);
         change();
         self.platform.point(Point::RebuildEven);

@@ -1,6 +1,6 @@
 //! `seed`: Tetsuo Handa's proposal of July 2023, and the default.
 
-use super::{Begun, Lists, Look, Protocol, Reader, write_counted};
+use super::{BeginCookie, Lists, Protocol, Reader, RetryCheck, write_counted};
 use crate::base::{
     platform::{Platform, Point},
     request::Gfp,
@@ -24,13 +24,13 @@ impl<P: Platform> Seed<P> {
 }
 
 impl<P: Platform> Protocol<P> for Seed<P> {
-    fn begin(&self, _gfp: Gfp, _platform: &P) -> Begun {
-        Begun::at_once(&self.counter)
+    fn begin(&self, _gfp: Gfp, _platform: &P) -> BeginCookie {
+        BeginCookie::at_once(&self.counter)
     }
 
-    fn look(&self, reader: &Reader<'_>) -> Look {
+    fn look(&self, reader: &Reader<'_>) -> RetryCheck {
         let looks = reader.gfp.contains(Gfp::DIRECT_RECLAIM);
-        Look::restart_if(looks && self.counter.changed_or_odd(reader.begun.cookie))
+        RetryCheck::restart_if(looks && self.counter.changed_or_odd(reader.begun.cookie))
     }
 
     fn rebuild(&self, lists: &Lists<'_, P>) {

@@ -1,6 +1,6 @@
 //! `seqlock`: Linux commit 3d36424b3b58.
 
-use super::{Begun, Lists, Look, Protocol, Reader, write_counted};
+use super::{BeginCookie, Lists, Protocol, Reader, RetryCheck, write_counted};
 use crate::base::{
     platform::{Pinned, Platform, Point},
     request::Gfp,
@@ -23,8 +23,8 @@ impl<P: Platform> Seqlock<P> {
     }
 
     /// Compares the count, as its successors' readers do.
-    pub(super) fn look(count: &SeqCount, reader: &Reader<'_>) -> Look {
-        Look::restart_if(count.changed(reader.begun.cookie))
+    pub(super) fn look(count: &SeqCount, reader: &Reader<'_>) -> RetryCheck {
+        RetryCheck::restart_if(count.changed(reader.begun.cookie))
     }
 
     /// Runs `write_seqlock` around the rewriting, whose lock is held by the caller. The lock
@@ -39,11 +39,11 @@ impl<P: Platform> Seqlock<P> {
 }
 
 impl<P: Platform> Protocol<P> for Seqlock<P> {
-    fn begin(&self, _gfp: Gfp, platform: &P) -> Begun {
-        Begun::read_seqbegin(&self.count, platform)
+    fn begin(&self, _gfp: Gfp, platform: &P) -> BeginCookie {
+        BeginCookie::read_seqbegin(&self.count, platform)
     }
 
-    fn look(&self, reader: &Reader<'_>) -> Look {
+    fn look(&self, reader: &Reader<'_>) -> RetryCheck {
         Self::look(&self.count, reader)
     }
 

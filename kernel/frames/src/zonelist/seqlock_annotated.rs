@@ -1,6 +1,6 @@
 //! `seqlock-annotated`: Linux commit 41b43b6c6e30.
 
-use super::{Begun, Lists, Look, Protocol, Reader, seqlock::Seqlock, write_counted};
+use super::{BeginCookie, Lists, Protocol, Reader, RetryCheck, seqlock::Seqlock, write_counted};
 use crate::base::{
     mistake::Mistake,
     platform::{Pinned, Platform, Point},
@@ -26,11 +26,11 @@ impl<P: Platform> SeqlockAnnotated<P> {
 }
 
 impl<P: Platform> Protocol<P> for SeqlockAnnotated<P> {
-    fn begin(&self, _gfp: Gfp, platform: &P) -> Begun {
-        Begun::read_seqbegin(&self.count, platform)
+    fn begin(&self, _gfp: Gfp, platform: &P) -> BeginCookie {
+        BeginCookie::read_seqbegin(&self.count, platform)
     }
 
-    fn look(&self, reader: &Reader<'_>) -> Look {
+    fn look(&self, reader: &Reader<'_>) -> RetryCheck {
         Seqlock::<P>::look(&self.count, reader)
     }
 

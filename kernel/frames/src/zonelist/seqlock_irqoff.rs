@@ -1,6 +1,6 @@
 //! `seqlock-irqoff`: Linux commit 1007843a9190.
 
-use super::{Begun, Lists, Look, Protocol, Reader, seqlock::Seqlock};
+use super::{BeginCookie, Lists, Protocol, Reader, RetryCheck, seqlock::Seqlock};
 use crate::base::{
     mistake::Mistake,
     platform::{Pinned, Platform},
@@ -26,11 +26,11 @@ impl<P: Platform> SeqlockIrqoff<P> {
 }
 
 impl<P: Platform> Protocol<P> for SeqlockIrqoff<P> {
-    fn begin(&self, _gfp: Gfp, platform: &P) -> Begun {
-        Begun::read_seqbegin(&self.count, platform)
+    fn begin(&self, _gfp: Gfp, platform: &P) -> BeginCookie {
+        BeginCookie::read_seqbegin(&self.count, platform)
     }
 
-    fn look(&self, reader: &Reader<'_>) -> Look {
+    fn look(&self, reader: &Reader<'_>) -> RetryCheck {
         Seqlock::<P>::look(&self.count, reader)
     }
 

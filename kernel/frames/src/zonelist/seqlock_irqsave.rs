@@ -1,6 +1,6 @@
 //! `seqlock-irqsave`: Linux commit a2ebb5157582.
 
-use super::{Begun, Lists, Look, Protocol, Reader, seqlock::Seqlock};
+use super::{BeginCookie, Lists, Protocol, Reader, RetryCheck, seqlock::Seqlock};
 use crate::base::{
     mistake::Mistake,
     platform::{Pinned, Platform},
@@ -25,11 +25,11 @@ impl<P: Platform> SeqlockIrqsave<P> {
 }
 
 impl<P: Platform> Protocol<P> for SeqlockIrqsave<P> {
-    fn begin(&self, _gfp: Gfp, platform: &P) -> Begun {
-        Begun::read_seqbegin(&self.count, platform)
+    fn begin(&self, _gfp: Gfp, platform: &P) -> BeginCookie {
+        BeginCookie::read_seqbegin(&self.count, platform)
     }
 
-    fn look(&self, reader: &Reader<'_>) -> Look {
+    fn look(&self, reader: &Reader<'_>) -> RetryCheck {
         Seqlock::<P>::look(&self.count, reader)
     }
 

@@ -1,6 +1,8 @@
 //! `seqlock-recheck`: Linux commit e05741fb10c3, mainline in 2026.
 
-use super::{Begun, Lists, Look, Protocol, Reader, seqlock_annotated::SeqlockAnnotated};
+use super::{
+    BeginCookie, Lists, Protocol, Reader, RetryCheck, seqlock_annotated::SeqlockAnnotated,
+};
 use crate::base::{platform::Platform, request::Gfp};
 use tidemark_sync::Cookie;
 
@@ -15,15 +17,15 @@ impl<P: Platform> SeqlockRecheck<P> {
 }
 
 impl<P: Platform> Protocol<P> for SeqlockRecheck<P> {
-    fn begin(&self, gfp: Gfp, platform: &P) -> Begun {
+    fn begin(&self, gfp: Gfp, platform: &P) -> BeginCookie {
         self.0.begin(gfp, platform)
     }
 
-    fn look(&self, reader: &Reader<'_>) -> Look {
+    fn look(&self, reader: &Reader<'_>) -> RetryCheck {
         self.0.look(reader)
     }
 
-    fn look_at_retry(&self, reader: &Reader<'_>) -> Look {
+    fn look_at_retry(&self, reader: &Reader<'_>) -> RetryCheck {
         self.0.look(reader)
     }
 

@@ -1,6 +1,6 @@
 //! `snapshot`: this project's own.
 
-use super::{Begun, Lists, Look, Protocol, Reader};
+use super::{BeginCookie, Lists, Protocol, Reader, RetryCheck};
 use crate::base::{
     mistake::Mistake,
     mutant::{self, Mutant},
@@ -37,8 +37,8 @@ impl<P: Platform> Snapshot<P> {
 }
 
 impl<P: Platform> Protocol<P> for Snapshot<P> {
-    fn begin(&self, _gfp: Gfp, _platform: &P) -> Begun {
-        Begun::NOTHING
+    fn begin(&self, _gfp: Gfp, _platform: &P) -> BeginCookie {
+        BeginCookie::NOTHING
     }
 
     fn start(&self, _preferred: usize) -> usize {
@@ -46,11 +46,11 @@ impl<P: Platform> Protocol<P> for Snapshot<P> {
         0
     }
 
-    fn look(&self, reader: &Reader<'_>) -> Look {
+    fn look(&self, reader: &Reader<'_>) -> RetryCheck {
         if reader.published.current() == reader.walked {
-            Look::Unchanged
+            RetryCheck::Unchanged
         } else {
-            Look::WalkAgain
+            RetryCheck::WalkAgain
         }
     }
 

@@ -180,15 +180,15 @@ impl StaleStart {
     fn new(variant: Variant) -> (Self, impl FnMut()) {
         let frames = small_machine_of(1, variant);
         let low = [ZoneKind::Dma, ZoneKind::Dma32].map(|kind| press(frames, zone(0, kind), 0));
-        add_block(frames, 33);
+        add_section(frames, 33);
         frames
-            .online_range(block_range(33), MOVABLE, &task())
+            .online_range(section_range(33), MOVABLE, &task())
             .unwrap();
         let mut taken = Some(press(frames, NORMAL, 0));
         let act = move || {
             let Some(taken) = taken.take() else { return };
             frames
-                .offline_range(block_range(33), u64::MAX, &task())
+                .offline_range(section_range(33), u64::MAX, &task())
                 .unwrap();
             drop(taken);
             frames.drain_all(&task());
@@ -286,11 +286,11 @@ fn snapshot_walks_again_what_was_published_after_its_walk() {
             let frames = small_machine_of(1, variant);
             let held = frames.zones().map(|zone| press(frames, zone.id, 0));
             let held = held.collect::<Vec<_>>();
-            add_block(frames, 33);
+            add_section(frames, 33);
             let mut once = true;
             let hook = at_points(move |point| {
                 if point == Point::SlowCheckNopage && std::mem::take(&mut once) {
-                    let online = frames.online_range(block_range(33), MOVABLE, &task());
+                    let online = frames.online_range(section_range(33), MOVABLE, &task());
                     assert!(online.unwrap().zone_was_empty);
                 }
             });
@@ -314,9 +314,9 @@ fn snapshot_walks_again_what_was_published_after_its_walk() {
 fn entries_stored(nodes: usize, variant: Variant) -> (usize, usize) {
     let frames = bare_machine_of(1, nodes, variant);
     for node in 0..nodes {
-        add_block(frames, node);
+        add_section(frames, node);
         let zone = zone(node as u8, ZoneKind::Dma32);
-        frames.add_boot_range(block_range(node), zone).unwrap();
+        frames.add_boot_range(section_range(node), zone).unwrap();
     }
     frames.finish_boot();
     let stored = Rc::new(Cell::new((0, 0)));
@@ -361,7 +361,7 @@ fn two_rebuilds_around_one_walk() {
             let hook = at_points(move |point| {
                 if point == Point::WalkEntry && !IS_IN.swap(true, Ordering::SeqCst) {
                     while !waited_for() && !IS_OVERTAKEN.load(Ordering::SeqCst) {
-                        // Interrupts come, but the section is open.
+                        // Interrupts come, but the gated section is open.
                         host.take_interrupts();
                         std::thread::yield_now();
                     }

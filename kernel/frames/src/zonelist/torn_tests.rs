@@ -11,9 +11,9 @@ fn two_nodes_one_with_movable(variant: Variant) -> &'static TestFrames {
         (36, zone(1, ZoneKind::Normal)),
     ];
     for (block, zone) in zones {
-        add_block(frames, block);
+        add_section(frames, block);
         frames
-            .online_range(block_range(block), zone, &task())
+            .online_range(section_range(block), zone, &task())
             .unwrap();
     }
     frames
@@ -57,7 +57,7 @@ fn a_torn_entry_is_not_remembered_by_the_hot_path() {
         });
         let until = frames.platform().now_ns() + 10_000_000;
         frames
-            .offline_range(block_range(32), until, &task())
+            .offline_range(section_range(32), until, &task())
             .unwrap();
         drop(hook);
         let got = got.take();
@@ -84,7 +84,7 @@ fn a_walk_amid_a_snapshots_rebuild_sees_a_whole_list() {
         }
     });
     frames
-        .offline_range(block_range(32), u64::MAX, &task())
+        .offline_range(section_range(32), u64::MAX, &task())
         .unwrap();
     drop(hook);
     assert_ne!(before, list());

@@ -25,7 +25,7 @@ impl<const N: usize> Stack<N> {
         }
     }
 
-    /// Takes a block of a zone, whatever its marks, and keeps it.
+    /// Takes a block of a zone, whatever its watermarks, and keeps it.
     fn take(&self, zone: ZoneId, order: Order) -> Option<()> {
         let place = self.handles.get(self.used.load(Relaxed) as usize)?;
         let block =

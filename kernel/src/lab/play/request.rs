@@ -18,8 +18,8 @@ pub enum Kind {
     Kernel,
     /// GFP_KERNEL that does not wake the background reclaimer.
     KernelAlone,
-    /// GFP_KERNEL of a task that reclaims already (PF_MEMALLOC): it ignores the marks, and reclaims
-    /// no more, so that it comes to `nopage` at once.
+    /// GFP_KERNEL of a task that reclaims already (PF_MEMALLOC): it ignores the watermarks, and
+    /// reclaims no more, so that it comes to `nopage` at once.
     KernelReclaimer,
     /// GFP_ATOMIC.
     Atomic,

@@ -65,7 +65,7 @@ fn state_name(state: State) -> &'static str {
     }
 }
 
-/// The zones as they are: a line of marks each, and one of free blocks by order.
+/// The zones as they are: a line of watermarks each, and one of free blocks by order.
 pub fn write_zones(
     out: &mut dyn fmt::Write,
     zones: impl Iterator<Item = (ZoneInfo, [u64; ORDERS])>,

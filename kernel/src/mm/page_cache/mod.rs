@@ -159,7 +159,7 @@ fn owner(page: u32) -> Owner {
     Owner::new(OwnerKind::PageCache, page)
 }
 
-/// Counts a page in or out of its zone. The frame is allocated, so its area is in a zone.
+/// Counts a page in or out of its zone. The frame is allocated, so its pageblock is in a zone.
 fn note_resident(pfn: Pfn, change: isize) {
     if let Some(zone) = frames().zone_of(pfn) {
         RESIDENT[zone.index()].fetch_add(change as usize, Ordering::Relaxed);

@@ -1,10 +1,10 @@
 //! Scenes in zones that were taken down: compaction, the reserve, steals, and frees that cross
-//! marks.
+//! watermarks.
 //!
-//! Compaction and steals are played in DMA of node 0, which is small: its areas are taken and given
-//! back in parts each time. The reserve needs a larger zone, DMA32 of node 0, which stays taken
-//! down for as long as a scene is repeated. The NMI's handler frees and allocates in the scene's
-//! zone.
+//! Compaction and steals are played in DMA of node 0, which is small: its pageblocks are taken and
+//! given back in parts each time. The reserve needs a larger zone, DMA32 of node 0, which stays
+//! taken down for as long as a scene is repeated. The NMI's handler frees and allocates in the
+//! scene's zone.
 
 use super::armed;
 use crate::{
@@ -18,19 +18,19 @@ use tidemark_sync::ContextKind;
 /// What is interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pressed {
-    /// The last frames of an area come back to a zone that has nothing, across its marks.
+    /// The last frames of a pageblock come back to a zone that has nothing, across its watermarks.
     FreesThatComplete,
-    /// A run of an area of the other mobility, which changes sides.
+    /// A run of a pageblock of the other migrate_type, which changes sides.
     Steal,
-    /// A whole area, from which pages are moved.
+    /// A whole pageblock, from which pages are moved.
     CompactArea,
-    /// A quarter of an area of the other mobility, which changes sides.
+    /// A quarter of a pageblock of the other migrate_type, which changes sides.
     CompactRun,
     /// Some pages are moved, and then one is met that cannot be.
     CompactInVain,
     /// A page that is in use for as long as it is tried.
     CompactBusy,
-    /// An atomic block, whose area joins the reserve.
+    /// An atomic block, whose pageblock joins the reserve.
     ReserveGrows,
     /// An atomic block out of the reserve.
     ReserveTaken,
@@ -40,7 +40,7 @@ pub(super) enum Pressed {
 
 /// Why a scene of the reserve is left out.
 pub(super) const TOO_SMALL: &str = "DMA32 of node 0 is too small for a reserve";
-/// The smallest zone that has a reserve: a hundredth of it is an area. Frames.
+/// The smallest zone that has a reserve: a hundredth of it is a pageblock. Frames.
 const LEAST_WITH_RESERVE: u64 = 51_200;
 
 const DMA: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Dma);
@@ -117,7 +117,7 @@ pub(super) fn play(scene: Pressed, task: &Task) -> Option<()> {
         Pressed::CompactBusy => in_vain(page_cache::pages() - 1, task),
         Pressed::ReserveGrows => {
             give_reserve_back(task)?;
-            // Nothing comes if the NMI's area joins the reserve while the rest of the zone is
+            // Nothing comes if the NMI's pageblock joins the reserve while the rest of the zone is
             // searched.
             drop(armed(|| atomic(task)));
             (reserve() > 0).then_some(())
@@ -178,7 +178,8 @@ fn steal(task: &Task) -> Option<()> {
     let held = movable_area([0, 1, 2, 3], Others::Held, task)?;
     let steals = || mm::frames().zone_events(DMA).steals;
     let before = steals();
-    // Nothing comes if the NMI steals between two searches: the area has changed sides behind one.
+    // Nothing comes if the NMI steals between two searches: the pageblock has changed sides behind
+    // one.
     let stolen = armed(|| of_dma(Order::COSTLY, OWNER));
     drop((stolen, held));
     (steals() > before).then_some(())
@@ -209,7 +210,7 @@ fn compact(order: Order, task: &Task) -> Option<Block> {
     mm::frames().alloc(task, &request).ok()
 }
 
-/// What the areas of DMA are like beside the movable one.
+/// What the pageblocks of DMA are like beside the movable one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Others {
     /// Nothing is free in them.
@@ -218,8 +219,8 @@ enum Others {
     Scattered,
 }
 
-/// Takes all of DMA but for an area for movable blocks, of which each quarter has a page, and what
-/// the others are to have free. The first four pages of the file lie in their frames; what is
+/// Takes all of DMA but for a pageblock for movable blocks, of which each quarter has a page, and
+/// what the others are to have free. The first four pages of the file lie in their frames; what is
 /// behind those is in the cache's name only.
 fn movable_area(pages: [u32; 4], others: Others, task: &Task) -> Option<Pile> {
     // Of the last time: all pages of a large file would take too long.

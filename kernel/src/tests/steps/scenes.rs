@@ -220,8 +220,8 @@ fn left_over(task: &Task) -> Option<()> {
     block.map(drop)
 }
 
-/// The single frames of a pair of areas that is being taken offline: one that stays and keeps it
-/// from leaving, one that is freed while it is isolated.
+/// The single frames of a pair of pageblocks that is being taken offline: one that stays and keeps
+/// it from leaving, one that is freed while it is isolated.
 fn isolated(task: &Task) -> Option<()> {
     static FREED: AtomicU64 = AtomicU64::new(0);
     fn at(point: Point) {

@@ -123,7 +123,7 @@ impl Dimm {
         Ok(view)
     }
 
-    /// Takes a block that lies in the DIMM, whatever the marks. The owner decides whether an
+    /// Takes a block that lies in the DIMM, whatever the watermarks. The owner decides whether an
     /// offline waits for it.
     pub fn block(&self, order: Order, owner: Owner) -> Option<Block> {
         // The zone may have other memory: what is not of the DIMM is put aside.

@@ -116,8 +116,8 @@ impl Drop for Pile {
 /// Which free count a zone is taken down to.
 pub type Level = fn(&ZoneInfo) -> u64;
 
-/// Takes free frames of a zone, whatever its marks, until `free` are left. Returns what is free
-/// then: other users may have freed or taken some meanwhile.
+/// Takes free frames of a zone, whatever its watermarks, until `free` are left. Returns what is
+/// free then: other users may have freed or taken some meanwhile.
 pub fn take_down(zone: ZoneId, free: u64, pile: &mut Pile) -> u64 {
     let frames = mm::frames();
     let mut order = Order::MAX.get();

@@ -91,8 +91,8 @@ pub(super) fn urgent_preempts(task: &Task, report: &mut Report) -> Outcome {
     Outcome::Pass
 }
 
-/// While a pin or a section of the allocator is open a more urgent thread waits, ticks or not; it
-/// runs when the last of them ends.
+/// While a pin or a gated section of the allocator is open a more urgent thread waits, ticks or
+/// not; it runs when the last of them ends.
 pub(super) fn pin_holds_off(task: &Task, report: &mut Report) -> Outcome {
     URGENT_RAN.store(false, SeqCst);
     let mut crew = Crew::new();
@@ -104,11 +104,11 @@ pub(super) fn pin_holds_off(task: &Task, report: &mut Report) -> Outcome {
     drop(inner);
     let half_pinned = URGENT_RAN.load(SeqCst);
     let asked = preempt::need_resched();
-    preempt::begin_section();
+    preempt::enter_gate();
     drop(outer);
     time::spin_ns(10_000_000);
-    let in_section = URGENT_RAN.load(SeqCst);
-    let is_owed = preempt::end_section();
+    let in_gate = URGENT_RAN.load(SeqCst);
+    let is_owed = preempt::leave_gate();
     // What whoever ends a section does, if anything is owed: a drain may have come, too.
     let request = tidemark_frames::Request::nowait(tidemark_frames::Order::ZERO);
     drop(crate::mm::frames().alloc(task, &request));
@@ -118,8 +118,8 @@ pub(super) fn pin_holds_off(task: &Task, report: &mut Report) -> Outcome {
     ensure!(!while_pinned, report, "the pin did not hold");
     ensure!(!half_pinned, report, "the inner of two pins ended both");
     ensure!(asked, report, "no switch was asked for");
-    ensure!(!in_section, report, "the section did not hold");
-    ensure!(is_owed, report, "the section's end does not owe the switch");
+    ensure!(!in_gate, report, "the gate did not hold");
+    ensure!(is_owed, report, "the gate's end does not owe the switch");
     ensure!(after, report, "the end of the pin did not give way");
     ensure!(crew.wait(task), report, "the urgent thread never finished");
     Outcome::Pass

@@ -1,22 +1,22 @@
 //! How much a CPU may keep in its caches of a zone's frames: nothing while the zone is below a
-//! mark, LOW for single frames and HIGH for larger blocks, or while an offline keeps the caches
-//! away.
+//! watermark, LOW for single frames and HIGH for larger blocks, or while an offline keeps the
+//! caches away.
 //!
 //! A free that goes into a cache asks one word, and compares it with what is in the cache: limit,
-//! mark and offline in one test.
+//! watermark and offline in one test.
 
 use crate::{
     base::{
         platform::{Platform, step},
         types::ZoneId,
     },
-    pageblock::home::Home,
+    pageblock::flags::PageblockFlags,
     zone::{
         Zones,
+        free_huge::Returned,
         places::{self},
         policy::Policy,
         sides,
-        whole::Returned,
     },
 };
 use tidemark_sync::atomic::{AtomicI32, Ordering};
@@ -25,12 +25,12 @@ use tidemark_sync::atomic::{AtomicI32, Ordering};
 /// that holds `n` takes another one if `n` is below the word, taken as a signed number.
 ///
 /// The word is 127 − fields, where the fields are: what the limit is short of 127, in bits 0 to 7;
-/// from bit 8 on, 1 while the zone is below the mark; from bit 24 on, the offlines under way. Any
-/// of the latter two makes it negative or 0 at most. For a moment the second field may be 2 or −1,
-/// when of two crossings the later one is told first: a cache then takes none, or more than its
+/// from bit 8 on, 1 while the zone is below the watermark; from bit 24 on, the offlines under way.
+/// Any of the latter two makes it negative or 0 at most. For a moment the second field may be 2 or
+/// −1, when of two crossings the later one is told first: a cache then takes none, or more than its
 /// limit; never more than it has places.
 #[derive(Debug)]
-pub(crate) struct Room(AtomicI32);
+pub(crate) struct CacheLimit(AtomicI32);
 
 /// The most that a limit can be.
 pub(crate) const MOST: i32 = 127;
@@ -38,18 +38,18 @@ const SHORT: i32 = 0xff;
 const BELOW: i32 = 1 << 8;
 const OFFLINE: i32 = 1 << 24;
 
-impl Room {
+impl CacheLimit {
     pub(crate) fn new() -> Self {
         Self(AtomicI32::new(0))
     }
 
-    /// Returns whether a cache that holds `count` frames may take another one. Inside a section,
-    /// for who is about to put one in.
+    /// Returns whether a cache that holds `count` frames may take another one. Inside a gated
+    /// section, for who is about to put one in.
     #[inline]
     pub(crate) fn is_for(&self, count: u32) -> bool {
-        // Relaxed: an offline that shuts the caches drains them next; a section that began before
-        // that drain is over when the drain is acknowledged, and one that begins later sees this
-        // through the drain's number (`Frames::drain_local`).
+        // Relaxed: an offline that shuts the caches drains them next; a gated section that began
+        // before that drain is over when the drain is acknowledged, and one that begins later sees
+        // this through the drain's number (`Frames::drain_local`).
         (count as i32) < self.0.load(Ordering::Relaxed)
     }
 
@@ -57,14 +57,14 @@ impl Room {
         MOST - self.0.load(Ordering::Relaxed)
     }
 
-    /// Says that the zone has come to the other side of the mark. Relaxed: an addition of its own,
-    /// right in whatever order several of them arrive.
+    /// Says that the zone has come to the other side of the watermark. Relaxed: an addition of its
+    /// own, right in whatever order several of them arrive.
     pub(crate) fn tell(&self, is_below: bool) {
         let difference = if is_below { -BELOW } else { BELOW };
         self.0.fetch_add(difference, Ordering::Relaxed);
     }
 
-    /// Returns whether the zone is below the mark; exact at rest.
+    /// Returns whether the zone is below the watermark; exact at rest.
     #[cfg(test)]
     pub(crate) fn is_below(&self) -> bool {
         (self.fields() + OFFLINE / 2) % OFFLINE - OFFLINE / 2 >= BELOW
@@ -93,54 +93,60 @@ impl Room {
 }
 
 impl<P: Platform> Zones<'_, P> {
-    fn rooms(&self, zone: ZoneId) -> &[Room] {
-        &self.rooms[Home::caches_of(zone)]
+    fn cache_limits(&self, zone: ZoneId) -> &[CacheLimit] {
+        &self.cache_limits[PageblockFlags::caches_of(zone)]
     }
 
-    fn block_rooms(&self, zone: ZoneId) -> &[Room] {
-        &self.block_rooms[places::places_of(zone)]
+    fn block_cache_limits(&self, zone: ZoneId) -> &[CacheLimit] {
+        &self.block_cache_limits[places::places_of(zone)]
     }
 
-    fn all_rooms(&self, zone: ZoneId) -> impl Iterator<Item = &Room> {
-        self.rooms(zone).iter().chain(self.block_rooms(zone))
+    fn all_cache_limits(&self, zone: ZoneId) -> impl Iterator<Item = &CacheLimit> {
+        self.cache_limits(zone)
+            .iter()
+            .chain(self.block_cache_limits(zone))
     }
 
     /// Returns whether an offline keeps the caches away from the zone.
     #[inline]
     pub(crate) fn caches_are_off(&self, zone: ZoneId) -> bool {
-        self.rooms[Home::caches_of(zone).start].is_shut_for_offline()
+        self.cache_limits[PageblockFlags::caches_of(zone).start].is_shut_for_offline()
     }
 
     /// Keeps frames of the zone out of all caches from now on; those that hold some are to be
     /// drained. Counted: each is undone by one [`Zones::turn_caches_on`].
     pub(crate) fn turn_caches_off(&self, zone: ZoneId) {
-        self.all_rooms(zone).for_each(Room::shut_for_offline);
+        self.all_cache_limits(zone)
+            .for_each(CacheLimit::shut_for_offline);
     }
 
     pub(crate) fn turn_caches_on(&self, zone: ZoneId) {
-        self.all_rooms(zone).for_each(Room::open_after_offline);
+        self.all_cache_limits(zone)
+            .for_each(CacheLimit::open_after_offline);
     }
 
     /// Sets how much a cache may hold. Under the hot-plug lock.
     pub(crate) fn set_cache_limits(&self, zone: ZoneId, policy: &Policy) {
-        for room in self.rooms(zone) {
-            room.set_limit(policy.cache_high);
+        for cache_limit in self.cache_limits(zone) {
+            cache_limit.set_limit(policy.cache_high);
         }
-        for (place, room) in self.block_rooms(zone).iter().enumerate() {
-            room.set_limit(places::limit_at(place, policy.cached_orders));
+        for (place, cache_limit) in self.block_cache_limits(zone).iter().enumerate() {
+            cache_limit.set_limit(places::limit_at(place, policy.cached_orders));
         }
     }
 
-    /// Says to the rooms of single frames that the zone has crossed LOW. Any context.
-    pub(crate) fn tell_rooms(&self, id: ZoneId, is_below: bool) {
-        self.rooms(id).iter().for_each(|room| room.tell(is_below));
+    /// Tells the limits of single frames that the zone has crossed LOW. Any context.
+    pub(crate) fn tell_cache_limits(&self, id: ZoneId, is_below: bool) {
+        self.cache_limits(id)
+            .iter()
+            .for_each(|cache_limit| cache_limit.tell(is_below));
     }
 
-    /// Says to the rooms of larger blocks that the zone has crossed HIGH. Any context.
-    pub(crate) fn tell_block_rooms(&self, id: ZoneId, is_below: bool) {
-        for (place, room) in self.block_rooms(id).iter().enumerate() {
+    /// Tells the limits of larger blocks that the zone has crossed HIGH. Any context.
+    pub(crate) fn tell_block_cache_limits(&self, id: ZoneId, is_below: bool) {
+        for (place, cache_limit) in self.block_cache_limits(id).iter().enumerate() {
             if places::is_used(place) {
-                room.tell(is_below);
+                cache_limit.tell(is_below);
             }
         }
     }
@@ -155,7 +161,7 @@ impl<P: Platform> Zones<'_, P> {
         self.gain_returned(id, returned);
     }
 
-    /// Counts what a zone gains by frames that were returned to its areas.
+    /// Counts what a zone gains by frames that were returned to its pageblocks.
     #[inline]
     pub(crate) fn gain_returned(&self, id: ZoneId, returned: Returned) {
         let zone = self.zone(id);
@@ -170,7 +176,7 @@ impl<P: Platform> Zones<'_, P> {
     fn note_returned(&self, id: ZoneId, before: i64, returned: Returned) {
         step!(self);
         if returned.completes {
-            self.zone(id).wholes.note();
+            self.zone(id).free_huge.note();
         }
         self.crossed(id, before, before + i64::from(returned.counted));
     }
@@ -186,27 +192,27 @@ impl<P: Platform> Zones<'_, P> {
         }
     }
 
-    /// Returns whether the zone's rooms say what they should at rest.
-    pub(crate) fn rooms_are_right(&self, id: ZoneId) -> bool {
+    /// Returns whether the limits of the zone's caches say what they should at rest.
+    pub(crate) fn cache_limits_are_right(&self, id: ZoneId) -> bool {
         let (policy, sides) = (self.zone(id).policy(), self.sides_of(id));
-        let is_right = |room: &Room, below, limit: u32| {
+        let is_right = |cache_limit: &CacheLimit, below, limit: u32| {
             let short = (MOST - limit as i32).clamp(0, MOST);
             let below = if sides & below != 0 { BELOW } else { 0 };
-            room.fields() == short + below
+            cache_limit.fields() == short + below
         };
-        let mut blocks = self.block_rooms(id).iter().enumerate();
-        let singles = self.rooms(id).iter();
+        let mut blocks = self.block_cache_limits(id).iter().enumerate();
+        let singles = self.cache_limits(id).iter();
         let noted = self.zone(id).sides.now();
         noted == sides
             && singles
                 .into_iter()
-                .all(|room| is_right(room, sides::BELOW_LOW, policy.cache_high))
-            && blocks.all(|(place, room)| {
+                .all(|cache_limit| is_right(cache_limit, sides::BELOW_LOW, policy.cache_high))
+            && blocks.all(|(place, cache_limit)| {
                 let limit = places::limit_at(place, policy.cached_orders);
                 if places::is_used(place) {
-                    is_right(room, sides::BELOW_HIGH, limit)
+                    is_right(cache_limit, sides::BELOW_HIGH, limit)
                 } else {
-                    !room.is_for(0)
+                    !cache_limit.is_for(0)
                 }
             })
     }
@@ -217,24 +223,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_word_keeps_limit_mark_and_offlines_apart() {
-        let room = Room::new();
+    fn the_word_keeps_limit_watermark_and_offlines_apart() {
+        let cache_limit = CacheLimit::new();
         for limit in [0, 1, 63, MOST] {
-            room.set_limit(limit as u32);
+            cache_limit.set_limit(limit as u32);
             for below in [true, false] {
-                if room.is_below() != below {
-                    room.tell(below);
+                if cache_limit.is_below() != below {
+                    cache_limit.tell(below);
                 }
                 for offlines in 0..3 {
-                    (0..offlines).for_each(|_| room.shut_for_offline());
+                    (0..offlines).for_each(|_| cache_limit.shut_for_offline());
                     let is_open = !below && offlines == 0;
                     for count in 0..=MOST as u32 {
                         let expected = is_open && (count as i32) < limit;
-                        assert_eq!(room.is_for(count), expected, "{limit} {below} {offlines}");
+                        assert_eq!(
+                            cache_limit.is_for(count),
+                            expected,
+                            "{limit} {below} {offlines}"
+                        );
                     }
-                    assert_eq!(room.is_below(), below);
-                    assert_eq!(room.is_shut_for_offline(), offlines > 0);
-                    (0..offlines).for_each(|_| room.open_after_offline());
+                    assert_eq!(cache_limit.is_below(), below);
+                    assert_eq!(cache_limit.is_shut_for_offline(), offlines > 0);
+                    (0..offlines).for_each(|_| cache_limit.open_after_offline());
                 }
             }
         }
@@ -242,27 +252,27 @@ mod tests {
 
     #[test]
     fn a_limit_leaves_the_other_fields_alone() {
-        let room = Room::new();
-        room.set_limit(9);
-        room.tell(true);
-        room.shut_for_offline();
-        room.set_limit(5);
-        assert!(room.is_below() && room.is_shut_for_offline());
-        room.tell(false);
-        room.open_after_offline();
-        assert!(room.is_for(4) && !room.is_for(5));
+        let cache_limit = CacheLimit::new();
+        cache_limit.set_limit(9);
+        cache_limit.tell(true);
+        cache_limit.shut_for_offline();
+        cache_limit.set_limit(5);
+        assert!(cache_limit.is_below() && cache_limit.is_shut_for_offline());
+        cache_limit.tell(false);
+        cache_limit.open_after_offline();
+        assert!(cache_limit.is_for(4) && !cache_limit.is_for(5));
     }
 
     #[test]
     fn a_crossing_that_is_told_late_hides_no_offline() {
-        let room = Room::new();
-        room.set_limit(MOST as u32);
-        room.tell(false);
-        assert!(!room.is_shut_for_offline());
-        room.shut_for_offline();
-        assert!(room.is_shut_for_offline() && !room.is_for(0));
-        room.tell(true);
-        room.open_after_offline();
-        assert!(!room.is_shut_for_offline() && room.is_for(0));
+        let cache_limit = CacheLimit::new();
+        cache_limit.set_limit(MOST as u32);
+        cache_limit.tell(false);
+        assert!(!cache_limit.is_shut_for_offline());
+        cache_limit.shut_for_offline();
+        assert!(cache_limit.is_shut_for_offline() && !cache_limit.is_for(0));
+        cache_limit.tell(true);
+        cache_limit.open_after_offline();
+        assert!(!cache_limit.is_shut_for_offline() && cache_limit.is_for(0));
     }
 }

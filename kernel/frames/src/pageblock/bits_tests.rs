@@ -3,22 +3,22 @@ use core::array;
 use tidemark_sync::atomic::{AtomicU32, AtomicU64};
 
 struct Owned {
-    bits: AreaBits,
-    pair: AreaPair,
+    bits: PageblockBits,
+    pair: PageblockPair,
 }
 
 impl Owned {
     fn new(states: [State; 2]) -> Self {
         Self {
-            bits: AreaBits(array::from_fn(|_| AtomicU64::new(0))),
-            pair: AreaPair(AtomicU32::new(
+            bits: PageblockBits(array::from_fn(|_| AtomicU64::new(0))),
+            pair: PageblockPair(AtomicU32::new(
                 u32::from(states[0].0) | u32::from(states[1].0) << 16,
             )),
         }
     }
 
-    fn area(&self) -> Area<'_> {
-        Area {
+    fn pageblock(&self) -> Pageblock<'_> {
+        Pageblock {
             bits: &self.bits,
             pair: &self.pair,
             shift: 16,
@@ -27,12 +27,12 @@ impl Owned {
 
     fn allocate(&self, order: Order) -> Option<u32> {
         let frames = order.frames() as u32;
-        if self.area().reserve(frames, frames) == 0 {
+        if self.pageblock().reserve(frames, frames) == 0 {
             return None;
         }
-        let index = self.area().claim(order);
+        let index = self.pageblock().claim(order);
         if index.is_none() {
-            self.area().unreserve(frames);
+            self.pageblock().unreserve(frames);
         }
         index
     }
@@ -43,7 +43,7 @@ fn orders(range: core::ops::RangeInclusive<u8>) -> impl Iterator<Item = Order> {
 }
 
 #[test]
-fn every_small_order_fills_an_area_exactly_and_empties_it_again() {
+fn every_small_order_fills_a_pageblock_exactly_and_empties_it_again() {
     for order in orders(0..=8) {
         let owned = Owned::new([State::GONE, State::EMPTY]);
         let mut taken = Vec::new();
@@ -55,13 +55,13 @@ fn every_small_order_fills_an_area_exactly_and_empties_it_again() {
         taken.sort_unstable();
         taken.dedup();
         assert_eq!(taken.len() as u64 * order.frames(), 512);
-        assert_eq!(owned.area().state(), State::FULL);
+        assert_eq!(owned.pageblock().state(), State::FULL);
         for index in taken {
-            let (cleared, before) = owned.area().free(index, order);
+            let (cleared, before) = owned.pageblock().free(index, order);
             assert_eq!(u64::from(cleared), order.frames());
             assert!(!before.is_isolated());
         }
-        assert_eq!(owned.area().state(), State::EMPTY);
+        assert_eq!(owned.pageblock().state(), State::EMPTY);
         assert_eq!(owned.pair.states()[0], State::GONE);
     }
 }
@@ -85,10 +85,10 @@ fn runs_are_claimed_by_the_word_and_only_where_there_are_some() {
         owned.bits.0[0].store(!0, Ordering::Relaxed);
         // One frame in the first run of a word.
         owned.bits.0[1].store(1 << (frames - 1), Ordering::Relaxed);
-        let seen = owned.area().word_with_run(order);
+        let seen = owned.pageblock().word_with_run(order);
         let mut got = Vec::new();
         let claimed = owned
-            .area()
+            .pageblock()
             .claim_runs(order, 2, 0, |word, starts| got.push((word, starts)));
         assert_eq!(claimed, 2);
         let expected = match frames {
@@ -105,8 +105,10 @@ fn runs_are_claimed_by_the_word_and_only_where_there_are_some() {
             // No aligned run anywhere.
             word.store(ALIGNED_ENDS[order.get() as usize], Ordering::Relaxed);
         });
-        assert_eq!(owned.area().word_with_run(order), None);
-        let claimed = owned.area().claim_runs(order, 2, 0, |_, _| unreachable!());
+        assert_eq!(owned.pageblock().word_with_run(order), None);
+        let claimed = owned
+            .pageblock()
+            .claim_runs(order, 2, 0, |_, _| unreachable!());
         assert_eq!(claimed, 0);
     }
 }
@@ -137,11 +139,11 @@ fn the_runs_of_a_word_are_those_whose_bits_are_all_zero() {
 fn a_claim_begins_at_the_word_that_it_is_given_and_goes_once_round() {
     for order in orders(1..=8) {
         let words = (order.frames() as usize).div_ceil(64);
-        for only in (0..AREA_WORDS).step_by(words) {
-            for first in 0..AREA_WORDS {
+        for only in (0..PAGEBLOCK_WORDS).step_by(words) {
+            for first in 0..PAGEBLOCK_WORDS {
                 let owned = Owned::new([State::GONE, State::EMPTY]);
-                assert_eq!(owned.area().word_with_run(order), Some(0));
-                let begun = owned.area().claim_from(order, first).unwrap() as usize;
+                assert_eq!(owned.pageblock().word_with_run(order), Some(0));
+                let begun = owned.pageblock().claim_from(order, first).unwrap() as usize;
                 assert_eq!(begun, first / words * words * 64, "{order:?} from {first}");
                 for word in &owned.bits.0 {
                     word.store(u64::MAX, Ordering::Relaxed);
@@ -149,8 +151,8 @@ fn a_claim_begins_at_the_word_that_it_is_given_and_goes_once_round() {
                 for word in &owned.bits.0[only..only + words] {
                     word.store(0, Ordering::Relaxed);
                 }
-                assert_eq!(owned.area().word_with_run(order), Some(only));
-                let claimed = owned.area().claim_from(order, first);
+                assert_eq!(owned.pageblock().word_with_run(order), Some(only));
+                let claimed = owned.pageblock().claim_from(order, first);
                 assert_eq!(claimed, Some(only as u32 * 64), "{order:?} from {first}");
             }
         }
@@ -176,7 +178,7 @@ fn words_of_a_large_order_are_given_back_when_one_is_lost() {
     for word in [3, 7] {
         owned.bits.0[word].store(1 << 17, Ordering::Relaxed);
     }
-    assert_eq!(owned.area().claim(order), None);
+    assert_eq!(owned.pageblock().claim(order), None);
     let set: u32 = owned
         .bits
         .0
@@ -191,66 +193,66 @@ fn singles_come_by_the_word_and_never_twice() {
     let owned = Owned::new([State::GONE, State::EMPTY]);
     let mut seen = [0_u64; 8];
     for want in [63, 64, 1, 200, 184] {
-        assert_eq!(owned.area().reserve(1, want), want);
-        let got = owned.area().claim_singles(want, |word, mask| {
+        assert_eq!(owned.pageblock().reserve(1, want), want);
+        let got = owned.pageblock().claim_singles(want, |word, mask| {
             assert_eq!(seen[word] & mask, 0);
             seen[word] |= mask;
         });
         assert_eq!(got, want);
     }
     assert_eq!(seen, [u64::MAX; 8]);
-    assert_eq!(owned.area().reserve(1, 64), 0);
+    assert_eq!(owned.pageblock().reserve(1, 64), 0);
 }
 
 #[test]
-fn a_huge_block_needs_all_frames_and_an_order_10_both_areas() {
+fn a_huge_block_needs_all_frames_and_an_order_10_both_pageblocks() {
     let owned = Owned::new([State::EMPTY, State::EMPTY]);
     let frame = owned.allocate(Order::ZERO).unwrap();
-    assert!(!owned.area().take());
+    assert!(!owned.pageblock().take());
     assert!(!owned.pair.take());
-    owned.area().free(frame, Order::ZERO);
+    owned.pageblock().free(frame, Order::ZERO);
     assert!(owned.pair.take());
     assert_eq!(owned.pair.states(), [State::WHOLE; 2]);
-    assert_eq!(owned.area().reserve(1, 1), 0);
+    assert_eq!(owned.pageblock().reserve(1, 1), 0);
     assert_eq!(owned.pair.give(), Some([State::WHOLE; 2]));
     assert_eq!(owned.pair.give(), None);
-    assert!(owned.area().take());
+    assert!(owned.pageblock().take());
     assert_eq!(owned.pair.states(), [State::EMPTY, State::WHOLE]);
-    owned.area().break_up();
-    assert_eq!(owned.area().state(), State::FULL);
+    owned.pageblock().break_up();
+    assert_eq!(owned.pageblock().state(), State::FULL);
     let words = owned.bits.0.iter();
     assert!(
         words
             .map(|word| word.load(Ordering::Relaxed))
             .all(|word| word == u64::MAX)
     );
-    assert_eq!(owned.area().free(256, Order::new(8).unwrap()).0, 256);
-    assert_eq!(owned.area().state().free(), 256);
+    assert_eq!(owned.pageblock().free(256, Order::new(8).unwrap()).0, 256);
+    assert_eq!(owned.pageblock().state().free(), 256);
 }
 
 #[test]
-fn an_isolated_area_gives_nothing_takes_frees_and_leaves_when_empty() {
+fn an_isolated_pageblock_gives_nothing_takes_frees_and_leaves_when_empty() {
     let owned = Owned::new([State::GONE, State::EMPTY]);
     let frame = owned.allocate(Order::ZERO).unwrap();
-    assert_eq!(owned.area().isolate(Isolation::Offline), Some(511));
-    assert_eq!(owned.area().isolate(Isolation::Offline), None);
-    assert_eq!(owned.area().reserve(1, 1), 0);
-    assert!(!owned.area().leave());
-    assert!(owned.area().free(frame, Order::ZERO).1.is_isolated());
-    assert!(!owned.area().take());
-    assert!(owned.area().leave());
-    assert_eq!(owned.area().state(), State::GONE);
-    assert!(owned.area().join(State::ISOLATED_EMPTY));
-    assert!(!owned.area().join(State::ISOLATED_EMPTY));
-    assert_eq!(owned.area().unisolate(Isolation::Offline), Some(512));
-    assert_eq!(owned.area().state(), State::EMPTY);
+    assert_eq!(owned.pageblock().isolate(Isolation::Offline), Some(511));
+    assert_eq!(owned.pageblock().isolate(Isolation::Offline), None);
+    assert_eq!(owned.pageblock().reserve(1, 1), 0);
+    assert!(!owned.pageblock().leave());
+    assert!(owned.pageblock().free(frame, Order::ZERO).1.is_isolated());
+    assert!(!owned.pageblock().take());
+    assert!(owned.pageblock().leave());
+    assert_eq!(owned.pageblock().state(), State::GONE);
+    assert!(owned.pageblock().join(State::ISOLATED_EMPTY));
+    assert!(!owned.pageblock().join(State::ISOLATED_EMPTY));
+    assert_eq!(owned.pageblock().unisolate(Isolation::Offline), Some(512));
+    assert_eq!(owned.pageblock().state(), State::EMPTY);
 }
 
 #[test]
 fn an_isolated_order_10_stays_isolated_when_it_is_given_back() {
     let owned = Owned::new([State::EMPTY, State::EMPTY]);
     assert!(owned.pair.take());
-    owned.area().isolate(Isolation::Offline);
+    owned.pageblock().isolate(Isolation::Offline);
     let before = owned.pair.give().unwrap();
     assert_eq!(before.map(State::is_isolated), [false, true]);
     assert_eq!(owned.pair.states(), [State::EMPTY, State::ISOLATED_EMPTY]);
@@ -260,8 +262,8 @@ fn an_isolated_order_10_stays_isolated_when_it_is_given_back() {
 fn clearing_clear_bits_is_noticed() {
     let owned = Owned::new([State::GONE, State::EMPTY]);
     let frame = owned.allocate(Order::ZERO).unwrap();
-    assert_eq!(owned.area().clear(frame, Order::ZERO), 1);
-    assert_eq!(owned.area().clear(frame, Order::ZERO), 0);
+    assert_eq!(owned.pageblock().clear(frame, Order::ZERO), 1);
+    assert_eq!(owned.pageblock().clear(frame, Order::ZERO), 0);
 }
 
 #[test]
@@ -277,15 +279,15 @@ fn each_half_of_a_pair_has_its_own_state() {
 fn a_reservation_is_of_whole_steps_and_of_what_suits() {
     let seven = State(State::PRESENT | 7);
     let owned = Owned::new([State::EMPTY, seven]);
-    let area = owned.area();
-    assert_eq!(area.reserve_if(1, 1, |_| false), 0);
-    assert_eq!(area.reserve_if(1, 1, |state| state == State::EMPTY), 0);
-    assert_eq!(area.reserve(8, 8), 0);
-    assert_eq!(area.state(), seven);
-    assert_eq!(area.reserve(4, 12), 4);
-    assert_eq!(area.state(), State(State::PRESENT | 3));
-    assert_eq!(area.reserve(4, 4), 0);
-    assert_eq!(area.reserve(1, 64), 3);
+    let pageblock = owned.pageblock();
+    assert_eq!(pageblock.reserve_if(1, 1, |_| false), 0);
+    assert_eq!(pageblock.reserve_if(1, 1, |state| state == State::EMPTY), 0);
+    assert_eq!(pageblock.reserve(8, 8), 0);
+    assert_eq!(pageblock.state(), seven);
+    assert_eq!(pageblock.reserve(4, 12), 4);
+    assert_eq!(pageblock.state(), State(State::PRESENT | 3));
+    assert_eq!(pageblock.reserve(4, 4), 0);
+    assert_eq!(pageblock.reserve(1, 64), 3);
     assert_eq!(owned.pair.states(), [State::EMPTY, State::FULL]);
 }
 
@@ -298,7 +300,7 @@ fn a_claim_says_how_many_it_has() {
     owned.bits.0[6].store(!0b1_0110, Ordering::Relaxed);
     let mut got = Vec::new();
     let claimed = owned
-        .area()
+        .pageblock()
         .claim_singles(10, |word, mask| got.push((word, mask)));
     assert_eq!((claimed, got), (3, vec![(6, 0b1_0110)]));
 }
@@ -310,11 +312,11 @@ fn a_large_run_is_seen_only_where_all_its_words_are_clear() {
         owned.bits.0[word].store(1 << 20, Ordering::Relaxed);
     }
     for order in orders(7..=8) {
-        assert_eq!(owned.area().word_with_run(order), None);
-        assert_eq!(owned.area().claim(order), None);
+        assert_eq!(owned.pageblock().word_with_run(order), None);
+        assert_eq!(owned.pageblock().claim(order), None);
     }
     owned.bits.0[7].store(0, Ordering::Relaxed);
-    let seen = orders(7..=8).map(|order| owned.area().word_with_run(order));
+    let seen = orders(7..=8).map(|order| owned.pageblock().word_with_run(order));
     assert!(seen.eq([Some(6), None]));
 }
 
@@ -322,55 +324,59 @@ fn a_large_run_is_seen_only_where_all_its_words_are_clear() {
 fn only_what_is_there_is_isolated_and_only_what_is_isolated_leaves() {
     let owned = Owned::new([State::EMPTY, State::GONE]);
     for by in [Isolation::Offline, Isolation::Compaction] {
-        assert_eq!(owned.area().isolate(by), None);
-        assert_eq!(owned.area().unisolate(by), None);
+        assert_eq!(owned.pageblock().isolate(by), None);
+        assert_eq!(owned.pageblock().unisolate(by), None);
     }
-    assert!(owned.area().join(State::EMPTY));
-    assert!(!owned.area().leave());
-    assert!(owned.area().take());
-    assert_eq!(owned.area().isolate(Isolation::Compaction), None, "taken");
-    owned.area().give().unwrap();
-    assert_eq!(owned.area().isolate(Isolation::Offline), Some(512));
-    assert_eq!(owned.area().isolate(Isolation::Compaction), None);
-    assert!(!owned.area().take());
-    assert!(owned.area().leave());
+    assert!(owned.pageblock().join(State::EMPTY));
+    assert!(!owned.pageblock().leave());
+    assert!(owned.pageblock().take());
+    assert_eq!(
+        owned.pageblock().isolate(Isolation::Compaction),
+        None,
+        "taken"
+    );
+    owned.pageblock().give().unwrap();
+    assert_eq!(owned.pageblock().isolate(Isolation::Offline), Some(512));
+    assert_eq!(owned.pageblock().isolate(Isolation::Compaction), None);
+    assert!(!owned.pageblock().take());
+    assert!(owned.pageblock().leave());
     assert_eq!(owned.pair.states(), [State::EMPTY, State::GONE]);
 }
 
 #[test]
 fn two_isolations_keep_each_other_and_takers_out_and_are_counted_once() {
     let owned = Owned::new([State::EMPTY, State::EMPTY]);
-    let area = owned.area();
+    let pageblock = owned.pageblock();
     let frame = owned.allocate(Order::ZERO).unwrap();
-    assert_eq!(area.isolate(Isolation::Compaction), Some(511));
-    assert!(area.free(frame, Order::ZERO).1.is_isolated());
-    assert_eq!(area.state(), State::COMPACTED_EMPTY);
-    assert!(!area.take() && !owned.pair.take());
-    assert_eq!(area.reserve(1, 1), 0);
-    assert_eq!(area.isolate(Isolation::Compaction), None);
-    assert_eq!(area.isolate(Isolation::Offline), Some(0));
-    assert!(!area.take_compacted() && !area.leave());
-    assert_eq!(area.unisolate(Isolation::Offline), Some(0));
-    assert_eq!(area.unisolate(Isolation::Offline), None);
-    assert!(area.take_compacted());
+    assert_eq!(pageblock.isolate(Isolation::Compaction), Some(511));
+    assert!(pageblock.free(frame, Order::ZERO).1.is_isolated());
+    assert_eq!(pageblock.state(), State::COMPACTED_EMPTY);
+    assert!(!pageblock.take() && !owned.pair.take());
+    assert_eq!(pageblock.reserve(1, 1), 0);
+    assert_eq!(pageblock.isolate(Isolation::Compaction), None);
+    assert_eq!(pageblock.isolate(Isolation::Offline), Some(0));
+    assert!(!pageblock.take_compacted() && !pageblock.leave());
+    assert_eq!(pageblock.unisolate(Isolation::Offline), Some(0));
+    assert_eq!(pageblock.unisolate(Isolation::Offline), None);
+    assert!(pageblock.take_compacted());
     assert_eq!(owned.pair.states(), [State::EMPTY, State::WHOLE]);
     assert!(!owned.pair.take_compacted() && !owned.pair.take());
-    area.give().unwrap();
-    assert_eq!(area.isolate(Isolation::Compaction), Some(512));
-    assert_eq!(area.unisolate(Isolation::Compaction), Some(512));
-    assert_eq!(area.unisolate(Isolation::Compaction), None);
-    assert_eq!(area.state(), State::EMPTY);
+    pageblock.give().unwrap();
+    assert_eq!(pageblock.isolate(Isolation::Compaction), Some(512));
+    assert_eq!(pageblock.unisolate(Isolation::Compaction), Some(512));
+    assert_eq!(pageblock.unisolate(Isolation::Compaction), None);
+    assert_eq!(pageblock.state(), State::EMPTY);
 }
 
 #[test]
 fn an_order_10_is_taken_by_its_compaction_only_where_both_halves_are_compacted() {
     let owned = Owned::new([State::EMPTY, State::EMPTY]);
     assert!(!owned.pair.take_compacted());
-    owned.area().isolate(Isolation::Compaction);
+    owned.pageblock().isolate(Isolation::Compaction);
     assert!(!owned.pair.take_compacted());
-    let lower = Area {
+    let lower = Pageblock {
         shift: 0,
-        ..owned.area()
+        ..owned.pageblock()
     };
     lower.isolate(Isolation::Compaction);
     assert!(owned.pair.take_compacted());
@@ -391,28 +397,32 @@ fn what_is_taken_by_half_is_not_given_back_as_an_order_10() {
 fn a_run_of_what_is_compacted_is_its_compactions_or_stays_free() {
     let order = Order::new(3).unwrap();
     let owned = Owned::new([State::GONE, State::EMPTY]);
-    let area = owned.area();
-    assert_eq!(area.claim_compacted(order), None, "open");
-    area.isolate(Isolation::Compaction);
-    assert_eq!(area.claim_compacted(order), Some(0));
+    let pageblock = owned.pageblock();
+    assert_eq!(pageblock.claim_compacted(order), None, "open");
+    pageblock.isolate(Isolation::Compaction);
+    assert_eq!(pageblock.claim_compacted(order), Some(0));
     let compacted = |free: u16| State(State::PRESENT | State::COMPACTED | free);
-    assert_eq!(area.state(), compacted(504));
-    area.isolate(Isolation::Offline);
-    assert_eq!(area.claim_compacted(order), None, "an offline has come");
-    area.unisolate(Isolation::Offline);
-    assert_eq!(area.state(), compacted(504));
+    assert_eq!(pageblock.state(), compacted(504));
+    pageblock.isolate(Isolation::Offline);
+    assert_eq!(
+        pageblock.claim_compacted(order),
+        None,
+        "an offline has come"
+    );
+    pageblock.unisolate(Isolation::Offline);
+    assert_eq!(pageblock.state(), compacted(504));
     // Frames enough, but no run.
     for word in &owned.bits.0 {
         word.store(0x8080_8080_8080_8080, Ordering::Relaxed);
     }
-    assert_eq!(area.claim_compacted(order), None);
-    assert_eq!(area.state(), compacted(504));
+    assert_eq!(pageblock.claim_compacted(order), None);
+    assert_eq!(pageblock.state(), compacted(504));
     // A run, but not reserved: somebody is about to claim it.
     owned.bits.0[4].store(0, Ordering::Relaxed);
     owned
         .pair
         .0
         .store(u32::from(compacted(7).0) << 16, Ordering::Relaxed);
-    assert_eq!(area.claim_compacted(order), None);
-    assert_eq!(area.state(), compacted(7));
+    assert_eq!(pageblock.claim_compacted(order), None);
+    assert_eq!(pageblock.state(), compacted(7));
 }

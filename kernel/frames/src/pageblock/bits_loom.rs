@@ -1,4 +1,5 @@
-//! Models of the area's protocol: every interleaving and every permitted reordering of a few steps.
+//! Models of the pageblock's protocol: every interleaving and every permitted reordering of a few
+//! steps.
 
 use super::*;
 use crate::base::mutant;
@@ -7,28 +8,28 @@ use loom::{cell::UnsafeCell, model, sync::Arc, thread};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tidemark_sync::atomic::{AtomicU32, AtomicU64};
 
-#[path = "area_isolation_loom.rs"]
+#[path = "bits_isolation_loom.rs"]
 mod isolation;
-#[path = "area_words_loom.rs"]
+#[path = "bits_words_loom.rs"]
 mod words;
 
 const ZERO: Order = Order::ZERO;
 
-/// An area in the upper half of a pair, and the content of its frame 5.
+/// A pageblock in the upper half of a pair, and the content of its frame 5.
 struct Shared {
-    bits: AreaBits,
-    pair: AreaPair,
+    bits: PageblockBits,
+    pair: PageblockPair,
     content: UnsafeCell<u32>,
 }
 
 impl Shared {
-    /// An area whose words are `words`, with as many frames free as bits are zero.
+    /// A pageblock whose words are `words`, with as many frames free as bits are zero.
     fn new(words: [u64; 8], flags: u16) -> Arc<Self> {
         let free: u32 = words.iter().map(|word| word.count_zeros()).sum();
         let state = State::PRESENT | flags | free as u16;
         Arc::new(Self {
-            bits: AreaBits(array::from_fn(|at| AtomicU64::new(words[at]))),
-            pair: AreaPair(AtomicU32::new(
+            bits: PageblockBits(array::from_fn(|at| AtomicU64::new(words[at]))),
+            pair: PageblockPair(AtomicU32::new(
                 u32::from(state) << 16 | u32::from(State::EMPTY.0),
             )),
             content: UnsafeCell::new(0),
@@ -42,8 +43,8 @@ impl Shared {
         Self::new(words, flags)
     }
 
-    fn area(&self) -> Area<'_> {
-        Area {
+    fn pageblock(&self) -> Pageblock<'_> {
+        Pageblock {
             bits: &self.bits,
             pair: &self.pair,
             shift: 16,
@@ -53,22 +54,22 @@ impl Shared {
     /// An allocation as the zone makes it.
     fn allocate(&self, order: Order) -> Option<u32> {
         let frames = order.frames() as u32;
-        if self.area().reserve(frames, frames) == 0 {
+        if self.pageblock().reserve(frames, frames) == 0 {
             return None;
         }
-        let index = self.area().claim(order);
+        let index = self.pageblock().claim(order);
         if index.is_none() {
             assert!(order > ZERO, "a reserved single frame was not to be found");
-            self.area().unreserve(frames);
+            self.pageblock().unreserve(frames);
         }
         index
     }
 
     /// The wrong one: bits first, count second.
     fn allocate_bits_first(&self) -> Option<u32> {
-        let index = self.area().claim(ZERO)?;
-        if self.area().reserve(1, 1) == 0 {
-            self.area().clear(index, ZERO);
+        let index = self.pageblock().claim(ZERO)?;
+        if self.pageblock().reserve(1, 1) == 0 {
+            self.pageblock().clear(index, ZERO);
             return None;
         }
         Some(index)
@@ -118,7 +119,7 @@ fn handed_on(spare: u64) {
         let freeing = Arc::clone(&shared);
         let owner = thread::spawn(move || {
             freeing.write();
-            freeing.area().free(5, ZERO);
+            freeing.pageblock().free(5, ZERO);
         });
         let got = shared.allocate(ZERO);
         match got {
@@ -146,16 +147,16 @@ fn handing_on_without_its_orderings_is_noticed() {
     caught(Mutant::RelaxedClaim, || handed_on(SPARE));
 }
 
-/// The last frame of an area comes back while another thread takes the area whole.
+/// The last frame of a pageblock comes back while another thread takes the pageblock whole.
 fn taken_whole() {
     bounded(|| {
         let shared = Shared::with_one_taken(5, 0);
         let freeing = Arc::clone(&shared);
         let owner = thread::spawn(move || {
             freeing.write();
-            freeing.area().free(5, ZERO);
+            freeing.pageblock().free(5, ZERO);
         });
-        if shared.area().take() {
+        if shared.pageblock().take() {
             shared.write();
             assert_eq!(shared.set_bits(), 0);
         }
@@ -164,13 +165,13 @@ fn taken_whole() {
 }
 
 #[test]
-fn a_whole_area_is_taken_by_its_count_alone() {
+fn a_whole_pageblock_is_taken_by_its_count_alone() {
     taken_whole();
     caught(Mutant::RelaxedAdd, taken_whole);
     caught(Mutant::AddBeforeClear, taken_whole);
 }
 
-/// An order 10 and a single frame want the same area.
+/// An order 10 and a single frame want the same pageblock.
 #[test]
 fn an_order_10_and_a_single_frame_never_both_succeed() {
     bounded(|| {
@@ -195,7 +196,7 @@ fn two_reservations_find_two_frames() {
         let second = thread::spawn(move || other.allocate(ZERO));
         let first = shared.allocate(ZERO).unwrap();
         assert_ne!(second.join().unwrap().unwrap(), first);
-        assert_eq!(shared.area().state(), State::FULL);
+        assert_eq!(shared.pageblock().state(), State::FULL);
     });
 }
 
@@ -208,15 +209,15 @@ fn a_reserved_frame_is_found_though_it_moves_behind_the_claim() {
         let shared = Shared::new(words, 0);
         let other = Arc::clone(&shared);
         let moves = thread::spawn(move || {
-            other.area().free(0, Order::ONE);
-            if other.area().reserve(2, 2) == 0 {
+            other.pageblock().free(0, Order::ONE);
+            if other.pageblock().reserve(2, 2) == 0 {
                 return 0;
             }
-            other.area().claim_runs(Order::ONE, 1, 1, |_, _| ())
+            other.pageblock().claim_runs(Order::ONE, 1, 1, |_, _| ())
         });
         assert!(shared.allocate(ZERO).is_some());
         let runs = moves.join().unwrap();
-        assert_eq!(shared.area().state().free(), 3 - 2 * runs);
+        assert_eq!(shared.pageblock().state().free(), 3 - 2 * runs);
     });
 }
 
@@ -228,10 +229,10 @@ fn a_run_is_had_whoever_frees_beside_it() {
         words[0] = !0b1111;
         let shared = Shared::new(words, 0);
         let other = Arc::clone(&shared);
-        let owner = thread::spawn(move || other.area().free(8, ZERO));
+        let owner = thread::spawn(move || other.pageblock().free(8, ZERO));
         assert_eq!(shared.allocate(Order::TWO), Some(0));
         owner.join().unwrap();
-        assert_eq!(shared.area().state().free(), 1);
+        assert_eq!(shared.pageblock().state().free(), 1);
     });
 }
 
@@ -251,7 +252,7 @@ fn words_and_singles() {
             );
             assert_eq!(shared.set_bits(), 512);
         } else {
-            assert_eq!(shared.area().state().free(), 128);
+            assert_eq!(shared.pageblock().state().free(), 128);
             assert_eq!(shared.set_bits(), 512 - 128);
         }
     });
@@ -274,25 +275,25 @@ fn runs_and_singles() {
         let other = Arc::clone(&shared);
         let singles = thread::spawn(move || {
             other.write();
-            other.area().free(5, ZERO);
+            other.pageblock().free(5, ZERO);
             other.allocate(ZERO)
         });
-        let reserved = shared.area().reserve(4, 12);
+        let reserved = shared.pageblock().reserve(4, 12);
         let mut starts = 0;
         let got = |_, claimed| starts = claimed;
-        shared.area().claim_runs(TWO, reserved / 4, 0, got);
+        shared.pageblock().claim_runs(TWO, reserved / 4, 0, got);
         let runs = starts.wrapping_mul(0xf);
         assert!(runs.count_ones() <= reserved);
         if runs >> 5 & 1 == 1 {
             shared.write();
         }
-        shared.area().unreserve(reserved - runs.count_ones());
+        shared.pageblock().unreserve(reserved - runs.count_ones());
         // Nothing, if all twelve were reserved at that moment.
         let single = singles.join().unwrap();
         let both = single.filter(|single| runs >> single & 1 == 1);
         assert_eq!(both, None, "two owners of a frame");
         let free = 12 - u32::from(single.is_some()) - runs.count_ones();
-        assert_eq!(shared.area().state().free(), free);
+        assert_eq!(shared.pageblock().state().free(), free);
         assert_eq!(shared.set_bits(), 512 - free);
     });
 }
@@ -304,18 +305,22 @@ fn runs_that_are_claimed_at_once_are_nobody_elses() {
     caught(Mutant::RelaxedClaim, runs_and_singles);
 }
 
-/// The last frame of an isolated area comes back while the area tries to leave.
+/// The last frame of an isolated pageblock comes back while the pageblock tries to leave.
 fn last_free_and_leaving() {
     bounded(|| {
         let shared = Shared::with_one_taken(5, State::ISOLATED);
         let freeing = Arc::clone(&shared);
         let owner = thread::spawn(move || {
             freeing.write();
-            freeing.area().free(5, ZERO)
+            freeing.pageblock().free(5, ZERO)
         });
-        if shared.area().leave() {
+        if shared.pageblock().leave() {
             shared.write();
-            assert_eq!(shared.set_bits(), 0, "an area left with a frame in use");
+            assert_eq!(
+                shared.set_bits(),
+                0,
+                "an pageblock left with a frame in use"
+            );
         }
         let (cleared, before) = owner.join().unwrap();
         assert_eq!((cleared, before.is_isolated()), (1, true));
@@ -323,21 +328,21 @@ fn last_free_and_leaving() {
 }
 
 #[test]
-fn an_area_leaves_after_its_last_free() {
+fn an_pageblock_leaves_after_its_last_free() {
     last_free_and_leaving();
     caught(Mutant::AddBeforeClear, last_free_and_leaving);
 }
 
-/// A thread allocates while another one isolates the area and makes it leave.
+/// A thread allocates while another one isolates the pageblock and makes it leave.
 fn allocation_and_leaving(allocate: fn(&Shared) -> Option<u32>) {
     bounded(move || {
         let shared = Shared::new([0; 8], 0);
         let other = Arc::clone(&shared);
         let allocation = thread::spawn(move || allocate(&other));
-        let counted = shared.area().isolate(Isolation::Offline).unwrap();
-        let left = shared.area().leave();
+        let counted = shared.pageblock().isolate(Isolation::Offline).unwrap();
+        let left = shared.pageblock().leave();
         if left {
-            assert_eq!(shared.set_bits(), 0, "an area left with a bit claimed");
+            assert_eq!(shared.set_bits(), 0, "an pageblock left with a bit claimed");
         }
         let got = allocation.join().unwrap();
         assert!(!(left && got.is_some()));
@@ -347,25 +352,28 @@ fn allocation_and_leaving(allocate: fn(&Shared) -> Option<u32>) {
 }
 
 #[test]
-fn an_area_leaves_only_if_nobody_has_reserved() {
+fn an_pageblock_leaves_only_if_nobody_has_reserved() {
     allocation_and_leaving(|shared| shared.allocate(ZERO));
     let wrong = || allocation_and_leaving(Shared::allocate_bits_first);
     caught(Mutant::None, wrong);
 }
 
-/// An area that is not isolated is allocated from while another thread makes it leave.
+/// A pageblock that is not isolated is allocated from while another thread makes it leave.
 fn open_and_leaving() {
     bounded(|| {
         let shared = Shared::new([0; 8], State::ISOLATED);
         let other = Arc::clone(&shared);
-        // The isolation is undone, and the area used, between a leaving's look and its step.
+        // The isolation is undone, and the pageblock used, between a leaving's look and its step.
         let allocation = thread::spawn(move || {
-            other.area().unisolate(Isolation::Offline)?;
+            other.pageblock().unisolate(Isolation::Offline)?;
             other.allocate(ZERO)
         });
-        let left = shared.area().leave();
+        let left = shared.pageblock().leave();
         let got = allocation.join().unwrap();
-        assert!(!(left && got.is_some()), "an area left under its owner");
+        assert!(
+            !(left && got.is_some()),
+            "an pageblock left under its owner"
+        );
     });
 }
 
@@ -375,29 +383,29 @@ fn leaving_is_one_step() {
     caught(Mutant::LeaveInTwoSteps, open_and_leaving);
 }
 
-/// A compaction gives up, and somebody allocates, while an offline isolates the area as well.
+/// A compaction gives up, and somebody allocates, while an offline isolates the pageblock as well.
 fn compaction_and_offline() {
     bounded(|| {
         let shared = Shared::new([0; 8], 0);
         let other = Arc::clone(&shared);
         let compaction = thread::spawn(move || {
-            let lost = other.area().isolate(Isolation::Compaction)?;
-            let gained = other.area().unisolate(Isolation::Compaction).unwrap();
+            let lost = other.pageblock().isolate(Isolation::Compaction)?;
+            let gained = other.pageblock().unisolate(Isolation::Compaction).unwrap();
             let got = other.allocate(ZERO).is_some();
             Some((i64::from(gained) - i64::from(lost), got))
         });
-        let lost = shared.area().isolate(Isolation::Offline).unwrap();
-        let left = shared.area().leave();
+        let lost = shared.pageblock().isolate(Isolation::Offline).unwrap();
+        let left = shared.pageblock().leave();
         let gained = if left {
             0
         } else {
-            shared.area().unisolate(Isolation::Offline).unwrap()
+            shared.pageblock().unisolate(Isolation::Offline).unwrap()
         };
         let (change, got) = compaction.join().unwrap().unwrap_or_default();
-        assert!(!(left && got), "an area left under its owner");
+        assert!(!(left && got), "an pageblock left under its owner");
         // The zone's counter has what is free, when nothing is isolated any more.
         let counter = 512 - i64::from(lost) + i64::from(gained) + change - i64::from(got);
-        assert_eq!(counter, i64::from(shared.area().state().free()));
+        assert_eq!(counter, i64::from(shared.pageblock().state().free()));
     });
 }
 

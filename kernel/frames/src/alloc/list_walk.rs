@@ -1,7 +1,7 @@
-//! The search for a zone above its mark: what a walk costs for each zone that it passes over.
+//! The search for a zone above its watermark: what a walk costs for each zone that it passes over.
 
 use crate::{
-    alloc::{context::Walk, reach::Reach},
+    alloc::{context::AllocContext, limits::WalkLimits},
     base::{
         platform::Point,
         types::{Order, Pfn, ZoneId},
@@ -12,9 +12,9 @@ use crate::{
     zonelist::List,
 };
 
-/// A zone of a list that is above its mark. Small, so that it is handed back in a register.
+/// A zone of a list that is above its watermark. Small, so that it is handed back in a register.
 #[derive(Clone, Copy)]
-pub(crate) struct Passing {
+pub(crate) struct ZoneFound {
     pub(crate) zone: ZoneId,
     /// Position of the entry after it.
     next: u8,
@@ -46,7 +46,7 @@ impl<P: PerCpu> Frames<'_, P> {
     }
 
     /// Finds the first zone from position `at` on that a request may use and that is above its
-    /// mark, the high-atomic reserve aside: a walk of the slow path, which asks the counters.
+    /// watermark, the high-atomic reserve aside: a walk of the slow path, which asks the counters.
     /// Pinned. A function of its own, so that its loop has the registers for itself.
     #[inline(never)]
     pub(crate) fn first_above(
@@ -54,12 +54,15 @@ impl<P: PerCpu> Frames<'_, P> {
         list: List<'_>,
         at: u8,
         order: Order,
-        reach: Reach,
-    ) -> Option<Passing> {
+        limits: WalkLimits,
+    ) -> Option<ZoneFound> {
         // Nothing in the loop can overflow; the guest would check it otherwise.
         let more = (order.frames() as i64).wrapping_sub(1);
-        let (highest, floor) = (reach.access.highest as u32, reach.access.place());
-        let of_nodes = above::zones_of(reach.nodes);
+        let (highest, floor) = (
+            limits.alloc_flags.highest as u32,
+            limits.alloc_flags.place(),
+        );
+        let of_nodes = above::zones_of(limits.nodes);
         let zones = self.zone_table().all();
         let mut at = usize::from(at);
         while let Some(entry) = list.all().get(at) {
@@ -77,43 +80,43 @@ impl<P: PerCpu> Frames<'_, P> {
             let zone = zones.get(id.index())?;
             if zone.free_exact() > zone.floor_at(floor).wrapping_add(more) {
                 let next = at as u8;
-                return Some(Passing { zone: id, next });
+                return Some(ZoneFound { zone: id, next });
             }
         }
         None
     }
 
-    /// Takes from the zone that a walk from `start` on found above its mark, or else from the next
-    /// one that is and gives something. Those that only the high-atomic reserve keeps above give
-    /// nothing to a request that must spare it. Pinned.
+    /// Takes from the zone that a walk from `start` on found above its watermark, or else from the
+    /// next one that is and gives something. Those that only the high-atomic reserve keeps above
+    /// give nothing to a request that must spare it. Pinned.
     #[inline(never)]
-    pub(crate) fn take_passing(
+    pub(crate) fn take_found(
         &self,
-        walk: &Walk<'_>,
+        ac: &AllocContext<'_>,
         (list, start): (List<'_>, u8),
-        mut found: Passing,
-        reach: Reach,
+        mut found: ZoneFound,
+        limits: WalkLimits,
     ) -> Option<Pfn> {
         loop {
             if self
                 .zone_table()
-                .passes_reserve(found.zone, (walk.order, reach.access))
+                .watermark_ok_reserve(found.zone, (ac.order, limits.alloc_flags))
             {
                 // Counted only now: most walks of the slow path find nothing. The list may be
                 // another one by now; it is a statistic.
                 let before = usize::from(found.next.wrapping_sub(1));
-                let usable = list.walk(start.into(), reach.eligible(), || ());
+                let usable = list.walk(start.into(), limits.eligible(), || ());
                 let passed = usable.take_while(|&(at, _)| at < before).count();
-                let taken = self.take_slow(found.zone, walk.wanted(passed), reach.access);
+                let taken = self.take_slow(found.zone, ac.wanted(passed), limits.alloc_flags);
                 if taken.is_some() {
                     return taken;
                 }
             }
-            found = self.first_above(list, found.next, walk.order, reach)?;
+            found = self.first_above(list, found.next, ac.order, limits)?;
         }
     }
 }
 
 #[cfg(all(test, not(loom)))]
-#[path = "passing_tests.rs"]
+#[path = "list_walk_tests.rs"]
 mod tests;

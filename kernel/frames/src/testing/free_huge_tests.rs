@@ -1,6 +1,6 @@
 //! The allocator as a whole: against a plain model, and under threads.
 
-use crate::{pageblock::migrate_type::Mobility, testing::*, *};
+use crate::{pageblock::migrate_type::MigrateType, testing::*, *};
 use proptest::prelude::*;
 use std::{
     collections::BTreeMap,
@@ -84,16 +84,16 @@ struct Model {
 }
 
 impl Model {
-    fn insert(&mut self, block: TestBlock, wanted: Option<Mobility>) {
+    fn insert(&mut self, block: TestBlock, wanted: Option<MigrateType>) {
         let (start, end) = (block.pfn().0, block.pfn().0 + block.order().frames());
         let below = self.live.range(..end).next_back();
         let is_apart = below.is_none_or(|(at, other)| at + other.order().frames() <= start);
         assert!(is_apart, "{block:?} overlaps {below:?}");
         assert_eq!(start % block.order().frames(), 0);
         let zone = self.frames.zone_of(block.pfn()).unwrap();
-        let (area, _) = self.frames.area_of(block.pfn()).unwrap();
-        // An area changes sides only after a theft.
-        if wanted.is_some_and(|wanted| area.mobility() != wanted.within(zone)) {
+        let (pageblock, _) = self.frames.pageblock_of(block.pfn()).unwrap();
+        // A pageblock changes sides only after a theft.
+        if wanted.is_some_and(|wanted| pageblock.migrate_type() != wanted.within(zone)) {
             assert!(self.frames.zone_events(zone).steals > 0);
         }
         self.live.insert(start, block);
@@ -105,7 +105,7 @@ impl Model {
     }
 
     fn range(block: usize, half: bool) -> PfnRange {
-        let whole = block_range(block);
+        let whole = section_range(block);
         let middle = whole.start.0 + whole.len() / 2;
         if half {
             PfnRange::new(whole.start, Pfn(middle))
@@ -138,7 +138,7 @@ impl Model {
                     assert!(zone.kind() <= request.gfp().highest_zone());
                     assert_eq!(block.owner(), request.owner());
                     self.events.allocs[order.get() as usize][0] += 1;
-                    self.insert(block, Some(Mobility::of(request.gfp())));
+                    self.insert(block, Some(MigrateType::of(request.gfp())));
                 } else {
                     self.events.failures[0] += 1;
                 }
@@ -156,7 +156,7 @@ impl Model {
                 if let Some(block) = block {
                     assert_eq!(frames.zone_of(block.pfn()), Some(id));
                     self.events.allocs[order.get() as usize][0] += 1;
-                    self.insert(block, Some(Mobility::of_owner(owner)));
+                    self.insert(block, Some(MigrateType::of_owner(owner)));
                 } else if order == Order::ZERO {
                     // Single frames never fail while one is free, however scattered.
                     assert_eq!(frames.zone_info(id).free, 0);
@@ -175,7 +175,7 @@ impl Model {
                 assert!(blocks[came..].iter().all(Option::is_none));
                 for block in blocks.into_iter().flatten() {
                     assert_eq!((block.owner(), block.order()), (owner, request.order()));
-                    self.insert(block, Some(Mobility::of(request.gfp())));
+                    self.insert(block, Some(MigrateType::of(request.gfp())));
                 }
             }
             Action::FreeBulk { cpu, which, count } => {
@@ -258,7 +258,7 @@ impl Model {
 
 fn run(actions: &[Action], check_every: usize) {
     let frames = small_machine(3);
-    add_block(frames, 33);
+    add_section(frames, 33);
     let mut model = Model {
         frames,
         live: BTreeMap::new(),
@@ -318,7 +318,7 @@ fn threads_never_share_a_frame_while_a_dimm_goes_and_comes() {
     // One stamp a frame: who has it. Two holders would meet here.
     let stamps: &[std::sync::atomic::AtomicU32] = Box::leak(
         std::iter::repeat_with(|| std::sync::atomic::AtomicU32::new(0))
-            .take(33 * BLOCK_FRAMES)
+            .take(33 * SECTION_FRAMES)
             .collect(),
     );
     let stamp = |block: &TestBlock, from: u32, to: u32| {
@@ -371,7 +371,7 @@ fn threads_never_share_a_frame_while_a_dimm_goes_and_comes() {
             frames.platform().threaded[cpu].store(false, Ordering::Release);
         });
     };
-    let range = block_range(32);
+    let range = section_range(32);
     let normal = zone(0, ZoneKind::Normal);
     std::thread::scope(|scope| {
         let worker = &worker;

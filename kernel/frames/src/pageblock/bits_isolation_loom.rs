@@ -1,10 +1,10 @@
-//! Models of areas that come, are isolated and leave, while others free and allocate.
+//! Models of pageblocks that come, are isolated and leave, while others free and allocate.
 
 use super::*;
 use tidemark_sync::atomic::AtomicI64;
 
-/// An order 7 is freed while an offline isolates the area, or ends that. The zone's counter must
-/// have what is free and not isolated: each frame once.
+/// An order 7 is freed while an offline isolates the pageblock, or ends that. The zone's counter
+/// must have what is free and not isolated: each frame once.
 fn counted(flags: u16) {
     bounded(move || {
         let mut words = [0; 8];
@@ -15,18 +15,18 @@ fn counted(flags: u16) {
         let counter = Arc::new(AtomicI64::new(counts(was_isolated, 384)));
         let (other, others) = (Arc::clone(&shared), Arc::clone(&counter));
         let owner = thread::spawn(move || {
-            let (cleared, before) = other.area().free(0, Order::new(7).unwrap());
+            let (cleared, before) = other.pageblock().free(0, Order::new(7).unwrap());
             others.fetch_add(counts(before.is_isolated(), cleared), Ordering::Relaxed);
         });
         if was_isolated {
-            let gained = shared.area().unisolate(Isolation::Offline).unwrap();
+            let gained = shared.pageblock().unisolate(Isolation::Offline).unwrap();
             counter.fetch_add(gained.into(), Ordering::Relaxed);
         } else {
-            let lost = shared.area().isolate(Isolation::Offline).unwrap();
+            let lost = shared.pageblock().isolate(Isolation::Offline).unwrap();
             counter.fetch_sub(lost.into(), Ordering::Relaxed);
         }
         owner.join().unwrap();
-        let now = shared.area().state();
+        let now = shared.pageblock().state();
         assert_eq!(now.free(), 512);
         let counted = counter.load(Ordering::Relaxed);
         assert_eq!(counted, counts(now.is_isolated(), 512));
@@ -34,14 +34,15 @@ fn counted(flags: u16) {
 }
 
 #[test]
-fn a_frame_freed_while_its_area_is_isolated_is_counted_once() {
+fn a_frame_freed_while_its_pageblock_is_isolated_is_counted_once() {
     counted(0);
     counted(State::ISOLATED);
     caught(Mutant::IsolationReadBeforeAdd, || counted(0));
     caught(Mutant::IsolationReadBeforeAdd, || counted(State::ISOLATED));
 }
 
-/// The last block of an isolated area comes back, word by word, while the area tries to leave.
+/// The last block of an isolated pageblock comes back, word by word, while the pageblock tries to
+/// leave.
 fn last_words_and_leaving() {
     bounded(|| {
         let mut words = [0; 8];
@@ -50,18 +51,22 @@ fn last_words_and_leaving() {
         let other = Arc::clone(&shared);
         let owner = thread::spawn(move || {
             other.write();
-            other.area().free(0, Order::new(7).unwrap());
+            other.pageblock().free(0, Order::new(7).unwrap());
         });
-        if shared.area().leave() {
+        if shared.pageblock().leave() {
             shared.write();
-            assert_eq!(shared.set_bits(), 0, "an area left with a frame in use");
+            assert_eq!(
+                shared.set_bits(),
+                0,
+                "an pageblock left with a frame in use"
+            );
         }
         owner.join().unwrap();
     });
 }
 
 #[test]
-fn an_area_leaves_after_the_last_word_of_its_last_block() {
+fn an_pageblock_leaves_after_the_last_word_of_its_last_block() {
     last_words_and_leaving();
     for mistake in [
         Mutant::AddBeforeClear,
@@ -72,14 +77,15 @@ fn an_area_leaves_after_the_last_word_of_its_last_block() {
     }
 }
 
-/// What is written for an area before it comes.
+/// What is written for a pageblock before it comes.
 struct Books {
     shared: Arc<Shared>,
     zone: AtomicU32,
     managed: AtomicU32,
 }
 
-/// An area comes while somebody uses it: at once, or isolated until the zone's sizes are written.
+/// A pageblock comes while somebody uses it: at once, or isolated until the zone's sizes are
+/// written.
 fn coming(joined: State, uses: fn(&Books) -> bool) {
     bounded(move || {
         let books = Arc::new(Books {
@@ -99,24 +105,24 @@ fn coming(joined: State, uses: fn(&Books) -> bool) {
                 }
             }
         });
-        let area = comes.shared.area();
+        let pageblock = comes.shared.pageblock();
         comes.zone.store(2, Ordering::Relaxed);
-        assert!(area.join(joined));
+        assert!(pageblock.join(joined));
         comes.managed.store(512, Ordering::Relaxed);
         if joined == State::ISOLATED_EMPTY {
-            area.unisolate(Isolation::Offline);
+            pageblock.unisolate(Isolation::Offline);
         }
         user.join().unwrap();
     });
 }
 
 #[test]
-fn who_uses_an_area_knows_its_zone() {
+fn who_uses_a_pageblock_knows_its_zone() {
     fn allocated(books: &Books) -> bool {
-        books.shared.area().reserve(1, 1) > 0
+        books.shared.pageblock().reserve(1, 1) > 0
     }
     fn isolated(books: &Books) -> bool {
-        let isolated = books.shared.area().isolate(Isolation::Compaction);
+        let isolated = books.shared.pageblock().isolate(Isolation::Compaction);
         isolated.is_some()
     }
     let at_once = || coming(State::EMPTY, allocated);
@@ -133,17 +139,18 @@ fn who_uses_an_area_knows_its_zone() {
     caught(Mutant::RelaxedIsolate, to_compact);
 }
 
-/// The last frame of an area that is being compacted comes back, and the compactor takes it whole.
+/// The last frame of a pageblock that is being compacted comes back, and the compactor takes it
+/// whole.
 fn compacted() {
     bounded(|| {
         let shared = Shared::with_one_taken(5, 0);
         let other = Arc::clone(&shared);
         let owner = thread::spawn(move || {
             other.write();
-            other.area().free(5, ZERO);
+            other.pageblock().free(5, ZERO);
         });
-        assert!(shared.area().isolate(Isolation::Compaction).is_some());
-        if shared.area().take_compacted() {
+        assert!(shared.pageblock().isolate(Isolation::Compaction).is_some());
+        if shared.pageblock().take_compacted() {
             shared.write();
             assert_eq!(shared.set_bits(), 0);
         }
@@ -152,7 +159,7 @@ fn compacted() {
 }
 
 #[test]
-fn a_compacted_area_is_taken_with_what_its_last_owner_wrote() {
+fn a_compacted_pageblock_is_taken_with_what_its_last_owner_wrote() {
     compacted();
     caught(Mutant::RelaxedTake, compacted);
     caught(Mutant::RelaxedAdd, compacted);
@@ -169,7 +176,7 @@ fn compacted_pair() {
         let other = Arc::clone(&shared);
         let owner = thread::spawn(move || {
             other.write();
-            other.area().free(5, ZERO);
+            other.pageblock().free(5, ZERO);
         });
         if shared.pair.take_compacted() {
             shared.write();
@@ -195,10 +202,10 @@ fn compacted_run() {
         let other = Arc::clone(&shared);
         let owner = thread::spawn(move || {
             other.write();
-            other.area().free(5, ZERO);
+            other.pageblock().free(5, ZERO);
         });
-        let is_enough = shared.area().state().free() == 8;
-        match shared.area().claim_compacted(Order::new(3).unwrap()) {
+        let is_enough = shared.pageblock().state().free() == 8;
+        match shared.pageblock().claim_compacted(Order::new(3).unwrap()) {
             Some(0) => shared.write(),
             Some(start) => panic!("{start} is no run"),
             None => assert!(!is_enough, "reserved, but not found"),

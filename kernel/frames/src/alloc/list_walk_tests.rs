@@ -46,7 +46,7 @@ fn a_zone_that_gives_nothing_is_passed_over() {
 }
 
 #[test]
-fn a_larger_order_leaves_the_mark_as_well() {
+fn a_larger_order_leaves_the_watermark_as_well() {
     for (more, comes) in [(7, false), (8, true)] {
         let frames = small_machine(1);
         let others = [ZoneKind::Dma, ZoneKind::Dma32];
@@ -87,10 +87,10 @@ fn a_larger_order_leaves_the_mark_as_well() {
 #[test]
 fn a_zone_higher_than_the_request_may_use_is_passed_over_on_the_slow_path() {
     let frames = two_nodes(1);
-    add_block(frames, 36);
+    add_section(frames, 36);
     let movable = zone(1, ZoneKind::Movable);
     frames
-        .online_range(block_range(36), movable, &task())
+        .online_range(section_range(36), movable, &task())
         .unwrap();
     let held = [0, 1].map(|node| press(frames, zone(node, ZoneKind::Normal), 0));
     let mut info = WalkInfo::default();
@@ -104,7 +104,7 @@ fn a_zone_higher_than_the_request_may_use_is_passed_over_on_the_slow_path() {
 }
 
 #[test]
-fn what_no_cache_is_for_comes_from_its_own_areas_and_is_no_steal() {
+fn what_no_cache_is_for_comes_from_its_own_pageblocks_and_is_no_steal() {
     let frames = small_machine(1);
     for order in (1..=10).filter_map(Order::new) {
         drop(frames.alloc(&task(), &Request::nowait(order)).unwrap());

@@ -1,4 +1,4 @@
-//! Marks and lowmem reserves: the formulas, on plain numbers.
+//! Watermarks and lowmem reserves: the formulas, on plain numbers.
 
 use crate::base::types::ZoneKind;
 
@@ -6,14 +6,14 @@ use crate::base::types::ZoneKind;
 const KINDS: usize = ZoneKind::ALL.len();
 /// Kilobytes of a frame.
 const FRAME_KB: u64 = 4;
-/// Distance between marks, in ten-thousandths of the zone.
+/// Distance between watermarks, in ten-thousandths of the zone.
 const WATERMARK_SCALE: u64 = 10;
 /// What a zone keeps back of each frame above it; Movable keeps nothing.
 const RESERVE_RATIO: [u64; KINDS] = [256, 256, 32, 0];
 
-/// A zone's marks, in frames.
+/// A zone's watermarks, in frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Marks {
+pub(crate) struct Watermarks {
     pub(crate) min: u64,
     pub(crate) low: u64,
     pub(crate) high: u64,
@@ -25,10 +25,10 @@ pub(crate) fn min_free_frames(lowmem: u64) -> u64 {
     (16 * lowmem * FRAME_KB).isqrt().clamp(128, 262_144) / FRAME_KB
 }
 
-/// Marks of a zone of this kind and size, by the managed frames of all zones below MOVABLE.
-pub(crate) fn marks(kind: ZoneKind, managed: u64, lowmem: u64) -> Marks {
+/// Watermarks of a zone of this kind and size, by the managed frames of all zones below MOVABLE.
+pub(crate) fn watermarks(kind: ZoneKind, managed: u64, lowmem: u64) -> Watermarks {
     if managed == 0 {
-        return Marks::default();
+        return Watermarks::default();
     }
     let share = min_free_frames(lowmem) * managed / lowmem.max(1);
     let min = if kind == ZoneKind::Movable {
@@ -37,7 +37,7 @@ pub(crate) fn marks(kind: ZoneKind, managed: u64, lowmem: u64) -> Marks {
         share
     };
     let gap = (share / 4).max(managed * WATERMARK_SCALE / 10_000);
-    Marks {
+    Watermarks {
         min,
         low: min + gap,
         high: min + 2 * gap,
@@ -70,8 +70,8 @@ pub(crate) fn batch(managed: u64) -> u32 {
     }
 }
 
-/// Counts the frames that a CPU's cache of a zone may hold, up to `capacity`: the low mark's share
-/// of the CPU, at least four batches, at most its share of an eighth of the zone.
+/// Counts the frames that a CPU's cache of a zone may hold, up to `capacity`: the low watermark's
+/// share of the CPU, at least four batches, at most its share of an eighth of the zone.
 pub(crate) fn cache_high(managed: u64, low: u64, cpus: usize, batch: u32, capacity: u32) -> u32 {
     let cpus = cpus as u64;
     let most = (managed / 8 / cpus).clamp(1, u64::from(capacity)) as u32;
@@ -82,7 +82,7 @@ pub(crate) fn cache_high(managed: u64, low: u64, cpus: usize, batch: u32, capaci
 }
 
 #[cfg(all(test, not(loom)))]
-#[path = "marks_tests.rs"]
+#[path = "watermark_tests.rs"]
 mod machine_tests;
 
 #[cfg(test)]
@@ -91,21 +91,21 @@ mod tests {
 
     /// Worked by hand from the formulas: 3 GiB, DMA 3,840 and DMA32 782,000 frames managed.
     #[test]
-    fn marks_of_a_three_gibibyte_machine() {
+    fn watermarks_of_a_three_gibibyte_machine() {
         let lowmem = 3_840 + 782_000;
         // 16 × 785,840 × 4 kB = 50,293,760; its root is 7,091 kB: 1,772 frames.
         assert_eq!(min_free_frames(lowmem), 1_772);
         assert_eq!(
-            marks(ZoneKind::Dma, 3_840, lowmem),
-            Marks {
+            watermarks(ZoneKind::Dma, 3_840, lowmem),
+            Watermarks {
                 min: 8,
                 low: 11,
                 high: 14
             }
         );
         assert_eq!(
-            marks(ZoneKind::Dma32, 782_000, lowmem),
-            Marks {
+            watermarks(ZoneKind::Dma32, 782_000, lowmem),
+            Watermarks {
                 min: 1_763,
                 low: 2_545,
                 high: 3_327
@@ -114,16 +114,19 @@ mod tests {
     }
 
     #[test]
-    fn marks_of_a_movable_dimm_are_its_own() {
-        let of_dimm = marks(ZoneKind::Movable, 65_536, 785_840);
+    fn watermarks_of_a_movable_dimm_are_its_own() {
+        let of_dimm = watermarks(ZoneKind::Movable, 65_536, 785_840);
         assert_eq!(of_dimm.min, 64);
         assert_eq!(of_dimm.low - of_dimm.min, 65);
-        assert_eq!(marks(ZoneKind::Movable, 0, 785_840), Marks::default());
+        assert_eq!(
+            watermarks(ZoneKind::Movable, 0, 785_840),
+            Watermarks::default()
+        );
     }
 
     #[test]
     fn min_of_a_movable_zone_is_a_thousandth_from_128_kib_to_512_kib() {
-        let min = |managed| marks(ZoneKind::Movable, managed, 785_840).min;
+        let min = |managed| watermarks(ZoneKind::Movable, managed, 785_840).min;
         for (managed, expected) in [
             (1_024, 32),
             (33 * 1_024 - 1, 32),

@@ -1,13 +1,13 @@
-//! Searches for a whole area (orders 9 and 10), and why they do not miss one.
+//! Searches for a whole pageblock (orders 9 and 10), and why they do not miss one.
 //!
-//! A search looks at one area after the other. Behind it one may become free while the last one
-//! before it is taken, so that a search that was never without a whole area in its zone finds none.
-//! Whoever completes an area therefore counts it before its free returns, and a search that finds
-//! nothing begins again if one was counted meanwhile. What is whole but not counted yet is still
-//! being freed.
+//! A search looks at one pageblock after the other. Behind it one may become free while the last
+//! one before it is taken, so that a search that was never without a whole pageblock in its zone
+//! finds none. Whoever completes a pageblock therefore counts it before its free returns, and a
+//! search that finds nothing begins again if one was counted meanwhile. What is whole but not
+//! counted yet is still being freed.
 //!
-//! It begins again a few times only. An order 10 does not get forward by areas that others give and
-//! take one by one, and it may be an NMI that asks: the search must end.
+//! It begins again a few times only. An order 10 does not get forward by pageblocks that others
+//! give and take one by one, and it may be an NMI that asks: the search must end.
 
 use crate::{
     base::{
@@ -16,9 +16,9 @@ use crate::{
         types::ZoneId,
     },
     pageblock::{
-        area::{Sought, State},
-        home::Home,
-        memory::{AREA_FRAMES, AreaRef},
+        bits::{State, StateFilter},
+        flags::PageblockFlags,
+        section_meta::{PAGEBLOCK_FRAMES, PageblockRef},
     },
     zone::Zones,
 };
@@ -26,36 +26,36 @@ use tidemark_sync::atomic::{AtomicU32, Ordering, fence};
 
 /// Looks of one search at its zone, at most.
 const LOOKS: u64 = 8;
-/// Areas that the looks after the first one go through together, at most, but for one look: in a
-/// zone above 128 GiB a search looks twice. An NMI may be what asks.
-const AREAS_AGAIN: u64 = 65_536;
+/// Pageblocks that the looks after the first one go through together, at most, but for one look: in
+/// a zone above 128 GiB a search looks twice. An NMI may be what asks.
+const PAGEBLOCKS_AGAIN: u64 = 65_536;
 
-/// How many areas of a zone have become wholly free; wraps.
+/// How many pageblocks of a zone have become wholly free; wraps.
 #[derive(Debug, Default)]
-pub(crate) struct Wholes(AtomicU32);
+pub(crate) struct FreeHugeSeq(AtomicU32);
 
-impl Wholes {
-    /// Counts an area whose state says since before this that all of it is free.
+impl FreeHugeSeq {
+    /// Counts a pageblock whose state says since before this that all of it is free.
     pub(crate) fn note(&self) {
-        // Release pairs with the acquire in `search`: who begins after this sees the area.
+        // Release pairs with the acquire in `search`: who begins after this sees the pageblock.
         let release = weakened(Mutant::RelaxedNote, Ordering::Release);
         self.0.fetch_add(1, release);
-        // Pairs with the fence in `search`: who sees an area taken that was taken after this sees
-        // the count, too.
+        // Pairs with the fence in `search`: who sees a pageblock taken that was taken after this
+        // sees the count, too.
         if !mutant::is(Mutant::NoteWithoutFence) {
             fence(Ordering::SeqCst);
         }
     }
 
-    /// Repeats a search that finds nothing until no area was counted during one, `looks` times at
-    /// most.
+    /// Repeats a search that finds nothing until no pageblock was counted during one, `looks` times
+    /// at most.
     #[inline]
     fn search<R>(&self, looks: u64, mut once: impl FnMut() -> Option<R>) -> Option<R> {
         for _ in 0..looks {
             // Acquire pairs with the release in `note`.
             let before = self.0.load(Ordering::Acquire);
             let found = once();
-            if found.is_some() || mutant::is(Mutant::WholesNotRecounted) {
+            if found.is_some() || mutant::is(Mutant::FreeHugeNotRecounted) {
                 return found;
             }
             // Pairs with the fence in `note`.
@@ -68,22 +68,22 @@ impl Wholes {
     }
 }
 
-/// Looks of one search at a zone that spans so many areas.
-fn looks(areas: u64) -> u64 {
-    1 + (AREAS_AGAIN / areas.max(1)).clamp(1, LOOKS - 1)
+/// Looks of one search at a zone that spans so many pageblocks.
+fn looks(pageblocks: u64) -> u64 {
+    1 + (PAGEBLOCKS_AGAIN / pageblocks.max(1)).clamp(1, LOOKS - 1)
 }
 
-/// What frames that were given back to areas mean to their zone.
+/// What frames that were given back to pageblocks mean to their zone.
 #[derive(Clone, Copy)]
 pub(crate) struct Returned {
     /// So many it has more.
     pub(crate) counted: u32,
-    /// An area is wholly free now.
+    /// A pageblock is wholly free now.
     pub(crate) completes: bool,
 }
 
 impl Returned {
-    /// Says what frames that were added to an area mean to the zone.
+    /// Says what frames that were added to a pageblock mean to the zone.
     #[inline]
     pub(crate) fn to(before: State, frames: u32) -> Self {
         Self {
@@ -92,31 +92,33 @@ impl Returned {
         }
     }
 
-    /// Says what whole areas mean to the zone.
+    /// Says what whole pageblocks mean to the zone.
     #[inline]
     pub(crate) fn whole(before: &[State]) -> Self {
         let counted = before.iter().filter(|state| !state.is_isolated()).count();
         Self {
-            counted: (counted * AREA_FRAMES) as u32,
+            counted: (counted * PAGEBLOCK_FRAMES) as u32,
             completes: counted > 0,
         }
     }
 }
 
 impl<'m, P: Platform> Zones<'m, P> {
-    /// Searches a zone for an area that is wholly free, from area `hint` on.
+    /// Searches a zone for a pageblock that is wholly free, from pageblock `hint` on.
     #[inline]
-    pub(crate) fn search_whole<R>(
+    pub(crate) fn search_huge<R>(
         &self,
         zone: ZoneId,
         hint: u64,
-        mut visit: impl FnMut(AreaRef<'m>, Home) -> Option<R>,
+        mut visit: impl FnMut(PageblockRef<'m>, PageblockFlags) -> Option<R>,
     ) -> Option<R> {
         let (first, end) = self.zone(zone).span();
-        self.zone(zone).wholes.search(looks(end - first), || {
+        self.zone(zone).free_huge.search(looks(end - first), || {
             step!(self);
-            let visit = |area: AreaRef<'m>, home: Home, _: &mut Sought| visit(area, home);
-            let found = self.search(zone, hint, u32::MAX, Sought::EMPTY, visit);
+            let visit = |pageblock: PageblockRef<'m>,
+                         flags: PageblockFlags,
+                         _: &mut StateFilter| visit(pageblock, flags);
+            let found = self.search(zone, hint, u32::MAX, StateFilter::EMPTY, visit);
             step!(self);
             found
         })
@@ -135,8 +137,8 @@ mod tests {
         frames.alloc_in_zone(ContextKind::Task, NORMAL, Order::HUGE, test_owner(1))
     }
 
-    /// Three blocks have an area each that may be free; another CPU goes round with one of them,
-    /// from step `first` of a search on, and has two at the most.
+    /// Three blocks have a pageblock each that may be free; another CPU goes round with one of
+    /// them, from step `first` of a search on, and has two at the most.
     fn chased(first: usize) {
         let frames = normal_machine(2, 3);
         let mut taken: Vec<_> = std::iter::from_fn(|| take(frames)).collect();
@@ -149,7 +151,7 @@ mod tests {
         assert!(theirs.borrow().is_some());
         let (mut step, ours) = (0, Rc::clone(&theirs));
         let exchange = move || {
-            // Bounded, since the search goes on for as long as areas come and go.
+            // Bounded, since the search goes on for as long as pageblocks come and go.
             step += 1;
             if (first..first + 8).contains(&step) {
                 on_cpu(1, || {
@@ -162,17 +164,17 @@ mod tests {
         let hook = at_steps(exchange);
         let found = take(frames);
         drop(hook);
-        assert!(found.is_some(), "an area was free all the time");
+        assert!(found.is_some(), "an pageblock was free all the time");
         drop((found, taken, theirs.take()));
         frames.drain_all(&task());
         assert_sound(frames);
     }
 
     #[test]
-    fn a_search_ends_though_areas_come_and_go_for_ever() {
+    fn a_search_ends_though_pageblocks_come_and_go_for_ever() {
         let frames = normal_machine(2, 1);
         let mut taken: Vec<_> = std::iter::from_fn(|| take(frames)).collect();
-        // An area whose other half stays taken: no order 10 can come of it.
+        // A pageblock whose other half stays taken: no order 10 can come of it.
         drop(taken.remove(7));
         frames.drain_all(&task());
         let theirs = Rc::new(RefCell::new(None));
@@ -194,14 +196,14 @@ mod tests {
         assert_sound(frames);
     }
 
-    /// Looks of a search that finds nothing while so many areas come free during each of the first
-    /// ones.
+    /// Looks of a search that finds nothing while so many pageblocks come free during each of the
+    /// first ones.
     fn looked(coming: u32, during: u64) -> u64 {
-        let (wholes, mut looks) = (Wholes::default(), 0);
-        let found = wholes.search(LOOKS, || {
+        let (free_huge, mut looks) = (FreeHugeSeq::default(), 0);
+        let found = free_huge.search(LOOKS, || {
             looks += 1;
             if looks <= during {
-                (0..coming).for_each(|_| wholes.note());
+                (0..coming).for_each(|_| free_huge.note());
             }
             None::<()>
         });
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_begins_again_while_areas_come_and_ends_where_none_does() {
+    fn a_search_begins_again_while_pageblocks_come_and_ends_where_none_does() {
         assert_eq!(looked(1, 0), 1);
         for during in 1..LOOKS {
             assert_eq!(looked(1, during), during + 1);
@@ -220,37 +222,37 @@ mod tests {
     }
 
     #[test]
-    fn areas_that_come_back_are_counted_unless_they_are_isolated() {
+    fn pageblocks_that_come_back_are_counted_unless_they_are_isolated() {
         let states = [State::EMPTY, State::COMPACTED_EMPTY];
-        for (before, areas) in [
+        for (before, pageblocks) in [
             (&[states[0]; 2][..], 2),
             (&states, 1),
             (&states[..1], 1),
             (&states[1..], 0),
         ] {
             let returned = Returned::whole(before);
-            assert_eq!(returned.counted, areas * AREA_FRAMES as u32);
-            assert_eq!(returned.completes, areas > 0);
+            assert_eq!(returned.counted, pageblocks * PAGEBLOCK_FRAMES as u32);
+            assert_eq!(returned.completes, pageblocks > 0);
         }
     }
 
     #[test]
-    fn a_search_of_any_zone_looks_twice_and_of_none_at_more_areas_again_than_128_gib_have() {
+    fn a_search_of_any_zone_looks_twice_and_of_none_at_more_pageblocks_again_than_128_gib_have() {
         for gib in [0, 1, 16, 18, 19, 64, 128, 129, 1024, 16 * 1024] {
-            let areas = gib << 9;
-            let looks = looks(areas);
+            let pageblocks = gib << 9;
+            let looks = looks(pageblocks);
             assert!((2..=LOOKS).contains(&looks), "{gib} GiB: {looks}");
-            let is_bounded = looks == 2 || (looks - 1) * areas <= 128 << 9;
+            let is_bounded = looks == 2 || (looks - 1) * pageblocks <= 128 << 9;
             assert!(is_bounded, "{gib} GiB: {looks}");
         }
         assert_eq!([1, 18, 64, 1024].map(|gib| looks(gib << 9)), [8, 8, 3, 2]);
     }
 
     #[test]
-    fn a_whole_area_is_had_while_one_is_free_all_the_time() {
+    fn a_whole_pageblock_is_had_while_one_is_free_all_the_time() {
         let chase = || (0..8).for_each(chased);
         chase();
-        let mistake = Mutant::WholesNotRecounted;
+        let mistake = Mutant::FreeHugeNotRecounted;
         let caught = catch_unwind(|| mutant::with(mistake, chase));
         assert!(caught.is_err(), "{mistake:?} passes");
     }
@@ -265,55 +267,55 @@ mod models {
 
     struct Zone {
         is_free: [AtomicBool; 3],
-        wholes: Wholes,
+        free_huge: FreeHugeSeq,
     }
 
     impl Zone {
-        fn take(&self, area: usize) -> bool {
-            let is_free = &self.is_free[area];
+        fn take(&self, pageblock: usize) -> bool {
+            let is_free = &self.is_free[pageblock];
             is_free.load(Ordering::Relaxed)
                 && is_free
                     .compare_exchange(true, false, Ordering::Acquire, Ordering::Relaxed)
                     .is_ok()
         }
 
-        fn give(&self, area: usize) {
-            self.is_free[area].store(true, Ordering::Release);
-            self.wholes.note();
+        fn give(&self, pageblock: usize) {
+            self.is_free[pageblock].store(true, Ordering::Release);
+            self.free_huge.note();
         }
     }
 
-    /// One has an area and exchanges it for the next one, twice, with two at most at a time;
+    /// One has a pageblock and exchanges it for the next one, twice, with two at most at a time;
     /// another one searches: one of the three is free all the time.
     fn exchanged() {
         model(|| {
             let zone = Arc::new(Zone {
                 is_free: [false, true, true].map(AtomicBool::new),
-                wholes: Wholes::default(),
+                free_huge: FreeHugeSeq::default(),
             });
             let other = Arc::clone(&zone);
             let exchange = thread::spawn(move || {
-                for area in 0..2 {
+                for pageblock in 0..2 {
                     // Taken by the search: then that has found one.
-                    if !other.take(area + 1) {
+                    if !other.take(pageblock + 1) {
                         break;
                     }
-                    other.give(area);
+                    other.give(pageblock);
                 }
             });
             let found = zone
-                .wholes
-                .search(LOOKS, || (0..3).find(|&area| zone.take(area)));
-            assert!(found.is_some(), "an area was free all the time");
+                .free_huge
+                .search(LOOKS, || (0..3).find(|&pageblock| zone.take(pageblock)));
+            assert!(found.is_some(), "an pageblock was free all the time");
             exchange.join().unwrap();
         });
     }
 
     #[test]
-    fn a_search_finds_an_area_if_one_is_free_all_the_time() {
+    fn a_search_finds_a_pageblock_if_one_is_free_all_the_time() {
         exchanged();
         for mistake in [
-            Mutant::WholesNotRecounted,
+            Mutant::FreeHugeNotRecounted,
             Mutant::RelaxedNote,
             Mutant::NoteWithoutFence,
         ] {

@@ -1,15 +1,15 @@
-//! The lock-free core: areas of 2 MiB, in pairs.
+//! The lock-free core: pageblocks of 2 MiB, in pairs.
 //!
-//! An area is one cache line of bits (1 = not free) and half a word of state. The state's count and
-//! the bits are kept in step by the order of steps, not by a lock:
+//! A pageblock is one cache line of bits (1 = not free) and half a word of state. The state's count
+//! and the bits are kept in step by the order of steps, not by a lock:
 //!
-//! * an allocation subtracts from the count ([`Area::reserve_if`]), then claims bits; if it finds
-//!   no run it adds back ([`Area::unreserve`]);
-//! * a free clears bits ([`Area::clear`]), then adds to the count ([`Area::add`]).
+//! * an allocation subtracts from the count ([`Pageblock::reserve_if`]), then claims bits; if it
+//!   finds no run it adds back ([`Pageblock::unreserve`]);
+//! * a free clears bits ([`Pageblock::clear`]), then adds to the count ([`Pageblock::add`]).
 //!
 //! So the zero bits are never fewer than the count and the open reservations together, and a count
 //! of 512 means: every bit is zero, nobody is about to claim one. Orders 9 and 10 therefore look at
-//! the state only, and an area leaves by one compare-and-swap.
+//! the state only, and a pageblock leaves by one compare-and-swap.
 
 use crate::{
     base::{
@@ -17,39 +17,39 @@ use crate::{
         types::Order,
     },
     pageblock::{
-        memory::{AREA_FRAMES, AREA_WORDS, AreaBits, AreaPair},
         runs::{aligned_runs, lowest_zeros, run_mask},
+        section_meta::{PAGEBLOCK_FRAMES, PAGEBLOCK_WORDS, PageblockBits, PageblockPair},
     },
 };
 use tidemark_sync::atomic::{AtomicU64, Ordering, spin_loop};
 
-pub(crate) use crate::pageblock::state::{Isolation, Sought, State};
+pub(crate) use crate::pageblock::state::{Isolation, State, StateFilter};
 
 /// Times that a claim of single frames goes round the bits before it gives up its reservation.
 /// The bits are there; a round misses them only if others free behind it and claim ahead of it.
 const CLAIM_ROUNDS: u32 = 8;
 
-impl AreaPair {
-    /// Returns the state of one area, 0 or 1.
+impl PageblockPair {
+    /// Returns the state of one pageblock, 0 or 1.
     #[inline]
     pub(crate) fn state(&self, half: usize) -> State {
         State((self.0.load(Ordering::Relaxed) >> (half % 2 * 16)) as u16)
     }
 
-    /// States of both areas, in one word: the lower area's in the lower half.
+    /// States of both pageblocks, in one word: the lower pageblock's in the lower half.
     #[inline]
     pub(crate) fn word(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// States of both areas.
+    /// States of both pageblocks.
     #[inline]
     pub(crate) fn states(&self) -> [State; 2] {
         let word = self.0.load(Ordering::Relaxed);
         [State(word as u16), State((word >> 16) as u16)]
     }
 
-    /// Takes both areas as one order 10, if all of both is free and open.
+    /// Takes both pageblocks as one order 10, if all of both is free and open.
     #[inline]
     pub(crate) fn take(&self) -> bool {
         const FREE: u32 = State::EMPTY.0 as u32 * 0x1_0001;
@@ -66,7 +66,7 @@ impl AreaPair {
             .is_ok()
     }
 
-    /// Takes both areas for the task that compacted them.
+    /// Takes both pageblocks for the task that compacted them.
     pub(crate) fn take_compacted(&self) -> bool {
         const FREE: u32 = State::COMPACTED_EMPTY.0 as u32 * 0x1_0001;
         const TAKEN: u32 = State::WHOLE.0 as u32 * 0x1_0001;
@@ -84,7 +84,7 @@ impl AreaPair {
     /// Gives an order 10 back; returns the states before, or nothing if the pair was not taken.
     #[inline]
     pub(crate) fn give(&self) -> Option<[State; 2]> {
-        const DELTA: u32 = (AREA_FRAMES as u32).wrapping_sub(State::TAKEN as u32);
+        const DELTA: u32 = (PAGEBLOCK_FRAMES as u32).wrapping_sub(State::TAKEN as u32);
         const TAKEN: u32 = State::TAKEN as u32 * 0x1_0001;
         let release = weakened(Mutant::RelaxedGive, Ordering::Release);
         let before = self
@@ -97,16 +97,16 @@ impl AreaPair {
     }
 }
 
-/// One area: its bits and its half of the pair's word.
+/// One pageblock: its bits and its half of the pair's word.
 #[derive(Clone, Copy)]
-pub(crate) struct Area<'a> {
-    pub(crate) bits: &'a AreaBits,
-    pub(crate) pair: &'a AreaPair,
-    /// 0 for the lower area of the pair, 16 for the upper one.
+pub(crate) struct Pageblock<'a> {
+    pub(crate) bits: &'a PageblockBits,
+    pub(crate) pair: &'a PageblockPair,
+    /// 0 for the lower pageblock of the pair, 16 for the upper one.
     pub(crate) shift: u32,
 }
 
-impl Area<'_> {
+impl Pageblock<'_> {
     /// Returns the state at this moment.
     #[inline]
     pub(crate) fn state(&self) -> State {
@@ -131,19 +131,19 @@ impl Area<'_> {
         Some(State((before >> self.shift) as u16))
     }
 
-    /// Reserves as [`Area::reserve_if`] does, in any state.
+    /// Reserves as [`Pageblock::reserve_if`] does, in any state.
     #[cfg(test)]
     pub(crate) fn reserve(&self, least: u32, frames: u32) -> u32 {
         self.reserve_if(least, frames, |_| true)
     }
 
     /// Reserves up to `frames` by steps of `least`, a power of two, in a state that suits the
-    /// caller; returns how many, 0 if the area has not enough or is not open.
+    /// caller; returns how many, 0 if the pageblock has not enough or is not open.
     #[inline]
     pub(crate) fn reserve_if(&self, least: u32, frames: u32, suits: impl Fn(State) -> bool) -> u32 {
         let mut reserved = 0;
         // Acquire pairs with `add`: the bits that the count stands for are seen as clear. It pairs
-        // with `join` as well: the area's zone, read after this, is the one it has now.
+        // with `join` as well: the pageblock's zone, read after this, is the one it has now.
         let acquire = weakened(Mutant::RelaxedReserve, Ordering::Acquire);
         let done = self.update(acquire, |state| {
             reserved = frames.min(state.free()) & least.wrapping_neg();
@@ -247,8 +247,8 @@ impl Area<'_> {
         mut got: impl FnMut(usize, u64),
     ) -> u32 {
         let mut left = count;
-        for step in 0..AREA_WORDS {
-            let index = first.wrapping_add(step) % AREA_WORDS;
+        for step in 0..PAGEBLOCK_WORDS {
+            let index = first.wrapping_add(step) % PAGEBLOCK_WORDS;
             let word = &self.bits.0[index];
             let mut seen = word.load(Ordering::Relaxed);
             loop {
@@ -278,10 +278,13 @@ impl Area<'_> {
     /// already claimed: half a block must not be taken for a whole one.
     fn claim_words(&self, order: Order, first: usize) -> Option<u32> {
         let words = order.frames() as usize / 64;
-        let (before, behind) = self.bits.0.split_at(first % AREA_WORDS / words * words);
+        let (before, behind) = self
+            .bits
+            .0
+            .split_at(first % PAGEBLOCK_WORDS / words * words);
         let groups = behind.chunks_exact(words).chain(before.chunks_exact(words));
         'group: for (group, run) in groups.enumerate() {
-            let start = (before.len() + group * words) % AREA_WORDS * 64;
+            let start = (before.len() + group * words) % PAGEBLOCK_WORDS * 64;
             for (claimed, word) in run.iter().enumerate() {
                 if word
                     .compare_exchange(0, u64::MAX, claim_order(), Ordering::Relaxed)
@@ -340,7 +343,7 @@ impl Area<'_> {
         let early = mutant::is(Mutant::IsolationReadBeforeAdd).then(|| self.state());
         let before = self.pair.0.fetch_add(frames << self.shift, release);
         let before = early.unwrap_or(State((before >> self.shift) as u16));
-        debug_assert!(before.free() + frames <= AREA_FRAMES as u32);
+        debug_assert!(before.free() + frames <= PAGEBLOCK_FRAMES as u32);
         before
     }
 
@@ -356,28 +359,28 @@ impl Area<'_> {
         (cleared, self.add(cleared))
     }
 
-    /// Takes the whole area as one order 9, if all of it is free and open.
+    /// Takes the whole pageblock as one order 9, if all of it is free and open.
     #[inline]
     pub(crate) fn take(&self) -> bool {
-        // Acquire: as in `AreaPair::take`.
+        // Acquire: as in `PageblockPair::take`.
         self.update(weakened(Mutant::RelaxedTake, Ordering::Acquire), |state| {
             (state == State::EMPTY).then_some(State::WHOLE)
         })
         .is_some()
     }
 
-    /// Gives an order 9 back; returns the state before, or nothing if the area was not taken.
+    /// Gives an order 9 back; returns the state before, or nothing if the pageblock was not taken.
     #[inline]
     pub(crate) fn give(&self) -> Option<State> {
         // Release: as in `add`.
         self.update(weakened(Mutant::RelaxedGive, Ordering::Release), |state| {
             state
                 .is_taken()
-                .then(|| State(state.0 - State::TAKEN + AREA_FRAMES as u16))
+                .then(|| State(state.0 - State::TAKEN + PAGEBLOCK_FRAMES as u16))
         })
     }
 
-    /// Turns a wholly taken area into 512 claimed bits. Its sole owner calls it.
+    /// Turns a wholly taken pageblock into 512 claimed bits. Its sole owner calls it.
     pub(crate) fn break_up(&self) {
         if !mutant::is(Mutant::BreakUpWithoutBits) {
             for word in &self.bits.0 {
@@ -392,9 +395,10 @@ impl Area<'_> {
     }
 
     /// Forbids allocation; returns the frames that the zone's counter loses, or nothing if it was
-    /// forbidden so already, or if the area is not there. A compaction takes open areas only.
+    /// forbidden so already, or if the pageblock is not there. A compaction takes open pageblocks
+    /// only.
     pub(crate) fn isolate(&self, by: Isolation) -> Option<u32> {
-        // Acquire pairs with `join`: the area's zone, read after this, is the one it has now.
+        // Acquire pairs with `join`: the pageblock's zone, read after this, is the one it has now.
         let acquire = weakened(Mutant::RelaxedIsolate, Ordering::Acquire);
         let before = self.update(acquire, |state| {
             let may = match by {
@@ -407,14 +411,15 @@ impl Area<'_> {
     }
 
     /// Permits allocation again, unless somebody else forbids it; returns the frames that the
-    /// zone's counter gains, or nothing if the area was not isolated so.
+    /// zone's counter gains, or nothing if the pageblock was not isolated so.
     pub(crate) fn unisolate(&self, by: Isolation) -> Option<u32> {
         let bits = if mutant::is(Mutant::OneIsolationForAll) {
             State::ISOLATED | State::COMPACTED
         } else {
             by.bit()
         };
-        // Release: whoever reserves here sees the area's home and the counters written for it.
+        // Release: whoever reserves here sees the pageblock's flags and the counters written for
+        // it.
         let release = weakened(Mutant::RelaxedUnisolate, Ordering::Release);
         let before = self.update(release, |state| {
             (state.0 & by.bit() != 0).then_some(State(state.0 & !bits))
@@ -422,18 +427,18 @@ impl Area<'_> {
         Some(State(before.0 & !bits).counted())
     }
 
-    /// Takes the whole area as one order 9 for the one who compacted it, if all of it is free.
+    /// Takes the whole pageblock as one order 9 for the one who compacted it, if all of it is free.
     pub(crate) fn take_compacted(&self) -> bool {
-        // Acquire: as in `AreaPair::take`.
+        // Acquire: as in `PageblockPair::take`.
         self.update(weakened(Mutant::RelaxedTake, Ordering::Acquire), |state| {
             (state == State::COMPACTED_EMPTY).then_some(State::WHOLE)
         })
         .is_some()
     }
 
-    /// Claims an aligned run, order 0 to 8, for the one who compacts the area. The zone's counter
-    /// does not have its frames. Returns the index of its first frame, or nothing if there is no
-    /// run, or if an offline has come in between.
+    /// Claims an aligned run, order 0 to 8, for the one who compacts the pageblock. The zone's
+    /// counter does not have its frames. Returns the index of its first frame, or nothing if there
+    /// is no run, or if an offline has come in between.
     pub(crate) fn claim_compacted(&self, order: Order) -> Option<u32> {
         let frames = order.frames() as u16;
         // Acquire: as in `reserve_if`.
@@ -453,7 +458,7 @@ impl Area<'_> {
     /// Leaves the allocator: (512 free, isolated) → gone, in one step. Returns whether it did.
     pub(crate) fn leave(&self) -> bool {
         if mutant::is(Mutant::LeaveInTwoSteps) {
-            if self.state().free() as usize != AREA_FRAMES {
+            if self.state().free() as usize != PAGEBLOCK_FRAMES {
                 return false;
             }
             self.update(Ordering::Relaxed, |_| Some(State::GONE));
@@ -469,7 +474,7 @@ impl Area<'_> {
 
     /// Joins the allocator in the given state; returns false if it was there already.
     pub(crate) fn join(&self, joined: State) -> bool {
-        // Release pairs with `reserve_if`: the area's home and the bits were written before.
+        // Release pairs with `reserve_if`: the pageblock's flags and the bits were written before.
         let release = weakened(Mutant::RelaxedJoin, Ordering::Release);
         self.update(release, |state| (state == State::GONE).then_some(joined))
             .is_some()
@@ -481,9 +486,9 @@ fn claim_order() -> Ordering {
 }
 
 #[cfg(all(test, not(loom)))]
-#[path = "area_tests.rs"]
+#[path = "bits_tests.rs"]
 mod tests;
 
 #[cfg(all(test, loom))]
-#[path = "area_loom.rs"]
+#[path = "bits_loom.rs"]
 mod models;

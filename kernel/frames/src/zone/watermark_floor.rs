@@ -1,20 +1,20 @@
-//! How low a request may take a zone: the marks, and what is left of MIN for those who may go
+//! How low a request may take a zone: the watermarks, and what is left of MIN for those who may go
 //! below.
 
 use crate::{
     base::{request::Gfp, types::ZoneKind},
-    zone::marks::Marks,
+    zone::watermark::Watermarks,
 };
 
 /// What a request leaves of a zone, but for the lowmem reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Floor {
-    /// The HIGH mark: the last try before OOM.
+pub(crate) enum WatermarkFloor {
+    /// The HIGH watermark: the last try before OOM.
     High,
-    /// The LOW mark: the fast path.
+    /// The LOW watermark: the fast path.
     Low,
-    /// The MIN mark: the slow path.
+    /// The MIN watermark: the slow path.
     Min,
     /// Half of MIN: HIGH, or an OOM victim.
     Half,
@@ -29,12 +29,12 @@ pub(crate) enum Floor {
 }
 
 /// Number of floors, a power of two.
-pub(crate) const FLOORS: usize = Floor::Nothing as usize + 1;
+pub(crate) const FLOORS: usize = WatermarkFloor::Nothing as usize + 1;
 
 /// A zone's floors with its lowmem reserves, by the highest zone of the request, in frames.
 pub(crate) type Floors = [[u32; FLOORS]; ZoneKind::ALL.len()];
 
-impl Floor {
+impl WatermarkFloor {
     const ALL: [Self; FLOORS] = [
         Self::High,
         Self::Low,
@@ -69,30 +69,30 @@ impl Floor {
 
     /// Counts the frames that stay, lowmem reserve aside. Each step takes its part off, rounded
     /// down.
-    fn frames(self, marks: &Marks) -> u64 {
-        let half = |mark| mark - mark / 2;
-        let three_quarters = |mark| mark - mark / 4;
+    fn frames(self, watermarks: &Watermarks) -> u64 {
+        let half = |watermark| watermark - watermark / 2;
+        let three_quarters = |watermark| watermark - watermark / 4;
         match self {
-            Self::High => marks.high,
-            Self::Low => marks.low,
-            Self::Min => marks.min,
-            Self::Half => half(marks.min),
-            Self::ThreeEighths => three_quarters(half(marks.min)),
-            Self::Quarter => half(half(marks.min)),
-            Self::ThreeSixteenths => half(three_quarters(half(marks.min))),
+            Self::High => watermarks.high,
+            Self::Low => watermarks.low,
+            Self::Min => watermarks.min,
+            Self::Half => half(watermarks.min),
+            Self::ThreeEighths => three_quarters(half(watermarks.min)),
+            Self::Quarter => half(half(watermarks.min)),
+            Self::ThreeSixteenths => half(three_quarters(half(watermarks.min))),
             Self::Nothing => 0,
         }
     }
 }
 
 /// Computes a zone's floors.
-pub(crate) fn floors(marks: &Marks, reserve: &[u64; ZoneKind::ALL.len()]) -> Floors {
-    let with = |floor: Floor, reserve| match floor {
-        Floor::Nothing => 0,
-        // 16 TiB of frames at most: no mark and no reserve of a real zone comes near.
-        floor => u32::try_from(floor.frames(marks) + reserve).unwrap_or(u32::MAX),
+pub(crate) fn floors(watermarks: &Watermarks, reserve: &[u64; ZoneKind::ALL.len()]) -> Floors {
+    let with = |floor: WatermarkFloor, reserve| match floor {
+        WatermarkFloor::Nothing => 0,
+        // 16 TiB of frames at most: no watermark and no reserve of a real zone comes near.
+        floor => u32::try_from(floor.frames(watermarks) + reserve).unwrap_or(u32::MAX),
     };
-    reserve.map(|reserve| Floor::ALL.map(|floor| with(floor, reserve)))
+    reserve.map(|reserve| WatermarkFloor::ALL.map(|floor| with(floor, reserve)))
 }
 
 #[cfg(test)]
@@ -103,19 +103,35 @@ mod tests {
     fn flags_lead_to_the_floors_of_the_table() {
         let high = Gfp::KERNEL | Gfp::HIGH;
         let table = [
-            (Gfp::NONE, Floor::Min, Floor::Half),
-            (Gfp::NOWAIT, Floor::Min, Floor::Half),
-            (Gfp::KERNEL, Floor::Min, Floor::Half),
-            (high, Floor::Half, Floor::Quarter),
-            (Gfp::ATOMIC, Floor::ThreeEighths, Floor::ThreeSixteenths),
-            (Gfp::ATOMIC | Gfp::NOMEMALLOC, Floor::Half, Floor::Quarter),
-            (high | Gfp::NOMEMALLOC, Floor::Half, Floor::Quarter),
+            (Gfp::NONE, WatermarkFloor::Min, WatermarkFloor::Half),
+            (Gfp::NOWAIT, WatermarkFloor::Min, WatermarkFloor::Half),
+            (Gfp::KERNEL, WatermarkFloor::Min, WatermarkFloor::Half),
+            (high, WatermarkFloor::Half, WatermarkFloor::Quarter),
+            (
+                Gfp::ATOMIC,
+                WatermarkFloor::ThreeEighths,
+                WatermarkFloor::ThreeSixteenths,
+            ),
+            (
+                Gfp::ATOMIC | Gfp::NOMEMALLOC,
+                WatermarkFloor::Half,
+                WatermarkFloor::Quarter,
+            ),
+            (
+                high | Gfp::NOMEMALLOC,
+                WatermarkFloor::Half,
+                WatermarkFloor::Quarter,
+            ),
         ];
         for (gfp, floor, of_victim) in table {
-            assert_eq!(Floor::of(gfp), floor, "{gfp:?}");
+            assert_eq!(WatermarkFloor::of(gfp), floor, "{gfp:?}");
             assert_eq!(floor.of_victim(), of_victim, "{gfp:?}");
         }
-        for floor in [Floor::High, Floor::Low, Floor::Nothing] {
+        for floor in [
+            WatermarkFloor::High,
+            WatermarkFloor::Low,
+            WatermarkFloor::Nothing,
+        ] {
             assert_eq!(floor.of_victim(), floor);
         }
     }
@@ -123,12 +139,12 @@ mod tests {
     /// Worked by hand: MIN 1,763, so that every step rounds.
     #[test]
     fn floors_are_rounded_step_by_step_and_have_the_reserve_on_top() {
-        let marks = Marks {
+        let watermarks = Watermarks {
             min: 1_763,
             low: 2_545,
             high: 3_327,
         };
-        let floors = floors(&marks, &[0, 0, 256, 384]);
+        let floors = floors(&watermarks, &[0, 0, 256, 384]);
         // 1,763 − 881; 882 − 220; 882 − 441; 662 − 331.
         let bare = [3_327, 2_545, 1_763, 882, 662, 441, 331, 0];
         assert_eq!(floors[0], bare);

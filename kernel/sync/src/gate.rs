@@ -1,5 +1,5 @@
-//! A CPU's word about the section that is open on it: what its interrupts look at, and what they
-//! leave to the section's end.
+//! A CPU's word about the gated section that is open on it: what its interrupts look at, and what
+//! they leave to the gated section's end.
 
 use crate::atomic::{
     AtomicU32,
@@ -7,72 +7,72 @@ use crate::atomic::{
     compiler_fence,
 };
 
-/// Whether a section is open on a CPU, and what is owed at its end, in one word.
+/// Whether a gated section is open on a CPU, and what is owed at its end, in one word.
 ///
 /// Only the CPU itself writes it, task, interrupts and NMIs alike; others may look. Each of the
 /// methods that change it is one step: who interrupts it comes before or after. An interrupt that
-/// finds a section open leaves to its end what may not happen inside, by [`Section::owe`], and the
-/// end and the look at what is owed are one step, so that nothing falls between them.
+/// finds a gated section open leaves to its end what may not happen inside, by [`CpuGate::owe`],
+/// and the end and the look at what is owed are one step, so that nothing falls between them.
 ///
-/// Bits 0 to 7 count the sections that are open: 0 or 1. The others are what is owed.
+/// Bits 0 to 7 count the gated sections that are open: 0 or 1. The others are what is owed.
 #[derive(Debug, Default)]
 #[repr(transparent)]
-pub struct Section(AtomicU32);
+pub struct CpuGate(AtomicU32);
 
-impl Section {
+impl CpuGate {
     /// Owed: the CPU's caches are to be emptied. The allocator's.
     pub const DRAIN: u32 = 1 << 8;
-    /// Owed: the word that this CPU is outside of every section, for a grace period. The
+    /// Owed: the word that this CPU is outside of every gated section, for a grace period. The
     /// platform's, which says it at its unpin.
     pub const GRACE: u32 = 1 << 9;
     /// The first of the bits that are the platform's own.
     pub const PLATFORM: u32 = 1 << 16;
     const OPEN: u32 = (1 << 8) - 1;
 
-    /// Returns the word of a CPU with no section open and nothing owed.
+    /// Returns the word of a CPU with no gated section open and nothing owed.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self(AtomicU32::new(0))
     }
 
-    /// Returns the word of a CPU with no section open and nothing owed.
+    /// Returns the word of a CPU with no gated section open and nothing owed.
     #[cfg(loom)]
     pub fn new() -> Self {
         Self(AtomicU32::new(0))
     }
 
-    /// Returns whether a section is open.
+    /// Returns whether a gated section is open.
     #[inline]
     pub fn is_open(&self) -> bool {
         self.0.load(Relaxed) & Self::OPEN != 0
     }
 
-    /// Tells whether the CPU's code is to stay there: a section is open, or has just ended with a
-    /// drain or a grace period's word owed, which is about to be paid. Code that were moved to
-    /// another CPU in between would leave that unpaid.
+    /// Tells whether the CPU's code is to stay there: a gated section is open, or has just ended
+    /// with a drain or a grace period's word owed, which is about to be paid. Code that were moved
+    /// to another CPU in between would leave that unpaid.
     #[inline]
     pub fn holds(&self) -> bool {
         self.0.load(Relaxed) & (Self::OPEN | Self::DRAIN | Self::GRACE) != 0
     }
 
-    /// Begins a section; the caller has seen that none is open. An interrupt between that look and
-    /// this step leaves the count as it found it.
+    /// Begins a gated section; the caller has seen that none is open. An interrupt between that
+    /// look and this step leaves the count as it found it.
     #[inline]
     pub fn begin(&self) {
         self.0.fetch_add(1, Relaxed);
-        // The section stays behind it. Its readers are on the same CPU.
+        // The gated section stays behind it. Its readers are on the same CPU.
         compiler_fence(SeqCst);
     }
 
-    /// Ends a section; returns whether anything is owed.
+    /// Ends a gated section; returns whether anything is owed.
     #[inline]
     pub fn end(&self) -> bool {
-        // The section stays before it.
+        // The gated section stays before it.
         compiler_fence(SeqCst);
         self.0.fetch_sub(1, Relaxed) != 1
     }
 
-    /// Leaves `what` to the end of the section.
+    /// Leaves `what` to the end of the gated section.
     pub fn owe(&self, what: u32) {
         debug_assert_eq!(what & Self::OPEN, 0, "not a thing to owe");
         self.0.fetch_or(what, Relaxed);
@@ -99,24 +99,24 @@ mod tests {
 
     #[test]
     fn the_end_tells_what_was_left_to_it() {
-        let section = Section::new();
-        section.begin();
-        assert!(section.is_open() && !section.end());
-        section.begin();
-        section.owe(Section::DRAIN);
-        section.owe(Section::PLATFORM);
-        assert!(section.owes(Section::DRAIN) && section.end());
-        assert!(!section.is_open() && section.holds());
-        assert!(section.take(Section::DRAIN) && !section.take(Section::DRAIN));
-        assert!(!section.holds());
-        section.owe(Section::GRACE);
-        assert!(section.holds() && !section.is_open() && section.take(Section::GRACE));
-        assert!(!section.holds());
-        assert!(!section.owes(Section::DRAIN) && section.owes(Section::PLATFORM));
-        section.begin();
-        assert!(section.end() && section.take(Section::PLATFORM));
-        section.begin();
-        assert!(!section.end());
+        let gate = CpuGate::new();
+        gate.begin();
+        assert!(gate.is_open() && !gate.end());
+        gate.begin();
+        gate.owe(CpuGate::DRAIN);
+        gate.owe(CpuGate::PLATFORM);
+        assert!(gate.owes(CpuGate::DRAIN) && gate.end());
+        assert!(!gate.is_open() && gate.holds());
+        assert!(gate.take(CpuGate::DRAIN) && !gate.take(CpuGate::DRAIN));
+        assert!(!gate.holds());
+        gate.owe(CpuGate::GRACE);
+        assert!(gate.holds() && !gate.is_open() && gate.take(CpuGate::GRACE));
+        assert!(!gate.holds());
+        assert!(!gate.owes(CpuGate::DRAIN) && gate.owes(CpuGate::PLATFORM));
+        gate.begin();
+        assert!(gate.end() && gate.take(CpuGate::PLATFORM));
+        gate.begin();
+        assert!(!gate.end());
     }
 }
 
@@ -128,47 +128,47 @@ mod models {
     use loom::{model, sync::Arc, thread};
 
     struct Cpu {
-        section: Section,
+        gate: CpuGate,
         drains: AtomicU32,
     }
 
     impl Cpu {
         fn drain_if_owed(&self) {
-            if self.section.take(Section::DRAIN) {
+            if self.gate.take(CpuGate::DRAIN) {
                 self.drains.fetch_add(1, Relaxed);
             }
         }
     }
 
-    /// A section, and an interrupt that leaves a drain to its end if it finds it open.
+    /// A gated section, and an interrupt that leaves a drain to its end if it finds it open.
     fn interrupted(owed_before: u32) {
         model(move || {
             let cpu = Arc::new(Cpu {
-                section: Section::new(),
+                gate: CpuGate::new(),
                 drains: AtomicU32::new(0),
             });
-            cpu.section.owe(owed_before);
+            cpu.gate.owe(owed_before);
             let other = Arc::clone(&cpu);
             let interrupt = thread::spawn(move || {
-                other.section.owe(Section::DRAIN);
-                if !other.section.is_open() {
+                other.gate.owe(CpuGate::DRAIN);
+                if !other.gate.is_open() {
                     other.drain_if_owed();
                 }
             });
-            cpu.section.begin();
-            if cpu.section.end() {
+            cpu.gate.begin();
+            if cpu.gate.end() {
                 cpu.drain_if_owed();
             }
             interrupt.join().unwrap();
             assert_eq!(cpu.drains.load(Relaxed), 1, "done once, and by somebody");
-            assert!(!cpu.section.holds());
-            assert_eq!(cpu.section.owes(Section::PLATFORM), owed_before != 0);
+            assert!(!cpu.gate.holds());
+            assert_eq!(cpu.gate.owes(CpuGate::PLATFORM), owed_before != 0);
         });
     }
 
     #[test]
     fn what_an_interrupt_leaves_to_a_section_is_done_once() {
         interrupted(0);
-        interrupted(Section::PLATFORM);
+        interrupted(CpuGate::PLATFORM);
     }
 }

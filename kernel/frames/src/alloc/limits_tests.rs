@@ -21,8 +21,8 @@ fn pressed(normal: impl Fn(&ZoneInfo) -> u64) -> (&'static TestFrames, Vec<Vec<T
     (frames, held)
 }
 
-fn stands(frames: &TestFrames, standing: Standing) {
-    *frames.platform().standing.lock().unwrap() = Some(standing);
+fn stands(frames: &TestFrames, role: MemallocRole) {
+    *frames.platform().role.lock().unwrap() = Some(role);
 }
 
 /// Counts the calls of direct reclaim, which frees nothing.
@@ -49,101 +49,101 @@ fn count_ooms(frames: &TestFrames, outcome: OomOutcome) -> Arc<AtomicUsize> {
 
 /// With MIN a multiple of 16: what is left of it, in sixteenths. The last is of a task that may
 /// block; what it may take without reclaiming is seen before it fails.
-const TABLE: [(&str, Gfp, Standing, u64); 16] = [
+const TABLE: [(&str, Gfp, MemallocRole, u64); 16] = [
     (
         "no discount without HIGH",
         Gfp::NOWAIT,
-        Standing::Ordinary,
+        MemallocRole::Ordinary,
         16,
     ),
     (
         "nor for one that can wait",
         Gfp::KERNEL,
-        Standing::Ordinary,
+        MemallocRole::Ordinary,
         16,
     ),
     (
         "half for HIGH",
         Gfp(Gfp::KERNEL.0 | Gfp::HIGH.0),
-        Standing::Ordinary,
+        MemallocRole::Ordinary,
         8,
     ),
     (
         "three eighths for HIGH that cannot block",
         Gfp::ATOMIC,
-        Standing::Ordinary,
+        MemallocRole::Ordinary,
         6,
     ),
     (
         "NOMEMALLOC keeps half of HIGH that cannot block",
         Gfp(Gfp::ATOMIC.0 | Gfp::NOMEMALLOC.0),
-        Standing::Ordinary,
+        MemallocRole::Ordinary,
         8,
     ),
     (
-        "MEMALLOC ignores the marks",
+        "MEMALLOC ignores the watermarks",
         Gfp::MEMALLOC,
-        Standing::Ordinary,
+        MemallocRole::Ordinary,
         0,
     ),
     (
         "even one that may block",
         Gfp(Gfp::KERNEL.0 | Gfp::MEMALLOC.0),
-        Standing::Ordinary,
+        MemallocRole::Ordinary,
         0,
     ),
     (
         "NOMEMALLOC comes before MEMALLOC",
         Gfp(Gfp::MEMALLOC.0 | Gfp::NOMEMALLOC.0),
-        Standing::Ordinary,
+        MemallocRole::Ordinary,
         16,
     ),
-    ("a victim halves MIN", Gfp::NOWAIT, Standing::Victim, 8),
-    ("also if it can wait", Gfp::KERNEL, Standing::Victim, 8),
+    ("a victim halves MIN", Gfp::NOWAIT, MemallocRole::Victim, 8),
+    ("also if it can wait", Gfp::KERNEL, MemallocRole::Victim, 8),
     (
         "a victim halves what HIGH leaves",
         Gfp(Gfp::KERNEL.0 | Gfp::HIGH.0),
-        Standing::Victim,
+        MemallocRole::Victim,
         4,
     ),
     (
         "a victim halves what an atomic request leaves",
         Gfp::ATOMIC,
-        Standing::Victim,
+        MemallocRole::Victim,
         3,
     ),
     (
         "NOMEMALLOC takes a victim's share back",
         Gfp(Gfp::NOWAIT.0 | Gfp::NOMEMALLOC.0),
-        Standing::Victim,
+        MemallocRole::Victim,
         16,
     ),
     (
-        "a reclaimer ignores the marks",
+        "a reclaimer ignores the watermarks",
         Gfp::KERNEL,
-        Standing::Reclaimer,
+        MemallocRole::Reclaimer,
         0,
     ),
     (
         "NOMEMALLOC takes a reclaimer's share back",
         Gfp(Gfp::KERNEL.0 | Gfp::NOMEMALLOC.0),
-        Standing::Reclaimer,
+        MemallocRole::Reclaimer,
         16,
     ),
     (
         "MEMALLOC is more than a victim's share",
         Gfp::MEMALLOC,
-        Standing::Victim,
+        MemallocRole::Victim,
         0,
     ),
 ];
 
 #[test]
 fn every_discount_on_min_goes_as_far_down_as_the_table_says_and_no_further() {
-    for (what, gfp, standing, sixteenths) in TABLE {
+    for (what, gfp, role, sixteenths) in TABLE {
         let part = |zone: &ZoneInfo| {
-            // Each step is rounded like the mark itself: up to a frame.
-            let half = |mark: u64| mark - mark / 2;
+            // Each step is rounded like the watermark itself: up to a frame.
+            let half = |watermark: u64| watermark - watermark / 2;
             match sixteenths {
                 16 => zone.min,
                 8 => half(zone.min),
@@ -154,7 +154,7 @@ fn every_discount_on_min_goes_as_far_down_as_the_table_says_and_no_further() {
             }
         };
         let (frames, held) = pressed(|zone| part(zone) + 1);
-        stands(frames, standing);
+        stands(frames, role);
         let request = Request::new(gfp | Gfp::NORETRY | QUIET, SINGLE);
         let first = frames.alloc(&task(), &request);
         assert!(first.is_ok(), "{what}: refused above its share");
@@ -167,9 +167,9 @@ fn every_discount_on_min_goes_as_far_down_as_the_table_says_and_no_further() {
 
 #[test]
 fn a_handler_has_not_the_standing_of_the_task_that_it_interrupts() {
-    for standing in [Standing::Victim, Standing::Reclaimer] {
+    for role in [MemallocRole::Victim, MemallocRole::Reclaimer] {
         let (frames, held) = pressed(|zone| zone.min);
-        stands(frames, standing);
+        stands(frames, role);
         let request = Request::nowait(SINGLE);
         assert!(frames.alloc(&hard_irq(), &request).is_err());
         assert!(frames.alloc(&nmi(), &request).is_err());
@@ -179,7 +179,7 @@ fn a_handler_has_not_the_standing_of_the_task_that_it_interrupts() {
 }
 
 #[test]
-fn lowmem_reserves_are_kept_from_everybody_but_who_ignores_the_marks() {
+fn lowmem_reserves_are_kept_from_everybody_but_who_ignores_the_watermarks() {
     let frames = small_machine(1);
     let dma = frames.zone_info(zone(0, ZoneKind::Dma));
     let reserve = dma.reserve[ZoneKind::Normal as usize];
@@ -203,16 +203,16 @@ fn lowmem_reserves_are_kept_from_everybody_but_who_ignores_the_marks() {
 
 #[test]
 fn a_reclaimer_does_not_reclaim_inside() {
-    for (gfp, standing) in [
-        (Gfp::KERNEL | Gfp::MEMALLOC, Standing::Ordinary),
+    for (gfp, role) in [
+        (Gfp::KERNEL | Gfp::MEMALLOC, MemallocRole::Ordinary),
         (
             Gfp::KERNEL | Gfp::MEMALLOC | Gfp::NOMEMALLOC,
-            Standing::Ordinary,
+            MemallocRole::Ordinary,
         ),
-        (Gfp::KERNEL, Standing::Reclaimer),
+        (Gfp::KERNEL, MemallocRole::Reclaimer),
     ] {
         let (frames, held) = pressed(|_| 0);
-        stands(frames, standing);
+        stands(frames, role);
         let (reclaims, ooms) = (
             count_reclaims(frames),
             count_ooms(frames, OomOutcome::NoVictim),
@@ -238,7 +238,7 @@ fn a_victim_that_has_had_its_share_fails_instead_of_going_round() {
         *frames.platform().oom.lock().unwrap() = Some(Box::new(move |_| {
             counted.fetch_add(1, Ordering::Relaxed);
             // The requester is the victim.
-            stands(frames, Standing::Victim);
+            stands(frames, MemallocRole::Victim);
             OomOutcome::VictimKilled
         }));
         assert!(
@@ -258,7 +258,7 @@ fn a_victim_that_has_had_its_share_fails_instead_of_going_round() {
 fn a_request_that_becomes_a_victim_is_fed_by_its_share() {
     let (frames, held) = pressed(|zone| zone.min);
     *frames.platform().oom.lock().unwrap() = Some(Box::new(|_| {
-        stands(frames, Standing::Victim);
+        stands(frames, MemallocRole::Victim);
         OomOutcome::VictimKilled
     }));
     let block = frames.alloc(&task(), &Request::kernel(SINGLE));

@@ -7,9 +7,9 @@ use tidemark_sync::atomic::{AtomicU32, Ordering};
 /// Of each class of requests: the number of the cache that serves it first. Written by
 /// its own CPU, and by rebuilds, which forget.
 #[derive(Debug)]
-pub(crate) struct Firsts(pub(crate) [AtomicU32; Class::TABLE]);
+pub(crate) struct FirstCaches(pub(crate) [AtomicU32; Class::TABLE]);
 
-impl Firsts {
+impl FirstCaches {
     /// No cache's number.
     pub(crate) const UNKNOWN: u32 = u32::MAX;
 

@@ -1,4 +1,4 @@
-//! Models of blocks larger than a word, and of whole areas, on their way from owner to owner.
+//! Models of blocks larger than a word, and of whole pageblocks, on their way from owner to owner.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn order(order: u8) -> Order {
     Order::new(order).unwrap()
 }
 
-/// Words of an area: `free` are free, the others are not.
+/// Words of a pageblock: `free` are free, the others are not.
 fn words(free: &[usize]) -> [u64; 8] {
     array::from_fn(|at| if free.contains(&at) { 0 } else { u64::MAX })
 }
@@ -26,7 +26,7 @@ fn two_claims() {
         );
         let owned = larger.map_or(0, |_| 256) + smaller.map_or(0, |_| 128);
         assert_eq!(shared.set_bits(), 128 + owned);
-        assert_eq!(shared.area().state().free(), 384 - owned);
+        assert_eq!(shared.pageblock().state().free(), 384 - owned);
     });
 }
 
@@ -44,7 +44,7 @@ fn handed_on(spare: &'static [usize]) {
         let freeing = Arc::clone(&shared);
         let owner = thread::spawn(move || {
             freeing.write();
-            assert_eq!(freeing.area().free(0, order(7)).0, 128);
+            assert_eq!(freeing.pageblock().free(0, order(7)).0, 128);
         });
         match shared.allocate(order(7)) {
             Some(0) => shared.write(),
@@ -62,14 +62,14 @@ fn words_are_handed_on_with_what_was_written() {
     caught(Mutant::RelaxedClaim, || handed_on(&[3, 5]));
 }
 
-/// The last block of an area is an order 7, and comes back while the area is taken whole.
+/// The last block of a pageblock is an order 7, and comes back while the pageblock is taken whole.
 fn taken_whole(take: fn(&Shared) -> bool) {
     bounded(move || {
         let shared = Shared::new(words(&[2, 3, 4, 5, 6, 7]), 0);
         let freeing = Arc::clone(&shared);
         let owner = thread::spawn(move || {
             freeing.write();
-            freeing.area().free(0, order(7));
+            freeing.pageblock().free(0, order(7));
         });
         if take(&shared) {
             shared.write();
@@ -80,17 +80,17 @@ fn taken_whole(take: fn(&Shared) -> bool) {
 }
 
 #[test]
-fn an_area_is_whole_when_the_last_word_is_clear() {
-    let area = || taken_whole(|shared| shared.area().take());
+fn an_pageblock_is_whole_when_the_last_word_is_clear() {
+    let pageblock = || taken_whole(|shared| shared.pageblock().take());
     let pair = || taken_whole(|shared| shared.pair.take());
-    area();
+    pageblock();
     pair();
     for mistake in [
         Mutant::AddBeforeClear,
         Mutant::RelaxedAdd,
         Mutant::RelaxedTake,
     ] {
-        caught(mistake, area);
+        caught(mistake, pageblock);
         caught(mistake, pair);
     }
 }
@@ -106,7 +106,7 @@ fn rolled_back() {
         let other = Arc::clone(&shared);
         let owner = thread::spawn(move || {
             other.write();
-            other.area().free(0, ZERO);
+            other.pageblock().free(0, ZERO);
             assert_eq!(other.allocate(order(7)), None);
         });
         // The first zero is frame 0 once that is free.
@@ -145,29 +145,30 @@ fn given_back(give: fn(&Shared), take: fn(&Shared) -> bool) {
 #[test]
 fn what_was_whole_is_handed_on_with_what_was_written() {
     let pair: fn(&Shared) = |shared| assert!(shared.pair.give().is_some());
-    let area: fn(&Shared) = |shared| assert!(shared.area().give().is_some());
+    let pageblock: fn(&Shared) = |shared| assert!(shared.pageblock().give().is_some());
     let takes: [fn(&Shared) -> bool; 3] = [
         |shared| shared.pair.take(),
-        |shared| shared.area().take(),
+        |shared| shared.pageblock().take(),
         |shared| shared.allocate(ZERO).is_some(),
     ];
     for take in takes {
         given_back(pair, take);
-        given_back(area, take);
+        given_back(pageblock, take);
     }
     fn weak(mistake: Mutant, give: fn(&Shared), take: fn(&Shared) -> bool) {
         let wrong = AssertUnwindSafe(|| mutant::with(mistake, || given_back(give, take)));
         assert!(catch_unwind(wrong).is_err(), "{mistake:?} passes");
     }
     weak(Mutant::RelaxedGive, pair, takes[0]);
-    weak(Mutant::RelaxedGive, area, takes[1]);
+    weak(Mutant::RelaxedGive, pageblock, takes[1]);
     weak(Mutant::RelaxedTake, pair, takes[0]);
-    weak(Mutant::RelaxedTake, area, takes[1]);
-    // The bits of a whole area are clear all the time: only the count lies between the two.
-    weak(Mutant::RelaxedReserve, area, takes[2]);
+    weak(Mutant::RelaxedTake, pageblock, takes[1]);
+    // The bits of a whole pageblock are clear all the time: only the count lies between the two.
+    weak(Mutant::RelaxedReserve, pageblock, takes[2]);
 }
 
-/// The owner of a whole area breaks it up and frees its upper half, from which somebody allocates.
+/// The owner of a whole pageblock breaks it up and frees its upper half, from which somebody
+/// allocates.
 fn broken_up() {
     bounded(|| {
         let shared = Shared::new([0; 8], 0);
@@ -175,15 +176,15 @@ fn broken_up() {
         shared.pair.0.store(whole, Ordering::Relaxed);
         let other = Arc::clone(&shared);
         let owner = thread::spawn(move || {
-            other.area().break_up();
-            other.area().free(256, order(8));
+            other.pageblock().break_up();
+            other.pageblock().free(256, order(8));
         });
         let got = shared.allocate(order(7));
         assert!(got.is_none_or(|start| start >= 256), "{got:?} is owned");
         owner.join().unwrap();
         let taken = got.map_or(0, |_| 128);
         assert_eq!(shared.set_bits(), 256 + taken);
-        assert_eq!(shared.area().state().free(), 256 - taken);
+        assert_eq!(shared.pageblock().state().free(), 256 - taken);
     });
 }
 

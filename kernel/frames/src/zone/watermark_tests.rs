@@ -1,4 +1,4 @@
-//! Sizes and marks of a given machine against a table worked by hand.
+//! Sizes and watermarks of a given machine against a table worked by hand.
 
 use crate::{testing::*, *};
 
@@ -15,9 +15,10 @@ const fn at(node: u8, kind: ZoneKind) -> ZoneId {
 ///
 /// Managed below MOVABLE: 849,098 frames, 3,396,392 kB. √(16 × 3,396,392) = 7,371 kB, 1,842 frames.
 /// Shares: 3,996 → 8; 389,120 → 844; 65,536 → 142; 128,302 → 278; 262,144 → 568. A quarter of the
-/// share is more than a thousandth of the zone nowhere: 3, 389, 65, 128, 262 lie between the marks.
-/// MOVABLE has 65,536 / 1,024 = 64, and 65 between. Reserves: DMA a 256th of (389,120; 454,656; the
-/// same), DMA32 of (65,536; the same), on node 1 of (262,144; 327,680); NORMAL a 32nd of 65,536.
+/// share is more than a thousandth of the zone nowhere: 3, 389, 65, 128, 262 lie between the
+/// watermarks. MOVABLE has 65,536 / 1,024 = 64, and 65 between. Reserves: DMA a 256th of (389,120;
+/// 454,656; the same), DMA32 of (65,536; the same), on node 1 of (262,144; 327,680); NORMAL a 32nd
+/// of 65,536.
 const AFTER_BOOT: [Row; 6] = [
     (
         at(0, ZoneKind::Dma),
@@ -69,7 +70,7 @@ const WITHOUT_DIMMS: [Row; 4] = [
 /// The machine of the tables, with its DIMMs.
 fn machine() -> &'static TestFrames {
     let frames = bare_machine(2, 2);
-    (0..44).for_each(|block| add_block(frames, block));
+    (0..44).for_each(|block| add_section(frames, block));
     let add = |start: u64, frames_there: u64, zone| {
         let range = PfnRange::new(Pfn(start), Pfn(start + frames_there));
         frames.add_boot_range(range, zone).unwrap();
@@ -85,7 +86,7 @@ fn machine() -> &'static TestFrames {
     ] {
         for block in [block, block + 1] {
             frames
-                .online_range(block_range(block), zone, &task())
+                .online_range(section_range(block), zone, &task())
                 .unwrap();
         }
     }
@@ -94,19 +95,19 @@ fn machine() -> &'static TestFrames {
 
 fn rows(frames: &TestFrames) -> Vec<Row> {
     let row = |zone: ZoneInfo| {
-        let marks = [zone.min, zone.low, zone.high];
-        (zone.id, zone.managed, marks, zone.reserve)
+        let watermarks = [zone.min, zone.low, zone.high];
+        (zone.id, zone.managed, watermarks, zone.reserve)
     };
     frames.zones().map(row).collect()
 }
 
 #[test]
-fn the_zones_of_a_given_machine_have_the_marks_and_reserves_of_the_table() {
+fn the_zones_of_a_given_machine_have_the_watermarks_and_reserves_of_the_table() {
     let frames = machine();
     assert_eq!(rows(frames), AFTER_BOOT);
     for block in 40..44 {
         frames
-            .offline_range(block_range(block), 0, &task())
+            .offline_range(section_range(block), 0, &task())
             .unwrap();
     }
     assert_eq!(rows(frames), WITHOUT_DIMMS);
