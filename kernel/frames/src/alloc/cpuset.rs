@@ -29,14 +29,20 @@ pub(crate) struct Confinement {
 }
 
 impl Confinement {
-    /// Notes what a request may use that begins now.
+    /// Returns what a request may use that heeds no cpuset.
     #[inline]
-    pub(crate) fn begin<P: Platform>(platform: &P, task: Option<&Task>, ac: &AllocContext) -> Self {
-        let free = Self {
+    pub(crate) fn none(ac: &AllocContext) -> Self {
+        Self {
             nodes: ac.nodes,
             own_nodes: ac.nodes,
             heeded: None,
-        };
+        }
+    }
+
+    /// Notes what a request may use that begins now.
+    #[inline]
+    pub(crate) fn begin<P: Platform>(platform: &P, task: Option<&Task>, ac: &AllocContext) -> Self {
+        let free = Self::none(ac);
         let Some((task, cpuset)) = in_force(platform, task) else {
             return free;
         };

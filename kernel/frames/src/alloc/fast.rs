@@ -5,6 +5,7 @@ use crate::{
         block::Block,
         context::{AllocContext, ZoneRequest},
         cpuset,
+        hot::Hot,
     },
     base::{
         handle::FrameHandle,
@@ -37,9 +38,9 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         context: &impl Context,
         request: &Request,
     ) -> Result<Block<'f, 'm, P>, AllocError> {
-        // Why nothing came is found out by who wants to know: an error in the result would keep it
-        // out of registers.
-        self.alloc_hot(context, request)
+        // Why nothing came is found out at the end: an error in the result would keep that out of
+        // registers.
+        self.get_hot(context, request)
             .ok_or_else(|| self.why_not(request))
     }
 
@@ -63,32 +64,37 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         request: &Request,
         info: &mut WalkInfo,
     ) -> Result<Block<'f, 'm, P>, AllocError> {
-        self.alloc_hot_traced(context, request, info)
-    }
-
-    /// Allocates a block by a walk of the list; tells what the request met, and why nothing came.
-    pub(crate) fn alloc_walking<'f>(
-        &'f self,
-        context: &impl Context,
-        request: &Request,
-        info: &mut WalkInfo,
-    ) -> Result<Block<'f, 'm, P>, AllocError> {
-        self.alloc_by_walk(context, request, info)
+        let order = request.order();
+        let hot = match self.take_hot(context, request) {
+            Hot::Unserved => self.take_block_hot(context, request),
+            hot => hot,
+        };
+        match hot {
+            Hot::Taken(pfn) => return Ok(self.block(pfn, order)),
+            Hot::TakenUnsettled(pfn) => {
+                self.caches().settle();
+                return Ok(self.block(pfn, order));
+            }
+            Hot::Outside => {}
+            Hot::Unserved | Hot::Inside => self.caches().leave_unpinned(),
+        }
+        self.get_by_walk(context, request, info)
             .ok_or_else(|| self.why_not(request))
     }
 
     /// Allocates a block by a walk of the list, and tells nothing of the walk.
     #[inline(never)]
-    pub(crate) fn alloc_general<'f>(
+    pub(crate) fn get_untraced<'f>(
         &'f self,
         context: &impl Context,
         request: &Request,
     ) -> Option<Block<'f, 'm, P>> {
-        self.alloc_by_walk(context, request, &mut WalkInfo::default())
+        self.get_by_walk(context, request, &mut WalkInfo::default())
     }
 
+    /// Allocates a block by a walk of the list, and tells what the request met.
     #[inline(always)]
-    fn alloc_by_walk<'f>(
+    fn get_by_walk<'f>(
         &'f self,
         context: &impl Context,
         request: &Request,

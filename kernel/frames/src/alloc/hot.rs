@@ -13,7 +13,6 @@ use crate::{
     alloc::{block::Block, context::AllocContext, cpuset},
     base::{
         mistake::Mistake,
-        outcome::{AllocError, WalkInfo},
         owner::Entry,
         platform::{Pinned, Point, step},
         request::{Class, Request},
@@ -36,7 +35,7 @@ use tidemark_sync::{
 /// What became of a request on the hot path.
 pub(crate) enum Hot {
     /// A frame came.
-    TakeCounts(Pfn),
+    Taken(Pfn),
     /// A frame came; what is owed at the gated section's end is to be settled.
     TakenUnsettled(Pfn),
     /// Nothing was begun.
@@ -48,24 +47,24 @@ pub(crate) enum Hot {
 }
 
 impl<'m, P: PerCpu> Frames<'m, P> {
-    /// Allocates a block: for a plain request from this CPU's cache, else on the general path.
+    /// Gets a block: for a plain request from this CPU's cache, else on the general path.
     ///
     /// Whatever is rare is a call at the very end, so that nothing has to be kept for after it.
     #[inline]
-    pub(crate) fn alloc_hot<'f>(
+    pub(crate) fn get_hot<'f>(
         &'f self,
         context: &impl Context,
         request: &Request,
     ) -> Option<Block<'f, 'm, P>> {
         match self.take_hot(context, request) {
-            Hot::Unserved => self.alloc_block_hot(context, request),
-            hot => self.alloc_after(hot, Order::ZERO, context, request),
+            Hot::Unserved => self.complete_block(context, request),
+            hot => self.complete(hot, Order::ZERO, context, request),
         }
     }
 
     /// Completes an allocation of that order.
     #[inline]
-    pub(crate) fn alloc_after<'f>(
+    pub(crate) fn complete<'f>(
         &'f self,
         hot: Hot,
         order: Order,
@@ -73,39 +72,16 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         request: &Request,
     ) -> Option<Block<'f, 'm, P>> {
         match hot {
-            Hot::TakeCounts(pfn) => Some(self.block(pfn, order)),
-            Hot::TakenUnsettled(pfn) => self.alloc_then_settle(pfn, order),
-            Hot::Outside => self.alloc_general(context, request),
-            Hot::Unserved | Hot::Inside => self.leave_then_alloc(context, request),
+            Hot::Taken(pfn) => Some(self.block(pfn, order)),
+            Hot::TakenUnsettled(pfn) => self.complete_slow(pfn, order),
+            Hot::Outside => self.get_untraced(context, request),
+            Hot::Unserved | Hot::Inside => self.leave_and_walk(context, request),
         }
     }
 
-    /// Allocates as `alloc_hot` does, and tells what the request met.
-    pub(crate) fn alloc_hot_traced<'f>(
-        &'f self,
-        context: &impl Context,
-        request: &Request,
-        info: &mut WalkInfo,
-    ) -> Result<Block<'f, 'm, P>, AllocError> {
-        let order = request.order();
-        let hot = match self.take_hot(context, request) {
-            Hot::Unserved => self.take_block_hot(context, request),
-            hot => hot,
-        };
-        match hot {
-            Hot::TakeCounts(pfn) => return Ok(self.block(pfn, order)),
-            Hot::TakenUnsettled(pfn) => {
-                self.caches().settle();
-                return Ok(self.block(pfn, order));
-            }
-            Hot::Outside => {}
-            Hot::Unserved | Hot::Inside => self.caches().leave_unpinned(),
-        }
-        self.alloc_walking(context, request, info)
-    }
-
+    /// Takes a single frame for a plain request, if this CPU has one; labels and counts it.
     #[inline]
-    fn take_hot(&self, context: &impl Context, request: &Request) -> Hot {
+    pub(crate) fn take_hot(&self, context: &impl Context, request: &Request) -> Hot {
         if cpuset::may_confine(self.platform(), context) || self.caches().enter().is_none() {
             return Hot::Outside;
         }
@@ -121,7 +97,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         if self.caches().leave_gate() {
             return Hot::TakenUnsettled(pfn);
         }
-        Hot::TakeCounts(pfn)
+        Hot::Taken(pfn)
     }
 
     /// Pops a frame and labels it. Nothing if the cache is empty, or its top is not what it should
@@ -146,33 +122,33 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     }
 
     #[inline(never)]
-    fn leave_then_alloc<'f>(
+    fn leave_and_walk<'f>(
         &'f self,
         context: &impl Context,
         request: &Request,
     ) -> Option<Block<'f, 'm, P>> {
         self.caches().leave_unpinned();
-        self.alloc_general(context, request)
+        self.get_untraced(context, request)
     }
 
     #[cold]
     #[inline(never)]
-    fn alloc_then_settle<'f>(&'f self, pfn: Pfn, order: Order) -> Option<Block<'f, 'm, P>> {
+    fn complete_slow<'f>(&'f self, pfn: Pfn, order: Order) -> Option<Block<'f, 'm, P>> {
         self.caches().settle();
         Some(self.block(pfn, order))
     }
 
     /// Allocates a block above order 0: a plain request but for its size out of this CPU's cache of
-    /// the zone that serves its class first, without walk and watermark test, as `alloc_hot`, which
+    /// the zone that serves its class first, without walk and watermark test, as `take_hot`, which
     /// has declined it; else on the general path. Inside a gated section, which it ends.
     #[inline(never)]
-    pub(crate) fn alloc_block_hot<'f>(
+    pub(crate) fn complete_block<'f>(
         &'f self,
         context: &impl Context,
         request: &Request,
     ) -> Option<Block<'f, 'm, P>> {
         let hot = self.take_block_hot(context, request);
-        self.alloc_after(hot, request.order(), context, request)
+        self.complete(hot, request.order(), context, request)
     }
 
     /// Takes the block for it, if there is one. Inside a gated section.
@@ -193,7 +169,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         if self.caches().leave_gate() {
             return Hot::TakenUnsettled(pfn);
         }
-        Hot::TakeCounts(pfn)
+        Hot::Taken(pfn)
     }
 
     /// Pops a block and labels it, as `pop_hot`: what is not as it should be stays for the general

@@ -2,17 +2,11 @@
 //! `nopage`.
 
 use crate::{
-    alloc::{
-        context::AllocContext,
-        limits::WalkLimits,
-        slow::{Attempt, Outcome},
-    },
-    base::{mistake::Mistake, outcome::WalkInfo, platform::Spin, request::Gfp, types::Pfn},
+    alloc::slow::{Outcome, SlowPath},
+    base::{mistake::Mistake, platform::Spin, request::Gfp},
     cache::cpu::PerCpu,
-    frames::Frames,
     zonelist::{BeginCookie, Protocol, Reader, RetryCheck},
 };
-use tidemark_sync::Task;
 
 /// Which of the two last checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,144 +17,125 @@ pub(crate) enum LastCheck {
     Nopage,
 }
 
-impl<P: PerCpu> Frames<'_, P> {
-    /// Takes what a request compares with later.
+impl<P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'_, '_, P, R> {
+    fn is_planted(&self, mistake: Mistake) -> bool {
+        self.frames.platform().planted(mistake)
+    }
+
+    /// Takes what the request compares with later.
     #[inline(always)]
-    pub(crate) fn take_cookie(
-        &self,
-        ac: &AllocContext,
-        protocol: &(impl Protocol<P> + ?Sized),
-    ) -> BeginCookie {
-        if self.platform().planted(Mistake::BeginWaits) {
-            self.wait_for_even(protocol);
+    pub(crate) fn take_cookie(&self) -> BeginCookie {
+        if self.is_planted(Mistake::BeginWaits) {
+            self.wait_for_even();
         }
-        protocol.begin(self.flags_for_protocol(ac), self.platform())
+        let flags = self.flags_for_protocol();
+        self.protocol.begin(flags, self.frames.platform())
     }
 
     /// Returns where the walks of a request start whose preferred entry is at `preferred`.
     #[inline(always)]
-    pub(crate) fn start_of(
-        &self,
-        protocol: &(impl Protocol<P> + ?Sized),
-        preferred: usize,
-    ) -> usize {
-        if self.platform().planted(Mistake::StartRemembered) {
+    pub(crate) fn start_of(&self, preferred: usize) -> usize {
+        if self.is_planted(Mistake::StartRemembered) {
             preferred
         } else {
-            protocol.start(preferred)
+            self.protocol.start(preferred)
         }
     }
 
-    /// Returns the flags by which a protocol tells who begins and looks.
+    /// Returns the flags by which a protocol tells which requests begin and look.
     #[inline(always)]
-    fn flags_for_protocol(&self, ac: &AllocContext) -> Gfp {
-        if self.platform().planted(Mistake::EverybodyLooks) {
-            ac.gfp | Gfp::DIRECT_RECLAIM
+    fn flags_for_protocol(&self) -> Gfp {
+        if self.is_planted(Mistake::EverybodyLooks) {
+            self.ac.gfp | Gfp::DIRECT_RECLAIM
         } else {
-            ac.gfp
+            self.ac.gfp
         }
     }
 
     /// Waits while the count is odd: what the planted mistakes do that wait.
     #[cold]
     #[inline(never)]
-    fn wait_for_even(&self, protocol: &(impl Protocol<P> + ?Sized)) {
-        while protocol.observe().is_odd() {
-            if self.platform().spin(Spin::ReadBegin).is_break() {
+    fn wait_for_even(&self) {
+        while self.protocol.observe().is_odd() {
+            if self.frames.platform().spin(Spin::ReadBegin).is_break() {
                 return;
             }
         }
     }
 
     #[inline]
-    fn reader(&self, ac: &AllocContext, attempt: &Attempt) -> Reader<'_> {
+    fn reader(&self) -> Reader<'_> {
         Reader {
-            gfp: self.flags_for_protocol(ac),
-            begun: attempt.begun,
-            walked: attempt.walked.get(),
-            published: self.lists().published(),
+            gfp: self.flags_for_protocol(),
+            begun: self.state.begun,
+            walked: self.state.walked,
+            published: self.frames.lists().published(),
         }
     }
 
     /// Asks the protocol at `retry`.
     #[inline]
-    pub(crate) fn look_at_retry(
-        &self,
-        ac: &AllocContext,
-        protocol: &dyn Protocol<P>,
-        attempt: &Attempt,
-    ) -> RetryCheck {
-        if self.platform().planted(Mistake::NoCheckAtRetry) {
+    pub(crate) fn look_at_retry(&self) -> RetryCheck {
+        if self.is_planted(Mistake::NoCheckAtRetry) {
             return RetryCheck::Unchanged;
         }
-        protocol.look_at_retry(&self.reader(ac, attempt))
+        self.protocol.look_at_retry(&self.reader())
     }
 
     /// Asks the protocol at one of the last checks.
     #[inline(always)]
-    fn look_at_last(
-        &self,
-        check: LastCheck,
-        ac: &AllocContext,
-        protocol: &(impl Protocol<P> + ?Sized),
-        attempt: &Attempt,
-    ) -> RetryCheck {
-        let planted = |mistake| self.platform().planted(mistake);
+    fn look_at_last(&self, check: LastCheck) -> RetryCheck {
         let is_left_out = match check {
-            LastCheck::Oom => planted(Mistake::NoCheckBeforeOom),
-            LastCheck::Nopage => planted(Mistake::NoCheckAtNopage),
+            LastCheck::Oom => self.is_planted(Mistake::NoCheckBeforeOom),
+            LastCheck::Nopage => self.is_planted(Mistake::NoCheckAtNopage),
         };
         if is_left_out {
             return RetryCheck::Unchanged;
         }
-        if planted(Mistake::CheckWaits) {
-            self.wait_for_even(protocol);
+        if self.is_planted(Mistake::CheckWaits) {
+            self.wait_for_even();
         }
-        if planted(Mistake::ChangedWithoutOdd) && protocol.observe() == attempt.begun.cookie {
+        if self.is_planted(Mistake::ChangedWithoutOdd)
+            && self.protocol.observe() == self.state.begun.cookie
+        {
             return RetryCheck::Unchanged;
         }
-        protocol.look(&self.reader(ac, attempt))
+        self.protocol.look(&self.reader())
+    }
+
+    /// Returns whether the task's cpuset is another one than at the begin; counts it if so.
+    #[inline(always)]
+    pub(crate) fn cpuset_has_changed(&mut self) -> bool {
+        let confinement = &self.state.confinement;
+        let has_changed = confinement.has_changed(self.frames.platform(), self.task);
+        self.info.cpuset_retries += u32::from(has_changed);
+        has_changed
     }
 
     /// Asks cpuset and protocol about a request that is about to give up: nothing, or how it goes
     /// on.
     #[inline(always)]
-    pub(crate) fn last_look(
-        &self,
-        check: LastCheck,
-        task: Option<&Task>,
-        ac: &AllocContext,
-        protocol: &(impl Protocol<P> + ?Sized),
-        attempt: &Attempt,
-        info: &mut WalkInfo,
-    ) -> Option<Outcome> {
-        if attempt.confinement.has_changed(self.platform(), task) {
-            info.cpuset_retries += 1;
+    pub(crate) fn last_look(&mut self, check: LastCheck) -> Option<Outcome> {
+        if self.cpuset_has_changed() {
             return Some(Outcome::Restart);
         }
         loop {
-            match self.look_at_last(check, ac, protocol, attempt) {
-                RetryCheck::Unchanged => return None,
-                RetryCheck::Restart => {
-                    info.retries += 1;
-                    return Some(Outcome::Restart);
-                }
-                RetryCheck::WalkAgain => {
-                    // Once for each publication: not a wait for anybody.
-                    info.retries += 1;
-                    if let Some(pfn) = self.walk_again(task, ac, attempt) {
-                        return Some(Outcome::Got(pfn));
-                    }
-                }
+            let found = self.look_at_last(check);
+            if found == RetryCheck::Unchanged {
+                return None;
+            }
+            self.info.retries += 1;
+            if found == RetryCheck::Restart {
+                return Some(Outcome::Restart);
+            }
+            // Other lists are in force. Once for each publication: this waits for nothing.
+            let limits = self.limits_of_round(self.role());
+            let mut any = self.any();
+            let taken = any.try_walk(limits);
+            self.state = any.state;
+            if let Some(pfn) = taken {
+                return Some(Outcome::Got(pfn));
             }
         }
-    }
-
-    /// Walks the lists that are in force now.
-    #[inline(always)]
-    fn walk_again(&self, task: Option<&Task>, ac: &AllocContext, attempt: &Attempt) -> Option<Pfn> {
-        let role = self.memalloc_role(task, ac);
-        let limits = WalkLimits::of_round(ac, &attempt.confinement, role);
-        self.try_walk(ac, attempt, limits)
     }
 }

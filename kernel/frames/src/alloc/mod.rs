@@ -13,4 +13,5 @@ pub(crate) mod list_walk;
 pub(crate) mod look;
 pub(crate) mod reclaim;
 pub(crate) mod slow;
+mod slow_rounds;
 pub(crate) mod steal;

@@ -1,7 +1,7 @@
 //! What the slow path asks of reclaim: in the background, directly, and whether it could help.
 
 use crate::{
-    alloc::{context::AllocContext, limits::WalkLimits},
+    alloc::{context::AllocContext, limits::WalkLimits, slow::AnySlowPath},
     base::{
         platform::Pinned,
         request::Gfp,
@@ -15,13 +15,6 @@ use tidemark_sync::Task;
 
 /// Frames that direct reclaim asks for at least.
 const BATCH: usize = 32;
-
-fn usable_by(ac: &AllocContext, nodes: NodeMask) -> Eligible {
-    Eligible {
-        highest: ac.eligible.highest,
-        nodes,
-    }
-}
 
 impl<P: PerCpu> Frames<'_, P> {
     /// Wakes the background reclaimers of the nodes of those zones of a list from a position on
@@ -53,55 +46,53 @@ impl<P: PerCpu> Frames<'_, P> {
             }
         }
     }
+}
 
+impl<P: PerCpu> AnySlowPath<'_, '_, P> {
     /// Wakes the background reclaimer of each node that the request may use.
-    pub(crate) fn wake_reclaimers(&self, ac: &AllocContext, nodes: NodeMask) {
+    pub(crate) fn wake_reclaimers(&self) {
+        let Self { frames, ac, .. } = *self;
         if !ac.gfp.contains(Gfp::KSWAPD_RECLAIM) {
             return;
         }
-        let eligible = usable_by(ac, nodes);
-        let _pinned = Pinned::new(self.platform());
-        let (list, _) = self.list_in_force(ac);
-        self.wake_nodes(ac, list, 0, eligible);
+        let _pinned = Pinned::new(frames.platform());
+        let (list, _) = frames.list_in_force(ac);
+        frames.wake_nodes(ac, list, 0, self.limits().eligible());
     }
 
     /// Reclaims from each node that the request may use; returns how many frames came free.
-    pub(crate) fn reclaim(&self, ac: &AllocContext, nodes: NodeMask, task: &Task) -> usize {
-        let want = BATCH.max(ac.order.frames() as usize);
-        let highest = ac.eligible.highest;
-        self.nodes_of(ac, nodes)
-            .map(|node| self.platform().shrink(node, highest, want, task))
+    pub(crate) fn reclaim(&self, task: &Task) -> usize {
+        let want = BATCH.max(self.ac.order.frames() as usize);
+        let highest = self.ac.eligible.highest;
+        self.usable_nodes()
+            .map(|node| self.frames.platform().shrink(node, highest, want, task))
             .sum()
     }
 
     /// Returns whether some zone would pass its watermark if everything reclaimable in it were
     /// free. It looks at the whole list, as the field's test does, wherever the request's walks
     /// start.
-    pub(crate) fn could_progress(&self, ac: &AllocContext, limits: WalkLimits) -> bool {
+    pub(crate) fn could_progress(&self, limits: WalkLimits) -> bool {
+        let Self { frames, ac, .. } = *self;
         let highest = ac.eligible.highest;
-        let _pinned = Pinned::new(self.platform());
-        let (list, _) = self.list_in_force(ac);
+        let _pinned = Pinned::new(frames.platform());
+        let (list, _) = frames.list_in_force(ac);
         list.walk(0, limits.eligible(), || ()).any(|(_, zone)| {
-            let reclaimable = self.platform().reclaimable(zone.node(), highest) as u64;
-            self.zone_table()
-                .watermark_ok_with(zone, reclaimable, ac.order, limits.alloc_flags)
+            let reclaimable = frames.platform().reclaimable(zone.node(), highest) as u64;
+            let zones = frames.zone_table();
+            zones.watermark_ok_with(zone, reclaimable, ac.order, limits.alloc_flags)
         })
     }
 
     /// Returns the nodes of the zones that the request may use, each once, in the order of the list
     /// as it is now: what follows may sleep, and the list is not looked at any more.
-    fn nodes_of(
-        &self,
-        ac: &AllocContext,
-        nodes: NodeMask,
-    ) -> impl Iterator<Item = NodeId> + use<P> {
+    fn usable_nodes(&self) -> impl Iterator<Item = NodeId> + use<P> {
         let mut found = [None; MAX_NODES];
         let mut seen = NodeMask::NONE;
         let mut places = found.iter_mut();
-        let pinned = Pinned::new(self.platform());
-        let (list, _) = self.list_in_force(ac);
-        let eligible = usable_by(ac, nodes);
-        for (_, zone) in list.walk(0, eligible, || ()) {
+        let pinned = Pinned::new(self.frames.platform());
+        let (list, _) = self.frames.list_in_force(self.ac);
+        for (_, zone) in list.walk(0, self.limits().eligible(), || ()) {
             let node = zone.node();
             if !seen.contains(node)
                 && let Some(place) = places.next()

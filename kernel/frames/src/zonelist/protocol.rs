@@ -31,7 +31,7 @@ pub struct BeginCookie {
 
 impl BeginCookie {
     /// A begin that takes nothing.
-    pub(super) const NOTHING: Self = Self {
+    pub(crate) const NOTHING: Self = Self {
         cookie: Cookie::from_value(0),
         spins: 0,
     };
@@ -95,9 +95,22 @@ impl RetryCheck {
     }
 }
 
+/// A protocol, whichever it is.
+pub trait AnyProtocol<P: Platform> {
+    /// Returns the protocol as any.
+    fn any(&self) -> &dyn Protocol<P>;
+}
+
+impl<P: Platform, R: Protocol<P>> AnyProtocol<P> for R {
+    #[inline]
+    fn any(&self) -> &dyn Protocol<P> {
+        self
+    }
+}
+
 /// What readers and the writer of the lists owe each other. The slow path is written once against
 /// it; the fast path never sees it.
-pub trait Protocol<P: Platform> {
+pub trait Protocol<P: Platform>: AnyProtocol<P> {
     /// Begins a reader's attempt, at `restart`. Any context.
     fn begin(&self, gfp: Gfp, platform: &P) -> BeginCookie;
 

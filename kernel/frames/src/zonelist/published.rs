@@ -18,6 +18,9 @@ use tidemark_sync::atomic::{AtomicU32, Ordering};
 pub struct Generation(u32);
 
 impl Generation {
+    /// The lists of boot.
+    pub(crate) const FIRST: Self = Self(0);
+
     /// Returns where these lists are. The number tells lists apart that are in the same place one
     /// after the other.
     #[inline]
