@@ -85,7 +85,7 @@ struct Machine;
 
 /// Interrupts are off for as long as this counts above 0.
 static IRQS_OFF: AtomicU32 = AtomicU32::new(0);
-/// Whether they were off before the outermost gated section.
+/// Whether they were off before the outermost interrupts-off section.
 static WERE_OFF: AtomicBool = AtomicBool::new(false);
 /// The ranks of the locks that the CPU holds: the lock validator's.
 static HELD: HeldRanks = HeldRanks::new();
@@ -168,8 +168,8 @@ impl Platform for Machine {
     // `Frames::drain_local`, and a wait until all have run.
     fn drain_others(&self, _: &Task) {}
 
-    // A grace period ends when every CPU was seen outside its pinned gated sections. The caller is
-    // a task that is pinned by nothing, and on the only CPU.
+    // A grace period ends when every CPU was seen outside its pins and gated sections. The caller
+    // is a task that is pinned by nothing, and on the only CPU.
     fn begin_grace(&self, _: &Task) {}
     fn wait_for_grace(&self, _: &Task) {}
 

@@ -3,7 +3,7 @@
 use crate::{
     base::{
         owner::{FrameState, Owner},
-        platform::Pinned,
+        pin::Pinned,
         resizing::ResizingLock,
         types::{MAX_CPUS, MAX_NODES, NodeId, Pfn, ZoneId, ZoneKind},
     },

@@ -30,7 +30,7 @@
 //! One that it has not: `alloc/hot` → `alloc/fast` (begins a walk) → `zone/above` (is any zone
 //! above LOW?) → `alloc/list_walk` (the first one of the list) → `zone/high_atomic` and `zone` (is
 //! it above LOW without the reserve?) → `cache/pcp` and `cache/batch` (a refill) → `zone/search`
-//! (an pageblock of its kind) → `pageblock/bits` (bits are claimed) → `zone/cache_limit` (the zone
+//! (a pageblock of its kind) → `pageblock/bits` (bits are claimed) → `zone/cache_limit` (the zone
 //! counts them) → `alloc/fast` (hands out).
 //!
 //! When no zone is above LOW: `alloc/slow`, which asks the protocol by `alloc/look`, walks by

@@ -22,7 +22,7 @@ pub enum Plant {
     DoubleFree,
     /// A CPU's task turns interrupts off and goes on no more.
     Hang,
-    /// The writers' gated section leaves interrupts on: for protocols that turn them off.
+    /// The writers' critical section leaves interrupts on: for protocols that turn them off.
     IrqOn,
 }
 

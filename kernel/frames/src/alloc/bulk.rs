@@ -8,7 +8,8 @@ use crate::{
     base::{
         outcome::{AllocError, WalkInfo},
         owner::Entry,
-        platform::{Pinned, step},
+        pin::{OnCpu, Pinned},
+        platform::step,
         request::{Gfp, Request},
         types::{Order, Pfn, ZoneId},
     },
@@ -20,7 +21,7 @@ use crate::{
 use tidemark_sync::{Context, atomic::Ordering};
 
 /// Single frames that come by one step at most: a word of them.
-const BATCH: usize = 64;
+const FRAMES_AT_ONCE: usize = 64;
 
 impl<'m, P: PerCpu> Frames<'m, P> {
     /// Fills the empty places of `blocks` with blocks as the request wants them; returns how many
@@ -85,17 +86,22 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         wanted: usize,
         put: &mut impl FnMut(Pfn),
     ) -> usize {
-        let mut batch = [Pfn(0); BATCH];
+        let mut batch = [Pfn(0); FRAMES_AT_ONCE];
         let pinned = Pinned::new(self.platform());
-        let (list, _) = self.list_in_force(ac);
+        let (list, _) = self.list_in_force(ac, pinned.on_cpu());
         let taken = list
             .walk(0, ac.eligible, || ())
             .enumerate()
             .filter(|&(_, (_, zone))| self.zone_table().watermark_ok(zone, ac.order, alloc_flags))
             .map(|(passed, (_, zone))| {
                 let above = self.zone_table().zone(zone).above(alloc_flags);
-                let count = above.clamp(1, wanted.min(BATCH) as u64) as usize;
-                self.take_frames(zone, ac.wanted(passed), &mut batch[..count])
+                let count = above.clamp(1, wanted.min(FRAMES_AT_ONCE) as u64) as usize;
+                self.take_frames(
+                    zone,
+                    ac.wanted(passed),
+                    &mut batch[..count],
+                    pinned.on_cpu(),
+                )
             })
             .find(|&taken| taken > 0)
             .unwrap_or(0);
@@ -106,8 +112,13 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     }
 
     /// Fills `batch` with single frames of a zone as far as they come at once; returns how many.
-    /// Pinned.
-    fn take_frames(&self, zone: ZoneId, wanted: ZoneRequest, batch: &mut [Pfn]) -> usize {
+    fn take_frames(
+        &self,
+        zone: ZoneId,
+        wanted: ZoneRequest,
+        batch: &mut [Pfn],
+        on_cpu: OnCpu<'_>,
+    ) -> usize {
         let wanted = wanted.within(zone);
         let count = batch.len() as u32;
         let mut places = batch.iter_mut();
@@ -120,7 +131,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
                 *place = Pfn(pageblock.start().0 + u64::from(frame));
             }
         };
-        let cpu = self.caches().this_cpu();
+        let cpu = self.caches().this_cpu(on_cpu);
         let mut taken =
             self.caches()
                 .take_from_cache(zone, wanted.migrate_type, count, cpu, &mut got);
@@ -182,7 +193,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
 
     /// Frees single frames of one word.
     fn free_word(&self, run: &mut [Option<Block<'_, 'm, P>>]) -> usize {
-        self.platform().pin();
+        let pinned = Pinned::new(self.platform());
         step!(self);
         let (mut place, mut mask) = (None, 0);
         for block in run.iter_mut().filter_map(Option::take) {
@@ -207,10 +218,9 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
         if let Some((pageblock, word)) = place {
             self.caches()
-                .free_mask(pageblock, word, mask, mask.count_ones());
+                .free_mask(pageblock, word, mask, mask.count_ones(), pinned.on_cpu());
             step!(self);
         }
-        self.platform().unpin();
         run.len()
     }
 }

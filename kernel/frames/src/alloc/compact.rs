@@ -17,7 +17,8 @@ use crate::{
     base::{
         mutant::{self, Mutant},
         owner::{Entry, Owner},
-        platform::{Pinned, step, window},
+        pin::Pinned,
+        platform::{step, window},
         types::{MAX_ZONES, Order, Pfn, ZoneId},
     },
     cache::cpu::PerCpu,
@@ -180,7 +181,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     ) -> impl Iterator<Item = (usize, ZoneId)> + use<P> {
         let mut zones = [None; MAX_ZONES];
         let pinned = Pinned::new(self.platform());
-        let (list, _) = self.list_in_force(ac);
+        let (list, _) = self.list_in_force(ac, pinned.on_cpu());
         let passing = list
             .walk(0, limits.eligible(), || ())
             .map(|(_, zone)| zone)
@@ -210,8 +211,9 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             }
             taken
         });
-        let _pinned = Pinned::new(self.platform());
-        let events = &self.caches().this_cpu().events[zone.index()];
+        let pinned = Pinned::new(self.platform());
+        let cpu = self.caches().this_cpu(pinned.on_cpu());
+        let events = &cpu.events[zone.index()];
         events.compactions.add(1);
         events.compacted.add(taken.is_some().into());
         events.compact_migrated.add(work.migrated);
@@ -394,7 +396,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
 
     /// Takes an emptied run, labelled and counted as the request's.
     fn take_compacted(&self, run: Run<'m>, wanted: ZoneRequest) -> Option<Pfn> {
-        let _pinned = Pinned::new(self.platform());
+        let pinned = Pinned::new(self.platform());
+        let cpu = self.caches().this_cpu(pinned.on_cpu());
         let core = run.pageblock.core();
         let first = match run.order {
             Order::MAX => core.pair.take_compacted().then_some(0),
@@ -412,10 +415,10 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             }
         } else if run.pageblock.migrate_type() != wanted.migrate_type {
             self.zone_table().convert(run.pageblock, kind);
-            let share = self.caches().this_cpu().events[zone.index()].of(ContextKind::Task);
+            let share = cpu.events[zone.index()].of(ContextKind::Task);
             share.steals.add(1);
         }
-        self.hand_out(zone, pfn, wanted);
+        self.hand_out(zone, pfn, wanted, cpu);
         Some(pfn)
     }
 }

@@ -11,11 +11,12 @@ use crate::{
         handle::FrameHandle,
         outcome::{AllocError, WalkInfo},
         owner::{Entry, Owner},
-        platform::{Pinned, step},
+        pin::{OnCpu, Pinned},
+        platform::step,
         request::{Gfp, Request},
         types::{Order, Pfn, ZoneId},
     },
-    cache::cpu::PerCpu,
+    cache::cpu::{PerCpu, ThisCpu},
     frames::Frames,
     pageblock::{flags::CACHES, migrate_type::MigrateType},
     zone::{
@@ -66,7 +67,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     ) -> Result<Block<'f, 'm, P>, AllocError> {
         let order = request.order();
         let hot = match self.take_hot(context, request) {
-            Hot::Unserved => self.take_block_hot(context, request),
+            Hot::Unserved(inside) => self.take_block_hot(inside, context, request),
             hot => hot,
         };
         match hot {
@@ -76,7 +77,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
                 return Ok(self.block(pfn, order));
             }
             Hot::Outside => {}
-            Hot::Unserved | Hot::Inside => self.caches().leave_unpinned(),
+            Hot::Unserved(inside) | Hot::Inside(inside) => self.caches().leave_unpinned(inside),
         }
         self.get_by_walk(context, request, info)
             .ok_or_else(|| self.why_not(request))
@@ -112,10 +113,12 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     }
 
     /// Notes which cache serves requests of this one's class first, if that is not known on this
-    /// CPU. Pinned.
+    /// CPU.
     #[inline]
-    pub(crate) fn learn_first(&self, ac: &AllocContext) {
-        if ac.class.is_plain() && self.caches().this_cpu().first_caches.cache(ac.class) >= CACHES {
+    pub(crate) fn learn_first(&self, ac: &AllocContext, on_cpu: OnCpu<'_>) {
+        if ac.class.is_plain()
+            && self.caches().this_cpu(on_cpu).first_caches.cache(ac.class) >= CACHES
+        {
             self.note_first(ac.class, ac);
         }
     }
@@ -161,10 +164,14 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         })
     }
 
-    /// Returns the list that the request walks, as it is in force now, and its generation. The
-    /// caller is pinned, and forgets the list before it is not.
+    /// Returns the list that the request walks, as it is in force now, and its generation: for as
+    /// long as the caller is pinned, and no longer.
     #[inline]
-    pub(crate) fn list_in_force<'n>(&self, ac: &AllocContext<'n>) -> (List<'n>, Generation) {
+    pub(crate) fn list_in_force<'p>(
+        &self,
+        ac: &AllocContext<'p>,
+        _: OnCpu<'p>,
+    ) -> (List<'p>, Generation) {
         let generation = self.lists().published().current();
         (ac.lists.list(generation.side(), ac.kind), generation)
     }
@@ -187,13 +194,13 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     #[inline(never)]
     fn try_zones(&self, ac: &AllocContext, mut above: ZoneBits, usable: ZoneBits) -> Option<Pfn> {
         let alloc_flags = AllocFlags::fast(ac.eligible.highest);
-        let _pinned = Pinned::new(self.platform());
-        self.learn_first(ac);
-        let (list, _) = self.list_in_force(ac);
+        let pinned = Pinned::new(self.platform());
+        self.learn_first(ac, pinned.on_cpu());
+        let (list, _) = self.list_in_force(ac, pinned.on_cpu());
         loop {
             let (zone, passed) = self.first_among(list, above, usable)?;
             if self.zone_table().watermark_ok(zone, ac.order, alloc_flags) {
-                let taken = self.take_pinned(zone, ac.wanted(passed.into()));
+                let taken = self.take_pinned(zone, ac.wanted(passed.into()), pinned.on_cpu());
                 if taken.is_some() {
                     return taken;
                 }
@@ -205,14 +212,19 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     /// Takes a block from a zone, whatever its watermarks: single frames through this CPU's cache.
     /// The caller is pinned.
     #[inline]
-    pub(crate) fn take_pinned(&self, zone: ZoneId, wanted: ZoneRequest) -> Option<Pfn> {
+    pub(crate) fn take_pinned(
+        &self,
+        zone: ZoneId,
+        wanted: ZoneRequest,
+        on_cpu: OnCpu<'_>,
+    ) -> Option<Pfn> {
         let wanted = wanted.within(zone);
         let ZoneRequest {
             order,
             migrate_type,
             ..
         } = wanted;
-        let cpu = self.caches().this_cpu();
+        let cpu = self.caches().this_cpu(on_cpu);
         let cached = if order == Order::ZERO {
             self.caches().take_cached(zone, migrate_type, cpu)
         } else {
@@ -226,14 +238,13 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             })
             .or_else(|| self.steal(zone, wanted, cpu))?;
         step!(self);
-        self.hand_out(zone, pfn, wanted);
+        self.hand_out(zone, pfn, wanted, cpu);
         Some(pfn)
     }
 
-    /// Labels what was taken, and counts it. Pinned.
+    /// Labels what was taken, and counts it.
     #[inline]
-    pub(crate) fn hand_out(&self, zone: ZoneId, pfn: Pfn, wanted: ZoneRequest) {
-        let cpu = self.caches().this_cpu();
+    pub(crate) fn hand_out(&self, zone: ZoneId, pfn: Pfn, wanted: ZoneRequest, cpu: ThisCpu<'_>) {
         let order = wanted.order;
         if let Some((pageblock, frame)) = self.books().pageblock_of(pfn) {
             // The frame is ours alone; whoever looks at the entry meanwhile gets a hint.
@@ -264,11 +275,14 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             context,
             passed: 0,
         };
-        let pfn = self.take_pinned(zone, wanted).or_else(|| {
-            let pfn = self.zone_table().take_reserved(zone, order)?;
-            self.hand_out(zone, pfn, wanted);
-            Some(pfn)
-        })?;
+        let pfn = self
+            .take_pinned(zone, wanted, pinned.on_cpu())
+            .or_else(|| {
+                let pfn = self.zone_table().take_reserved(zone, order)?;
+                let cpu = self.caches().this_cpu(pinned.on_cpu());
+                self.hand_out(zone, pfn, wanted, cpu);
+                Some(pfn)
+            })?;
         drop(pinned);
         Some(self.block(pfn, order))
     }

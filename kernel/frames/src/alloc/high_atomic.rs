@@ -3,7 +3,7 @@
 use crate::{
     alloc::context::{AllocContext, ZoneRequest},
     base::{
-        platform::Pinned,
+        pin::{OnCpu, Pinned},
         types::{Pfn, ZoneId},
     },
     cache::cpu::PerCpu,
@@ -18,24 +18,25 @@ use crate::{
 
 impl<'m, P: PerCpu> Frames<'m, P> {
     /// Takes a block on the slow path: from the reserve first, if the request may; what it gets
-    /// elsewhere makes a pageblock part of the reserve. Pinned.
+    /// elsewhere makes a pageblock part of the reserve.
     pub(crate) fn take_slow(
         &self,
         zone: ZoneId,
         wanted: ZoneRequest,
         alloc_flags: AllocFlags,
+        on_cpu: OnCpu<'_>,
     ) -> Option<Pfn> {
         if alloc_flags.high_atomic == HighAtomic::Spared {
-            return self.take_pinned(zone, wanted);
+            return self.take_pinned(zone, wanted, on_cpu);
         }
         let reserved = (self.zone_table().zone(zone).high_atomic() > 0)
             .then(|| self.zone_table().take_reserved(zone, wanted.order))
             .flatten();
         if let Some(pfn) = reserved {
-            self.hand_out(zone, pfn, wanted);
+            self.hand_out(zone, pfn, wanted, self.caches().this_cpu(on_cpu));
             return Some(pfn);
         }
-        let pfn = self.take_pinned(zone, wanted)?;
+        let pfn = self.take_pinned(zone, wanted, on_cpu)?;
         self.zone_table().reserve_pageblock_of(zone, pfn);
         Some(pfn)
     }
@@ -49,8 +50,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         eligible: Eligible,
         keep: Keep,
     ) -> bool {
-        let _pinned = Pinned::new(self.platform());
-        let (list, _) = self.list_in_force(ac);
+        let pinned = Pinned::new(self.platform());
+        let (list, _) = self.list_in_force(ac, pinned.on_cpu());
         let migrate_type = MigrateType::of(ac.gfp);
         list.walk(0, eligible, || ()).any(|(_, id)| {
             let has_some = self.zone_table().zone(id).high_atomic() > keep.frames();

@@ -13,12 +13,15 @@ use crate::{
     alloc::{block::Block, context::AllocContext, cpuset},
     base::{
         mistake::Mistake,
-        owner::Entry,
-        platform::{Pinned, Point, step},
+        pin::Pinned,
+        platform::{Point, step},
         request::{Class, Request},
+        resizing::Resizing,
         types::{NodeMask, Order, Pfn, ZoneId},
     },
-    cache::{blocks::BlockCache, cpu::PerCpu, first_caches::FirstCaches, pcp::Pcp},
+    cache::{
+        cpu::PerCpu, events::Counter, first_caches::FirstCaches, inside::Inside, stack::FrameStack,
+    },
     frames::Frames,
     pageblock::{
         flags::{CACHES, PageblockFlags},
@@ -28,12 +31,12 @@ use crate::{
     zonelist::Eligible,
 };
 use tidemark_sync::{
-    Context, ContextKind,
+    Context,
     atomic::{Ordering, fence},
 };
 
 /// What became of a request on the hot path.
-pub(crate) enum Hot {
+pub(crate) enum Hot<'c> {
     /// A frame came.
     Taken(Pfn),
     /// A frame came; what is owed at the gated section's end is to be settled.
@@ -41,9 +44,9 @@ pub(crate) enum Hot {
     /// Nothing was begun.
     Outside,
     /// There is no cache of single frames for the request; the gated section is open still.
-    Unserved,
+    Unserved(Inside<'c>),
     /// The cache has nothing that could be taken; the gated section is to be ended.
-    Inside,
+    Inside(Inside<'c>),
 }
 
 impl<'m, P: PerCpu> Frames<'m, P> {
@@ -57,7 +60,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         request: &Request,
     ) -> Option<Block<'f, 'm, P>> {
         match self.take_hot(context, request) {
-            Hot::Unserved => self.complete_block(context, request),
+            Hot::Unserved(inside) => self.complete_block(inside, context, request),
             hot => self.complete(hot, Order::ZERO, context, request),
         }
     }
@@ -66,7 +69,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     #[inline]
     pub(crate) fn complete<'f>(
         &'f self,
-        hot: Hot,
+        hot: Hot<'_>,
         order: Order,
         context: &impl Context,
         request: &Request,
@@ -75,59 +78,60 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             Hot::Taken(pfn) => Some(self.block(pfn, order)),
             Hot::TakenUnsettled(pfn) => self.complete_slow(pfn, order),
             Hot::Outside => self.get_untraced(context, request),
-            Hot::Unserved | Hot::Inside => self.leave_and_walk(context, request),
+            Hot::Unserved(inside) | Hot::Inside(inside) => {
+                self.leave_and_walk(inside, context, request)
+            }
         }
     }
 
     /// Takes a single frame for a plain request, if this CPU has one; labels and counts it.
     #[inline]
-    pub(crate) fn take_hot(&self, context: &impl Context, request: &Request) -> Hot {
-        if cpuset::may_confine(self.platform(), context) || self.caches().enter().is_none() {
+    pub(crate) fn take_hot(&self, context: &impl Context, request: &Request) -> Hot<'_> {
+        if cpuset::may_confine(self.platform(), context) {
             return Hot::Outside;
         }
-        let cpu = self.caches().this_cpu();
+        let Some(inside) = self.caches().enter() else {
+            return Hot::Outside;
+        };
+        let cpu = self.caches().caches_of(&inside);
         let Some(cache) = cpu.pcp.get(cpu.first_caches.cache(request.class())) else {
-            return Hot::Unserved;
+            return Hot::Unserved(inside);
         };
+        self.take_top(inside, cache, Order::ZERO, request, || {
+            cache.taken_by(context.kind())
+        })
+    }
+
+    /// Takes the top of a cache for a request; labels and counts it.
+    #[inline(always)]
+    fn take_top<'f, const N: usize>(
+        &'f self,
+        inside: Inside<'f>,
+        cache: &FrameStack<N>,
+        order: Order,
+        request: &Request,
+        taken: impl FnOnce() -> &'f Counter,
+    ) -> Hot<'f> {
         step!(self);
-        let Some(pfn) = self.pop_hot(cache, context.kind(), request) else {
-            return Hot::Inside;
+        let Some(pfn) = self.caches().pop_labelled(cache, order, request, &inside) else {
+            return Hot::Inside(inside);
         };
+        taken().add(1);
         step!(self);
-        if self.caches().leave_gate() {
+        if self.caches().leave_gate(inside) {
             return Hot::TakenUnsettled(pfn);
         }
         Hot::Taken(pfn)
     }
 
-    /// Pops a frame and labels it. Nothing if the cache is empty, or its top is not what it should
-    /// be: then it stays for the general path, which reports it. Inside a gated section.
-    #[inline]
-    fn pop_hot(&self, cache: &Pcp, context: ContextKind, request: &Request) -> Option<Pfn> {
-        // An offline that has just turned the caches off does not matter here: what is in the
-        // cache until its drain comes may be handed out, as it might have been a moment before.
-        let (pfn, below) = cache.top()?;
-        step!(self);
-        let place = self.books().books_of(pfn)?.entry_of(pfn);
-        if Entry(place.load(Ordering::Relaxed)) != Entry::CACHED {
-            return None;
-        }
-        cache.cut_to(below);
-        step!(self);
-        // The frame is ours alone; whoever looks at the entry meanwhile gets a hint.
-        place.store(request.entry().0, Ordering::Relaxed);
-        step!(self);
-        cache.count_taken(context);
-        Some(pfn)
-    }
-
     #[inline(never)]
     fn leave_and_walk<'f>(
         &'f self,
+        inside: Inside<'_>,
         context: &impl Context,
         request: &Request,
     ) -> Option<Block<'f, 'm, P>> {
-        self.caches().leave_unpinned();
+        self.caches().leave_unpinned(inside);
         self.get_untraced(context, request)
     }
 
@@ -140,54 +144,36 @@ impl<'m, P: PerCpu> Frames<'m, P> {
 
     /// Allocates a block above order 0: a plain request but for its size out of this CPU's cache of
     /// the zone that serves its class first, without walk and watermark test, as `take_hot`, which
-    /// has declined it; else on the general path. Inside a gated section, which it ends.
+    /// has declined it; else on the general path.
     #[inline(never)]
     pub(crate) fn complete_block<'f>(
         &'f self,
+        inside: Inside<'_>,
         context: &impl Context,
         request: &Request,
     ) -> Option<Block<'f, 'm, P>> {
-        let hot = self.take_block_hot(context, request);
+        let hot = self.take_block_hot(inside, context, request);
         self.complete(hot, request.order(), context, request)
     }
 
-    /// Takes the block for it, if there is one. Inside a gated section.
+    /// Takes the block for it, if there is one.
     #[inline(always)]
-    pub(crate) fn take_block_hot(&self, context: &impl Context, request: &Request) -> Hot {
-        let cpu = self.caches().this_cpu();
+    pub(crate) fn take_block_hot<'f>(
+        &'f self,
+        inside: Inside<'f>,
+        context: &impl Context,
+        request: &Request,
+    ) -> Hot<'f> {
+        let cpu = self.caches().caches_of(&inside);
         let number = cpu.first_caches.cache(request.class_of_any_size());
         if number >= CACHES {
-            return Hot::Inside;
+            return Hot::Inside(inside);
         }
-        step!(self);
-        let place = place_of(number, request.order());
-        let Some(pfn) = self.pop_block_hot(&cpu.blocks[place], request) else {
-            return Hot::Inside;
-        };
-        cpu.taken[place].0[context.kind() as usize].add(1);
-        step!(self);
-        if self.caches().leave_gate() {
-            return Hot::TakenUnsettled(pfn);
-        }
-        Hot::Taken(pfn)
-    }
-
-    /// Pops a block and labels it, as `pop_hot`: what is not as it should be stays for the general
-    /// path. Inside a gated section.
-    #[inline]
-    fn pop_block_hot(&self, cache: &BlockCache, request: &Request) -> Option<Pfn> {
-        let (pfn, _) = cache.top()?;
-        step!(self);
-        let entry_of = self.books().books_of(pfn)?.entry_of(pfn);
-        let entry = Entry(entry_of.load(Ordering::Relaxed));
-        if entry != Entry::cached(request.order()) {
-            return None;
-        }
-        cache.drop_top();
-        step!(self);
-        entry_of.store(request.entry().0, Ordering::Relaxed);
-        step!(self);
-        Some(pfn)
+        let order = request.order();
+        let place = place_of(number, order);
+        self.take_top(inside, &cpu.blocks[place], order, request, || {
+            &cpu.taken[place].0[context.kind() as usize]
+        })
     }
 
     /// Notes which cache serves requests of this class first, if that is not known on this CPU. The
@@ -198,14 +184,15 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         if !class.is_plain() {
             return;
         }
-        let _pinned = Pinned::new(self.platform());
-        let first = &self.caches().this_cpu().first_caches.0[class.index()];
+        let pinned = Pinned::new(self.platform());
+        let cpu = self.caches().this_cpu(pinned.on_cpu());
+        let first = &cpu.first_caches.0[class.index()];
         if first.load(Ordering::Relaxed) != FirstCaches::UNKNOWN {
             return;
         }
         // Acquire pairs with the release in `forget_firsts`: the list is not older than the count.
         let before = self.lists().rebuilt().0.load(Ordering::Acquire);
-        let (list, _) = self.list_in_force(ac);
+        let (list, _) = self.list_in_force(ac, pinned.on_cpu());
         // Of the task that asks, a cpuset may have taken nodes away; of the class it has not.
         let anywhere = Eligible {
             nodes: NodeMask::ALL,
@@ -234,8 +221,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
     }
 
-    /// Forgets what CPUs have noted: the lists have changed. Under the hot-plug lock, or at boot.
-    pub(crate) fn forget_firsts(&self) {
+    /// Forgets what CPUs have noted: the lists have changed.
+    pub(crate) fn forget_firsts(&self, _: &Resizing<'_>) {
         // Release pairs with the acquire in `note_first`.
         self.lists().rebuilt().0.fetch_add(1, Ordering::Release);
         // Pairs with the fence in `note_first`.

@@ -3,6 +3,7 @@
 use crate::{
     alloc::{context::AllocContext, limits::WalkLimits},
     base::{
+        pin::OnCpu,
         platform::Point,
         types::{Order, Pfn, ZoneId},
     },
@@ -22,7 +23,7 @@ pub(crate) struct ZoneFound {
 
 impl<P: PerCpu> Frames<'_, P> {
     /// Finds the first zone of a list that is among `above`, and how many usable ones stand before
-    /// it. The zone's number says what kind it is: the entry's index is not read. Pinned.
+    /// it. The zone's number says what kind it is: the entry's index is not read.
     #[inline(never)]
     pub(crate) fn first_among(
         &self,
@@ -47,7 +48,7 @@ impl<P: PerCpu> Frames<'_, P> {
 
     /// Finds the first zone from position `at` on that a request may use and that is above its
     /// watermark, the high-atomic reserve aside: a walk of the slow path, which asks the counters.
-    /// Pinned. A function of its own, so that its loop has the registers for itself.
+    /// A function of its own, so that its loop has the registers for itself.
     #[inline(never)]
     pub(crate) fn first_above(
         &self,
@@ -88,7 +89,7 @@ impl<P: PerCpu> Frames<'_, P> {
 
     /// Takes from the zone that a walk from `start` on found above its watermark, or else from the
     /// next one that is and gives something. Those that only the high-atomic reserve keeps above
-    /// give nothing to a request that must spare it. Pinned.
+    /// give nothing to a request that must spare it.
     #[inline(never)]
     pub(crate) fn take_found(
         &self,
@@ -96,6 +97,7 @@ impl<P: PerCpu> Frames<'_, P> {
         (list, start): (List<'_>, u8),
         mut found: ZoneFound,
         limits: WalkLimits,
+        on_cpu: OnCpu<'_>,
     ) -> Option<Pfn> {
         loop {
             if self
@@ -107,7 +109,8 @@ impl<P: PerCpu> Frames<'_, P> {
                 let before = usize::from(found.next.wrapping_sub(1));
                 let usable = list.walk(start.into(), limits.eligible(), || ());
                 let passed = usable.take_while(|&(at, _)| at < before).count();
-                let taken = self.take_slow(found.zone, ac.wanted(passed), limits.alloc_flags);
+                let taken =
+                    self.take_slow(found.zone, ac.wanted(passed), limits.alloc_flags, on_cpu);
                 if taken.is_some() {
                     return taken;
                 }

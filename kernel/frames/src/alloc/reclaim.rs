@@ -3,7 +3,7 @@
 use crate::{
     alloc::{context::AllocContext, limits::WalkLimits, slow::AnySlowPath},
     base::{
-        platform::Pinned,
+        pin::Pinned,
         request::Gfp,
         types::{MAX_NODES, NodeId, NodeMask},
     },
@@ -14,12 +14,12 @@ use crate::{
 use tidemark_sync::Task;
 
 /// Frames that direct reclaim asks for at least.
-const BATCH: usize = 32;
+const RECLAIM_FRAMES: usize = 32;
 
 impl<P: PerCpu> Frames<'_, P> {
     /// Wakes the background reclaimers of the nodes of those zones of a list from a position on
-    /// that a request may use, but for reclaimers that have been asked and not begun yet. That does
-    /// not sleep: the caller is pinned.
+    /// that a request may use, but for reclaimers that have been asked and not begun yet. It does
+    /// not sleep.
     #[inline]
     pub(crate) fn wake_nodes(
         &self,
@@ -55,14 +55,14 @@ impl<P: PerCpu> AnySlowPath<'_, '_, P> {
         if !ac.gfp.contains(Gfp::KSWAPD_RECLAIM) {
             return;
         }
-        let _pinned = Pinned::new(frames.platform());
-        let (list, _) = frames.list_in_force(ac);
+        let pinned = Pinned::new(frames.platform());
+        let (list, _) = frames.list_in_force(ac, pinned.on_cpu());
         frames.wake_nodes(ac, list, 0, self.limits().eligible());
     }
 
     /// Reclaims from each node that the request may use; returns how many frames came free.
     pub(crate) fn reclaim(&self, task: &Task) -> usize {
-        let want = BATCH.max(self.ac.order.frames() as usize);
+        let want = RECLAIM_FRAMES.max(self.ac.order.frames() as usize);
         let highest = self.ac.eligible.highest;
         self.usable_nodes()
             .map(|node| self.frames.platform().shrink(node, highest, want, task))
@@ -75,8 +75,8 @@ impl<P: PerCpu> AnySlowPath<'_, '_, P> {
     pub(crate) fn could_progress(&self, limits: WalkLimits) -> bool {
         let Self { frames, ac, .. } = *self;
         let highest = ac.eligible.highest;
-        let _pinned = Pinned::new(frames.platform());
-        let (list, _) = frames.list_in_force(ac);
+        let pinned = Pinned::new(frames.platform());
+        let (list, _) = frames.list_in_force(ac, pinned.on_cpu());
         list.walk(0, limits.eligible(), || ()).any(|(_, zone)| {
             let reclaimable = frames.platform().reclaimable(zone.node(), highest) as u64;
             let zones = frames.zone_table();
@@ -91,7 +91,7 @@ impl<P: PerCpu> AnySlowPath<'_, '_, P> {
         let mut seen = NodeMask::NONE;
         let mut places = found.iter_mut();
         let pinned = Pinned::new(self.frames.platform());
-        let (list, _) = self.frames.list_in_force(self.ac);
+        let (list, _) = self.frames.list_in_force(self.ac, pinned.on_cpu());
         for (_, zone) in list.walk(0, self.limits().eligible(), || ()) {
             let node = zone.node();
             if !seen.contains(node)

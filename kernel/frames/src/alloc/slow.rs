@@ -9,7 +9,8 @@ use crate::{
     alloc::{context::AllocContext, cpuset::Confinement, limits::WalkLimits, look::LastCheck},
     base::{
         outcome::WalkInfo,
-        platform::{AllocReport, MemallocRole, Pinned, Point},
+        pin::Pinned,
+        platform::{AllocReport, MemallocRole, Point},
         request::Gfp,
         types::{NodeMask, Pfn, ZoneId},
     },
@@ -116,7 +117,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     ) -> Option<Pfn> {
         let zone = first.unwrap_or_else(|| ZoneId::new(ac.node, ac.eligible.highest));
         let pinned = Pinned::new(self.platform());
-        let events = &self.caches().this_cpu().events[zone.index()];
+        let cpu = self.caches().this_cpu(pinned.on_cpu());
+        let events = &cpu.events[zone.index()];
         events.of(ac.context).failures.add(1);
         drop(pinned);
         if !ac.gfp.contains(Gfp::NOWARN) {
@@ -247,9 +249,9 @@ impl<'a, 'm, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, 'm, P, R> {
             highest: ac.eligible.highest,
             nodes: confinement.nodes,
         };
-        let _pinned = Pinned::new(frames.platform());
-        frames.learn_first(ac);
-        let (list, generation) = frames.list_in_force(ac);
+        let pinned = Pinned::new(frames.platform());
+        frames.learn_first(ac, pinned.on_cpu());
+        let (list, generation) = frames.list_in_force(ac, pinned.on_cpu());
         let preferred = list.walk(0, eligible, || ()).next();
         let at = preferred.map_or(list.len(), |(at, _)| at);
         if preferred.is_some() && ac.gfp.contains(Gfp::KSWAPD_RECLAIM) {
@@ -277,10 +279,11 @@ impl<'a, 'm, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, 'm, P, R> {
             0
         };
         let pinned = Pinned::new(frames.platform());
-        let (list, generation) = frames.list_in_force(ac);
+        let (list, generation) = frames.list_in_force(ac, pinned.on_cpu());
         self.state.walked = generation;
         let found = frames.first_above(list, start, ac.order, limits);
-        let taken = found.and_then(|found| frames.take_found(ac, (list, start), found, limits));
+        let taken = found
+            .and_then(|found| frames.take_found(ac, (list, start), found, limits, pinned.on_cpu()));
         drop(pinned);
         if taken.is_none() {
             frames.platform().point(Point::SlowWalked);

@@ -6,16 +6,16 @@ use crate::{
         platform::step,
         types::{Order, Pfn, ZoneId},
     },
-    cache::cpu::{CpuCaches, PerCpu},
+    cache::cpu::{PerCpu, ThisCpu},
     frames::Frames,
 };
 
 impl<'m, P: PerCpu> Frames<'m, P> {
     /// Takes a block that is there only if this CPU gives up what it keeps in larger ones, or else
     /// one of order 0 to 8 from pageblocks, or this CPU's cache, of another kind: nothing of its
-    /// own is left. Pinned on the CPU of `cpu`.
+    /// own is left.
     #[cold]
-    pub(crate) fn steal(&self, zone: ZoneId, wanted: ZoneRequest, cpu: &CpuCaches) -> Option<Pfn> {
+    pub(crate) fn steal(&self, zone: ZoneId, wanted: ZoneRequest, cpu: ThisCpu<'_>) -> Option<Pfn> {
         let ZoneRequest {
             order,
             migrate_type,

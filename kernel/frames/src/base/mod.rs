@@ -6,6 +6,7 @@ pub(crate) mod mistake;
 pub(crate) mod mutant;
 pub(crate) mod outcome;
 pub(crate) mod owner;
+pub(crate) mod pin;
 pub(crate) mod platform;
 pub(crate) mod request;
 pub(crate) mod resizing;

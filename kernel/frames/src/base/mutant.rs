@@ -85,7 +85,7 @@ pub(crate) enum Mutant {
     RelaxedPublish,
     /// Zonelists that may still be walked are written again.
     ReuseWithoutGrace,
-    /// A grace period's interrupt acknowledges although it interrupted a pinned gated section.
+    /// A grace period's interrupt acknowledges although it interrupted a pin.
     #[cfg_attr(
         all(test, not(loom)),
         expect(dead_code, reason = "chosen by models only")

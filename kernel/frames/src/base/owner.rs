@@ -2,7 +2,7 @@
 
 use crate::base::types::Order;
 
-/// What kind of user holds a frame. `None` watermarks a birth or a death in flight.
+/// What kind of user holds a frame. `None` marks a birth or a death in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum OwnerKind {

@@ -18,7 +18,7 @@ pub trait Platform: LocalIrq + Sized {
     /// Keeps the caller on its CPU (counted; no preemption) until [`Platform::unpin`].
     fn pin(&self);
 
-    /// Ends one pinned gated section. In a task it may switch threads if one is due.
+    /// Ends one pin. In a task it may switch threads if one is due.
     fn unpin(&self);
 
     /// Returns the word of a CPU about the gated section of its caches that is open there.
@@ -152,12 +152,12 @@ pub trait Platform: LocalIrq + Sized {
         ControlFlow::Continue(())
     }
 
-    /// Runs `gated section` with this CPU's printing deferred. The caller stays on its CPU.
-    fn with_console_deferred(&self, gate: &mut dyn FnMut()) {
-        gate();
+    /// Runs `work` with this CPU's printing deferred. The caller stays on its CPU.
+    fn with_console_deferred(&self, work: &mut dyn FnMut()) {
+        work();
     }
 
-    /// Begins a grace period: asks every online CPU to say when it is outside its pinned gated
+    /// Begins a grace period: asks every online CPU to say when it is outside its pins and gated
     /// sections, at once or at its unpin. It waits for the asking only. One at a time; task
     /// context, interrupts on, no spinlock and no pin held.
     fn begin_grace(&self, task: &Task);
@@ -166,7 +166,7 @@ pub trait Platform: LocalIrq + Sized {
     /// so, but for those that are not online or have stopped. As [`Platform::begin_grace`].
     fn wait_for_grace(&self, task: &Task);
 
-    /// Watermarks a step inside a same-CPU protocol: an interrupt or NMI may come right here. A
+    /// Marks a step inside a same-CPU protocol: an interrupt or NMI may come right here. A
     /// platform that does nothing here pays nothing for it. The caller may be inside a gated
     /// section of its CPU's cache: no lock is held, nothing may sleep.
     #[inline(always)]
@@ -174,7 +174,7 @@ pub trait Platform: LocalIrq + Sized {
         let _ = step;
     }
 
-    /// Watermarks a schedule point.
+    /// Marks a schedule point.
     #[inline(always)]
     fn point(&self, point: Point) {
         let _ = point;
@@ -186,25 +186,6 @@ pub trait Platform: LocalIrq + Sized {
     fn planted(&self, mistake: Mistake) -> bool {
         let _ = mistake;
         false
-    }
-}
-
-/// A pinned gated section: the caller stays on its CPU until this is dropped.
-#[must_use = "the gate ends when this is dropped"]
-pub(crate) struct Pinned<'a, P: Platform>(&'a P);
-
-impl<'a, P: Platform> Pinned<'a, P> {
-    #[inline]
-    pub(crate) fn new(platform: &'a P) -> Self {
-        platform.pin();
-        Self(platform)
-    }
-}
-
-impl<P: Platform> Drop for Pinned<'_, P> {
-    #[inline]
-    fn drop(&mut self) {
-        self.0.unpin();
     }
 }
 
@@ -333,7 +314,7 @@ pub struct Step {
     pub line: u32,
 }
 
-/// A step of a gated section or of what it calls: see [`Platform::step`]. On a line of its own,
+/// A step of a protocol or of what it calls: see [`Platform::step`]. On a line of its own,
 /// since the line is the step's number.
 macro_rules! step {
     ($frames:expr) => {
@@ -390,10 +371,10 @@ pub enum Point {
     SlowCheckOom,
     /// Slow path: the retry check at `nopage` is next.
     SlowCheckNopage,
-    /// AllocContext of the slow path: an entry's index was read, its zone not yet. The caller is
+    /// Walk of the slow path: an entry's index was read, its zone not yet. The caller is
     /// pinned.
     WalkEntry,
-    /// AllocContext of the slow path: both halves of an entry were read. The caller is pinned.
+    /// Walk of the slow path: both halves of an entry were read. The caller is pinned.
     EntryRead {
         /// Position of the entry in its list.
         at: u8,

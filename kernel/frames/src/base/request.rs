@@ -101,7 +101,7 @@ impl BitOr for Gfp {
 pub struct Request {
     gfp: Gfp,
     order: Order,
-    /// ZoneRequest node; `None` is the node of the CPU that asks.
+    /// Wanted node; `None` is the node of the CPU that asks.
     node: Option<NodeId>,
     /// Nodes that may be used.
     nodes: NodeMask,

@@ -24,13 +24,21 @@ impl ResizingLock {
         Resizing(&self.0)
     }
 
+    /// Takes the lock at boot, where nothing holds it.
+    pub(crate) fn lock_at_boot(&self) -> Resizing<'_> {
+        let was_held = self.0.swap(true, Ordering::Acquire);
+        debug_assert!(!was_held, "hot-plug before the end of set-up");
+        Resizing(&self.0)
+    }
+
     /// Returns whether it is held.
     pub(crate) fn is_held(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// The hot-plug lock as its holder has it; it is given back when this is dropped.
+/// The hot-plug lock as its holder has it; it is given back when this is dropped. What changes
+/// sizes, watermarks, lists or spans takes a reference to it.
 pub(crate) struct Resizing<'a>(&'a AtomicBool);
 
 impl Drop for Resizing<'_> {

@@ -5,13 +5,15 @@ use crate::{
     base::{
         mutant::{self, Mutant},
         owner::Entry,
+        pin::OnCpu,
         platform::{FreeFault, report_fault, step},
         types::{Order, Pfn, ZoneId},
     },
     cache::{
         Caches,
-        cpu::{CpuCaches, PerCpu},
+        cpu::{PerCpu, ThisCpu},
         events::Counts,
+        inside::Inside,
         pcp::Pcp,
     },
     pageblock::{
@@ -29,15 +31,16 @@ const FREES_AT_ONCE: u32 = 16;
 
 impl<'m, P: PerCpu> Caches<'m, P> {
     /// Fills an empty cache, with no more than what the zone has above LOW; from a zone below that
-    /// with the one frame that is asked for, down to MIN. So whoever gets a cached frame without a
-    /// look at the watermarks gets one that they had let go. Inside a gated section.
+    /// with the one frame that is asked for, down to MIN. So a cached frame that is
+    /// handed out without a look at the watermarks is one that they had let go.
     #[inline(never)]
     pub(crate) fn refill(
         &self,
         zone_id: ZoneId,
         migrate_type: MigrateType,
         cache: &Pcp,
-        cpu: &CpuCaches,
+        cpu: ThisCpu<'_>,
+        _: &Inside<'_>,
     ) {
         let zone = self.zones.zone(zone_id);
         let above = |watermark| zone.free().saturating_sub(zone.watermark(watermark));
@@ -67,17 +70,28 @@ impl<'m, P: PerCpu> Caches<'m, P> {
 
     /// Gives a batch of a full cache back, for one frame more. A frame by itself is not worth that:
     /// its books are at hand, so that it goes to its pageblock for less than it takes to look up
-    /// another one's. Of frames that come in a row a word goes back by one step. Inside a gated
-    /// section.
+    /// another one's. Of frames that come in a row a word goes back by one step.
     #[inline(never)]
-    pub(crate) fn make_room(&self, zone: ZoneId, cache: &Pcp, events: &Counts) {
-        self.drain_cache(zone, cache, FREES_AT_ONCE, events);
+    pub(crate) fn make_room(
+        &self,
+        zone: ZoneId,
+        cache: &Pcp,
+        events: &Counts,
+        inside: &Inside<'_>,
+    ) {
+        self.drain_cache(zone, cache, FREES_AT_ONCE, events, inside);
     }
 
     /// Gives up to `frames` frames of a zone's cache back to their pageblocks, those of one word by
-    /// one step if they follow each other. Inside a gated section, so that nobody else looks at the
-    /// cache.
-    pub(crate) fn drain_cache(&self, zone: ZoneId, cache: &Pcp, frames: u32, events: &Counts) {
+    /// one step if they follow each other.
+    pub(crate) fn drain_cache(
+        &self,
+        zone: ZoneId,
+        cache: &Pcp,
+        frames: u32,
+        events: &Counts,
+        _: &Inside<'_>,
+    ) {
         let mut rest = cache.cut(frames);
         let (mut counted, mut completes) = (0, false);
         let drained = rest.len() as u64;
@@ -173,7 +187,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         self.zones.gain_returned(zone, Returned::to(before, frames));
     }
 
-    /// Frees frames of one word whose entries say free already. Pinned.
+    /// Frees frames of one word whose entries say free already.
     #[inline]
     pub(crate) fn free_mask(
         &self,
@@ -181,6 +195,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         word: usize,
         mask: u64,
         frames: u32,
+        _: OnCpu<'_>,
     ) {
         // Read before the addition, after which the pageblock may leave.
         let zone = pageblock.zone();
@@ -188,10 +203,9 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         self.zones.gain_returned(zone, returned);
     }
 
-    /// Frees a single frame whose entry was checked into its pageblock. Pinned, or inside a gated
-    /// section.
+    /// Frees a single frame whose entry was checked into its pageblock.
     #[inline(always)]
-    pub(crate) fn free_to_pageblock(&self, pfn: Pfn, meta: &'m SectionMeta) {
+    pub(crate) fn free_to_pageblock(&self, pfn: Pfn, meta: &'m SectionMeta, _: OnCpu<'_>) {
         let place = meta.entry_of(pfn);
         // Before the bit says free: after that the entry is the next owner's.
         if !mutant::is(Mutant::EntryAfterBits) {

@@ -9,14 +9,16 @@ use crate::{
         handle::FrameHandle,
         mutant::{self, Mutant},
         owner::Entry,
-        platform::{FreeFault, Pinned, report_fault, step},
+        pin::Pinned,
+        platform::step,
         types::{Order, Pfn, ZoneId},
     },
     cache::{
         Caches,
-        cpu::{CpuCaches, PerCpu},
+        cpu::{PerCpu, ThisCpu},
         events::{CONTEXTS, Counter, Counts},
-        stack::Stack,
+        inside::Inside,
+        stack::FrameStack,
     },
     pageblock::{
         flags::PageblockFlags,
@@ -25,14 +27,14 @@ use crate::{
     },
     zone::{
         Watermark,
-        places::{ORDERS, ROOM, SLOTS, has_slot, most, place_of},
+        places::{CACHED_ORDERS, ROOM, SLOTS, has_slot, most, place_of},
     },
 };
 use core::{array, ops::Deref};
 use tidemark_sync::atomic::Ordering;
 
 /// Blocks that come at once, if one pageblock has so many.
-const BATCH: u64 = 8;
+const BLOCKS_AT_ONCE: u64 = 8;
 
 /// Blocks that came without a walk, by kind of context. Of one place, written inside gated
 /// sections.
@@ -49,23 +51,23 @@ impl TakeCounts {
 pub(crate) fn taken(places: &[TakeCounts]) -> impl Iterator<Item = (Order, [u64; CONTEXTS])> + '_ {
     let slots = places.chunks_exact(SLOTS);
     slots
-        .flat_map(|slots| ORDERS.into_iter().zip(slots))
+        .flat_map(|slots| CACHED_ORDERS.into_iter().zip(slots))
         .map(|(order, taken)| (order, taken.0.each_ref().map(Counter::get)))
 }
 
 /// Blocks of one order, by their first frames, on a line of their own.
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub(crate) struct BlockCache(Stack<ROOM>);
+pub(crate) struct BlockCache(FrameStack<ROOM>);
 
 impl BlockCache {
     pub(crate) fn new() -> Self {
-        Self(Stack::new())
+        Self(FrameStack::new())
     }
 }
 
 impl Deref for BlockCache {
-    type Target = Stack<ROOM>;
+    type Target = FrameStack<ROOM>;
 
     #[inline]
     fn deref(&self) -> &Self::Target {
@@ -76,7 +78,7 @@ impl Deref for BlockCache {
 /// Returns the caches at the places of one zone, with their orders.
 pub(crate) fn with_orders(places: &[BlockCache]) -> impl Iterator<Item = (Order, &BlockCache)> {
     let slots = places.chunks_exact(SLOTS);
-    slots.flat_map(|slots| ORDERS.into_iter().zip(slots))
+    slots.flat_map(|slots| CACHED_ORDERS.into_iter().zip(slots))
 }
 
 /// Returns every block cached there with its order.
@@ -87,47 +89,24 @@ pub(crate) fn each(places: &[BlockCache]) -> impl Iterator<Item = (Order, Pfn)> 
 impl<'m, P: PerCpu> Caches<'m, P> {
     /// Takes a block of a larger order from this CPU's cache of a zone, filling it first if it is
     /// empty and blocks of the order come in numbers. Nothing if there is no such cache, or it
-    /// cannot be used now. Pinned.
+    /// cannot be used now.
     #[inline]
     pub(crate) fn take_cached_block(
         &self,
         zone: ZoneId,
         order: Order,
         migrate_type: MigrateType,
-        cpu: &CpuCaches,
+        cpu: ThisCpu<'_>,
     ) -> Option<Pfn> {
         if !has_slot(order) {
             return None;
         }
-        self.enter()?;
-        step!(self);
-        let mut taken = None;
-        if !self.zones.caches_are_off(zone) {
-            step!(self);
-            let cache = &cpu.blocks[place_of(PageblockFlags::cache_of(zone, migrate_type), order)];
-            if cache.len() == 0 && most(order) > 1 {
+        let cache = &cpu.blocks[place_of(PageblockFlags::cache_of(zone, migrate_type), order)];
+        self.take_from(zone, order, cache, cpu, |_| {
+            if most(order) > 1 {
                 self.refill_blocks(zone, order, migrate_type, cache, cpu);
             }
-            taken = self.pop_block(cache, order);
-        }
-        step!(self);
-        self.leave(cpu);
-        taken
-    }
-
-    /// Pops a block whose entry says that it is cached; as with single frames.
-    #[inline]
-    fn pop_block(&self, cache: &BlockCache, order: Order) -> Option<Pfn> {
-        loop {
-            let pfn = cache.pop()?;
-            step!(self);
-            let (pageblock, frame) = self.books().pageblock_of(pfn)?;
-            let entry = pageblock.entry_now(frame);
-            if entry == Entry::cached(order) {
-                return Some(pfn);
-            }
-            report_fault(self.platform(), FreeFault::CacheCorrupt, pfn, order, entry);
-        }
+        })
     }
 
     /// Fills an empty cache with blocks of one pageblock, with no more than what the zone has above
@@ -139,11 +118,11 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         order: Order,
         migrate_type: MigrateType,
         cache: &BlockCache,
-        cpu: &CpuCaches,
+        cpu: ThisCpu<'_>,
     ) {
         let zone = self.zones.zone(zone_id);
         let above_high = zone.free().saturating_sub(zone.watermark(Watermark::High));
-        let want = BATCH.min(above_high >> order.get()) as u32;
+        let want = BLOCKS_AT_ONCE.min(above_high >> order.get()) as u32;
         if want == 0 || !zone.caches_order(order) {
             return;
         }
@@ -189,36 +168,38 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         };
         let place = place_of(flags, order);
         let cache_limit = self.zones.block_cache_limit(place);
-        let tested_early = mutant::is(Mutant::IsolationTestedBeforeFlag)
-            .then(|| cache_limit.is_for(self.this_cpu().blocks[place].len()));
+        let tested_early =
+            mutant::is(Mutant::IsolationTestedBeforeFlag).then(|| self.has_room_for_block(place));
         step!(self);
-        if self.enter().is_none() {
+        let Some(inside) = self.enter() else {
             return self.free_uncached_block(handle, meta);
-        }
-        step!(self);
-        let cache = &self.this_cpu().blocks[place];
-        // Inside the gated section: as with single frames. The word says limit, HIGH and offlines.
-        let count = cache.len();
-        if !tested_early.unwrap_or_else(|| cache_limit.is_for(count)) {
-            return self.leave_then_free(handle, meta);
-        }
-        step!(self);
-        entry_of.store(Entry::cached(order).0, Ordering::Relaxed);
-        step!(self);
-        if !cache.put(count, pfn) {
-            return self.leave_then_free(handle, meta);
-        }
-        step!(self);
-        if self.leave_gate() {
-            self.settle();
-        }
+        };
+        let cache = &self.caches_of(&inside).blocks[place];
+        let block = (pfn, order);
+        self.put_into(
+            inside,
+            (cache, cache_limit),
+            block,
+            entry_of,
+            tested_early,
+            |inside| {
+                self.leave_then_free(inside, handle, meta);
+            },
+        );
     }
 
-    /// Frees a block whose cache has no room. Inside a gated section, which it ends.
+    /// Returns whether the cache has room, asked too early.
+    fn has_room_for_block(&self, place: usize) -> bool {
+        let pinned = Pinned::new(self.platform());
+        let count = self.this_cpu(pinned.on_cpu()).blocks[place].len();
+        self.zones.block_cache_limit(place).is_for(count)
+    }
+
+    /// Frees a block whose cache has no room.
     #[inline(never)]
-    fn leave_then_free(&self, handle: FrameHandle, meta: &'m SectionMeta) {
+    fn leave_then_free(&self, inside: Inside<'_>, handle: FrameHandle, meta: &'m SectionMeta) {
         step!(self);
-        self.leave_unpinned();
+        self.leave_unpinned(inside);
         self.free_uncached_block(handle, meta);
     }
 
@@ -241,12 +222,16 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         }
     }
 
-    /// Gives a CPU's blocks of a zone back to their pageblocks; returns how many frames. Inside a
-    /// gated section.
-    pub(crate) fn drain_blocks(&self, places: &[BlockCache], events: &Counts) -> u64 {
+    /// Gives a CPU's blocks of a zone back to their pageblocks; returns how many frames.
+    pub(crate) fn drain_blocks(
+        &self,
+        places: &[BlockCache],
+        events: &Counts,
+        inside: &Inside<'_>,
+    ) -> u64 {
         let mut drained = 0;
         for (order, cache) in with_orders(places) {
-            while let Some(pfn) = self.pop_block(cache, order) {
+            while let Some(pfn) = self.pop_checked(cache, order, inside) {
                 step!(self);
                 if let Some((pageblock, frame)) = self.books().pageblock_of(pfn) {
                     // Before bits or state say free: after that the entry is the next owner's.
@@ -266,15 +251,15 @@ impl<'m, P: PerCpu> Caches<'m, P> {
     }
 
     /// Gives back what this CPU keeps of a zone in larger blocks, for a request that found nothing
-    /// else; returns whether there was something. Pinned.
+    /// else; returns whether there was something.
     #[cold]
-    pub(crate) fn give_up_blocks(&self, zone: ZoneId, cpu: &CpuCaches) -> bool {
-        if self.enter().is_none() {
+    pub(crate) fn give_up_blocks(&self, zone: ZoneId, cpu: ThisCpu<'_>) -> bool {
+        let Some(inside) = self.enter() else {
             return false;
-        }
+        };
         let events = &cpu.events[zone.index()];
-        let drained = self.drain_blocks(cpu.block_caches(zone), events);
-        self.leave(cpu);
+        let drained = self.drain_blocks(cpu.block_caches(zone), events, &inside);
+        self.leave(inside, cpu);
         drained > 0
     }
 }

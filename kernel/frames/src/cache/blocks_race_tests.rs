@@ -23,7 +23,7 @@ fn of_two_frees_of_a_block_that_race_the_later_one_is_reported_and_does_nothing(
 /// it gets is its own, by the entry, too.
 #[test]
 fn a_drained_block_is_left_alone_as_soon_as_it_can_be_had() {
-    for order in super::super::ORDERS {
+    for order in super::super::CACHED_ORDERS {
         for at in 0.. {
             let frames = small_machine(2);
             drop(take(frames, order));
@@ -38,7 +38,7 @@ fn a_drained_block_is_left_alone_as_soon_as_it_can_be_had() {
             });
             {
                 let _pinned = Pinned::new(frames.platform());
-                frames.give_up_blocks(NORMAL, frames.this_cpu());
+                frames.give_up_blocks(NORMAL, frames.this_cpu(HERE));
             }
             drop(hook);
             let got = got.take();

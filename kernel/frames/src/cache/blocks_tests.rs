@@ -19,7 +19,7 @@ fn take_all(frames: &'static TestFrames, order: Order) -> Vec<TestBlock> {
 #[test]
 fn a_block_comes_back_from_the_cache_that_it_went_to() {
     let frames = small_machine(1);
-    for order in super::ORDERS {
+    for order in super::CACHED_ORDERS {
         frames.drain_all(&task());
         let before = frames.zone_info(NORMAL);
         let block = take(frames, order).unwrap();
@@ -43,11 +43,11 @@ fn a_block_comes_back_from_the_cache_that_it_went_to() {
 #[test]
 fn a_refill_brings_blocks_of_one_word_and_no_more_than_the_cache_holds() {
     let frames = small_machine(1);
-    for order in super::ORDERS.into_iter().take(3) {
+    for order in super::CACHED_ORDERS.into_iter().take(3) {
         frames.drain_all(&task());
         let block = take(frames, order).unwrap();
         let cached = frames.zone_info(NORMAL).cached;
-        assert_eq!(cached, (BATCH - 1) * order.frames());
+        assert_eq!(cached, (BLOCKS_AT_ONCE - 1) * order.frames());
         let more = (0..40).map(|_| take(frames, order).unwrap());
         drop(more.collect::<Vec<_>>());
         let blocks = frames.caches().cpus()[0].block_caches(NORMAL);
@@ -60,7 +60,7 @@ fn a_refill_brings_blocks_of_one_word_and_no_more_than_the_cache_holds() {
 #[test]
 fn a_request_that_finds_nothing_else_has_what_its_cpu_keeps() {
     let frames = small_machine(1);
-    for kept in super::ORDERS {
+    for kept in super::CACHED_ORDERS {
         drop(take(frames, kept));
     }
     let cached = frames.zone_info(NORMAL).cached;
@@ -81,7 +81,7 @@ fn a_request_that_finds_nothing_else_has_what_its_cpu_keeps() {
 #[test]
 fn nothing_is_kept_of_a_zone_below_high() {
     let frames = small_machine(1);
-    let block = super::ORDERS.map(|order| take(frames, order).unwrap());
+    let block = super::CACHED_ORDERS.map(|order| take(frames, order).unwrap());
     let singles = take_all(frames, Order::ZERO);
     frames.drain_all(&task());
     let high = frames.zone_info(NORMAL).high;
@@ -130,7 +130,7 @@ fn a_block_in_a_cache_that_is_not_marked_so_is_reported_and_left_out() {
 #[test]
 fn memory_leaves_although_a_cpu_kept_blocks_of_it() {
     let frames = small_machine(1);
-    let kept = super::ORDERS.map(|order| take(frames, order).unwrap().pfn());
+    let kept = super::CACHED_ORDERS.map(|order| take(frames, order).unwrap().pfn());
     let range = section_range(32);
     assert!(kept.iter().all(|&pfn| range.contains(pfn)));
     frames.offline_range(range, u64::MAX, &task()).unwrap();
@@ -169,7 +169,7 @@ fn a_pair_is_of_one_zone_and_one_kind() {
 #[test]
 fn a_plain_block_comes_without_a_walk_and_is_counted() {
     let frames = small_machine(1);
-    for order in super::ORDERS {
+    for order in super::CACHED_ORDERS {
         let request = Request::nowait(order).owned_by(test_owner(1));
         // The first learns which zone serves the class, and fills the cache on the whole way.
         drop(frames.alloc(&task(), &request).unwrap());
@@ -189,7 +189,7 @@ fn a_plain_block_comes_without_a_walk_and_is_counted() {
 
 #[test]
 fn limits_are_those_of_the_orders() {
-    for (slot, order) in super::ORDERS.into_iter().enumerate() {
+    for (slot, order) in super::CACHED_ORDERS.into_iter().enumerate() {
         assert_eq!(slot_of(order), slot);
         assert!(has_slot(order) && is_used(slot));
         assert_eq!(limit_at(SLOTS + slot, 1 << order.get()), most(order));
@@ -293,8 +293,11 @@ fn refills_and_drains_of_blocks_are_counted_with_their_frames() {
     frames.drain_all(&task());
     frames.drain_all(&task());
     let events = frames.zone_events(NORMAL);
-    assert_eq!((events.refills, events.refilled), (1, BATCH * 4));
-    assert_eq!((events.drains, events.drained), (1, (BATCH - 1) * 4));
+    assert_eq!((events.refills, events.refilled), (1, BLOCKS_AT_ONCE * 4));
+    assert_eq!(
+        (events.drains, events.drained),
+        (1, (BLOCKS_AT_ONCE - 1) * 4)
+    );
     drop(block);
     assert_sound(frames);
 }
@@ -393,12 +396,12 @@ fn what_a_section_works_on_is_not_given_up() {
     drop(take(frames, Order::HUGE));
     let cached = frames.zone_info(NORMAL).cached;
     assert!(cached >= 512);
-    let cpu = frames.this_cpu();
-    frames.enter().unwrap();
+    let cpu = frames.this_cpu(HERE);
+    let inside = frames.enter().unwrap();
     assert!(!frames.give_up_blocks(NORMAL, cpu));
     assert!(frames.platform().gate(CpuId(0)).is_open());
     assert_eq!(frames.zone_info(NORMAL).cached, cached);
-    frames.leave(cpu);
+    frames.leave(inside, cpu);
     assert!(frames.give_up_blocks(NORMAL, cpu));
     assert_sound(frames);
 }
@@ -409,7 +412,7 @@ fn a_drain_that_comes_while_blocks_are_given_up_is_done() {
     drained_at_each_step(frames, || {
         drop(take(frames, Order::COSTLY));
         let _pinned = Pinned::new(frames.platform());
-        frames.give_up_blocks(NORMAL, frames.this_cpu());
+        frames.give_up_blocks(NORMAL, frames.this_cpu(HERE));
     });
     assert_sound(frames);
 }
@@ -417,7 +420,7 @@ fn a_drain_that_comes_while_blocks_are_given_up_is_done() {
 /// The number that stands for "not known" falls upon the last zone's cache, as an index.
 #[test]
 fn a_block_of_a_class_that_is_not_known_yet_is_walked_for() {
-    for order in super::ORDERS {
+    for order in super::CACHED_ORDERS {
         let frames = bare_machine(1, 8);
         let last = zone(7, ZoneKind::Movable);
         for (block, zone) in [(32, NORMAL), (34, last)] {

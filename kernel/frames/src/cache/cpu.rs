@@ -2,6 +2,7 @@
 
 use crate::{
     base::{
+        pin::OnCpu,
         platform::Platform,
         types::{MAX_ZONES, ZoneId},
     },
@@ -9,7 +10,7 @@ use crate::{
         blocks::{self, BlockCache, TakeCounts},
         events::Counts,
         first_caches::FirstCaches,
-        pcp::{Owner, Pcp},
+        pcp::{DrainState, Pcp},
     },
     pageblock::{
         flags::{CACHES, PageblockFlags},
@@ -20,7 +21,7 @@ use crate::{
         places::{self, PLACES},
     },
 };
-use core::array;
+use core::{array, ops::Deref};
 
 /// One CPU's caches and counts, about 93 KiB. Atomics only: zeroed memory is a valid value.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub struct CpuCaches {
     /// Of each zone: frames of unmovable pageblocks, and of movable ones; by [`PageblockFlags`].
     /// First, so that an index is all that it takes to find one.
     pub(crate) pcp: [Pcp; CACHES],
-    pub(crate) owner: Owner,
+    pub(crate) drain_state: DrainState,
     pub(crate) first_caches: FirstCaches,
     pub(crate) hints: CpuHints,
     /// Larger blocks of each zone, by place.
@@ -42,7 +43,7 @@ impl CpuCaches {
     /// Returns empty caches.
     pub fn new() -> Self {
         Self {
-            owner: Owner::default(),
+            drain_state: DrainState::default(),
             first_caches: FirstCaches::new(),
             hints: CpuHints::new(),
             pcp: array::from_fn(|_| Pcp::new()),
@@ -88,6 +89,33 @@ impl CpuCaches {
 impl Default for CpuCaches {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// The caches of the CPU that runs this, for as long as it stays there.
+#[derive(Clone, Copy)]
+pub(crate) struct ThisCpu<'p>(&'p CpuCaches);
+
+impl<'p> ThisCpu<'p> {
+    /// Made by [`crate::cache::Caches::this_cpu`] only.
+    #[inline]
+    pub(super) const fn new(caches: &'p CpuCaches) -> Self {
+        Self(caches)
+    }
+
+    /// Returns the proof that the code stays there.
+    #[inline]
+    pub(crate) const fn on_cpu(&self) -> OnCpu<'p> {
+        OnCpu::proven_otherwise()
+    }
+}
+
+impl Deref for ThisCpu<'_> {
+    type Target = CpuCaches;
+
+    #[inline]
+    fn deref(&self) -> &CpuCaches {
+        self.0
     }
 }
 

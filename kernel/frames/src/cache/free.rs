@@ -5,14 +5,11 @@ use crate::{
         handle::FrameHandle,
         mutant::{self, Mutant},
         owner::{Entry, FrameState, Owner},
-        platform::{FreeFault, Pinned, report_fault, step},
+        pin::Pinned,
+        platform::{FreeFault, report_fault, step},
         types::{Order, Pfn},
     },
-    cache::{
-        Caches,
-        cpu::{CpuCaches, PerCpu},
-        pcp::Pcp,
-    },
+    cache::{Caches, cpu::PerCpu, inside::Inside, pcp::Pcp},
     pageblock::{
         flags::PageblockFlags,
         section_meta::{PageblockRef, SectionMeta},
@@ -45,76 +42,61 @@ impl<'m, P: PerCpu> Caches<'m, P> {
     #[inline]
     pub(crate) fn free_single(&self, pfn: Pfn, meta: &'m SectionMeta) {
         let tested_early = mutant::is(Mutant::IsolationTestedBeforeFlag)
-            .then(|| self.has_room(self.this_cpu(), meta.flags_of(pfn)));
+            .then(|| self.has_room(meta.flags_of(pfn)));
         step!(self);
-        let flags = meta.flags_of(pfn).cache();
-        let Some(cache_limit) = self.zones.cache_limit(flags) else {
+        let number = meta.flags_of(pfn).cache();
+        let Some(cache_limit) = self.zones.cache_limit(number) else {
             return self.free_uncached(pfn, meta);
         };
-        if self.enter().is_none() {
+        let Some(inside) = self.enter() else {
             return self.free_uncached(pfn, meta);
-        }
-        step!(self);
-        let cache = &self.this_cpu().pcp[flags];
-        // Inside the gated section: an offline turns the caches off first and drains then. Were
-        // this tested before the flag is set, its drain could run in between, and the frame go into
-        // a drained cache. Pageblocks are isolated for an offline only while the caches of their
-        // zone are off; those that are being compacted have no cache's number.
-        let count = cache.len();
-        if !tested_early.unwrap_or_else(|| cache_limit.is_for(count)) {
-            return self.free_to_full(cache, pfn, meta);
-        }
-        if mutant::is(Mutant::FlagClearedEarly) {
-            self.platform().leave_gate();
-        }
-        step!(self);
-        // The entry first: what is in a cache says so.
-        meta.entry_of(pfn).store(Entry::CACHED.0, Ordering::Relaxed);
-        step!(self);
-        if !cache.put(count, pfn) {
-            return self.free_to_full(cache, pfn, meta);
-        }
-        step!(self);
-        if mutant::is(Mutant::FlagClearedEarly) {
-            self.platform().enter_gate();
-        }
-        if self.leave_gate() {
-            self.settle();
-        }
+        };
+        let cache = &self.caches_of(&inside).pcp[number];
+        let (frame, entry) = ((pfn, Order::ZERO), meta.entry_of(pfn));
+        self.put_into(
+            inside,
+            (cache, cache_limit),
+            frame,
+            entry,
+            tested_early,
+            |inside| {
+                self.free_to_full(inside, cache, pfn, meta);
+            },
+        );
     }
 
-    fn has_room(&self, cpu: &CpuCaches, flags: PageblockFlags) -> bool {
-        let flags = flags.cache();
-        let places = cpu.pcp.get(flags).zip(self.zones.cache_limit(flags));
+    /// Returns whether the cache has room, asked too early.
+    fn has_room(&self, flags: PageblockFlags) -> bool {
+        let pinned = Pinned::new(self.platform());
+        let cpu = self.this_cpu(pinned.on_cpu());
+        let number = flags.cache();
+        let places = cpu.pcp.get(number).zip(self.zones.cache_limit(number));
         places.is_some_and(|(cache, cache_limit)| cache_limit.is_for(cache.len()))
     }
 
     /// Frees a single frame that no cache is for now.
     #[inline(never)]
     fn free_uncached(&self, pfn: Pfn, meta: &'m SectionMeta) {
-        let _pinned = Pinned::new(self.platform());
-        self.free_to_pageblock(pfn, meta);
+        let pinned = Pinned::new(self.platform());
+        self.free_to_pageblock(pfn, meta, pinned.on_cpu());
     }
 
     /// Frees a single frame whose cache has no room: into its pageblock, unless it lies in the word
-    /// of the one before it. Inside a gated section, which it ends.
+    /// of the one before it.
     #[inline(never)]
-    fn free_to_full(&self, cache: &Pcp, pfn: Pfn, meta: &'m SectionMeta) {
+    fn free_to_full(&self, inside: Inside<'_>, cache: &Pcp, pfn: Pfn, meta: &'m SectionMeta) {
         if !cache.is_apart(pfn) {
-            return self.free_in_row(pfn, meta);
+            return self.free_in_row(inside, pfn, meta);
         }
-        self.free_to_pageblock(pfn, meta);
-        if self.leave_gate() {
-            self.settle();
-        }
+        self.free_to_pageblock(pfn, meta, inside.on_cpu());
+        self.leave_unpinned(inside);
     }
 
     /// Frees frames that come in a row past a full cache: some of its frames go back together.
-    /// Inside a gated section, which it ends.
     #[inline(never)]
-    fn free_in_row(&self, pfn: Pfn, meta: &'m SectionMeta) {
-        let _pinned = Pinned::new(self.platform());
-        let cpu = self.this_cpu();
+    fn free_in_row(&self, inside: Inside<'_>, pfn: Pfn, meta: &'m SectionMeta) {
+        let pinned = Pinned::new(self.platform());
+        let cpu = self.this_cpu(pinned.on_cpu());
         let flags = meta.flags_of(pfn);
         let zone = flags.zone();
         match (
@@ -122,15 +104,15 @@ impl<'m, P: PerCpu> Caches<'m, P> {
             self.zones.cache_limit(flags.cache()),
         ) {
             (Some(cache), Some(cache_limit)) if cache_limit.is_for(0) && cache.len() > 0 => {
-                self.make_room(zone, cache, &cpu.events[zone.index()]);
+                self.make_room(zone, cache, &cpu.events[zone.index()], &inside);
                 step!(self);
                 meta.entry_of(pfn).store(Entry::CACHED.0, Ordering::Relaxed);
                 cache.push(pfn);
             }
-            _ => self.free_to_pageblock(pfn, meta),
+            _ => self.free_to_pageblock(pfn, meta, cpu.on_cpu()),
         }
         step!(self);
-        self.leave(cpu);
+        self.leave(inside, cpu);
     }
 
     /// Claims a block whose entry was checked for its free, if the platform wants that: then the
@@ -196,7 +178,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         report_fault(self.platform(), fault, pfn, order, entry);
     }
 
-    /// Returns a larger block to its pageblocks; its entry says free already. Pinned.
+    /// Returns a larger block to its pageblocks; its entry says free already.
     pub(crate) fn return_block(&self, pageblock: PageblockRef<'m>, frame: u32, order: Order) {
         match order {
             Order::MAX => self.free_pair(pageblock),

@@ -6,6 +6,8 @@ pub(crate) mod cpu;
 pub(crate) mod events;
 pub(crate) mod first_caches;
 pub(crate) mod free;
+pub(crate) mod inside;
+mod one;
 pub(crate) mod pcp;
 pub(crate) mod stack;
 

@@ -15,15 +15,16 @@
 use crate::{
     base::{
         mutant::{self, Mutant},
-        owner::Entry,
-        platform::{FreeFault, Pinned, report_fault, step},
+        pin::{OnCpu, Pinned},
+        platform::step,
         types::{CpuId, Order, Pfn, ZoneId},
     },
     cache::{
         Caches,
-        cpu::{CpuCaches, PerCpu},
+        cpu::{PerCpu, ThisCpu},
         events::{CONTEXTS, Counter},
-        stack::Stack,
+        inside::Inside,
+        stack::FrameStack,
     },
     pageblock::{migrate_type::MigrateType, section_meta::PageblockRef},
     zone::policy::CAPACITY,
@@ -42,7 +43,7 @@ pub(crate) struct Pcp {
     taken: [Counter; CONTEXTS],
     /// The last frame that was freed while the cache was full.
     last: AtomicU32,
-    frames: Stack<CAPACITY>,
+    frames: FrameStack<CAPACITY>,
 }
 
 // A power of two: where a cache is follows from its number by a shift.
@@ -51,7 +52,7 @@ const _: () = assert!(size_of::<Pcp>() == 512);
 
 /// The drain's two numbers. Own CPU only, but for `drained`, which the drain's initiator reads.
 #[derive(Debug, Default)]
-pub(crate) struct Owner {
+pub(crate) struct DrainState {
     /// Number of the drain that the interrupt asked for last; written by that interrupt only.
     wanted: AtomicU32,
     /// Number of the last drain done.
@@ -59,7 +60,7 @@ pub(crate) struct Owner {
 }
 
 impl Deref for Pcp {
-    type Target = Stack<CAPACITY>;
+    type Target = FrameStack<CAPACITY>;
 
     #[inline]
     fn deref(&self) -> &Self::Target {
@@ -72,7 +73,7 @@ impl Pcp {
         Self {
             taken: array::from_fn(|_| Counter::new()),
             last: AtomicU32::new(0),
-            frames: Stack::new(),
+            frames: FrameStack::new(),
         }
     }
 
@@ -84,10 +85,10 @@ impl Pcp {
         (last ^ pfn.0 as u32) >= 64
     }
 
-    /// Counts a frame that the hot path took out. Inside a gated section.
+    /// Returns the count of frames that the hot path took out for contexts of this kind.
     #[inline]
-    pub(crate) fn count_taken(&self, context: ContextKind) {
-        self.taken[context as usize].add(1);
+    pub(crate) fn taken_by(&self, context: ContextKind) -> &Counter {
+        &self.taken[context as usize]
     }
 
     /// Counts the frames that the hot path took out, by kind of context.
@@ -125,7 +126,7 @@ impl Drains {
     }
 }
 
-impl Owner {
+impl DrainState {
     /// Returns whether drain number `drain` is done. Pairs with the release in `acknowledge`: the
     /// frames are back in their pageblocks.
     fn has_drained(&self, drain: u32) -> bool {
@@ -142,68 +143,51 @@ impl Owner {
 }
 
 impl<'m, P: PerCpu> Caches<'m, P> {
-    /// Returns the caches of the CPU that runs this. Pinned.
-    #[inline]
-    pub(crate) fn this_cpu(&self) -> &'m CpuCaches {
-        self.platform().caches(self.cpus)
-    }
-
     /// Takes a single frame from this CPU's cache of a zone, filling it first if it is empty.
-    /// Nothing if the cache cannot be used now, or the zone has nothing to fill it with. Pinned.
+    /// Nothing if the cache cannot be used now, or the zone has nothing to fill it with.
     #[inline]
     pub(crate) fn take_cached(
         &self,
         zone: ZoneId,
         migrate_type: MigrateType,
-        cpu: &CpuCaches,
+        cpu: ThisCpu<'_>,
     ) -> Option<Pfn> {
-        self.enter()?;
-        step!(self);
-        let mut taken = None;
-        if !self.zones.caches_are_off(zone) {
-            step!(self);
-            let cache = cpu.cache(zone, migrate_type);
-            if cache.len() == 0 {
-                self.refill(zone, migrate_type, cache, cpu);
-            }
-            taken = self.pop_checked(cache);
-        }
-        step!(self);
-        self.leave(cpu);
-        taken
+        let cache = cpu.cache(zone, migrate_type);
+        self.take_from(zone, Order::ZERO, cache, cpu, |inside| {
+            self.refill(zone, migrate_type, cache, cpu, inside);
+        })
     }
 
-    /// Takes a single frame that is left in a cache, without filling that. Pinned.
-    pub(crate) fn take_left_over(&self, zone: ZoneId, cache: &Pcp, cpu: &CpuCaches) -> Option<Pfn> {
-        self.enter()?;
-        step!(self);
-        let is_on = !self.zones.caches_are_off(zone);
-        let taken = is_on.then(|| self.pop_checked(cache)).flatten();
-        step!(self);
-        self.leave(cpu);
-        taken
+    /// Takes a single frame that is left in a cache, without filling that.
+    pub(crate) fn take_left_over(
+        &self,
+        zone: ZoneId,
+        cache: &Pcp,
+        cpu: ThisCpu<'_>,
+    ) -> Option<Pfn> {
+        self.take_from(zone, Order::ZERO, cache, cpu, |_| ())
     }
 
     /// Takes up to `wanted` single frames out of this CPU's cache of a zone, without filling it,
-    /// and gives each to `got`; returns how many. Pinned.
+    /// and gives each to `got`; returns how many.
     pub(crate) fn take_from_cache(
         &self,
         zone: ZoneId,
         migrate_type: MigrateType,
         wanted: u32,
-        cpu: &CpuCaches,
+        cpu: ThisCpu<'_>,
         got: &mut impl FnMut(PageblockRef<'m>, u32),
     ) -> u32 {
-        if self.enter().is_none() {
+        let Some(inside) = self.enter() else {
             return 0;
-        }
+        };
         step!(self);
         let mut taken = 0;
         if !self.zones.caches_are_off(zone) {
             let cache = cpu.cache(zone, migrate_type);
             while taken < wanted
                 && let Some((pageblock, frame)) = self
-                    .pop_checked(cache)
+                    .pop_checked(cache, Order::ZERO, &inside)
                     .and_then(|pfn| self.books().pageblock_of(pfn))
             {
                 step!(self);
@@ -212,125 +196,48 @@ impl<'m, P: PerCpu> Caches<'m, P> {
             }
         }
         step!(self);
-        self.leave(cpu);
+        self.leave(inside, cpu);
         taken
-    }
-
-    /// Pops a frame whose entry says cached. One that says otherwise was freed by two CPUs at once:
-    /// it is reported and left out for good.
-    #[inline]
-    pub(crate) fn pop_checked(&self, cache: &Pcp) -> Option<Pfn> {
-        loop {
-            let pfn = cache.pop()?;
-            step!(self);
-            let (pageblock, frame) = self.books().pageblock_of(pfn)?;
-            let entry = pageblock.entry_now(frame);
-            if entry == Entry::CACHED {
-                return Some(pfn);
-            }
-            report_fault(
-                self.platform(),
-                FreeFault::CacheCorrupt,
-                pfn,
-                Order::ZERO,
-                entry,
-            );
-        }
-    }
-
-    /// Returns the gated section word of the CPU that runs this. Pinned, or inside a gated section.
-    fn this_gate(&self) -> &CpuGate {
-        self.platform().gate(CpuId(P::cpu()))
-    }
-
-    /// Returns whether no gated section is open on a CPU, and no drain is owed.
-    pub(crate) fn is_at_rest(&self, cpu: CpuId) -> bool {
-        let gate = self.platform().gate(cpu);
-        !gate.is_open() && !gate.owes(CpuGate::DRAIN)
-    }
-
-    /// Begins a gated section; nothing if this CPU is inside one already. The caller need not be
-    /// pinned.
-    #[inline]
-    pub(crate) fn enter(&self) -> Option<()> {
-        // An interrupt between the two steps begins and ends its own gated section there: it leaves
-        // the flag as it found it.
-        if self.platform().in_gate() && !mutant::is(Mutant::FlagNotHeeded) {
-            return None;
-        }
-        step!(self);
-        self.platform().enter_gate();
-        Some(())
-    }
-
-    /// Ends a gated section, and drains if that was wanted meanwhile. Pinned.
-    #[inline]
-    pub(crate) fn leave(&self, cpu: &CpuCaches) {
-        if self.leave_gate() {
-            self.drain_wanted(cpu);
-        }
-    }
-
-    /// Ends a gated section; returns whether anything is owed. Who is pinned then comes to
-    /// [`Caches::drain_wanted`], and leaves the rest to its unpin; who is not, to
-    /// [`Caches::settle`].
-    #[inline]
-    pub(crate) fn leave_gate(&self) -> bool {
-        let tested_early = mutant::is(Mutant::DrainTestedBeforeClear)
-            .then(|| self.this_gate().owes(CpuGate::DRAIN));
-        step!(self);
-        // The flag is cleared and what is owed is tested for in one step: an interrupt before it is
-        // seen here, one after it finds the flag clear and drains itself.
-        let is_owed = self.platform().leave_gate();
-        step!(self);
-        tested_early.unwrap_or(is_owed)
-    }
-
-    /// Ends a gated section, and does what is owed. Not pinned.
-    pub(crate) fn leave_unpinned(&self) {
-        if self.leave_gate() {
-            self.settle();
-        }
     }
 
     /// Does all that is owed at the end of a gated section. Any context, not pinned.
     #[cold]
     pub(crate) fn settle(&self) {
-        self.platform().pin();
-        self.drain_wanted(self.this_cpu());
-        // That does what is the platform's.
-        self.platform().unpin();
+        // The end of the pin does what is the platform's.
+        let pinned = Pinned::new(self.platform());
+        self.drain_wanted(self.this_cpu(pinned.on_cpu()));
     }
 
     /// Drains until nothing more is wanted, unless it interrupted a gated section, which will. An
     /// NMI that ends a gated section in the gap between another one's flag and test may come here,
-    /// too: it finds the flag clear, does the whole drain, and leaves nothing to do. Pinned.
+    /// too: it finds the flag clear, does the whole drain, and leaves nothing to do.
     #[cold]
-    pub(crate) fn drain_wanted(&self, cpu: &CpuCaches) {
-        while self.this_gate().owes(CpuGate::DRAIN) {
+    pub(crate) fn drain_wanted(&self, cpu: ThisCpu<'_>) {
+        while self.this_gate(cpu.on_cpu()).owes(CpuGate::DRAIN) {
             step!(self);
-            if self.enter().is_none() {
+            let Some(inside) = self.enter() else {
                 return;
-            }
+            };
             // Before the number is read: an interrupt after that asks anew.
-            self.this_gate().take(CpuGate::DRAIN);
+            self.this_gate(inside.on_cpu()).take(CpuGate::DRAIN);
             step!(self);
-            self.drain_gate(cpu, cpu.owner.wanted.load(Ordering::Relaxed));
+            self.drain_gate(inside, cpu, cpu.drain_state.wanted.load(Ordering::Relaxed));
         }
     }
 
     /// Completes a gated section that empties the caches for drain number `drain`, read inside it.
-    fn drain_gate(&self, cpu: &CpuCaches, drain: u32) {
+    fn drain_gate(&self, inside: Inside<'_>, cpu: ThisCpu<'_>, drain: u32) {
         for (zone, events) in self.zones.zone_ids().zip(&cpu.events) {
             let caches = cpu.caches(zone).iter();
             for cache in caches.filter(|cache| cache.len() > 0) {
-                self.drain_cache(zone, cache, cache.len(), events);
+                self.drain_cache(zone, cache, cache.len(), events, &inside);
             }
-            self.drain_blocks(cpu.block_caches(zone), events);
+            self.drain_blocks(cpu.block_caches(zone), events, &inside);
         }
         step!(self);
-        cpu.owner.acknowledge(drain);
-        // What is owed is looked at next by whoever came here.
+        cpu.drain_state.acknowledge(drain);
+        // The caller looks next at what is owed.
+        let _ = inside;
         self.platform().leave_gate();
         step!(self);
     }
@@ -338,16 +245,15 @@ impl<'m, P: PerCpu> Caches<'m, P> {
     /// Handles the drain IPI: empties this CPU's caches, or leaves that to the gated section that
     /// it interrupted, which does it on its way out.
     pub(crate) fn drain_local(&self, irq: &HardIrq) {
-        let _ = irq;
-        let cpu = self.this_cpu();
-        let owner = &cpu.owner;
+        let cpu = self.this_cpu(OnCpu::of_handler(irq));
+        let drain_state = &cpu.drain_state;
         let wanted = self.drains.last();
-        owner.wanted.store(wanted, Ordering::Relaxed);
+        drain_state.wanted.store(wanted, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
         step!(self);
-        self.this_gate().owe(CpuGate::DRAIN);
+        self.this_gate(cpu.on_cpu()).owe(CpuGate::DRAIN);
         if mutant::is(Mutant::DrainAcknowledgedEarly) {
-            owner.acknowledge(wanted);
+            drain_state.acknowledge(wanted);
         }
         compiler_fence(Ordering::SeqCst);
         self.drain_wanted(cpu);
@@ -375,26 +281,26 @@ impl<'m, P: PerCpu> Caches<'m, P> {
     fn any_undrained(&self, drain: u32) -> bool {
         let mut cpus = self.cpus.iter().enumerate();
         cpus.any(|(number, cpu)| {
-            !cpu.owner.has_drained(drain) && self.platform().cpu_online(CpuId(number))
+            !cpu.drain_state.has_drained(drain) && self.platform().cpu_online(CpuId(number))
         })
     }
 
     /// Drains the CPU on which the initiator is now, unless that is done.
     fn drain_here(&self, drain: u32) {
-        let _pinned = Pinned::new(self.platform());
-        if !self.this_cpu().owner.has_drained(drain) {
-            self.drain_this_cpu(drain);
+        let pinned = Pinned::new(self.platform());
+        let cpu = self.this_cpu(pinned.on_cpu());
+        if !cpu.drain_state.has_drained(drain) {
+            self.drain_this_cpu(cpu, drain);
         }
     }
 
     /// Drains the initiator's own CPU. As a task that is pinned it cannot have interrupted a
     /// gated section.
-    fn drain_this_cpu(&self, drain: u32) {
-        let cpu = self.this_cpu();
-        let Some(()) = self.enter() else {
+    fn drain_this_cpu(&self, cpu: ThisCpu<'_>, drain: u32) {
+        let Some(inside) = self.enter() else {
             unreachable!("a pinned task met a gate of its own CPU");
         };
-        self.drain_gate(cpu, drain);
+        self.drain_gate(inside, cpu, drain);
         self.drain_wanted(cpu);
     }
 

@@ -19,20 +19,20 @@ fn take(frames: &'static TestFrames) -> TestBlock {
 
 #[test]
 fn a_later_drain_acknowledges_the_earlier_ones() {
-    let owner = super::Owner::default();
+    let drain_state = super::DrainState::default();
     for last in [0, 5, u32::MAX / 2, u32::MAX - 1, 3, 9] {
-        owner.acknowledge(last);
-        assert!(owner.has_drained(last) && owner.has_drained(last.wrapping_sub(7)));
-        assert!(!owner.has_drained(last.wrapping_add(1)));
-        owner.acknowledge(last.wrapping_sub(2));
-        assert!(owner.has_drained(last), "an older one takes it back");
+        drain_state.acknowledge(last);
+        assert!(drain_state.has_drained(last) && drain_state.has_drained(last.wrapping_sub(7)));
+        assert!(!drain_state.has_drained(last.wrapping_add(1)));
+        drain_state.acknowledge(last.wrapping_sub(2));
+        assert!(drain_state.has_drained(last), "an older one takes it back");
     }
 }
 
 #[test]
 fn a_drain_that_comes_while_the_last_frames_are_looked_for_is_done() {
     let frames = small_machine(1);
-    let cpu = frames.this_cpu();
+    let cpu = frames.this_cpu(HERE);
     drained_at_each_step(frames, || {
         drop(take(frames));
         let pinned = Pinned::new(frames.platform());
@@ -113,7 +113,7 @@ fn an_nmi_that_comes_into_a_drains_interrupt_leaves_the_drain_to_it_or_does_it()
         let drain = frames.caches().drains().ask();
         frames.drain_local(&hard_irq());
         drop(hook);
-        let is_done = frames.this_cpu().owner.has_drained(drain);
+        let is_done = frames.this_cpu(HERE).drain_state.has_drained(drain);
         assert!(is_done, "the initiator has to ask again, at step {at}");
         assert_sound(frames);
         if at >= steps.get() {
@@ -131,14 +131,14 @@ fn a_drain_is_over_when_the_last_cpu_has_done_it() {
     let host = frames.platform();
     let (is_open, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
     let other = || {
-        frames.enter().unwrap();
+        let inside = frames.enter().unwrap();
         is_open.store(true, Ordering::SeqCst);
         while host.relaxes.load(Ordering::SeqCst) < 4 && !is_over.load(Ordering::SeqCst) {
             host.take_interrupts();
             std::thread::yield_now();
         }
         let was_over = is_over.load(Ordering::SeqCst);
-        frames.leave(frames.this_cpu());
+        frames.leave(inside, frames.this_cpu(HERE));
         while !is_over.load(Ordering::SeqCst) {
             host.take_interrupts();
             std::thread::yield_now();
@@ -168,12 +168,12 @@ fn a_drain_is_acknowledged_behind_it_and_inside_its_section() {
         frames.zone_info(NORMAL).managed,
     );
     let hook = at_steps(move || {
-        let cpu = frames.this_cpu();
+        let cpu = frames.this_cpu(HERE);
         let is_empty = cpu.held(NORMAL) == 0;
-        let is_done = cpu.owner.has_drained(drain);
+        let is_done = cpu.drain_state.has_drained(drain);
         let is_back = frames.zone_info(NORMAL).free == managed;
         assert!(!is_done || is_back, "acknowledged, but not drained");
-        let is_outside = !frames.this_gate().is_open();
+        let is_outside = !frames.this_gate(HERE).is_open();
         assert!(
             !is_empty || !is_outside || is_done,
             "drained, but not acknowledged"
@@ -181,6 +181,6 @@ fn a_drain_is_acknowledged_behind_it_and_inside_its_section() {
     });
     frames.drain_local(&hard_irq());
     drop(hook);
-    assert!(frames.this_cpu().owner.has_drained(drain));
+    assert!(frames.this_cpu(HERE).drain_state.has_drained(drain));
     assert_sound(frames);
 }

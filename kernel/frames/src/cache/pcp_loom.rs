@@ -2,13 +2,13 @@
 //! and what the gated section did is seen by the initiator when the drain is acknowledged.
 
 use super::*;
-use crate::zone::cache_limit::CacheLimit;
+use crate::{base::resizing::ResizingLock, zone::cache_limit::CacheLimit};
 use loom::{model, sync::Arc, thread};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 struct Shared {
     drains: Drains,
-    owner: Owner,
+    drain_state: DrainState,
     cache_limit: CacheLimit,
     /// Frames in the CPU's cache.
     cached: AtomicU32,
@@ -23,9 +23,9 @@ fn cpu(shared: &Shared) {
         return;
     }
     let wanted = shared.drains.last();
-    if is_newer(wanted, shared.owner.drained.load(Ordering::Relaxed)) {
+    if is_newer(wanted, shared.drain_state.drained.load(Ordering::Relaxed)) {
         shared.cached.store(0, Ordering::Relaxed);
-        shared.owner.acknowledge(wanted);
+        shared.drain_state.acknowledge(wanted);
         if shared.cache_limit.is_for(0) {
             shared.cached.store(2, Ordering::Relaxed);
         }
@@ -36,18 +36,19 @@ impl Shared {
     fn new() -> Arc<Self> {
         let shared = Self {
             drains: Drains::new(),
-            owner: Owner::default(),
+            drain_state: DrainState::default(),
             cache_limit: CacheLimit::new(),
             cached: AtomicU32::new(1),
             sent: AtomicU32::new(0),
         };
-        shared.cache_limit.set_limit(2);
+        let lock = ResizingLock::new();
+        shared.cache_limit.set_limit(2, &lock.lock_at_boot());
         Arc::new(shared)
     }
 
     /// The wait for the first drain, and the look at the cache behind it.
     fn wait(&self) {
-        if self.owner.has_drained(1) {
+        if self.drain_state.has_drained(1) {
             let cached = self.cached.load(Ordering::Relaxed);
             assert_eq!(cached, 0, "cached, although the drain is acknowledged");
         }
@@ -89,7 +90,7 @@ fn acknowledged_by_a_later_one() {
             let own = other.drains.ask();
             if own == 2 {
                 other.cached.store(0, Ordering::Relaxed);
-                other.owner.acknowledge(own);
+                other.drain_state.acknowledge(own);
                 // A free on this CPU.
                 if other.cache_limit.is_for(0) {
                     other.cached.store(2, Ordering::Relaxed);

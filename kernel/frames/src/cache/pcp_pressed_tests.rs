@@ -142,7 +142,7 @@ fn compacted(run: &Run, size: Order) {
 }
 
 const WORK: [(&str, Work); 5] = [
-    ("a compaction of an pageblock", |run| {
+    ("a compaction of a pageblock", |run| {
         compacted(run, Order::HUGE)
     }),
     ("a compaction of a quarter, which is stolen", |run| {

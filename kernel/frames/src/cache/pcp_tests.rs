@@ -99,8 +99,8 @@ impl Run {
             frames.drain_local(&hard_irq());
             // An acknowledged drain has happened: the gated section's own frames are all that may
             // be left.
-            let cpu = frames.this_cpu();
-            if cpu.owner.has_drained(drain) {
+            let cpu = frames.this_cpu(HERE);
+            if cpu.drain_state.has_drained(drain) {
                 assert_eq!(cpu.held(NORMAL), 0, "acknowledged, but not drained");
             }
         }
@@ -237,7 +237,7 @@ fn interrupted(frames: &'static TestFrames, work: Work, arrivals: &[(usize, Arri
         assert!(is_at_rest, "a gate or a drain is left behind");
         let drain = run.drains.borrow()[number];
         assert!(
-            cpu.owner.has_drained(drain),
+            cpu.drain_state.has_drained(drain),
             "a drain is never acknowledged"
         );
     }

@@ -8,12 +8,12 @@ use tidemark_sync::atomic::{AtomicU32, Ordering};
 /// is read here and written back there is one step.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct Stack<const N: usize> {
+pub(crate) struct FrameStack<const N: usize> {
     count: AtomicU32,
     places: [AtomicU32; N],
 }
 
-impl<const N: usize> Stack<N> {
+impl<const N: usize> FrameStack<N> {
     pub(crate) fn new() -> Self {
         Self {
             count: AtomicU32::new(0),
@@ -61,13 +61,13 @@ impl<const N: usize> Stack<N> {
         entries: &[AtomicU32; 64],
         step: impl Fn(),
     ) {
-        let mut cache_limit = &self.places[self.len() as usize..];
+        let mut free = &self.places[self.len() as usize..];
         while mask != 0 {
             // One run of ones after the other: mostly there is one only.
             let begin = mask.trailing_zeros();
             let end = begin + (!(mask >> begin)).trailing_zeros();
             let run = &entries[begin as usize..end as usize];
-            let (places, rest) = cache_limit.split_at(run.len().min(cache_limit.len()));
+            let (places, rest) = free.split_at(run.len().min(free.len()));
             let mut pfn = first.0 as u32 | begin;
             // Slices of one length: one comparison a frame.
             for (entry, place) in run[..places.len()].iter().zip(places) {
@@ -76,11 +76,11 @@ impl<const N: usize> Stack<N> {
                 place.store(pfn, Ordering::Relaxed);
                 pfn = pfn.wrapping_add(1);
             }
-            cache_limit = rest;
+            free = rest;
             // The sum carries through the run.
             mask &= mask.wrapping_add(1 << begin);
         }
-        let count = N - cache_limit.len();
+        let count = N - free.len();
         self.count.store(count as u32, Ordering::Relaxed);
     }
 
@@ -99,12 +99,14 @@ impl<const N: usize> Stack<N> {
         self.count.store(count, Ordering::Relaxed);
     }
 
-    /// Leaves all but the top of a stack that has one.
+    /// Leaves all but the top of a stack that has one. It asks for the count anew, which costs less
+    /// than to keep it.
     #[inline]
     pub(crate) fn drop_top(&self) {
         self.cut_to(self.len().wrapping_sub(1));
     }
 
+    /// Takes the one on top.
     #[inline]
     pub(crate) fn pop(&self) -> Option<Pfn> {
         let (pfn, below) = self.top()?;
@@ -128,7 +130,7 @@ mod tests {
 
     #[test]
     fn what_goes_on_top_comes_off_first_and_a_full_stack_takes_nothing() {
-        let stack = Stack::<4>::new();
+        let stack = FrameStack::<4>::new();
         assert_eq!((stack.pop(), stack.top()), (None, None));
         let put = [0, 1, 2, 3, 4, 5].map(|pfn| stack.put(stack.len(), Pfn(pfn)));
         assert_eq!(put, [true, true, true, true, false, false]);
@@ -161,7 +163,7 @@ mod tests {
                 _ if round % 2 == 0 => random & random.rotate_left(17),
                 _ => random | random.rotate_left(17) | random >> 5,
             };
-            let (stack, entries) = (Stack::<120>::new(), entries());
+            let (stack, entries) = (FrameStack::<120>::new(), entries());
             stack.push(Pfn(7));
             stack.push_word(Pfn(6400), mask, &entries, || ());
             let bits = (0..64).filter(|bit| mask >> bit & 1 == 1);

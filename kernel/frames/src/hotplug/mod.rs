@@ -116,24 +116,24 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         zone_id: ZoneId,
         task: &Task,
     ) -> Result<OnlineStats, OnlineError> {
-        let _resizing = self.lock_resizing(task);
+        let resizing = self.lock_resizing(task);
         self.check_coming(range, zone_id)?;
         let zone = self.zone_table().zone(zone_id);
         let was_empty = !zone.is_populated();
         let span = pageblocks(range);
-        zone.cover(span.start, span.end);
+        zone.cover(span.start, span.end, &resizing);
         for pageblock in span.filter_map(|index| self.books().pageblock(index)) {
-            pageblock.set_zone(zone_id);
+            pageblock.set_zone(zone_id, &resizing);
             pageblock.core().join(State::ISOLATED_EMPTY);
         }
         let isolated = Isolated::adopt(self, zone_id, range);
-        zone.grow(range.len());
+        zone.grow(range.len(), &resizing);
         self.platform().point(Point::OnlineCounted);
         if was_empty {
-            self.rebuild_zonelists(task);
+            self.rebuild_zonelists(task, &resizing);
         }
         drop(isolated);
-        self.refresh_policy();
+        self.refresh_policy(&resizing);
         self.platform().point(Point::OnlineDone);
         Ok(OnlineStats {
             frames: range.len(),

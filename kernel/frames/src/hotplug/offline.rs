@@ -4,6 +4,7 @@ use crate::{
     base::{
         owner::{FrameState, Owner},
         platform::Point,
+        resizing::Resizing,
         types::{Pfn, PfnRange, ZoneId},
     },
     cache::cpu::PerCpu,
@@ -28,7 +29,7 @@ pub(crate) struct CachesOff<'a, 'm, P: PerCpu> {
 }
 
 impl<'a, 'm, P: PerCpu> CachesOff<'a, 'm, P> {
-    fn new(frames: &'a Frames<'m, P>, zone: ZoneId) -> Self {
+    fn new(frames: &'a Frames<'m, P>, zone: ZoneId, _: &Resizing<'_>) -> Self {
         frames.zone_table().turn_caches_off(zone);
         Self { frames, zone }
     }
@@ -103,9 +104,9 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         deadline_ns: u64,
         task: &Task,
     ) -> Result<OfflineStats, OfflineError> {
-        let _resizing = self.lock_resizing(task);
+        let resizing = self.lock_resizing(task);
         let zone_id = self.check_leaving(range)?;
-        let caches = CachesOff::new(self, zone_id);
+        let caches = CachesOff::new(self, zone_id, &resizing);
         self.drain_all(task);
         let isolated = Isolated::new(self, zone_id, range);
         self.platform().point(Point::OfflineIsolated);
@@ -125,14 +126,14 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
         drop(isolated);
         let zone = self.zone_table().zone(zone_id);
-        zone.shrink(range.len());
-        self.refresh_policy();
+        zone.shrink(range.len(), &resizing);
+        self.refresh_policy(&resizing);
         stats.frames = range.len();
         stats.zone_emptied = !zone.is_populated();
         self.platform().point(Point::OfflineLeft);
         drop(caches);
         if stats.zone_emptied {
-            self.rebuild_zonelists(task);
+            self.rebuild_zonelists(task, &resizing);
         }
         self.platform().point(Point::OfflineDone);
         Ok(stats)

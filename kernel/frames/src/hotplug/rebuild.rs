@@ -8,29 +8,30 @@ impl<P: PerCpu> Frames<'_, P> {
         self.resizing_lock().lock(self.platform(), task)
     }
 
-    /// Recomputes watermarks, reserves and cache sizes of every zone. Under the hot-plug lock.
-    pub(crate) fn refresh_policy(&self) {
-        self.zone_table().refresh_policy(self.caches().cpus().len());
+    /// Recomputes watermarks, reserves and cache sizes of every zone.
+    pub(crate) fn refresh_policy(&self, resizing: &Resizing<'_>) {
+        let cpus = self.caches().cpus().len();
+        self.zone_table().refresh_policy(cpus, resizing);
     }
 
-    /// Makes the zonelists what the populated zones demand. Under the hot-plug lock.
-    pub(crate) fn rebuild_zonelists(&self, task: &Task) {
+    /// Makes the zonelists what the populated zones demand.
+    pub(crate) fn rebuild_zonelists(&self, task: &Task, resizing: &Resizing<'_>) {
         self.lists().protocol().prepare(self.platform(), task);
-        self.build_zonelists();
+        self.build_zonelists(resizing);
         self.lists().protocol().finish(self.platform(), task);
     }
 
-    /// Makes the zonelists what the populated zones demand, at boot, where nobody can be reading
-    /// what is replaced.
-    pub(crate) fn build_zonelists(&self) {
+    /// Makes the zonelists what the populated zones demand, at boot, where no request can be
+    /// reading what is replaced.
+    pub(crate) fn build_zonelists(&self, resizing: &Resizing<'_>) {
         self.lists()
-            .build(self.zone_table(), || self.forget_firsts());
+            .build(self.zone_table(), || self.forget_firsts(resizing), resizing);
     }
 
     /// Rebuilds the zonelists although no zone came or went: for tests of those who read them. Task
     /// context, interrupts on, no spinlock held.
     pub fn rebuild(&self, task: &Task) {
-        let _resizing = self.lock_resizing(task);
-        self.rebuild_zonelists(task);
+        let resizing = self.lock_resizing(task);
+        self.rebuild_zonelists(task, &resizing);
     }
 }

@@ -4,6 +4,7 @@ use crate::{
     base::{
         owner::Entry,
         platform::Topology,
+        resizing::Resizing,
         types::{Pfn, PfnRange, SectionNo, ZoneId},
     },
     cache::cpu::PerCpu,
@@ -62,6 +63,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         if zone.index() >= self.zone_table().all().len() {
             return Err(AddError::NoNode);
         }
+        let resizing = self.resizing_lock().lock_at_boot();
         let mut at = range.start;
         while at < range.end {
             let (pageblock, first) = self
@@ -70,7 +72,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
                 .ok_or(AddError::NoSection { at })?;
             let rest = range.end.0 - at.0;
             let frames = rest.min(PAGEBLOCK_FRAMES as u64 - u64::from(first)) as u32;
-            self.add_frames(pageblock, first, frames, zone)?;
+            self.add_frames(pageblock, first, frames, zone, &resizing)?;
             at.0 += u64::from(frames);
         }
         Ok(range.len())
@@ -83,17 +85,18 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         first: u32,
         frames: u32,
         zone_id: ZoneId,
+        resizing: &Resizing<'_>,
     ) -> Result<(), AddError> {
         let zone = self.zone_table().zone(zone_id);
         let is_whole = frames == PAGEBLOCK_FRAMES as u32;
         if is_whole && pageblock.core().state() == State::GONE {
             // Its bits are clear and its entries say free: they are new, or were left so.
-            self.join_zone(pageblock, zone_id, State::EMPTY);
+            self.join_zone(pageblock, zone_id, State::EMPTY, resizing);
             self.zone_table().gain(zone_id, frames);
-            zone.grow(frames.into());
+            zone.grow(frames.into(), resizing);
             return Ok(());
         }
-        self.open_pageblock(pageblock, zone_id)?;
+        self.open_pageblock(pageblock, zone_id, resizing)?;
         let added = first..first + frames;
         let mut present = added.clone();
         if let Some(frame) = present.find(|&frame| pageblock.entry_now(frame) != Entry::ABSENT) {
@@ -113,21 +116,32 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             frame += bits;
         }
         self.caches().return_frames(pageblock, frames);
-        zone.grow(frames.into());
+        zone.grow(frames.into(), resizing);
         Ok(())
     }
 
     /// Makes a pageblock that is gone a part of a zone.
-    fn join_zone(&self, pageblock: PageblockRef<'m>, zone: ZoneId, joined: State) {
-        pageblock.set_zone(zone);
+    fn join_zone(
+        &self,
+        pageblock: PageblockRef<'m>,
+        zone: ZoneId,
+        joined: State,
+        resizing: &Resizing<'_>,
+    ) {
+        pageblock.set_zone(zone, resizing);
         self.zone_table()
             .zone(zone)
-            .cover(pageblock.index, pageblock.index + 1);
+            .cover(pageblock.index, pageblock.index + 1, resizing);
         pageblock.core().join(joined);
     }
 
     /// Makes a pageblock present with all of its frames absent, if it is not present yet.
-    fn open_pageblock(&self, pageblock: PageblockRef<'m>, zone: ZoneId) -> Result<(), AddError> {
+    fn open_pageblock(
+        &self,
+        pageblock: PageblockRef<'m>,
+        zone: ZoneId,
+        resizing: &Resizing<'_>,
+    ) -> Result<(), AddError> {
         let core = pageblock.core();
         if core.state().is_present() {
             let owner = pageblock.zone();
@@ -146,14 +160,15 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         for word in &core.bits.0 {
             word.store(u64::MAX, Ordering::Relaxed);
         }
-        self.join_zone(pageblock, zone, State::FULL);
+        self.join_zone(pageblock, zone, State::FULL, resizing);
         Ok(())
     }
 
     /// Computes watermarks and builds the zonelists for the first time. Once.
     pub fn finish_boot(&self) {
-        self.refresh_policy();
-        self.build_zonelists();
+        let resizing = self.resizing_lock().lock_at_boot();
+        self.refresh_policy(&resizing);
+        self.build_zonelists(&resizing);
     }
 }
 

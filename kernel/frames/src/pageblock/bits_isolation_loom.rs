@@ -55,11 +55,7 @@ fn last_words_and_leaving() {
         });
         if shared.pageblock().leave() {
             shared.write();
-            assert_eq!(
-                shared.set_bits(),
-                0,
-                "an pageblock left with a frame in use"
-            );
+            assert_eq!(shared.set_bits(), 0, "a pageblock left with a frame in use");
         }
         owner.join().unwrap();
     });

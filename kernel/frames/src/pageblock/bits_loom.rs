@@ -316,11 +316,7 @@ fn last_free_and_leaving() {
         });
         if shared.pageblock().leave() {
             shared.write();
-            assert_eq!(
-                shared.set_bits(),
-                0,
-                "an pageblock left with a frame in use"
-            );
+            assert_eq!(shared.set_bits(), 0, "a pageblock left with a frame in use");
         }
         let (cleared, before) = owner.join().unwrap();
         assert_eq!((cleared, before.is_isolated()), (1, true));
@@ -342,7 +338,7 @@ fn allocation_and_leaving(allocate: fn(&Shared) -> Option<u32>) {
         let counted = shared.pageblock().isolate(Isolation::Offline).unwrap();
         let left = shared.pageblock().leave();
         if left {
-            assert_eq!(shared.set_bits(), 0, "an pageblock left with a bit claimed");
+            assert_eq!(shared.set_bits(), 0, "a pageblock left with a bit claimed");
         }
         let got = allocation.join().unwrap();
         assert!(!(left && got.is_some()));
@@ -370,10 +366,7 @@ fn open_and_leaving() {
         });
         let left = shared.pageblock().leave();
         let got = allocation.join().unwrap();
-        assert!(
-            !(left && got.is_some()),
-            "an pageblock left under its owner"
-        );
+        assert!(!(left && got.is_some()), "a pageblock left under its owner");
     });
 }
 
@@ -402,7 +395,7 @@ fn compaction_and_offline() {
             shared.pageblock().unisolate(Isolation::Offline).unwrap()
         };
         let (change, got) = compaction.join().unwrap().unwrap_or_default();
-        assert!(!(left && got), "an pageblock left under its owner");
+        assert!(!(left && got), "a pageblock left under its owner");
         // The zone's counter has what is free, when nothing is isolated any more.
         let counter = 512 - i64::from(lost) + i64::from(gained) + change - i64::from(got);
         assert_eq!(counter, i64::from(shared.pageblock().state().free()));

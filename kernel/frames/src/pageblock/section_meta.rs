@@ -3,6 +3,7 @@
 use crate::{
     base::{
         owner::Entry,
+        resizing::Resizing,
         types::{Order, Pfn, ZoneId},
     },
     pageblock::{
@@ -195,7 +196,7 @@ impl<'m> PageblockRef<'m> {
     }
 
     /// Writes the zone before the pageblock joins; published by [`Pageblock::join`].
-    pub(crate) fn set_zone(self, zone: ZoneId) {
+    pub(crate) fn set_zone(self, zone: ZoneId, _: &Resizing<'_>) {
         let flags = PageblockFlags::new(
             zone,
             PageblockKind::of(MigrateType::default().within(zone), Order::ZERO),

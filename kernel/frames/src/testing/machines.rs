@@ -1,6 +1,10 @@
 //! Machines for tests, and what is done with their memory.
 
 use super::*;
+use crate::base::{
+    pin::OnCpu,
+    resizing::{Resizing, ResizingLock},
+};
 
 fn leak<T>(count: usize, make: impl FnMut() -> T) -> &'static [T] {
     std::iter::repeat_with(make)
@@ -8,6 +12,14 @@ fn leak<T>(count: usize, make: impl FnMut() -> T) -> &'static [T] {
         .collect::<Vec<_>>()
         .leak()
 }
+
+/// The hot-plug lock of nothing, for tests that change by hand what it guards.
+pub(crate) fn resizing() -> Resizing<'static> {
+    Box::leak(Box::new(ResizingLock::new())).lock_at_boot()
+}
+
+/// Proof that a test's thread stays on its CPU: it is one.
+pub(crate) const HERE: OnCpu<'static> = OnCpu::proven_otherwise();
 
 /// A machine without memory: `cpus`, `nodes` at distance 20, room for 48 sections.
 pub(crate) fn bare_machine(cpus: usize, nodes: usize) -> &'static TestFrames {

@@ -294,7 +294,7 @@ impl Platform for Host {
                     // Nobody runs there, or it is played further up on this very stack.
                     on_cpu(cpu, || {
                         let open = self.pins().load(Ordering::Relaxed);
-                        assert_eq!(open, 0, "waits for a gate of its own stack");
+                        assert_eq!(open, 0, "waits for a gated section of its own stack");
                         self.take_grace_interrupt();
                     });
                 }
@@ -315,9 +315,9 @@ impl Platform for Host {
         ControlFlow::Continue(())
     }
 
-    fn with_console_deferred(&self, gate: &mut dyn FnMut()) {
+    fn with_console_deferred(&self, work: &mut dyn FnMut()) {
         self.deferred.fetch_add(1, Ordering::Relaxed);
-        gate();
+        work();
         self.deferred.fetch_sub(1, Ordering::Relaxed);
     }
 

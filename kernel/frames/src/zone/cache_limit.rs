@@ -8,6 +8,7 @@
 use crate::{
     base::{
         platform::{Platform, step},
+        resizing::Resizing,
         types::ZoneId,
     },
     pageblock::flags::PageblockFlags,
@@ -84,8 +85,8 @@ impl CacheLimit {
         self.0.fetch_add(OFFLINE, Ordering::Release);
     }
 
-    /// Sets the limit. Under the hot-plug lock: nobody else changes these bits.
-    pub(crate) fn set_limit(&self, limit: u32) {
+    /// Sets the limit: nothing else changes these bits.
+    pub(crate) fn set_limit(&self, limit: u32, _: &Resizing<'_>) {
         let short = (MOST - limit as i32).clamp(0, MOST);
         let before = self.fields() & SHORT;
         self.0.fetch_sub(short - before, Ordering::Relaxed);
@@ -125,13 +126,13 @@ impl<P: Platform> Zones<'_, P> {
             .for_each(CacheLimit::open_after_offline);
     }
 
-    /// Sets how much a cache may hold. Under the hot-plug lock.
-    pub(crate) fn set_cache_limits(&self, zone: ZoneId, policy: &Policy) {
+    /// Sets how much a cache may hold.
+    pub(crate) fn set_cache_limits(&self, zone: ZoneId, policy: &Policy, resizing: &Resizing<'_>) {
         for cache_limit in self.cache_limits(zone) {
-            cache_limit.set_limit(policy.cache_high);
+            cache_limit.set_limit(policy.cache_high, resizing);
         }
         for (place, cache_limit) in self.block_cache_limits(zone).iter().enumerate() {
-            cache_limit.set_limit(places::limit_at(place, policy.cached_orders));
+            cache_limit.set_limit(places::limit_at(place, policy.cached_orders), resizing);
         }
     }
 
@@ -221,12 +222,13 @@ impl<P: Platform> Zones<'_, P> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::testing::resizing;
 
     #[test]
     fn the_word_keeps_limit_watermark_and_offlines_apart() {
         let cache_limit = CacheLimit::new();
         for limit in [0, 1, 63, MOST] {
-            cache_limit.set_limit(limit as u32);
+            cache_limit.set_limit(limit as u32, &resizing());
             for below in [true, false] {
                 if cache_limit.is_below() != below {
                     cache_limit.tell(below);
@@ -253,10 +255,10 @@ mod tests {
     #[test]
     fn a_limit_leaves_the_other_fields_alone() {
         let cache_limit = CacheLimit::new();
-        cache_limit.set_limit(9);
+        cache_limit.set_limit(9, &resizing());
         cache_limit.tell(true);
         cache_limit.shut_for_offline();
-        cache_limit.set_limit(5);
+        cache_limit.set_limit(5, &resizing());
         assert!(cache_limit.is_below() && cache_limit.is_shut_for_offline());
         cache_limit.tell(false);
         cache_limit.open_after_offline();
@@ -266,7 +268,7 @@ mod tests {
     #[test]
     fn a_crossing_that_is_told_late_hides_no_offline() {
         let cache_limit = CacheLimit::new();
-        cache_limit.set_limit(MOST as u32);
+        cache_limit.set_limit(MOST as u32, &resizing());
         cache_limit.tell(false);
         assert!(!cache_limit.is_shut_for_offline());
         cache_limit.shut_for_offline();

@@ -164,7 +164,7 @@ mod tests {
         let hook = at_steps(exchange);
         let found = take(frames);
         drop(hook);
-        assert!(found.is_some(), "an pageblock was free all the time");
+        assert!(found.is_some(), "a pageblock was free all the time");
         drop((found, taken, theirs.take()));
         frames.drain_all(&task());
         assert_sound(frames);
@@ -306,7 +306,7 @@ mod models {
             let found = zone
                 .free_huge
                 .search(LOOKS, || (0..3).find(|&pageblock| zone.take(pageblock)));
-            assert!(found.is_some(), "an pageblock was free all the time");
+            assert!(found.is_some(), "a pageblock was free all the time");
             exchange.join().unwrap();
         });
     }

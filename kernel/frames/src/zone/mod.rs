@@ -16,6 +16,7 @@ pub(crate) mod watermark_floor;
 use crate::{
     base::{
         platform::Platform,
+        resizing::Resizing,
         types::{Order, ZoneId, ZoneKind},
     },
     pageblock::{books::Books, flags::CACHES, section_meta::PAGEBLOCK_FRAMES},
@@ -56,7 +57,7 @@ pub struct Zone {
     /// Orders above 0, as bits, of which CPUs may keep blocks.
     cached_orders: AtomicU32,
     /// Frames of the pageblocks in the high-atomic reserve, free or not. Whoever changes the kind
-    /// of an pageblock changes it.
+    /// of a pageblock changes it.
     high_atomic: AtomicU64,
     /// What follows from watermarks and reserves, so that the test of a watermark is one load and a
     /// comparison. Written with them.
@@ -303,8 +304,8 @@ impl Zone {
         )
     }
 
-    /// Makes the span cover the pageblocks from `first` up to `end`. Under the hot-plug lock.
-    pub(crate) fn cover(&self, first: u64, end: u64) {
+    /// Makes the span cover the pageblocks from `first` up to `end`.
+    pub(crate) fn cover(&self, first: u64, end: u64, _: &Resizing<'_>) {
         let (old_first, old_end) = self.span();
         let is_new = old_first == old_end;
         if is_new || first < old_first {
@@ -315,21 +316,21 @@ impl Zone {
         }
     }
 
-    /// Counts frames that came. Under the hot-plug lock.
-    pub(crate) fn grow(&self, frames: u64) {
+    /// Counts frames that came.
+    pub(crate) fn grow(&self, frames: u64, _: &Resizing<'_>) {
         self.managed.fetch_add(frames, Ordering::Relaxed);
         self.present.fetch_add(frames, Ordering::Relaxed);
     }
 
-    /// Counts frames that left. Under the hot-plug lock.
-    pub(crate) fn shrink(&self, frames: u64) {
+    /// Counts frames that left.
+    pub(crate) fn shrink(&self, frames: u64, _: &Resizing<'_>) {
         self.managed.fetch_sub(frames, Ordering::Relaxed);
         self.present.fetch_sub(frames, Ordering::Relaxed);
     }
 
-    /// Stores new watermarks, reserves and cache sizes. Under the hot-plug lock; the caller makes
-    /// what follows the watermarks follow them. SeqCst: see [`Zone::free_now`].
-    pub(crate) fn set_policy(&self, policy: &Policy) {
+    /// Stores new watermarks, reserves and cache sizes; the caller makes what follows the
+    /// watermarks follow them. SeqCst: see [`Zone::free_now`].
+    pub(crate) fn set_policy(&self, policy: &Policy, _: &Resizing<'_>) {
         self.min.store(policy.watermarks.min, Ordering::Relaxed);
         self.low.store(policy.watermarks.low, Ordering::SeqCst);
         self.high.store(policy.watermarks.high, Ordering::SeqCst);

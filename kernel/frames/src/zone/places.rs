@@ -7,7 +7,7 @@ use crate::{
 use core::ops::Range;
 
 /// The orders that have caches, lowest first.
-pub(crate) const ORDERS: [Order; 5] = [
+pub(crate) const CACHED_ORDERS: [Order; 5] = [
     Order::ONE,
     Order::TWO,
     Order::COSTLY,
@@ -21,14 +21,14 @@ const NO_SLOT: u8 = SLOTS as u8 - 1;
 /// Blocks that a cache has room for: a line with their count.
 pub(crate) const ROOM: usize = 15;
 
-const _: () = assert!(ORDERS.len() <= NO_SLOT as usize);
+const _: () = assert!(CACHED_ORDERS.len() <= NO_SLOT as usize);
 
 /// The place of each order, and of numbers that are none: an index needs no test.
 static SLOT_OF: [u8; 256] = {
     let mut slots = [NO_SLOT; 256];
     let mut slot = 0;
-    while slot < ORDERS.len() {
-        slots[ORDERS[slot].get() as usize] = slot as u8;
+    while slot < CACHED_ORDERS.len() {
+        slots[CACHED_ORDERS[slot].get() as usize] = slot as u8;
         slot += 1;
     }
     slots
@@ -60,7 +60,7 @@ pub(crate) const fn most(order: Order) -> u32 {
 /// frames.
 pub(crate) fn cached_orders(share: u64) -> u32 {
     let fits = |order: &&Order| u64::from(most(**order)) * order.frames() * 2 <= share;
-    let orders = ORDERS.iter().filter(fits);
+    let orders = CACHED_ORDERS.iter().filter(fits);
     orders.fold(0, |bits, order| bits | 1 << order.get())
 }
 
@@ -82,13 +82,13 @@ pub(crate) fn places_of(zone: ZoneId) -> Range<usize> {
 
 /// Returns whether a place is some order's.
 pub(crate) const fn is_used(place: usize) -> bool {
-    place % SLOTS < ORDERS.len()
+    place % SLOTS < CACHED_ORDERS.len()
 }
 
 /// Returns the most blocks in the cache at a place of a zone, of which these orders are cached, as
 /// bits.
 pub(crate) fn limit_at(place: usize, orders: u32) -> u32 {
-    let order = ORDERS.get(place % SLOTS);
+    let order = CACHED_ORDERS.get(place % SLOTS);
     let is_cached = |order: &&Order| orders >> order.get() & 1 == 1;
     order.filter(is_cached).map_or(0, |&order| most(order))
 }

@@ -3,6 +3,7 @@
 use crate::{
     base::{
         platform::Platform,
+        resizing::Resizing,
         types::{ZoneId, ZoneKind},
     },
     zone::{
@@ -25,12 +26,12 @@ pub(crate) struct Policy {
 pub(crate) const CAPACITY: usize = 120;
 
 impl<P: Platform> Zones<'_, P> {
-    /// Recomputes watermarks, reserves and cache sizes of every zone. Under the hot-plug lock.
-    pub(crate) fn refresh_policy(&self, cpus: usize) {
+    /// Recomputes watermarks, reserves and cache sizes of every zone.
+    pub(crate) fn refresh_policy(&self, cpus: usize, resizing: &Resizing<'_>) {
         for zone in self.zone_ids() {
             let policy = self.wanted_policy(zone, cpus);
-            self.zone(zone).set_policy(&policy);
-            self.set_cache_limits(zone, &policy);
+            self.zone(zone).set_policy(&policy, resizing);
+            self.set_cache_limits(zone, &policy, resizing);
             self.follow_watermarks(zone);
         }
     }

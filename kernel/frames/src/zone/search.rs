@@ -73,8 +73,8 @@ pub(crate) enum Part {
 }
 
 impl<'m, P: Platform> Zones<'m, P> {
-    /// Takes a block from a zone's pageblocks, whatever the watermarks. Pinned on the CPU of
-    /// `hints`.
+    /// Takes a block from a zone's pageblocks, whatever the watermarks. `hints` are those of the
+    /// CPU that runs this.
     pub(crate) fn take_from_zone(
         &self,
         zone: ZoneId,

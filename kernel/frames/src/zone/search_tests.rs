@@ -141,7 +141,7 @@ fn single_frames_that_are_reserved_in_vain_are_given_back() {
         NORMAL,
         MigrateType::Unmovable,
         3,
-        &frames.this_cpu().hints,
+        &frames.this_cpu(HERE).hints,
         |pageblock, word, mask| {
             came.set((word, mask));
             // Others are ahead of the claim at each turn.
@@ -163,7 +163,7 @@ fn runs_that_are_reserved_in_vain_are_given_back() {
         Order::ONE,
         MigrateType::Unmovable,
         2,
-        &frames.this_cpu().hints,
+        &frames.this_cpu(HERE).hints,
         |pageblock, frame| {
             came.set(Some(frame));
             assert_eq!(pageblock.core().claim_runs(Order::ONE, 1, 1, |_, _| ()), 1);
@@ -187,7 +187,7 @@ fn one_pageblock_gives_nothing(size: Order) {
             .partition::<Vec<_>, _>(|block| block.pfn().0 % (PAGEBLOCK_FRAMES as u64) < run);
         drop(freed);
         frames.drain_all(&task());
-        let cpu = frames.this_cpu();
+        let cpu = frames.this_cpu(HERE);
         let search = Search::new(NORMAL, size, MigrateType::Unmovable, &cpu.hints);
         let first = frames.pageblock(section_range(32).start.0 / 512).unwrap();
         search.hints.set(NORMAL, first.index);
@@ -456,7 +456,7 @@ fn pageblocks_for_other_sizes_come_before_the_other_migrate_type() {
     let single = take(frames, Order::ZERO).unwrap();
     assert_eq!(pageblock_in_zone(&single), pageblock_in_zone(&large));
     assert_eq!(frames.zone_events(NORMAL).steals, 0);
-    assert_eq!(pageblock.kind(), kind, "an pageblock in use keeps its kind");
+    assert_eq!(pageblock.kind(), kind, "a pageblock in use keeps its kind");
     drop((page, large, single));
     assert_sound(frames);
 }

@@ -60,7 +60,7 @@ fn an_pageblock_of_the_reserve_is_nobodys() {
         let (kind, of_reserve) = (kept.kind(), kept.kind().turned_to(MigrateType::HighAtomic));
         let reserved = in_use.then(|| frames.reserve_for_test(kept, NORMAL, 8));
         assert!(kept.change_kind(kind, of_reserve));
-        let cpu = frames.this_cpu();
+        let cpu = frames.this_cpu(HERE);
         for order in [Order::ZERO, Order::COSTLY] {
             for migrate_type in [MigrateType::Unmovable, MigrateType::Movable] {
                 let ways = [Zones::<Host>::take_from_zone, Zones::<Host>::take_foreign];

@@ -259,7 +259,7 @@ mod models {
             assert_eq!(
                 self.cache_limit.is_below(),
                 is_below,
-                "the cache_limit of the caches"
+                "the limits of the caches"
             );
             let bits = u32::from(!is_below) << ZONE.index();
             assert_eq!(self.above.zones(KIND), bits, "the zones above LOW");

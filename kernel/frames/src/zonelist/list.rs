@@ -38,7 +38,7 @@ const ZONE_MASK: u32 = (1 << INDEX_SHIFT) - 1;
 /// One decoding serves both formats, so that no reader asks which it is: the zone is the low half
 /// of the first word, and the index the sum of its upper half and the second word.
 #[derive(Debug, Default)]
-pub(crate) struct Entry {
+pub(crate) struct ZoneRef {
     /// Number of the zone plus one, and in the upper half the index in [`Format::OneWord`]. Zero
     /// ends the list.
     zone: AtomicU32,
@@ -46,7 +46,7 @@ pub(crate) struct Entry {
     index: AtomicU32,
 }
 
-impl Entry {
+impl ZoneRef {
     /// Reads the index and then the zone, as (index, zone); nothing at the end. `point` runs
     /// between the two.
     #[inline]
@@ -95,7 +95,7 @@ impl Entry {
 
 /// The entries of a list. Lists of one node have room for all as well: the place of a list is a sum
 /// then, and its length is known.
-type Entries = [Entry; MAX_ZONES];
+type Entries = [ZoneRef; MAX_ZONES];
 
 /// Both lists of a node, by [`ListKind`].
 type Buffer = [Entries; 2];
@@ -120,7 +120,7 @@ impl Node {
     /// Returns a node with empty lists.
     pub fn new() -> Self {
         Self {
-            buffers: array::from_fn(|_| array::from_fn(|_| array::from_fn(|_| Entry::default()))),
+            buffers: array::from_fn(|_| array::from_fn(|_| array::from_fn(|_| ZoneRef::default()))),
             order: array::from_fn(|_| AtomicU8::new(0)),
         }
     }
@@ -210,13 +210,13 @@ impl<'a> List<'a> {
 
     /// Returns all entries, those behind the end included.
     #[inline]
-    pub(crate) fn all(self) -> &'a [Entry] {
+    pub(crate) fn all(self) -> &'a [ZoneRef] {
         self.0
     }
 
     /// Returns the entries from position `start` on.
     #[inline]
-    pub(crate) fn entries(self, start: usize) -> &'a [Entry] {
+    pub(crate) fn entries(self, start: usize) -> &'a [ZoneRef] {
         self.0.get(start..).unwrap_or_default()
     }
 
@@ -251,7 +251,7 @@ impl<'a> List<'a> {
 /// The usable entries of a list. A struct of its own, and not a chain of adaptors: a walk passes
 /// over zones, and each costs what this loop costs.
 pub(crate) struct Usable<'a, F> {
-    rest: core::slice::Iter<'a, Entry>,
+    rest: core::slice::Iter<'a, ZoneRef>,
     /// Position of the first of the rest.
     at: usize,
     eligible: Eligible,
@@ -292,6 +292,7 @@ impl ListSnapshot {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::testing::resizing;
 
     const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
     const MOVABLE: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Movable);
@@ -307,12 +308,12 @@ mod tests {
         let zones: [Zone; 8] = array::from_fn(|_| Zone::new());
         let node = Node::new();
         node.set_order(&array::from_fn(|at| (at < 2).then_some(NodeId(at as u8))));
-        zones[NORMAL.index()].grow(10);
+        zones[NORMAL.index()].grow(10, &resizing());
         node.write(NodeId(0), SIDE, format, &zones, |_| ());
         let list = node.list(SIDE, ListKind::Fallback);
         assert!(list.is_exactly(0, Some(NORMAL)));
         assert!(list.is_exactly(1, None));
-        zones[MOVABLE.index()].grow(10);
+        zones[MOVABLE.index()].grow(10, &resizing());
         let mut seen = Vec::new();
         node.write(NodeId(0), SIDE, format, &zones, |_| {
             seen.extend(list.walk(0, UNMOVABLE, || ()).map(|(_, zone)| zone).next());

@@ -75,7 +75,7 @@ impl<P: Platform> Lists<'_, P> {
     /// Rewrites the lists where readers read them.
     pub(super) fn rewrite_in_place(&self) {
         let rewrite =
-            || self.gate(|| self.write(self.published.current().side(), Format::TwoWords));
+            || self.change(|| self.write(self.published.current().side(), Format::TwoWords));
         if self.platform.planted(Mistake::DeferredLate) {
             self.platform.with_console_deferred(&mut || rewrite());
         } else {
@@ -83,13 +83,13 @@ impl<P: Platform> Lists<'_, P> {
         }
     }
 
-    /// Runs `gated section` with the console of this CPU deferred.
-    pub(super) fn deferring_console(&self, gate: &mut dyn FnMut()) {
+    /// Runs `work` with the console of this CPU deferred.
+    pub(super) fn deferring_console(&self, work: &mut dyn FnMut()) {
         let planted = |mistake| self.platform.planted(mistake);
         if planted(Mistake::NotDeferred) || planted(Mistake::DeferredLate) {
-            gate();
+            work();
         } else {
-            self.platform.with_console_deferred(gate);
+            self.platform.with_console_deferred(work);
         }
     }
 
@@ -106,18 +106,19 @@ impl<P: Platform> Lists<'_, P> {
     /// Puts the spare lists in force: one store, however many nodes there are.
     pub(super) fn publish_spare(&self) {
         let current = self.published.current();
-        self.gate(|| self.published.publish(current));
+        self.change(|| self.published.publish(current));
     }
 
     /// Runs what the writer does with interrupts off, and notes how long it takes.
-    pub(super) fn interrupts_off(&self, gate: impl FnOnce()) {
+    pub(super) fn interrupts_off(&self, work: impl FnOnce()) {
         let begun_ns = self.platform.own_ns();
-        gate();
+        work();
         let taken_ns = self.platform.own_ns().saturating_sub(begun_ns);
         self.irq_off_ns.set(Some(taken_ns));
     }
 
-    fn gate(&self, change: impl FnOnce()) {
+    /// Changes what readers see, between the schedule points of a rebuild.
+    fn change(&self, change: impl FnOnce()) {
         self.platform.point(Point::RebuildOdd);
         change();
         self.platform.point(Point::RebuildEven);

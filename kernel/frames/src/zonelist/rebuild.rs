@@ -1,7 +1,7 @@
 //! Rebuilding the zonelists, and recomputing what follows from the zones' sizes.
 
 use crate::{
-    base::platform::Platform,
+    base::{platform::Platform, resizing::Resizing},
     zone::Zones,
     zonelist::{Lists, Zonelists},
 };
@@ -92,9 +92,9 @@ impl RebuildTimes {
 
 impl<P: Platform> Zonelists<'_, P> {
     /// Writes the lists that the populated zones demand; `changed` runs once they are in force.
-    /// Under the hot-plug lock, or at boot. Everything that does not depend on which zones are
+    /// Everything that does not depend on which zones are
     /// populated was done before, so that the stretch with interrupts off stays short.
-    pub(crate) fn build(&self, zones: &Zones<'_, P>, changed: impl FnOnce()) {
+    pub(crate) fn build(&self, zones: &Zones<'_, P>, changed: impl FnOnce(), _: &Resizing<'_>) {
         let platform = zones.platform();
         let lists = Lists {
             platform,

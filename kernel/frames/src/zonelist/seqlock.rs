@@ -2,7 +2,8 @@
 
 use super::{BeginCookie, Lists, Protocol, Reader, RetryCheck, write_counted};
 use crate::base::{
-    platform::{Pinned, Platform, Point},
+    pin::Pinned,
+    platform::{Platform, Point},
     request::Gfp,
 };
 use tidemark_sync::{Cookie, Rank, SeqCount, SpinLock};

@@ -3,7 +3,8 @@
 use super::{BeginCookie, Lists, Protocol, Reader, RetryCheck, seqlock::Seqlock, write_counted};
 use crate::base::{
     mistake::Mistake,
-    platform::{Pinned, Platform, Point},
+    pin::Pinned,
+    platform::{Platform, Point},
     request::Gfp,
 };
 use tidemark_sync::{Cookie, IrqSpinLock, Rank, SeqCount};

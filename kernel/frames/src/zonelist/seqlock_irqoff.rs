@@ -1,11 +1,7 @@
 //! `seqlock-irqoff`: Linux commit 1007843a9190.
 
 use super::{BeginCookie, Lists, Protocol, Reader, RetryCheck, seqlock::Seqlock};
-use crate::base::{
-    mistake::Mistake,
-    platform::{Pinned, Platform},
-    request::Gfp,
-};
+use crate::base::{mistake::Mistake, pin::Pinned, platform::Platform, request::Gfp};
 use tidemark_sync::{Cookie, IrqOff, Rank, SeqCount, SpinLock};
 
 /// Interrupts off, so that no handler on the writer's CPU meets an odd count (H2); then the console

@@ -1,11 +1,7 @@
 //! `seqlock-irqsave`: Linux commit a2ebb5157582.
 
 use super::{BeginCookie, Lists, Protocol, Reader, RetryCheck, seqlock::Seqlock};
-use crate::base::{
-    mistake::Mistake,
-    platform::{Pinned, Platform},
-    request::Gfp,
-};
+use crate::base::{mistake::Mistake, pin::Pinned, platform::Platform, request::Gfp};
 use tidemark_sync::{Cookie, IrqSpinLock, Rank, SeqCount};
 
 /// `write_seqlock_irqsave`, and the console deferred inside: the lock validator is told when the
