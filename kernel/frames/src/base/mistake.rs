@@ -1,12 +1,13 @@
-//! Mistakes that a platform can have a zonelist protocol make, so that each can be seen to matter.
+//! Mistakes that a platform can plant in a zonelist protocol, to show what each breaks.
 
 /// A deliberate mistake in a zonelist protocol: see
-/// [`Platform::planted`](crate::Platform::planted). The module `mutant` has those that only a model
-/// or a host test can tell.
+/// [`Platform::planted`](crate::Platform::planted). The module `mutant` has the mistakes that only
+/// a model or a host test can find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Mistake {
-    /// Requests without DIRECT_RECLAIM begin and look as the others do: a check too many.
+    /// Requests without DIRECT_RECLAIM take part in the protocol as the others do: they read the
+    /// cookie and compare it.
     EverybodyLooks,
     /// The check before OOM is left out.
     NoCheckBeforeOom,
@@ -14,30 +15,30 @@ pub enum Mistake {
     NoCheckAtNopage,
     /// The check at `retry` is left out.
     NoCheckAtRetry,
-    /// A count that is odd, and was at the begin, passes the check.
+    /// A counter that is odd now, and was at the begin, passes the check.
     ChangedWithoutOdd,
-    /// The begin waits for an even count.
+    /// The begin waits for an even counter.
     BeginWaits,
-    /// The check waits for an even count.
+    /// The check waits for an even counter.
     CheckWaits,
     /// The writer leaves interrupts on, where its protocol turns them off.
     InterruptsOn,
     /// The writer does not defer the console.
     NotDeferred,
-    /// The writer defers the console only while it rewrites: after its begin was annotated, and not
-    /// until its end is.
+    /// The writer defers the console only while it rewrites, and not while its begin and its end
+    /// are annotated.
     DeferredLate,
-    /// The lock validator is told of the writer's begin when the count is odd.
+    /// The lock validator is told of the writer's begin while the counter is odd (H5).
     AnnotatedInside,
-    /// The count stays as it is.
+    /// The writer does not change the counter.
     CountStands,
-    /// Lists are written again without a wait for those who may walk them.
+    /// Lists are written again without a wait for the readers that may still walk them.
     NoGrace,
-    /// Lists are put in force before they are written.
+    /// Lists are published before they are written.
     PublishedEarly,
-    /// The start is remembered across walks.
+    /// A request remembers its start across walks.
     StartRemembered,
-    /// The hot path remembers a zone by its entry's index alone.
+    /// The hot path remembers a zone by its entry's index alone (H7).
     TornRemembered,
 }
 
