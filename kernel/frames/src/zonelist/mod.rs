@@ -1,4 +1,5 @@
-//! The fallback lists and the protocols that say who may look at them, one file a variant.
+//! The zonelists and the protocols between their readers and their writer, one file for each
+//! protocol.
 
 mod gfp_seqlock;
 mod list;
@@ -28,7 +29,7 @@ use rebuild::{RebuildTimes, Rebuilt};
 
 use crate::base::{platform::Platform, types::NodeId};
 
-/// Every node's lists, the protocol in force, and what the rebuilds took.
+/// Every node's lists, the protocol in force, and the rebuilds' number and times.
 pub(crate) struct Zonelists<'m, P: Platform> {
     nodes: &'m [Node],
     chosen: Chosen<P>,
@@ -54,7 +55,7 @@ impl<'m, P: Platform> Zonelists<'m, P> {
         self.chosen.protocol()
     }
 
-    /// Returns the protocol in force, as the type that it is.
+    /// Returns the protocol in force, with its own type.
     #[inline]
     pub(crate) fn chosen(&self) -> &Chosen<P> {
         &self.chosen
@@ -71,17 +72,17 @@ impl<'m, P: Platform> Zonelists<'m, P> {
         &self.published
     }
 
-    /// Counts rebuilds, for what is remembered of a list.
+    /// Returns the number of finished rebuilds.
     #[inline]
     pub(crate) fn rebuilt(&self) -> &Rebuilt {
         &self.rebuilt
     }
 
-    /// Returns a node's list as it is now. Pinned.
+    /// Returns a copy of a node's list. The caller is pinned.
     ///
     /// # Panics
     ///
-    /// Panics if the node is beyond the storage.
+    /// Panics if the allocator has no node of this number.
     pub(crate) fn snapshot(&self, node: NodeId, list: ListKind) -> ListSnapshot {
         let generation = self.published.current();
         let node = &self.nodes[node.0 as usize];

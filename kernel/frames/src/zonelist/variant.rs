@@ -1,23 +1,24 @@
-//! The variants by name.
+//! The protocols by name.
 
 /// The protocol between readers and the writer of the lists, chosen at boot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Variant {
-    /// A plain spinlock around the writer; readers take no notice.
+    /// A plain spinlock around the writer; readers check nothing.
     None,
-    /// `write_seqlock` with interrupts on; readers wait while the count is odd.
+    /// `write_seqlock` with interrupts on; readers wait while the counter is odd.
     Seqlock,
     /// Interrupts off, then the console deferred, then `write_seqlock`.
     SeqlockIrqoff,
     /// `write_seqlock_irqsave`, then the console deferred; annotated after the increment.
     SeqlockIrqsave,
-    /// As `SeqlockIrqsave`, annotated before the first increment.
+    /// As `SeqlockIrqsave`, but annotated before the first increment.
     SeqlockAnnotated,
-    /// As `SeqlockAnnotated`; readers look again at `retry`, too.
+    /// As `SeqlockAnnotated`, but readers check at `retry`, too.
     SeqlockRecheck,
-    /// As `Seqlock`, for requests that may reclaim only.
+    /// As `Seqlock`, but only requests that may reclaim take part.
     GfpSeqlock,
-    /// The seed: a private spinlock with interrupts off, a bare counter, no waiting.
+    /// The seed: a private spinlock with interrupts off, and a bare counter for which no reader
+    /// waits.
     #[default]
     Seed,
     /// Lists that are built beside the old ones and published by one store.
@@ -25,7 +26,7 @@ pub enum Variant {
 }
 
 impl Variant {
-    /// Every variant, in the order of history.
+    /// Every variant, in historical order.
     pub const ALL: [Self; 9] = [
         Self::None,
         Self::Seqlock,
@@ -58,8 +59,8 @@ impl Variant {
         Self::ALL.into_iter().find(|variant| variant.name() == name)
     }
 
-    /// Returns whether every reader, one in an interrupt's or an NMI's handler too, waits for an
-    /// even count at its begin.
+    /// Returns whether every reader waits for an even counter at its begin, even in an interrupt's
+    /// or an NMI's handler.
     pub const fn every_reader_waits(self) -> bool {
         !matches!(
             self,
