@@ -97,7 +97,7 @@ impl Default for CpuCaches {
 pub(crate) struct ThisCpu<'p>(&'p CpuCaches);
 
 impl<'p> ThisCpu<'p> {
-    /// Made by [`crate::cache::Caches::this_cpu`] only.
+    /// Wraps what [`crate::cache::Caches::this_cpu`] has found.
     #[inline]
     pub(super) const fn new(caches: &'p CpuCaches) -> Self {
         Self(caches)
