@@ -47,8 +47,8 @@ pub unsafe fn words_mut<'a>(pfn: Pfn) -> &'a mut [u64; WORDS] {
 pub fn content(block: &KernelBlock) -> &[u64] {
     let len = WORDS * block.order().frames() as usize;
     let start = paging::phys_to_virt(block.pfn().address()).cast::<u64>();
-    // SAFETY: a block is the sole owner of its frames for as long as it lives, the allocator hands
-    // out mapped memory only, and the borrow of the block keeps writers away.
+    // SAFETY: a block is the sole owner of its frames for as long as it lives, and the allocator
+    // hands out mapped memory only. The borrow of the block keeps writers away.
     unsafe { core::slice::from_raw_parts(start, len) }
 }
 
@@ -56,8 +56,8 @@ pub fn content(block: &KernelBlock) -> &[u64] {
 pub fn content_mut(block: &mut KernelBlock) -> &mut [u64] {
     let len = WORDS * block.order().frames() as usize;
     let start = paging::phys_to_virt(block.pfn().address()).cast::<u64>();
-    // SAFETY: a block is the sole owner of its frames for as long as it lives, the allocator hands
-    // out mapped memory only, and the borrow of the block is exclusive.
+    // SAFETY: a block is the sole owner of its frames for as long as it lives, and the allocator
+    // hands out mapped memory only. The borrow of the block is exclusive.
     unsafe { core::slice::from_raw_parts_mut(start, len) }
 }
 
