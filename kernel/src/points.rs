@@ -46,7 +46,7 @@ impl Drop for Hooked {
     }
 }
 
-/// Calls the hook, if one is set. The platform calls this at each point. Any context.
+/// Calls the hook, if one is set. The platform calls this at each point. Any context may call it.
 #[cfg(feature = "lab")]
 #[inline]
 pub fn reached(point: Point) {
@@ -74,7 +74,7 @@ fn call(hook: Hook, point: Point) {
 }
 
 /// Returns the CPU that is between the two steps of a rebuild's counter. That CPU stays the same
-/// until the second step. Any context.
+/// until the second step. Any context may call it.
 pub fn rebuilder() -> Option<usize> {
     (REBUILDER.load(Ordering::Relaxed) as usize).checked_sub(1)
 }
@@ -114,7 +114,8 @@ impl Drop for StepHooked {
     }
 }
 
-/// Calls the steps' hook, if one is set. The platform calls this at each step. Any context.
+/// Calls the steps' hook, if one is set. The platform calls this at each step. Any context may call
+/// it.
 #[cfg(feature = "lab")]
 #[inline]
 pub fn stepped(step: &'static Step) {
@@ -151,7 +152,7 @@ pub struct Laboratory {
 #[cfg(feature = "lab")]
 static LABORATORY: OnceRef<'static, Laboratory> = OnceRef::new();
 
-/// Registers the functions of the laboratory. Called once, at boot.
+/// Registers the functions of the laboratory. It is called once, at boot.
 #[cfg(feature = "lab")]
 pub fn register(laboratory: &'static Laboratory) {
     let is_first = LABORATORY.set(laboratory).is_ok();
@@ -159,7 +160,7 @@ pub fn register(laboratory: &'static Laboratory) {
 }
 
 /// Passes a point outside the allocator: the console, the locks, the grace period. Only the
-/// laboratory reacts. Any context.
+/// laboratory reacts. Any context may call it.
 #[inline(always)]
 pub fn passed(point: LabPoint) {
     #[cfg(feature = "lab")]
@@ -171,7 +172,7 @@ pub fn passed(point: LabPoint) {
 }
 
 /// Returns whether a scenario of the laboratory runs. A scenario decides itself which code prints
-/// and what follows a hang. Any context.
+/// and what follows a hang. Any context may call it.
 #[inline(always)]
 pub fn in_scenario() -> bool {
     #[cfg(feature = "lab")]
@@ -196,7 +197,7 @@ pub fn set_turn(turn: Turn) {
     TURN.set(turn);
 }
 
-/// Does one turn of a wait for an even counter. Any context.
+/// Does one turn of a wait for an even counter. Any context may call it.
 #[cfg(feature = "lab")]
 #[inline(always)]
 pub fn turn() -> ControlFlow<()> {

@@ -44,7 +44,7 @@ const PENDING: u32 = 1 << 12;
 const TO_SELF: u32 = 0b01 << 18;
 const DIVIDE_BY_16: u32 = 0b0011;
 
-/// The mapped registers. Written once by `init`; the same address shows each CPU its own APIC.
+/// The mapped registers. They are set once by `init`; the same address shows each CPU its own APIC.
 static REGISTERS: AtomicPtr<u32> = AtomicPtr::new(ptr::null_mut());
 /// Timer ticks a second, after the timer's divider; written once by the calibration.
 static TIMER_HZ: AtomicU32 = AtomicU32::new(0);
@@ -62,7 +62,7 @@ fn write(register: usize, value: u32) {
     }
 }
 
-/// Maps the registers. Called once, on the boot CPU.
+/// Maps the registers. It is called once, on the boot CPU.
 pub(super) fn init(madt: &Madt, tables: FrameSource<'_>) -> Result<(), PagingError> {
     let registers = paging::map_mmio(madt.local_apic, 4096, tables)?;
     REGISTERS.store(registers.cast(), Relaxed);
@@ -156,7 +156,7 @@ pub(super) fn send(apic_id: u32, message: Message) {
 }
 
 /// Returns whether the running CPU's APIC has `vector` requested and not delivered (IRR; Intel SDM
-/// vol. 3, 12.8.4). Any context.
+/// vol.~3, 12.8.4). Any context may call it.
 #[cfg(feature = "lab")]
 pub(super) fn is_requested(vector: u8) -> bool {
     if REGISTERS.load(Relaxed).is_null() {
@@ -166,8 +166,8 @@ pub(super) fn is_requested(vector: u8) -> bool {
     read(reg::IRR + word) >> (vector % 32) & 1 == 1
 }
 
-/// Interrupts the running CPU with `vector` by shorthand, which takes one write. Any context, NMI
-/// included.
+/// Interrupts the running CPU with `vector` by shorthand, which takes one write. Any context may
+/// call it, NMI included.
 pub(super) fn send_self(vector: u8) {
     wait_until_sent();
     write(reg::ICR_LOW, TO_SELF | ASSERT | u32::from(vector));

@@ -40,7 +40,7 @@ fn gate(handler: u64, ist: Ist) -> [u64; 2] {
     [low, handler >> 32]
 }
 
-/// Fills in the table. Called once, on the boot CPU.
+/// Fills in the table. It is called once, on the boot CPU.
 pub(super) fn init() {
     for vector in 0..=255u8 {
         let words = gate(entry::stub(vector), ist(vector));

@@ -109,7 +109,8 @@ impl LocalIrq for Irqs {
 }
 
 impl Irqs {
-    /// Does what [`LocalIrq::push_off`] does, without naming the trait. Task and hard-IRQ context.
+    /// Does what [`LocalIrq::push_off`] does, without naming the trait. Task and hard-IRQ context
+    /// may call it.
     pub fn push_off() {
         <Self as LocalIrq>::push_off();
     }

@@ -190,7 +190,7 @@ pub fn register_work(f: Handler) -> Result<WorkId, IrqError> {
 }
 
 /// Asks every online CPU of `mask` to run `work`, the running one included if it is named, and does
-/// not wait. Any context but NMI.
+/// not wait. Any context but NMI may call it.
 pub fn raise(mask: u64, work: WorkId) {
     let bit = 1 << work.0;
     for cpu in percpu::cpus_in(mask & percpu::online_mask()) {
@@ -212,7 +212,8 @@ pub fn raise_from_nmi(_nmi: &Nmi, work: WorkId) {
     raise_self(work);
 }
 
-/// Asks the running CPU to run `work` as soon as it takes interrupts. Any context, NMI included.
+/// Asks the running CPU to run `work` as soon as it takes interrupts. Any context may call it, NMI
+/// included.
 pub fn raise_self(work: WorkId) {
     // Unlike `raise`, this sends even if the bit was set already. The CPU may have been interrupted
     // after it set the bit and before it sent, and the interrupt is wanted when this NMI ends.
@@ -221,7 +222,7 @@ pub fn raise_self(work: WorkId) {
 }
 
 /// Returns whether the running CPU's APIC has the work interrupt requested and not delivered. Any
-/// context.
+/// context may call it.
 #[cfg(feature = "lab")]
 pub fn is_work_requested() -> bool {
     apic::is_requested(vectors::WORK)
@@ -238,7 +239,8 @@ pub(super) fn handle_work(token: &HardIrq) {
     }
 }
 
-/// Makes `cpu` look at its run queue, by setting its need_resched there. Any context but NMI.
+/// Makes `cpu` look at its run queue, by setting its need_resched there. Any context but NMI may
+/// call it.
 pub fn reschedule(cpu: CpuId) {
     if let Some(block) = percpu::get(cpu) {
         let message = apic::Message::Vector(vectors::RESCHEDULE);

@@ -56,7 +56,7 @@ pub fn register(vector: u8, handler: Handler) -> Result<(), IrqError> {
 }
 
 /// Adds the handler of a legacy IRQ (COM1 is 4, COM2 is 3), following the MADT's overrides. Routes
-/// its line to the boot CPU and unmasks it. Task context.
+/// its line to the boot CPU and unmasks it. Only task context may call it.
 ///
 /// # Errors
 ///

@@ -42,12 +42,14 @@ fn call_hooks(token: &Nmi, frame: &TrapFrame) {
     }
 }
 
-/// Returns whether `cpu` is in the handler of an NMI, where no other NMI reaches it. Any context.
+/// Returns whether `cpu` is in the handler of an NMI, where no other NMI reaches it. Any context
+/// may call it.
 pub fn is_in(cpu: CpuId) -> bool {
     percpu::get(cpu).is_some_and(|block| block.in_nmi.load(Relaxed) != 0)
 }
 
-/// Sends an NMI to `cpu`, which may be the running one, in physical destination mode. Any context.
+/// Sends an NMI to `cpu`, which may be the running one, in physical destination mode. Any context
+/// may call it.
 pub fn send(cpu: CpuId) {
     if let Some(block) = percpu::get(cpu) {
         apic::send(block.apic_id.load(Relaxed), apic::Message::Nmi);

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 static LEFT_OUT_NS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 
 /// Returns the time since boot, in nanoseconds, less what [`leaving_out`] has left out on the
-/// running CPU. The caller stays on its CPU between two readings. Any context.
+/// running CPU. The caller stays on its CPU between two readings. Any context may call it.
 pub fn now_ns() -> u64 {
     // The order of the two reads matters. An NMI between them makes the result too large by that
     // NMI's time. The difference of two readings is then wrong by no more than that.
@@ -20,7 +20,7 @@ pub fn now_ns() -> u64 {
 }
 
 /// Runs `instrument`, whose time [`now_ns`] then leaves out. Another instrument may interrupt it;
-/// the time of that one counts once. The caller stays on its CPU. Any context.
+/// the time of that one counts once. The caller stays on its CPU. Any context may call it.
 pub fn leaving_out<R>(instrument: impl FnOnce() -> R) -> R {
     let begun_ns = now_ns();
     let result = instrument();

@@ -57,10 +57,11 @@ const DATA: Flags = Flags::PRESENT
     .union(Flags::NO_EXECUTE);
 const SLOT_BYTES: u64 = 1 << 39;
 
-/// The address where physical memory is mapped. Written once by `init`, before any other code runs.
-static PHYS_OFFSET: AtomicU64 = AtomicU64::new(0);
-/// The address where the kernel's own range starts. Written once by `init`, before any other code
+/// The address where physical memory is mapped. It is written once by `init`, before any other code
 /// runs.
+static PHYS_OFFSET: AtomicU64 = AtomicU64::new(0);
+/// The address where the kernel's own range starts. It is written once by `init`, before any other
+/// code runs.
 static AREA: AtomicU64 = AtomicU64::new(0);
 
 /// What the lock around every change of the tables protects: the next free address for registers.
@@ -70,8 +71,8 @@ struct Area {
 
 static TABLES: IrqSpinLock<Area, Irqs> = IrqSpinLock::new(Rank::PageTable, Area { next_mmio: 0 });
 
-/// Takes over the loader's tables; physical memory is mapped at `phys_offset`. Called once, on the
-/// boot CPU.
+/// Takes over the loader's tables; physical memory is mapped at `phys_offset`. It is called once,
+/// on the boot CPU.
 ///
 /// # Errors
 ///
@@ -92,8 +93,8 @@ pub fn init(phys_offset: u64) -> Result<(), PagingError> {
 }
 
 /// Unmaps the lower half of the addresses, where the loader may have left mappings for its switch
-/// of tables. Called on the boot CPU, before others start. The kernel's own mappings are all in the
-/// upper half.
+/// of tables. It is called on the boot CPU, before others start. The kernel's own mappings are all
+/// in the upper half.
 pub(super) fn drop_lower_half() {
     let mut guard = lock();
     for entry in root(&mut guard).iter_mut().take(256) {
@@ -160,7 +161,7 @@ fn map_page(
 }
 
 /// Maps `len` bytes of device registers at physical address `phys`, uncached, and returns their
-/// address. Task context.
+/// address. Only task context may call it.
 ///
 /// # Errors
 ///

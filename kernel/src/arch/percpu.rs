@@ -129,7 +129,8 @@ impl PerCpu {
         self.uid.load(Relaxed)
     }
 
-    /// Stores the numbers that the firmware's tables use for it. Called before the CPU starts.
+    /// Stores the numbers that the firmware's tables use for it. It is called before the CPU
+    /// starts.
     pub(super) fn set_firmware_ids(&self, cpu: Cpu) {
         self.apic_id.store(cpu.apic_id, Relaxed);
         self.uid.store(cpu.uid, Relaxed);
@@ -250,7 +251,7 @@ pub fn cpu_id() -> CpuId {
     current().id()
 }
 
-/// Returns the gate of `cpu`. Any context.
+/// Returns the gate of `cpu`. Any context may call it.
 ///
 /// # Panics
 /// Panics if there is no such CPU.
@@ -258,7 +259,7 @@ pub fn gate(cpu: CpuId) -> &'static CpuGate {
     &of(cpu).gate
 }
 
-/// Sets `cpu`'s part of the allocator's storage. Called once, before that CPU allocates.
+/// Sets `cpu`'s part of the allocator's storage. It is called once, before that CPU allocates.
 pub fn set_caches(cpu: CpuId, caches: &'static CpuCaches) {
     if let Some(block) = get(cpu) {
         // Release pairs with the acquire of the message that tells the CPU to begin.
@@ -347,7 +348,7 @@ pub(super) fn set_offline(cpu: CpuId) {
 }
 
 /// Returns what the scheduler stored with [`set_thread`]; null before the scheduler runs. Any
-/// context.
+/// context may call it.
 pub fn thread() -> *mut () {
     #[cfg(feature = "freestanding")]
     {
@@ -363,12 +364,12 @@ pub fn thread() -> *mut () {
     current().thread.load(Relaxed)
 }
 
-/// Returns whether the running CPU is in an NMI. Any context.
+/// Returns whether the running CPU is in an NMI. Any context may call it.
 pub fn in_nmi() -> bool {
     current().in_nmi.load(Relaxed) != 0
 }
 
-/// Returns whether the running CPU is in the handler of a hard interrupt. Any context.
+/// Returns whether the running CPU is in the handler of a hard interrupt. Any context may call it.
 pub fn in_irq() -> bool {
     current().in_irq.load(Relaxed) != 0
 }

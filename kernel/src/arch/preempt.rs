@@ -13,7 +13,7 @@ use tidemark_sync::{CpuGate, Hook, hook};
 #[must_use = "the pin ends when it drops"]
 pub struct Pinned(PhantomData<*mut ()>);
 
-/// Keeps the caller on its CPU. Pins nest. Any context.
+/// Keeps the caller on its CPU. Pins nest. Any context may call it.
 pub fn pin() -> Pinned {
     pin_raw();
     Pinned(PhantomData)
@@ -25,7 +25,8 @@ impl Drop for Pinned {
     }
 }
 
-/// Returns whether a gated section of the allocator is open on the running CPU. Any context.
+/// Returns whether a gated section of the allocator is open on the running CPU. Any context may
+/// call it.
 #[inline]
 pub fn in_gate() -> bool {
     #[cfg(feature = "freestanding")]
@@ -43,7 +44,7 @@ pub fn in_gate() -> bool {
 }
 
 /// Begins a gated section of the allocator on the running CPU, after the caller has seen none open
-/// there. Any context.
+/// there. Any context may call it.
 #[inline]
 pub fn enter_gate() {
     #[cfg(feature = "freestanding")]
@@ -100,7 +101,8 @@ fn owes(what: u32) -> bool {
     percpu::current().gate.owes(what)
 }
 
-/// Does what was left to the end of pins and gated sections, if none is open any more. Any context.
+/// Does what was left to the end of pins and gated sections, if none is open any more. Any context
+/// may call it.
 #[cold]
 fn pay() {
     if owes(UNPINNED) {
@@ -134,7 +136,7 @@ pub fn set_unpinned_hook(hook: fn()) {
 }
 
 /// Asks for the hook of [`set_unpinned_hook`] at the end of the pin or gated section that is open
-/// on the running CPU. Hard-IRQ context.
+/// on the running CPU. Only hard-IRQ context may call it.
 pub fn want_unpinned() {
     percpu::current().gate.owe(UNPINNED);
 }
@@ -145,7 +147,8 @@ pub fn pin_depth() -> u32 {
     gs_read!(pin_count) + u32::from(percpu::current().gate.holds())
 }
 
-/// Asks for a switch on the running CPU at the next point where it is allowed. Any context but NMI.
+/// Asks for a switch on the running CPU at the next point where it is allowed. Any context but NMI
+/// may call it.
 pub fn set_need_resched() {
     percpu::current().gate.owe(RESCHED);
 }

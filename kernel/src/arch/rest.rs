@@ -34,7 +34,7 @@ pub fn halt_until(resting: impl FnOnce(), over: impl Fn() -> bool) {
     set_task_priority(0);
 }
 
-/// Lets `cpu`, which halts in [`halt_until`], test again. Task or hard-IRQ context.
+/// Lets `cpu`, which halts in [`halt_until`], test again. Task and hard-IRQ context may call it.
 pub fn wake(cpu: CpuId) {
     if let Some(block) = percpu::get(cpu) {
         let message = Message::Vector(vectors::REST);

@@ -82,7 +82,7 @@ fn number(cpus: &[Cpu], boot: u32) -> (Vec<(CpuId, Cpu), MAX_CPUS>, usize) {
 }
 
 /// Starts the other CPUs; each sets itself up and calls `ap_main`. Returns when all are online or
-/// their time is over. Called on the boot CPU, in task context, with interrupts on or off.
+/// their time is over. It is called on the boot CPU, in task context, with interrupts on or off.
 ///
 /// # Errors
 ///

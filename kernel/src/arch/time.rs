@@ -9,7 +9,7 @@ use reference::Reference;
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// The TSC when time began. Written once, before `SCALE`.
+/// The TSC when time began. It is written once, before `SCALE`.
 static START: AtomicU64 = AtomicU64::new(0);
 /// Nanoseconds in a tick of the TSC, times 2^32; 0 until calibrated.
 static SCALE: AtomicU64 = AtomicU64::new(0);
@@ -21,7 +21,7 @@ pub fn tsc() -> u64 {
 }
 
 /// Returns the nanoseconds since the TSC was calibrated; 0 before that. All CPUs return the same.
-/// Any context, NMI included.
+/// Any context may call it, NMI included.
 pub fn now_ns() -> u64 {
     // Acquire pairs with the Release in `start`: a scale comes with its start.
     let scale = SCALE.load(Acquire);
@@ -53,8 +53,8 @@ pub fn spin_until(ns: u64, mut condition: impl FnMut() -> bool) -> bool {
 }
 
 /// Measures the TSC and `other`, a counter that counts up, and starts time. The reference is the
-/// ACPI timer, or the legacy timer if there is none. Returns how far `other` counts in a second.
-/// Called once, on the boot CPU.
+/// ACPI timer, or the legacy timer if there is none. Returns how far `other` counts in a second. It
+/// is called once, on the boot CPU.
 pub fn calibrate(fadt: &Fadt, other: impl Fn() -> u64) -> u64 {
     let measured = interrupts::without_interrupts(|| Reference::find(fadt).measure(&other));
     START.store(measured.start, Relaxed);

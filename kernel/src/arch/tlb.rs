@@ -31,7 +31,7 @@ fn flush_call(_irq: &HardIrq, range: usize) {
 }
 
 /// Drops every CPU's cached translations of `len` bytes from the virtual address `start` on, and
-/// waits for all CPUs. Called with interrupts on and no spinlock held.
+/// waits for all CPUs. It is called with interrupts on and no spinlock held.
 pub fn shootdown(start: u64, len: u64, task: &Task) {
     let range = Range { start, len };
     let _pin = preempt::pin();

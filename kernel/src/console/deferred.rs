@@ -18,8 +18,8 @@ static THREAD_RUNS: AtomicBool = AtomicBool::new(false);
 /// Defers printing on this CPU while it lives. Records are only stored, and are written out after
 /// the last such section has ended.
 ///
-/// The caller stays on its CPU meanwhile, with interrupts off or pinned. Any context but NMI, which
-/// defers anyway.
+/// The caller stays on its CPU meanwhile, with interrupts off or pinned. Any context but NMI may
+/// use it; an NMI defers anyway.
 #[must_use = "printing is synchronous again as soon as this is dropped"]
 #[derive(Debug)]
 pub struct Deferred {
@@ -70,7 +70,7 @@ pub(super) fn can_be_asked() -> bool {
 }
 
 /// Asks for stored records to be written out soon. Before [`init`] it does nothing, and the next
-/// print writes them. Any context.
+/// print writes them. Any context may call it.
 pub(super) fn ask() {
     let Some(&work) = WORK.get() else { return };
     if percpu::in_nmi() {

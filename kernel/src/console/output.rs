@@ -26,14 +26,14 @@ const HANG_PATIENCE_NS: u64 = 300_000_000;
 
 /// The rings of all CPUs. Each CPU writes its own in every context; the owner empties them.
 static RINGS: [Ring<RING_RECORDS, RECORD_WORDS>; MAX_CPUS] = [const { Ring::new() }; MAX_CPUS];
-/// Number of losses already shown, for each CPU. Written by the owner only.
+/// Number of losses already shown, for each CPU. It is written by the owner only.
 static LOSSES_SHOWN: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 /// The next place in the order of all records. Relaxed suffices, because only the order of this one
 /// variable matters.
 static NEXT_SEQ: AtomicU64 = AtomicU64::new(0);
 static OWNER: Handoff = Handoff::new();
-/// Whether the last record written was raw text that did not end its line. Written by the owner
-/// only.
+/// Whether the last record written was raw text that did not end its line. It is written by the
+/// owner only.
 static LINE_OPEN: AtomicBool = AtomicBool::new(false);
 /// Whether the dying routine owns the port; all other code then only stores.
 static PORT_SEIZED: AtomicBool = AtomicBool::new(false);
@@ -44,7 +44,7 @@ pub fn init_early() {
     COM1.lock().init();
 }
 
-/// Stores one line as a record of the running CPU. Any context.
+/// Stores one line as a record of the running CPU. Any context may call it.
 ///
 /// # Errors
 ///
@@ -74,7 +74,7 @@ fn uncounted_interrupts_off<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// Waits until at least half of the running CPU's ring is free, and writes records out meanwhile.
-/// Task context, with no lock held.
+/// Only task context may call it, with no lock held.
 pub(super) fn wait_for_room() {
     while room() < RING_RECORDS / 2 {
         write_out_or_defer();
@@ -107,8 +107,8 @@ pub enum Share {
     All,
 }
 
-/// Writes out the stored records, or leaves that to the present owner. Task or hard-interrupt
-/// context, without the port's lock.
+/// Writes out the stored records, or leaves that to the present owner. Task and hard-interrupt
+/// context may call it, without the port's lock.
 pub fn flush(share: Share) {
     if PORT_SEIZED.load(Ordering::Relaxed) || OWNER.offer() == Offer::Left {
         return;
@@ -183,7 +183,8 @@ fn loss_line(cpu: usize) -> Option<LineBuffer> {
     })
 }
 
-/// Returns the prefix of a line that the running CPU prints at this moment. For the dying routine.
+/// Returns the prefix of a line that the running CPU prints at this moment. It serves the dying
+/// routine.
 pub(crate) fn prefix() -> LineBuffer {
     let mut record = Record::new(0, time::now_ns(), Level::Info, "");
     record.cpu = arch::cpu_id().0 as u8;

@@ -35,11 +35,11 @@ static SQUEEZES: AtomicU32 = AtomicU32::new(0);
 static RELEASED: AtomicBool = AtomicBool::new(true);
 /// Whether the thread is to end.
 static OVER: AtomicBool = AtomicBool::new(false);
-/// Under uneven pressure, the index of the one zone that has memory. Written once, before the
+/// Under uneven pressure, the index of the one zone that has memory. It is written once, before the
 /// thread is started.
 static KEEPER: AtomicU32 = AtomicU32::new(0);
 /// Index of the zone for the request that is held over the rebuild, plus one; 0 if there is none.
-/// Written before a squeeze is asked for.
+/// It is written before a squeeze is asked for.
 static PROBED: AtomicU32 = AtomicU32::new(0);
 
 /// The free memory that a squeeze leaves in a zone.
@@ -61,7 +61,8 @@ pub fn highest_unmovable(node: NodeId) -> Option<ZoneId> {
 }
 
 /// Chooses the zone that has memory under uneven pressure: one that moves to the front of its
-/// node's list when the movable memory there leaves. Called once, before any other function here.
+/// node's list when the movable memory there leaves. It is called once, before any other function
+/// here.
 pub fn init() {
     let zones = || mm::frames().zones().map(|zone| zone.id);
     let movable = zones().find(|zone| zone.kind() == ZoneKind::Movable);
@@ -116,13 +117,14 @@ pub fn share_of_handlers() -> u64 {
     zones.map(|zone| zone.low - zone.min).sum::<u64>() / 2
 }
 
-/// Makes the balloon look at every zone once more before [`is_tight`] is true again. Task context.
+/// Makes the balloon look at every zone once more before [`is_tight`] is true again. Only task
+/// context may call it.
 pub fn look_again() {
     TIGHT.store(false, Release);
 }
 
 /// Asks for the squeeze; [`is_tight`] returns true once it is done. A request that is held over the
-/// rebuild then finds memory in the zone `probed` of its node only. Any context.
+/// rebuild then finds memory in the zone `probed` of its node only. Any context may call it.
 pub fn squeeze(probed: Option<ZoneId>) {
     PROBED.store(probed.map_or(0, |zone| zone.index() as u32 + 1), Relaxed);
     SQUEEZES.fetch_add(1, Release);
@@ -130,13 +132,14 @@ pub fn squeeze(probed: Option<ZoneId>) {
     WANTED.store(true, Release);
 }
 
-/// Ends the squeeze. Any context.
+/// Ends the squeeze. Any context may call it.
 pub fn relax() {
     WANTED.store(false, Release);
     TIGHT.store(false, Release);
 }
 
-/// Returns whether every zone that atomic requests may use is as low as it is wanted. Any context.
+/// Returns whether every zone that atomic requests may use is as low as it is wanted. Any context
+/// may call it.
 pub fn is_tight() -> bool {
     TIGHT.load(Acquire)
 }
@@ -144,12 +147,12 @@ pub fn is_tight() -> bool {
 /// Returns whether the zones are squeezed now or have been since `since`, an earlier [`squeezes`].
 /// A request that may not go below MIN can then find that others took the little that is left. It
 /// may find no larger block at all. Atomic requests have their reserve below MIN and must not fail.
-/// Any context.
+/// Any context may call it.
 pub fn is_announced(since: u32) -> bool {
     WANTED.load(Acquire) || !RELEASED.load(Acquire) || squeezes() != since
 }
 
-/// Returns how often the zones have been squeezed. Any context.
+/// Returns how often the zones have been squeezed. Any context may call it.
 pub fn squeezes() -> u32 {
     SQUEEZES.load(Acquire)
 }

@@ -55,7 +55,8 @@ pub enum Ending {
 }
 
 /// Counts one request by the running CPU. A task may move after it has read the CPU's number, and
-/// then counts on the CPU that it left. That is why these are atomic additions. Any context.
+/// then counts on the CPU that it left. That is why these are atomic additions. Any context may
+/// call it.
 pub fn count(source: Source, walk: &WalkInfo, ending: Ending) {
     let counters = &COUNTERS[cpu_id().0][source as usize];
     counters.requests.fetch_add(1, Relaxed);

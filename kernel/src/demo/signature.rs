@@ -17,7 +17,7 @@ fn expected(pfn: Pfn, key: u64, word: usize) -> u64 {
     (pfn.0 << 20 ^ word as u64 ^ key.rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// Signs a block: one word in each of its cache lines. Any context.
+/// Signs a block: one word in each of its cache lines. Any context may call it.
 pub fn sign(block: &mut KernelBlock, key: u64) {
     let pfn = block.pfn();
     let words = mm::content_mut(block);
@@ -27,7 +27,7 @@ pub fn sign(block: &mut KernelBlock, key: u64) {
 }
 
 /// Reads a block back and counts it as checked. If a word is not what [`sign`] wrote, prints that
-/// and counts the block as corrupted. Any context but NMI.
+/// and counts the block as corrupted. Any context but NMI may call it.
 pub fn check(block: &KernelBlock, key: u64) {
     let pfn = block.pfn();
     let words = mm::content(block);

@@ -41,7 +41,7 @@ static UNDER_WAY: AtomicU64 = AtomicU64::new(0);
 static LIMIT: AtomicU64 = AtomicU64::new(0);
 static FIRE: spin::Once<WorkId> = spin::Once::new();
 
-/// Registers the handlers. Called once, before [`arm`].
+/// Registers the handlers. It is called once, before [`arm`].
 ///
 /// # Errors
 ///
@@ -80,7 +80,8 @@ pub fn plant_failure() {
     FAIL_NEXT.store(1, Relaxed);
 }
 
-/// Sends the call-function interrupt to every CPU of `mask`, without waiting. Any context but NMI.
+/// Sends the call-function interrupt to every CPU of `mask`, without waiting. Any context but NMI
+/// may call it.
 pub fn call(mask: u64) {
     if let Some(&work) = FIRE.get() {
         ipi::raise(mask, work);
@@ -138,7 +139,7 @@ fn fire(context: &impl Context, source: Source) {
 const SECOND_REQUESTS: u32 = 8;
 
 /// Returns whether a walk of the present lists serves a request that failed over a rebuild: the
-/// request is made once more. Any context.
+/// request is made once more. Any context may call it.
 pub fn fresh_walk_serves(context: &impl Context, request: &Request, walk: &WalkInfo) -> bool {
     let mut walk = *walk;
     for _ in 0..SECOND_REQUESTS {
@@ -179,8 +180,8 @@ fn give_back(raw: u64, key: Option<u64>) {
     }
 }
 
-/// Checks and frees the frames of other CPUs' handlers, until no more can come. Started once for
-/// each CPU.
+/// Checks and frees the frames of other CPUs' handlers, until no more can come. It is started once
+/// for each CPU.
 pub fn checker(task: &Task, cpu: usize) {
     loop {
         let last_round = OVER.load(Acquire);

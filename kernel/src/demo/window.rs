@@ -25,7 +25,8 @@ const LOOK_EVERY_NS: u64 = 1_000_000;
 
 /// Number of slow-path entries that each source must add before a rebuild goes on.
 static QUOTA: AtomicU64 = AtomicU64::new(0);
-/// Index of the zone that loses a DIMM next, plus 1; 0 for none. Written before the host is asked.
+/// Index of the zone that loses a DIMM next, plus 1; 0 for none. It is written before the host is
+/// asked.
 static LEAVING: AtomicU32 = AtomicU32::new(0);
 static ACTIVE: AtomicBool = AtomicBool::new(false);
 static OVER: AtomicBool = AtomicBool::new(false);

@@ -64,7 +64,7 @@ pub struct SlotView {
     pub obstacle: Option<Obstacle>,
 }
 
-/// Number of frames migrated off leaving DIMMs since boot. Written by the hot-plug thread.
+/// Number of frames migrated off leaving DIMMs since boot. It is written by the hot-plug thread.
 static MIGRATED: AtomicU64 = AtomicU64::new(0);
 
 const EMPTY: SlotView = SlotView {
@@ -84,7 +84,7 @@ static BOARD: IrqSpinLock<[SlotView; MAX_SLOTS], Irqs> =
     IrqSpinLock::new(Rank::Hotplug, [EMPTY; MAX_SLOTS]);
 static CHANGED: WaitQueue = WaitQueue::new();
 
-/// Returns the number of frames migrated off leaving DIMMs since boot. Any context.
+/// Returns the number of frames migrated off leaving DIMMs since boot. Any context may call it.
 pub fn migrated_frames() -> u64 {
     MIGRATED.load(Ordering::Relaxed)
 }
@@ -94,7 +94,7 @@ pub(super) fn count_migrated(frames: u64) {
     MIGRATED.fetch_add(frames, Ordering::Relaxed);
 }
 
-/// Returns a slot as the hot-plug thread last saw it. Task or hard-interrupt context.
+/// Returns a slot as the hot-plug thread last saw it. Task and hard-interrupt context may call it.
 ///
 /// # Panics
 ///
@@ -103,7 +103,7 @@ pub fn view(slot: usize) -> SlotView {
     BOARD.lock()[slot]
 }
 
-/// Returns the phase of a slot. Task or hard-interrupt context.
+/// Returns the phase of a slot. Task and hard-interrupt context may call it.
 ///
 /// # Panics
 ///

@@ -52,8 +52,8 @@ pub fn set_deadline_ns(ns: u64) {
 }
 
 /// Sets up the interrupt and the thread, and brings online the DIMMs that are there at boot. Then
-/// it prints the machine's zones and zonelists. The thread runs at `placement`. Called once, after
-/// `mm::start`.
+/// it prints the machine's zones and zonelists. The thread runs at `placement`. Boot calls this
+/// once, after `mm::start`.
 ///
 /// # Panics
 ///

@@ -87,7 +87,7 @@ impl Drop for Stage {
     }
 }
 
-/// Returns whether a scenario runs. Any context.
+/// Returns whether a scenario runs. Any context may call it.
 pub fn is_open() -> bool {
     OPEN.load(Acquire)
 }
@@ -145,13 +145,13 @@ fn context_here() -> LabContext {
     }
 }
 
-/// Returns how often a role has reached a point in this scenario. Any context.
+/// Returns how often a role has reached a point in this scenario. Any context may call it.
 pub fn count(place: Place) -> u32 {
     // Acquire pairs with the Release in `step_as`: what the role did before is visible.
     COUNTS[place.0 as usize][place.1 as usize].load(Acquire)
 }
 
-/// Returns where a role was last; nothing if it has not been anywhere. Any context.
+/// Returns where a role was last; nothing if it has not been anywhere. Any context may call it.
 pub fn whereabouts(role: Role) -> Option<Party> {
     let place = WHERE[role as usize].load(Acquire);
     let cpu = (place as u8).checked_sub(1)?;
@@ -159,7 +159,7 @@ pub fn whereabouts(role: Role) -> Option<Party> {
     Some(Party { role, cpu, context })
 }
 
-/// Returns whether this is the point that a role reached last. Any context.
+/// Returns whether this is the point that a role reached last. Any context may call it.
 pub fn is_at((role, point): Place) -> bool {
     LAST[role as usize].load(Acquire) == point as u8 + 1
 }
@@ -172,7 +172,7 @@ fn at(point: Point) {
     }
 }
 
-/// Takes a point outside the allocator, or something that a role does. Any context.
+/// Takes a point outside the allocator, or something that a role does. Any context may call it.
 pub fn step(point: LabPoint, detail: u64) {
     if is_open()
         && let Some(role) = role_here()

@@ -39,7 +39,7 @@ impl Trace {
         }
     }
 
-    /// Appends a step. Any context, an NMI included.
+    /// Appends a step. Any context may call it, an NMI included.
     pub fn push(
         &self,
         at_us: u64,

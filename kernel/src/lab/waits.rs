@@ -77,7 +77,7 @@ fn close(edges: [WaitsFor; 2]) {
 }
 
 /// Returns whether the CPUs that were found to hang wait for each other in a cycle. The cycle is
-/// then in the trace, and their waits may end. Any context.
+/// then in the trace, and their waits may end. Any context may call it.
 pub fn hang_is_for_ever() -> bool {
     let cycle = || {
         let edges = [of_reader(Awaited::Even)?, of_writer()?];
@@ -94,7 +94,7 @@ pub fn hang_is_for_ever() -> bool {
 }
 
 /// Checks whether a request that has begun `begins` times goes round for ever. If so, it notes that
-/// in the trace, and frees the scenario's spare memory to end it. Any context.
+/// in the trace, and frees the scenario's spare memory to end it. Any context may call it.
 pub fn look_at_rounds(begins: u32) {
     let cycle = || Some([of_reader(Awaited::EvenByRounds)?, of_writer()?]);
     if let Some(edges) = cycle() {

@@ -98,16 +98,16 @@ fn transmit(message: &ToHost) {
     }
 }
 
-/// Reports a crash to the host, around the port's lock. For the dying routine, when the other CPUs
-/// have stopped.
+/// Reports a crash to the host, around the port's lock. The dying routine calls it, when the other
+/// CPUs have stopped.
 pub(crate) fn send_crash(cpu: u16, rip: u64) {
     // SAFETY: no other CPU sends any more.
     unsafe { send_around_the_lock(&ToHost::Crash { cpu, rip }) };
 }
 
 /// Reports to the host a reader that waits for the rebuild that it has interrupted. Any context of
-/// that CPU or its neighbour. Neither gets any further otherwise, so a lock that stays taken is
-/// bypassed.
+/// that CPU or its neighbour may call it. Neither gets any further otherwise, so a lock that stays
+/// taken is bypassed.
 pub(crate) fn send_stuck_reader(cpu: u16, context: LabContext, rip: u64) {
     time::spin_until(STUCK_PATIENCE_NS, || !LINK.is_locked());
     // SAFETY: a holder of the lock has had its time and will not go on. If it goes on after all,

@@ -169,7 +169,7 @@ fn frames_to_cover(map: &[Range], tables: &Tables) -> u64 {
 }
 
 /// Makes the allocator and gives it all memory that boot has left; sets up the page cache and its
-/// file. Called once, on the boot CPU, before threads and other CPUs.
+/// file. It is called once, on the boot CPU, before threads and other CPUs.
 ///
 /// # Panics
 ///
@@ -284,8 +284,8 @@ fn tell(total_frames: u64, map: &MemoryMap, nodes: &Nodes) {
     );
 }
 
-/// Notes which CPU is on which node, and starts the background reclaimers, which need threads.
-/// Called once, when all CPUs are up.
+/// Notes which CPU is on which node, and starts the background reclaimers, which need threads. It
+/// is called once, when all CPUs are up.
 pub fn start(tables: &Tables, _task: &Task) {
     if let Ok(Some(srat)) = &tables.srat {
         for cpu in crate::arch::percpu::online() {

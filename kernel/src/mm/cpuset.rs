@@ -8,12 +8,12 @@ use tidemark_sync::Task;
 /// Confines a thread's requests to `nodes`; those without HARDWALL may fall back to `wall`. A
 /// request that is under way looks again before it gives up. No memory is moved: the thread keeps
 /// the frames that it has. The cpuset ends with the thread, and does not change when its nodes lose
-/// their memory. Any context.
+/// their memory. Any context may call it.
 pub fn confine(id: ThreadId, nodes: NodeMask, wall: NodeMask) {
     thread::set_cpuset(id, Some((nodes.0, wall.0)));
 }
 
-/// Removes a thread's cpuset. Any context.
+/// Removes a thread's cpuset. Any context may call it.
 pub fn release(id: ThreadId) {
     thread::set_cpuset(id, None);
 }

@@ -29,7 +29,7 @@ const FAULTS: [FreeFault; 6] = [
     FreeFault::BitsClear,
 ];
 
-/// Counts and keeps an error; the platform calls it for each one. Any context.
+/// Counts and keeps an error; the platform calls it for each one. Any context may call it.
 pub fn record(error: &FreeError) {
     let fault = FAULTS
         .iter()

@@ -29,7 +29,7 @@ pub type KernelFrames = Frames<'static, Kernel>;
 static FRAMES: spin::Once<KernelFrames> = spin::Once::new();
 static NODES: spin::Once<Nodes> = spin::Once::new();
 
-/// Returns the frame allocator. Any context.
+/// Returns the frame allocator. Any context may call it.
 ///
 /// # Panics
 ///
@@ -39,12 +39,12 @@ pub fn frames() -> &'static KernelFrames {
 }
 
 /// Returns the frame allocator, if it exists already. The routine that ends the machine needs this
-/// form. Any context.
+/// form. Any context may call it.
 pub fn try_frames() -> Option<&'static KernelFrames> {
     FRAMES.get()
 }
 
-/// Returns the machine's nodes. Any context.
+/// Returns the machine's nodes. Any context may call it.
 ///
 /// # Panics
 ///

@@ -43,7 +43,8 @@ impl fmt::Display for Unsound {
 
 /// Brings the machine to rest and recounts everything. A task may be preempted in the middle of a
 /// compaction or an offline, or while it holds a page of the cache. The oracle then lets it go on,
-/// for ten seconds at most. Task context, interrupts on, no spinlock and no pin held.
+/// for ten seconds at most. Only task context may call it, with interrupts on and no spinlock or
+/// pin held.
 ///
 /// # Errors
 ///

@@ -15,17 +15,17 @@ use tidemark_wire::LabPoint;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kernel;
 
-/// The node of each CPU. Written at boot before other CPUs run; any context reads it.
+/// The node of each CPU. It is written at boot before other CPUs run; any context reads it.
 static CPU_NODE: [AtomicU8; MAX_CPUS] = [const { AtomicU8::new(0) }; MAX_CPUS];
 
-/// Sets the node of a CPU. Called at boot.
+/// Sets the node of a CPU. It is called at boot.
 pub(super) fn set_cpu_node(cpu: usize, node: u8) {
     if let Some(entry) = CPU_NODE.get(cpu) {
         entry.store(node, Ordering::Relaxed);
     }
 }
 
-/// Returns the node of a CPU. Any context.
+/// Returns the node of a CPU. Any context may call it.
 #[inline]
 pub fn node_of_cpu(cpu: usize) -> NodeId {
     NodeId(

@@ -19,7 +19,7 @@ const NOTHING_TO_FREE_NS: u64 = 10_000_000;
 /// One node's background reclaimer.
 struct Reclaimer {
     queue: WaitQueue,
-    /// Wakes before this time are dropped. Written by the thread.
+    /// Time before which wakes are dropped, in nanoseconds since boot. The thread writes it.
     quiet_until_ns: AtomicU64,
 }
 
@@ -58,7 +58,7 @@ pub struct Counters {
     pub direct_runs: u64,
 }
 
-/// Returns what reclaim has done so far. Any context.
+/// Returns what reclaim has done so far. Any context may call it.
 pub fn counters() -> Counters {
     Counters {
         background_frames: BACKGROUND_FRAMES.load(Ordering::Relaxed),
@@ -68,7 +68,7 @@ pub fn counters() -> Counters {
     }
 }
 
-/// Starts a reclaimer for each node below `nodes`. Called once, when threads can be created.
+/// Starts a reclaimer for each node below `nodes`. It is called once, when threads can be created.
 ///
 /// # Panics
 ///
@@ -107,7 +107,7 @@ fn asked(ordering: Ordering) -> NodeMask {
 }
 
 /// Returns the nodes whose reclaimers [`wake`] would not ask: they have been asked and have not
-/// begun, or they do not exist. Any context.
+/// begun, or they do not exist. Any context may call it.
 #[inline]
 pub fn asked_already() -> NodeMask {
     // Relaxed suffices: it only spares callers a second request. The thread clears its bit before
@@ -115,7 +115,7 @@ pub fn asked_already() -> NodeMask {
     asked(Ordering::Relaxed)
 }
 
-/// Asks a node's reclaimer to run. Takes no lock. Any context, an NMI included.
+/// Asks a node's reclaimer to run. Takes no lock. Any context may call it, an NMI included.
 pub fn wake(node: NodeId) {
     let Some(reclaimer) = RECLAIMERS.get(node.0 as usize) else {
         return;

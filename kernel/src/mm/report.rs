@@ -173,7 +173,8 @@ impl fmt::Display for Flags {
     }
 }
 
-/// Prints a line for each zone with memory; prints nothing before there are zones. Any context.
+/// Prints a line for each zone with memory; prints nothing before there are zones. Any context may
+/// call it.
 pub fn zones(level: Level) {
     let Some(frames) = super::try_frames() else {
         return;
@@ -184,7 +185,7 @@ pub fn zones(level: Level) {
 }
 
 /// Prints what boot has set up: the zones with their watermarks, and the zonelists in order. Any
-/// context.
+/// context may call it.
 pub fn overview(level: Level) {
     zones(level);
     lists(level);
@@ -198,7 +199,7 @@ pub fn write_zones(out: &mut dyn fmt::Write) -> fmt::Result {
     Ok(())
 }
 
-/// Prints each node's zonelist, as a request from that node walks it. Any context.
+/// Prints each node's zonelist, as a request from that node walks it. Any context may call it.
 pub fn lists(level: Level) {
     for node in super::nodes_with_lists() {
         list(node, level);

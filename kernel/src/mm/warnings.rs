@@ -15,13 +15,14 @@ static TOLD: AtomicU64 = AtomicU64::new(0);
 static TOLD_AS_COUNT: AtomicU64 = AtomicU64::new(0);
 static LIMIT: RateLimit = RateLimit::new(BURST, INTERVAL_MS);
 
-/// Returns the number of failed requests without NOWARN so far, whether printed or not. Any
-/// context.
+/// Returns the number of failed requests without NOWARN so far, whether printed or not. Any context
+/// may call it.
 pub fn alloc_failures() -> u64 {
     FAILURES.load(Ordering::Relaxed)
 }
 
-/// Returns how many of them were printed one by one, and how many as part of a count. Any context.
+/// Returns how many of them were printed one by one, and how many as part of a count. Any context
+/// may call it.
 pub fn told() -> (u64, u64) {
     (
         TOLD.load(Ordering::Relaxed),
@@ -29,7 +30,8 @@ pub fn told() -> (u64, u64) {
     )
 }
 
-/// Prints a failed request, unless the rate limit keeps it back. Takes no lock. Any context.
+/// Prints a failed request, unless the rate limit keeps it back. Takes no lock. Any context may
+/// call it.
 pub(super) fn failed(report: &AllocReport, context: ContextKind) {
     FAILURES.fetch_add(1, Ordering::Relaxed);
     let who = report::Requester(report, context);
@@ -49,13 +51,13 @@ pub(super) fn failed(report: &AllocReport, context: ContextKind) {
 }
 
 /// Prints how many failures were kept back in an interval that is over, because no later failure
-/// may come to report them. Called from time to time. Any context.
+/// may come to report them. It is called from time to time. Any context may call it.
 pub fn flush() {
     say_suppressed(LIMIT.flush(now_ns()).unwrap_or(0));
 }
 
 /// Prints how many failures were kept back and not reported, in whichever interval, because no
-/// later call may come. Any context.
+/// later call may come. Any context may call it.
 pub fn flush_at_end() {
     say_suppressed(LIMIT.flush(u64::MAX).unwrap_or(0));
 }

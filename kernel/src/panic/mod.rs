@@ -27,7 +27,7 @@ use tidemark_wire::exit_value;
 /// The value of [`DYING`] while no CPU dies.
 const NOBODY: usize = usize::MAX;
 
-/// The CPU that dies, or [`NOBODY`]. Written once, by the first.
+/// The CPU that dies, or [`NOBODY`]. The first CPU that dies writes it, once.
 static DYING: AtomicUsize = AtomicUsize::new(NOBODY);
 static IMAGE: spin::Once<Image> = spin::Once::new();
 static ZONES: spin::Once<ZonesHook> = spin::Once::new();
@@ -82,7 +82,7 @@ fn on_exception(frame: &TrapFrame, info: ExceptionInfo) -> ! {
 }
 
 /// Ends the machine with a report: the reason, registers if there are any, a backtrace and the
-/// zones. The exit code is `CRASHED`. Any context.
+/// zones. The exit code is `CRASHED`. Any context may call it.
 pub fn die(reason: fmt::Arguments<'_>, frame: Option<&TrapFrame>) -> ! {
     arch::interrupts::disable();
     let me = arch::cpu_id().0;
@@ -215,8 +215,8 @@ pub(crate) fn for_each_caller(mut f: impl FnMut(Option<&str>)) {
     });
 }
 
-/// Calls `f` with each return address from a frame pointer on, innermost first. Any context, an NMI
-/// included.
+/// Calls `f` with each return address from a frame pointer on, innermost first. Any context may
+/// call it, an NMI included.
 pub(crate) fn for_each_return(frame_pointer: u64, f: impl FnMut(u64)) {
     backtrace::walk(&KernelStacks, frame_pointer, f);
 }

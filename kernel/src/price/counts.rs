@@ -45,7 +45,7 @@ impl Counters {
 static COUNTERS: [[Counters; CONTEXTS]; MAX_CPUS] =
     [const { [const { Counters::new() }; CONTEXTS] }; MAX_CPUS];
 
-/// Counts one request by the running CPU. Any context.
+/// Counts one request by the running CPU. Any context may call it.
 pub fn count(context: PriceContext, walk: &WalkInfo, ending: Ending) {
     let counters = &COUNTERS[cpu_id().0][context as usize];
     counters.requests.fetch_add(1, Relaxed);
@@ -60,7 +60,7 @@ pub fn count(context: PriceContext, walk: &WalkInfo, ending: Ending) {
     which.fetch_add(1, Relaxed);
 }
 
-/// Counts one request that was left out. Any context.
+/// Counts one request that was left out. Any context may call it.
 pub fn leave_out(context: PriceContext) {
     let counters = &COUNTERS[cpu_id().0][context as usize];
     counters.left_out.fetch_add(1, Relaxed);

@@ -42,7 +42,7 @@ static TURNS: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
 static BUSY: AtomicU32 = AtomicU32::new(0);
 static FIRE: spin::Once<WorkId> = spin::Once::new();
 
-/// Registers the handlers. Called once.
+/// Registers the handlers. It is called once.
 ///
 /// # Errors
 ///
@@ -53,7 +53,7 @@ pub fn hook_in() -> Result<(), IrqError> {
     nmi::add_hook(on_nmi)
 }
 
-/// Sends the call-function interrupt to every CPU of `mask`. Any context but NMI.
+/// Sends the call-function interrupt to every CPU of `mask`. Any context but NMI may call it.
 pub fn call(mask: u64) {
     if let Some(&work) = FIRE.get() {
         ipi::raise(mask, work);

@@ -34,7 +34,7 @@ pub fn close() {
     OPEN.store(false, SeqCst);
 }
 
-/// Returns whether requests are to be made. Any context.
+/// Returns whether requests are to be made. Any context may call it.
 pub fn is_open() -> bool {
     OPEN.load(SeqCst)
 }

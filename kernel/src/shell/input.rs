@@ -28,7 +28,7 @@ pub enum Ended {
     Input,
 }
 
-/// Begins to take the bytes that arrive on COM1. Called once.
+/// Begins to take the bytes that arrive on COM1. It is called once.
 pub fn init() {
     let is_first = console::set_rx_sink(RxSink {
         take: |byte| {

@@ -17,16 +17,16 @@ static GRACE: Grace = Grace::new();
 const LOOK_EVERY_NS: u64 = 20_000;
 
 /// Begins a grace period. It asks every online CPU to acknowledge when it is outside its pinned
-/// sections, interrupt handlers and NMI handlers. It waits only until all are asked. Task context,
-/// interrupts on, no spinlock and no pin held. The caller makes sure that there is one grace period
-/// at a time.
+/// sections, interrupt handlers and NMI handlers. It waits only until all are asked. Only task
+/// context may call it, with interrupts on and no spinlock or pin held. The caller makes sure that
+/// there is one grace period at a time.
 pub fn begin(task: &Task) {
     let cpus = percpu::online_mask();
     GRACE.begin(cpus);
     ipi::call_on(cpus, ipi::CallKind::Call, ask, 0, task);
 }
 
-/// Returns whether the grace period that was begun last has ended. Any context.
+/// Returns whether the grace period that was begun last has ended. Any context may call it.
 pub fn is_over() -> bool {
     GRACE.is_over(percpu::online_mask())
 }

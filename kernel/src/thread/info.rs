@@ -33,7 +33,7 @@ impl ThreadInfo {
     }
 }
 
-/// Calls `f` for every thread. It takes no lock. Any context, an NMI included.
+/// Calls `f` for every thread. It takes no lock. Any context may call it, an NMI included.
 pub fn for_each_thread(mut f: impl FnMut(ThreadInfo)) {
     for slot in 0..MAX_THREADS as u16 {
         let thread = thread(slot);
@@ -57,14 +57,15 @@ pub fn for_each_thread(mut f: impl FnMut(ThreadInfo)) {
     }
 }
 
-/// Returns what a thread is doing and on which CPU; nothing once it has ended. Any context.
+/// Returns what a thread is doing and on which CPU; nothing once it has ended. Any context may call
+/// it.
 pub fn state_of(id: ThreadId) -> Option<(State, CpuId)> {
     let it = thread(id.slot());
     id.is_alive().then(|| (it.state(), it.home()))
 }
 
 /// Returns the bounds of the known, mapped stack that `address` lies in. It is a thread's stack, or
-/// one of the processor's own (boot, application processor, interrupt). Any context.
+/// one of the processor's own (boot, application processor, interrupt). Any context may call it.
 pub fn stack_bounds_of(address: u64) -> Option<Range<u64>> {
     let stack = paging::stack_of(address)?;
     Some(stack.bottom..stack.top)

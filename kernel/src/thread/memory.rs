@@ -67,7 +67,7 @@ impl Memory {
 
 impl Thread {
     /// Changes the word by `step`. Relaxed suffices, because the word publishes nothing else: a
-    /// request that saw the old word looks again before it gives up. Any context.
+    /// request that saw the old word looks again before it gives up. Any context may call it.
     fn change_memory(&self, step: impl Fn(Memory) -> Memory) {
         let update = |word| Some(step(Memory(word)).0);
         let Ok(before) = self.memory.fetch_update(Relaxed, Relaxed, update) else {
@@ -89,21 +89,22 @@ impl Thread {
 
 /// Gives a thread a cpuset, or removes it. The first set is the nodes that its requests use.
 /// Requests without HARDWALL may fall back to the second, which includes the first. It does nothing
-/// to a thread that has ended. Any context.
+/// to a thread that has ended. Any context may call it.
 pub fn set_cpuset(id: ThreadId, cpuset: Option<(Nodes, Nodes)>) {
     if id.is_alive() {
         table::thread(id.slot()).change_memory(|memory| memory.confined(cpuset));
     }
 }
 
-/// Makes a thread an OOM victim, or ends that. Any context.
+/// Makes a thread an OOM victim, or ends that. Any context may call it.
 pub fn set_victim(id: ThreadId, is_victim: bool) {
     if id.is_alive() {
         table::thread(id.slot()).change_memory(|memory| memory.victim(is_victim));
     }
 }
 
-/// Returns the running thread's word; in a handler, that of the interrupted thread. Any context.
+/// Returns the running thread's word; in a handler, that of the interrupted thread. Any context may
+/// call it.
 #[inline]
 pub fn current_memory() -> Memory {
     let thread = table::current_thread();

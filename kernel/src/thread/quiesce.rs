@@ -29,8 +29,8 @@ pub struct NotAtRest {
     pub cpu: CpuId,
 }
 
-/// The present request: its number times 4, plus one of the steps below. Written by the holder of
-/// [`TURN`]. Release pairs with the resters' Acquire loads.
+/// The present request: its number times 4, plus one of the steps below. It is written by the
+/// holder of [`TURN`]. Release pairs with the resters' Acquire loads.
 static REQUEST: AtomicU64 = AtomicU64::new(0);
 const RELEASE: u64 = 0;
 const TAKE_CPU: u64 = 1;
@@ -44,8 +44,8 @@ static FULFILLED: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS
 /// The CPUs that have a rester, as a mask. Each CPU sets its own bit once.
 static RESTERS: AtomicU64 = AtomicU64::new(0);
 
-/// The CPU that requests the rest; its own rester has nothing to do. Written before `REQUEST`,
-/// which publishes it.
+/// The CPU that requests the rest; its own rester has nothing to do. It is written before
+/// `REQUEST`, which publishes it.
 static REQUESTER: AtomicU32 = AtomicU32::new(0);
 
 static NMIS_HELD: AtomicBool = AtomicBool::new(false);
@@ -58,7 +58,8 @@ static ASKED: WaitQueue = WaitQueue::new();
 static ANSWERED: WaitQueue = WaitQueue::new();
 
 /// Returns whether the machine is at rest or about to be. The kernel's own NMI handlers then do
-/// nothing. A handler that found this false has ended before its CPU is at rest. Any context.
+/// nothing. A handler that found this false has ended before its CPU is at rest. Any context may
+/// call it.
 pub fn nmis_held() -> bool {
     // SeqCst pairs with the store in `at_rest_by`, before the CPUs are asked to rest.
     NMIS_HELD.load(SeqCst)

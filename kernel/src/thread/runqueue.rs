@@ -20,7 +20,7 @@ pub enum Priority {
 /// Number of priorities.
 const LEVELS: usize = 4;
 
-/// The ready threads of one CPU. Guarded by that CPU's scheduler lock.
+/// The ready threads of one CPU. That CPU's scheduler lock guards them.
 #[derive(Debug)]
 pub(super) struct RunQueue {
     levels: [Fifo; LEVELS],

@@ -178,7 +178,7 @@ pub fn idle() -> ! {
 }
 
 /// Creates a thread that executes `entry` with `arg` and ends when that returns. The name is cut at
-/// 16 bytes. Task or hard-IRQ context.
+/// 16 bytes. Task and hard-IRQ context may call it.
 ///
 /// # Errors
 ///
@@ -295,10 +295,10 @@ pub(super) fn park(deadline_ns: Option<u64>) {
     leave(Leave::Blocked { deadline_ns });
 }
 
-/// Ends the sleep of the thread in `slot`, or makes its next [`park`] return at once. Task or
-/// hard-IRQ context. The thread cannot end meanwhile, which would give its slot to a thread on
-/// another CPU. The caller ensures that, because it holds the lock of the queue that the thread has
-/// yet to leave.
+/// Ends the sleep of the thread in `slot`, or makes its next [`park`] return at once. Task and
+/// hard-IRQ context may call it. The thread cannot end meanwhile, which would give its slot to a
+/// thread on another CPU. The caller ensures that, because it holds the lock of the queue that the
+/// thread has yet to leave.
 pub(super) fn unpark(slot: Slot) {
     let home = thread(slot).home();
     let mut scheduler = scheduler(home).lock();

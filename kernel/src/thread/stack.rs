@@ -26,7 +26,8 @@ const FRAMES: usize = (STACK_BYTES / 4096) as usize;
 const BASE_THREADS: usize = 32;
 const THREADS_PER_CPU: usize = 6;
 
-/// The lowest addresses of the stacks of the slots from `MAX_CPUS` on. Written once, by `init`.
+/// The lowest addresses of the stacks of the slots from `MAX_CPUS` on. They are set once, by
+/// `init`.
 static BOTTOMS: [AtomicU64; MAX_SPAWNED] = [const { AtomicU64::new(0) }; MAX_SPAWNED];
 /// Number of those stacks. Release pairs with the Acquire in `count`: it publishes `BOTTOMS`.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -55,8 +56,8 @@ impl From<IrqError> for InitError {
 }
 
 /// Maps the stacks of a machine with `cpus` CPUs from memory that stays (`frames`), and sets the
-/// scheduler's hooks. Called once, on the boot CPU, before any CPU's [`super::init_cpu`]. Returns
-/// how many threads there can be beside the idle ones.
+/// scheduler's hooks. It is called once, on the boot CPU, before any CPU's [`super::init_cpu`].
+/// Returns how many threads there can be beside the idle ones.
 ///
 /// # Errors
 ///

@@ -136,8 +136,8 @@ pub(super) struct Thread {
     /// changes Free to New by a compare-and-swap, and `home` itself stores Free over Dead. Reports
     /// read it without the lock.
     state: AtomicU8,
-    /// Whether a wake-up came while the thread was not blocked. Changed under the scheduler lock of
-    /// `home`.
+    /// Whether a wake-up came while the thread was not blocked. It is changed under the scheduler
+    /// lock of `home`.
     pub(super) permit: AtomicBool,
     /// The thread's [`Priority`]. The creator writes it before the thread is ready.
     priority: AtomicU8,
@@ -145,10 +145,10 @@ pub(super) struct Thread {
     home: AtomicU32,
     /// Number of the slot's past occupants; it rises when one has ended.
     pub(super) generation: AtomicU32,
-    /// Ticks that are left of the thread's turn; 0 while it waits for a new one. Changed under the
-    /// scheduler lock of `home`.
+    /// Ticks that are left of the thread's turn; 0 while it waits for a new one. It is changed
+    /// under the scheduler lock of `home`.
     pub(super) quantum: AtomicU32,
-    /// Time on the CPU up to the last switch away, in nanoseconds. Written by `home` only.
+    /// Time on the CPU up to the last switch away, in nanoseconds. It is written by `home` only.
     pub(super) cpu_time_ns: AtomicU64,
     /// The thread's [`Entry`], with its argument in the next field. The creator writes both before
     /// the thread is ready.
@@ -266,7 +266,7 @@ pub(super) fn thread(slot: Slot) -> &'static Thread {
 }
 
 /// Returns the slot of the running thread; in a handler, that of the interrupted one. Returns none
-/// before the CPU has entered the scheduler. Any context.
+/// before the CPU has entered the scheduler. Any context may call it.
 pub(super) fn current_slot() -> Option<Slot> {
     let at = percpu::thread().addr();
     if at == 0 {
@@ -276,7 +276,7 @@ pub(super) fn current_slot() -> Option<Slot> {
 }
 
 /// Returns the running thread; in a handler, the interrupted one. Returns none before the CPU has
-/// entered the scheduler. Any context.
+/// entered the scheduler. Any context may call it.
 #[inline]
 pub(super) fn current_thread() -> Option<&'static Thread> {
     // SAFETY: only `set_current` stores it, and it stores only threads of the table, which is
@@ -290,7 +290,7 @@ pub(super) fn set_current(slot: Slot) {
 }
 
 /// Returns the running thread; in a handler, the interrupted one. Returns none before the CPU has
-/// entered the scheduler. Any context, an NMI included.
+/// entered the scheduler. Any context may call it, an NMI included.
 pub fn current() -> Option<ThreadId> {
     current_slot().map(ThreadId::new)
 }

@@ -192,7 +192,7 @@ impl Event {
         self.queue.wake_one(ctx);
     }
 
-    /// Takes the signal and returns whether there was one. Any context.
+    /// Takes the signal and returns whether there was one. Any context may call it.
     pub fn take(&self) -> bool {
         self.set.swap(false, AcqRel)
     }
@@ -254,8 +254,8 @@ impl DeferredWake {
         }
     }
 
-    /// Makes the object known to the handler. Called once, before it is raised. Any context but
-    /// NMI.
+    /// Makes the object known to the handler. It is called once, before it is raised. Any context
+    /// but NMI may call it.
     ///
     /// # Panics
     ///

@@ -108,7 +108,7 @@ impl Found {
         place.for_each(|rest| rest.store(0, Relaxed));
     }
 
-    /// Records what an NMI interrupted. Called on the CPU itself.
+    /// Records what an NMI interrupted. It is called on the CPU itself.
     pub(super) fn write_from_nmi(&self, frame: &TrapFrame) {
         let values = [
             frame.rax,
@@ -137,7 +137,7 @@ impl Found {
         self.put_callers(frame.rip, frame.rbp);
     }
 
-    /// Records the caller's own place. Called on the CPU itself.
+    /// Records the caller's own place. It is called on the CPU itself.
     #[cfg(feature = "lab")]
     #[inline(never)]
     pub(super) fn write_from_within(&self) {

@@ -129,7 +129,7 @@ static CPUS: [Watched; MAX_CPUS] = [const {
 /// Whether the hooks are in place.
 static WATCHES: AtomicBool = AtomicBool::new(false);
 
-/// Starts to watch. Interrupts run already. Called once.
+/// Starts to watch. Boot calls it once, when interrupts run.
 pub fn start() {
     let now = time::now_ns();
     for cpu in &CPUS {
@@ -143,18 +143,18 @@ pub fn start() {
     }
 }
 
-/// Returns how often a CPU's timer has ticked, modulo 2^32. Any context.
+/// Returns how often a CPU's timer has ticked, modulo 2^32. Any context may call it.
 pub fn ticks(cpu: CpuId) -> u32 {
     CPUS[cpu.0].ticks.load(Relaxed)
 }
 
 /// Returns whether the NMI that the running CPU is in is the watchdog's, and so from no other
-/// source. Called in an NMI's handler.
+/// source. Only an NMI's handler may call it.
 pub fn sent_this_nmi() -> bool {
     CPUS[arch::cpu_id().0].is_asked.load(Relaxed)
 }
 
-/// Returns the record of the last time that a CPU hung, if it did. Any context.
+/// Returns the record of the last time that a CPU hung, if it did. Any context may call it.
 pub fn found(cpu: CpuId) -> Option<&'static Found> {
     let found = &CPUS[cpu.0].found;
     found.is_there().then_some(found)
@@ -214,7 +214,7 @@ fn on_tick(_irq: &HardIrq) {
 }
 
 /// Notes that the running CPU is awake although its timer may not tick, because it is held at a
-/// point. Any context.
+/// point. Any context may call it.
 #[cfg(feature = "lab")]
 pub fn awake() {
     let watched = &CPUS[arch::cpu_id().0];
@@ -222,7 +222,7 @@ pub fn awake() {
     look();
 }
 
-/// Looks at the neighbour, the next CPU that is online. Any context.
+/// Looks at the neighbour, the next CPU that is online. Any context may call it.
 fn look() {
     let me = arch::cpu_id().0;
     let mask = percpu::online_mask() & !percpu::mask_of(CpuId(me));
@@ -371,7 +371,7 @@ impl Watched {
     }
 }
 
-/// Does one turn of a wait for an even counter. Any context.
+/// Does one turn of a wait for an even counter. Any context may call it.
 #[cfg(feature = "lab")]
 #[inline(never)]
 pub fn turn() -> ControlFlow<()> {

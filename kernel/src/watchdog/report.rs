@@ -123,8 +123,8 @@ impl fmt::Display for Details<'_> {
     }
 }
 
-/// Logs that a CPU hangs and where, even if another CPU owns the port. Called in an NMI of that
-/// CPU, or on its neighbour.
+/// Logs that a CPU hangs and where, even if another CPU owns the port. It is called in an NMI of
+/// that CPU, or on its neighbour.
 ///
 /// A reader that waits for what it has interrupted will wait for ever, so the host is told as well.
 pub(super) fn tell(cpu: usize, found: &Found) {

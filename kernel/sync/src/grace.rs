@@ -42,8 +42,8 @@ impl Grace {
         self.waiting.store(cpus, Ordering::Release);
     }
 
-    /// Records that CPU `cpu` (0 to 63) is outside of every read-side section now. Called on that
-    /// CPU, in any context.
+    /// Records that CPU `cpu` (0 to 63) is outside of every read-side section now. It is called on
+    /// that CPU, in any context.
     ///
     /// # Panics
     ///

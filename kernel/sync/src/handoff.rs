@@ -58,7 +58,7 @@ impl Handoff {
     }
 
     /// Offers to drain, after the caller has put something into a queue. Never waits for the owner.
-    /// Any context.
+    /// Any context may call it.
     pub fn offer(&self) -> Offer {
         let mut seen = self.state.load(Ordering::Relaxed);
         loop {

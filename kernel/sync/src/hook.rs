@@ -115,12 +115,13 @@ pub struct Hooks<F, const N: usize>(pub [Hook<F>; N]);
 
 impl<F: Copy, const N: usize> Hooks<F, N> {
     /// Adds a function and returns the index of its place, or nothing if every place is taken. Any
-    /// context.
+    /// context may call it.
     pub fn add(&self, function: F) -> Option<usize> {
         self.0.iter().position(|hook| hook.claim(function).is_ok())
     }
 
-    /// Returns the functions that were added, in the order of their places. Any context.
+    /// Returns the functions that were added, in the order of their places. Any context may call
+    /// it.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = F> {
         self.0.iter().map_while(Hook::get)

@@ -18,7 +18,7 @@ pub trait LocalIrq {
     /// pinned.
     fn cpu() -> usize;
 
-    /// Returns the ranks of the locks that this CPU holds. Called with interrupts off.
+    /// Returns the ranks of the locks that this CPU holds. It is called with interrupts off.
     fn held() -> &'static HeldRanks;
 }
 
@@ -32,7 +32,7 @@ pub struct IrqOff<L: LocalIrq> {
 }
 
 impl<L: LocalIrq> IrqOff<L> {
-    /// Begins a section. Task or hard-interrupt context.
+    /// Begins a section. Task and hard-interrupt context may call it.
     #[inline]
     pub fn new() -> Self {
         L::push_off();

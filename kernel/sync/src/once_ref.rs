@@ -6,7 +6,7 @@ use core::{fmt, marker::PhantomData, ptr};
 /// A place for a shared reference: empty, then filled once and for good.
 ///
 /// It does in one word what [`spin::Once`](https://docs.rs/spin) does for a value. Reading is one
-/// load and one test, with no state beside the pointer. Any context.
+/// load and one test, with no state beside the pointer. Any context may use it.
 pub struct OnceRef<'a, T> {
     place: AtomicPtr<T>,
     /// Makes the type `Sync` only where `&'a T` is, because it hands that out to any thread.
@@ -76,7 +76,7 @@ impl<T> fmt::Debug for OnceRef<'_, T> {
 }
 
 /// A place as [`OnceRef`], but with a stand-in that is read until it is filled. Reading is one
-/// load, without a test. Any context.
+/// load, without a test. Any context may use it.
 pub struct OnceOr<'a, T> {
     /// Never null.
     place: AtomicPtr<T>,

@@ -126,7 +126,7 @@ impl<T: Copy, const N: usize> Queue<T, N> {
         }
     }
 
-    /// Adds a value at the end. Any context.
+    /// Adds a value at the end. Any context may call it.
     ///
     /// # Errors
     ///
@@ -168,7 +168,7 @@ impl<T: Copy, const N: usize> Queue<T, N> {
         }
     }
 
-    /// Takes the oldest value, if there is one. Any context.
+    /// Takes the oldest value, if there is one. Any context may call it.
     pub fn pop(&self) -> Option<T> {
         // Release pairs with the Acquire in `push`: the next lap's producer writes after our read.
         self.pop_with(Release)
@@ -205,13 +205,13 @@ impl<T: Copy, const N: usize> Queue<T, N> {
         }
     }
 
-    /// Returns the number of values a moment ago. Any context.
+    /// Returns the number of values a moment ago. Any context may call it.
     pub fn len(&self) -> usize {
         let head = look(&self.head, Relaxed);
         look(&self.tail, Relaxed).saturating_sub(head).min(N)
     }
 
-    /// Returns whether the queue was empty a moment ago. Any context.
+    /// Returns whether the queue was empty a moment ago. Any context may call it.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

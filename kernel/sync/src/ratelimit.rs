@@ -99,7 +99,8 @@ impl RateLimit {
     }
 
     /// Decides whether a message at `now_ns`, nanoseconds since boot, is to be printed. A new
-    /// interval begins with the first message after the end of the last one. Any context.
+    /// interval begins with the first message after the end of the last one. Any context may call
+    /// it.
     pub fn ask(&self, now_ns: u64) -> Say {
         let now_ms = now_ns / 1_000_000;
         self.change(|state| {
@@ -130,7 +131,8 @@ impl RateLimit {
 
     /// Returns how many messages were kept back in an interval that is over, if any are not
     /// reported yet. Without further messages they would never be reported. The caller reports
-    /// them; they count as reported. `now_ns` is in nanoseconds since boot. Any context.
+    /// them; they count as reported. `now_ns` is in nanoseconds since boot. Any context may call
+    /// it.
     pub fn flush(&self, now_ns: u64) -> Option<u32> {
         let now_ms = now_ns / 1_000_000;
         self.change(|state| {

@@ -15,7 +15,7 @@ pub struct Ring<const SLOTS: usize, const WORDS: usize> {
     reserved: AtomicU64,
     /// Number of records ever taken. Only the reader writes it; all read it.
     taken: AtomicU64,
-    /// Number of records refused because the ring was full. Written by writers.
+    /// Number of records refused because the ring was full. Writers add to it.
     lost: AtomicU64,
     slots: [Slot<WORDS>; SLOTS],
 }

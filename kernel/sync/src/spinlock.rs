@@ -8,8 +8,8 @@ use core::{
 };
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
-/// A spinlock that is held with interrupts off on its CPU. Task and hard-interrupt context; NMI
-/// code takes no lock.
+/// A spinlock that is held with interrupts off on its CPU. Task and hard-interrupt context may take
+/// it; NMI code takes no lock.
 pub struct IrqSpinLock<T, L: LocalIrq> {
     rank: Rank,
     inner: SpinMutex<T>,

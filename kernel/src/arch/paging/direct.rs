@@ -7,7 +7,7 @@ use x86_64::structures::paging::page_table::{PageTable, PageTableEntry, PageTabl
 const PAGE: u64 = 2 << 20;
 
 /// Maps `len` bytes of memory at physical address `start` into the direct map; both are multiples
-/// of 2 MiB. What is mapped already stays as it is. Task context.
+/// of 2 MiB. What is mapped already stays as it is. Only task context may call it.
 ///
 /// # Errors
 ///
@@ -27,7 +27,7 @@ pub fn direct_map_add(
 
 /// Removes `len` bytes at physical address `start` from the direct map; both are multiples of 2
 /// MiB. Any CPU may use cached translations until [`crate::arch::tlb::shootdown`]. What is not
-/// mapped is skipped; a larger page is split. Task context.
+/// mapped is skipped; a larger page is split. Only task context may call it.
 ///
 /// # Errors
 ///

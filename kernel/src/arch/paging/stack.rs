@@ -21,11 +21,11 @@ const SLOTS: usize = 4096;
 pub const MAX_PAGES: usize = SLOT as usize / 4096 - 1;
 
 static USED: AtomicUsize = AtomicUsize::new(0);
-/// Number of pages mapped in each slot. Written once, when the stack is complete.
+/// Number of pages mapped in each slot. It is set once, when the stack is complete.
 static PAGES: [AtomicU8; SLOTS] = [const { AtomicU8::new(0) }; SLOTS];
 static BOOT_STACK: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-/// Maps a stack of these frames, with a guard page below. Task context.
+/// Maps a stack of these frames, with a guard page below. Only task context may call it.
 ///
 /// # Errors
 ///
@@ -35,7 +35,7 @@ pub fn map_stack(frames: &[PhysFrame], tables: FrameSource<'_>) -> Result<Stack,
 }
 
 /// Maps a stack of `pages` frames in a row, the first at physical address `phys`, with a guard page
-/// below. Task context.
+/// below. Only task context may call it.
 ///
 /// # Errors
 ///
@@ -78,7 +78,7 @@ pub fn set_boot_stack(bottom: u64, len: u64) {
 }
 
 /// Returns the mapped stack that `address` lies in. It takes no lock and follows no pointer. Any
-/// context.
+/// context may call it.
 pub fn stack_of(address: u64) -> Option<Stack> {
     let boot = Stack {
         bottom: BOOT_STACK[0].load(Relaxed),

@@ -37,7 +37,8 @@ impl<const N: usize> Stack<N> {
         Some(())
     }
 
-    /// Frees every block, and returns the number of frames. Any context, one caller at a time.
+    /// Frees every block, and returns the number of frames. Any context may call it, but only one
+    /// at a time.
     fn free(&self) -> u64 {
         let used = self.used.swap(0, AcqRel) as usize;
         let mut frames = 0;
@@ -55,7 +56,8 @@ impl<const N: usize> Stack<N> {
 static HELD: Stack<8192> = Stack::new();
 static SPARE: Stack<64> = Stack::new();
 
-/// Frees the spare that the scenario keeps ready; returns the number of frames. Any context.
+/// Frees the spare that the scenario keeps ready; returns the number of frames. Any context may
+/// call it.
 pub fn free_spare() -> u64 {
     SPARE.free()
 }
@@ -166,7 +168,7 @@ pub fn feed(task: &Task, first: u32) {
     page_cache::drop_all(task);
 }
 
-/// Ends the feeding. Any context.
+/// Ends the feeding. Any context may call it.
 pub fn stop_feeding() {
     FEEDING.store(false, Release);
 }

@@ -41,7 +41,7 @@ static NMI_EXPECTED: AtomicU32 = AtomicU32::new(0);
 /// Whether a byte that COM1 receives is the scenario's.
 static TTY_EXPECTED: AtomicBool = AtomicBool::new(false);
 
-/// Registers the laboratory's handlers of interrupt, NMI and tty. Called once.
+/// Registers the laboratory's handlers of interrupt, NMI and tty. It is called once.
 ///
 /// # Errors
 ///
@@ -54,7 +54,7 @@ pub fn init() -> Result<(), Obstacle> {
     Ok(())
 }
 
-/// Raises the laboratory's interrupt on this CPU. Any context.
+/// Raises the laboratory's interrupt on this CPU. Any context may call it.
 pub fn raise() {
     if let Some(&work) = WORK.get() {
         ipi::raise_self(work);

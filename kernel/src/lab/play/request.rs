@@ -174,7 +174,7 @@ fn usable() -> impl Iterator<Item = ZoneInfo> {
 }
 
 /// Returns whether a zone is above MIN for the request under test, whatever the lists contain. A
-/// walk from the beginning of whole lists would serve the request. Any context.
+/// walk from the beginning of whole lists would serve the request. Any context may call it.
 pub fn fresh_walk_serves() -> bool {
     usable().any(|zone| zone.free > zone.min + reserve(&zone))
 }

@@ -14,14 +14,14 @@ pub const MAX_POOLS: usize = 32;
 #[derive(Debug)]
 pub struct OomPool {
     name: &'static str,
-    /// Frames that the owner holds. Written by the owner, read by the selection: a stale value only
-    /// makes it choose a smaller victim.
+    /// Frames that the owner holds. The owner writes the number and the selection reads it: a stale
+    /// value only makes it choose a smaller victim.
     held_frames: AtomicUsize,
     /// The thread that added last ([`ThreadId::to_bits`]), or 0. A request of the victim's own must
     /// fail rather than wait for the victim.
     holder: AtomicU64,
-    /// When the owner was killed, in nanoseconds since boot, or 0. Set by the selection, cleared by
-    /// the owner.
+    /// When the owner was killed, in nanoseconds since boot, or 0. The selection sets it, and the
+    /// owner clears it.
     killed_ns: AtomicU64,
 }
 

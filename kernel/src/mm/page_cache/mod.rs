@@ -87,8 +87,8 @@ pub enum ReadError {
     Corrupted(Mismatch),
 }
 
-/// Sets up the cache over the `slots.len()` pages of the file that `seed` determines. Called once,
-/// at boot.
+/// Sets up the cache over the `slots.len()` pages of the file that `seed` determines. It is called
+/// once, at boot.
 pub(super) fn init(slots: &'static [PageSlot], seed: u64) {
     CACHE.call_once(|| Cache { slots, seed });
 }
@@ -102,17 +102,17 @@ pub fn pages() -> u32 {
     cache().slots.len() as u32
 }
 
-/// Returns the number of pages in memory now. Any context.
+/// Returns the number of pages in memory now. Any context may call it.
 pub fn resident() -> usize {
     RESIDENT.iter().map(|n| n.load(Ordering::Relaxed)).sum()
 }
 
-/// Returns the number of pages in a zone now. Any context.
+/// Returns the number of pages in a zone now. Any context may call it.
 pub fn resident_in_zone(zone: ZoneId) -> usize {
     RESIDENT[zone.index()].load(Ordering::Relaxed)
 }
 
-/// Returns the number of pages in zones of `node` up to `highest` now. Any context.
+/// Returns the number of pages in zones of `node` up to `highest` now. Any context may call it.
 pub(super) fn resident_in(node: NodeId, highest: ZoneKind) -> usize {
     ZoneKind::ALL
         .into_iter()
@@ -122,7 +122,7 @@ pub(super) fn resident_in(node: NodeId, highest: ZoneKind) -> usize {
 }
 
 /// Returns the frame that holds a page now, if the page is in memory. The result is a hint. Any
-/// context.
+/// context may call it.
 ///
 /// # Panics
 ///
@@ -131,7 +131,7 @@ pub fn frame_of(page: u32) -> Option<Pfn> {
     cache().slots[page as usize].peek().pfn()
 }
 
-/// Returns what the cache has done so far. Any context.
+/// Returns what the cache has done so far. Any context may call it.
 pub fn counters() -> Counters {
     Counters {
         hits: HITS.load(Ordering::Relaxed),

@@ -74,7 +74,7 @@ pub fn drop_all(task: &Task) -> usize {
 }
 
 /// Counts the pages in memory whose frames name them as owner. Returns nothing while any page is
-/// locked, because its frame may be in neither place. Called with the machine at rest.
+/// locked, because its frame may be in neither place. It is called with the machine at rest.
 pub fn count_at_rest() -> Option<u64> {
     let mut pages = 0;
     for (page, slot) in cache().slots.iter().enumerate() {
