@@ -55,7 +55,7 @@ impl Version {
 ///
 /// # Errors
 ///
-/// Returns the [`Error`](crate::error::Error) of a section that cannot be read, has an incompatible
+/// Returns the [`Error`] of a section that cannot be read, has an incompatible
 /// version, or asks for what the loader lacks.
 pub fn read(section: &[u8]) -> Result<BootloaderConfig> {
     let ours = Version::ours();

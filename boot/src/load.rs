@@ -39,7 +39,7 @@ impl Reach {
 ///
 /// # Errors
 ///
-/// Returns the [`Error`](crate::error::Error) if memory runs out, or if a page is mapped already.
+/// Returns the [`Error`] if memory runs out, or if a page is mapped already.
 pub fn load_image(
     image: &Image<'_>,
     plan: &Plan,
@@ -61,7 +61,7 @@ pub fn load_image(
 ///
 /// # Errors
 ///
-/// Returns the [`Error`](crate::error::Error) if memory runs out, or if a page is mapped already.
+/// Returns the [`Error`] if memory runs out, or if a page is mapped already.
 pub fn map_rest(plan: &Plan, tables: &mut Tables<'_>, huge: HugePages, reach: Reach) -> Result<()> {
     let pages = plan.stack_pages();
     let (frames, memory) = reach.take(pages, tables)?;

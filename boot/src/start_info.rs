@@ -69,7 +69,7 @@ impl StartInfo {
     ///
     /// # Errors
     ///
-    /// Returns the [`Error`](crate::error::Error) for the first part that is missing.
+    /// Returns the [`Error`] for the first part that is missing.
     pub fn check(&self) -> Result<()> {
         if self.magic != MAGIC {
             return Err(Error::NotPvh { magic: self.magic });

@@ -7,8 +7,8 @@
 //!
 //! | count | interrupts | flag | meaning |
 //! |---|---|---|---|
-//! | 0 | on or off | anybody's | no section is open |
-//! | 0 | off | anybody's | a push has begun, or a pop has all but ended |
+//! | 0 | on or off | undefined | no section is open |
+//! | 0 | off | undefined | a push has begun, or a pop has all but ended |
 //! | 1 | off | not yet stored | a push is about to store it; code that pushes meanwhile makes the count 2 and leaves the flag alone |
 //! | 1 or more | off | what the last pop restores | inside |
 
