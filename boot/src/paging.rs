@@ -36,6 +36,10 @@ pub struct Tables<'a> {
 impl<'a> Tables<'a> {
     /// Starts with an empty level-4 table.
     ///
+    /// # Errors
+    ///
+    /// Returns the [`Error`] if there is no frame for it.
+    ///
     /// # Safety
     ///
     /// The window of `frames` is mapped for writing at `offset`, and no other code uses it.

@@ -147,6 +147,10 @@ impl Elf {
 }
 
 /// Parses a file that must be good.
+///
+/// # Panics
+///
+/// Panics if the file is not good.
 pub fn parse(file: &[u8]) -> Image<'_> {
     Image::parse(file).expect("a good image")
 }

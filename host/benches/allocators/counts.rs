@@ -1,5 +1,5 @@
-//! One workload on one allocator, once, for a tool that counts instructions. The stretch of it that
-/// counts is `workloads::measured_stretch`.
+//! Runs one workload on one allocator, once, for a tool that counts instructions. The tool counts
+//! only the stretch in `workloads::measured_stretch`.
 use crate::churn::Churn;
 use crate::peers::{AxBitmap, BuddySlab, BuddySystem, FrameAlloc, Lifo, Nothing};
 use crate::tidemark::Tidemark;

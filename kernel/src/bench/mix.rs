@@ -19,6 +19,10 @@ const WARM: usize = 12_000;
 /// Allocates until 80 % of the frames are taken and frees at random until 60 % are, again and
 /// again. Each order is half as frequent as the one below it. Returns the cost of an operation, and
 /// the highest cost of one.
+///
+/// # Errors
+///
+/// Returns [`Missing`] if the zone lacks room, or an interrupt disturbs the mix.
 pub fn mix(task: &Task, arena: &mut Arena) -> Result<(Spread, Spread), Missing> {
     let frames = mm::frames();
     // This is the node of the only CPU. The requests name no node, so they begin here.

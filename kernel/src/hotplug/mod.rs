@@ -51,9 +51,9 @@ pub fn set_deadline_ns(ns: u64) {
     DEADLINE_NS.store(ns, Ordering::Relaxed);
 }
 
-/// Sets up the interrupt and the thread, and brings online the DIMMs that are there at boot. Then
-/// it prints the machine's zones and zonelists. The thread runs at `placement`. Boot calls this
-/// once, after `mm::start`.
+/// Starts the thread, which brings online the DIMMs that are there at boot. Then it prints the
+/// machine's zones and zonelists, and sets up the interrupt. The thread runs at `placement`. Boot
+/// calls this once, after `mm::start`.
 ///
 /// # Panics
 ///

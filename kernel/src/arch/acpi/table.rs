@@ -129,21 +129,37 @@ impl<'m> Table<'m> {
     }
 
     /// Returns the byte at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AcpiError::Truncated`] if the table ends before.
     pub fn u8(&self, offset: usize) -> Result<u8, AcpiError> {
         self.read::<1>(offset).map(|[byte]| byte)
     }
 
     /// Returns the little-endian 16 bits at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AcpiError::Truncated`] if the table ends before.
     pub fn u16(&self, offset: usize) -> Result<u16, AcpiError> {
         self.read(offset).map(u16::from_le_bytes)
     }
 
     /// Returns the little-endian 32 bits at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AcpiError::Truncated`] if the table ends before.
     pub fn u32(&self, offset: usize) -> Result<u32, AcpiError> {
         self.read(offset).map(u32::from_le_bytes)
     }
 
     /// Returns the little-endian 64 bits at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AcpiError::Truncated`] if the table ends before.
     pub fn u64(&self, offset: usize) -> Result<u64, AcpiError> {
         self.read(offset).map(u64::from_le_bytes)
     }
