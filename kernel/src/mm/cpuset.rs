@@ -1,5 +1,5 @@
-//! Cpusets: the nodes that a thread's requests may use. Also the role that a thread has towards the
-//! memory reserves.
+//! Cpusets: the nodes that a thread's requests may use. The module also gives the role that a
+//! thread has towards the memory reserves.
 
 use crate::thread::{self, ThreadId};
 use tidemark_frames::{Cpuset, MemallocRole, NodeMask};

@@ -75,8 +75,8 @@ pub fn at_rest<R>(task: &Task, f: impl FnOnce() -> R) -> Result<R, NotAtRest> {
     at_rest_by(task, time::now_ns().saturating_add(DEADLINE_NS), f)
 }
 
-/// Runs `f` on the running CPU, with interrupts off, while every other CPU rests: no thread runs,
-/// and no handler or pinned section is open anywhere. It does not wait for CPUs that are not
+/// Runs `f` on the running CPU, with interrupts off, while every other CPU rests: no thread runs
+/// there, and no handler or pinned section is open anywhere. It does not wait for CPUs that are not
 /// online. `f` must be short, and neither sleep nor wait for another CPU.
 ///
 /// # Errors

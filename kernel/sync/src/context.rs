@@ -21,7 +21,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// A token of the context that code runs in.
+/// A token that proves the context that code runs in.
 pub trait Context: sealed::Sealed {
     /// Returns which context this is.
     fn kind(&self) -> ContextKind;

@@ -10,7 +10,7 @@ use crate::atomic::{
 /// Whether a gated section is open on a CPU, and what is owed at its end, in one word.
 ///
 /// Only the CPU itself writes it, in task, interrupt and NMI context; other CPUs may read it. Each
-/// method that changes it is one instruction, so code that interrupts it comes before or after,
+/// method that changes it is one atomic step, so code that interrupts it comes before or after,
 /// never within.
 ///
 /// An interrupt that finds a gated section open calls [`CpuGate::owe`] for work that may not happen

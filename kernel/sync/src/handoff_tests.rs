@@ -1,5 +1,5 @@
-//! Sequential rules. With `--cfg loom` also that nothing queued is stranded, whichever CPU loses
-//! the race for the ownership.
+//! Tests the sequential rules. With `--cfg loom` it also tests that nothing queued is stranded,
+//! whichever CPU loses the race for the ownership.
 
 use super::*;
 

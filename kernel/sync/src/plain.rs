@@ -4,9 +4,9 @@ use crate::{LocalIrq, Rank};
 use core::{fmt, marker::PhantomData};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
-/// A spinlock that leaves interrupts on, so its holder may be interrupted. It exists for protocols
-/// that are about just that. The holder is pinned. Task context may take it, and any context with
-/// interrupts off already.
+/// A spinlock that leaves interrupts as they are, so its holder may be interrupted. It exists for
+/// protocols that are about just that. The holder is pinned. Task context may take it, and any
+/// context with interrupts off already.
 ///
 /// Taking it obeys the lock order, but holding it does not restrict what is taken meanwhile. A
 /// handler that interrupts the holder may take a lock of any rank, and no order between the two can

@@ -1,5 +1,5 @@
-//! Tests a limit of ten in five seconds. With `--cfg loom` also that two CPUs, or a handler and the
-//! code that it interrupts, never let through too many and lose none.
+//! Tests a limit of ten in five seconds. With `--cfg loom` it also tests that two CPUs, or a
+//! handler and the code that it interrupts, never let through too many and lose none.
 
 use super::*;
 

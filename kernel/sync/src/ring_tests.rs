@@ -1,6 +1,6 @@
-//! Same-CPU protocol: an interrupt, and an NMI within it, at every step of a push, and two mutants
-//! that must be caught. Cross-CPU protocol (`--cfg loom`): a writer and the reader, with slots
-//! reused.
+//! Tests the same-CPU protocol: an interrupt, and an NMI within it, at every step of a push, and
+//! two mutants that must be caught. With `--cfg loom` it tests the cross-CPU protocol: a writer and
+//! the reader, with slots reused.
 
 use super::*;
 
