@@ -225,9 +225,7 @@ impl Arena {
         let before = interrupts();
         // Interrupts are on, so the handler has run when this returns, or runs right afterwards.
         ipi::raise_self(self.work);
-        crate::arch::time::spin_until(crate::arch::time::now_ns() + 1_000_000_000, || {
-            interrupts() != before
-        });
+        crate::arch::time::spin_until(1_000_000_000, || interrupts() != before);
         let interrupts = interrupts().wrapping_sub(before);
         let job = interrupts::without_interrupts(|| JOB.lock().take());
         timer::start();
