@@ -26,13 +26,14 @@ fn page(number: u32) -> Owner {
     Owner::new(OwnerKind::PageCache, number)
 }
 
-/// NORMAL of so many blocks.
-fn machine(cpus: usize, blocks: usize) -> &'static TestFrames {
-    let frames = bare_machine(cpus, 1);
-    for block in FIRST..FIRST + blocks {
-        add_section(frames, block);
+/// NORMAL of so many sections. Its protocol tests every entry of a walk (H10), so that a frame of
+/// another zone is the compaction's doing.
+fn machine(cpus: usize, sections: usize) -> &'static TestFrames {
+    let frames = bare_machine_of(cpus, 1, Variant::Snapshot);
+    for section in FIRST..FIRST + sections {
+        add_section(frames, section);
         frames
-            .online_range(section_range(block), NORMAL, &task())
+            .online_range(section_range(section), NORMAL, &task())
             .unwrap();
     }
     frames

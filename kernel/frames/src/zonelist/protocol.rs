@@ -114,10 +114,10 @@ pub trait Protocol<P: Platform>: AnyProtocol<P> {
     /// Begins a reader's attempt, at `restart`. Any context.
     fn begin(&self, gfp: Gfp, platform: &P) -> BeginCookie;
 
-    /// Returns where the walks of this begin start, whose preferred entry is at `preferred`: there,
-    /// remembered across walks, whatever becomes of the list (H1, H8).
-    fn start(&self, preferred: usize) -> usize {
-        preferred
+    /// Returns whether every walk of a begin starts at its preferred entry, remembered across walks
+    /// and not tested again, whatever becomes of the list (H1, H8, H10).
+    fn remembers_start(&self) -> bool {
+        true
     }
 
     /// Looks again, before OOM and at `nopage`. Any context.

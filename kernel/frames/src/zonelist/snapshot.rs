@@ -41,9 +41,9 @@ impl<P: Platform> Protocol<P> for Snapshot<P> {
         BeginCookie::NOTHING
     }
 
-    fn start(&self, _preferred: usize) -> usize {
-        // No index is kept across walks: each one skips for itself what the request may not use.
-        0
+    fn remembers_start(&self) -> bool {
+        // No position is kept across walks: each one skips for itself what the request may not use.
+        false
     }
 
     fn look(&self, reader: &Reader<'_>) -> RetryCheck {
