@@ -1,9 +1,9 @@
 #!/bin/sh
 # Sets up what a fresh Debian or Ubuntu machine lacks, then hands over to `cargo run`.
 #
-#   ./run.sh            the demonstration
-#   ./run.sh test       every test
-#   ./run.sh --help     all options
+#   ./run.sh            runs the demonstration
+#   ./run.sh test       runs every test
+#   ./run.sh --help     shows all options
 set -eu
 
 say() { printf 'run.sh: %s\n' "$*" >&2; }
@@ -13,7 +13,8 @@ stop() {
 }
 has() { command -v "$1" >/dev/null 2>&1; }
 
-# Installs Debian packages, showing the command first; `apt-get update` only if it does not work without.
+# Installs Debian packages, and shows the command before. It runs `apt-get update` only if the
+# installation fails without.
 install() {
     has apt-get || stop "please install $* with your system's package manager, then run this again"
     as_root=
@@ -39,7 +40,7 @@ has cargo || stop "Rust is missing: install the stable toolchain as https://rust
 has cc || stop "a C linker is missing: apt-get install gcc"
 has qemu-system-x86_64 || install qemu-system-x86
 
-# On a terminal cargo shows what it builds; elsewhere only our own output appears.
+# On a terminal cargo shows what it builds. Elsewhere only our own output appears.
 quiet=--quiet
 [ ! -t 2 ] || quiet=
 exec cargo run $quiet --locked --manifest-path "$here/Cargo.toml" --package tidemark -- "$@"

@@ -1,5 +1,5 @@
-//! Links the loader's image: no C runtime, no libraries, a place of its own just above the first
-//! MiB.
+//! Links the loader's image. It has no C runtime, no libraries, and a place of its own just above
+//! the first MiB.
 
 use std::env;
 

@@ -1,4 +1,4 @@
-//! Links the kernel's image: no C runtime, no libraries, the kernel's own memory layout.
+//! Links the kernel's image. It has no C runtime, no libraries, and a memory layout of its own.
 
 use std::env;
 

@@ -1,14 +1,14 @@
-//! The kernel's configuration: the section's bytes, the version that made them, and what we cannot
-//! do.
+//! The kernel's configuration: the bytes of its section, the version that made them, and the
+//! options that this loader lacks.
 
 use crate::PAGE;
 use crate::error::{Error, Result};
 use bootloader_api::{BootInfo, BootloaderConfig};
 
-/// Where the version stands in the section: behind the UUID.
+/// Offset of the version in the section, after the UUID.
 const VERSION_AT: usize = 16;
 
-/// Numbers of a `bootloader_api`.
+/// The version of a `bootloader_api`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Version {
     numbers: [u16; 3],
@@ -16,7 +16,7 @@ struct Version {
 }
 
 impl Version {
-    /// The version that this loader speaks.
+    /// Returns the version that this loader implements.
     fn ours() -> Self {
         let version = BootInfo::new((&mut [][..]).into()).api_version;
         Self {
@@ -29,7 +29,7 @@ impl Version {
         }
     }
 
-    /// The version in a section; `BootloaderConfig` reads it and keeps it to itself.
+    /// Returns the version in a section. `BootloaderConfig` reads it but does not give it out.
     fn of(section: &[u8]) -> Option<Self> {
         let bytes = section.get(VERSION_AT..VERSION_AT + 7)?;
         let number = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
@@ -39,8 +39,9 @@ impl Version {
         })
     }
 
-    /// Semantic versioning's rule: below 1.0 the minor number counts as the major one does above; a
-    /// pre-release suits only itself.
+    /// Returns whether two versions are compatible by the rule of semantic versioning. Below 1.0
+    /// the minor number counts as the major one does above; a pre-release is compatible only with
+    /// itself.
     fn suits(&self, other: &Self) -> bool {
         if self.pre_release || other.pre_release {
             return self == other;
@@ -50,7 +51,12 @@ impl Version {
     }
 }
 
-/// Reads the section and checks what can be checked without knowing the rest of the kernel.
+/// Reads the section and checks what can be checked without the rest of the kernel.
+///
+/// # Errors
+///
+/// Returns the [`Error`] of a section that cannot be read, has an incompatible
+/// version, or asks for what the loader lacks.
 pub fn read(section: &[u8]) -> Result<BootloaderConfig> {
     let ours = Version::ours();
     let config = BootloaderConfig::deserialize(section).map_err(|why| Error::BadConfig { why })?;

@@ -1,4 +1,4 @@
-//! The loader's last words: one line on COM1, then the machine's end.
+//! The loader's last output: one line on COM1, then the machine's end.
 
 use crate::error::Error;
 use core::fmt::{Display, Write as _};
@@ -6,15 +6,15 @@ use core::panic::PanicInfo;
 use uart_16550::{Config, Uart16550Tty};
 use x86_64::instructions::{hlt, port::Port};
 
-/// COM1's first port.
+/// The first port of COM1.
 const COM1: u16 = 0x3f8;
-/// Port of QEMU's isa-debug-exit device.
+/// The port of QEMU's isa-debug-exit device.
 const EXIT: u16 = 0xf4;
-/// What the loader writes there when it refuses to boot: QEMU's status is twice that and one.
-/// The kernel's values are its own (0x10 and up); the host's programs know both.
+/// The value that the loader writes there when it refuses to boot. QEMU's exit status is twice the
+/// value plus one. The kernel has values of its own (0x10 and up); the host's programs know both.
 pub const LOADER_REFUSED: u32 = 0x14;
 
-/// Says what is wrong and ends the machine.
+/// Prints what is wrong and ends the machine.
 pub fn refuse(error: &Error) -> ! {
     end(error)
 }
@@ -30,13 +30,13 @@ pub fn die(info: &PanicInfo<'_>) -> ! {
 }
 
 fn end(line: &dyn Display) -> ! {
-    // SAFETY: nothing else uses COM1 while the loader runs, and it runs on one CPU.
+    // SAFETY: no other code uses COM1 while the loader runs, and it runs on one CPU.
     if let Ok(mut com1) = unsafe { Uart16550Tty::new_port(COM1, Config::default()) } {
-        // No one is left to tell if this fails.
+        // A failure here cannot be reported in any other way.
         let _ = writeln!(com1, "boot: {line}");
     }
     let mut exit = Port::<u32>::new(EXIT);
-    // SAFETY: writing there ends QEMU, or does nothing where the device is missing.
+    // SAFETY: a write there ends QEMU, or does nothing if there is no such device.
     unsafe { exit.write(LOADER_REFUSED) };
     loop {
         hlt();

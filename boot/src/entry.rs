@@ -1,10 +1,10 @@
-//! From QEMU's jump to Rust: 32-bit protected mode without paging, to long mode with 4 GiB mapped
-//! one to one and SSE on.
+//! The way from QEMU's jump to Rust. It starts in 32-bit protected mode without paging, and ends in
+//! long mode with 4 GiB mapped one to one and SSE on.
 
 use crate::start::start;
 use core::arch::global_asm;
 
-// The note that QEMU looks for: owner "Xen", type 18 (XEN_ELFNOTE_PHYS32_ENTRY), value: the entry
+// QEMU looks for this note: owner "Xen", type 18 (XEN_ELFNOTE_PHYS32_ENTRY), value: the entry
 // point.
 global_asm!(
     ".pushsection .note.pvh, \"a\", @note",
@@ -17,7 +17,7 @@ global_asm!(
     ".popsection",
 );
 
-// EBX holds the address of the start info throughout.
+// EBX holds the address of the start info throughout this code.
 global_asm!(
     ".pushsection .text.pvh, \"ax\", @progbits",
     ".code32",
@@ -37,7 +37,7 @@ global_asm!(
     "test edx, 1 << 29", // long mode
     "jz 9f",
     "mov ebp, edx",
-    // Level 4 and 3: the entries that 4 GiB need, present and writable.
+    // Levels 4 and 3 get the entries that 4 GiB need, present and writable.
     "mov eax, offset loader_pd + 3",
     "mov edi, offset loader_pdpt",
     "mov ecx, 4",
@@ -48,7 +48,7 @@ global_asm!(
     "loop 2b",
     "mov eax, offset loader_pdpt + 3",
     "mov [loader_pml4], eax",
-    // Level 2: 2048 pages of 2 MiB; present, writable, large.
+    // Level 2 gets 2048 pages of 2 MiB: present, writable, large.
     "mov eax, 0x83",
     "mov edi, offset loader_pd",
     "mov ecx, 2048",
@@ -59,11 +59,11 @@ global_asm!(
     "loop 3b",
     "mov eax, offset loader_pml4",
     "mov cr3, eax",
-    // PAE, OSFXSR, OSXMMEXCPT.
+    // These bits are PAE, OSFXSR and OSXMMEXCPT.
     "mov eax, cr4",
     "or eax, (1 << 5) | (1 << 9) | (1 << 10)",
     "mov cr4, eax",
-    // EFER: LME, and NXE where the CPU has it; without, the loader says so later.
+    // EFER gets LME, and NXE if the CPU has it. If not, the loader reports that later.
     "mov ecx, 0xc0000080",
     "rdmsr",
     "or eax, 1 << 8",
@@ -72,7 +72,7 @@ global_asm!(
     "or eax, 1 << 11",
     "4:",
     "wrmsr",
-    // CR0: PG, WP, NE, MP on; EM, TS off.
+    // CR0 gets PG, WP, NE and MP on, and EM and TS off.
     "mov eax, cr0",
     "and eax, ~((1 << 2) | (1 << 3))",
     "or eax, (1 << 31) | (1 << 16) | (1 << 5) | (1 << 1)",
@@ -82,7 +82,7 @@ global_asm!(
     "mov eax, offset long_mode",
     "push eax",
     "retf",
-    // No long mode: the same line as ever, from here by hand, then the exit code.
+    // Without long mode, this prints the usual line by hand, then writes the exit code.
     "9:",
     "mov esi, offset no_long_mode",
     "5:",

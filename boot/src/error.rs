@@ -1,8 +1,8 @@
-//! What can be wrong with the kernel or the machine: one clear line each.
+//! The faults that the kernel or the machine can have, each with one clear line.
 
 use core::fmt;
 
-/// Result of anything that can find the contract broken.
+/// Result of any function that can find the contract broken.
 pub type Result<T> = core::result::Result<T, Error>;
 
 /// A broken contract. Its `Display` says what is wrong, then what to do about it.
@@ -11,7 +11,7 @@ pub type Result<T> = core::result::Result<T, Error>;
 pub enum Error {
     /// The structure behind EBX is not a `hvm_start_info`.
     NotPvh {
-        /// What stands in the place of its magic number.
+        /// The value in the place of its magic number.
         magic: u32,
     },
     /// `hvm_start_info` is older than version 1, so it has no memory map.
@@ -37,48 +37,48 @@ pub enum Error {
     },
     /// Headers or contents lie beyond the module's end.
     Truncated {
-        /// What does.
+        /// The part that lies beyond the end.
         what: &'static str,
     },
-    /// An ELF file, but not of 64-bit little-endian x86-64 code.
+    /// The file is an ELF file, but not of 64-bit little-endian x86-64 code.
     WrongMachine {
-        /// What the file is for.
+        /// The machine that the file is for.
         what: Foreign,
     },
-    /// Neither an executable nor a position-independent one.
+    /// The file is neither an executable nor a position-independent one.
     WrongType {
         /// `e_type`.
         e_type: u16,
     },
     /// A field of the ELF file contradicts another or the format.
     Malformed {
-        /// What is wrong.
+        /// The contradiction.
         what: &'static str,
     },
-    /// No section `.bootloader-config`.
+    /// There is no section `.bootloader-config`.
     NoConfig,
-    /// `.bootloader-config` cannot be read.
+    /// The section `.bootloader-config` cannot be read.
     BadConfig {
-        /// Why, in the words of `bootloader_api`.
+        /// The reason, in the words of `bootloader_api`.
         why: &'static str,
     },
     /// The kernel was built with an incompatible `bootloader_api`.
     WrongVersion {
-        /// Major, minor and patch number of the kernel's.
+        /// Major, minor and patch number of the kernel's version.
         kernel: [u16; 3],
-        /// Major, minor and patch number of the loader's.
+        /// Major, minor and patch number of the loader's version.
         loader: [u16; 3],
     },
     /// The kernel asks for something that this loader does not do.
     Unsupported {
-        /// What, and what to do.
+        /// The request, with advice.
         what: &'static str,
     },
-    /// Nothing to load.
+    /// There is no segment to load.
     NoSegments,
-    /// More segments than the loader has room for.
+    /// There are more segments than the loader has room for.
     TooManySegments {
-        /// The most it takes.
+        /// The most segments that the loader takes.
         most: usize,
     },
     /// A segment is both writable and executable.
@@ -98,7 +98,7 @@ pub enum Error {
         /// The entry point.
         at: u64,
     },
-    /// A relocation of a type other than `R_X86_64_RELATIVE`.
+    /// A relocation has a type other than `R_X86_64_RELATIVE`.
     UnknownRelocation {
         /// Its type.
         kind: u32,
@@ -115,37 +115,37 @@ pub enum Error {
     },
     /// A range of virtual addresses is not canonical, wraps or crosses the hole.
     NotCanonical {
-        /// What was to be mapped there.
+        /// The object that was to be mapped there.
         what: &'static str,
-        /// Where it starts.
+        /// Its start.
         at: u64,
     },
     /// A fixed address is not aligned.
     NotAligned {
-        /// What was to be mapped there.
+        /// The object that was to be mapped there.
         what: &'static str,
-        /// Where it starts.
+        /// Its start.
         at: u64,
-        /// The alignment it needs.
+        /// The alignment that it needs, in bytes.
         to: u64,
     },
-    /// Two things were to be mapped at the same virtual addresses.
+    /// Two objects were to be mapped at one virtual address.
     Collision {
-        /// What was to be mapped.
+        /// The object that was to be mapped.
         what: &'static str,
-        /// Where it starts.
+        /// Its start.
         at: u64,
-        /// What is there already.
+        /// The object that is there already.
         with: &'static str,
     },
     /// No free virtual addresses are left within the dynamic range.
     NoAddressSpace {
-        /// What was to be mapped.
+        /// The object that was to be mapped.
         what: &'static str,
         /// Its length in bytes.
         len: u64,
     },
-    /// Not enough physical memory.
+    /// There is not enough physical memory.
     NoMemory {
         /// Bytes that were asked for.
         wanted: u64,
@@ -156,14 +156,14 @@ pub enum Error {
     NoNx,
 }
 
-/// What an ELF file that is not ours is for.
+/// The target of an ELF file that is not for this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Foreign {
-    /// Not 64-bit: the class byte.
+    /// It is not 64-bit: the class byte.
     Class(u8),
-    /// Not little-endian: the data byte.
+    /// It is not little-endian: the data byte.
     Endianness(u8),
-    /// Another processor: `e_machine`.
+    /// It is for another processor: `e_machine`.
     Machine(u16),
 }
 

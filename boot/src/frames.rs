@@ -1,4 +1,5 @@
-//! Physical memory for what the loader leaves behind: one window, filled from its top downwards.
+//! Physical memory for what the loader leaves to the kernel: one window, filled from its top
+//! downwards.
 //!
 //! One window keeps the loader's frames in one region of the kernel's memory map. QEMU puts the
 //! module at the top of low memory, and the window usually ends right below it.
@@ -9,14 +10,14 @@ use core::ops::Range;
 use x86_64::PhysAddr;
 use x86_64::structures::paging::{FrameAllocator, PhysFrame, Size4KiB};
 
-/// The window's rest.
+/// The window of free frames, and what was taken of it.
 #[derive(Debug)]
 pub struct Frames {
     floor: u64,
     next: u64,
     top: u64,
-    /// What did not fit, for those who ask through [`FrameAllocator`], which has no room for a
-    /// reason.
+    /// The last request that did not fit. [`FrameAllocator`] cannot return a reason, so its users
+    /// ask for it here.
     refused: Option<Error>,
 }
 
@@ -31,8 +32,12 @@ impl Frames {
         }
     }
 
-    /// Takes `pages` contiguous frames; returns the address of the lowest. Their contents are
-    /// undefined.
+    /// Takes `pages` contiguous frames; returns the physical address of the lowest. Their contents
+    /// are undefined.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::NoMemory`] if the window has not as many left.
     pub fn take(&mut self, pages: u64) -> Result<u64> {
         let left = self.next - self.floor;
         let wanted = pages.saturating_mul(PAGE);
@@ -45,18 +50,18 @@ impl Frames {
         Ok(self.next)
     }
 
-    /// What has been taken so far.
+    /// Returns the range of physical addresses that has been taken so far.
     pub fn taken(&self) -> Range<u64> {
         self.next..self.top
     }
 
-    /// The last refusal.
+    /// Returns the error of the last request that did not fit.
     pub fn refusal(&self) -> Option<Error> {
         self.refused
     }
 }
 
-// SAFETY: `take` gives each frame of the window once.
+// SAFETY: `take` gives out each frame of the window once.
 unsafe impl FrameAllocator<Size4KiB> for Frames {
     fn allocate_frame(&mut self) -> Option<PhysFrame> {
         let at = self.take(1).ok()?;

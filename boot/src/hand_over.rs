@@ -1,5 +1,5 @@
-//! The last steps: the code that switches address spaces lives in a frame that both spaces map at
-//! its own address, together with the GDT that is in force until the kernel loads its own.
+//! The last steps. The code that switches address spaces lives in a frame that both spaces map at
+//! its own address. That frame also has the GDT that is in force until the kernel loads its own.
 
 use crate::PAGE;
 use core::arch::{asm, global_asm};
@@ -8,14 +8,14 @@ use x86_64::VirtAddr;
 use x86_64::instructions::tables::lgdt;
 use x86_64::structures::DescriptorTablePointer;
 
-/// Where the GDT is within the frame, behind the code.
+/// Offset of the GDT in the frame, after the code.
 const GDT_AT: usize = 2048;
-/// Null, 64-bit code (selector 8), data (16): as in force already. Accessed bits are set: the frame
-/// is mapped read-only.
+/// The descriptors: null, 64-bit code (selector 8) and data (16), which are in force already.
+/// Accessed bits are set, because the frame is mapped read-only.
 const GDT: [u64; 3] = [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff];
 
-// RDI: level-4 table, RSI: top of the stack, RDX: BootInfo, RCX: entry point. Runs wherever it is
-// copied.
+// The registers are: RDI level-4 table, RSI top of the stack, RDX BootInfo, RCX entry point. The
+// code runs wherever it is copied.
 global_asm!(
     ".pushsection .rodata.hand_over, \"a\", @progbits",
     ".global hand_over_code, hand_over_code_end",
@@ -23,7 +23,7 @@ global_asm!(
     "mov cr3, rdi",
     "mov rsp, rsi",
     "xor ebp, ebp",
-    // The entry point's return address: there is none.
+    // The entry point has no return address.
     "push 0",
     "mov rdi, rdx",
     "jmp rcx",
@@ -36,14 +36,14 @@ unsafe extern "C" {
     static hand_over_code_end: u8;
 }
 
-/// Where the kernel starts, and with what.
+/// The kernel's entry, with the state that it starts in.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
     /// Physical address of its level-4 table.
     pub root: u64,
     /// Initial stack pointer, 16-byte aligned.
     pub stack_top: u64,
-    /// Virtual address of BootInfo.
+    /// Virtual address of `BootInfo`.
     pub boot_info: u64,
     /// Virtual address of its entry point.
     pub entry: u64,
@@ -53,13 +53,13 @@ pub struct Target {
 ///
 /// # Safety
 ///
-/// The frame is the loader's, mapped for writing at its own address, and stays as it is for as long
-/// as the kernel uses this GDT.
+/// The frame is the loader's, and mapped for writing at its own address. It stays as it is for as
+/// long as the kernel uses this GDT.
 pub unsafe fn prepare(frame: u64) {
     // SAFETY: the caller vouches for the frame.
     let page = unsafe { slice::from_raw_parts_mut(frame as *mut u8, PAGE as usize) };
     page.fill(0);
-    // SAFETY: both symbols are in the loader's read-only data, the second behind the first.
+    // SAFETY: both symbols are in the loader's read-only data, the second one after the first.
     let code = unsafe {
         let start = &raw const hand_over_code;
         let end = &raw const hand_over_code_end;
@@ -73,18 +73,19 @@ pub unsafe fn prepare(frame: u64) {
         limit: (size_of_val(&GDT) - 1) as u16,
         base: VirtAddr::new(frame + GDT_AT as u64),
     };
-    // SAFETY: the table has the segments in force under the same selectors; its frame stays.
+    // SAFETY: the table has the segments in force under their present selectors, and its frame
+    // stays.
     unsafe { lgdt(&pointer) };
 }
 
-/// Leaves for the kernel.
+/// Switches to the kernel's address space and jumps to the kernel.
 ///
 /// # Safety
 ///
 /// [`prepare`] has filled `frame`, which the tables at `target.root` map executable at its own
-/// address; the rest of `target` is true in those tables.
+/// address. The rest of `target` is correct in those tables.
 pub unsafe fn leave(frame: u64, target: &Target) -> ! {
-    // SAFETY: the caller vouches for the code at `frame` and for the address space it enters.
+    // SAFETY: the caller vouches for the code at `frame` and for the address space that it enters.
     unsafe {
         asm!(
             "jmp {code}",

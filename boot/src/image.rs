@@ -1,4 +1,4 @@
-//! The kernel's ELF file: read once, checked whole, before anything of it is loaded.
+//! The kernel's ELF file. It is read once, and checked as a whole before any of it is loaded.
 
 use crate::error::{Error, Foreign, Result};
 use crate::memory::down;
@@ -14,74 +14,75 @@ use elf::file::{Class, parse_ident};
 use elf::parse::ParseError;
 use elf::segment::ProgramHeader;
 
-/// Most segments of type `PT_LOAD`.
+/// Most segments of type `PT_LOAD` in an image.
 pub const MAX_SEGMENTS: usize = 16;
 
-/// Largest alignment of a segment.
+/// Largest alignment of a segment, in bytes.
 const MAX_ALIGN: u64 = 1 << 30;
 /// The section with the kernel's configuration.
 const CONFIG_SECTION: &str = ".bootloader-config";
 /// Tag of the compact table of relative relocations (gABI, 2018), which the `elf` crate does not
 /// name.
 const DT_RELR: i64 = 36;
-/// Bytes of an `Elf64_Rela`.
+/// Bytes in an `Elf64_Rela`.
 const RELA_LEN: u64 = 24;
 
-/// How a segment's pages may be used. Writable and executable cannot be said.
+/// The permissions of a segment's pages. Writable and executable together cannot be expressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Read only.
+    /// The pages can be read.
     Read,
-    /// Read and write.
+    /// The pages can be read and written.
     ReadWrite,
-    /// Read and execute.
+    /// The pages can be read and executed.
     ReadExecute,
 }
 
 /// Whether an image can be moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `ET_EXEC`: runs at the addresses it is linked for.
+    /// `ET_EXEC`: the image runs at the addresses that it is linked for.
     Fixed,
-    /// `ET_DYN`: runs anywhere once relocated.
+    /// `ET_DYN`: the image runs anywhere once it is relocated.
     Relocatable,
 }
 
-/// A segment to load. Addresses are the file's, before any relocation.
+/// A segment to load. Addresses are those of the file, before any relocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment<'a> {
-    /// Where it starts.
+    /// Its virtual address.
     pub vaddr: u64,
     /// Its length in memory in bytes, at least as long as `bytes` and not 0.
     pub len: u64,
     /// Its contents; what follows them is zero.
     pub bytes: &'a [u8],
-    /// What may be done with its pages.
+    /// The permissions of its pages.
     pub access: Access,
 }
 
 impl Segment<'_> {
-    /// The pages it touches; their end is within 64 bits, as [`Image::parse`] has checked.
+    /// Returns the pages that it touches. Their end is within 64 bits, as [`Image::parse`] has
+    /// checked.
     pub fn pages(&self) -> Range<u64> {
         let last = down(self.vaddr + (self.len - 1));
         down(self.vaddr)..last + PAGE
     }
 
-    /// Whether `len` bytes at `at` lie within it.
+    /// Returns whether `len` bytes at `at` lie within it.
     pub fn holds(&self, at: u64, len: u64) -> bool {
         at.checked_sub(self.vaddr)
             .is_some_and(|offset| offset <= self.len && len <= self.len - offset)
     }
 }
 
-/// The template of thread-local storage. Its address is the file's.
+/// The template of thread-local storage. Its address is that of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// Where the template is.
+    /// The virtual address of the template.
     pub vaddr: u64,
-    /// Bytes of the template.
+    /// Bytes in the template.
     pub file_len: u64,
-    /// Bytes of a thread's copy; what follows the template is zero.
+    /// Bytes in a thread's copy; what follows the template is zero.
     pub len: u64,
 }
 
@@ -90,33 +91,37 @@ pub struct Tls {
 pub struct Image<'a> {
     /// Whether it can be moved.
     pub kind: Kind,
-    /// Its entry point, before relocation; in an executable segment.
+    /// Its entry point, before relocation. It lies in an executable segment.
     pub entry: u64,
-    /// What to load, by ascending address; no two share a page.
+    /// The segments to load, by ascending address; no two share a page.
     pub segments: ArrayVec<Segment<'a>, MAX_SEGMENTS>,
-    /// The largest alignment that a segment asks for, a page at least.
+    /// The largest alignment that a segment asks for, in bytes; a page at least.
     pub align: u64,
     /// Its template of thread-local storage.
     pub tls: Option<Tls>,
     /// Pages that are read-only once relocated.
     pub relro: Option<Range<u64>>,
-    /// Its relocations, as the file has them.
+    /// Its relocations, as the file contains them.
     relocations: &'a [u8],
-    /// What it asks of a loader.
+    /// The configuration that it asks of a loader.
     pub config: BootloaderConfig,
 }
 
 /// One relocation, to be applied once the image's place is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Relocation {
-    /// Which word changes: eight bytes within a segment.
+    /// The virtual address of the word that changes: eight bytes within a segment.
     pub at: u64,
-    /// What it becomes, before the image's offset is added.
+    /// The word's new value, before the image's offset is added.
     pub addend: u64,
 }
 
 impl<'a> Image<'a> {
     /// Reads and checks a file.
+    ///
+    /// # Errors
+    ///
+    /// Returns the [`Error`] for the first fault in the file.
     pub fn parse(file: &'a [u8]) -> Result<Self> {
         let elf = open(file)?;
         let kind = match elf.ehdr.e_type {
@@ -152,7 +157,7 @@ impl<'a> Image<'a> {
         Ok(image)
     }
 
-    /// The relocations; those of an image that was parsed are all `Ok`.
+    /// Returns the relocations. Those of an image that was parsed are all `Ok`.
     pub fn relocations(&self) -> impl Iterator<Item = Result<Relocation>> + '_ {
         let (entries, _) = self.relocations.as_chunks::<{ RELA_LEN as usize }>();
         entries.iter().map(|entry| {
@@ -172,7 +177,7 @@ impl<'a> Image<'a> {
         })
     }
 
-    /// The span of the file's addresses that the segments' pages cover.
+    /// Returns the span of the file's addresses that the segments' pages cover.
     pub fn span(&self) -> Range<u64> {
         let start = self.segments.first().map_or(0, |first| first.pages().start);
         let end = self.segments.last().map_or(0, |last| last.pages().end);
@@ -206,7 +211,7 @@ impl<'a> Image<'a> {
                 Ok(())
             }
             abi::PT_GNU_RELRO => {
-                // As dynamic linkers do it: the last page, if only partly covered, stays writable.
+                // As in dynamic linkers, a last page that is only partly covered stays writable.
                 let end = header.p_vaddr.checked_add(header.p_memsz);
                 let end = end.ok_or(Error::Malformed {
                     what: "GNU_RELRO wraps around",
@@ -248,8 +253,8 @@ impl<'a> Image<'a> {
         Ok(())
     }
 
-    /// The table of relocations that the dynamic section names, found through the segments'
-    /// addresses.
+    /// Returns the table of relocations that the dynamic section names. It is found through the
+    /// segments' addresses.
     fn find_relocations(&self, table: impl Iterator<Item = Dyn>) -> Result<&'a [u8]> {
         let (mut at, mut len, mut entry_len) = (None, 0, RELA_LEN);
         for entry in table {
@@ -321,7 +326,7 @@ fn open(file: &[u8]) -> Result<ElfBytes<'_, LittleEndian>> {
     }
 }
 
-/// The contents of the section with the kernel's configuration.
+/// Returns the contents of the section with the kernel's configuration.
 fn config_section<'a>(elf: &ElfBytes<'a, LittleEndian>) -> Result<&'a [u8]> {
     let unreadable = |error: ParseError| damaged(&error, "section headers");
     let (headers, names) = elf.section_headers_with_strtab().map_err(unreadable)?;
@@ -353,7 +358,8 @@ fn segment<'a>(file: &'a [u8], header: &ProgramHeader) -> Result<Segment<'a>> {
             what: "a segment is longer in the file than in memory",
         });
     }
-    // Room for a last page above it as well, so that the end of its pages can be told.
+    // A last page above the segment must fit as well, so that the end of its pages can be
+    // expressed.
     if header.p_vaddr.checked_add(header.p_memsz).is_none()
         || header.p_vaddr + (header.p_memsz - 1) >= u64::MAX - PAGE
     {
@@ -385,7 +391,7 @@ fn segment<'a>(file: &'a [u8], header: &ProgramHeader) -> Result<Segment<'a>> {
     })
 }
 
-/// What a parse error says about the file.
+/// Returns what a parse error means for the file.
 fn damaged(error: &ParseError, what: &'static str) -> Error {
     match *error {
         ParseError::UnsupportedElfClass(class) => Error::WrongMachine {

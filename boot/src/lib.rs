@@ -1,9 +1,9 @@
 //! Tidemark's loader: from QEMU's PVH entry to the contract of `bootloader_api` 0.11.
 //!
 //! QEMU enters `entry` in 32-bit mode with the machine's description ([`start_info`]). [`start`] is
-//! the whole way from there: [`memory`] puts the memory map in order, [`image`] reads the kernel's
-//! ELF file, [`plan`] decides where everything goes in the kernel's address space, [`load`] copies
-//! the segments, [`paging`] builds the page tables, [`hand_over`] leaves. Whatever is wrong with
+//! the whole way from there. [`memory`] puts the memory map in order, [`image`] reads the kernel's
+//! ELF file, and [`plan`] chooses places in the kernel's address space. [`load`] copies the
+//! segments, [`paging`] builds the page tables, and [`hand_over`] jumps to the kernel. Any fault of
 //! the kernel ends as one line on COM1 ([`error`]) and an exit code of its own.
 #![no_std]
 
@@ -34,8 +34,9 @@ pub mod start_info;
 #[cfg(test)]
 mod testing;
 
-/// Bytes of a page and of a frame.
+/// Bytes in a page and in a frame.
 pub const PAGE: u64 = 4096;
 
-/// 4 GiB: what the loader itself has mapped, and the least that the kernel's map of memory covers.
+/// 4 GiB: the memory that the loader itself has mapped, and the least that the kernel's map of
+/// memory covers.
 pub const FOUR_GIB: u64 = 1 << 32;

@@ -1,4 +1,4 @@
-//! Fills frames with the kernel's segments and maps them, its stack and the rest of the plan.
+//! Fills frames with the kernel's segments, and maps them, the stack and the rest of the plan.
 
 use crate::PAGE;
 use crate::error::{Error, Result};
@@ -7,35 +7,39 @@ use crate::memory::down;
 use crate::paging::{HugePages, Tables};
 use crate::plan::Plan;
 
-/// Physical memory as the loader reaches it.
+/// The loader's access to physical memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Reach {
     offset: u64,
 }
 
 impl Reach {
-    /// Says where physical address 0 is mapped.
+    /// Returns the access where physical address 0 is mapped at `offset`.
     ///
     /// # Safety
     ///
     /// The window that the tables' frames come from is mapped for writing at this offset for as
-    /// long as the loader runs, and nothing else uses it.
+    /// long as the loader runs. No other code uses the window.
     pub unsafe fn new(offset: u64) -> Self {
         Self { offset }
     }
 
-    /// Takes fresh frames and gives their address and their contents, which are undefined so far.
+    /// Takes fresh frames. Returns their address and their contents, which are undefined so far.
     fn take<'a>(self, pages: u64, tables: &mut Tables<'_>) -> Result<(u64, &'a mut [u8])> {
         let at = tables.frames().take(pages)?;
         let start = (at + self.offset) as *mut u8;
-        // SAFETY: `new`'s caller vouches that the frames are mapped there; they were taken just
-        // now, so no other slice covers them.
+        // SAFETY: the caller of `new` vouches that the frames are mapped there. They were taken
+        // just now, so no other slice covers them.
         let bytes = unsafe { core::slice::from_raw_parts_mut(start, (pages * PAGE) as usize) };
         Ok((at, bytes))
     }
 }
 
 /// Loads all segments, applies the relocations and maps the result.
+///
+/// # Errors
+///
+/// Returns the [`Error`] if memory runs out, or if a page is mapped already.
 pub fn load_image(
     image: &Image<'_>,
     plan: &Plan,
@@ -53,7 +57,11 @@ pub fn load_image(
     Ok(())
 }
 
-/// Maps what is not the image: the stack, the physical memory, the recursive entry.
+/// Maps everything but the image: the stack, the physical memory, the recursive entry.
+///
+/// # Errors
+///
+/// Returns the [`Error`] if memory runs out, or if a page is mapped already.
 pub fn map_rest(plan: &Plan, tables: &mut Tables<'_>, huge: HugePages, reach: Reach) -> Result<()> {
     let pages = plan.stack_pages();
     let (frames, memory) = reach.take(pages, tables)?;
@@ -68,7 +76,7 @@ pub fn map_rest(plan: &Plan, tables: &mut Tables<'_>, huge: HugePages, reach: Re
     Ok(())
 }
 
-/// Copies a segment's contents to its place in its pages and zeroes what is around them.
+/// Copies a segment's contents to their place in its pages, and zeroes the rest of the pages.
 fn fill(memory: &mut [u8], segment: &Segment<'_>, first_page: u64) {
     let start = (segment.vaddr - first_page) as usize;
     let end = start + segment.bytes.len();
@@ -100,7 +108,7 @@ fn relocate(
     Ok(())
 }
 
-/// Maps a segment's pages, those of GNU_RELRO without the permission to write.
+/// Maps a segment's pages; those of GNU_RELRO are mapped read-only.
 fn map_segment(
     image: &Image<'_>,
     segment: &Segment<'_>,

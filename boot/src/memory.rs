@@ -1,5 +1,5 @@
-//! The memory map: what the firmware says, put in order, with what the loader leaves behind carved
-//! out.
+//! The memory map: the firmware's entries, put in order, without the ranges that the loader leaves
+//! behind.
 
 use crate::error::{Error, Result};
 use crate::start_info::MemmapEntry;
@@ -12,22 +12,23 @@ use core::ops::Range;
 pub const MAX_ENTRIES: usize = 128;
 /// Most ranges that can be carved out.
 pub const MAX_CARVED: usize = 16;
-/// Most regions that can come out: two boundaries an entry and a carved range.
+/// Most regions that can result: two boundaries for each entry and each carved range.
 pub const MAX_REGIONS: usize = 2 * (MAX_ENTRIES + MAX_CARVED);
 
-/// E820's type of ordinary memory.
+/// The E820 type of ordinary memory.
 const E820_USABLE: u32 = 1;
-/// Below this, memory is left alone: real-mode structures are there, and the trampolines of kernels
-/// go there.
+/// End of low memory, which is left alone. Real-mode structures are there, and kernels put their
+/// trampolines there.
 const LOW_MEMORY_END: u64 = 1 << 20;
-/// Physical addresses have 52 bits at most; what an entry claims beyond them is cut off.
+/// End of physical addresses, which have 52 bits at most. The part of an entry beyond it is cut
+/// off.
 const PHYSICAL_END: u64 = 1 << 52;
 
-/// The regions that a kernel is told about: ordered, without overlap, usable ones page-aligned.
+/// The regions that a kernel gets: in order and without overlap, the usable ones page-aligned.
 pub type Regions = ArrayVec<MemoryRegion, MAX_REGIONS>;
 
-/// The firmware's map, page-aligned but neither ordered nor free of overlaps, and what is carved
-/// out of it.
+/// The firmware's map, page-aligned but neither in order nor free of overlaps, and the ranges that
+/// are carved out of it.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryMap {
     entries: ArrayVec<(Range<u64>, u32), MAX_ENTRIES>,
@@ -35,7 +36,11 @@ pub struct MemoryMap {
 }
 
 impl MemoryMap {
-    /// Takes in the firmware's entries: usable ones shrink to whole pages, the others grow to them.
+    /// Takes in the firmware's entries. Usable ones shrink to whole pages, the others grow to them.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::MemoryMapTooLong`] if there are more than [`MAX_ENTRIES`].
     pub fn new(entries: impl ExactSizeIterator<Item = MemmapEntry>) -> Result<Self> {
         let mut map = Self::default();
         let count = entries.len();
@@ -66,8 +71,8 @@ impl MemoryMap {
         }
     }
 
-    /// End of the highest usable memory, 0 if there is none. Reserved ranges do not count: QEMU's
-    /// map ends with one at 1 TiB whatever the memory size.
+    /// Returns the end of the highest usable memory, or 0 if there is none. Reserved ranges do not
+    /// count: QEMU's map ends with one at 1 TiB whatever the memory size.
     pub fn usable_end(&self) -> u64 {
         self.entries
             .iter()
@@ -77,12 +82,13 @@ impl MemoryMap {
             .unwrap_or(0)
     }
 
-    /// Most regions that [`Self::regions`] gives, were `more` ranges carved out as well.
+    /// Returns the most regions that [`Self::regions`] can give if `more` ranges are carved out as
+    /// well.
     pub fn regions_bound(&self, more: usize) -> usize {
         2 * (self.entries.len() + self.carved.len() + more)
     }
 
-    /// The largest run of usable memory that is not carved out, between 1 MiB and 4 GiB.
+    /// Returns the largest run of usable memory that is not carved out, between 1 MiB and 4 GiB.
     pub fn largest_free(&self) -> Option<Range<u64>> {
         self.regions()
             .iter()
@@ -92,8 +98,8 @@ impl MemoryMap {
             .max_by_key(|range| range.end - range.start)
     }
 
-    /// The regions for the kernel. Where entries overlap, what is not usable wins; what is carved
-    /// out of usable memory is the loader's.
+    /// Returns the regions for the kernel. Where entries overlap, the one that is not usable wins.
+    /// What is carved out of usable memory is the loader's.
     pub fn regions(&self) -> Regions {
         let mut boundaries: ArrayVec<u64, MAX_REGIONS> = self
             .entries
@@ -117,12 +123,12 @@ impl MemoryMap {
         regions
     }
 
-    /// Kind of the memory at an address at which no entry or carved range starts or ends further
-    /// on.
+    /// Returns the kind of the memory at an address. No entry or carved range starts or ends within
+    /// the region that begins there.
     fn kind_at(&self, at: u64) -> Option<MemoryRegionKind> {
         let here = |range: &Range<u64>| range.contains(&at);
         let kinds = self.entries.iter().filter(|(range, _)| here(range));
-        // The highest type wins: usable memory is the lowest there is.
+        // The highest type wins, because usable memory has the lowest.
         let kind = kinds
             .map(|(_, kind)| *kind)
             .max_by_key(|kind| match *kind {
@@ -137,12 +143,12 @@ impl MemoryMap {
     }
 }
 
-/// Rounds down to a page.
+/// Rounds an address down to a page.
 pub const fn down(at: u64) -> u64 {
     at & !(PAGE - 1)
 }
 
-/// Rounds up to a page.
+/// Rounds an address up to a page.
 ///
 /// # Panics
 ///
@@ -232,7 +238,7 @@ mod tests {
         assert_eq!(map.largest_free(), None);
     }
 
-    /// Against a page-by-page account, on overlapping and unordered maps.
+    /// Compares the regions with a page-by-page account, on maps with overlaps and without order.
     #[test]
     fn regions_agree_with_an_account_of_every_page() {
         const PAGES: u64 = 64;

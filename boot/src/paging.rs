@@ -15,17 +15,17 @@ use x86_64::{PhysAddr, VirtAddr};
 /// Whether the CPU has pages of 1 GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HugePages {
-    /// It has.
+    /// It has pages of 1 GiB.
     Yes,
-    /// It has not: 2 MiB is the largest.
+    /// It has none: 2 MiB is the largest size.
     No,
 }
 
-/// Tables of intermediate levels permit everything; the last level decides. A recursive mapping
-/// sees them as pages and needs to write to them.
+/// The flags of intermediate tables. They permit everything, because the last level decides. A
+/// recursive mapping sees these tables as pages and needs to write to them.
 const TABLE_FLAGS: PageTableFlags = PageTableFlags::PRESENT.union(PageTableFlags::WRITABLE);
 
-/// The tables under construction, not in use yet.
+/// The page tables under construction, which are not in use yet.
 #[derive(Debug)]
 pub struct Tables<'a> {
     mapper: OffsetPageTable<'a>,
@@ -36,9 +36,13 @@ pub struct Tables<'a> {
 impl<'a> Tables<'a> {
     /// Starts with an empty level-4 table.
     ///
+    /// # Errors
+    ///
+    /// Returns the [`Error`] if there is no frame for it.
+    ///
     /// # Safety
     ///
-    /// The window of `frames` is mapped for writing at `offset`, and nothing else uses it.
+    /// The window of `frames` is mapped for writing at `offset`, and no other code uses it.
     pub unsafe fn new(frames: &'a mut Frames, offset: u64) -> Result<Self> {
         let root = frames.take(1)?;
         let table = (root + offset) as *mut PageTable;
@@ -57,17 +61,22 @@ impl<'a> Tables<'a> {
         })
     }
 
-    /// Physical address of the level-4 table.
+    /// Returns the physical address of the level-4 table.
     pub fn root(&self) -> u64 {
         self.root
     }
 
-    /// The frames that the tables are taken from.
+    /// Returns the frames that the tables are taken from.
     pub fn frames(&mut self) -> &mut Frames {
         self.frames
     }
 
     /// Maps `pages` pages at `to` to the contiguous frames at `from`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the [`Error`] if memory for tables runs out, or if an address is not canonical or
+    /// mapped already.
     pub fn map(&mut self, to: u64, from: u64, pages: u64, access: Access) -> Result<()> {
         for page in 0..pages {
             self.map_one::<Size4KiB>(to + page * PAGE, from + page * PAGE, flags(access))?;
@@ -75,8 +84,13 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    /// Maps physical memory from 0 to `end` at `to`, by the largest pages that fit; both are
+    /// Maps physical memory from 0 to `end` at `to`, by the largest pages that fit. Both are
     /// multiples of 2 MiB.
+    ///
+    /// # Errors
+    ///
+    /// Returns the [`Error`] if memory for tables runs out, or if an address is not canonical or
+    /// mapped already.
     pub fn map_physical(&mut self, to: u64, end: u64, huge: HugePages) -> Result<()> {
         let flags = flags(Access::ReadWrite);
         let mut at = 0;
@@ -112,13 +126,13 @@ impl<'a> Tables<'a> {
         };
         let page = Page::<S>::containing_address(VirtAddr::try_new(to).map_err(outside)?);
         let frame = PhysFrame::<S>::containing_address(PhysAddr::new(from));
-        // SAFETY: these tables are not in use, so no mapping changes under anybody.
+        // SAFETY: these tables are not in use, so no mapping changes under any code that uses it.
         let mapped = unsafe {
             self.mapper
                 .map_to_with_table_flags(page, frame, flags, TABLE_FLAGS, self.frames)
         };
         match mapped {
-            // Not in use: nothing to flush.
+            // The tables are not in use, so there is nothing to flush.
             Ok(flush) => flush.ignore(),
             Err(MapToError::FrameAllocationFailed) => {
                 return Err(self.frames.refusal().unwrap_or(Error::NoMemory {
@@ -137,7 +151,7 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    /// For tests that look up what is mapped.
+    /// Returns the tables for tests that look up mappings.
     #[cfg(test)]
     pub(crate) fn mapper(&self) -> &OffsetPageTable<'a> {
         &self.mapper

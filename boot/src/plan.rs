@@ -1,4 +1,4 @@
-//! Where everything goes in the kernel's address space: the kernel's wishes, checked and completed.
+//! The layout of the kernel's address space: the kernel's wishes, checked and completed.
 
 use crate::error::Result;
 use crate::image::{Image, Kind};
@@ -7,45 +7,51 @@ use crate::space::{AddressSpace, ENTRY_SPAN};
 use crate::{FOUR_GIB, PAGE};
 use bootloader_api::config::Mapping;
 
-/// Bytes of a large page.
+/// Bytes in a large page.
 pub const LARGE_PAGE: u64 = 2 << 20;
-/// Bytes of a huge page.
+/// Bytes in a huge page.
 pub const HUGE_PAGE: u64 = 1 << 30;
 
-/// What of the machine a plan depends on.
+/// The facts about the machine that a plan depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
-    /// End of the highest usable memory.
+    /// End of the highest usable memory, a physical address.
     pub usable_end: u64,
-    /// The frame with the code that leaves for the kernel, mapped at its own address.
+    /// Address of the frame with the code that jumps to the kernel. It is mapped at its own
+    /// address.
     pub hand_over: u64,
     /// Bytes that BootInfo and its memory regions take.
     pub boot_info_len: u64,
 }
 
-/// The decisions. Addresses are virtual.
+/// The plan. Addresses are virtual, except for `physical_end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// What is added, wrapping, to every address of the image.
+    /// The offset that is added, wrapping, to every address of the image.
     pub image_offset: u64,
     /// The kernel's entry point.
     pub entry: u64,
-    /// Lowest address of the stack; the page below is the guard and stays unmapped.
+    /// Lowest address of the stack. The page below is its guard and stays unmapped.
     pub stack_bottom: u64,
     /// Bytes of stack that the kernel asked for; its pages may hold a few more.
     pub stack_len: u64,
-    /// Where BootInfo goes.
+    /// The address of `BootInfo`.
     pub boot_info: u64,
-    /// Where physical address 0 is mapped, if the kernel wants physical memory mapped.
+    /// The address where physical address 0 is mapped, if the kernel wants physical memory mapped.
     pub physical_memory: Option<u64>,
-    /// End of what is mapped of physical memory.
+    /// End of the physical memory that is mapped.
     pub physical_end: u64,
     /// The level-4 entry that points to the level-4 table, if the kernel wants one.
     pub recursive: Option<u16>,
 }
 
 impl Plan {
-    /// Decides. Fixed addresses are claimed first, so that no dynamic one is in their way.
+    /// Makes the plan. It claims fixed addresses first, so that no dynamic one is in their way.
+    ///
+    /// # Errors
+    ///
+    /// Returns the [`Error`](crate::error::Error) if a wish cannot be met, or if there is no room
+    /// left.
     pub fn new(image: &Image<'_>, machine: &Machine) -> Result<Self> {
         let wishes = &image.config.mappings;
         let mut space = AddressSpace::new(wishes.dynamic_range_start, wishes.dynamic_range_end);
@@ -101,18 +107,18 @@ impl Plan {
         })
     }
 
-    /// Where the stack pointer starts: the System V ABI wants 16 bytes of alignment at a call.
+    /// Returns the initial stack pointer. The System V ABI wants 16 bytes of alignment at a call.
     pub fn stack_top(&self) -> u64 {
         (self.stack_bottom + self.stack_len) & !15
     }
 
-    /// Number of the stack's pages, its guard not counted.
+    /// Returns the number of the stack's pages, without its guard.
     pub fn stack_pages(&self) -> u64 {
         self.stack_len.div_ceil(PAGE)
     }
 }
 
-/// Claims the addresses of an image that has them already. Returns its offset, or none for an image
+/// Claims the addresses of an image that has fixed ones. Returns its offset, or none for an image
 /// that can go anywhere.
 fn claim_image(space: &mut AddressSpace, image: &Image<'_>) -> Result<Option<u64>> {
     let offset = match (image.kind, image.config.mappings.kernel_base) {

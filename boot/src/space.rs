@@ -1,32 +1,32 @@
-//! Who has which virtual addresses of the kernel.
+//! The claims on virtual addresses of the kernel's space.
 
 use crate::PAGE;
 use crate::error::{Error, Result};
 use arrayvec::ArrayVec;
 use core::ops::RangeInclusive;
 
-/// Addresses that one entry of the level-4 table covers.
+/// Bytes of addresses that one entry of the level-4 table covers.
 pub const ENTRY_SPAN: u64 = 1 << 39;
-/// Number of entries of the level-4 table.
+/// Number of entries in the level-4 table.
 const ENTRIES: u64 = 512;
 /// Most ranges that can be claimed.
 const MAX_CLAIMS: usize = 32;
 
-/// The address space. Claims are ranges of whole pages, their last byte included so that the top of
-/// the space can be claimed.
+/// The address space. Claims are ranges of whole pages. They include their last byte, so that the
+/// top of the space can be claimed.
 #[derive(Debug)]
 pub struct AddressSpace {
     claims: ArrayVec<(RangeInclusive<u64>, &'static str), MAX_CLAIMS>,
-    /// Where dynamic addresses may be, first and last byte.
+    /// The range of dynamic addresses, first and last byte.
     dynamic: RangeInclusive<u64>,
 }
 
 impl AddressSpace {
-    /// Starts with nothing claimed. The lowest 512 GiB are never given out dynamically: identity
+    /// Starts without claims. The lowest 512 GiB are never given out dynamically, because identity
     /// mappings are there.
     pub fn new(dynamic_start: Option<u64>, dynamic_end: Option<u64>) -> Self {
         let start = dynamic_start.unwrap_or(0).max(ENTRY_SPAN);
-        // The end names the last page that may be used.
+        // `dynamic_end` names the last page that may be used.
         let end = dynamic_end.unwrap_or(u64::MAX) | (PAGE - 1);
         Self {
             claims: ArrayVec::new(),
@@ -34,7 +34,12 @@ impl AddressSpace {
         }
     }
 
-    /// Claims whole pages around `len` bytes at a fixed address, `len` not being 0.
+    /// Claims whole pages around `len` bytes at a fixed address; `len` is not 0.
+    ///
+    /// # Errors
+    ///
+    /// Returns the [`Error`] if the range is not canonical, collides with a claim, or is one claim
+    /// too many.
     pub fn claim(&mut self, what: &'static str, at: u64, len: u64) -> Result<()> {
         let outside = Error::NotCanonical { what, at };
         let last = at.checked_add(len - 1).ok_or(outside)?;
@@ -60,7 +65,11 @@ impl AddressSpace {
             })
     }
 
-    /// Claims as [`Self::claim`] does, at an address that has to be aligned.
+    /// Claims as [`Self::claim`] does, at an address that has to be a multiple of `to`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the [`Error`] of [`Self::claim`], or one for an address that is not aligned.
     pub fn claim_aligned(&mut self, what: &'static str, at: u64, len: u64, to: u64) -> Result<()> {
         if !at.is_multiple_of(to) {
             return Err(Error::NotAligned { what, at, to });
@@ -68,8 +77,12 @@ impl AddressSpace {
         self.claim(what, at, len)
     }
 
-    /// Finds and claims room in entries of the level-4 table that nobody else uses; the address is
-    /// aligned to 512 GiB.
+    /// Finds and claims room in entries of the level-4 table that have no other claim. The address
+    /// is aligned to 512 GiB.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::NoAddressSpace`] if there is no such room.
     pub fn find(&mut self, what: &'static str, len: u64) -> Result<u64> {
         let full = Error::NoAddressSpace { what, len };
         for index in 0..ENTRIES {
@@ -94,7 +107,7 @@ impl AddressSpace {
     }
 }
 
-/// The first address that an entry of the level-4 table covers.
+/// Returns the first address that an entry of the level-4 table covers.
 fn entry_start(index: u64) -> u64 {
     let low = index * ENTRY_SPAN;
     if index < ENTRIES / 2 {
@@ -104,7 +117,7 @@ fn entry_start(index: u64) -> u64 {
     }
 }
 
-/// Whether two ranges share a byte.
+/// Returns whether two ranges share a byte.
 fn meet(a: &RangeInclusive<u64>, b: &RangeInclusive<u64>) -> bool {
     a.start() <= b.end() && b.start() <= a.end()
 }
@@ -138,7 +151,7 @@ mod tests {
             upper.find(what, 1),
             Err(Error::NoAddressSpace { what, len: 1 })
         );
-        // One page less than the entry.
+        // This range is one page shorter than the entry.
         let mut short = AddressSpace::new(Some(TOP), Some(TOP + ENTRY_SPAN - 2 * PAGE));
         assert!(short.find("a", 1).is_err());
         let mut top = AddressSpace::new(Some(TOP + 255 * ENTRY_SPAN), None);

@@ -1,4 +1,4 @@
-//! The loader's whole way, from the start info to the kernel's entry point.
+//! The whole way of the loader, from the start info to the kernel's entry point.
 
 use crate::console::refuse;
 use crate::error::{Error, Result};
@@ -19,37 +19,39 @@ use core::mem::ManuallyDrop;
 use core::ops::Range;
 use core::{ptr, slice};
 
-/// CPUID leaf of the features that AMD introduced.
+/// The CPUID leaf of the features that AMD introduced.
 const EXTENDED_FEATURES: u32 = 0x8000_0001;
-/// EDX of that leaf: no-execute.
+/// Bit of EDX in that leaf: no-execute.
 const NX: u32 = 1 << 20;
-/// EDX of that leaf: pages of 1 GiB.
+/// Bit of EDX in that leaf: pages of 1 GiB.
 const HUGE: u32 = 1 << 26;
 
 unsafe extern "C" {
-    /// First byte of the loader's image.
+    /// The first byte of the loader's image.
     static __loader_start: u8;
-    /// First byte behind it.
+    /// The first byte after the loader's image.
     static __loader_end: u8;
 }
 
-/// Boots the kernel, or says why not.
+/// Boots the kernel, or prints why it cannot.
 ///
 /// # Safety
 ///
-/// Called once, by the entry code: one CPU, memory below 4 GiB mapped one to one, and a start info
-/// at `start_info`.
+/// The entry code calls it once, on one CPU, with memory below 4 GiB mapped one to one and a start
+/// info at `start_info`.
 pub unsafe extern "C" fn start(start_info: u64) -> ! {
-    // SAFETY: the caller's promises are the same.
+    // SAFETY: the caller gives the promises that `boot` needs.
     match unsafe { boot(start_info) } {
         Ok(never) => match never {},
         Err(error) => refuse(&error),
     }
 }
 
+/// Boots the kernel, and returns only the reason why it cannot.
+///
 /// # Safety
 ///
-/// As [`start`].
+/// The caller keeps the promises of [`start`].
 unsafe fn boot(start_info: u64) -> Result<Infallible> {
     // SAFETY: QEMU put it there, below 4 GiB.
     let info = unsafe { ptr::read_unaligned(start_info as *const StartInfo) };
@@ -62,7 +64,7 @@ unsafe fn boot(start_info: u64) -> Result<Infallible> {
         )
     };
     let module = modules[0];
-    // SAFETY: QEMU says that the module is there.
+    // SAFETY: by QEMU's description the module is there.
     let file = unsafe { module_bytes(&module)? };
     let features = __cpuid(EXTENDED_FEATURES).edx;
     if features & NX == 0 {
@@ -78,18 +80,18 @@ unsafe fn boot(start_info: u64) -> Result<Infallible> {
     map.carve(start_info..start_info + size_of::<StartInfo>() as u64);
     map.carve(extent(modules));
     map.carve(extent(entries));
-    // Modules beyond the kernel are nobody's: BootInfo has no place for them.
+    // Modules beyond the kernel are ignored, because BootInfo has no place for them.
     map.carve(module.paddr..module.paddr + module.size);
     let image = Image::parse(file)?;
 
-    // The loader's own image is free memory as soon as the kernel runs, but not before.
+    // The memory of the loader's own image is free as soon as the kernel runs, but not before.
     let mut busy = map.clone();
     busy.carve((&raw const __loader_start).addr() as u64..(&raw const __loader_end).addr() as u64);
     let window = busy.largest_free().unwrap_or(0..0);
     let mut frames = Frames::new(window);
 
     let hand_over = frames.take(1)?;
-    // One more range will be carved out: what is taken of the window.
+    // One more range will be carved out: the part of the window that is taken.
     let regions = map.regions_bound(1);
     let boot_info_len = (size_of::<BootInfo>() + regions * size_of::<MemoryRegion>()) as u64;
     let machine = Machine {
@@ -99,8 +101,8 @@ unsafe fn boot(start_info: u64) -> Result<Infallible> {
     };
     let plan = Plan::new(&image, &machine)?;
 
-    // SAFETY: the window is ordinary memory below 4 GiB that nobody else uses; physical addresses
-    // are the loader's own.
+    // SAFETY: the window is ordinary memory below 4 GiB that no other code uses. The loader uses
+    // physical addresses as its own.
     let (mut tables, reach) = unsafe { (Tables::new(&mut frames, 0)?, Reach::new(0)) };
     load_image(&image, &plan, &mut tables, reach)?;
     map_rest(&plan, &mut tables, huge, reach)?;
@@ -110,7 +112,7 @@ unsafe fn boot(start_info: u64) -> Result<Infallible> {
     tables.map(plan.boot_info, boot_info, pages, Access::ReadWrite)?;
     let root = tables.root();
 
-    // Nothing is taken from here on, so the map is final.
+    // No frame is taken from here on, so the map is final.
     map.carve(frames.taken());
     let contents = Contents {
         map: &map,
@@ -125,8 +127,8 @@ unsafe fn boot(start_info: u64) -> Result<Infallible> {
         boot_info: plan.boot_info,
         entry: plan.entry,
     };
-    // SAFETY: BootInfo's frames and the hand-over frame were taken for this and are mapped as the
-    // functions want them; the target is what the tables map.
+    // SAFETY: BootInfo's frames and the hand-over frame were taken for this purpose, and are mapped
+    // as the functions demand. The target is what the tables map.
     unsafe {
         contents.write(boot_info);
         hand_over::prepare(hand_over);
@@ -134,7 +136,7 @@ unsafe fn boot(start_info: u64) -> Result<Infallible> {
     }
 }
 
-/// What BootInfo is made of.
+/// The contents of BootInfo.
 struct Contents<'a> {
     map: &'a MemoryMap,
     plan: &'a Plan,
@@ -144,25 +146,25 @@ struct Contents<'a> {
 }
 
 impl Contents<'_> {
-    /// Writes BootInfo and the memory regions behind it to the frames at `at`. The pointer in it is
-    /// the kernel's.
+    /// Writes BootInfo and the memory regions after it to the frames at `at`. The pointer in it is
+    /// valid in the kernel's address space.
     ///
     /// # Safety
     ///
-    /// The frames have room for both, are mapped for writing at their own address, and are nobody
-    /// else's.
+    /// The frames have room for both, are mapped for writing at their own address, and belong to no
+    /// other code.
     unsafe fn write(&self, at: u64) {
         let regions = self.map.regions();
         let behind = size_of::<BootInfo>();
-        // SAFETY: the caller vouches for the room; BootInfo's size is a multiple of the regions'
+        // SAFETY: the caller vouches for the room. BootInfo's size is a multiple of the regions'
         // alignment.
         unsafe {
             let to = (at as usize + behind) as *mut MemoryRegion;
             ptr::copy_nonoverlapping(regions.as_ptr(), to, regions.len());
         }
         let there = (self.plan.boot_info as usize + behind) as *mut MemoryRegion;
-        // SAFETY: this slice is true in the kernel's address space only. Here it is only stored:
-        // its address and length are copied, nothing goes through it.
+        // SAFETY: this slice is valid only in the kernel's address space. Here it is only stored:
+        // its address and length are copied, and no access goes through it.
         let slice: &'static mut [MemoryRegion] =
             unsafe { slice::from_raw_parts_mut(there, regions.len()) };
         let mut info = ManuallyDrop::new(BootInfo::new(MemoryRegions::from(slice)));
@@ -191,11 +193,11 @@ impl Contents<'_> {
 
 const _: () = assert!(size_of::<BootInfo>().is_multiple_of(align_of::<MemoryRegion>()));
 
-/// A list that the start info points to.
+/// Returns a list that the start info points to.
 ///
 /// # Safety
 ///
-/// There are `count` of them at `at`, if that is below 4 GiB.
+/// There are `count` elements at `at`, if that is below 4 GiB.
 unsafe fn table<T>(at: u64, count: u32) -> Result<&'static [T]> {
     let len = u64::from(count) * size_of::<T>() as u64;
     let reachable = at != 0 && at.checked_add(len).is_some_and(|end| end <= FOUR_GIB);
@@ -208,7 +210,7 @@ unsafe fn table<T>(at: u64, count: u32) -> Result<&'static [T]> {
     Ok(unsafe { slice::from_raw_parts(at as *const T, count as usize) })
 }
 
-/// A module's contents.
+/// Returns a module's contents.
 ///
 /// # Safety
 ///
@@ -225,7 +227,7 @@ unsafe fn module_bytes(module: &Module) -> Result<&'static [u8]> {
     Ok(unsafe { slice::from_raw_parts(at as *const u8, len as usize) })
 }
 
-/// The addresses of a list.
+/// Returns the addresses of a list.
 fn extent<T>(list: &[T]) -> Range<u64> {
     let range = list.as_ptr_range();
     range.start.addr() as u64..range.end.addr() as u64

@@ -1,34 +1,34 @@
-//! QEMU's description of the machine: `hvm_start_info` of Xen's PVH boot protocol
-//! (xen/include/public/arch-x86/hvm/start_info.h), version 1.
+//! QEMU's description of the machine: version 1 of `hvm_start_info` in Xen's PVH boot protocol
+//! (xen/include/public/arch-x86/hvm/start_info.h).
 
 use crate::error::{Error, Result};
 
-/// Value of [`StartInfo::magic`].
+/// The value of [`StartInfo::magic`].
 pub const MAGIC: u32 = 0x336e_c578;
 
-/// The description itself; every address in it is physical.
+/// The description itself. Every address in it is physical.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct StartInfo {
-    /// [`MAGIC`].
+    /// The magic number, [`MAGIC`].
     pub magic: u32,
     /// Version; from 1 on there is a memory map.
     pub version: u32,
-    /// Flags, none of which concerns us.
+    /// Flags, none of which concerns this loader.
     pub flags: u32,
     /// Number of entries in the list of modules.
     pub nr_modules: u32,
-    /// The list of modules.
+    /// Address of the list of modules.
     pub modlist: u64,
-    /// The command line.
+    /// Address of the command line.
     pub cmdline: u64,
-    /// The ACPI RSDP, 0 if unknown.
+    /// Address of the ACPI RSDP, 0 if unknown.
     pub rsdp: u64,
-    /// The memory map.
+    /// Address of the memory map.
     pub memmap: u64,
     /// Number of entries in the memory map.
     pub memmap_entries: u32,
-    /// Zero.
+    /// Reserved, zero.
     pub reserved: u32,
 }
 
@@ -36,13 +36,13 @@ pub struct StartInfo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Module {
-    /// Where it starts.
+    /// Its start.
     pub paddr: u64,
     /// Its length in bytes.
     pub size: u64,
-    /// Its command line.
+    /// Address of its command line.
     pub cmdline: u64,
-    /// Zero.
+    /// Reserved, zero.
     pub reserved: u64,
 }
 
@@ -50,13 +50,13 @@ pub struct Module {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct MemmapEntry {
-    /// Where it starts.
+    /// Its start.
     pub addr: u64,
     /// Its length in bytes.
     pub size: u64,
     /// Its type, as in E820.
     pub kind: u32,
-    /// Zero.
+    /// Reserved, zero.
     pub reserved: u32,
 }
 
@@ -65,7 +65,11 @@ const _: () = assert!(size_of::<Module>() == 32);
 const _: () = assert!(size_of::<MemmapEntry>() == 24);
 
 impl StartInfo {
-    /// Checks that this is a description that has a memory map and at least one module.
+    /// Checks that this is a start info with a memory map and at least one module.
+    ///
+    /// # Errors
+    ///
+    /// Returns the [`Error`] for the first part that is missing.
     pub fn check(&self) -> Result<()> {
         if self.magic != MAGIC {
             return Err(Error::NotPvh { magic: self.magic });

@@ -1,16 +1,16 @@
-//! Kernel images made to order, for the tests.
+//! Makes kernel images to order, for the tests.
 
 use crate::image::Image;
 use bootloader_api::BootloaderConfig;
 use std::vec::Vec;
 
-/// Read, write, execute, as in a program header.
+/// The permissions of a program header: read here, then read and write, then read and execute.
 pub const R: u32 = 4;
 pub const RW: u32 = 6;
 pub const RX: u32 = 5;
 pub const RWX: u32 = 7;
 
-/// A program header to be.
+/// A program header to be written.
 #[derive(Clone)]
 pub struct Header {
     pub kind: u32,
@@ -21,7 +21,7 @@ pub struct Header {
     pub align: u64,
 }
 
-/// An image to be.
+/// An image to be written.
 #[derive(Clone)]
 pub struct Elf {
     pub e_type: u16,
@@ -33,7 +33,7 @@ pub struct Elf {
 }
 
 impl Elf {
-    /// A kernel as the linker script makes them: constants, code, data with zeros behind.
+    /// Returns a kernel as the linker script makes it: constants, code, and data followed by zeros.
     pub fn kernel(base: u64, config: &BootloaderConfig) -> Self {
         Self {
             e_type: elf::abi::ET_EXEC,
@@ -66,8 +66,8 @@ impl Elf {
         self
     }
 
-    /// Makes it position-independent with these relocations (address, type, addend), in segments of
-    /// their own from `at` on.
+    /// Makes the image position-independent with these relocations (address, type, addend), in
+    /// segments of their own from `at` on.
     pub fn relocations(mut self, at: u64, entries: &[(u64, u64, u64)]) -> Self {
         self.e_type = elf::abi::ET_DYN;
         let table = words(
@@ -146,7 +146,11 @@ impl Elf {
     }
 }
 
-/// Parses a file that has to be good.
+/// Parses a file that must be good.
+///
+/// # Panics
+///
+/// Panics if the file is not good.
 pub fn parse(file: &[u8]) -> Image<'_> {
     Image::parse(file).expect("a good image")
 }
@@ -167,7 +171,7 @@ fn section(name: u32, kind: u32, offset: u64, len: u64) -> Vec<u8> {
 pub struct Random(pub u64);
 
 impl Random {
-    /// The next number below `end`.
+    /// Returns the next number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -1,17 +1,17 @@
-//! The `tidemark` command: builds the kernel, runs it under QEMU, pulls its DIMMs and judges the
+//! The `tidemark` command: builds the kernel, runs it under QEMU, removes its DIMMs and judges the
 //! run.
 //!
 //! The modules are in four folders, each of which uses only those before it:
 //!
 //! * `terminal` has what the user types and sees. The command line is here, at the bottom, because
-//!   its values (protocols, hazards, parts of a machine) are what everything above is asked for.
+//!   all folders above use its values: protocols, hazards, parts of a machine.
 //! * `guest` builds the guest, describes the machine, runs QEMU and records what the guest says. It
-//!   tells a guest that hangs from a slow one, because it has to end it.
-//! * `judge` says what a record means. Its verdicts need no guest, only what was recorded of one.
-//! * `commands` does what the user asks for, a module a command.
+//!   tells a hung guest from a slow one, because it has to end it.
+//! * `judge` turns a record into a verdict. It needs no guest, only the record of one.
+//! * `commands` does what the user asks for, with a module for each command.
 //!
 //! No module is in a circle with another, nor is a folder with its neighbours. The tests of
-//! `modules.rs` read the sources and fail if one is, or if a folder uses one above it.
+//! `modules.rs` read the sources, and fail on a circle or if a folder uses one above it.
 
 mod commands;
 mod guest;
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         });
     match code {
         Ok(code) => exit(code),
-        // What failed was most likely ended by the same Ctrl-C.
+        // The failure most likely comes from a process that the same Ctrl-C ended.
         Err(_) if interrupt::requested() => exit(EXIT_INTERRUPTED),
         Err(error) => {
             complain(&format!("tidemark: {error:#}"));
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes a line for the user. That nobody reads it any more is no reason to panic.
+/// Writes a line for the user. If the stream is closed, that is no reason to panic.
 fn complain(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

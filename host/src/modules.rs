@@ -1,9 +1,9 @@
-//! Holds the modules to their order: a folder uses those below it only, and there is no circle.
+//! Holds the modules to their order: a folder uses only those below it, and there is no circle.
 //!
-//! The sources are read as text. Every path that begins with `crate` or `super` is a use; so is
-//! every module that a `mod.rs` declares. A use is one between siblings: of the folder that both
-//! modules are in, the two parts that they belong to. So neither files nor folders are in a circle.
-//! Tests count as part of the module that they are about.
+//! The sources are read as text. Every path that begins with `crate` or `super` is a use, and so is
+//! every module that a `mod.rs` declares. Each use counts between siblings: the two parts, of the
+//! folder that contains both modules, that they belong to. So neither files nor folders are in a
+//! circle. Tests count as part of the module that they are about.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,13 +12,13 @@ use std::path::Path;
 /// The folders, lowest first.
 const ORDER: [&str; 4] = ["terminal", "guest", "judge", "commands"];
 
-/// A module's path from the crate's root, which is the empty one.
+/// The path of a module from the crate's root, which has the empty path.
 type Module = Vec<String>;
 
 /// The sources, by module.
 type Sources = BTreeMap<Module, String>;
 
-/// Which module uses which.
+/// The uses: pairs of a module and one that it uses.
 type Uses = BTreeSet<(Module, Module)>;
 
 fn module(path: &str) -> Module {
@@ -45,7 +45,7 @@ fn read(folder: &Path, below: &str, sources: &mut Sources) {
 
 fn add(sources: &mut Sources, path: &str, text: &str) {
     let is_tests = path.ends_with("_tests.rs");
-    // What `super` means depends on it.
+    // The meaning of `super` depends on it.
     let text = match is_tests {
         true => format!("mod tests {{\n{text}\n}}"),
         false => text.to_owned(),
@@ -56,7 +56,7 @@ fn add(sources: &mut Sources, path: &str, text: &str) {
         .push_str(&bare(&text));
 }
 
-/// Leaves out of a source its comments and what is in its strings.
+/// Removes the comments of a source and the contents of its strings.
 fn bare(text: &str) -> String {
     let mut bare = String::new();
     let mut rest = text;
@@ -78,7 +78,7 @@ fn bare(text: &str) -> String {
     bare
 }
 
-/// Finds where a literal of one sign ends that begins here. A lifetime is none.
+/// Returns the end of the character literal that begins here. A lifetime is none.
 fn end_of_sign(text: &str) -> Option<usize> {
     let rest = text.strip_prefix('\'')?;
     let mut signs = rest.char_indices();
@@ -160,7 +160,7 @@ fn paths(module: &Module, text: &str) -> Vec<Module> {
     paths
 }
 
-/// Tells whether the word is the first of a path, rather than one within it or a visibility.
+/// Returns whether the word is the first of a path, rather than one within it or a visibility.
 fn begins_path(tokens: &[&str], at: usize) -> bool {
     tokens.get(at + 1) == Some(&"::") && (at == 0 || tokens[at - 1] != "::")
 }
@@ -186,7 +186,7 @@ fn follow(tokens: &[&str], mut at: usize, mut path: Module, paths: &mut Vec<Modu
         }
         if tokens.get(at + 1) != Some(&"::") {
             paths.push(path);
-            // An `as` and its name belong to the path, too.
+            // An `as` and its name belong to the path as well.
             return match tokens.get(at + 1) {
                 Some(&"as") => at + 3,
                 _ => at + 1,
@@ -224,14 +224,14 @@ fn against_the_order(uses: &Uses) -> Vec<String> {
         .collect()
 }
 
-/// Names the part of a folder that a module belongs to; the folder's own file is called `mod`.
+/// Returns the part of a folder that a module belongs to. The folder's own file is called `mod`.
 fn sibling(module: &Module, depth: usize) -> &str {
     module.get(depth).map_or("mod", String::as_str)
 }
 
 /// Lists the circles between siblings, a line for each that is in one.
 fn circles(uses: &Uses) -> Vec<String> {
-    // By folder: which sibling uses which.
+    // For each folder, the map says which sibling uses which.
     let mut folders: BTreeMap<&[String], BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
     for (from, to) in uses {
         let same = from.iter().zip(to).take_while(|(a, b)| a == b).count();
@@ -244,7 +244,8 @@ fn circles(uses: &Uses) -> Vec<String> {
     let mut circles = Vec::new();
     for (folder, siblings) in folders {
         let mut left = siblings;
-        // What uses nothing that is left is in no circle, nor is what nothing left uses.
+        // A module that uses nothing that is left is in no circle, nor is one that nothing left
+        // uses.
         loop {
             let using: BTreeSet<&str> = left.keys().copied().collect();
             let used: BTreeSet<&str> = left.values().flatten().copied().collect();
@@ -273,8 +274,8 @@ fn sources() -> Sources {
     sources
 }
 
-/// Tells what is wrong with the sources if one of them says this, too: the uses against the order,
-/// and the circles.
+/// Returns what is wrong with the sources if the source at `path` also contains `text`: the uses
+/// against the order, and the circles.
 fn wrong_with(path: &str, text: &str) -> (Vec<String>, Vec<String>) {
     let mut sources = sources();
     assert!(sources.contains_key(&module(path)), "no {path}");

@@ -39,7 +39,7 @@ use options::{Mode, Plant};
 use thread::{Placement, Priority};
 use tidemark_wire::{ToHost, exit_value};
 
-/// What the boot CPU found, for the first thread.
+/// What the boot CPU found out, for the first thread.
 static FOUND: spin::Once<Found> = spin::Once::new();
 
 struct Found {
@@ -47,7 +47,7 @@ struct Found {
     smp: smp::Report,
 }
 
-/// Boots the kernel: the order of boot, top to bottom.
+/// Boots the kernel. Its statements are the order of boot, top to bottom.
 pub fn kmain(boot: &'static mut BootInfo) -> ! {
     percpu::init_boot_cpu();
     console::init_early();
@@ -95,7 +95,8 @@ pub fn kmain(boot: &'static mut BootInfo) -> ! {
     thread::idle()
 }
 
-/// The first thread: starts what needs threads, then does what the machine was booted for.
+/// Runs as the first thread: starts the parts that need threads, then does what the machine was
+/// booted for.
 fn main(task: &Task, _: usize) {
     let found = FOUND
         .get()
@@ -135,8 +136,8 @@ fn main(task: &Task, _: usize) {
     })
 }
 
-/// Where the hot-plug thread runs: anywhere; but a scenario of the laboratory holds one CPU while
-/// DIMMs come and go, and wants the writer on another.
+/// Returns where the hot-plug thread runs: on any CPU. A scenario of the laboratory, however, holds
+/// one CPU while DIMMs come and go, and wants the writer on another.
 fn hotplug_placement() -> Placement {
     #[cfg(feature = "lab")]
     if options::get().mode == Mode::Lab && percpu::online_count() > 1 {
@@ -145,24 +146,26 @@ fn hotplug_placement() -> Placement {
     Placement::Any
 }
 
-/// What another CPU does once it is set up: it idles, and runs what is placed on it.
+/// Runs on another CPU once it is set up: it idles, and runs the threads that are placed on it.
 fn ap_main(cpu: CpuId) -> ! {
     thread::init_cpu(cpu);
     thread::idle()
 }
 
-/// The kernel's own ELF file, which the loader has left in memory; nothing without a map of that.
+/// Returns the kernel's own ELF file, which the loader has left in memory; nothing without a map of
+/// physical memory.
 fn kernel_file(boot: &BootInfo) -> &'static [u8] {
     let Some(offset) = boot.physical_memory_offset.into_option() else {
         return &[];
     };
     let start = (offset + boot.kernel_addr) as *const u8;
-    // SAFETY: the contract of `bootloader_api`: the file lies there, in memory that is not usable,
-    // so nobody writes to it; physical memory is mapped.
+    // SAFETY: by the contract of `bootloader_api` the file lies there, in memory that is not
+    // usable, so no code writes to it. Physical memory is mapped.
     unsafe { core::slice::from_raw_parts(start, boot.kernel_len as usize) }
 }
 
-/// Ends a boot on a machine that the kernel cannot work with: one line, and the exit code for it.
+/// Ends a boot on a machine that the kernel cannot work with. It prints one line, and uses the exit
+/// code for that case.
 fn refuse(why: &dyn fmt::Display) -> ! {
     warn!("{why}");
     power::exit(exit_value::REFUSED)

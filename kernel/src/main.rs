@@ -6,11 +6,11 @@ use bootloader_api::config::Mapping;
 use bootloader_api::{BootloaderConfig, entry_point};
 use core::panic::PanicInfo;
 
-/// What the loader is asked for: all physical memory mapped somewhere, and a stack for boot.
+/// The requests to the loader: a map of all physical memory, and a stack for boot.
 const CONFIG: BootloaderConfig = {
     let mut config = BootloaderConfig::new_default();
     config.mappings.physical_memory = Some(Mapping::Dynamic);
-    // Only the upper half is the kernel's: identity mappings and the trampoline need the lower.
+    // The kernel uses only the upper half: identity mappings and the trampoline need the lower one.
     config.mappings.dynamic_range_start = Some(0xffff_8000_0000_0000);
     config.kernel_stack_size = 64 * 1024;
     config

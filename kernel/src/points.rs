@@ -1,6 +1,6 @@
-//! What happens at the allocator's schedule points, and at points elsewhere: nothing, unless
-//! somebody set a hook, or the laboratory is built in and looks. Everything may pass a point;
-//! points know nobody.
+//! The schedule points of the allocator, and points elsewhere. At a point nothing happens, unless a
+//! hook is set or the laboratory is built in. Any code may pass a point; this module depends on
+//! none of that code.
 
 #[cfg(feature = "lab")]
 use crate::arch;
@@ -15,17 +15,16 @@ use tidemark_sync::OnceRef;
 use tidemark_sync::hook;
 use tidemark_wire::LabPoint;
 
-/// What is called at every schedule point, in the context that reaches it: locks may be held and
-/// interrupts off, so it neither sleeps nor prints.
+/// A function that is called at every schedule point, in the context that reaches it. Locks may be
+/// held and interrupts off, so it neither sleeps nor prints.
 pub type Hook = fn(Point);
 
 static HOOK: tidemark_sync::Hook<Hook> = hook!(fn(Point));
-/// The CPU that rebuilds, plus one, or 0. Written by the writer, one at a time; read by reports
-/// only.
+/// The CPU that rebuilds, plus 1; 0 if none does. The one writer writes it; only reports read it.
 static REBUILDER: AtomicU32 = AtomicU32::new(0);
 
-/// Keeps a hook in place; dropping it takes the hook away. A CPU that is inside the hook stays
-/// there.
+/// Keeps a hook set; dropping it removes the hook. A CPU that is inside the hook then goes on in
+/// it.
 #[derive(Debug)]
 #[must_use = "the hook goes when this is dropped"]
 pub struct Hooked(());
@@ -47,7 +46,7 @@ impl Drop for Hooked {
     }
 }
 
-/// Calls the hook, if there is one: what the platform does at a point. Any context.
+/// Calls the hook, if one is set. The platform calls this at each point. Any context may call it.
 #[cfg(feature = "lab")]
 #[inline]
 pub fn reached(point: Point) {
@@ -62,7 +61,7 @@ pub fn reached(point: Point) {
     }
 }
 
-/// Calls a hook. What it does inside the writer's section is not counted as the section's.
+/// Calls a hook. Its time inside the writer's section does not count as the section's.
 #[cfg(feature = "lab")]
 #[inline]
 fn call(hook: Hook, point: Point) {
@@ -74,22 +73,23 @@ fn call(hook: Hook, point: Point) {
     }
 }
 
-/// The CPU that is between the two steps of a rebuild's counter, where it stays until the second.
-/// Any context.
+/// Returns the CPU that is between the two steps of a rebuild's counter. That CPU stays the same
+/// until the second step. Any context may call it.
 pub fn rebuilder() -> Option<usize> {
     (REBUILDER.load(Ordering::Relaxed) as usize).checked_sub(1)
 }
 
-/// What is called at every step of the fast path, in the context that reaches it: inside a section
-/// of its CPU's cache as a rule, so it neither sleeps nor prints, and what it allocates goes to the
-/// zone. It must bear being reached by what it does itself.
+/// A function that is called at every step of the fast path, in the context that reaches it. As a
+/// rule that is inside a gated section, so the function neither sleeps nor prints, and its
+/// allocations go to the zone. Its own actions may reach steps as well, and it must cope with that.
 #[cfg(feature = "lab")]
 pub type StepHook = fn(&'static Step);
 
 #[cfg(feature = "lab")]
 static STEP_HOOK: tidemark_sync::Hook<StepHook> = hook!(fn(&'static Step));
 
-/// Keeps a hook at the steps; dropping it takes the hook away. A CPU that is inside stays there.
+/// Keeps a hook set at the steps; dropping it removes the hook. A CPU that is inside the hook then
+/// goes on in it.
 #[cfg(feature = "lab")]
 #[derive(Debug)]
 #[must_use = "the hook goes when this is dropped"]
@@ -114,7 +114,8 @@ impl Drop for StepHooked {
     }
 }
 
-/// Calls the steps' hook, if there is one: what the platform does at a step. Any context.
+/// Calls the steps' hook, if one is set. The platform calls this at each step. Any context may call
+/// it.
 #[cfg(feature = "lab")]
 #[inline]
 pub fn stepped(step: &'static Step) {
@@ -123,25 +124,26 @@ pub fn stepped(step: &'static Step) {
     }
 }
 
-/// What the laboratory does about what the rest of the kernel passes. Any context, each of them.
+/// The functions with which the laboratory reacts to what the rest of the kernel passes. Each may
+/// be called in any context.
 #[cfg(feature = "lab")]
 #[derive(Debug)]
 pub struct Laboratory {
-    /// Takes a point outside the allocator.
+    /// Notes a point outside the allocator.
     pub passed: fn(LabPoint),
-    /// Tells whether a scenario runs.
+    /// Returns whether a scenario runs.
     pub is_open: fn() -> bool,
-    /// Takes that the running CPU's role finds the counter odd and waits.
+    /// Notes that the running CPU's role finds the counter odd and waits.
     pub spins: fn(),
-    /// Takes that a CPU was found to hang, in the function around an address.
+    /// Notes that a CPU was found to hang, in the function around an address.
     pub hangs: fn(usize, u64),
-    /// Tells whether the CPUs that hang wait for each other in a cycle.
+    /// Returns whether the CPUs that hang wait for each other in a cycle.
     pub hang_is_for_ever: fn() -> bool,
-    /// Takes that the allocator declares OOM; tells whether that request is to fail.
+    /// Notes that the allocator declares OOM; returns whether that request is to fail.
     pub takes_oom: fn() -> bool,
-    /// Tells whether the zonelist protocol is to make this mistake.
+    /// Returns whether the zonelist protocol is to make this mistake.
     pub is_planted: fn(Mistake) -> bool,
-    /// Begins COM1's receive interrupt as a role's part; returns what `end_tty` takes.
+    /// Begins COM1's receive interrupt as a part of a role; returns the argument for `end_tty`.
     pub begin_tty: fn() -> Option<u8>,
     /// Ends that part.
     pub end_tty: fn(u8),
@@ -150,7 +152,7 @@ pub struct Laboratory {
 #[cfg(feature = "lab")]
 static LABORATORY: OnceRef<'static, Laboratory> = OnceRef::new();
 
-/// Lets the laboratory know what the kernel passes from now on. Once, at boot.
+/// Registers the functions of the laboratory. It is called once, at boot.
 #[cfg(feature = "lab")]
 pub fn register(laboratory: &'static Laboratory) {
     let is_first = LABORATORY.set(laboratory).is_ok();
@@ -158,7 +160,7 @@ pub fn register(laboratory: &'static Laboratory) {
 }
 
 /// Passes a point outside the allocator: the console, the locks, the grace period. Only the
-/// laboratory looks. Any context.
+/// laboratory reacts. Any context may call it.
 #[inline(always)]
 pub fn passed(point: LabPoint) {
     #[cfg(feature = "lab")]
@@ -169,8 +171,8 @@ pub fn passed(point: LabPoint) {
     let _ = point;
 }
 
-/// Tells whether a scenario of the laboratory runs, which decides by itself who prints and what a
-/// hang leads to. Any context.
+/// Returns whether a scenario of the laboratory runs. A scenario decides itself which code prints
+/// and what follows a hang. Any context may call it.
 #[inline(always)]
 pub fn in_scenario() -> bool {
     #[cfg(feature = "lab")]
@@ -181,20 +183,21 @@ pub fn in_scenario() -> bool {
     false
 }
 
-/// What a wait for an even counter does in each of its turns.
+/// The function that a wait for an even counter calls in each of its turns.
 #[cfg(feature = "lab")]
 pub type Turn = fn() -> ControlFlow<()>;
 
 #[cfg(feature = "lab")]
 static TURN: tidemark_sync::Hook<Turn> = hook!(fn() -> ControlFlow<()>);
 
-/// Sets what a wait for an even counter does in each turn; it may tell the wait to give up.
+/// Sets the function that a wait for an even counter calls in each turn. Its result may make the
+/// wait give up.
 #[cfg(feature = "lab")]
 pub fn set_turn(turn: Turn) {
     TURN.set(turn);
 }
 
-/// Does one turn of a wait for an even counter. Any context.
+/// Does one turn of a wait for an even counter. Any context may call it.
 #[cfg(feature = "lab")]
 #[inline(always)]
 pub fn turn() -> ControlFlow<()> {
@@ -225,8 +228,8 @@ pub fn note_hang(cpu: usize, address: u64) {
     let _ = (cpu, address);
 }
 
-/// Tells whether the CPUs that hang in a scenario wait for each other in a cycle, which the
-/// scenario's trace then shows.
+/// Returns whether the CPUs that hang in a scenario wait for each other in a cycle, as the
+/// scenario's trace shows.
 pub fn hang_is_for_ever() -> bool {
     #[cfg(feature = "lab")]
     return LABORATORY
@@ -236,8 +239,8 @@ pub fn hang_is_for_ever() -> bool {
     false
 }
 
-/// Tells a scenario that the allocator declares OOM; returns whether that request is to fail, and
-/// nobody is killed.
+/// Tells a scenario that the allocator declares OOM. Returns whether that request is to fail
+/// without a victim.
 #[cfg(feature = "lab")]
 pub fn takes_oom() -> bool {
     LABORATORY
@@ -245,7 +248,7 @@ pub fn takes_oom() -> bool {
         .is_some_and(|laboratory| (laboratory.takes_oom)())
 }
 
-/// Tells whether the laboratory wants the zonelist protocol to make a mistake.
+/// Returns whether the laboratory wants the zonelist protocol to make a mistake.
 #[cfg(feature = "lab")]
 pub fn is_planted(mistake: Mistake) -> bool {
     LABORATORY
@@ -253,7 +256,7 @@ pub fn is_planted(mistake: Mistake) -> bool {
         .is_some_and(|laboratory| (laboratory.is_planted)(mistake))
 }
 
-/// COM1's receive interrupt as a role's part; it lasts until this is dropped.
+/// The receive interrupt of COM1 as a part of a role. The part lasts until this is dropped.
 #[cfg(feature = "lab")]
 #[derive(Debug)]
 pub struct TtyPart(Option<(&'static Laboratory, u8)>);

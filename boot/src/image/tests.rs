@@ -1,4 +1,4 @@
-//! Good images are read faithfully, bad ones refused by name, and none makes the reader panic.
+//! Good images are read faithfully, bad ones are refused by name, and none makes the reader panic.
 
 use super::*;
 use crate::testing::{Elf, R, RWX, parse};
@@ -134,7 +134,7 @@ fn refuses_a_configuration_that_is_missing_or_of_another_version() {
     elf.config[0] ^= 1;
     assert!(matches!(refusal(&elf), Error::BadConfig { .. }));
 
-    // Behind the UUID: major, minor, patch, pre-release.
+    // The UUID is followed by major, minor, patch and pre-release.
     let version = |at: usize, add: u8| {
         let mut elf = kernel();
         elf.config[16 + at] = elf.config[16 + at].wrapping_add(add);

@@ -22,11 +22,11 @@ struct Frame {
     bytes: [u8; PAGE as usize],
 }
 
-/// A machine's memory, physical address 0 on.
+/// The memory of a machine, from physical address 0 on.
 struct Memory(Box<[Frame]>);
 
 impl Memory {
-    /// Memory full of junk: whatever is not filled shows.
+    /// Returns memory full of junk, so that bytes that are not filled show.
     fn new() -> Self {
         let bytes = [0xa5; PAGE as usize];
         Self(std::vec![Frame { bytes }; PAGES].into())
@@ -41,8 +41,8 @@ impl Memory {
     }
 }
 
-/// What a virtual address is mapped to: physical address, size of its page, flags of the last
-/// level.
+/// Returns what a virtual address is mapped to: physical address, size of its page, flags of the
+/// last level.
 fn look(tables: &Tables<'_>, at: u64) -> Option<(u64, u64, PageTableFlags)> {
     match tables.mapper().translate(VirtAddr::new(at)) {
         TranslateResult::Mapped {
@@ -57,7 +57,7 @@ fn look(tables: &Tables<'_>, at: u64) -> Option<(u64, u64, PageTableFlags)> {
     }
 }
 
-/// Whether a page may be written and executed.
+/// Returns whether a page may be written, and whether it may be executed.
 fn rights(flags: PageTableFlags) -> (bool, bool) {
     let writable = flags.contains(PageTableFlags::WRITABLE);
     (writable, !flags.contains(PageTableFlags::NO_EXECUTE))
@@ -76,7 +76,7 @@ fn loaded(elf: &Elf, check: impl FnOnce(&Plan, &Tables<'_>, &dyn Fn(u64, u64) ->
     let mut memory = Memory::new();
     let mut frames = memory.frames();
     let offset = memory.offset();
-    // SAFETY: `memory` lives until the end, and is used through the tables and `read` only.
+    // SAFETY: `memory` lives until the end, and is used only through the tables and `read`.
     let (mut tables, reach) = unsafe {
         (
             Tables::new(&mut frames, offset).expect("room"),
@@ -89,7 +89,7 @@ fn loaded(elf: &Elf, check: impl FnOnce(&Plan, &Tables<'_>, &dyn Fn(u64, u64) ->
         (at..at + len)
             .map(|at| {
                 let (physical, ..) = look(&tables, at).expect("mapped");
-                // SAFETY: the page is one of `memory`'s.
+                // SAFETY: the page belongs to `memory`.
                 unsafe { *((physical + offset) as *const u8) }
             })
             .collect()
@@ -169,7 +169,7 @@ fn physical_memory_takes_the_largest_pages_that_fit() {
     let offset = memory.offset();
     let map = |to, huge| {
         let mut frames = memory.frames();
-        // SAFETY: `memory` outlives the tables, and nothing else uses it.
+        // SAFETY: `memory` outlives the tables, and no other code uses it.
         let mut tables = unsafe { Tables::new(&mut frames, offset).expect("room") };
         let end = 2 * HUGE_PAGE + 3 * LARGE_PAGE;
         tables.map_physical(to, end, huge).expect("room");
@@ -203,7 +203,7 @@ fn the_recursive_entry_points_to_its_table() {
     let mut memory = Memory::new();
     let mut frames = memory.frames();
     let offset = memory.offset();
-    // SAFETY: `memory` outlives the tables, and nothing else uses it.
+    // SAFETY: `memory` outlives the tables, and no other code uses it.
     let (mut tables, reach) = unsafe {
         (
             Tables::new(&mut frames, offset).expect("room"),
@@ -234,14 +234,14 @@ fn running_out_of_memory_is_an_error() {
         let mut memory = Memory::new();
         let offset = memory.offset();
         let mut frames = Frames::new(0..pages * PAGE);
-        // SAFETY: `memory` outlives the tables, and nothing else uses it.
+        // SAFETY: `memory` outlives the tables, and no other code uses it.
         let result = unsafe { Tables::new(&mut frames, offset) }.and_then(|mut tables| {
-            // SAFETY: as above.
+            // SAFETY: `memory` outlives this value, and no other code uses it.
             let reach = unsafe { Reach::new(offset) };
             load_image(&image, &plan, &mut tables, reach)?;
             map_rest(&plan, &mut tables, HugePages::Yes, reach)
         });
-        // The root, 6 pages of segments, 3 tables; 2 pages of stack, 3 tables.
+        // These are the root, 6 pages of segments and 3 tables, then 2 pages of stack and 3 tables.
         match pages {
             0..15 => assert!(matches!(result, Err(Error::NoMemory { .. })), "{pages}"),
             _ => assert_eq!(result, Ok(()), "{pages}"),
@@ -249,7 +249,7 @@ fn running_out_of_memory_is_an_error() {
     }
 }
 
-/// Whatever a damaged file says, it is refused or it loads: nothing panics, nothing is writable and
+/// A damaged file is refused, or it loads. The loader never panics, and no page is writable and
 /// executable.
 #[test]
 fn no_damage_breaks_the_loader() {
@@ -280,7 +280,7 @@ fn no_damage_breaks_the_loader() {
                 boot_info_len: 100,
             };
             let plan = Plan::new(&image, &machine)?;
-            // SAFETY: `memory` outlives the tables, and nothing else uses it.
+            // SAFETY: `memory` outlives the tables, and no other code uses it.
             let (mut tables, reach) =
                 unsafe { (Tables::new(&mut frames, offset)?, Reach::new(offset)) };
             load_image(&image, &plan, &mut tables, reach)?;

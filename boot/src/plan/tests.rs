@@ -1,4 +1,4 @@
-//! Wishes are honoured or refused by name; what is left open is put where nothing else is.
+//! Wishes are met or refused by name. Places that are left open do not collide with any other.
 
 use super::*;
 use crate::error::Error;

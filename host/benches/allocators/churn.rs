@@ -1,17 +1,17 @@
-//! Single frames replaced while memory is nearly full, or half full.
+//! The workload that replaces single frames while memory is nearly full, or half full.
 
 use crate::Allocator;
 use crate::workloads::{LEAST, Random, scaled, timed};
 use std::time::Duration;
 
-/// Blocks that are replaced, at every filling the same number: what the workload itself costs does
-/// not depend on the filling.
+/// Number of blocks that are replaced. It is equal at every filling, so the cost of the workload
+/// itself does not depend on the filling.
 const WORKING: usize = 4096;
-/// Blocks freed before as many are allocated again: more than a CPU's cache holds.
+/// Blocks freed before as many are allocated again: more than a per-CPU cache holds.
 const BATCH: usize = 1024;
 
-/// Memory filled so that the free frames lie scattered at random: everything is allocated frame by
-/// frame, then blocks are freed at random until so many per cent are left. Most of those are
+/// Memory filled so that the free frames lie scattered at random. Everything is allocated frame by
+/// frame, then blocks are freed at random until the wanted percentage is left. Most of those are
 /// ballast, which stays; the rest is the working set.
 pub struct Churn<'a, A: Allocator> {
     allocator: &'a A,
@@ -21,7 +21,7 @@ pub struct Churn<'a, A: Allocator> {
 }
 
 impl<'a, A: Allocator> Churn<'a, A> {
-    /// Fills an allocator of `frames` frames.
+    /// Fills an allocator of `frames` frames to `percent` per cent.
     pub fn new(allocator: &'a A, frames: usize, percent: usize) -> Self {
         let mut random = Random(3);
         let mut blocks: Vec<A::Block> = (0..frames).map_while(|_| allocator.alloc(0)).collect();
@@ -38,7 +38,7 @@ impl<'a, A: Allocator> Churn<'a, A> {
         }
     }
 
-    /// The time of so many operations; a replacement is two.
+    /// Returns the time of this many operations; a replacement is two.
     pub fn run(&mut self, operations: u64) -> Duration {
         let batches = operations.max(LEAST).div_ceil(2 * BATCH as u64);
         let elapsed = timed(|| (0..batches).for_each(|_| self.batch()));

@@ -1,12 +1,12 @@
-//! One workload on one allocator, once, for a tool that counts instructions. The stretch of it that
-/// counts is `workloads::measured_stretch`.
+//! Runs one workload on one allocator, once, for a tool that counts instructions. The tool counts
+//! only the stretch in `workloads::measured_stretch`.
 use crate::churn::Churn;
 use crate::peers::{AxBitmap, BuddySlab, BuddySystem, FrameAlloc, Lifo, Nothing};
 use crate::tidemark::Tidemark;
 use crate::workloads::{self, Failures, LEAST};
 use crate::{Allocator, FRAMES, SIZES};
 
-/// The allocators whose instructions are counted.
+/// The allocators for which instructions are counted.
 const ALLOCATORS: [&str; 7] = [
     Tidemark::NAME,
     Nothing::NAME,
@@ -22,11 +22,11 @@ const HOT_PAIR: &str = "order-0 hot pair";
 /// A workload of one thread.
 struct Counted<A> {
     name: &'static str,
-    /// Runs it, and returns how many operations the stretch had.
+    /// Runs the workload, and returns how many operations the stretch had.
     run: fn(&A) -> u64,
 }
 
-/// Pairs that are not counted, to fill caches and what has its first time.
+/// Pairs that are not counted. They fill caches and run code that differs the first time.
 const WARM_UP: u64 = 64;
 
 fn hot_pair<A: Allocator>(allocator: &A, order: u8, pairs: u64) -> u64 {
@@ -85,7 +85,7 @@ fn on<A: Allocator>(workload: &str) -> Option<u64> {
     Some((counted.run)(&allocator))
 }
 
-/// What is done to each amount of memory, and how.
+/// The workloads that are run on each amount of memory.
 const OF_SIZES: [Counted<Tidemark>; 2] = [
     Counted {
         name: HOT_PAIR,
@@ -99,11 +99,11 @@ const OF_SIZES: [Counted<Tidemark>; 2] = [
         },
     },
 ];
-/// Between an amount of memory and what is done.
+/// The words between an amount of memory and the workload in a name.
 const MANAGED: &str = " managed, ";
 
-/// Does what the arguments behind `--count` say: nothing behind it prints what can be counted, a
-/// workload and an allocator run one on the other and print how many operations were in the
+/// Does what the arguments behind `--count` say. Without any, prints what can be counted. With a
+/// workload and an allocator, runs one on the other and prints how many operations were in the
 /// stretch.
 pub fn run(arguments: &[String]) {
     match arguments {
@@ -119,7 +119,7 @@ pub fn run(arguments: &[String]) {
 fn list() {
     for workload in workloads_of::<Nothing>() {
         for allocator in ALLOCATORS {
-            // A stack of frame numbers knows no orders.
+            // A stack of frame numbers has no orders.
             if allocator != Lifo::NAME || workload.name == HOT_PAIR {
                 println!("{}\t{allocator}", workload.name);
             }
@@ -133,7 +133,8 @@ fn list() {
     }
 }
 
-/// Ours with another amount of memory.
+/// Runs a workload on our allocator with another amount of memory. Returns how many operations the
+/// stretch had; nothing if no workload has this name.
 fn on_size(workload: &str) -> Option<u64> {
     let (size, what) = workload.split_once(MANAGED)?;
     let (_, frames) = SIZES.into_iter().find(|(name, _)| *name == size)?;

@@ -1,6 +1,6 @@
-//! Times the frame allocator beside other crates: the same workloads on the same number of frames
-//! in one run. An iteration is 1,024 operations, so that a nanosecond of it is little; a hot pair
-//! is one operation.
+//! Times the frame allocator beside other crates: every workload on equal numbers of frames in one
+//! run. An iteration is 1,024 operations, so that a nanosecond of it is little; of a hot pair it is
+//! one operation.
 //!
 //! With `--count` nothing is timed: one workload runs on one allocator, for a tool that counts.
 
@@ -20,29 +20,29 @@ use std::time::Duration;
 use tidemark::Tidemark;
 use workloads::Failures;
 
-/// An allocator under test. `new` manages that many frames.
+/// An allocator under test.
 pub trait Allocator: Sync {
-    /// What it is called in the table.
+    /// Its name in the table.
     const NAME: &'static str;
     /// An allocated block.
     type Block: Send;
 
-    /// Makes one that manages `frames` frames of 4 KiB.
+    /// Makes an allocator of `frames` frames of 4 KiB.
     fn new(frames: usize) -> Self;
-    /// Makes the thread its CPU number `cpu`, 0 or 1.
+    /// Makes the thread CPU number `cpu` of the allocator, 0 or 1.
     fn enter(&self, cpu: usize) {
         let _ = cpu;
     }
     /// Allocates 2^`order` frames.
     fn alloc(&self, order: u8) -> Option<Self::Block>;
-    /// Frees them.
+    /// Frees a block.
     fn free(&self, block: Self::Block);
 }
 
-/// Frames of the machine that all allocators manage: 1 GiB.
+/// Frames that every allocator manages: 1 GiB.
 const FRAMES: usize = 1 << 18;
 
-/// The benchmark's results that are no times, by "workload/allocator".
+/// The results of the benchmark that are no times, by "workload/allocator".
 #[derive(Default)]
 pub struct Notes(BTreeMap<String, String>);
 
@@ -53,7 +53,8 @@ impl Notes {
     }
 }
 
-/// Operations in an iteration. Written by criterion beside its results, which are divided by it.
+/// Operations in an iteration. Criterion writes the number beside its results, which are divided by
+/// it.
 const OPERATIONS: u64 = 1024;
 
 fn group<'c>(criterion: &'c mut Criterion, workload: &str) -> BenchmarkGroup<'c, WallTime> {
@@ -63,7 +64,8 @@ fn group<'c>(criterion: &'c mut Criterion, workload: &str) -> BenchmarkGroup<'c,
     group
 }
 
-/// Times a workload of one function `rounds(allocator, operations) -> time of that many`.
+/// Times a workload of one function, `rounds(allocator, operations)`, which returns the time of
+/// that many operations.
 fn time<A: Allocator>(
     criterion: &mut Criterion,
     workload: &str,
@@ -76,7 +78,7 @@ fn time<A: Allocator>(
     });
 }
 
-/// The allocators, each with its memory. Every workload goes to one after the other, so that a
+/// The allocators, each with its memory. Every workload runs on one after the other, so that a
 /// ratio compares what was measured within seconds.
 struct Contestants {
     ours: Tidemark,
@@ -183,7 +185,7 @@ fn mixes(criterion: &mut Criterion, notes: &mut Notes, all: &Contestants) {
 fn fillings(criterion: &mut Criterion, all: &Contestants) {
     fn at<A: Allocator>(criterion: &mut Criterion, allocator: &A, percent: usize) {
         let workload = format!("churn of order 0, {percent} % full");
-        // Filled once, and only if it is to run.
+        // It is filled once, and only if it is to run.
         let churn = RefCell::new(None);
         time(criterion, &workload, allocator, |_, n| {
             let mut churn = churn.borrow_mut();
@@ -201,7 +203,7 @@ fn fillings(criterion: &mut Criterion, all: &Contestants) {
     }
 }
 
-/// Amounts of memory to manage, and how many frames they are.
+/// The amounts of memory to manage, with their numbers of frames.
 const SIZES: [(&str, usize); 5] = [
     ("256 MiB", 1 << 16),
     ("1 GiB", 1 << 18),
@@ -210,7 +212,7 @@ const SIZES: [(&str, usize); 5] = [
     ("1 TiB", 1 << 28),
 ];
 
-/// Ours alone, from 256 MiB to 1 TiB.
+/// Times our allocator alone, on 256 MiB to 1 TiB.
 fn sizes(criterion: &mut Criterion) {
     for (size, frames) in SIZES {
         let allocator = Tidemark::new(frames);

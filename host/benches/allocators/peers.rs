@@ -1,4 +1,4 @@
-//! The other allocators, each as its documentation tells one to use it.
+//! The other allocators, each used as its documentation says.
 
 use crate::Allocator;
 use axallocator::{BaseAllocator, PageAllocator};
@@ -12,10 +12,10 @@ use std::num::NonZeroUsize;
 use std::ptr::{self, NonNull};
 
 const FRAME_SIZE: usize = 4096;
-/// Where made-up addresses begin: aligned to any block.
+/// Start of the made-up addresses, which is aligned for any block.
 const BASE: usize = 1 << 30;
 
-/// What may be used by one thread only, in a place that is shared by type.
+/// A value that only one thread may use, in a type that threads may share.
 struct Alone<T>(UnsafeCell<T>);
 
 // SAFETY: the workloads of several threads are not run on the allocators that hold one.
@@ -28,12 +28,13 @@ impl<T> Alone<T> {
 
     #[expect(clippy::mut_from_ref, reason = "one thread, one borrow at a time")]
     fn get(&self) -> &mut T {
-        // SAFETY: one thread (see above), which keeps no borrow beyond a call of `alloc` or `free`.
+        // SAFETY: only one thread uses the value (see above), and it keeps no borrow beyond a call
+        // of `alloc` or `free`.
         unsafe { &mut *self.0.get() }
     }
 }
 
-/// Address space that stands for memory; the host backs what is touched.
+/// Address space that stands for memory. The host backs the pages that are touched.
 struct Span {
     start: NonNull<u8>,
     layout: Layout,
@@ -50,12 +51,12 @@ impl Span {
 
 impl Drop for Span {
     fn drop(&mut self) {
-        // SAFETY: allocated by `new` with this layout.
+        // SAFETY: `new` allocated it with this layout.
         unsafe { dealloc(self.start.as_ptr(), self.layout) };
     }
 }
 
-/// The harness alone.
+/// The harness without an allocator.
 pub struct Nothing;
 
 impl Allocator for Nothing {
@@ -75,7 +76,7 @@ impl Allocator for Nothing {
     }
 }
 
-/// A bare stack of frame numbers of one CPU: the least that a cache does.
+/// A bare stack of frame numbers of one CPU. It does the least that a cache must do.
 pub struct Lifo(Alone<Vec<u32>>);
 
 impl Allocator for Lifo {
@@ -116,7 +117,7 @@ pub struct Identity;
 // SAFETY: the span's provenance was exposed, and its addresses are used as they are.
 unsafe impl Provenance for Identity {
     unsafe fn create(phys: usize) -> NonNull<u8> {
-        // SAFETY: the allocator asks for addresses of its span only, and those are not 0.
+        // SAFETY: the allocator asks only for addresses of its span, and those are not 0.
         unsafe { NonNull::new_unchecked(ptr::with_exposed_provenance_mut(phys)) }
     }
 
@@ -130,14 +131,14 @@ const PAGE: PageSize = PageSize::from_log2(12);
 type Depot =
     DepotAllocator<SummaryBuddyAllocator<11, Identity>, ThreadCpu, 2, 128, 512, NoInterruptControl>;
 
-/// `frame-alloc`: per-CPU magazines over a lock-free buddy; nothing keeps interrupts out of the
+/// `frame-alloc`: per-CPU magazines over a lock-free buddy. Nothing keeps interrupts out of the
 /// magazines.
 pub struct FrameAlloc {
     inner: Box<Depot>,
     _span: Span,
 }
 
-// SAFETY: the allocator is meant to be shared; the span is only kept alive.
+// SAFETY: the allocator is meant to be shared, and the span is only kept alive.
 unsafe impl Sync for FrameAlloc {}
 
 fn count(order: u8) -> NonZeroUsize {
@@ -153,7 +154,8 @@ impl Allocator for FrameAlloc {
         let inner = Box::new(Depot::new(PAGE, SummaryBuddyAllocator::new(PAGE)));
         let base = span.start.as_ptr().expose_provenance();
         let len = frames * FRAME_SIZE;
-        // SAFETY: the span is ours alone, mapped at its address, and there is one thread yet.
+        // SAFETY: the span belongs to us alone and is mapped at its address, and there is only one
+        // thread yet.
         unsafe { inner.try_init(base, len, &[PhysRange { base, len }]) }.expect("a valid span");
         Self { inner, _span: span }
     }
@@ -168,12 +170,12 @@ impl Allocator for FrameAlloc {
     }
 
     fn free(&self, (base, order): Self::Block) {
-        // SAFETY: allocated by `alloc` with this count, and given up by the caller.
+        // SAFETY: `alloc` allocated it with this count, and the caller has given it up.
         unsafe { self.inner.deallocate_physical(PAGE, count(order), base) };
     }
 }
 
-/// `axallocator`'s bitmap.
+/// The bitmap of `axallocator`.
 pub struct AxBitmap(Alone<axallocator::BitmapPageAllocator<FRAME_SIZE>>);
 
 impl Allocator for AxBitmap {
@@ -197,7 +199,7 @@ impl Allocator for AxBitmap {
     }
 }
 
-/// `buddy_system_allocator`'s frame allocator.
+/// The frame allocator of `buddy_system_allocator`.
 pub struct BuddySystem(Alone<buddy_system_allocator::FrameAllocator<11>>);
 
 impl Allocator for BuddySystem {
@@ -219,13 +221,13 @@ impl Allocator for BuddySystem {
     }
 }
 
-/// `buddy-slab-allocator`'s buddy, which gives up a part of the span for its books.
+/// The buddy of `buddy-slab-allocator`, which keeps a part of the span for its metadata.
 pub struct BuddySlab {
     inner: Alone<buddy_slab_allocator::BuddyAllocator<FRAME_SIZE>>,
     _span: Span,
 }
 
-// SAFETY: as for `Alone`.
+// SAFETY: the workloads of several threads are not run on this allocator.
 unsafe impl Sync for BuddySlab {}
 
 impl Allocator for BuddySlab {
@@ -235,8 +237,8 @@ impl Allocator for BuddySlab {
     fn new(frames: usize) -> Self {
         let span = Span::new(frames);
         let mut inner = buddy_slab_allocator::BuddyAllocator::new();
-        // SAFETY: the span is ours alone and outlives the allocator; its bytes are written before
-        // they are read, by the allocator's documentation.
+        // SAFETY: the span belongs to us alone and outlives the allocator. By the allocator's
+        // documentation its bytes are written before they are read.
         unsafe {
             let region = std::slice::from_raw_parts_mut(span.start.as_ptr(), span.layout.size());
             inner.init(region).expect("a valid region");
@@ -248,7 +250,8 @@ impl Allocator for BuddySlab {
     }
 
     fn alloc(&self, order: u8) -> Option<Self::Block> {
-        // Its blocks are aligned from the end of its books on: a larger alignment may not be had.
+        // Its blocks are aligned from the end of its metadata on, so a larger alignment may not be
+        // had.
         let base = self.inner.get().alloc_pages(1 << order, FRAME_SIZE).ok()?;
         Some((base, order))
     }

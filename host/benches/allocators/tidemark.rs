@@ -1,4 +1,4 @@
-//! Ours, with threads as CPUs.
+//! Our allocator, with threads as CPUs.
 
 use crate::Allocator;
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
@@ -12,12 +12,13 @@ use tidemark_frames::{
 };
 use tidemark_sync::{ContextKind, CpuGate, HardIrq, HeldRanks, LocalIrq, Task};
 
-/// First frame: 4 GiB, where NORMAL begins.
+/// The first frame: 4 GiB, where NORMAL begins.
 const FIRST: u64 = 1 << 20;
 const CPUS: usize = 2;
 const OWNER: Owner = Owner::new(OwnerKind::Test, 3);
 
-/// A request of each order: made once, as by a caller that asks for the same again and again.
+/// A request of each order. It is made once, as by a caller that makes equal requests again and
+/// again.
 static REQUESTS: [Request; 11] = {
     let mut requests = [Request::atomic(Order::ZERO).owned_by(OWNER); 11];
     let mut order = 0;
@@ -30,7 +31,7 @@ static REQUESTS: [Request; 11] = {
     requests
 };
 
-/// A CPU's word, on cache lines of its own: two, which processors fetch together.
+/// A CPU's gate word on cache lines of its own: two of them, because processors fetch two together.
 #[repr(align(128))]
 struct Line(CpuGate);
 
@@ -38,21 +39,22 @@ static GATES: [Line; CPUS] = [const { Line(CpuGate::new()) }; CPUS];
 
 thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
-    /// This CPU's word.
+    /// The gate word of this CPU.
     static GATE: Cell<Option<&'static CpuGate>> = const { Cell::new(None) };
     /// This CPU's part of the storage of the allocator that the thread entered last.
     static CACHES: Cell<Option<&'static CpuCaches>> = const { Cell::new(None) };
     static HELD: &'static HeldRanks = Box::leak(Box::new(HeldRanks::new()));
 }
 
-/// Makes the running thread a CPU. Whatever allocates has done so.
+/// Makes the running thread a CPU. Any thread that allocates has done so before.
 fn become_cpu(cpu: usize, caches: &'static [CpuCaches]) {
     CPU.set(cpu);
     GATE.set(Some(&GATES[cpu].0));
     CACHES.set(Some(&caches[cpu]));
 }
 
-/// What belongs to the CPU that runs this: one load, as by a kernel's per-CPU register.
+/// Returns a reference that belongs to the CPU that runs this. It is one load, as by a kernel's
+/// per-CPU register.
 ///
 /// # Safety
 /// The thread is a CPU.
@@ -64,15 +66,15 @@ unsafe fn of_this_cpu<T>(of: &'static LocalKey<Cell<Option<&'static T>>>) -> &'s
     unsafe { of_this_cpu.unwrap_unchecked() }
 }
 
-/// This thread's word.
+/// Returns the gate word of this thread.
 #[inline]
 fn gate() -> &'static CpuGate {
     // SAFETY: a thread is made a CPU by `new` or `enter` before it allocates.
     unsafe { of_this_cpu(&GATE) }
 }
 
-/// A process as the allocator's surroundings: a thread is a CPU, nothing interrupts it and nothing
-/// moves it, so that pinning has nothing to do.
+/// A process as the allocator's surroundings. A thread is a CPU; nothing interrupts it and nothing
+/// moves it, so pinning has nothing to do.
 pub struct Threads;
 
 impl LocalIrq for Threads {
@@ -113,14 +115,14 @@ impl Platform for Threads {
 
     #[inline]
     fn enter_gate(&self) {
-        // SAFETY: one instruction on a word that only this thread writes, and that is never freed;
-        // no memory option, so it is a compiler fence as well.
+        // SAFETY: this is one instruction on a word that only this thread writes, and that is never
+        // freed. It has no memory option, so it is a compiler fence as well.
         unsafe { asm!("inc dword ptr [{}]", in(reg) gate(), options(nostack)) };
     }
 
     #[inline]
     fn leave_gate(&self) -> bool {
-        // SAFETY: as above.
+        // SAFETY: this is one instruction on the same word, and a compiler fence as above.
         unsafe {
             asm!("dec dword ptr [{}]", "jne {}", in(reg) gate(), label { return true },
                 options(nostack));
@@ -181,14 +183,14 @@ impl Platform for Threads {
     fn wait_for_grace(&self, _task: &Task) {}
 }
 
-/// The allocator, and what it works in, for the rest of the process.
+/// The allocator and its metadata, for the rest of the process.
 pub struct Tidemark {
     frames: &'static Frames<'static, Threads>,
     cpus: &'static [CpuCaches],
     task: HardIrq,
 }
 
-// SAFETY: the token says "does not wait"; it is only ever read.
+// SAFETY: the token only states that the caller does not wait, and it is only ever read.
 unsafe impl Sync for Tidemark {}
 
 fn zeroed<T>() -> &'static T {
@@ -198,7 +200,7 @@ fn zeroed<T>() -> &'static T {
     if memory.is_null() {
         handle_alloc_error(layout);
     }
-    // SAFETY: the memory is fresh, aligned and never freed, and the callers' types are atomics
+    // SAFETY: the memory is fresh, aligned and never freed. The callers' types consist of atomics
     // only, for which zeroes are a value.
     unsafe { &*memory.cast::<T>() }
 }
@@ -241,8 +243,8 @@ impl Allocator for Tidemark {
         Self {
             frames: allocator,
             cpus,
-            // SAFETY: the requests do not wait, as a handler's must not; nothing else follows from
-            // it.
+            // SAFETY: the requests do not wait, as those of a handler must not. The token has no
+            // other consequence.
             task: unsafe { HardIrq::mint() },
         }
     }

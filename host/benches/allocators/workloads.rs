@@ -1,4 +1,4 @@
-//! What is done to every allocator alike.
+//! The workloads, which every allocator runs alike.
 
 use crate::Allocator;
 use rustix::time::{ClockId, clock_gettime};
@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-/// Blocks of the workload about half of memory.
+/// Number of blocks in the workload about half of memory.
 pub const HALF: usize = crate::FRAMES / 2;
-/// Fewest operations that are timed after memory was filled for them.
+/// Least number of operations that are timed after memory was filled for them.
 pub const LEAST: u64 = 1 << 16;
-/// Blocks sent from thread to thread at once.
+/// Number of blocks sent from thread to thread at once.
 const BATCH: usize = 64;
 
-/// Processor time of the running thread: what others do on the machine does not count.
+/// Processor time of the running thread, which leaves out what others do on the machine.
 struct Watch(Duration);
 
 impl Watch {
@@ -34,14 +34,14 @@ impl Watch {
     }
 }
 
-/// The stretch of a workload that is measured. valgrind counts what is executed in here and nothing
-/// else: it is told so by this function's name (`host/src/commands/bench/counts.rs`).
+/// Runs the stretch of a workload that is measured. valgrind counts only the instructions in here.
+/// It finds the stretch by this function's name (`host/src/commands/bench/counts.rs`).
 #[inline(never)]
 fn measured_stretch<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// The processor time of a stretch.
+/// Returns the processor time of a stretch.
 pub fn timed(work: impl FnOnce()) -> Duration {
     let start = Watch::start();
     measured_stretch(work);
@@ -71,7 +71,8 @@ impl Random {
     }
 }
 
-/// Requests of the mix that failed, and how many there were, of order 9 and of any order.
+/// The requests of the mix that failed, and the number of all requests; of order 9 and of any
+/// order.
 #[derive(Default)]
 pub struct Failures {
     huge: [AtomicU64; 2],
@@ -101,7 +102,7 @@ impl fmt::Display for Failures {
     }
 }
 
-/// The time of `wanted` operations, if `done` took `elapsed`.
+/// Returns the time of `wanted` operations, if `done` of them took `elapsed`.
 pub fn scaled(elapsed: Duration, wanted: u64, done: u64) -> Duration {
     Duration::from_nanos((elapsed.as_nanos() * u128::from(wanted) / u128::from(done.max(1))) as u64)
 }
@@ -116,7 +117,7 @@ pub fn hot_pair<A: Allocator>(allocator: &A, order: u8, pairs: u64) -> Duration 
     })
 }
 
-/// Allocates many single frames and frees them at random; the times of both parts.
+/// Allocates many single frames and frees them at random. Returns the times of both parts.
 fn round<A: Allocator>(allocator: &A, blocks: &mut Vec<A::Block>, count: usize) -> [Duration; 2] {
     let allocated = timed(|| {
         for _ in 0..count {
@@ -132,7 +133,7 @@ fn round<A: Allocator>(allocator: &A, blocks: &mut Vec<A::Block>, count: usize) 
     [allocated, freed]
 }
 
-/// Half of memory one by one, then freed at random; the times of both.
+/// Allocates half of memory frame by frame, then frees it at random. Returns the times of both.
 pub fn half<A: Allocator>(allocator: &A, operations: u64) -> (Duration, Duration) {
     rounds(allocator, operations, HALF)
 }
@@ -149,19 +150,20 @@ fn rounds<A: Allocator>(allocator: &A, operations: u64, count: usize) -> (Durati
     (allocated, freed)
 }
 
-/// 32,768 single frames, freed at random; the time of both for each frame.
+/// Allocates 32,768 single frames and frees them at random. Returns the time of both for each
+/// frame.
 pub fn many<A: Allocator>(allocator: &A, operations: u64) -> Duration {
     let (allocated, freed) = rounds(allocator, operations, 1 << 15);
     allocated + freed
 }
 
-/// Each of two threads has a quarter of memory.
+/// Does what [`half`] does on two threads, each of which has a quarter of memory.
 pub fn half_on_two<A: Allocator>(allocator: &A, operations: u64) -> (Duration, Duration) {
     let [one, two] = threads(allocator, |a, _| rounds(a, operations, HALF / 2));
     ((one.0 + two.0) / 2, (one.1 + two.1) / 2)
 }
 
-/// Runs a workload on two threads at once; the mean of their times.
+/// Runs a workload on two threads at once. Returns the mean of their times.
 pub fn on_two<A: Allocator>(allocator: &A, run: impl Fn(&A, usize) -> Duration + Sync) -> Duration {
     let [one, two] = threads(allocator, run);
     (one + two) / 2
@@ -182,7 +184,7 @@ fn threads<A: Allocator, R: Send>(allocator: &A, run: impl Fn(&A, usize) -> R + 
 }
 
 /// Requests of orders 0 to 9, each order half as often as the one before, while memory is 60 to 80
-/// % full; blocks are freed at random.
+/// % full. Blocks are freed at random.
 struct Mix<'a, A: Allocator> {
     allocator: &'a A,
     random: Random,
@@ -194,7 +196,7 @@ struct Mix<'a, A: Allocator> {
 }
 
 impl<A: Allocator> Mix<'_, A> {
-    /// One operation; `failures` hears of a request.
+    /// Does one operation, and counts a request in `failures`.
     fn step(&mut self, failures: Option<&Failures>) {
         if self.grows {
             let order = self.random.next().trailing_zeros().min(9) as u8;
@@ -217,7 +219,7 @@ impl<A: Allocator> Mix<'_, A> {
     }
 }
 
-/// The time of so many operations of the mix in so many frames.
+/// Returns the time of this many operations of the mix in `frames` frames.
 pub fn mix<A: Allocator>(
     allocator: &A,
     frames: usize,
@@ -234,7 +236,8 @@ pub fn mix<A: Allocator>(
         used: 0,
         grows: true,
     };
-    // To the level at which the counting begins. A request that fails must not hold it up for ever.
+    // The loop brings the filling to the level at which the counting begins. It is bounded, so that
+    // a request that fails does not hold it up for ever.
     for _ in 0..frames {
         if mix.used >= mix.low {
             break;
@@ -249,8 +252,8 @@ pub fn mix<A: Allocator>(
     scaled(elapsed, operations, done)
 }
 
-/// One thread allocates single frames, another one frees them; by the clock on the wall, because
-/// both threads' work and waiting count.
+/// Lets one thread allocate single frames and another one free them. The time is that of the wall
+/// clock, because both threads' work and waiting count.
 pub fn handed_on<A: Allocator>(allocator: &A, operations: u64) -> Duration {
     let batches = operations.div_ceil(BATCH as u64);
     let (give, take) = sync_channel::<Vec<A::Block>>(64);
@@ -261,7 +264,7 @@ pub fn handed_on<A: Allocator>(allocator: &A, operations: u64) -> Duration {
             allocator.enter(1);
             for mut batch in take {
                 batch.drain(..).for_each(|block| allocator.free(block));
-                // The other side may be done already.
+                // The other side may have ended already.
                 let _ = give_back.try_send(batch);
             }
         });

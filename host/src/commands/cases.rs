@@ -10,10 +10,10 @@ use crate::terminal::console::{BAD, FAINT, GOOD, say};
 use crate::terminal::interrupt;
 
 /// Runs the cases whose name contains the pattern, and prints a line about them if there were any.
-/// `run` says what is wrong with a case.
+/// `run` returns what is wrong with a case.
 ///
 /// # Errors
-/// Those of `run`.
+/// Fails where `run` does.
 pub fn run_cases<C>(
     (part, what): (&str, &str),
     pattern: Option<&str>,
@@ -48,7 +48,7 @@ fn counted<C>(
     Ok(total)
 }
 
-/// One line about a part of the run.
+/// Prints one line about a part of the run.
 pub fn print_part(name: &str, what: &str, tally: &Tally, wall: Duration) {
     let (style, word) = if tally.not_ok == 0 {
         (GOOD, "ok  ")

@@ -1,4 +1,4 @@
-//! Does what the user asks for: a module a command, and what commands share.
+//! Does what the user asks for. Each command has a module; others hold what commands share.
 
 pub mod bench;
 pub mod cases;

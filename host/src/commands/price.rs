@@ -1,4 +1,4 @@
-//! `tidemark lab price`: how many of the requests that race a rebuild fail although a fresh walk
+//! `tidemark lab price`: the share of requests racing a rebuild that fail although a fresh walk
 //! would have served them, by protocol and context.
 
 use std::num::NonZero;
@@ -30,12 +30,12 @@ const SCHEMA: u32 = 1;
 /// The quantile of the normal distribution for 95 %.
 const Z: f64 = 1.959_964;
 
-/// What became of a protocol's guest.
+/// The result of a protocol's guest.
 #[derive(Clone, Debug)]
 struct Found {
     zonelist: Zonelist,
     rows: Vec<PriceRow>,
-    /// What is wrong with the run, or breaks what the protocol promises.
+    /// What is wrong with the run, or breaks a promise of the protocol.
     troubles: Vec<String>,
     log: Vec<String>,
 }
@@ -105,10 +105,10 @@ fn wanted(args: &PriceArgs) -> Vec<Zonelist> {
         .collect()
 }
 
-/// A guest is given two cores: only then do readers and writer run at the same time.
+/// Cores for one guest: two, because only then do readers and writer run at once.
 const CORES_EACH: NonZero<usize> = NonZero::<usize>::MIN.saturating_add(1);
 
-/// Runs the guests, several at a time; the results are in the protocols' order.
+/// Runs the guests, several at a time. The results are in the protocols' order.
 fn run_all(wanted: &[Zonelist], args: &PriceArgs, built: &Built) -> Result<Vec<Found>> {
     let run = |zonelist| run_one(zonelist, args, built);
     run_each(wanted, CORES_EACH, run)?.into_iter().collect()
@@ -138,7 +138,7 @@ fn run_one(zonelist: Zonelist, args: &PriceArgs, built: &Built) -> Result<Found>
     })
 }
 
-/// 0 if every protocol that was asked for was measured and keeps what it promises.
+/// Returns 0 if every protocol that was asked for was measured and keeps its promises.
 fn exit_code(wanted: &[Zonelist], found: &[Found]) -> i32 {
     if interrupt::requested() {
         return EXIT_INTERRUPTED;
@@ -147,7 +147,7 @@ fn exit_code(wanted: &[Zonelist], found: &[Found]) -> i32 {
     i32::from(found.len() < wanted.len() || !all_well)
 }
 
-/// The interval of Wilson in which a share lies with 95 %, if `hits` of `of` were found.
+/// Returns Wilson's interval, in which a share lies with 95 % if `hits` of `of` were found.
 fn wilson(hits: u64, of: u64) -> (f64, f64) {
     if of == 0 {
         return (0.0, 1.0);

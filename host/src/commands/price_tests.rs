@@ -10,7 +10,7 @@ fn intervals_are_wilsons() {
         assert!((low - wanted.0).abs() < 5e-5, "{low} {wanted:?}");
         assert!((high - wanted.1).abs() < 5e-5, "{high} {wanted:?}");
     };
-    // Computed by hand from the formula.
+    // These values were computed by hand from the formula.
     close(wilson(0, 100), (0.0, 0.036_99));
     close(wilson(10, 100), (0.055_23, 0.174_37));
     close(wilson(100, 100), (0.963_01, 1.0));

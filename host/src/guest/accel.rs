@@ -1,9 +1,9 @@
-//! Chooses how QEMU runs a guest here.
+//! Chooses how QEMU runs a guest on this machine.
 
 use crate::terminal::cli::Accel;
 use crate::terminal::console::say;
 
-/// KVM if it was asked for and can run a guest here; else TCG.
+/// Returns KVM if it was asked for and can run a guest here, otherwise TCG.
 pub fn usable(accel: Accel) -> Accel {
     match (accel, kvm_obstacle()) {
         (Accel::Kvm, Some(obstacle)) => {
@@ -18,7 +18,8 @@ pub fn usable(accel: Accel) -> Accel {
     }
 }
 
-/// What stops KVM here, if anything: the device may be there on a processor that cannot use it.
+/// Returns why KVM cannot run here, if it cannot. The device may exist on a processor that cannot
+/// use it.
 fn kvm_obstacle() -> Option<&'static str> {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let virtualises = cpuinfo

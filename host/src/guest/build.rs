@@ -1,7 +1,7 @@
-//! Builds what runs in the guest with an inner cargo.
+//! Builds the programs of the guest with an inner cargo.
 //!
-//! The guest needs its own profile, flags and target directory: `dev` and `release` unwind, a host
-//! crate's features must not reach the kernel, and RUSTFLAGS variables would silently replace the
+//! The guest needs its own profile, flags and target directory. `dev` and `release` unwind, and a
+//! host crate's features must not reach the kernel. RUSTFLAGS variables would silently replace the
 //! flags that the kernel depends on.
 
 use std::ffi::OsString;
@@ -16,21 +16,22 @@ use anyhow::{Context, Result, bail};
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 const PROFILE: &str = "freestanding";
 const FLAGS: &str = r#"target.x86_64-unknown-linux-gnu.rustflags=["-Cno-redzone=yes","-Cforce-frame-pointers=yes","-Crelocation-model=static","-Ccode-model=kernel"]"#;
-/// What is built, and where.
+/// The packages that are built, with their features.
 const WHAT: &str = "--locked -p tidemark-boot -p tidemark-kernel \
     --features tidemark-boot/freestanding,tidemark-kernel/freestanding";
 
-/// What the kernel is built for.
+/// The purpose of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
-    /// Everything but measuring: with the schedule points, at which hooks may stand.
+    /// Any purpose but measuring: it has the schedule points, at which hooks may be set.
     Use,
     /// Measuring: the points compile to nothing.
     Bench,
 }
 
 impl Purpose {
-    /// Where it is built; of its own, since the other one's build would be thrown away.
+    /// Returns the target directory. Each purpose has its own, since a common one would discard the
+    /// other's build.
     fn target_dir(self) -> &'static str {
         match self {
             Purpose::Use => "target/guest",
@@ -44,19 +45,19 @@ impl Purpose {
 pub struct Built {
     /// The loader.
     pub loader: PathBuf,
-    /// The kernel as QEMU is given it: symbols, but no DWARF.
+    /// The kernel as QEMU gets it, with symbols but without DWARF.
     pub kernel: PathBuf,
-    /// The kernel as linked, for debuggers and to look up addresses.
+    /// The kernel as linked, for debuggers and for the lookup of addresses.
     pub unstripped: PathBuf,
 }
 
-/// Root of the workspace that this program was built from.
+/// Returns the root of the workspace that this program was built from.
 pub fn workspace() -> PathBuf {
     let host = Path::new(env!("CARGO_MANIFEST_DIR"));
     host.parent().unwrap_or(host).to_owned()
 }
 
-/// The cargo that runs us, or the one on the path.
+/// Returns the cargo that runs us, or the one on the path.
 pub fn cargo() -> Command {
     let mut command =
         Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
@@ -69,7 +70,8 @@ pub fn cargo() -> Command {
     command
 }
 
-/// Whether a variable would change how the inner cargo builds: flags, and what `cargo run` sets.
+/// Returns whether a variable would change how the inner cargo builds: flags, and what `cargo run`
+/// sets.
 fn is_of_outer_build(name: &str) -> bool {
     name.ends_with("RUSTFLAGS")
         || name == "CARGO_TARGET_DIR"
@@ -79,7 +81,7 @@ fn is_of_outer_build(name: &str) -> bool {
         || name.starts_with("CARGO_PROFILE_")
 }
 
-/// A cargo command over what runs in the guest.
+/// Returns a cargo command over the guest's packages.
 fn guest_command(verb: &str, purpose: Purpose) -> Command {
     let mut command = cargo();
     command
@@ -97,7 +99,7 @@ fn guest_command(verb: &str, purpose: Purpose) -> Command {
     command
 }
 
-/// Runs clippy over the guest, as it is built; returns the program's exit code.
+/// Runs clippy over the guest as it is built, and returns the program's exit code.
 ///
 /// # Errors
 /// Cargo cannot be run.
@@ -115,15 +117,16 @@ pub fn lint_guest() -> Result<i32> {
 /// Builds the loader and the kernel. On a terminal cargo shows its progress.
 ///
 /// # Errors
-/// Cargo could not be run, or the build failed; cargo's own words are on standard error by then.
+/// Cargo could not be run, or the build failed. Cargo has then printed its own errors on standard
+/// error.
 pub fn guest() -> Result<Built> {
     built(Purpose::Use)
 }
 
-/// Builds them to be measured: without the schedule points.
+/// Builds the loader and the kernel to be measured, without the schedule points.
 ///
 /// # Errors
-/// As [`guest`].
+/// Fails where [`guest`] does.
 pub fn guest_for_bench() -> Result<Built> {
     built(Purpose::Bench)
 }
@@ -156,25 +159,26 @@ fn built(purpose: Purpose) -> Result<Built> {
     })
 }
 
-/// Builds the benchmark `allocators` and returns where it is.
+/// Builds the benchmark `allocators` and returns its path.
 ///
 /// # Errors
-/// Cargo cannot be run, or the build failed; cargo's own words are on standard error by then.
+/// Cargo cannot be run, or the build failed. Cargo has then printed its own errors on standard
+/// error.
 pub fn benchmark() -> Result<PathBuf> {
     let what = ["bench", "--no-run", "-p", "tidemark", "--bench"];
     program(&what, "allocators").context("the benchmark of the allocators did not build")
 }
 
-/// Builds the allocator's example `stress` and returns where it is.
+/// Builds the allocator's example `stress` and returns its path.
 ///
 /// # Errors
-/// As [`benchmark`].
+/// Fails where [`benchmark`] does.
 pub fn stress() -> Result<PathBuf> {
     let what = ["build", "--release", "-p", "tidemark-frames", "--example"];
     program(&what, "stress").context("the stress of the allocator did not build")
 }
 
-/// Builds a program by cargo's words for its kind, and returns where it is.
+/// Builds a program by cargo's options for its kind, and returns its path.
 fn program(what: &[&str], name: &str) -> Result<PathBuf> {
     let mut command = cargo();
     command
@@ -193,7 +197,7 @@ fn program(what: &[&str], name: &str) -> Result<PathBuf> {
     executable(&messages, name).context("cargo did not say where it is")
 }
 
-/// The program of a target, from cargo's messages.
+/// Returns the program of a target, from cargo's messages.
 fn executable(messages: &str, target: &str) -> Option<PathBuf> {
     messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
@@ -204,7 +208,7 @@ fn executable(messages: &str, target: &str) -> Option<PathBuf> {
     })
 }
 
-/// Puts a file in place at once, so that another run never boots half of it.
+/// Puts a file in place in one step, so that another run never boots half of it.
 fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());
@@ -216,7 +220,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Leaves out the sections that only debuggers read; symbols stay, for the kernel's backtraces.
+/// Removes the sections that only debuggers read. Symbols stay, for the kernel's backtraces.
 ///
 /// # Errors
 /// The bytes are no ELF file that can be rewritten.
@@ -243,7 +247,7 @@ mod tests {
 
     #[test]
     fn stripping_drops_dwarf_and_keeps_symbols_and_segments() {
-        // The test program itself is an ELF file with both.
+        // The test program itself is an ELF file with symbols and DWARF.
         let path = std::env::current_exe().unwrap();
         let before = fs::read(path).unwrap();
         let after = strip_dwarf(&before).unwrap();

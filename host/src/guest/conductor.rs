@@ -1,7 +1,7 @@
 //! Conducts one run: answers the guest, counts what QEMU confirms, and examines a guest that dies.
 //!
-//! It does nothing itself: inputs and the time go in, actions come out, so that a test can play the
-//! guest and QEMU.
+//! It has no effects of its own: inputs and the time go in, actions come out. So a test can play
+//! the guest and QEMU.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -16,9 +16,9 @@ use crate::guest::registers::parse_registers;
 use crate::guest::watchdog::{Hang, Watchdog};
 use crate::terminal::console::{printable, split_stamp};
 
-/// How long a guest that hangs may take to answer an NMI, and a dying one to end.
+/// How long a hung guest may take to answer an NMI, and a dying one to end.
 const LAST_WORDS: Duration = Duration::from_secs(3);
-/// How long the other CPUs of a guest with a stuck reader are given to say where they hang.
+/// How long the other CPUs of a guest with a stuck reader may take to report where they hang.
 const TELLING: Duration = Duration::from_secs(2);
 /// How long QEMU may take to answer or to quit.
 const QEMU_ANSWERS: Duration = Duration::from_secs(3);
@@ -33,46 +33,47 @@ mod ost {
     pub const EJECTION_IN_PROGRESS: u32 = 0x84;
 }
 
-/// What is to be done.
+/// An action to be taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Write to a connection.
     Write(Port, Vec<u8>),
-    /// A whole line of the log.
+    /// Pass on a whole line of the log.
     Line(String),
-    /// Kill QEMU: it does not even quit.
+    /// Kill QEMU, because it does not even quit.
     Kill,
 }
 
 /// Whether a missing heartbeat is a hang.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watch {
-    /// It is.
+    /// A missing heartbeat is a hang.
     On,
-    /// It is, but a guest that waits for its user may be silent as long as it likes.
+    /// A missing heartbeat is a hang, but a guest that waits for its user may be silent without
+    /// limit.
     Patient,
-    /// It is after [`LONG_PATIENCE`]: a guest of the laboratory finds CPUs that hang on purpose
-    /// itself, and one that counts instructions stops its tick meanwhile.
+    /// A missing heartbeat is a hang after [`LONG_PATIENCE`]. A guest of the laboratory itself
+    /// finds CPUs that hang on purpose. A guest that counts instructions stops its tick meanwhile.
     Long,
-    /// A debugger may hold the guest as long as it likes.
+    /// A missing heartbeat is no hang, because a debugger may hold the guest without limit.
     Off,
 }
 
-/// How long such a guest may miss any sign of life.
+/// How long a guest under [`Watch::Long`] may miss any sign of life.
 const LONG_PATIENCE: Duration = Duration::from_secs(40);
 
 #[derive(Debug)]
 enum State {
     Running,
-    /// The guest hangs, and its CPUs are saying so.
+    /// The guest hangs, and its CPUs report that.
     Telling {
         until: Instant,
     },
-    /// Registers were asked for.
+    /// QEMU was asked for the registers.
     Examining {
         until: Instant,
     },
-    /// An NMI was injected into a guest that hangs.
+    /// An NMI was injected into a hung guest.
     LastWords {
         until: Instant,
     },
@@ -80,11 +81,11 @@ enum State {
     Quitting {
         until: Instant,
     },
-    /// There is nothing left to do but wait for the connections to close.
+    /// Nothing is left to do but to wait for the connections to close.
     Killed,
 }
 
-/// Why a QMP command was given.
+/// The purpose of a QMP command.
 #[derive(Clone, Copy, Debug)]
 enum Purpose {
     Pull(u32),
@@ -108,14 +109,14 @@ pub struct Conductor<'m> {
     pending: HashMap<u64, Purpose>,
     next_id: u64,
     open_ports: u8,
-    /// How the run ended, once that is decided.
+    /// The end of the run, once it is decided.
     decided: Option<Ended>,
     record: Record,
     actions: Vec<Action>,
 }
 
 impl<'m> Conductor<'m> {
-    /// A conductor of a guest that starts now.
+    /// Returns a conductor of a guest that starts now.
     pub fn new(machine: &'m Machine, watch: Watch, now: Instant) -> Self {
         let mut conductor = Conductor {
             machine,
@@ -138,12 +139,12 @@ impl<'m> Conductor<'m> {
         conductor
     }
 
-    /// What is to be done now.
+    /// Returns the actions to be taken now.
     pub fn actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
     }
 
-    /// Whether every connection is closed: QEMU is ending.
+    /// Returns whether every connection is closed, which means that QEMU is ending.
     pub fn is_over(&self) -> bool {
         self.open_ports == 0
     }
@@ -221,7 +222,7 @@ impl<'m> Conductor<'m> {
         }
     }
 
-    /// The record, once QEMU has ended as `status` says.
+    /// Returns the record, once QEMU has ended with `status`.
     pub fn finish(mut self, status: std::process::ExitStatus, now: Instant) -> Record {
         let guest_exit = [
             exit_value::PASSED,
@@ -300,7 +301,7 @@ impl<'m> Conductor<'m> {
                 self.record.bench.push(result);
             }
             ToHost::StuckReader { cpu, context, rip } => {
-                // Nothing can come of it any more; what other CPUs have to say comes within
+                // The reader cannot go on any more. What other CPUs have to report comes within
                 // moments.
                 if matches!(self.state, State::Running) {
                     self.decided = Some(Ended::Hung(Hang::StuckReader { cpu, context, rip }));
@@ -311,7 +312,7 @@ impl<'m> Conductor<'m> {
             }
             ToHost::Crash { cpu, rip } => {
                 self.record.crash.get_or_insert((cpu, rip));
-                // A dying kernel prints at length; it sends no heartbeats meanwhile.
+                // A dying kernel prints at length, and sends no heartbeats meanwhile.
                 if matches!(self.state, State::Running) {
                     self.decided = Some(Ended::Exit(exit_value::CRASHED));
                     self.state = State::LastWords { until: now + DYING };
@@ -400,9 +401,9 @@ impl<'m> Conductor<'m> {
                 });
             }
             Message::Shutdown { reason } => {
-                // With `-no-reboot` a reset stops the machine; nothing in the kernel asks for one.
-                // A guest that ends the machine by the exit device ends QEMU 7 with it; a newer
-                // QEMU stops, as `-no-shutdown` says, keeps the value and waits to be told.
+                // With `-no-reboot` a reset stops the machine, and the kernel never asks for one. A
+                // guest that ends the machine by the exit device ends QEMU 7 with it. A newer QEMU
+                // stops, as `-no-shutdown` says, keeps the value and waits to be told.
                 match reason.as_str() {
                     _ if !matches!(self.state, State::Running) => {}
                     "guest-reset" => self.examine(now, Ended::Reset),
@@ -443,7 +444,7 @@ impl<'m> Conductor<'m> {
         self.command(Command::Registers, Purpose::Registers);
     }
 
-    /// Registers are there, or will not come.
+    /// Ends the run after a hang, when the registers have come or will not come.
     fn examined(&mut self, now: Instant) {
         let has_told = matches!(self.decided, Some(Ended::Hung(Hang::StuckReader { .. })));
         if matches!(self.decided, Some(Ended::Hung(_))) && !has_told {

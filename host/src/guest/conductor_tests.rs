@@ -1,4 +1,4 @@
-//! The tests play the guest and QEMU.
+//! Tests the conductor, by playing the guest and QEMU.
 
 use super::*;
 use crate::terminal::cli::Accel;
@@ -20,9 +20,9 @@ fn machine() -> Machine {
 struct Play<'m> {
     conductor: Conductor<'m>,
     now: Instant,
-    /// Commands that QEMU was given: number and name.
+    /// The commands that QEMU got: number and name.
     commands: Vec<(u64, String)>,
-    /// What the guest was told.
+    /// The messages that the guest got.
     told: Vec<ToGuest>,
     lines: Vec<String>,
     typed: usize,
@@ -45,7 +45,7 @@ impl<'m> Play<'m> {
         play
     }
 
-    /// A play whose guest has said hello.
+    /// Returns a play in which the guest has said hello.
     fn greeted(machine: &'m Machine) -> Self {
         let mut play = Play::new(machine);
         play.guest(ToHost::Hello {
@@ -99,7 +99,7 @@ impl<'m> Play<'m> {
         self.input(Port::Qmp, format!("{line}\r\n").as_bytes());
     }
 
-    /// QEMU answers its last command.
+    /// Lets QEMU answer its last command.
     fn answers(&mut self, name: &str, answer: &str) {
         let (id, last) = self.commands.last().cloned().unwrap();
         assert_eq!(last, name);
@@ -123,7 +123,7 @@ impl<'m> Play<'m> {
         }
     }
 
-    /// QEMU ends with a status code.
+    /// Lets QEMU end with a status code.
     fn end(mut self, code: i32) -> Record {
         for port in [Port::Console, Port::Wire, Port::Qmp, Port::Errors] {
             assert!(!self.conductor.is_over());

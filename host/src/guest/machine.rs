@@ -1,4 +1,4 @@
-//! The machine that QEMU is asked for, as QEMU's command line.
+//! The machine that QEMU is to provide, as QEMU's command line.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -9,21 +9,22 @@ use crate::terminal::size::Mib;
 
 /// The program that runs the guest.
 pub const QEMU: &str = "qemu-system-x86_64";
-/// DIMMs that the host pulls and puts back.
+/// Number of DIMMs that the host removes and puts back.
 pub const DIMMS: u8 = 2;
 /// Size of each DIMM.
 pub const DIMM_SIZE: Mib = Mib(256);
-/// Unit of hot-plug: nodes begin on it where memory suffices.
+/// The unit of hot-plug in MiB, a memory section. Nodes begin on a multiple of it where memory
+/// suffices.
 const BLOCK: u64 = 128;
 
-/// A machine: what it has, and how QEMU runs it.
+/// A machine: its parts, and how QEMU runs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
     pub cpus: u16,
     pub nodes: u8,
     pub memory: Mib,
     pub accel: Accel,
-    /// Parts that the machine lacks.
+    /// The parts that the machine lacks.
     pub without: Vec<Part>,
 }
 
@@ -32,7 +33,7 @@ pub struct Machine {
 pub enum Wiring {
     /// File descriptors that QEMU inherits.
     Inherited(PortFds),
-    /// By hand: console on the terminal, messages nowhere, QMP on a socket.
+    /// The wiring for a run by hand: console on the terminal, messages nowhere, QMP on a socket.
     ByHand,
 }
 
@@ -52,7 +53,7 @@ pub struct Images<'a> {
 }
 
 impl Machine {
-    /// Describes a machine of two nodes and 3 GiB that lacks nothing.
+    /// Returns a machine of two nodes and 3 GiB that lacks nothing.
     pub fn usual(cpus: u16, accel: Accel) -> Self {
         Machine {
             cpus,
@@ -63,13 +64,13 @@ impl Machine {
         }
     }
 
-    /// Whether SRAT names the nodes. QEMU writes one as soon as memory can be plugged in, so a
-    /// machine without it has no DIMMs either.
+    /// Returns whether SRAT names the nodes. QEMU writes one as soon as memory can be plugged in,
+    /// so a machine without it has no DIMMs either.
     pub fn has_srat(&self) -> bool {
         !self.without.contains(&Part::Srat)
     }
 
-    /// Number of DIMMs.
+    /// Returns the number of DIMMs.
     pub fn dimms(&self) -> u8 {
         if self.has_srat() && !self.without.contains(&Part::Dimms) {
             DIMMS
@@ -78,13 +79,13 @@ impl Machine {
         }
     }
 
-    /// The node that a DIMM belongs to.
+    /// Returns the node that a DIMM belongs to.
     pub fn dimm_node(&self, dimm: u8) -> u8 {
         dimm.min(self.nodes - 1)
     }
 
-    /// MiB of each node: even shares, on block boundaries where memory suffices, the rest to the
-    /// last.
+    /// Returns the MiB of each node: even shares, on boundaries of memory sections where memory
+    /// suffices. The last node gets the rest.
     fn node_sizes(&self) -> Vec<u64> {
         let nodes = u64::from(self.nodes);
         let unit = if self.memory.0 >= BLOCK * nodes {
@@ -98,12 +99,12 @@ impl Machine {
         sizes
     }
 
-    /// The node of each CPU, in runs.
+    /// Returns the node of a CPU. The CPUs of a node have consecutive numbers.
     fn cpu_node(&self, cpu: u16) -> u8 {
         (u32::from(cpu) * u32::from(self.nodes) / u32::from(self.cpus)) as u8
     }
 
-    /// QEMU's arguments, `options` being the kernel's.
+    /// Returns QEMU's arguments. `options` are the kernel's options.
     pub fn arguments(&self, images: Images<'_>, options: &str, wiring: Wiring) -> Vec<OsString> {
         let mut args = Arguments::default();
         args.flags("-no-user-config -nodefaults -display none -no-reboot");
@@ -112,7 +113,7 @@ impl Machine {
         args.pair("-cpu", "max");
         args.pair("-accel", accelerator(self.accel));
         if self.accel == Accel::Counted {
-            // Time is the number of instructions, and nothing of the outside reaches the guest.
+            // Time is the number of instructions, and nothing from outside reaches the guest.
             args.pair("-icount", "shift=0,sleep=off");
             args.pair("-rtc", "base=2026-01-01,clock=vm");
             args.pair("-seed", "1");
@@ -132,7 +133,7 @@ impl Machine {
         args.pair("-device", "isa-debug-exit,iobase=0xf4,iosize=4");
         match wiring {
             Wiring::Inherited(ports) => {
-                // A guest that resets itself (a triple fault) stays as it was, to be examined.
+                // A guest that resets itself by a triple fault stays as it was, to be examined.
                 args.flags("-no-shutdown");
                 for (name, fd) in [
                     ("console", ports.console),
@@ -154,8 +155,8 @@ impl Machine {
         args.0
     }
 
-    /// One socket per node if CPUs divide evenly, which leaves gaps between APIC ids; else one per
-    /// CPU.
+    /// Returns one socket for each node if CPUs divide evenly, which leaves gaps between APIC ids.
+    /// Otherwise returns one for each CPU.
     fn topology(&self) -> String {
         let (cpus, nodes) = (self.cpus, u16::from(self.nodes));
         let sockets = if cpus.is_multiple_of(nodes) {
@@ -258,7 +259,7 @@ fn accelerator(accel: Accel) -> &'static str {
     }
 }
 
-/// QEMU's command line as a shell would take it.
+/// Returns QEMU's command line as a shell takes it.
 pub fn shell_line(args: &[OsString]) -> String {
     let mut line = QEMU.to_owned();
     for arg in args {

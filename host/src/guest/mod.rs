@@ -1,4 +1,4 @@
-//! Builds the guest, describes its machine, runs it under QEMU and records what it says.
+//! Builds the guest, describes its machine, runs it under QEMU and records its output.
 
 pub mod accel;
 pub mod build;

@@ -2,21 +2,21 @@
 
 use crate::terminal::cli::{Mistake, Plant, Pressure, Zonelist, name_of};
 
-/// What the kernel is to do.
+/// The task of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// The demonstration.
     Demo {
         cycles: u32,
         seed: u64,
-        /// Whether NMIs make requests, too.
+        /// Whether NMIs make requests as well.
         nmi_requests: bool,
         pressure: Pressure,
     },
     /// The self-tests whose name contains the pattern.
     Test {
         pattern: Option<String>,
-        /// Rounds of the storm, if not the kernel's own number.
+        /// Rounds of the storm; without it, the kernel chooses.
         storm: Option<u32>,
     },
     /// The prompt on the console.
@@ -25,12 +25,12 @@ pub enum Mode {
     Bench,
     /// The benchmark's rows about a rebuild of the zonelists.
     BenchRebuild,
-    /// What requests that race a rebuild pay.
+    /// The price that requests racing a rebuild pay.
     Price { removals: u32 },
     /// One cell of the laboratory's matrix.
     Lab {
         hazard: tidemark_wire::Hazard,
-        /// The mistake that the protocol is to make.
+        /// The mistake that the protocol is to make, if any.
         mistake: Option<Mistake>,
     },
 }
@@ -41,15 +41,15 @@ pub struct Options {
     pub mode: Mode,
     pub zonelist: Zonelist,
     pub plant: Option<Plant>,
-    /// Whether the kernel logs what only `-v` and `--log` show.
+    /// Whether the kernel logs the lines that only `-v` and `--log` show.
     pub verbose: bool,
-    /// Tables that the kernel shows at the end.
+    /// The tables that the kernel shows at the end.
     pub dump: Vec<String>,
 }
 
 impl Options {
-    /// Asks for a mode with a protocol. No fault is planted, no details are logged, and no table is
-    /// shown.
+    /// Returns options for a mode with a protocol. No fault is planted, no details are logged, and
+    /// no table is shown.
     pub fn new(mode: Mode, zonelist: Zonelist) -> Self {
         Options {
             mode,
@@ -60,7 +60,7 @@ impl Options {
         }
     }
 
-    /// The options as words separated by spaces.
+    /// Returns the options as words separated by spaces.
     pub fn command_line(&self) -> String {
         let mut words = match &self.mode {
             Mode::Demo {

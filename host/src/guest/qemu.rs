@@ -15,10 +15,10 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::guest::machine::{PortFds, QEMU};
 
-/// Checks that QEMU is there, before anything is built for it.
+/// Checks that QEMU is installed, before anything is built for it.
 ///
 /// # Errors
-/// It is not; the message says how to install it.
+/// QEMU is not installed; the message says how to install it.
 pub fn require() -> Result<()> {
     let answer = Command::new(QEMU)
         .arg("--version")
@@ -43,13 +43,13 @@ fn not_started(error: &io::Error) -> anyhow::Error {
 /// A connection to the guest or to QEMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Port {
-    /// COM1, text.
+    /// COM1, which carries text.
     Console,
-    /// COM2, messages.
+    /// COM2, which carries messages.
     Wire,
     /// QEMU's machine protocol.
     Qmp,
-    /// What QEMU writes to its standard error.
+    /// The standard error of QEMU.
     Errors,
 }
 
@@ -58,7 +58,7 @@ pub enum Port {
 pub enum Input {
     Bytes(Port, Vec<u8>),
     Closed(Port),
-    /// What our own user typed; nothing at the end of it.
+    /// What our own user typed; nothing at the end of the input.
     Typed(Option<Vec<u8>>),
 }
 
@@ -96,11 +96,12 @@ impl Qemu {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            // A group of its own: Ctrl-C is for us, who then end QEMU in order.
+            // QEMU has a group of its own, so that Ctrl-C reaches only us, and we end QEMU in
+            // order.
             .process_group(0);
         let inherit = move || {
-            // If we are killed, so is QEMU. The signal is tied to the thread that starts QEMU: the
-            // main one.
+            // If we are killed, so is QEMU. The signal is tied to the thread that starts QEMU,
+            // which is the main one.
             set_parent_process_death_signal(Some(Signal::KILL))?;
             for end in &ends {
                 rustix::io::fcntl_setfd(end, rustix::io::FdFlags::empty())?;
@@ -108,10 +109,11 @@ impl Qemu {
             Ok(())
         };
         // SAFETY: between fork and exec the closure makes two kinds of system call and nothing
-        // else: it allocates nothing and takes no lock.
+        // else. It allocates nothing and takes no lock.
         unsafe { command.pre_exec(inherit) };
         let mut child = command.spawn().map_err(|error| not_started(&error))?;
-        // Our copies of QEMU's ends go with the command, so that its death closes the connections.
+        // Our copies of QEMU's ends are dropped with the command, so that QEMU's death closes the
+        // connections.
         drop(command);
         let (sender, inputs) = mpsc::channel();
         let errors = child.stderr.take().context("QEMU has no standard error")?;
@@ -128,7 +130,7 @@ impl Qemu {
             (Port::Wire, &qemu.wire),
             (Port::Qmp, &qemu.qmp),
         ] {
-            // A guest that hangs stops reading; writing to it must not hang us as well.
+            // A hung guest stops reading, and writing to it must not hang us as well.
             stream.set_write_timeout(Some(Duration::from_secs(1)))?;
             read_on_thread(port, stream.try_clone()?, sender.clone());
         }
@@ -136,17 +138,18 @@ impl Qemu {
         Ok(qemu)
     }
 
-    /// The next input, or `None` after `wait`.
+    /// Returns the next input, or `None` after `wait`.
     pub fn input(&self, wait: Duration) -> Option<Input> {
         self.inputs.recv_timeout(wait).ok()
     }
 
-    /// Where other inputs can be put in.
+    /// Returns the channel that takes other inputs.
     pub fn sender(&self) -> Sender<Input> {
         self.sender.clone()
     }
 
-    /// Writes to a connection. A guest that is gone or does not read is noticed elsewhere.
+    /// Writes to a connection. It ignores a guest that is gone or does not read, which is noticed
+    /// elsewhere.
     pub fn write(&mut self, port: Port, bytes: &[u8]) {
         let stream = match port {
             Port::Console => &mut self.console,
@@ -184,13 +187,13 @@ impl Qemu {
 
 impl Drop for Qemu {
     fn drop(&mut self) {
-        // Both fail only if the process has been waited for already.
+        // Both calls fail only if the process has been waited for already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Says how a process ended.
+/// Describes how a process ended.
 pub fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("status {code}"),

@@ -1,8 +1,8 @@
-//! QEMU's machine protocol: one JSON object a line.
+//! QEMU's machine protocol, with one JSON object in each line.
 
 use serde_json::{Value, json};
 
-/// Commands that the host ever gives.
+/// The commands that the host gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Leaves QMP's negotiation mode.
@@ -11,16 +11,16 @@ pub enum Command {
     Pull { dimm: u8 },
     /// Puts a DIMM of a node back.
     Plug { dimm: u8, node: u8 },
-    /// An NMI to every CPU.
+    /// Sends an NMI to every CPU.
     InjectNmi,
-    /// The registers of every CPU, as text.
+    /// Asks for the registers of every CPU, as text.
     Registers,
     /// Ends QEMU.
     Quit,
 }
 
 impl Command {
-    /// The line that gives this command the number `id`.
+    /// Returns the line that gives this command the number `id`.
     pub fn line(self, id: u64) -> String {
         let (name, arguments) = match self {
             Command::Capabilities => ("qmp_capabilities", json!({})),
@@ -47,7 +47,7 @@ impl Command {
     }
 }
 
-/// What QEMU says.
+/// A message from QEMU.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message {
     /// QEMU's greeting, with its version.
@@ -62,7 +62,7 @@ pub enum Message {
     Ost { dimm: u8, source: u32, status: u32 },
     /// The machine stops, for this reason.
     Shutdown { reason: String },
-    /// Something that the host does not use.
+    /// A message that the host does not use.
     Other,
 }
 
@@ -108,7 +108,8 @@ fn event(name: &str, data: &Value) -> Option<Message> {
         "ACPI_DEVICE_OST" => {
             let info = &data["info"];
             Some(Message::Ost {
-                // QEMU leaves the device out once the slot is empty; the slot number is the DIMM's.
+                // QEMU leaves the device out once the slot is empty. The slot's number is the
+                // DIMM's.
                 dimm: dimm(&info["device"]).or_else(|| info["slot"].as_str()?.parse().ok())?,
                 source: number(&info["source"])?,
                 status: number(&info["status"])?,

@@ -1,4 +1,4 @@
-//! What is known of a run, by whom: the facts that the verdict is built on.
+//! The record of a run: the facts on which the verdict is based, with their sources.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use tidemark_wire::{BenchResult, LabResult, LabStep, PriceRow, Source, SourceCou
 use crate::guest::registers::CpuState;
 use crate::guest::watchdog::Hang;
 
-/// Lines of the log that a crash report repeats.
+/// Number of lines of the log that a crash report repeats.
 pub const TAIL_LINES: usize = 20;
 
-/// How the guest's run ended.
+/// The end of the guest's run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// The guest wrote this value to `isa-debug-exit`.
@@ -26,22 +26,22 @@ pub enum Ended {
     Interrupted,
 }
 
-/// What the guest said when boot was over.
+/// The message that the guest sent when boot was over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ready {
     pub cpus: u16,
     pub cpus_left_out: u16,
     pub nodes: u8,
-    /// Since QEMU was started.
+    /// Time since QEMU was started.
     pub after: Duration,
 }
 
-/// What the host itself counted.
+/// The counts of the host itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostCounts {
-    /// Pulls that the guest asked for.
+    /// Removals that the guest asked for.
     pub pulls: u64,
-    /// Pulls and plugs that QEMU did not accept.
+    /// Removals and arrivals that QEMU did not accept.
     pub refused_by_qemu: u64,
     /// DIMMs put back.
     pub plugs: u64,
@@ -61,32 +61,32 @@ pub struct HostCounts {
     pub guest_exits: u64,
 }
 
-/// Everything known of one run.
+/// Everything that is known of one run.
 #[derive(Clone, Debug)]
 pub struct Record {
     pub ended: Ended,
     pub qemu_version: Option<String>,
-    /// Version of the messages that the guest speaks.
+    /// The version of the messages that the guest speaks.
     pub protocol: Option<u16>,
     pub ready: Option<Ready>,
-    /// By [`Source::ALL`]'s order.
+    /// The counts, in the order of [`Source::ALL`].
     pub counts: [Option<SourceCounts>; Source::ALL.len()],
     pub totals: Option<Totals>,
     /// Rows of the benchmark.
     pub bench: Vec<BenchResult>,
     /// Rows of the price.
     pub price: Vec<PriceRow>,
-    /// The laboratory's trace, and what it found.
+    /// The laboratory's trace, with its finding in the next field.
     pub lab_steps: Vec<LabStep>,
     pub lab: Option<LabResult>,
     pub host: HostCounts,
-    /// Frames on the wire that were damaged.
+    /// Number of damaged frames on the wire.
     pub damaged_messages: u64,
     /// CPU and instruction pointer of a panic.
     pub crash: Option<(u16, u64)>,
-    /// What the kernel said when it panicked.
+    /// The line that the kernel printed when it panicked.
     pub panic: Option<String>,
-    /// Registers, asked of QEMU after a hang or a triple fault.
+    /// The registers, which QEMU was asked for after a hang or a triple fault.
     pub registers: Vec<CpuState>,
     /// The last lines of the log.
     pub tail: VecDeque<String>,
@@ -94,7 +94,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// A record of which nothing is known yet.
+    /// Returns an empty record.
     pub fn new() -> Self {
         Record {
             ended: Ended::Interrupted,
@@ -127,7 +127,7 @@ impl Record {
         }
     }
 
-    /// Whether the laboratory's result and every step of its trace are there.
+    /// Returns whether the laboratory's result and every step of its trace have arrived.
     pub fn has_whole_lab(&self) -> bool {
         self.lab.is_some_and(|result| {
             let kept = result.steps - result.dropped.min(result.steps);
@@ -135,7 +135,7 @@ impl Record {
         })
     }
 
-    /// The counts of one source, if the guest sent them.
+    /// Returns the counts of one source, if the guest sent them.
     pub fn counts_of(&self, source: Source) -> Option<&SourceCounts> {
         let index = Source::ALL.iter().position(|s| *s == source)?;
         self.counts[index].as_ref()

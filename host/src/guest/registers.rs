@@ -1,19 +1,19 @@
-//! Reads the registers of every CPU out of what QEMU prints.
+//! Reads the registers of every CPU from the text that QEMU prints.
 
-/// Where a CPU was.
+/// The state of a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuState {
     pub cpu: u16,
     pub rip: u64,
-    /// Whether it waits in `hlt`.
+    /// Whether the CPU waits in `hlt`.
     pub halted: bool,
-    /// Whether it takes interrupts.
+    /// Whether the CPU has interrupts on.
     pub interrupts: bool,
-    /// Whether it has a table of interrupt handlers at all.
+    /// Whether the CPU has a table of interrupt handlers at all.
     pub has_idt: bool,
 }
 
-/// Reads what `info registers -a` prints.
+/// Reads the text of `info registers -a`.
 pub fn parse_registers(text: &str) -> Vec<CpuState> {
     let mut states: Vec<CpuState> = Vec::new();
     let mut cpu = 0;

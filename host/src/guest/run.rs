@@ -14,7 +14,7 @@ use crate::guest::qemu::{Input, Port, Qemu};
 use crate::guest::record::Record;
 use crate::terminal::interrupt;
 
-/// Longest wait without looking at the time.
+/// Longest wait between two looks at the time.
 const TICK: Duration = Duration::from_millis(50);
 
 /// One run.
@@ -23,7 +23,7 @@ pub struct Spec {
     pub machine: Machine,
     pub options: Options,
     pub built: Built,
-    /// Booted in the kernel's stead.
+    /// The image that is booted instead of the kernel.
     pub kernel_image: Option<PathBuf>,
     /// Arguments for QEMU, after ours.
     pub extra: Vec<std::ffi::OsString>,
@@ -44,7 +44,7 @@ impl Spec {
         }
     }
 
-    /// QEMU's arguments.
+    /// Returns QEMU's arguments.
     pub fn arguments(&self, wiring: Wiring) -> Vec<std::ffi::OsString> {
         let images = Images {
             loader: &self.built.loader,
@@ -64,7 +64,7 @@ impl Spec {
 /// Runs a guest to its end and gives each line of its log to `on_line`.
 ///
 /// # Errors
-/// QEMU cannot be started or waited for. What goes wrong later is in the record.
+/// QEMU cannot be started or waited for. Later faults are in the record.
 pub fn run(spec: &Spec, on_line: impl FnMut(&str)) -> Result<Record> {
     run_with(spec, &mut Lines(on_line))
 }
@@ -72,39 +72,40 @@ pub fn run(spec: &Spec, on_line: impl FnMut(&str)) -> Result<Record> {
 /// Runs a guest to its end and keeps its log.
 ///
 /// # Errors
-/// As [`run`].
+/// Fails where [`run`] does.
 pub fn run_logged(spec: &Spec) -> Result<(Record, Vec<String>)> {
     let mut log = Vec::new();
     let record = run(spec, |line| log.push(line.to_owned()))?;
     Ok((record, log))
 }
 
-/// What sits before the guest's console: a terminal, a pipe, or a reader of lines.
+/// What is connected to the guest's console: a terminal, a pipe, or a reader of lines.
 pub trait Front {
-    /// QEMU runs; what the user types can be sent as [`Input::Typed`].
+    /// Takes the channel by which what the user types can be sent, as [`Input::Typed`]. QEMU runs
+    /// already.
     fn started(&mut self, _inputs: Sender<Input>) {}
-    /// The console wrote this. Returns what is to be typed.
+    /// Takes what the console wrote. Returns what is to be typed.
     fn console(&mut self, _bytes: &[u8]) -> Vec<u8> {
         Vec::new()
     }
-    /// The user typed this, or will type no more.
+    /// Takes what the user typed, or nothing at the end of the input.
     fn typed(&mut self, _bytes: Option<Vec<u8>>) -> Typing {
         Typing::Send(Vec::new())
     }
-    /// A whole line of the log.
+    /// Takes a whole line of the log.
     fn line(&mut self, _line: &str) {}
 }
 
-/// What becomes of what the user typed.
+/// The fate of what the user typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Typing {
-    /// The guest gets this.
+    /// The bytes go to the guest.
     Send(Vec<u8>),
-    /// The user wants an end.
+    /// The user wants the run to end.
     Quit,
 }
 
-/// A front that looks at lines.
+/// A front that only reads lines.
 struct Lines<F>(F);
 
 impl<F: FnMut(&str)> Front for Lines<F> {
@@ -113,10 +114,10 @@ impl<F: FnMut(&str)> Front for Lines<F> {
     }
 }
 
-/// Runs a guest to its end with somebody before its console.
+/// Runs a guest to its end with a front connected to its console.
 ///
 /// # Errors
-/// As [`run`].
+/// Fails where [`run`] does.
 pub fn run_with(spec: &Spec, front: &mut impl Front) -> Result<Record> {
     let started = Instant::now();
     let mut qemu = Qemu::start(|ports| spec.arguments(Wiring::Inherited(ports)))?;

@@ -9,11 +9,11 @@ use anyhow::{Result, anyhow};
 
 use crate::terminal::interrupt;
 
-/// Guests that run at the same time, where the host has as many cores.
+/// Number of guests that run at once, if the host has as many cores.
 const AT_ONCE: usize = 2;
 
-/// Runs a guest for each case, of which each is given so many cores; the results are in the cases'
-/// order. After an interruption the cases that have not begun are missing.
+/// Runs a guest for each case, with the given number of cores for each. The results are in the
+/// cases' order. After an interruption, the cases that have not begun are missing.
 ///
 /// # Errors
 /// A thread that ran a guest died.
@@ -34,7 +34,7 @@ where
     let next = || queue.lock().ok()?.pop_front();
     thread::scope(|scope| {
         for _ in 0..at_once.min(cases.len()) {
-            // QEMU dies with the thread that started it, which waits for it.
+            // QEMU dies with the thread that started it, and that thread waits for QEMU.
             scope.spawn(|| {
                 while let Some((number, case)) = next() {
                     if interrupt::requested() {
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn results_are_in_the_order_of_the_cases_and_one_that_fails_is_among_them() {
         let run = |case: u32| {
-            // The first take longest.
+            // The first cases take longest.
             thread::sleep(std::time::Duration::from_millis(u64::from(20 - 4 * case)));
             match case {
                 2 => Err(anyhow!("it cannot be run")),

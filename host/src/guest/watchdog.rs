@@ -1,29 +1,29 @@
 //! Tells a hung guest from a slow one.
 //!
-//! A guest sends a heartbeat every 100 ms of its own time. How late the latest of them has been
-//! tells how slow guest and host are together, and the patience grows with it.
+//! A guest sends a heartbeat every 100 ms of its own time. The longest delay so far shows how slow
+//! guest and host are together, and the patience grows with it.
 
 use std::time::{Duration, Instant};
 
 use tidemark_wire::LabContext;
 
-/// How often the guest promises a heartbeat.
+/// The interval at which the guest promises heartbeats.
 const PERIOD: Duration = Duration::from_millis(100);
 /// Patience with a guest whose heartbeats are punctual.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Most that a slow machine multiplies the patience by.
+/// The most by which slowness multiplies the patience.
 const MAX_SLOWNESS: f64 = 12.0;
-/// Patience before the first heartbeat, since the last sign of life.
+/// Patience before the first heartbeat, measured from the last sign of life.
 const BOOT: Duration = Duration::from_secs(30);
-/// Patience with heartbeats but nothing else: no line, no request.
+/// Patience with a guest that sends heartbeats but no line and no request.
 const IDLE: Duration = Duration::from_secs(120);
 
-/// Why the guest counts as hung.
+/// The reason why the guest counts as hung.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hang {
-    /// Nothing came before the first heartbeat.
+    /// No heartbeat came at all.
     Boot { waited: Duration },
-    /// Heartbeats stopped.
+    /// The heartbeats stopped.
     Heartbeat { waited: Duration },
     /// One CPU takes no timer interrupts while others do.
     SilentCpu { cpu: u16, waited: Duration },
@@ -33,12 +33,12 @@ pub enum Hang {
         context: LabContext,
         rip: u64,
     },
-    /// The heart beats, but nothing happens.
+    /// Heartbeats come, but nothing else happens.
     NoProgress { waited: Duration },
 }
 
 impl Hang {
-    /// For how long the sign of life has been missing.
+    /// Returns for how long the sign of life has been missing.
     pub fn waited(&self) -> Duration {
         match self {
             Hang::Boot { waited }
@@ -49,7 +49,7 @@ impl Hang {
         }
     }
 
-    /// The CPU that is known to hang.
+    /// Returns the CPU that is known to hang.
     pub fn cpu(&self) -> Option<u16> {
         match self {
             Hang::SilentCpu { cpu, .. } | Hang::StuckReader { cpu, .. } => Some(*cpu),
@@ -88,7 +88,7 @@ impl std::fmt::Display for Hang {
     }
 }
 
-/// Watches one guest.
+/// A watchdog over one guest.
 #[derive(Debug)]
 pub struct Watchdog {
     started_or_spoke: Instant,
@@ -99,7 +99,7 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// A watchdog over a guest that starts now.
+    /// Returns a watchdog over a guest that starts now.
     pub fn new(now: Instant) -> Self {
         Watchdog {
             started_or_spoke: now,
@@ -110,7 +110,7 @@ impl Watchdog {
         }
     }
 
-    /// A heartbeat arrived, naming a CPU that does not tick.
+    /// Notes a heartbeat, which may name a CPU that does not tick.
     pub fn heartbeat(&mut self, now: Instant, silent_cpu: Option<u16>) {
         if let Some(last) = self.last_beat {
             self.longest_interval = self.longest_interval.max(now - last);
@@ -123,19 +123,19 @@ impl Watchdog {
         };
     }
 
-    /// The guest printed a line or asked for something.
+    /// Notes that the guest printed a line or asked for something.
     pub fn progress(&mut self, now: Instant) {
         self.started_or_spoke = now;
         self.last_progress = now;
     }
 
-    /// How long heartbeats may be missing, given how late they have been.
+    /// Returns how long heartbeats may be missing, given how late they have been.
     pub fn patience(&self) -> Duration {
         let slowness = self.longest_interval.as_secs_f64() / PERIOD.as_secs_f64();
         PATIENCE.mul_f64(slowness.clamp(1.0, MAX_SLOWNESS))
     }
 
-    /// Whether the guest counts as hung by now.
+    /// Returns why the guest counts as hung by now; nothing if it does not.
     pub fn check(&self, now: Instant) -> Option<Hang> {
         let Some(last) = self.last_beat else {
             let waited = now - self.started_or_spoke;
@@ -206,7 +206,7 @@ mod tests {
         for beat in 0..100 {
             now += Duration::from_millis(100);
             dog.progress(now);
-            // It ticks again now and then: a CPU that was not scheduled, not a hang.
+            // The CPU ticks again now and then, so it was not scheduled rather than hung.
             dog.heartbeat(now, (beat % 40 != 0).then_some(3));
             assert_eq!(dog.check(now), None);
         }

@@ -1,11 +1,12 @@
-//! Says what went wrong with a guest that crashed or hung, on which CPU and in which function.
+//! Finds out what went wrong with a guest that crashed or hung, on which CPU and in which function.
 
 use crate::guest::record::{Ended, Record};
 use crate::guest::registers::CpuState;
 use crate::guest::watchdog::Hang;
 use crate::judge::symbols::Symbols;
 
-/// One line that names the kind, the CPU and the place; `None` for a run that ended in order.
+/// Returns one line that names the kind, the CPU and the place; `None` for a run that ended in
+/// order.
 pub fn headline(record: &Record, symbols: &Symbols) -> Option<String> {
     let place = |state: &CpuState| format!("cpu{} at {}", state.cpu, symbols.place(state.rip));
     Some(match &record.ended {
@@ -38,7 +39,8 @@ pub fn headline(record: &Record, symbols: &Symbols) -> Option<String> {
     })
 }
 
-/// The CPU that most likely hangs: it runs with interrupts off, or at least does not wait for one.
+/// Returns the CPU that most likely hangs: it runs with interrupts off, or at least does not wait
+/// for one.
 fn suspect(states: &[CpuState]) -> Option<&CpuState> {
     states
         .iter()
@@ -47,8 +49,8 @@ fn suspect(states: &[CpuState]) -> Option<&CpuState> {
         .or(states.first())
 }
 
-/// The CPU whose fault most likely reset the machine: QEMU does not say which it was, but leaves it
-/// running at the instruction that it could not get past.
+/// Returns the CPU whose fault most likely reset the machine. QEMU does not say which it was, but
+/// leaves it running at the instruction that it could not get past.
 fn faulting(states: &[CpuState]) -> Option<&CpuState> {
     states
         .iter()
@@ -61,7 +63,7 @@ fn faulting(states: &[CpuState]) -> Option<&CpuState> {
         .or_else(|| suspect(states))
 }
 
-/// Where every CPU was, a line each.
+/// Returns where every CPU was, a line for each.
 pub fn places(record: &Record, symbols: &Symbols) -> Vec<String> {
     record
         .registers

@@ -1,4 +1,4 @@
-//! The result for programs; docs/output.md describes it.
+//! The results in JSON, for programs; docs/output.md describes the layout.
 
 use std::path::Path;
 
@@ -15,10 +15,10 @@ use crate::judge::verdict::{Expectation, Verdict, unexplained};
 use crate::terminal::cli::name_of;
 use crate::terminal::exit::EXIT_INTERRUPTED;
 
-/// Version of the layout; it grows when a field changes its meaning or goes.
+/// Version of the layout. It rises when a field changes its meaning or goes.
 const SCHEMA: u32 = 1;
 
-/// The result of a demonstration.
+/// Returns the result of a demonstration.
 pub fn demonstration(
     record: &Record,
     verdict: &Verdict,
@@ -102,7 +102,7 @@ pub fn demonstration(
     result
 }
 
-/// What the protocol promises, and what was found of it.
+/// Returns the promises of the protocol, and what was found of them.
 fn promise_kept(expected: &Expectation, record: &Record, totals: &Totals) -> Value {
     let (promised, paid) = (expected.promise(totals), promise::paid(record));
     json!({
@@ -120,7 +120,7 @@ fn promise_kept(expected: &Expectation, record: &Record, totals: &Totals) -> Val
     })
 }
 
-/// The result of the tests: the total and each part.
+/// Returns the result of the tests: the total and each part.
 pub fn tests(total: &Tally, exit_code: i32, parts: &[(String, Tally)]) -> Value {
     let entry = |tally: &Tally| {
         json!({
@@ -155,8 +155,8 @@ pub fn tests(total: &Tally, exit_code: i32, parts: &[(String, Tally)]) -> Value 
     })
 }
 
-/// Makes sure that a result can be written, if one is wanted, before what takes long. What is in
-/// the file stays until then.
+/// Checks that a result can be written, if one is wanted, before work that takes long. The file's
+/// content stays until then.
 ///
 /// # Errors
 /// The file cannot be written.

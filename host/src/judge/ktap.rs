@@ -1,33 +1,34 @@
-//! Reads the self-tests' KTAP out of the serial log, strictly: what stops short has failed.
+//! Reads the self-tests' KTAP from the serial log. It is strict: a test that stops short has
+//! failed.
 //!
-//! Lines of other kinds may stand between; they are the kernel's log.
+//! Lines of other kinds may stand in between; they are the kernel's log.
 
-/// The end of one test.
+/// The result of one test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Ok,
     NotOk,
-    /// Skipped, and why.
+    /// It was skipped, for this reason.
     Skipped(String),
-    /// Failed as expected.
+    /// It failed, as expected.
     ExpectedFailure,
 }
 
 /// One test without subtests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Test {
-    /// Names from the outermost subtest inwards, joined by `/`.
+    /// The names from the outermost subtest inwards, joined by `/`.
     pub name: String,
     pub outcome: Outcome,
-    /// Diagnostic lines that stood before the result.
+    /// The diagnostic lines before the result.
     pub diagnostics: Vec<String>,
 }
 
-/// What a log's KTAP says.
+/// The results in a log's KTAP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Results {
     pub tests: Vec<Test>,
-    /// Where the log breaks KTAP's rules.
+    /// The places where the log breaks KTAP's rules.
     pub violations: Vec<String>,
 }
 
@@ -41,13 +42,13 @@ struct Level {
     diagnostics: Vec<String>,
 }
 
-/// Reads line by line.
+/// A parser that takes one line after the other.
 #[derive(Debug, Default)]
 pub struct Parser {
     levels: Vec<Level>,
     /// A name from `# Subtest:` for the level that begins next, with its depth.
     announced: Option<(usize, String)>,
-    /// Levels whose plan was met, waiting for the parent's line: (depth, failed children).
+    /// Levels that have fulfilled their plan, and wait for the parent's line: (depth, the level).
     closed: Option<(usize, Level)>,
     done: Results,
 }
@@ -91,7 +92,7 @@ impl Parser {
         }
     }
 
-    /// The results; a log that stops short has violations.
+    /// Returns the results. A log that stops short has violations.
     pub fn finish(mut self) -> Results {
         self.close_above(0);
         match self.levels.pop() {
@@ -128,7 +129,7 @@ impl Parser {
         });
     }
 
-    /// Ends the levels below `depth`: their parent's result comes next.
+    /// Ends the levels below `depth`, whose parent's result comes next.
     fn close_above(&mut self, depth: usize) {
         while self.levels.len() > depth + 1 {
             let at = self.levels.len() - 1;
@@ -225,7 +226,7 @@ impl Parser {
     }
 }
 
-/// Whether a line, its indentation removed, is one of KTAP's.
+/// Returns whether a line without its indentation is one of KTAP's.
 fn is_ktap(text: &str) -> bool {
     let number = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
     text.starts_with("KTAP version ")

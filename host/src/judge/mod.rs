@@ -1,4 +1,4 @@
-//! Judges runs: what a record says about one, and how that is told.
+//! Judges runs: turns a record into a verdict, and the verdict into text.
 
 pub mod diagnose;
 pub mod json;

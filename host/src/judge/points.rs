@@ -1,5 +1,5 @@
-//! Proves of a kernel's image what its schedule points cost: which of its functions belong to the
-//! laboratory, and which functions of the allocator look for a hook.
+//! Proves from a kernel's image what its schedule points cost. It finds the functions of the
+//! laboratory, and the functions of the allocator that look for a hook.
 
 use std::path::Path;
 
@@ -7,17 +7,18 @@ use anyhow::{Context, Result};
 use iced_x86::{Decoder, DecoderOptions, OpKind};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 
-/// The statics that hold a hook, and where functions of the allocator and of its platform live.
+/// The statics that hold a hook, and the modules of the functions of the allocator and of its
+/// platform.
 const HOOKS: [&str; 2] = ["points::HOOK", "points::STEP_HOOK"];
 const ALLOCATOR: [&str; 2] = ["tidemark_frames::", "mm::platform::"];
 const LABORATORY: &str = "tidemark_kernel::lab::";
 
-/// What an image has of the points.
+/// The traces of the points in an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traces {
-    /// Functions and statics of the laboratory.
+    /// The functions and statics of the laboratory.
     pub laboratory: Vec<String>,
-    /// Functions of the allocator that look for a hook.
+    /// The functions of the allocator that look for a hook.
     pub looking: Vec<String>,
 }
 
@@ -25,7 +26,7 @@ impl Traces {
     /// Reads a linked image with its symbols.
     ///
     /// # Errors
-    /// It cannot be read, or has no code or no symbols.
+    /// The image cannot be read, or has no code or no symbols.
     pub fn of(image: &Path) -> Result<Self> {
         let bytes =
             std::fs::read(image).with_context(|| format!("no image {}", image.display()))?;
@@ -68,14 +69,14 @@ impl Traces {
         Ok(traces)
     }
 
-    /// Whether there is nothing of the points: they cost nothing.
+    /// Returns whether there is no trace of the points, so that they cost nothing.
     pub fn is_empty(&self) -> bool {
         self.laboratory.is_empty() && self.looking.is_empty()
     }
 }
 
-/// Whether an instruction of the code at an address refers to a static: as an operand in memory, by
-/// distance or by its address, or as a number.
+/// Returns whether an instruction of the code at an address refers to a static: as an operand in
+/// memory, by distance or by its address, or as a number.
 fn refers(code: &[u8], at: u64, target: u64) -> bool {
     let decoder = Decoder::with_ip(64, code, at, DecoderOptions::NONE);
     decoder.into_iter().any(|instruction| {
@@ -90,11 +91,11 @@ fn refers(code: &[u8], at: u64, target: u64) -> bool {
     })
 }
 
-/// The check of both builds: the one that is measured has nothing of the points, the other one has,
-/// so that the check is known to see them.
+/// Checks both builds. The one that is measured has no trace of the points. The other one has some,
+/// which proves that the check sees them.
 ///
 /// # Errors
-/// Says what is wrong.
+/// The error says what is wrong.
 pub fn check(measured: &Traces, used: &Traces) -> Result<(), String> {
     let some = |names: &[String]| names.first().cloned().unwrap_or_default();
     if !measured.is_empty() {
@@ -125,7 +126,7 @@ mod tests {
         let (at, target) = (0xffff_ffff_8000_1000_u64, 0xffff_ffff_802e_b7e8_u64);
         let absolute = [0x48, 0x8b, 0x04, 0x25, 0xe8, 0xb7, 0x2e, 0x80];
         assert!(refers(&absolute, at, target));
-        // mov rax, [rip + distance]; cmp qword ptr [rip + distance], 0.
+        // The code is: mov rax, [rip + distance]; cmp qword ptr [rip + distance], 0.
         for behind in [0_u64, 1] {
             let distance = target.wrapping_sub(at + 7 + behind) as u32;
             let mut code = match behind {
@@ -136,10 +137,10 @@ mod tests {
             code.extend(vec![0; behind as usize]);
             assert!(refers(&code, at, target), "{behind}");
             assert!(!refers(&code, at + 16, target), "{behind}");
-            // A neighbour is not meant.
+            // A neighbouring address does not count.
             assert!(!refers(&code, at, target + 1), "{behind}");
-            // Nor are the same bytes as a part of something else: movabs rax, a number with them
-            // inside.
+            // Equal bytes do not count either if they are a part of something else: here a number
+            // in movabs rax.
             let mut number = vec![0x48, 0xb8, 0x05];
             number.extend(distance.to_le_bytes());
             number.extend([0; 3]);

@@ -27,7 +27,7 @@ pub fn judge(zonelist: Zonelist, removals: u32, cpus: u16, record: &Record) -> V
     Verdict { outcome, reasons }
 }
 
-/// What is missing of the rows, and what in them breaks what the protocol promises.
+/// Returns which rows are missing, and which of their values break the protocol's promise.
 fn troubles(zonelist: Zonelist, removals: u32, cpus: u16, rows: &[PriceRow]) -> Vec<String> {
     let name = name_of(zonelist);
     let promised = promise::promise(zonelist, Pressure::Uneven, removals.into(), cpus.into());

@@ -1,4 +1,4 @@
-//! Tests what a protocol is held to, and a guest.
+//! Tests the demands on a protocol, and on a guest.
 
 use super::*;
 

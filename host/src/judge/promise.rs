@@ -1,19 +1,20 @@
-//! What a zonelist protocol promises to requests that race a rebuild, as a bound on those that fail
-//! although a fresh walk would have served them.
+//! The promise of a zonelist protocol to requests that race a rebuild. It is a bound on those that
+//! fail although a fresh walk would have served them.
 //!
 //! Under even pressure every zone has memory. A rebuild moves each zone by one place, so a walk
-//! that races it misses zones and still comes to another one: no request fails, whatever the
+//! that races it misses zones but still comes to another one. No request fails, whatever the
 //! protocol.
 //!
 //! Under uneven pressure one zone has memory, and a walk that misses it fails. A removal moves that
-//! zone one place to the front, by one store a list. A request misses it only if it chose its
-//! start, or read up to that place, before the store, and reads on after it: it is under way at the
-//! store. At any time a CPU has one interrupt's and one NMI's request under way at most. So where
-//! such requests do not look again, a removal costs at most one a CPU and kind of handler.
+//! zone one place to the front, by one store in each list. A request misses the zone only if it
+//! chose its start, or read up to that place, before the store, and reads on after it. So it is
+//! under way at the store. At any time a CPU has at most one interrupt's and one NMI's request
+//! under way. So where such requests do not look again, a removal costs at most one failure for
+//! each CPU and kind of handler.
 //!
 //! An arrival moves the zone back by two stores, between which it stands in no entry. A walk of
-//! that moment fails as well. Nothing bounds the number of these but the shortness of that stretch,
-//! so they have to fit the allowance of the removals.
+//! that moment fails as well. Only the shortness of that stretch bounds the number of these
+//! failures, so they have to fit into the allowance of the removals.
 //!
 //! A request that may reclaim looks again before it fails, in every protocol but `none`.
 
@@ -25,7 +26,7 @@ use crate::terminal::cli::{Pressure, Zonelist};
 /// Kinds of handlers that can interrupt one another on a CPU: an interrupt's and an NMI's.
 const KINDS_OF_HANDLERS: u64 = 2;
 
-/// At most so many failures, or no bound at all.
+/// A bound on failures, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
     AtMost(u64),
@@ -33,12 +34,12 @@ pub enum Bound {
 }
 
 impl Bound {
-    /// Whether so many are more than it permits.
+    /// Returns whether this number of failures is more than it permits.
     pub fn is_broken_by(self, failures: u64) -> bool {
         matches!(self, Bound::AtMost(most) if failures > most)
     }
 
-    /// The number, if there is one.
+    /// Returns the number, if there is one.
     pub fn number(self) -> Option<u64> {
         match self {
             Bound::AtMost(most) => Some(most),
@@ -47,10 +48,10 @@ impl Bound {
     }
 }
 
-/// What a protocol promises in a run.
+/// The promises of a protocol in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Promise {
-    /// Failures of tasks' requests as they come.
+    /// Failures of tasks' requests that are not held.
     pub tasks: Bound,
     /// Failures of handlers' requests.
     pub handlers: Bound,
@@ -58,16 +59,16 @@ pub struct Promise {
     pub held: Bound,
 }
 
-/// What a run found of what is promised.
+/// The failures of a run that the promise is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Paid {
     pub tasks: u64,
     pub handlers: u64,
-    /// Handlers' requests that overlapped a rebuild.
+    /// Number of handlers' requests that overlapped a rebuild.
     pub handlers_racing: u64,
 }
 
-/// Whether handlers' requests are never told that the lists changed.
+/// Returns whether handlers' requests never look whether the lists changed.
 fn handlers_do_not_look(zonelist: Zonelist) -> bool {
     matches!(
         zonelist,
@@ -75,7 +76,7 @@ fn handlers_do_not_look(zonelist: Zonelist) -> bool {
     )
 }
 
-/// What a protocol promises when memory was taken away so often on so many CPUs.
+/// Returns the promises of a protocol for this many removals on this many CPUs.
 pub fn promise(zonelist: Zonelist, pressure: Pressure, removals: u64, cpus: u64) -> Promise {
     let looks = zonelist != Zonelist::None;
     let for_tasks = if looks { Bound::AtMost(0) } else { Bound::None };
@@ -98,7 +99,7 @@ pub fn promise(zonelist: Zonelist, pressure: Pressure, removals: u64, cpus: u64)
     }
 }
 
-/// Adds up what the requests of a run paid.
+/// Adds up the failures of a run's requests.
 pub fn paid(record: &Record) -> Paid {
     let mut paid = Paid::default();
     for source in Source::ALL {
@@ -115,7 +116,8 @@ pub fn paid(record: &Record) -> Paid {
     paid
 }
 
-/// Why a run that passes says nothing about its protocol; nothing if it does.
+/// Returns why a run that passes proves nothing about its protocol; nothing if it does prove
+/// something.
 pub fn says_nothing(zonelist: Zonelist, totals: &Totals) -> Option<&'static str> {
     if zonelist == Zonelist::None {
         return Some("none promises nothing");
@@ -123,7 +125,7 @@ pub fn says_nothing(zonelist: Zonelist, totals: &Totals) -> Option<&'static str>
     if totals.probes_held == 0 {
         return Some("no request that may reclaim was held over a rebuild");
     }
-    // In `snapshot` a start is not kept across walks, so nothing has to begin again.
+    // In `snapshot` a start is not kept across walks, so no request has to begin again.
     if zonelist != Zonelist::Snapshot && totals.probes_retries == 0 {
         return Some("no request that was held over a rebuild had to look again");
     }

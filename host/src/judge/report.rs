@@ -13,10 +13,10 @@ use crate::judge::verdict::{Expectation, Outcome, Verdict};
 use crate::terminal::cli::name_of;
 use crate::terminal::console::{BAD, FAINT, GOOD};
 
-/// Most lines of a summary; a crash report repeats log lines beyond it.
+/// Most lines in a summary. A crash report repeats log lines beyond them.
 pub const MAX_LINES: usize = 25;
 
-/// The summary's lines. The first begins with `PASS`, `FAIL` or another verdict.
+/// Returns the lines of the summary. The first begins with `PASS`, `FAIL` or another verdict.
 pub fn summary(expected: &Expectation, record: &Record, verdict: &Verdict) -> Vec<String> {
     let nothing = record
         .totals
@@ -41,7 +41,7 @@ pub fn summary(expected: &Expectation, record: &Record, verdict: &Verdict) -> Ve
     lines
 }
 
-/// What a crash or a hang adds: the place, every CPU, the last lines of the log.
+/// Returns the lines that a crash or a hang adds: the place, every CPU, the last lines of the log.
 pub fn crash_report(record: &Record, symbols: &Symbols) -> Vec<String> {
     let mut lines = Vec::new();
     let Some(headline) = diagnose::headline(record, symbols) else {
@@ -58,7 +58,7 @@ pub fn crash_report(record: &Record, symbols: &Symbols) -> Vec<String> {
     lines
 }
 
-/// The verdict; of a pass, why it says nothing about the protocol, if so.
+/// Returns the verdict. For a pass that proves nothing about the protocol, it adds the reason.
 fn heading(verdict: &Verdict, says_nothing: Option<&str>) -> String {
     let style = if verdict.outcome == Outcome::Passed {
         GOOD
@@ -211,12 +211,12 @@ fn times(record: &Record) -> String {
     )
 }
 
-/// A duration with a digit behind the point.
+/// Formats a duration with one digit after the point.
 pub fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
 
-/// A bound in words.
+/// Returns a bound in words.
 fn most(bound: Bound) -> String {
     match bound {
         Bound::AtMost(0) => "promised: none".to_owned(),
@@ -225,8 +225,8 @@ fn most(bound: Bound) -> String {
     }
 }
 
-/// What the writer does about interrupts. The longest stretch is the host's doing: it stops a CPU
-/// for as long as it likes.
+/// Describes how the writer treats interrupts. The host causes the longest stretch, because it may
+/// stop a CPU for any time.
 fn interrupts(totals: &Totals) -> String {
     if totals.irqs_off {
         format!(
@@ -243,7 +243,7 @@ fn micros(ns: u64) -> String {
     format!("{:.1} µs", ns as f64 / 1000.0)
 }
 
-/// A number with its thousands set apart.
+/// Formats a number with its thousands set apart.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

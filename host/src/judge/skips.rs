@@ -1,14 +1,13 @@
-//! The skips that are expected, by machine: `kernel/expected-skips.txt`. Any other skip fails a
-//! run.
+//! The expected skips of each machine: `kernel/expected-skips.txt`. Any other skip fails a run.
 
 use anyhow::{Context, Result, bail};
 
 use crate::guest::build::workspace;
 
-/// Expected skips.
+/// The list of expected skips.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Skips {
-    /// (configuration or `*`, test name, with `*` for any ending)
+    /// The entries: (configuration or `*`, test name, with `*` for any ending).
     entries: Vec<(String, String)>,
 }
 
@@ -27,7 +26,7 @@ impl Skips {
     /// Reads lines of `CONFIGURATION TEST`; `#` begins a comment.
     ///
     /// # Errors
-    /// A line has not two words.
+    /// A line does not have two words.
     pub fn parse(text: &str) -> Result<Self> {
         let mut entries = Vec::new();
         for line in text.lines() {
@@ -42,8 +41,8 @@ impl Skips {
         Ok(Skips { entries })
     }
 
-    /// Whether this test may be skipped on this machine. On a machine of the user's own any skip
-    /// that is expected somewhere may occur.
+    /// Returns whether this test may be skipped on this machine. On a machine of the user's own,
+    /// any skip that is expected on some machine may occur.
     pub fn expects(&self, configuration: &str, test: &str) -> bool {
         self.entries.iter().any(|(machine, name)| {
             let here = machine == "*" || machine == configuration || configuration == "custom";

@@ -6,10 +6,10 @@ use object::{Object, ObjectSymbol, SymbolKind};
 
 use crate::guest::build::workspace;
 
-/// Function names and source lines by address.
+/// The names of functions and the lines of the sources, by address.
 #[derive(Default)]
 pub struct Symbols {
-    /// (address, size, name), by address.
+    /// The functions: (address, size, name), sorted by address.
     functions: Vec<(u64, u64, String)>,
     /// The files that have source lines.
     lines: Vec<addr2line::Loader>,
@@ -25,7 +25,7 @@ impl std::fmt::Debug for Symbols {
 }
 
 impl Symbols {
-    /// The functions of several ELF files; one that cannot be read contributes none.
+    /// Reads the functions of several ELF files. A file that cannot be read contributes none.
     pub fn of_files(files: &[&Path]) -> Self {
         let mut symbols = Symbols::default();
         for bytes in files.iter().filter_map(|file| std::fs::read(file).ok()) {
@@ -39,7 +39,7 @@ impl Symbols {
         symbols
     }
 
-    /// [`name`](Self::name), and the line of the source where that is known.
+    /// Returns [`name`](Self::name), and the line of the source where that is known.
     pub fn place(&self, address: u64) -> String {
         let name = self.name(address);
         match self.line(address) {
@@ -48,8 +48,8 @@ impl Symbols {
         }
     }
 
-    /// `file:line`, the file as it is called from the project's root. Of what is inlined there, the
-    /// innermost that is the project's own.
+    /// Returns `file:line`, with the path from the project's root. Of code inlined there, it
+    /// returns the innermost place that is the project's own.
     fn line(&self, address: u64) -> Option<String> {
         let root = workspace();
         let line_in = |loader: &addr2line::Loader| {
@@ -80,7 +80,7 @@ impl Symbols {
         }
     }
 
-    /// `function+0xoffset`, or the bare address.
+    /// Returns `function+0xoffset`, or the bare address.
     pub fn name(&self, address: u64) -> String {
         let next = self
             .functions
@@ -89,7 +89,7 @@ impl Symbols {
             .iter()
             .rev()
             .take(8)
-            // Assembly symbols have no size: they reach to the next one.
+            // Assembly symbols have no size, so they reach to the next one.
             .find(|(start, size, _)| {
                 address - start < *size || (*size == 0 && address - start < 4096)
             });
@@ -133,7 +133,7 @@ mod tests {
         let named = |function: &&(u64, u64, String)| function.2.ends_with("symbols::tests::marked");
         let (address, ..) = symbols.functions.iter().find(named).unwrap();
         let place = symbols.place(*address);
-        // The function is three lines long, and tells the one in the middle.
+        // The function is three lines long, and returns the number of the middle one.
         let is_within =
             |line: u32| place.ends_with(&format!("marked+0x0 (host/src/judge/symbols.rs:{line})"));
         assert!((marked() - 1..=marked() + 1).any(is_within), "{place}");

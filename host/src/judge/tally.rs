@@ -1,17 +1,17 @@
 //! Counts results of tests.
 
-/// Results counted.
+/// The counts of results.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub ok: u64,
     pub not_ok: u64,
     pub skipped: u64,
-    /// What is wrong, a line each.
+    /// The problems, a line for each.
     pub problems: Vec<String>,
 }
 
 impl Tally {
-    /// One test that passed, or failed for this reason.
+    /// Returns the tally of one test that passed, or failed for this reason.
     pub fn one(result: Result<(), String>) -> Self {
         match result {
             Ok(()) => Tally {

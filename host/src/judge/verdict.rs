@@ -1,4 +1,4 @@
-//! Judges a run: facts in, verdict out.
+//! Judges a run: turns facts into a verdict.
 
 use tidemark_wire::{PROTOCOL_VERSION, Source, SourceCounts, Totals, exit_value};
 
@@ -8,19 +8,19 @@ use crate::terminal::cli::{Pressure, Zonelist, name_of};
 use crate::terminal::console::split_stamp;
 use crate::terminal::exit::{EXIT_INTERRUPTED, EXIT_USAGE};
 
-/// Cycles from which the full numbers are expected.
+/// Number of cycles from which the full numbers are expected.
 const FULL_CYCLES: u64 = 10;
 /// Slow-path entries expected of each interrupt source on every CPU, in a run of full length.
 const FULL_SLOW_PATH: u64 = 1000;
 /// Rebuilds expected of each cycle.
 const REBUILDS_PER_CYCLE: u64 = 2;
-/// Of the requests, at most one in so many may fail because the kernel had announced that it makes
-/// memory scarce: those for several frames at once, of tasks.
+/// At most one request in this many may fail because the kernel had announced that it makes memory
+/// scarce. Such failures are those of tasks' requests for several frames at once.
 const ANNOUNCED_ONE_IN: u64 = 100;
-/// Interrupt sources that run on every CPU.
+/// The interrupt sources that run on every CPU.
 const ON_EVERY_CPU: [Source; 2] = [Source::Timer, Source::CallFunction];
 
-/// What a run was asked to do.
+/// The parameters of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expectation {
     pub cycles: u32,
@@ -31,8 +31,8 @@ pub struct Expectation {
 }
 
 impl Expectation {
-    /// Slow-path entries that each source on every CPU must reach. Zones are held short while lists
-    /// are rebuilt only.
+    /// Returns the number of slow-path entries that each source on every CPU must reach. Zones are
+    /// held short only while lists are rebuilt.
     pub fn slow_path(&self) -> u64 {
         if self.dimms == 0 {
             0
@@ -41,7 +41,8 @@ impl Expectation {
         }
     }
 
-    /// Zonelist rebuilds that the run must reach. Without a DIMM no zone empties.
+    /// Returns the number of zonelist rebuilds that the run must reach. Without a DIMM no zone
+    /// empties.
     pub fn rebuilds(&self) -> u64 {
         if self.dimms == 0 {
             0
@@ -50,13 +51,13 @@ impl Expectation {
         }
     }
 
-    /// What the protocol promises, given what happened.
+    /// Returns the protocol's promises, given what happened.
     pub fn promise(&self, totals: &Totals) -> Promise {
         let removals = totals.pulls_confirmed;
         promise::promise(self.zonelist, self.pressure, removals, self.cpus.into())
     }
 
-    /// Pulls that the run makes.
+    /// Returns the number of removals that the run makes.
     pub fn pulls(&self) -> u64 {
         u64::from(self.cycles) * u64::from(self.dimms)
     }
@@ -67,7 +68,7 @@ impl Expectation {
 pub enum Outcome {
     Passed,
     Failed,
-    /// Nothing went wrong, but what the run is about did not happen.
+    /// Nothing went wrong, but what the run is meant to exercise did not happen.
     NotExercised,
     /// The loader or the kernel refused, or QEMU failed.
     Refused,
@@ -77,7 +78,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The program's exit code.
+    /// Returns the program's exit code.
     pub fn exit_code(self) -> i32 {
         match self {
             Outcome::Passed => 0,
@@ -89,7 +90,7 @@ impl Outcome {
         }
     }
 
-    /// The word used in JSON.
+    /// Returns the word used in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Outcome::Passed => "passed",
@@ -102,7 +103,7 @@ impl Outcome {
         }
     }
 
-    /// The word that the summary begins with.
+    /// Returns the word that the summary begins with.
     pub fn heading(self) -> &'static str {
         match self {
             Outcome::Passed => "PASS",
@@ -120,7 +121,7 @@ impl Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub outcome: Outcome,
-    /// What is wrong, most important first; empty for a pass.
+    /// The reasons, most important first; empty for a pass.
     pub reasons: Vec<String>,
 }
 
@@ -133,7 +134,7 @@ impl Verdict {
     }
 }
 
-/// The verdict on how a run ended, if that alone decides; `None` for an exit in order.
+/// Returns the verdict on how a run ended, if that alone decides; `None` for an exit in order.
 pub fn of_ending(record: &Record) -> Option<Verdict> {
     Some(match &record.ended {
         Ended::Exit(exit_value::PASSED | exit_value::FAILED) => return None,
@@ -295,7 +296,7 @@ fn judge_totals(expected: &Expectation, totals: &Totals, failures: &mut Vec<Stri
     );
 }
 
-/// What host and guest both counted must agree.
+/// Checks that host and guest agree about what both counted.
 fn compare_counts(record: &Record, totals: &Totals, failures: &mut Vec<String>) {
     let host = &record.host;
     for (what, guest, host) in [
@@ -326,7 +327,7 @@ fn compare_counts(record: &Record, totals: &Totals, failures: &mut Vec<String>) 
     }
 }
 
-/// The guest's own verdict, said twice.
+/// Checks that the guest's two reports of its own verdict agree.
 fn compare_verdicts(record: &Record, totals: &Totals, failures: &mut Vec<String>) {
     let said = record.ended == Ended::Exit(exit_value::PASSED);
     if said != totals.passed {
@@ -336,7 +337,7 @@ fn compare_verdicts(record: &Record, totals: &Totals, failures: &mut Vec<String>
     }
 }
 
-/// What the protocol promises must have been kept.
+/// Checks that the protocol's promises were kept.
 fn judge_promise(
     expected: &Expectation,
     record: &Record,
@@ -364,7 +365,7 @@ fn judge_promise(
     }
 }
 
-/// Failures that neither a rebuild nor announced pressure explains.
+/// Returns the number of failures that neither a rebuild nor announced pressure explains.
 pub fn unexplained(counts: &SourceCounts) -> u64 {
     counts
         .failures

@@ -1,4 +1,4 @@
-//! Each rule can turn the verdict red.
+//! Tests that each rule can turn the verdict red.
 
 use super::*;
 use crate::guest::record::HostCounts;
@@ -13,7 +13,7 @@ pub(crate) const EXPECTED: Expectation = Expectation {
     pressure: Pressure::Even,
 };
 
-/// A record that passes.
+/// Returns a record that passes.
 pub(crate) fn good() -> Record {
     let counts = SourceCounts {
         requests: 5000,

@@ -1,4 +1,4 @@
-//! What of the log reaches the terminal and the log file.
+//! Chooses which lines of the log reach the terminal and the log file.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -13,19 +13,19 @@ use crate::terminal::cli::Verbosity;
 
 /// Most lines of log and summary together that a run shows without `-v`.
 pub const BUDGET_LINES: usize = 150;
-/// Lines of log shown before the rest is folded.
+/// Number of lines of the log that are shown before the rest is folded.
 pub const HEAD_LINES: usize = BUDGET_LINES - 50;
-/// Lines of log shown after what was folded.
+/// Number of lines of the log that are shown after what was folded.
 pub const TAIL_LINES: usize = 15;
 
-/// Colours; the stream leaves them out where nobody can see them.
+/// The style of good results. The stream leaves colours out where they cannot be seen.
 pub const GOOD: Style = AnsiColor::Green.on_default().bold();
-/// See [`GOOD`].
+/// The style of bad results; see [`GOOD`].
 pub const BAD: Style = AnsiColor::Red.on_default().bold();
-/// See [`GOOD`].
+/// The style of less important text; see [`GOOD`].
 pub const FAINT: Style = Style::new().dimmed();
 
-/// Prints one line; a terminal that has gone away is no reason to fail.
+/// Prints one line. A terminal that has gone away is no reason to fail.
 pub fn say(line: impl std::fmt::Display) {
     let _ = writeln!(anstream::stdout(), "{line}");
 }
@@ -36,13 +36,13 @@ pub struct Console {
     log: Option<BufWriter<File>>,
     shown: usize,
     folded: usize,
-    /// The last lines of what is folded.
+    /// The last lines of the folded part.
     tail: VecDeque<String>,
-    /// Within a table that the user asked for by `--dump`.
+    /// Whether the log is within a table that the user asked for by `--dump`.
     in_dump: bool,
 }
 
-/// What becomes of a line.
+/// The treatment of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Show,
@@ -51,7 +51,7 @@ enum Fate {
 }
 
 impl Console {
-    /// A console that shows as much as `verbosity` says, and writes everything to `log`.
+    /// Returns a console that shows as much as `verbosity` says, and writes everything to `log`.
     ///
     /// # Errors
     /// The log cannot be created.
@@ -96,7 +96,7 @@ impl Console {
         }
     }
 
-    /// Takes one line of a log that the terminal does not show, but for what `--dump` asked for.
+    /// Takes one line of a log that the terminal does not show, except for tables of `--dump`.
     pub fn hidden_line(&mut self, line: &str) {
         if self.is_dumped(line) {
             self.dumped_line(line);
@@ -110,7 +110,7 @@ impl Console {
         say(line);
     }
 
-    /// Whether a line is part of a dumped table, its first and last lines included.
+    /// Returns whether a line is part of a dumped table, its first and last lines included.
     fn is_dumped(&mut self, line: &str) -> bool {
         let is_part = self.in_dump || line.starts_with(DUMP_BEGIN);
         self.in_dump = is_part && !line.starts_with(DUMP_END);
@@ -138,7 +138,7 @@ impl Console {
         }
     }
 
-    /// Shows the end of what was folded, and says how much was.
+    /// Shows the end of the folded part, and how much was folded.
     pub fn unfold(&mut self) {
         let hidden = self.folded - self.tail.len();
         if hidden > 0 {
@@ -177,7 +177,7 @@ pub fn split_stamp(line: &str) -> Option<(&str, &str)> {
     is_time.then(|| line.split_at(text))
 }
 
-/// A line without what would move the terminal's cursor.
+/// Returns a line without characters that would move the terminal's cursor.
 pub fn printable(text: &str) -> String {
     text.trim_end_matches('\r')
         .chars()
@@ -191,7 +191,7 @@ pub fn printable(text: &str) -> String {
         .collect()
 }
 
-/// Whether the kernel marked the line as one that only `-v` shows.
+/// Returns whether the kernel marked the line as one that only `-v` shows.
 pub fn is_debug(line: &str) -> bool {
     split_stamp(line).is_some_and(|(_, text)| text.starts_with("debug: "))
 }

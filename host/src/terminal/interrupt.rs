@@ -1,15 +1,16 @@
-//! Ctrl-C: the run in progress ends, its summary is printed, and QEMU does not stay behind.
+//! Handles Ctrl-C: the run in progress ends, its summary is printed, and QEMU does not stay behind.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::terminal::exit::EXIT_INTERRUPTED;
 use crate::terminal::raw;
 
-/// How often the user asked for an end. Written by the signal's thread, read by the run's loop; the
-/// number itself is all that is passed on, so Relaxed suffices.
+/// How often the user asked for an end. The signal's thread writes it and the run's loop reads it.
+/// Relaxed suffices, because only the number itself is passed on.
 static ASKED: AtomicU32 = AtomicU32::new(0);
 
-/// Notes Ctrl-C, SIGTERM and SIGHUP instead of dying of them. A third one ends the program at once.
+/// Makes Ctrl-C, SIGTERM and SIGHUP count as requests instead of ending the program. The third one
+/// ends the program at once.
 ///
 /// # Errors
 /// The handlers could not be set.
@@ -17,13 +18,13 @@ pub fn catch() -> Result<(), ctrlc::Error> {
     ctrlc::set_handler(|| {
         if ASKED.fetch_add(1, Ordering::Relaxed) >= 2 {
             raw::restore();
-            // QEMU dies with us: it asked for SIGKILL at its parent's death.
+            // QEMU dies with us, because it asked for SIGKILL at its parent's death.
             std::process::exit(EXIT_INTERRUPTED);
         }
     })
 }
 
-/// Whether the user asked for an end.
+/// Returns whether the user asked for an end.
 pub fn requested() -> bool {
     ASKED.load(Ordering::Relaxed) > 0
 }

@@ -1,24 +1,24 @@
-//! The user's terminal in raw mode, and back, whatever happens.
+//! Puts the user's terminal into raw mode, and back in every case.
 
 use std::io::{self, IsTerminal, stdin};
 use std::sync::Mutex;
 
 use rustix::termios::{OptionalActions, OutputModes, Termios, tcgetattr, tcsetattr};
 
-/// How the terminal was before; nothing while it is that way.
+/// The terminal's mode before; nothing while it is not raw.
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 
-/// Raw mode, for as long as this lives.
+/// Keeps raw mode for as long as it lives.
 #[must_use = "the terminal is restored when this is dropped"]
 #[derive(Debug)]
 pub struct Raw(());
 
 impl Raw {
-    /// Makes standard input raw if it is a terminal: each key goes to the guest at once, Ctrl-C as
-    /// well. Output stays as it is, so that a line feed begins a new line.
+    /// Makes standard input raw if it is a terminal. Each key then goes to the guest at once,
+    /// Ctrl-C as well. Output stays unchanged, so that a line feed begins a new line.
     ///
     /// # Errors
-    /// The terminal does not say how it is, or does not change.
+    /// The mode of the terminal cannot be read or changed.
     pub fn enter() -> io::Result<Option<Raw>> {
         if !stdin().is_terminal() {
             return Ok(None);
@@ -39,8 +39,8 @@ impl Drop for Raw {
     }
 }
 
-/// Makes the terminal what it was, if it is raw. It does not wait, so that
-/// the end of the program may call it.
+/// Puts the terminal back into its former mode, if it is raw. It does not wait, so that the end of
+/// the program may call it.
 pub fn restore() {
     if let Ok(mut before) = BEFORE.try_lock()
         && let Some(before) = before.take()

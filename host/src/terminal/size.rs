@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// An amount of memory in MiB.
+/// An amount of memory, in MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mib(pub u64);
 
@@ -19,7 +19,7 @@ impl fmt::Display for Mib {
 /// Reads a size such as `48M`, `3G`, `3GiB`, or `512` (MiB).
 ///
 /// # Errors
-/// A sentence about what was expected.
+/// The error is a sentence about what was expected.
 pub fn parse(text: &str) -> Result<Mib, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let (digits, unit) = text.split_at(digits.len());

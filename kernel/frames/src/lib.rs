@@ -4,16 +4,16 @@
 //! It knows no hardware and prints nothing: what it needs of its surroundings it takes as a
 //! [`Platform`].
 //!
-//! # The folders, and who owns what
+//! # The folders, and what each owns
 //!
-//! Each may use those before it, and a test holds them to that. What a method can reach is what its
-//! type holds.
+//! A folder may use those before it, and a test holds them to that. A method can reach what its
+//! type holds, and no more.
 //!
 //! | folder | type | what |
 //! |---|---|---|
 //! | `base` | | the vocabulary: frame numbers, requests, owners, [`Platform`], reports |
-//! | `pageblock` | `Books` | 2 MiB pageblocks: bits, state, whose they are; the table of all books |
-//! | `zone` | `Zones` | counters, watermarks, reserves, the search for a pageblock that can give |
+//! | `pageblock` | `Books` | pageblocks of 2 MiB: bits, state, flags; the table of memory sections |
+//! | `zone` | `Zones` | free counters, watermarks, reserves, the search for a pageblock that can give |
 //! | `cache` | `Caches` | what each CPU keeps: single frames, larger blocks, counts; frees |
 //! | [`zonelist`] | `Zonelists` | fallback lists and their protocols, a file each; rebuilds |
 //! | `frames` | [`Frames`] | holds `Caches` (which hold `Zones`, which hold `Books`) and `Zonelists` |
@@ -21,23 +21,32 @@
 //! | `hotplug` | [`Frames`] | set-up, memory that comes and leaves |
 //! | `oracle` | [`Frames`] | recounts, and tables for people |
 //!
+//! # Contexts are arguments
+//!
+//! A function that has to stay on its CPU takes an `OnCpu` (`base/pin`), one that works inside the
+//! CPU's gated section an `Inside` (`cache/inside`), which the function that ends the section
+//! consumes; what changes sizes, watermarks, lists or spans takes the hot-plug lock as its holder
+//! has it, a `Resizing` (`base/resizing`). The first two have no size.
+//!
 //! # The road of one request
 //!
-//! A single frame that this CPU has: `alloc/fast` ([`Frames::alloc`]) → `alloc/hot` (the class says
-//! which cache) → `cache/pcp` (the gated section opens) → `cache/stack` (a frame comes off) →
-//! `base/owner` (its entry is labelled) → `cache/pcp` (the gated section closes).
+//! A single frame that this CPU has: `alloc/hot` ([`Frames::alloc`]) → `cache/inside` (the gated
+//! section opens) → `cache/one` (a frame comes off its stack, and is labelled) → `cache/inside`
+//! (the section ends).
 //!
-//! One that it has not: `alloc/hot` → `alloc/fast` (begins a walk) → `zone/above` (is any zone
-//! above LOW?) → `alloc/list_walk` (the first one of the list) → `zone/high_atomic` and `zone` (is
-//! it above LOW without the reserve?) → `cache/pcp` and `cache/batch` (a refill) → `zone/search`
-//! (a pageblock of its kind) → `pageblock/bits` (bits are claimed) → `zone/cache_limit` (the zone
-//! counts them) → `alloc/fast` (hands out).
+//! One that it has not: `alloc/hot` → `alloc/fast` (what the request is to its walks) →
+//! `zone/above` (is any zone above LOW?) → `alloc/list_walk` (the first one of the list) →
+//! `zone/high_atomic` (is it above its watermark without the reserve?) → `cache/pcp` (its cache) →
+//! `cache/one` (enters, finds that empty) → `cache/batch` (a refill) → `zone/search` (a pageblock
+//! of the request's kind) → `pageblock/bits` (bits are claimed) → `zone/counter` (the zone's free
+//! count loses them) → `alloc/fast` (hands out).
 //!
-//! When no zone is above LOW: `alloc/slow`, which asks the protocol by `alloc/look`, walks by
-//! `alloc/list_walk`, and has `alloc/reclaim`, `alloc/compact` and `alloc/high_atomic` find more.
+//! When no zone is above LOW: `alloc/slow`, one `SlowPath` for the request, which asks the protocol
+//! by `alloc/look`, walks by `alloc/list_walk` within `alloc/limits`, and goes round in
+//! `alloc/slow_rounds`, with `alloc/reclaim`, `alloc/compact` and `alloc/high_atomic` to find more.
 //!
-//! A free: [`Block`]'s drop → `cache/free` → `cache/stack`, or `cache/batch` →
-//! `pageblock/pageblock` → `zone/cache_limit`.
+//! A free: [`Block`]'s drop → `cache/free` → `cache/one`, or `cache/batch` → `pageblock/bits` →
+//! `zone/counter`.
 //!
 //! # In another kernel
 //!

@@ -1,7 +1,6 @@
-//! ACPI's static tables, as far as the kernel uses them: MADT, SRAT, SLIT, FADT (ACPI 6.5, chapter
-//! 5).
+//! The static tables of ACPI that the kernel uses: MADT, SRAT, SLIT, FADT (ACPI 6.5, chapter 5).
 //!
-//! Everything is read through bounds-checked slices: a malformed table gives one [`AcpiError`].
+//! All of them are read through bounds-checked slices; a malformed table gives one [`AcpiError`].
 
 mod fadt;
 mod madt;
@@ -15,21 +14,25 @@ pub use table::{AcpiError, PhysicalMemory};
 
 use super::paging::{self, direct::direct_mapped};
 
-/// What the firmware says about the machine.
+/// The contents of the firmware's tables.
 #[derive(Debug)]
 pub struct Tables {
     /// CPUs and interrupt controllers.
     pub madt: Madt,
     /// Power-management registers.
     pub fadt: Fadt,
-    /// Which node CPUs and memory belong to; None without NUMA.
+    /// The nodes of CPUs and memory; None without NUMA.
     pub srat: Result<Option<Srat>, AcpiError>,
-    /// How far nodes are from each other; None means that all are equally far.
+    /// The distances between nodes; None if all are equally far from each other.
     pub slit: Result<Option<Slit>, AcpiError>,
 }
 
 /// Reads the tables behind the root pointer at physical address `rsdp`. MADT and FADT must be
 /// there; a bad SRAT or SLIT is left to the caller to report.
+///
+/// # Errors
+///
+/// Returns the [`AcpiError`] of the first bad or missing table among the root table, MADT and FADT.
 pub fn read<'m>(rsdp: u64, memory: &impl PhysicalMemory<'m>) -> Result<Tables, AcpiError> {
     let root = table::Root::find(rsdp, memory)?;
     let missing = |signature| AcpiError::Missing { signature };
@@ -59,7 +62,7 @@ impl PhysicalMemory<'static> for DirectMap {
             }
             page += 4096;
         }
-        // SAFETY: mapped, and firmware tables are not written while the kernel runs.
+        // SAFETY: the pages are mapped, and firmware tables are not written while the kernel runs.
         Some(unsafe { core::slice::from_raw_parts(paging::phys_to_virt(start), len) })
     }
 }
@@ -70,7 +73,7 @@ mod tests {
 
     use super::*;
 
-    /// Builds a table with a right length and checksum.
+    /// Builds a table with a correct length and checksum.
     pub(super) fn table(signature: &[u8; 4], body: &[u8]) -> std::vec::Vec<u8> {
         let mut bytes = std::vec![0; 36];
         bytes[..4].copy_from_slice(signature);

@@ -1,4 +1,4 @@
-//! The local APIC (xAPIC, memory-mapped). Intel SDM volume 3, chapter 11.
+//! The local APIC (xAPIC, memory-mapped registers). Intel SDM volume 3, chapter 11.
 
 use super::acpi::{Madt, Polarity};
 use super::interrupts;
@@ -44,35 +44,36 @@ const PENDING: u32 = 1 << 12;
 const TO_SELF: u32 = 0b01 << 18;
 const DIVIDE_BY_16: u32 = 0b0011;
 
-/// Written once by `init`; the same address shows each CPU its own APIC.
+/// The mapped registers. They are set once by `init`; the same address shows each CPU its own APIC.
 static REGISTERS: AtomicPtr<u32> = AtomicPtr::new(ptr::null_mut());
-/// Timer ticks a second, divided as the timer is; written once by the calibration.
+/// Timer ticks a second, after the timer's divider; written once by the calibration.
 static TIMER_HZ: AtomicU32 = AtomicU32::new(0);
 
 fn read(register: usize) -> u32 {
-    // SAFETY: an offset of a register, in the mapped page; reads have no effect.
+    // SAFETY: `register` is an offset of a register, in the mapped page; reads have no effect.
     unsafe { REGISTERS.load(Relaxed).byte_add(register).read_volatile() }
 }
 
 fn write(register: usize, value: u32) {
     let registers = REGISTERS.load(Relaxed);
     if !registers.is_null() {
-        // SAFETY: an offset of a register, in the mapped page.
+        // SAFETY: `register` is an offset of a register, in the mapped page.
         unsafe { registers.byte_add(register).write_volatile(value) }
     }
 }
 
-/// Maps the registers; the boot CPU, once.
+/// Maps the registers. It is called once, on the boot CPU.
 pub(super) fn init(madt: &Madt, tables: FrameSource<'_>) -> Result<(), PagingError> {
     let registers = paging::map_mmio(madt.local_apic, 4096, tables)?;
     REGISTERS.store(registers.cast(), Relaxed);
     Ok(())
 }
 
-/// Sets up the running CPU's APIC: on, nothing pending, NMI pins as the MADT has them, timer off.
+/// Sets up the running CPU's APIC: it is on with nothing pending, NMI pins as the MADT has them,
+/// timer off.
 pub(super) fn enable(madt: &Madt, uid: u32) {
     let mut base = Msr::new(APIC_BASE_MSR);
-    // SAFETY: turns the APIC on at the address where it is.
+    // SAFETY: this turns the APIC on at the address that it has already.
     unsafe {
         let value = base.read();
         debug_assert!(value & APIC_BASE_X2 == 0, "the firmware chose x2APIC");
@@ -103,31 +104,32 @@ pub fn id() -> u32 {
     read(reg::ID) >> 24
 }
 
-/// Says that the interrupt being handled is over.
+/// Ends the interrupt that is being handled.
 pub(super) fn end_of_interrupt() {
     write(reg::EOI, 0);
 }
 
-/// Returns the error bits since the last call.
+/// Returns the error bits that came since the last call, and clears them.
 pub(super) fn take_errors() -> u32 {
     write(reg::ERROR_STATUS, 0);
     read(reg::ERROR_STATUS)
 }
 
-/// What one CPU can send to another.
+/// A message from one CPU to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message {
     /// An interrupt.
     Vector(u8),
     /// An NMI.
     Nmi,
-    /// A reset to the state that waits for `Startup`.
+    /// A reset to the state in which a CPU waits for `Startup`.
     Init,
-    /// A start in real mode at this page.
+    /// A start in real mode at this page of memory.
     Startup(u8),
 }
 
-/// Sends `message` to the CPU with this APIC id (physical destination; may be the sender).
+/// Sends `message` to the CPU with this APIC id, in physical destination mode. That CPU may be the
+/// sender.
 pub(super) fn send(apic_id: u32, message: Message) {
     let low = match message {
         Message::Vector(vector) => u32::from(vector),
@@ -135,9 +137,9 @@ pub(super) fn send(apic_id: u32, message: Message) {
         Message::Init => DELIVER_INIT,
         Message::Startup(page) => DELIVER_STARTUP | u32::from(page),
     };
-    // Between the two writes an interrupt handler's send would change the destination. An NMI
-    // handler, which nothing keeps out, puts back the high word that it found; what it sends to
-    // itself goes by shorthand, which leaves the high word alone.
+    // Between the two writes an interrupt handler's send would change the destination, so
+    // interrupts are off. Nothing keeps an NMI handler out, so it puts back the high word that it
+    // found. What it sends to itself goes by shorthand, which leaves the high word alone.
     let enabled = interrupts::interrupts_enabled();
     interrupts::disable();
     wait_until_sent();
@@ -153,8 +155,8 @@ pub(super) fn send(apic_id: u32, message: Message) {
     }
 }
 
-/// Whether the running CPU's APIC has `vector` requested and has not delivered it (IRR; Intel SDM
-/// vol. 3, 12.8.4). Any context.
+/// Returns whether the running CPU's APIC has `vector` requested and not delivered (IRR; Intel SDM
+/// vol.~3, 12.8.4). Any context may call it.
 #[cfg(feature = "lab")]
 pub(super) fn is_requested(vector: u8) -> bool {
     if REGISTERS.load(Relaxed).is_null() {
@@ -164,14 +166,16 @@ pub(super) fn is_requested(vector: u8) -> bool {
     read(reg::IRR + word) >> (vector % 32) & 1 == 1
 }
 
-/// Interrupts the running CPU with `vector`, by shorthand: one write. Any context, NMI included.
+/// Interrupts the running CPU with `vector` by shorthand, which takes one write. Any context may
+/// call it, NMI included.
 pub(super) fn send_self(vector: u8) {
     wait_until_sent();
     write(reg::ICR_LOW, TO_SELF | ASSERT | u32::from(vector));
 }
 
 fn wait_until_sent() {
-    // A few hundred cycles at most; bounded, because an NMI may come between anything.
+    // Sending takes a few hundred cycles at most. The loop is bounded, because an NMI may come
+    // between any two instructions.
     for _ in 0..100_000 {
         if REGISTERS.load(Relaxed).is_null() || read(reg::ICR_LOW) & PENDING == 0 {
             return;
@@ -180,19 +184,19 @@ fn wait_until_sent() {
     }
 }
 
-/// Lets the timer run freely and returns a counter of its ticks, for the calibration.
+/// Lets the timer run freely and returns a function that counts its ticks, for the calibration.
 pub(super) fn timer_ticks() -> impl Fn() -> u64 {
     write(reg::TIMER_INITIAL, u32::MAX);
     || u64::from(u32::MAX - read(reg::TIMER_CURRENT))
 }
 
-/// Notes how fast the timer is and stops it.
+/// Stores the timer's rate, in ticks a second, and stops it.
 pub(super) fn set_timer_hz(hz: u64) {
     write(reg::TIMER_INITIAL, 0);
     TIMER_HZ.store(hz as u32, Relaxed);
 }
 
-/// Starts the running CPU's timer.
+/// Starts the running CPU's timer at `hz` interrupts a second.
 pub(super) fn start_timer(hz: u32) {
     write(reg::LVT_TIMER, PERIODIC | u32::from(vectors::TIMER));
     write(

@@ -1,3 +1,3 @@
-//! The context tokens; minted here by the entry paths, and by the scheduler for tasks.
+//! The context tokens. The entry paths mint them here, and the scheduler mints those of tasks.
 
 pub use tidemark_sync::context::{HardIrq, Nmi, Task};

@@ -1,13 +1,13 @@
-//! Memory before there is an allocator: carved off the loader's map, never given back.
+//! Memory before there is an allocator. It is carved off the loader's map and never given back.
 
 use super::paging;
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
 use x86_64::PhysAddr;
 use x86_64::structures::paging::PhysFrame;
 
-/// Bytes of a frame.
+/// Bytes in a frame.
 pub const FRAME_BYTES: u64 = 4096;
-/// The most ranges that a memory map is kept in.
+/// Most ranges that a memory map keeps.
 pub const MAX_RANGES: usize = 128;
 
 const MIB: u64 = 1 << 20;
@@ -37,14 +37,14 @@ impl Range {
     }
 }
 
-/// What remains for the frame allocator.
+/// The memory that remains for the frame allocator.
 #[derive(Debug)]
 pub struct MemoryMap {
-    /// Ascending, disjoint, frame-aligned.
+    /// The ranges: ascending, disjoint and frame-aligned.
     pub ranges: [Range; MAX_RANGES],
-    /// How many of them are used.
+    /// Number of ranges in use.
     pub len: usize,
-    /// Bytes left out because the ranges did not suffice.
+    /// Bytes left out because the table of ranges was full.
     pub dropped_bytes: u64,
 }
 
@@ -76,7 +76,7 @@ impl MemoryMap {
         self.insert(at, range);
     }
 
-    /// Takes `taken`, which lies within range `at`, out of it.
+    /// Removes `taken`, which lies within range `at`.
     fn carve(&mut self, at: usize, taken: Range) {
         let whole = self.ranges[at];
         self.ranges.copy_within(at + 1..self.len, at);
@@ -94,9 +94,9 @@ impl MemoryMap {
     }
 }
 
-/// Hands out memory from the loader's usable regions, highest below 4 GiB first.
+/// Hands out memory from the loader's usable regions: the highest below 4 GiB first.
 ///
-/// The first MiB is left to the trampoline and to the DMA zone, frame 0 to nobody.
+/// It leaves the first MiB to the trampoline and the DMA zone, and never hands out frame 0.
 #[derive(Debug)]
 pub struct BumpAllocator {
     map: MemoryMap,
@@ -121,8 +121,9 @@ impl BumpAllocator {
         Self { map }
     }
 
-    /// Takes `bytes` of physical memory aligned to `align` (a power of two, at least a frame),
-    /// not zeroed; below 4 GiB if possible, never in the first MiB.
+    /// Takes `bytes` of physical memory aligned to `align` (a power of two, at least a frame), not
+    /// zeroed. It lies below 4 GiB if possible, and never in the first MiB. Returns its physical
+    /// address.
     pub fn alloc(&mut self, bytes: u64, align: u64) -> Option<u64> {
         let low = Range {
             start: MIB,
@@ -136,7 +137,7 @@ impl BumpAllocator {
             .or_else(|| self.alloc_in(high, bytes, align))
     }
 
-    /// As [`BumpAllocator::alloc`], the highest place within `window`.
+    /// Takes memory as [`BumpAllocator::alloc`] does, at the highest place within `window`.
     pub fn alloc_in(&mut self, window: Range, bytes: u64, align: u64) -> Option<u64> {
         let align = align.max(FRAME_BYTES);
         let bytes = bytes.checked_next_multiple_of(FRAME_BYTES)?;
@@ -170,11 +171,12 @@ impl BumpAllocator {
         Some(PhysFrame::containing_address(PhysAddr::new(start)))
     }
 
-    /// Takes zeroed memory, reached through the physical-memory map ([`paging::init`] ran).
+    /// Takes zeroed memory, reached through the physical-memory map. [`paging::init`] has run
+    /// before.
     pub fn alloc_zeroed(&mut self, bytes: usize, align: usize) -> Option<&'static mut [u8]> {
         let start = self.alloc(bytes as u64, align as u64)?;
         let memory = paging::phys_to_virt(start);
-        // SAFETY: usable memory, mapped, carved off for this caller alone.
+        // SAFETY: the memory is usable and mapped, and was carved off for this caller alone.
         unsafe {
             memory.write_bytes(0, bytes);
             Some(core::slice::from_raw_parts_mut(memory, bytes))
@@ -187,12 +189,12 @@ impl BumpAllocator {
         Some(PhysFrame::containing_address(PhysAddr::new(start)))
     }
 
-    /// Returns what is left now.
+    /// Returns the memory that is left now.
     pub fn map(&self) -> &MemoryMap {
         &self.map
     }
 
-    /// Returns what is left for the frame allocator.
+    /// Returns the memory that is left for the frame allocator.
     pub fn into_memory_map(self) -> MemoryMap {
         self.map
     }

@@ -1,4 +1,4 @@
-//! How an interrupt gets in and out: stubs, the saved frame, the move to the thread's stack.
+//! The way of an interrupt in and out: stubs, the saved frame, the move to the thread's stack.
 
 use super::{exceptions, irq, nmi, percpu, preempt, vectors};
 use core::mem::{offset_of, size_of};
@@ -6,7 +6,7 @@ use core::ptr;
 use core::sync::atomic::Ordering::*;
 use tidemark_sync::{Hook, hook};
 
-/// What an entry stub saves, in the order of memory.
+/// The registers that an entry stub saves, in the order of memory.
 #[repr(C, align(16))]
 #[derive(Debug, Clone)]
 pub struct TrapFrame {
@@ -43,17 +43,18 @@ const _: () = assert!(offset_of!(TrapFrame, vector) == 392);
 const _: () = assert!(offset_of!(TrapFrame, ss) + 8 == 448);
 
 impl TrapFrame {
-    /// Tells whether the interrupted code took interrupts.
+    /// Returns whether the interrupted code had interrupts on.
     pub fn interrupts_enabled(&self) -> bool {
         self.rflags & 1 << 9 != 0
     }
 }
 
-// One stub a vector, 16 bytes each. DF first: the CPU leaves it as the interrupted code had it, and
-// compiled code relies on 0. Then the error code, 0 where the CPU pushes none, and the vector.
+// There is one stub for each vector, 16 bytes long. It clears DF first: the CPU leaves the flag as
+// the interrupted code had it, and compiled code relies on 0. Then it pushes an error code of 0 if
+// the CPU pushes none, and the vector.
 //
-// The stack is 16-byte aligned in `common`: the CPU aligns it when it takes an interrupt stack, and
-// 5 words of its own, 2 of the stub, 15 registers and 272 bytes follow.
+// The stack is 16-byte aligned in `common`. The CPU aligns it when it takes an interrupt stack; 5
+// words of its own, 2 of the stub, 15 registers and 272 bytes follow.
 core::arch::global_asm!(
     ".balign 16",
     ".globl tidemark_entry_stubs",
@@ -112,8 +113,8 @@ extern "C" fn common() {
         "ldmxcsr [rsp + 4]",
         "mov rdi, rsp",
         "call {dispatch}",
-        // Null: back from here. Else: the frame was copied to the interrupted thread's own stack,
-        // and only from there may that thread be switched away.
+        // If rax is null, the return is from here. Otherwise the frame was copied to the
+        // interrupted thread's own stack, and only from there may that thread be switched away.
         "test rax, rax",
         "jz 2f",
         "mov rsp, rax",
@@ -147,12 +148,12 @@ extern "C" fn common() {
     )
 }
 
-/// Hands an interrupt to its kind. Returns where the frame was moved if the interrupted thread is
-/// to be preempted, else null.
+/// Calls the handler for the interrupt's kind. If the interrupted thread is to be preempted,
+/// returns the frame's copy on that thread's stack, else null.
 extern "C" fn dispatch(frame: &mut TrapFrame) -> *mut TrapFrame {
     let vector = frame.vector as u8;
     let taken = &percpu::current().taken[usize::from(vector)];
-    // Only this CPU writes it, and a vector does not interrupt itself.
+    // Only this CPU writes the counter, and a vector does not interrupt itself.
     taken.store(taken.load(Relaxed).wrapping_add(1), Relaxed);
     match vector {
         vectors::NMI => nmi::dispatch(frame),
@@ -179,24 +180,24 @@ fn may_preempt(frame: &TrapFrame) -> bool {
 fn move_to_thread(frame: &TrapFrame) -> *mut TrapFrame {
     let to = (frame.rsp - 128 - size_of::<TrapFrame>() as u64) & !15;
     let to = to as *mut TrapFrame;
-    // SAFETY: code that runs with interrupts on runs on a thread's stack, whose part below the
-    // red zone is free; if the stack is too short, its guard page says so.
+    // SAFETY: code with interrupts on runs on a thread's stack, whose part below the red zone is
+    // free. If the stack is too short, the write hits its guard page.
     unsafe { ptr::copy_nonoverlapping(frame, to, 1) };
     to
 }
 
 static PREEMPT: Hook<fn()> = hook!(fn());
 
-/// Sets what is called when a hard interrupt ends, a switch was asked for, and the interrupted code
-/// was a task with interrupts on and no pin. It runs on that task's own stack with interrupts off,
-/// the frame saved there, and may switch threads; when it returns (interrupts off), the task goes
-/// on.
+/// Sets the function that preempts a task. It is called when a hard interrupt ends, a switch was
+/// asked for, and the interrupted code was a task with interrupts on and no pin. It runs on that
+/// task's own stack, where the frame is saved, with interrupts off, and may switch threads. When it
+/// returns, with interrupts off, the task goes on.
 pub fn set_preempt_hook(hook: fn()) {
     PREEMPT.set(hook);
 }
 
 extern "C" fn preempt() {
-    // `may_preempt` saw it set.
+    // `may_preempt` has seen that it is set.
     if let Some(hook) = PREEMPT.get() {
         hook();
     }

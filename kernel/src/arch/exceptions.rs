@@ -1,4 +1,4 @@
-//! Exceptions: what happened, said once, by one routine that does not return.
+//! Exceptions. One routine, which does not return, reports each of them once.
 
 use super::entry::TrapFrame;
 use super::{percpu, port, vectors};
@@ -7,16 +7,17 @@ use tidemark_sync::{Hook, hook};
 use tidemark_wire::exit_value;
 use x86_64::registers::control::Cr2;
 
-/// What an exception was.
+/// The description of an exception.
 #[derive(Debug, Clone, Copy)]
 pub struct ExceptionInfo {
     /// The exception's vector.
     pub vector: u8,
     /// The error code, 0 where there is none.
     pub error: u64,
-    /// The address that a page fault (or the double fault after one) was about.
+    /// The address that a page fault concerned, or a double fault after one.
     pub address: Option<u64>,
-    /// Exceptions under way on this CPU, this one included; above 1, dying itself has failed.
+    /// Exceptions under way on this CPU, this one included. A number above 1 means that the dying
+    /// routine itself has failed.
     pub depth: u32,
 }
 
@@ -36,12 +37,12 @@ pub fn set_die_hook(hook: Die) {
     DIE.set(hook);
 }
 
-/// Takes an exception that was not expected: it does not come back from this.
+/// Handles an exception. Apart from those that are expected, it does not return.
 pub(super) fn dispatch(frame: &mut TrapFrame) {
     if fixup(frame) || is_interrupt_minus_one(frame) {
         return;
     }
-    // Never taken back: from here on this CPU only dies.
+    // The depth is never counted down: from here on this CPU only dies.
     let depth = percpu::current().exception_depth.fetch_add(1, Relaxed) + 1;
     let vector = frame.vector as u8;
     let info = ExceptionInfo {
@@ -56,17 +57,19 @@ pub(super) fn dispatch(frame: &mut TrapFrame) {
     }
 }
 
-/// What a general protection fault's error code is when QEMU's TCG delivers interrupt number −1.
+/// The error code of the general protection fault when QEMU's TCG delivers interrupt number −1.
 ///
 /// TCG asks the interrupt controllers for the number only after it has decided to interrupt. If the
-/// request has gone by then, the answer is −1, which it uses as if it were a vector: beyond the
-/// IDT's limit, so a fault with the error code −1 · 16 + 2, of which a processor could only push 16
-/// bits. Nothing was pending, nothing was pushed but this fault: the interrupted code goes on.
+/// request has gone by then, the answer is −1, which TCG uses as a vector. That is beyond the IDT's
+/// limit, so it gives a fault with the error code −1 · 16 + 2. A processor could push only 16 bits
+/// of it, so the code is unmistakable. Nothing was pending and nothing but this fault was pushed,
+/// so the interrupted code goes on.
 const INTERRUPT_MINUS_ONE: u64 = -14_i64 as u64;
 
 static INTERRUPTS_MINUS_ONE: AtomicU64 = AtomicU64::new(0);
 
-/// Counts, and says once, that the emulator interrupted for nothing; tells whether it did.
+/// Returns whether the fault is an interrupt that the emulator delivered for nothing. Counts each
+/// one, and prints the first.
 fn is_interrupt_minus_one(frame: &TrapFrame) -> bool {
     let is =
         frame.vector as u8 == vectors::GENERAL_PROTECTION && frame.error == INTERRUPT_MINUS_ONE;
@@ -76,14 +79,14 @@ fn is_interrupt_minus_one(frame: &TrapFrame) -> bool {
     is
 }
 
-/// Says what happened without the console: straight to COM1, then ends the machine.
+/// Writes what happened straight to COM1, without the console, then ends the machine.
 fn last_words(frame: &TrapFrame, info: ExceptionInfo) -> ! {
     use core::fmt::Write as _;
     struct Com1;
     impl core::fmt::Write for Com1 {
         fn write_str(&mut self, text: &str) -> core::fmt::Result {
             for byte in text.bytes() {
-                // SAFETY: COM1's data register; the machine is about to end.
+                // SAFETY: the port is COM1's data register, and the machine is about to end.
                 unsafe { port::outb(0x3f8, byte) };
             }
             Ok(())
@@ -103,8 +106,8 @@ fn last_words(frame: &TrapFrame, info: ExceptionInfo) -> ! {
     port::exit(exit_value::CRASHED)
 }
 
-/// Reads the 8 bytes at `address`, or returns None if that faults. Any context but NMI, where
-/// nothing may fault.
+/// Reads the 8 bytes at `address`, or returns None if that faults. Any context but NMI, where no
+/// code may fault.
 pub fn probe_read(address: u64) -> Option<u64> {
     let (value, ok) = probe(address);
     (ok != 0).then_some(value)
@@ -114,7 +117,7 @@ pub fn probe_read(address: u64) -> Option<u64> {
 struct Probed(u64, u64);
 
 fn probe(address: u64) -> (u64, u64) {
-    // SAFETY: a load that either succeeds or is sent to `probe_failed` by `fixup`.
+    // SAFETY: the load either succeeds or is sent to `probe_failed` by `fixup`.
     let Probed(value, ok) = unsafe { probe_load(address) };
     (value, ok)
 }
@@ -129,7 +132,7 @@ extern "C" fn probe_failed() -> Probed {
     core::arch::naked_asm!("xor eax, eax", "xor edx, edx", "ret")
 }
 
-/// Sends a fault of the probing load on to its failure; tells whether it was one.
+/// Makes a fault of the probing load go on at its failure path; returns whether it was one.
 fn fixup(frame: &mut TrapFrame) -> bool {
     let probing = frame.rip == probe_load as *const () as u64
         && matches!(

@@ -1,7 +1,7 @@
 //! Segments, the task state segment and the interrupt stacks of one CPU.
 //!
-//! Every vector runs on a stack of its own kind, because interrupted code may use the 128 bytes
-//! below its stack pointer (the precompiled `core` is built with a red zone).
+//! Every vector runs on an interrupt stack, because interrupted code may use the 128 bytes below
+//! its stack pointer. The precompiled `core` is built with such a red zone.
 
 use super::early::BumpAllocator;
 use super::paging::{self, PagingError, Stack};
@@ -12,26 +12,26 @@ use x86_64::instructions::tables::load_tss;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
 use x86_64::structures::tss::TaskStateSegment;
 
-/// Pages of an interrupt stack.
+/// Pages in an interrupt stack.
 pub const IST_PAGES: usize = 4;
 
-/// Which interrupt stack a vector runs on: the index in the TSS, from 0.
+/// The interrupt stack that a vector runs on: its index in the TSS, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Ist {
-    /// Hard interrupts; they do not nest.
+    /// For hard interrupts, which do not nest.
     HardIrq = 0,
-    /// The NMI.
+    /// For the NMI.
     Nmi = 1,
-    /// The double fault.
+    /// For the double fault.
     DoubleFault = 2,
-    /// The machine check.
+    /// For the machine check.
     MachineCheck = 3,
-    /// Debug exceptions.
+    /// For debug exceptions.
     Debug = 4,
-    /// The other exceptions.
+    /// For the other exceptions.
     Exception = 5,
-    /// Page faults.
+    /// For page faults.
     PageFault = 6,
 }
 
@@ -69,12 +69,12 @@ pub(super) fn early_stack(early: &mut BumpAllocator, pages: usize) -> Result<Sta
 /// Fills in a CPU's tables, with fresh interrupt stacks.
 ///
 /// # Safety
-/// The CPU of `block` does not use these tables yet, and nobody else prepares them.
+/// The CPU of `block` does not use these tables yet, and no other code prepares them.
 pub(super) unsafe fn prepare(
     block: &'static PerCpu,
     early: &mut BumpAllocator,
 ) -> Result<(), PagingError> {
-    // SAFETY: the caller is the only one at these tables.
+    // SAFETY: the caller promises that no other code uses these tables.
     let tables: &'static mut CpuTables = unsafe { &mut *block.tables.get() };
     for slot in 0..7 {
         let stack = early_stack(early, IST_PAGES)?;
@@ -83,7 +83,7 @@ pub(super) unsafe fn prepare(
     tables.gdt.append(Descriptor::kernel_code_segment());
     tables.gdt.append(Descriptor::kernel_data_segment());
     let tss = &raw const tables.tss;
-    // SAFETY: the TSS stays where it is: per-CPU blocks are never moved or freed.
+    // SAFETY: the TSS stays where it is, because per-CPU blocks are never moved or freed.
     tables
         .gdt
         .append(unsafe { Descriptor::tss_segment_unchecked(tss) });
@@ -93,11 +93,13 @@ pub(super) unsafe fn prepare(
 /// Makes the running CPU use its tables.
 ///
 /// # Safety
-/// `block` is the running CPU's, and [`prepare`] was called on it. gs is loaded again afterwards.
+/// `block` is the running CPU's, and [`prepare`] was called on it. The caller loads gs again
+/// afterwards.
 pub(super) unsafe fn load(block: &'static PerCpu) {
     use x86_64::PrivilegeLevel::Ring0;
     use x86_64::structures::gdt::SegmentSelector;
-    // SAFETY: only read from here on, apart from the busy bit that the processor sets itself.
+    // SAFETY: from here on the tables are only read, apart from the busy bit that the processor
+    // sets itself.
     let gdt = unsafe { &(*block.tables.get()).gdt };
     // SAFETY: the table has a code segment at 1, a data segment at 2 and the TSS at 3.
     unsafe {

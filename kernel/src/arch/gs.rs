@@ -1,10 +1,10 @@
-//! One instruction on a word of the running CPU's block, whichever CPU that is by then.
+//! Single instructions on a word of the running CPU's block, whichever CPU that is at that moment.
 
 #[cfg(feature = "freestanding")]
 macro_rules! gs {
     ($instruction:literal, $field:ident) => {
-        // SAFETY: one gs-relative instruction on a field of this CPU's block; no memory option, so
-        // it is a compiler fence as well.
+        // SAFETY: this is one gs-relative instruction on a field of this CPU's block. It has no
+        // memory option, so it is a compiler fence as well.
         unsafe {
             core::arch::asm!(concat!($instruction, " dword ptr gs:[{}]"),
                 const core::mem::offset_of!($crate::arch::percpu::PerCpu, $field), options(nostack));
@@ -16,7 +16,8 @@ macro_rules! gs {
 macro_rules! gs_read {
     ($field:ident) => {{
         let value: u32;
-        // SAFETY: one gs-relative read of a field of this CPU's block; a compiler fence, as above.
+        // SAFETY: this is one gs-relative read of a field of this CPU's block, and a compiler fence
+        // as above.
         unsafe {
             core::arch::asm!("mov {:e}, gs:[{}]", out(reg) value,
                 const core::mem::offset_of!($crate::arch::percpu::PerCpu, $field),

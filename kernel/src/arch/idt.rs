@@ -8,15 +8,15 @@ use x86_64::VirtAddr;
 use x86_64::instructions::tables::lidt;
 use x86_64::structures::DescriptorTablePointer;
 
-/// The table: two words an entry. Written by the boot CPU before it is loaded anywhere.
+/// The table, with two words for each entry. The boot CPU writes it before any CPU loads it.
 #[repr(C, align(4096))]
 struct Table([[AtomicU64; 2]; 256]);
 
 static TABLE: Table = Table([const { [AtomicU64::new(0), AtomicU64::new(0)] }; 256]);
 
-/// An interrupt gate, present, for the kernel only. Intel SDM volume 3, section 6.14.1.
+/// The bits of a present interrupt gate for the kernel only. Intel SDM volume 3, section 6.14.1.
 const INTERRUPT_GATE: u64 = 0x8e00;
-/// The code segment's selector, as `gdt` lays it out.
+/// The selector of the code segment, as `gdt` lays it out.
 const CODE: u64 = 1 << 3;
 
 fn ist(vector: u8) -> Ist {
@@ -40,7 +40,7 @@ fn gate(handler: u64, ist: Ist) -> [u64; 2] {
     [low, handler >> 32]
 }
 
-/// Fills in the table; the boot CPU, once.
+/// Fills in the table. It is called once, on the boot CPU.
 pub(super) fn init() {
     for vector in 0..=255u8 {
         let words = gate(entry::stub(vector), ist(vector));

@@ -1,4 +1,4 @@
-//! Interrupts off by count, on the running CPU.
+//! Counted sections with interrupts off, on the running CPU.
 
 use super::gs::{gs, gs_read};
 use super::{percpu, preempt};
@@ -9,11 +9,12 @@ use tidemark_sync::{
 };
 use x86_64::instructions::interrupts;
 
-/// Counted interrupts-off of the running CPU. NMI code never uses it: its token proves the same.
+/// The counted sections of the running CPU. NMI code never uses them: its token proves that
+/// interrupts are off.
 #[derive(Debug)]
 pub struct Irqs;
 
-/// Interrupts-off state of a CPU, as a context switch carries it from thread to thread.
+/// A CPU's state of the counting, as a context switch carries it from thread to thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IrqState {
     count: u32,
@@ -21,11 +22,11 @@ pub struct IrqState {
 }
 
 impl IrqState {
-    /// The state of a new thread: entered with interrupts off once, to be undone by one pop that
-    /// turns them on.
+    /// The state of a new thread, which begins inside one section. One pop ends it and turns
+    /// interrupts on.
     pub const NEW_THREAD: Self = Self { count: 1, saved: 1 };
 
-    /// Returns the running CPU's state; interrupts are off.
+    /// Returns the running CPU's state. Interrupts are off.
     pub fn save() -> Self {
         let block = percpu::current();
         Self {
@@ -34,7 +35,7 @@ impl IrqState {
         }
     }
 
-    /// Makes this the running CPU's state; interrupts are off.
+    /// Makes this the running CPU's state. Interrupts are off.
     pub fn restore(self) {
         let block = percpu::current();
         block.irq_count.store(self.count, Relaxed);
@@ -80,7 +81,7 @@ impl Counted for Irqs {
 
     #[inline(always)]
     fn set_were_on(&self, on: bool) {
-        // Interrupts are off: this is the CPU's own block until they are on again.
+        // Interrupts are off, so this stays the CPU's own block until they are on again.
         percpu::current().irq_saved.store(u32::from(on), Relaxed);
     }
 }
@@ -108,48 +109,49 @@ impl LocalIrq for Irqs {
 }
 
 impl Irqs {
-    /// As [`LocalIrq::push_off`], without naming the trait. Task and hard-IRQ context.
+    /// Does what [`LocalIrq::push_off`] does, without naming the trait. Task and hard-IRQ context
+    /// may call it.
     pub fn push_off() {
         <Self as LocalIrq>::push_off();
     }
 
-    /// As [`LocalIrq::pop_off`], without naming the trait.
+    /// Does what [`LocalIrq::pop_off`] does, without naming the trait.
     pub fn pop_off() {
         <Self as LocalIrq>::pop_off();
     }
 
-    /// Returns how many pushes are open on the running CPU.
+    /// Returns the number of sections that are open on the running CPU.
     pub fn depth() -> u32 {
         gs_read!(irq_count)
     }
 }
 
-/// Runs `f` with interrupts off. A function of its own in every backtrace: who hangs with
-/// interrupts off is found by its name.
+/// Runs `f` with interrupts off. It is a function of its own in every backtrace, so that code that
+/// hangs with interrupts off is found by its name.
 #[inline(never)]
 pub fn without_interrupts<R>(f: impl FnOnce() -> R) -> R {
     let _off = IrqOff::<Irqs>::new();
     f()
 }
 
-/// Tells whether the running CPU takes interrupts.
+/// Returns whether the running CPU has interrupts on.
 pub fn interrupts_enabled() -> bool {
     cfg!(feature = "freestanding") && interrupts::are_enabled()
 }
 
-/// Turns interrupts off without counting; for the scheduler and boot.
+/// Turns interrupts off without counting. Only the scheduler and boot may call it.
 pub fn disable() {
     #[cfg(feature = "freestanding")]
     interrupts::disable();
 }
 
-/// Turns interrupts on without counting; for the scheduler and boot.
+/// Turns interrupts on without counting. Only the scheduler and boot may call it.
 pub fn enable() {
     #[cfg(feature = "freestanding")]
     interrupts::enable();
 }
 
-/// Turns interrupts on and halts until one comes, with no gap in between.
+/// Turns interrupts on and halts until one comes, with no gap between the two.
 pub fn enable_and_halt() {
     interrupts::enable_and_hlt();
 }

@@ -13,19 +13,20 @@ const MASKED: u32 = 1 << 16;
 const LEVEL: u32 = 1 << 15;
 const ACTIVE_LOW: u32 = 1 << 13;
 
-/// One IO-APIC: an index register and a data register, so both accesses happen under the lock.
+/// One IO-APIC. Its registers are reached by an index and a data register, so both accesses happen
+/// under the lock.
 struct Chip {
     registers: *mut u32,
     gsi_base: u32,
     lines: u32,
 }
 
-// SAFETY: device registers, reached only with the lock around the chips held.
+// SAFETY: these are device registers, reached only with the lock around the chips held.
 unsafe impl Send for Chip {}
 
 impl Chip {
     fn read(&mut self, index: u32) -> u32 {
-        // SAFETY: the mapped register pair; the lock is held.
+        // SAFETY: this is the mapped register pair, and the lock is held.
         unsafe {
             self.registers.write_volatile(index);
             self.registers.byte_add(0x10).read_volatile()
@@ -33,7 +34,7 @@ impl Chip {
     }
 
     fn write(&mut self, index: u32, value: u32) {
-        // SAFETY: as in `read`.
+        // SAFETY: this is the mapped register pair, and the lock is held.
         unsafe {
             self.registers.write_volatile(index);
             self.registers.byte_add(0x10).write_volatile(value);
@@ -49,7 +50,7 @@ impl Chip {
 
 static CHIPS: IrqSpinLock<Vec<Chip, 8>, Irqs> = IrqSpinLock::new(Rank::IrqChip, Vec::new());
 
-/// Maps the IO-APICs and masks all their lines, and those of the legacy controllers.
+/// Maps the IO-APICs, masks all their lines, and masks those of the legacy controllers.
 pub(super) fn init(madt: &Madt, tables: FrameSource<'_>) -> Result<(), PagingError> {
     mask_legacy();
     for found in &madt.io_apics {
@@ -63,7 +64,7 @@ pub(super) fn init(madt: &Madt, tables: FrameSource<'_>) -> Result<(), PagingErr
         for line in 0..chip.lines {
             chip.set(line, MASKED, 0);
         }
-        // The table of the MADT has no more entries than this one.
+        // The push cannot fail: the MADT's table has no more entries than this one.
         let _ = CHIPS.lock().push(chip);
     }
     Ok(())
@@ -81,7 +82,8 @@ fn entry(wiring: Wiring, vector: u8) -> u32 {
     low
 }
 
-/// Routes a line to `vector` on the CPU with this APIC id; false if no IO-APIC has the line.
+/// Routes a line to `vector` on the CPU with this APIC id. Returns false if no IO-APIC has the
+/// line.
 pub(super) fn route(wiring: Wiring, vector: u8, apic_id: u32) -> bool {
     let mut chips = CHIPS.lock();
     let chip = chips.iter_mut().find(|chip| {
@@ -98,12 +100,13 @@ pub(super) fn route(wiring: Wiring, vector: u8, apic_id: u32) -> bool {
     true
 }
 
-/// Initialises the two legacy controllers, away from the exceptions, and masks them.
+/// Moves the vectors of the two legacy controllers away from the exceptions, and masks their lines.
 fn mask_legacy() {
     for (command, first) in [(0x20, vectors::LEGACY), (0xa0, vectors::LEGACY + 8)] {
         let data = command + 1;
         let cascade = if command == 0x20 { 1 << 2 } else { 2 };
-        // SAFETY: the documented initialisation sequence; nothing else drives these controllers.
+        // SAFETY: this is the documented initialisation sequence, and no other code drives these
+        // controllers.
         unsafe {
             port::outb(command, 0x11);
             port::outb(data, first);

@@ -1,4 +1,5 @@
-//! Messages between CPUs: calls that are waited for, work bits that are not, reschedule, stop.
+//! Messages between CPUs: calls that the sender waits for, work bits that it does not wait for,
+//! reschedule and stop.
 
 use super::context::{HardIrq, Nmi, Task};
 use super::entry::TrapFrame;
@@ -10,10 +11,10 @@ use core::ptr;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
 use tidemark_sync::{Hooks, hook};
 
-/// Which of the call vectors carries a call; they differ in what the counters say.
+/// The kind of a call. Each has a vector of its own, so that the counters tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallKind {
-    /// A function call.
+    /// A function call of any other kind.
     Call,
     /// A drain of per-CPU caches.
     Drain,
@@ -31,25 +32,31 @@ impl CallKind {
     }
 }
 
-/// What runs on the other CPU.
+/// The function that runs on the other CPU.
 pub type CallFn = fn(&HardIrq, usize);
 
-/// A call under way; it lives on the caller's stack until every CPU is done with it.
+/// A call under way. It lives on the caller's stack until every CPU is done with it.
 struct Call {
     function: CallFn,
     arg: usize,
-    /// The CPU that waits.
+    /// The CPU that waits for the end of the call.
     from: CpuId,
-    /// CPUs that have not finished, as bits. A CPU's last access is clearing its own.
+    /// The CPUs that have not finished, as bits. The last access of a CPU to the call clears its
+    /// own bit.
     waiting: AtomicU64,
 }
 
-/// Runs `f(arg)` in a hard interrupt on each online CPU of `mask` (the own one included, if
-/// named) and waits until all have done so. CPUs that are not online or stop meanwhile are not
-/// waited for. Starts with interrupts on and no spinlock held: while it waits, it serves others.
+/// Runs `f(arg)` in a hard interrupt on each online CPU of `mask`, the running one included if it
+/// is named, and waits until all have done so. It does not wait for CPUs that are not online or
+/// stop meanwhile. It starts with interrupts on and no spinlock held: while it waits, it serves the
+/// calls of others.
+///
+/// # Panics
+///
+/// Panics if interrupts are off.
 pub fn call_on(mask: u64, kind: CallKind, f: CallFn, arg: usize, task: &Task) {
     let _ = task;
-    // A spinlock held would mean interrupts off, too.
+    // This also catches a held spinlock, which turns interrupts off.
     assert!(
         interrupts::interrupts_enabled(),
         "a call to other CPUs with interrupts off"
@@ -78,22 +85,22 @@ pub fn call_on(mask: u64, kind: CallKind, f: CallFn, arg: usize, task: &Task) {
 
 impl Call {
     fn is_under_way(&self) -> bool {
-        // SeqCst: pairs with `handle_calls`. What the calls did is visible once this is false.
+        // SeqCst pairs with `handle_calls`. What the calls did is visible once this is false.
         self.waiting.load(SeqCst) & percpu::online_mask() != 0
     }
 }
 
-/// How often a waiting caller looks before it halts. Where CPUs outnumber the host's cores, a spin
-/// keeps from running whoever is waited for.
+/// How often a waiting caller looks before it halts. Where CPUs outnumber the host's cores, a
+/// spinning CPU keeps the awaited CPU from running.
 const SPINS: u32 = 200;
 
 /// Halts until an interrupt comes: another CPU's request, the end of the call, or the tick.
 fn doze(call: &Call) {
     let dozing = &percpu::of(call.from).dozing;
     interrupts::disable();
-    // SeqCst, store before load: the last CPU clears its bit before it looks here, so either it
-    // sees the doze and sends, or the bit is seen to be clear. A send before the halt ends the
-    // halt.
+    // SeqCst orders the store before the load. The last CPU clears its bit before it looks at
+    // `dozing`. So either it sees the doze and sends an interrupt, or this CPU sees the bit clear.
+    // An interrupt sent before the halt ends the halt.
     dozing.store(true, SeqCst);
     if call.is_under_way() {
         interrupts::enable_and_halt();
@@ -102,7 +109,12 @@ fn doze(call: &Call) {
     interrupts::enable();
 }
 
-/// As [`call_on`] for every online CPU but the running one; the caller stays pinned until the end.
+/// Does what [`call_on`] does, for every online CPU but the running one. The caller stays pinned
+/// until the end.
+///
+/// # Panics
+///
+/// Panics if interrupts are off.
 pub fn call_on_others(kind: CallKind, f: CallFn, arg: usize, task: &Task) {
     let _pin = preempt::pin();
     let mask = percpu::online_mask() & !percpu::mask_of(percpu::cpu_id());
@@ -110,17 +122,17 @@ pub fn call_on_others(kind: CallKind, f: CallFn, arg: usize, task: &Task) {
 }
 
 fn post(target: &PerCpu, call: &Call, vector: u8) {
-    // Any slot will do; starting from the own CPU's keeps callers apart.
+    // Any slot will do; starting from the slot of the running CPU keeps callers apart.
     let from = percpu::cpu_id().0;
     let call = ptr::from_ref(call).cast_mut().cast();
     'posted: while target.is_online() {
         for slot in 0..percpu::MAX_CPUS {
             let slot = (from + slot) % percpu::MAX_CPUS;
-            // Release: pairs with the Acquire swap in `handle_calls`, publishing the call.
+            // Release pairs with the Acquire swap in `handle_calls`: it publishes the call.
             let posted =
                 target.calls[slot].compare_exchange(ptr::null_mut(), call, Release, Relaxed);
             if posted.is_ok() {
-                // After the slot: a handler that sees the bit finds the call.
+                // The bit is set after the slot: a handler that sees the bit finds the call.
                 target.calls_posted.fetch_or(1 << slot, Release);
                 break 'posted;
             }
@@ -133,7 +145,7 @@ fn post(target: &PerCpu, call: &Call, vector: u8) {
 pub(super) fn handle_calls(token: &HardIrq) {
     let block = percpu::current();
     let own = !percpu::mask_of(block.id());
-    // One interrupt may stand for several posts: all of them run.
+    // One interrupt may stand for several posts, so all of them run.
     loop {
         let posted = block.calls_posted.swap(0, Acquire);
         if posted == 0 {
@@ -150,7 +162,7 @@ pub(super) fn handle_calls(token: &HardIrq) {
             };
             (call.function)(token, call.arg);
             let from = percpu::of(call.from);
-            // SeqCst: pairs with the caller's loads. Once no bit is set, the call is gone.
+            // SeqCst pairs with the caller's loads. Once no bit is set, the call may be gone.
             let rest = call.waiting.fetch_and(own, SeqCst) & own;
             if rest == 0 && from.dozing.load(SeqCst) {
                 let message = apic::Message::Vector(vectors::WAKE);
@@ -160,28 +172,33 @@ pub(super) fn handle_calls(token: &HardIrq) {
     }
 }
 
-/// A kind of work that can be asked for by a bit.
+/// A kind of work that a bit asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkId(u8);
 
 static WORK: Hooks<Handler, 32> = Hooks([const { hook!(fn(&HardIrq)) }; 32]);
 
-/// Adds a kind of work (up to 32): what a CPU runs when the bit was raised on it. Raising it again
-/// before it ran makes one run.
+/// Adds a kind of work (up to 32): the function that a CPU runs when the bit was raised on it.
+/// Raising the bit again before the function ran gives one run.
+///
+/// # Errors
+///
+/// Returns [`IrqError::Full`] if there are 32 kinds already.
 pub fn register_work(f: Handler) -> Result<WorkId, IrqError> {
     let id = WORK.add(f).ok_or(IrqError::Full)?;
     Ok(WorkId(id as u8))
 }
 
-/// Asks every online CPU of `mask` to run `work`, the own one included, if named; does not wait.
-/// Any context but NMI.
+/// Asks every online CPU of `mask` to run `work`, the running one included if it is named, and does
+/// not wait. Any context but NMI may call it.
 pub fn raise(mask: u64, work: WorkId) {
     let bit = 1 << work.0;
     for cpu in percpu::cpus_in(mask & percpu::online_mask()) {
         let block = percpu::of(cpu);
-        // Whoever sets the bit sends, and is not switched away in between: others rely on it.
+        // The CPU that sets the bit sends the interrupt, and is not switched away in between,
+        // because others rely on it.
         interrupts::without_interrupts(|| {
-            // Release: pairs with the Acquire in `handle_work`.
+            // Release pairs with the Acquire in `handle_work`.
             if block.work.fetch_or(bit, Release) & bit == 0 {
                 let message = apic::Message::Vector(vectors::WORK);
                 apic::send(block.apic_id.load(Relaxed), message);
@@ -195,16 +212,17 @@ pub fn raise_from_nmi(_nmi: &Nmi, work: WorkId) {
     raise_self(work);
 }
 
-/// Asks the running CPU to run `work` as soon as it takes interrupts. Any context, NMI included.
+/// Asks the running CPU to run `work` as soon as it takes interrupts. Any context may call it, NMI
+/// included.
 pub fn raise_self(work: WorkId) {
-    // Not the sender's rule of `raise`: the CPU that set the bit may have been interrupted before
-    // it sent, and the interrupt is wanted when this NMI ends.
+    // Unlike `raise`, this sends even if the bit was set already. The CPU may have been interrupted
+    // after it set the bit and before it sent, and the interrupt is wanted when this NMI ends.
     percpu::current().work.fetch_or(1 << work.0, Release);
     apic::send_self(vectors::WORK);
 }
 
-/// Whether the running CPU's APIC has the work interrupt requested and has not delivered it. Any
-/// context.
+/// Returns whether the running CPU's APIC has the work interrupt requested and not delivered. Any
+/// context may call it.
 #[cfg(feature = "lab")]
 pub fn is_work_requested() -> bool {
     apic::is_requested(vectors::WORK)
@@ -221,7 +239,8 @@ pub(super) fn handle_work(token: &HardIrq) {
     }
 }
 
-/// Makes `cpu` look at its run queue: sets its need_resched, there. Any context but NMI.
+/// Makes `cpu` look at its run queue, by setting its need_resched there. Any context but NMI may
+/// call it.
 pub fn reschedule(cpu: CpuId) {
     if let Some(block) = percpu::get(cpu) {
         let message = apic::Message::Vector(vectors::RESCHEDULE);
@@ -229,21 +248,22 @@ pub fn reschedule(cpu: CpuId) {
     }
 }
 
-/// CPUs that have to stop, as bits: looked at by the NMI, too, in case interrupts are off there.
+/// The CPUs that have to stop, as bits. NMI handlers look at them as well, in case interrupts are
+/// off.
 static STOP: AtomicU64 = AtomicU64::new(0);
-/// The CPU that stops the others, plus 1.
+/// The number of the CPU that stops the others, plus 1; 0 before.
 static STOPPER: AtomicUsize = AtomicUsize::new(0);
 
-/// How long a CPU is given to stop, by interrupt and again by NMI.
+/// How long a CPU may take to stop, after the interrupt and again after the NMI.
 const STOP_NS: u64 = 100_000_000;
 
-/// Stops every other CPU for good, by interrupt and then by NMI, and returns the mask of those
-/// that did not answer in time. For the dying routine: any context, takes no lock. Of two CPUs that
-/// die at once, the later one stops here.
+/// Stops every other CPU for good, by interrupt and then by NMI, and returns the mask of those that
+/// did not answer in time. It takes no lock. The dying routine calls it, in any context. Of two
+/// CPUs that die at once, the later one stops here for good.
 pub fn stop_others() -> u64 {
     interrupts::disable();
     let own = percpu::cpu_id();
-    // Relaxed: only who came first matters.
+    // Relaxed suffices: only the order of the two exchanges matters.
     let first = STOPPER.compare_exchange(0, own.0 + 1, Relaxed, Relaxed);
     if first.is_err_and(|stopper| stopper != own.0 + 1) {
         percpu::set_offline(own);
@@ -277,14 +297,14 @@ pub(super) fn stop_here(frame: &TrapFrame) -> ! {
     port::halt_forever()
 }
 
-/// Stops the running CPU if that was asked for; from the NMI.
+/// Stops the running CPU if that was asked for. The NMI handler calls it.
 pub(super) fn stop_if_asked(frame: &TrapFrame) {
     if STOP.load(Acquire) & percpu::mask_of(percpu::cpu_id()) != 0 {
         stop_here(frame);
     }
 }
 
-/// Returns where a stopped CPU was: the interrupted rip, rbp and rsp.
+/// Returns where a stopped CPU was interrupted: rip, rbp and rsp.
 pub fn stopped_at(cpu: CpuId) -> Option<[u64; 3]> {
     let block = percpu::get(cpu).filter(|block| !block.is_online())?;
     let at = [0, 1, 2].map(|slot: usize| block.stopped_at[slot].load(Relaxed));

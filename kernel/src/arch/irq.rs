@@ -9,7 +9,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::*};
 use tidemark_sync::{Hook, hook};
 
-/// An interrupt handler: interrupts are off, it may not sleep.
+/// An interrupt handler. It runs with interrupts off and may not sleep.
 pub type Handler = fn(&HardIrq);
 
 /// Why a handler could not be registered.
@@ -33,26 +33,34 @@ impl fmt::Display for IrqError {
     }
 }
 
-/// Handlers by vector; one that is in use stays.
+/// The handler of each vector. A handler that is set stays.
 static HANDLERS: [Hook<Handler>; 256] = [const { hook!(fn(&HardIrq)) }; 256];
-/// Vectors without a handler that came nevertheless and were reported, as bits.
+/// The vectors without a handler that came nevertheless and were reported, as bits.
 static UNEXPECTED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 static MADT: spin::Once<Madt> = spin::Once::new();
 
-/// Keeps what [`request_isa`] needs to know of the wiring.
+/// Keeps the part of the wiring that [`request_isa`] needs.
 pub(super) fn init(madt: &Madt) {
     MADT.call_once(|| madt.clone());
 }
 
 /// Adds the handler of `vector`.
+///
+/// # Errors
+///
+/// Returns [`IrqError::Taken`] if the vector has a handler already.
 pub fn register(vector: u8, handler: Handler) -> Result<(), IrqError> {
     HANDLERS[usize::from(vector)]
         .claim(handler)
         .map_err(|_| IrqError::Taken(vector))
 }
 
-/// Adds the handler of a legacy IRQ (COM1 is 4, COM2 is 3), after the MADT's overrides, and unmasks
-/// its line, to the boot CPU. Task context.
+/// Adds the handler of a legacy IRQ (COM1 is 4, COM2 is 3), following the MADT's overrides. Routes
+/// its line to the boot CPU and unmasks it. Only task context may call it.
+///
+/// # Errors
+///
+/// Returns an [`IrqError`] if no IO-APIC serves the line, or if it has a handler already.
 pub fn request_isa(irq: u8, handler: Handler) -> Result<(), IrqError> {
     let madt = MADT.get().ok_or(IrqError::NoSuchGsi(u32::from(irq)))?;
     request(madt.isa(irq), handler)
@@ -78,7 +86,7 @@ fn request(wiring: Wiring, handler: Handler) -> Result<(), IrqError> {
 pub(super) fn dispatch(frame: &TrapFrame, vector: u8) {
     let block = percpu::current();
     block.in_irq.store(1, Relaxed);
-    // SAFETY: this is a hard interrupt's handler, and the token ends with it.
+    // SAFETY: this is the handler of a hard interrupt, and the token ends with it.
     let token = unsafe { HardIrq::mint() };
     match vector {
         vectors::TIMER => timer::handle(&token),
@@ -92,8 +100,8 @@ pub(super) fn dispatch(frame: &TrapFrame, vector: u8) {
         }
         _ => other(&token, vector),
     }
-    // A spurious interrupt is not in service. The others end after their handler, which has quieted
-    // a level-triggered line by then.
+    // A spurious interrupt is not in service. The others end after their handler, which has
+    // silenced a level-triggered line by then.
     if vector != vectors::SPURIOUS && vector >= vectors::GSI_BASE {
         apic::end_of_interrupt();
     }

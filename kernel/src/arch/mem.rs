@@ -1,4 +1,4 @@
-//! `memcpy` and its kin, which the compiler calls by name and no C library provides here.
+//! `memcpy` and similar functions, which the compiler calls by name and no C library provides here.
 //!
 //! They move words: under `-icount` and TCG each `rep` step costs as much as an instruction.
 
@@ -8,8 +8,8 @@ use core::arch::asm;
 ///
 /// # Safety
 ///
-/// Both ranges are valid for `len` bytes, `dst`'s for writing; `dst` does not start within `src`'s
-/// range (it may end within it: the copy goes upwards). DF is clear.
+/// Both ranges are valid for `len` bytes, `dst`'s for writing. `dst` does not start within `src`'s
+/// range. It may end within it, because the copy goes upwards. DF is clear.
 #[inline]
 pub unsafe fn copy_up(dst: *mut u8, src: *const u8, len: usize) {
     // SAFETY: the caller vouches for both ranges; words and rest together are `len` bytes.
@@ -35,8 +35,8 @@ pub unsafe fn copy_up(dst: *mut u8, src: *const u8, len: usize) {
 #[inline]
 pub unsafe fn copy_down(dst: *mut u8, src: *const u8, len: usize) {
     let last = len.wrapping_sub(1);
-    // SAFETY: the caller vouches for both ranges. The pointers start at the last byte; after the
-    // odd bytes they step back by 7 to the start of the last word. DF is clear again at the end.
+    // SAFETY: the caller vouches for both ranges. The pointers start at the last byte. After the
+    // odd bytes they step back by 7, to the start of the last word. DF is clear again at the end.
     unsafe {
         asm!(
             "std",
@@ -63,10 +63,11 @@ pub unsafe fn copy_down(dst: *mut u8, src: *const u8, len: usize) {
 #[inline]
 pub unsafe fn copy(dst: *mut u8, src: *const u8, len: usize) {
     if dst.addr().wrapping_sub(src.addr()) < len {
-        // SAFETY: the caller's ranges; `dst` lies within `src`'s, so not below its start.
+        // SAFETY: the caller vouches for the ranges; `dst` lies within `src`'s, so not below its
+        // start.
         unsafe { copy_down(dst, src, len) }
     } else {
-        // SAFETY: the caller's ranges; `dst` does not start within `src`'s.
+        // SAFETY: the caller vouches for the ranges; `dst` does not start within `src`'s.
         unsafe { copy_up(dst, src, len) }
     }
 }
@@ -94,7 +95,8 @@ pub unsafe fn fill(dst: *mut u8, byte: u8, len: usize) {
     }
 }
 
-/// Compares `len` bytes: negative, zero or positive as the first difference says.
+/// Compares `len` bytes. The result is negative, zero or positive, as the first byte that differs
+/// is smaller in `a`, does not exist, or is larger.
 ///
 /// # Safety
 ///
@@ -130,40 +132,40 @@ pub unsafe fn compare(a: *const u8, b: *const u8, len: usize) -> i32 {
     0
 }
 
-/// The names under which the compiler calls the above; only in the image, where no C library has
-/// them.
+/// The functions above under the names that the compiler calls. Only the image has them, because it
+/// has no C library.
 #[cfg(feature = "freestanding")]
 mod symbols {
     #[unsafe(no_mangle)]
     unsafe extern "C" fn memcpy(dst: *mut u8, src: *const u8, len: usize) -> *mut u8 {
-        // SAFETY: memcpy's callers promise valid ranges that do not overlap.
+        // SAFETY: the callers of memcpy promise valid ranges that do not overlap.
         unsafe { super::copy_up(dst, src, len) };
         dst
     }
 
     #[unsafe(no_mangle)]
     unsafe extern "C" fn memmove(dst: *mut u8, src: *const u8, len: usize) -> *mut u8 {
-        // SAFETY: memmove's callers promise valid ranges.
+        // SAFETY: the callers of memmove promise valid ranges.
         unsafe { super::copy(dst, src, len) };
         dst
     }
 
     #[unsafe(no_mangle)]
     unsafe extern "C" fn memset(dst: *mut u8, byte: i32, len: usize) -> *mut u8 {
-        // SAFETY: memset's callers promise a valid range; C defines the cut to a byte.
+        // SAFETY: the callers of memset promise a valid range; C defines the cut to a byte.
         unsafe { super::fill(dst, byte as u8, len) };
         dst
     }
 
     #[unsafe(no_mangle)]
     unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
-        // SAFETY: memcmp's callers promise valid ranges.
+        // SAFETY: the callers of memcmp promise valid ranges.
         unsafe { super::compare(a, b, len) }
     }
 
     #[unsafe(no_mangle)]
     unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
-        // SAFETY: bcmp's callers promise valid ranges.
+        // SAFETY: the callers of bcmp promise valid ranges.
         unsafe { super::compare(a, b, len) }
     }
 }
@@ -199,7 +201,7 @@ mod tests {
             for len in 0..40 {
                 let mut ours = pattern();
                 let mut theirs = pattern();
-                // SAFETY: at most 56 of 96 bytes.
+                // SAFETY: the fill covers at most 56 of 96 bytes.
                 unsafe { fill(ours.as_mut_ptr().add(at), 0xa5, len) };
                 theirs[at..at + len].fill(0xa5);
                 assert_eq!(ours, theirs, "at {at} len {len}");

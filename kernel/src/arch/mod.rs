@@ -1,5 +1,5 @@
-//! What belongs to the processor and the machine around it: CPU set-up, interrupts, SMP, time,
-//! ACPI's tables, paging.
+//! The processor and the machine around it: CPU set-up, interrupts, SMP, time, ACPI's tables,
+//! paging.
 
 pub mod acpi;
 pub mod apic;
@@ -41,7 +41,7 @@ pub use interrupts::{Irqs, without_interrupts};
 pub use percpu::{CpuId, MAX_CPUS, cpu_id};
 pub use preempt::pin;
 
-/// Why the processor layer cannot work on this machine.
+/// A reason why the processor layer cannot work on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArchError {
     NoPhysicalMap,
@@ -83,16 +83,20 @@ impl From<SmpError> for ArchError {
 
 static TABLES: spin::Once<Tables> = spin::Once::new();
 
-/// Sets up the boot CPU (gs is set: [`percpu::init_boot_cpu`]): page tables taken over, descriptor
-/// tables and interrupt stacks, ACPI's tables, time, interrupt controllers. Leaves interrupts off,
-/// the tick running.
+/// Sets up the boot CPU, whose gs is set ([`percpu::init_boot_cpu`]). It takes over the page tables
+/// and makes descriptor tables and interrupt stacks. Then it reads ACPI's tables and starts time
+/// and interrupt controllers. Leaves interrupts off, and the tick running.
+///
+/// # Errors
+///
+/// Returns an [`ArchError`] if the machine lacks something that the kernel needs.
 pub fn init(boot: &BootInfo, early: &mut BumpAllocator) -> Result<&'static Tables, ArchError> {
     let offset = boot.physical_memory_offset.into_option();
     paging::init(offset.ok_or(ArchError::NoPhysicalMap)?)?;
     paging::stack::set_boot_stack(boot.kernel_stack_bottom, boot.kernel_stack_len);
     let block = percpu::current();
-    // SAFETY: the boot CPU does this once; loading the segments clears gs, so the block comes
-    // after.
+    // SAFETY: the boot CPU does this once. Loading the segments clears gs, so the block is loaded
+    // afterwards.
     unsafe {
         gdt::prepare(block, early)?;
         gdt::load(block);
@@ -123,7 +127,7 @@ pub fn init(boot: &BootInfo, early: &mut BumpAllocator) -> Result<&'static Table
     Ok(tables)
 }
 
-/// Returns what the firmware's tables say, once [`init`] has read them.
+/// Returns the contents of the firmware's tables, once [`init`] has read them.
 pub fn tables() -> Option<&'static Tables> {
     TABLES.get()
 }

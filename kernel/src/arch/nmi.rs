@@ -8,13 +8,17 @@ use super::{apic, ipi, vectors};
 use core::sync::atomic::Ordering::*;
 use tidemark_sync::{Hooks, hook};
 
-/// What an NMI calls: it takes no lock, wakes nobody, must not fault (the return from a fault
-/// would let the next NMI in on this one's stack).
+/// A handler that an NMI calls. It takes no lock, wakes no thread and must not fault. The return
+/// from a fault would let the next NMI in on the stack of this one.
 pub type Handler = fn(&Nmi, &TrapFrame);
 
 static HOOKS: Hooks<Handler, 8> = Hooks([const { hook!(fn(&Nmi, &TrapFrame)) }; 8]);
 
 /// Adds a handler that every NMI calls; up to eight.
+///
+/// # Errors
+///
+/// Returns [`IrqError::Full`] if there are eight already.
 pub fn add_hook(handler: Handler) -> Result<(), IrqError> {
     HOOKS.add(handler).map(drop).ok_or(IrqError::Full)
 }
@@ -23,7 +27,7 @@ pub(super) fn dispatch(frame: &TrapFrame) {
     let block = percpu::current();
     block.in_nmi.store(1, Relaxed);
     ipi::stop_if_asked(frame);
-    // SAFETY: this is the NMI's handler.
+    // SAFETY: this is the handler of the NMI, and the token ends with it.
     let token = unsafe { Nmi::mint() };
     #[cfg(feature = "lab")]
     super::own_time::leaving_out(|| call_hooks(&token, frame));
@@ -38,19 +42,21 @@ fn call_hooks(token: &Nmi, frame: &TrapFrame) {
     }
 }
 
-/// Tells whether `cpu` is in an NMI's handler, where no other NMI reaches it. Any context.
+/// Returns whether `cpu` is in the handler of an NMI, where no other NMI reaches it. Any context
+/// may call it.
 pub fn is_in(cpu: CpuId) -> bool {
     percpu::get(cpu).is_some_and(|block| block.in_nmi.load(Relaxed) != 0)
 }
 
-/// Sends an NMI to `cpu`, its own too: by physical destination. Any context.
+/// Sends an NMI to `cpu`, which may be the running one, in physical destination mode. Any context
+/// may call it.
 pub fn send(cpu: CpuId) {
     if let Some(block) = percpu::get(cpu) {
         apic::send(block.apic_id.load(Relaxed), apic::Message::Nmi);
     }
 }
 
-/// Returns how many NMIs `cpu` has taken.
+/// Returns the number of NMIs that `cpu` has taken.
 pub fn count(cpu: CpuId) -> u32 {
     percpu::of(cpu).taken(vectors::NMI)
 }

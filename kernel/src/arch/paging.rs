@@ -1,8 +1,8 @@
-//! The kernel's page tables: what is mapped where beyond what the loader did.
+//! The kernel's page tables: the mappings beyond those of the loader.
 //!
-//! One unused slot of the top-level table (512 GiB) is the kernel's own: stacks with guard pages
-//! ([`stack`]) in its first half, device registers in its second. No page is ever writable and
-//! executable.
+//! One unused slot of the top-level table (512 GiB) is the kernel's own. Its first half holds
+//! stacks with guard pages ([`stack`]), its second half device registers. No page is ever writable
+//! and executable.
 
 pub mod direct;
 pub mod stack;
@@ -22,13 +22,13 @@ use x86_64::{PhysAddr, VirtAddr};
 pub use direct::{direct_map_add, direct_map_remove};
 pub use stack::{Stack, map_stack, map_stack_at, stack_of};
 
-/// Where page-table frames come from; called with interrupts off.
+/// A source of frames for page tables. It is called with interrupts off.
 pub type FrameSource<'a> = &'a mut dyn FnMut() -> Option<PhysFrame>;
 
 /// Why a mapping could not be made or removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PagingError {
-    /// No frame for a page table.
+    /// There was no frame for a page table.
     NoFrame,
     /// The kernel's own range of addresses is used up.
     NoAddresses,
@@ -51,25 +51,32 @@ impl fmt::Display for PagingError {
     }
 }
 
-/// Flags of data that only the kernel reads and writes.
+/// The flags of data that only the kernel reads and writes.
 const DATA: Flags = Flags::PRESENT
     .union(Flags::WRITABLE)
     .union(Flags::NO_EXECUTE);
 const SLOT_BYTES: u64 = 1 << 39;
 
-/// Written once by `init`, before anything else runs.
+/// The address where physical memory is mapped. It is written once by `init`, before any other code
+/// runs.
 static PHYS_OFFSET: AtomicU64 = AtomicU64::new(0);
-/// As `PHYS_OFFSET`: where the kernel's own range starts.
+/// The address where the kernel's own range starts. It is written once by `init`, before any other
+/// code runs.
 static AREA: AtomicU64 = AtomicU64::new(0);
 
-/// The lock around every change of the tables, and the addresses handed out for registers.
+/// What the lock around every change of the tables protects: the next free address for registers.
 struct Area {
     next_mmio: u64,
 }
 
 static TABLES: IrqSpinLock<Area, Irqs> = IrqSpinLock::new(Rank::PageTable, Area { next_mmio: 0 });
 
-/// Takes over the loader's tables, given where it mapped physical memory. Boot CPU, once.
+/// Takes over the loader's tables; physical memory is mapped at `phys_offset`. It is called once,
+/// on the boot CPU.
+///
+/// # Errors
+///
+/// Returns a [`PagingError`] if the kernel gets no range of addresses of its own.
 pub fn init(phys_offset: u64) -> Result<(), PagingError> {
     PHYS_OFFSET.store(phys_offset, Relaxed);
     let mut guard = lock();
@@ -85,8 +92,9 @@ pub fn init(phys_offset: u64) -> Result<(), PagingError> {
     Ok(())
 }
 
-/// Unmaps the lower half of the addresses, where a loader may have left what it switched tables
-/// with. Boot CPU, before others start; the kernel's own mappings are all in the upper half.
+/// Unmaps the lower half of the addresses, where the loader may have left mappings for its switch
+/// of tables. It is called on the boot CPU, before others start. The kernel's own mappings are all
+/// in the upper half.
 pub(super) fn drop_lower_half() {
     let mut guard = lock();
     for entry in root(&mut guard).iter_mut().take(256) {
@@ -95,12 +103,12 @@ pub(super) fn drop_lower_half() {
     flush_local();
 }
 
-/// Converts a physical address to where the physical-memory map has it.
+/// Returns the address of physical address `phys` in the physical-memory map.
 pub fn phys_to_virt(phys: u64) -> *mut u8 {
     (PHYS_OFFSET.load(Relaxed) + phys) as *mut u8
 }
 
-/// The lock held.
+/// Proof that the lock is held.
 type Guard = IrqSpinGuard<'static, Area, Irqs>;
 
 fn lock() -> Guard {
@@ -116,7 +124,7 @@ fn root(_held: &mut Guard) -> &mut PageTable {
 
 /// Returns the table that `entry` points to.
 fn next_table(entry: &PageTableEntry) -> &'static mut PageTable {
-    // SAFETY: called on present entries that are not huge: they point to tables.
+    // SAFETY: this is called on present entries that are not huge, and those point to tables.
     unsafe { &mut *phys_to_virt(entry.addr().as_u64()).cast() }
 }
 
@@ -129,7 +137,7 @@ unsafe impl FrameAllocator<Size4KiB> for Tables<'_, '_> {
     }
 }
 
-/// Maps one page that nothing is mapped at yet.
+/// Maps one page where nothing is mapped yet.
 fn map_page(
     guard: &mut Guard,
     virt: u64,
@@ -144,7 +152,7 @@ fn map_page(
     // SAFETY: the address lies in the kernel's own range and was unused until now.
     let mapped = unsafe { mapper.map_to(page, frame, flags, &mut Tables(tables)) };
     match mapped {
-        // A page that was not mapped is in no TLB.
+        // A page that was not mapped before is in no TLB.
         Ok(flush) => flush.ignore(),
         Err(MapToError::FrameAllocationFailed) => return Err(PagingError::NoFrame),
         Err(_) => return Err(PagingError::Taken(virt)),
@@ -152,7 +160,12 @@ fn map_page(
     Ok(())
 }
 
-/// Maps `len` bytes of device registers at `phys`, uncached; returns their address. Task context.
+/// Maps `len` bytes of device registers at physical address `phys`, uncached, and returns their
+/// address. Only task context may call it.
+///
+/// # Errors
+///
+/// Returns a [`PagingError`] if addresses or frames for tables run out.
 pub fn map_mmio(phys: u64, len: u64, mut tables: FrameSource<'_>) -> Result<*mut u8, PagingError> {
     let first = phys & !0xfff;
     let pages = (phys + len - first).div_ceil(4096);
@@ -171,10 +184,10 @@ pub fn map_mmio(phys: u64, len: u64, mut tables: FrameSource<'_>) -> Result<*mut
     Ok((virt + (phys - first)) as *mut u8)
 }
 
-/// Checks that no page is both writable and executable; walks all tables.
+/// Checks that no page is both writable and executable, by walking all tables.
 ///
 /// # Errors
-/// [`PagingError::WritableExecutable`] with the first such page.
+/// Returns [`PagingError::WritableExecutable`] with the first such page.
 pub fn check_no_writable_executable() -> Result<(), PagingError> {
     let mut guard = lock();
     match wx::first(root(&mut guard), &|entry| next_table(entry)) {
@@ -196,7 +209,7 @@ pub fn flush_local() {
     });
 }
 
-/// Builds tables for starting CPUs: the kernel's, plus `page` at its own address, read-only and
+/// Builds tables for CPUs that start: the kernel's, plus `page` at its own address, read-only and
 /// executable. Returns the physical address of the top-level table.
 pub(super) fn identity_tables(
     page: PhysFrame,
@@ -205,7 +218,7 @@ pub(super) fn identity_tables(
     let mut guard = lock();
     let mut new_table = || {
         let phys = tables().ok_or(PagingError::NoFrame)?.start_address();
-        // SAFETY: a frame given away for this table.
+        // SAFETY: the frame was given away for this table.
         let table: &mut PageTable = unsafe { &mut *phys_to_virt(phys.as_u64()).cast() };
         table.zero();
         Ok((phys, table))

@@ -1,8 +1,8 @@
-//! What each CPU has for itself: one block, addressed by gs.
+//! The data that each CPU has for itself: one block, addressed by gs.
 //!
-//! The boot CPU's block is a static, so that gs works from the first line of boot; the others' come
-//! from early memory. Fields that code changes by one gs-relative instruction are named by the
-//! offsets below, checked at compile time.
+//! The boot CPU's block is a static, so that gs works from the first line of boot. The blocks of
+//! the others come from early memory. Code changes some fields by one gs-relative instruction;
+//! those have named offsets below, checked at compile time.
 
 use super::acpi::Cpu;
 use super::gdt::CpuTables;
@@ -17,8 +17,8 @@ pub use tidemark_frames::{CpuId, MAX_CPUS};
 
 /// One CPU's block.
 ///
-/// Unless a field says otherwise, only its own CPU writes it and anyone may read it: a reader
-/// elsewhere gets a value that was true a moment ago.
+/// Unless a field's documentation names other writers, only the block's own CPU writes it. Any CPU
+/// may read it, and gets a value that was true a moment ago.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct PerCpu {
@@ -27,40 +27,42 @@ pub struct PerCpu {
     pub(super) irq_count: AtomicU32,
     pub(super) irq_saved: AtomicU32,
     pub(super) pin_count: AtomicU32,
-    /// The allocator's gate of this CPU, and what the end of a section or a pin has
-    /// to look after; see `preempt`.
+    /// The allocator's gate of this CPU, and what the end of a gated section or a pin has to do;
+    /// see `preempt`.
     pub(super) gate: CpuGate,
-    /// Exceptions under way; more than one means that dying goes wrong.
+    /// Exceptions under way; more than one means that the dying routine has failed.
     pub(super) exception_depth: AtomicU32,
-    /// 1 while a hard interrupt's handler runs.
+    /// 1 while the handler of a hard interrupt runs, else 0.
     pub(super) in_irq: AtomicU32,
-    /// 1 while an NMI's handler runs.
+    /// 1 while the handler of an NMI runs, else 0.
     pub(super) in_nmi: AtomicU32,
     pub(super) thread: AtomicPtr<()>,
     pub(super) apic_id: AtomicU32,
     uid: AtomicU32,
-    /// Written once by its own CPU when it can take interrupts, cleared when it stops.
+    /// Whether the CPU is online. Its own CPU sets it once, when it can take interrupts; it is
+    /// cleared when the CPU stops.
     pub(super) online: AtomicBool,
-    /// Who decided first while the CPU was starting: itself to take part, or the boot CPU to give
-    /// up.
+    /// The first decision while the CPU was starting: by the CPU itself to take part, or by the
+    /// boot CPU to give it up.
     admission: AtomicU32,
-    /// Work bits for the self-work interrupt; set by anyone, cleared by this CPU.
+    /// Bits of work for the self-work interrupt. Any CPU sets them; this CPU clears them.
     pub(super) work: AtomicU32,
-    /// A caller on this CPU has halted until its call is over.
+    /// Whether a caller on this CPU has halted until its call is over.
     pub(super) dozing: AtomicBool,
-    /// Calls posted to this CPU: slot n by a caller on CPU n, taken by this CPU.
+    /// Calls posted to this CPU: a caller on CPU n takes slot n first, and this CPU empties the
+    /// slots.
     pub(super) calls: [AtomicPtr<()>; MAX_CPUS],
-    /// Which slots of `calls` may hold something.
+    /// The slots of `calls` that may hold a call, as bits.
     pub(super) calls_posted: AtomicU64,
-    /// Where it was when it was stopped: the interrupted rip, rbp and rsp.
+    /// Where the CPU was interrupted when it was stopped: rip, rbp and rsp.
     pub(super) stopped_at: [AtomicU64; 3],
     /// Interrupts taken, by vector.
     pub(super) taken: [AtomicU32; 256],
-    /// Words for the scheduler; it says who may write them.
+    /// Words for the scheduler, which documents their writers.
     pub sched: [AtomicU64; 8],
-    /// Words for the console; it says who may write them.
+    /// Words for the console, which documents their writers.
     pub console: [AtomicU64; 8],
-    /// The CPU's part of the allocator's storage; written once, by the boot CPU, before anybody
+    /// The CPU's part of the allocator's storage. The boot CPU writes it once, before any CPU
     /// allocates.
     caches: AtomicPtr<CpuCaches>,
     pub(super) held: HeldRanks,
@@ -69,8 +71,8 @@ pub struct PerCpu {
 
 const _: () = assert!(MAX_CPUS == 64, "CPU masks are 64 bits");
 
-// SAFETY: every field but `tables` is atomic; `tables` is written by its own CPU during bring-up
-// only and read by the processor afterwards.
+// SAFETY: every field but `tables` is atomic. `tables` is written by its own CPU during bring-up
+// only, and read by the processor afterwards.
 unsafe impl Sync for PerCpu {}
 
 const UNDECIDED: u32 = 0;
@@ -112,52 +114,53 @@ impl PerCpu {
         }
     }
 
-    /// Returns this block's CPU.
+    /// Returns the number of this block's CPU.
     pub fn id(&self) -> CpuId {
         CpuId(self.cpu.load(Relaxed))
     }
 
-    /// Returns its local APIC's id.
+    /// Returns the id of its local APIC.
     pub fn apic_id(&self) -> u32 {
         self.apic_id.load(Relaxed)
     }
 
-    /// Returns what the firmware's tables call it.
+    /// Returns the number that the firmware's tables use for it.
     pub(super) fn uid(&self) -> u32 {
         self.uid.load(Relaxed)
     }
 
-    /// Notes what the firmware calls it; before the CPU starts.
+    /// Stores the numbers that the firmware's tables use for it. It is called before the CPU
+    /// starts.
     pub(super) fn set_firmware_ids(&self, cpu: Cpu) {
         self.apic_id.store(cpu.apic_id, Relaxed);
         self.uid.store(cpu.uid, Relaxed);
     }
 
     fn decide(&self, decision: u32) -> bool {
-        // AcqRel: one of the starting CPU and the boot CPU wins, and sees what the other did
-        // before.
+        // AcqRel: either the starting CPU or the boot CPU wins, and the other sees what the winner
+        // did before.
         let decided = self
             .admission
             .compare_exchange(UNDECIDED, decision, AcqRel, Acquire);
         decided.is_ok()
     }
 
-    /// Decides that this starting CPU takes part; false if the boot CPU has given it up.
+    /// Decides that this starting CPU takes part. Returns false if the boot CPU has given it up.
     pub(super) fn admit(&self) -> bool {
         self.decide(ADMITTED)
     }
 
-    /// Decides that this CPU is left out; false if it is about to be online.
+    /// Decides that this CPU is left out. Returns false if it is about to be online.
     pub(super) fn give_up(&self) -> bool {
         self.decide(GIVEN_UP)
     }
 
-    /// Tells whether this CPU has come up and has not been stopped.
+    /// Returns whether this CPU has come up and has not been stopped.
     pub fn is_online(&self) -> bool {
         self.online.load(Acquire)
     }
 
-    /// Returns how many interrupts of `vector` this CPU has taken, modulo 2^32.
+    /// Returns the number of interrupts of `vector` that this CPU has taken, modulo 2^32.
     pub fn taken(&self, vector: u8) -> u32 {
         self.taken[usize::from(vector)].load(Relaxed)
     }
@@ -170,26 +173,27 @@ impl Default for PerCpu {
 }
 
 static BOOT_CPU: PerCpu = PerCpu::new();
-/// Written by the boot CPU while it prepares an application processor; null for absent CPUs.
+/// The blocks of all CPUs; null for absent CPUs. The boot CPU writes an entry while it prepares the
+/// application processor.
 static BLOCKS: [AtomicPtr<PerCpu>; MAX_CPUS] =
     [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CPUS];
 static ONLINE: AtomicU64 = AtomicU64::new(0);
 
-/// Gives the boot CPU its block; the first thing that boot does.
+/// Gives the boot CPU its block. Boot does this first.
 pub fn init_boot_cpu() {
     let block = ptr::from_ref(&BOOT_CPU).cast_mut();
     BOOT_CPU.self_ptr.store(block, Relaxed);
     BLOCKS[0].store(block, Release);
-    // SAFETY: a static block, initialised above.
+    // SAFETY: this is a static block, initialised above.
     unsafe { load(&BOOT_CPU) };
 }
 
 /// Prepares the block of an application processor.
 ///
 /// # Safety
-/// `block` points to memory for a `PerCpu`, given away for good.
+/// `block` points to memory for a `PerCpu` that is given away for good.
 pub(super) unsafe fn create(cpu: CpuId, from: Cpu, block: *mut PerCpu) -> &'static PerCpu {
-    // SAFETY: the caller gives memory of the right size and alignment away.
+    // SAFETY: the caller gives away memory of the right size and alignment.
     let block = unsafe {
         block.write(PerCpu::new());
         &*block
@@ -199,7 +203,7 @@ pub(super) unsafe fn create(cpu: CpuId, from: Cpu, block: *mut PerCpu) -> &'stat
         .store(ptr::from_ref(block).cast_mut(), Relaxed);
     block.cpu.store(cpu.0, Relaxed);
     block.set_firmware_ids(from);
-    // Release: pairs with the Acquire in `get`, publishing the block's contents.
+    // Release pairs with the Acquire in `get`: it publishes the block's contents.
     BLOCKS[cpu.0].store(ptr::from_ref(block).cast_mut(), Release);
     block
 }
@@ -215,12 +219,13 @@ pub(super) unsafe fn load(block: &'static PerCpu) {
     let _ = block;
 }
 
-/// Returns the running CPU's block. Unless pinned, the caller may already be elsewhere.
+/// Returns the running CPU's block. Unless pinned, the caller may be on another CPU already.
 pub fn current() -> &'static PerCpu {
     #[cfg(feature = "freestanding")]
     {
         let block: *const PerCpu;
-        // SAFETY: gs points to this CPU's block since `load`, and its first word to itself.
+        // SAFETY: gs has pointed to this CPU's block since `load`, and the block's first word
+        // points to the block.
         unsafe {
             core::arch::asm!("mov {}, gs:[0]", out(reg) block, options(nostack, preserves_flags, readonly));
             &*block
@@ -230,12 +235,12 @@ pub fn current() -> &'static PerCpu {
     &BOOT_CPU
 }
 
-/// Returns the running CPU. Unless pinned, the caller may already be elsewhere.
+/// Returns the running CPU's number. Unless pinned, the caller may be on another CPU already.
 pub fn cpu_id() -> CpuId {
     #[cfg(feature = "freestanding")]
     {
         let cpu: usize;
-        // SAFETY: reads this CPU's number from its block.
+        // SAFETY: this reads the CPU's number from its own block.
         unsafe {
             core::arch::asm!("mov {}, gs:[{}]", out(reg) cpu, const offset_of!(PerCpu, cpu),
                 options(nostack, preserves_flags, readonly));
@@ -246,26 +251,26 @@ pub fn cpu_id() -> CpuId {
     current().id()
 }
 
-/// Returns the gate of `cpu`. Any context.
+/// Returns the gate of `cpu`. Any context may call it.
 ///
 /// # Panics
-/// If there is no such CPU.
+/// Panics if there is no such CPU.
 pub fn gate(cpu: CpuId) -> &'static CpuGate {
     &of(cpu).gate
 }
 
-/// Says which part of the allocator's storage is `cpu`'s; once, before that CPU allocates.
+/// Sets `cpu`'s part of the allocator's storage. It is called once, before that CPU allocates.
 pub fn set_caches(cpu: CpuId, caches: &'static CpuCaches) {
     if let Some(block) = get(cpu) {
-        // Release: pairs with whatever tells the CPU to begin.
+        // Release pairs with the acquire of the message that tells the CPU to begin.
         block
             .caches
             .store(ptr::from_ref(caches).cast_mut(), Release);
     }
 }
 
-/// Returns the running CPU's part of the allocator's storage, by one load. Pinned, or inside
-/// a section.
+/// Returns the running CPU's part of the allocator's storage, by one load. The caller is pinned, or
+/// inside a gated section.
 ///
 /// # Safety
 /// [`set_caches`] was called for this CPU.
@@ -273,8 +278,8 @@ pub fn set_caches(cpu: CpuId, caches: &'static CpuCaches) {
 #[inline]
 pub unsafe fn caches() -> &'static CpuCaches {
     let caches: *const CpuCaches;
-    // SAFETY: one gs-relative read of a field of this CPU's block. What it points to was given as
-    // a `&'static` by `set_caches`, which the caller says was called.
+    // SAFETY: this is one gs-relative read of a field of this CPU's block. The pointer was made
+    // from a `&'static` by `set_caches`, which the caller promises was called.
     unsafe {
         core::arch::asm!("mov {}, gs:[{}]", out(reg) caches, const offset_of!(PerCpu, caches),
             options(nostack, preserves_flags, readonly));
@@ -292,7 +297,7 @@ pub fn get(cpu: CpuId) -> Option<&'static PerCpu> {
 /// Returns the block of `cpu`.
 ///
 /// # Panics
-/// If there is no such CPU.
+/// Panics if there is no such CPU.
 pub fn of(cpu: CpuId) -> &'static PerCpu {
     match get(cpu) {
         Some(block) => block,
@@ -305,7 +310,7 @@ pub fn online_mask() -> u64 {
     ONLINE.load(Acquire)
 }
 
-/// Returns how many CPUs are online.
+/// Returns the number of CPUs that are online.
 pub fn online_count() -> usize {
     online_mask().count_ones() as usize
 }
@@ -315,14 +320,14 @@ pub fn online() -> impl Iterator<Item = CpuId> {
     cpus_in(online_mask())
 }
 
-/// Iterates over the CPUs of a mask.
+/// Iterates over the CPUs in a mask.
 pub fn cpus_in(mask: u64) -> impl Iterator<Item = CpuId> {
     (0..MAX_CPUS)
         .filter(move |cpu| mask >> cpu & 1 != 0)
         .map(CpuId)
 }
 
-/// Returns the bit of `cpu` in a mask.
+/// Returns the mask that contains only `cpu`.
 pub fn mask_of(cpu: CpuId) -> u64 {
     1 << cpu.0
 }
@@ -334,7 +339,7 @@ pub(super) fn set_online() {
     ONLINE.fetch_or(mask_of(block.id()), Release);
 }
 
-/// Marks `cpu` as stopped: nobody waits for it from now on.
+/// Marks `cpu` as stopped: no CPU waits for it from now on.
 pub(super) fn set_offline(cpu: CpuId) {
     if let Some(block) = get(cpu) {
         block.online.store(false, Release);
@@ -342,12 +347,13 @@ pub(super) fn set_offline(cpu: CpuId) {
     }
 }
 
-/// Returns what the scheduler stored with [`set_thread`]; null before it runs. Usable anywhere.
+/// Returns what the scheduler stored with [`set_thread`]; null before the scheduler runs. Any
+/// context may call it.
 pub fn thread() -> *mut () {
     #[cfg(feature = "freestanding")]
     {
         let thread: *mut ();
-        // SAFETY: one gs-relative read: it cannot mix two CPUs' values.
+        // SAFETY: this is one gs-relative read, so it cannot mix the values of two CPUs.
         unsafe {
             core::arch::asm!("mov {}, gs:[{}]", out(reg) thread, const offset_of!(PerCpu, thread),
                 options(nostack, preserves_flags, readonly));
@@ -358,17 +364,17 @@ pub fn thread() -> *mut () {
     current().thread.load(Relaxed)
 }
 
-/// Tells whether the running CPU is in an NMI. Any context.
+/// Returns whether the running CPU is in an NMI. Any context may call it.
 pub fn in_nmi() -> bool {
     current().in_nmi.load(Relaxed) != 0
 }
 
-/// Tells whether the running CPU is in a hard interrupt's handler. Any context.
+/// Returns whether the running CPU is in the handler of a hard interrupt. Any context may call it.
 pub fn in_irq() -> bool {
     current().in_irq.load(Relaxed) != 0
 }
 
-/// Stores the running CPU's current thread; the scheduler calls it with interrupts off.
+/// Stores the running CPU's current thread. The scheduler calls it with interrupts off.
 pub fn set_thread(thread: *mut ()) {
     current().thread.store(thread, Relaxed);
 }

@@ -1,4 +1,4 @@
-//! Port I/O, and the ends of execution.
+//! Port I/O, and the ways to end execution.
 
 use x86_64::instructions::port::Port;
 
@@ -9,7 +9,7 @@ macro_rules! port {
         /// # Safety
         /// Reading this port has no effect that breaks memory safety.
         pub unsafe fn $read(port: u16) -> $type {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller promises that the read breaks nothing.
             unsafe { Port::new(port).read() }
         }
 
@@ -18,7 +18,7 @@ macro_rules! port {
         /// # Safety
         /// Writing this value to this port has no effect that breaks memory safety.
         pub unsafe fn $write(port: u16, value: $type) {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller promises that the write breaks nothing.
             unsafe { Port::new(port).write(value) }
         }
     };
@@ -32,18 +32,18 @@ port!(inl, outl, u32);
 /// # Safety
 /// Reading this port has no effect that breaks memory safety.
 pub unsafe fn inw(port: u16) -> u16 {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that the read breaks nothing.
     unsafe { Port::new(port).read() }
 }
 
-/// Ends QEMU with a value of `tidemark_wire::exit_value`; without the exit device, halts for good.
+/// Ends QEMU with a value of `tidemark_wire::exit_value`. Without the exit device, halts for good.
 pub fn exit(value: u32) -> ! {
     // SAFETY: the debug-exit device does nothing but end the machine.
     unsafe { outl(0xf4, value) };
     halt_forever()
 }
 
-/// Halts the running CPU for good, interrupts off.
+/// Halts the running CPU for good, with interrupts off.
 pub fn halt_forever() -> ! {
     loop {
         x86_64::instructions::interrupts::disable();

@@ -1,5 +1,6 @@
-//! Preemption of the running CPU, off by count (the pin) or by the allocator's gated section, and
-//! what the ends of both owe: a switch of threads, and the word that the CPU has left them.
+//! Preemption of the running CPU, which a counted pin or the allocator's gated section turns off.
+//! The end of either pays what is owed: a switch of threads, and the acknowledgement for a grace
+//! period.
 
 use super::gs::{gs, gs_read};
 use super::interrupts::{disable, enable, interrupts_enabled};
@@ -7,12 +8,12 @@ use super::percpu;
 use core::marker::PhantomData;
 use tidemark_sync::{CpuGate, Hook, hook};
 
-/// Proof that the caller stays on its CPU: preemption is off until it drops.
+/// Proof that the caller stays on its CPU: preemption is off until it is dropped.
 #[derive(Debug)]
 #[must_use = "the pin ends when it drops"]
 pub struct Pinned(PhantomData<*mut ()>);
 
-/// Keeps the caller on its CPU. Any context; nests.
+/// Keeps the caller on its CPU. Pins nest. Any context may call it.
 pub fn pin() -> Pinned {
     pin_raw();
     Pinned(PhantomData)
@@ -24,12 +25,13 @@ impl Drop for Pinned {
     }
 }
 
-/// Tells whether a gated section of the allocator is open on the running CPU. Any context.
+/// Returns whether a gated section of the allocator is open on the running CPU. Any context may
+/// call it.
 #[inline]
 pub fn in_gate() -> bool {
     #[cfg(feature = "freestanding")]
-    // SAFETY: one gs-relative read of the word's low byte, which counts gated sections, and a jump
-    // by what it found.
+    // SAFETY: this is one gs-relative read of the word's low byte, which counts gated sections, and
+    // a jump by what it found.
     unsafe {
         core::arch::asm!("cmp byte ptr gs:[{}], 0", "jne {}",
             const core::mem::offset_of!(percpu::PerCpu, gate), label { return true }, options(nostack));
@@ -41,8 +43,8 @@ pub fn in_gate() -> bool {
     false
 }
 
-/// Begins a gated section of the allocator on the running CPU, where none was open a moment ago.
-/// Any context.
+/// Begins a gated section of the allocator on the running CPU, after the caller has seen none open
+/// there. Any context may call it.
 #[inline]
 pub fn enter_gate() {
     #[cfg(feature = "freestanding")]
@@ -55,8 +57,8 @@ pub fn enter_gate() {
 #[inline]
 pub fn leave_gate() -> bool {
     #[cfg(feature = "freestanding")]
-    // SAFETY: one gs-relative instruction on a field of this CPU's block, and a jump by what it
-    // left; no memory option, so it is a compiler fence as well.
+    // SAFETY: this is one gs-relative instruction on a field of this CPU's block, and a jump by
+    // what it left. It has no memory option, so it is a compiler fence as well.
     unsafe {
         core::arch::asm!("dec dword ptr gs:[{}]", "jne {}",
             const core::mem::offset_of!(percpu::PerCpu, gate), label { return true }, options(nostack));
@@ -68,12 +70,13 @@ pub fn leave_gate() -> bool {
     false
 }
 
-/// Counts a pin without a guard, for `Platform::pin`.
+/// Adds a pin without a guard, for `Platform::pin`.
 pub fn pin_raw() {
     gs!("inc", pin_count);
 }
 
-/// Undoes one [`pin_raw`], and does what was left to its end: gives way, if a switch was asked for.
+/// Undoes one [`pin_raw`], and does what was left to the end of the pin. It gives way if a switch
+/// was asked for.
 #[inline]
 pub fn unpin_raw() {
     debug_assert!(gs_read!(pin_count) > 0, "more unpins than pins");
@@ -83,12 +86,13 @@ pub fn unpin_raw() {
     }
 }
 
-/// What the end of a gated section or a pin owes: a switch.
+/// Owed at the end of a gated section or a pin: a switch of threads.
 const RESCHED: u32 = CpuGate::PLATFORM;
-/// What it owes: the word that this CPU is outside of every one of them.
+/// Owed at that end: the acknowledgement that this CPU is outside of every pin and gated section.
 const UNPINNED: u32 = CpuGate::GRACE;
 
-/// Whether any of `what` is owed at the end of a gated section or a pin of the running CPU.
+/// Returns whether any bit of `what` is owed at the end of a gated section or a pin of the running
+/// CPU.
 #[inline]
 fn owes(what: u32) -> bool {
     #[cfg(feature = "freestanding")]
@@ -97,17 +101,18 @@ fn owes(what: u32) -> bool {
     percpu::current().gate.owes(what)
 }
 
-/// Does what was left to the end of pins and gated sections, if no other one is open. Any context.
+/// Does what was left to the end of pins and gated sections, if none is open any more. Any context
+/// may call it.
 #[cold]
 fn pay() {
     if owes(UNPINNED) {
-        // Without counting, because this may be an NMI; and off, so that the CPU which is spoken
-        // for is the CPU which runs this.
+        // Interrupts go off without counting, because this may be an NMI. They are off so that the
+        // acknowledgement is for the CPU that runs this.
         let enabled = interrupts_enabled();
         disable();
         let gate = &percpu::current().gate;
-        // The debt itself holds its CPU, so `pin_depth` would count it. An NMI may have paid it
-        // meanwhile: the side that clears the bit says the word.
+        // This does not ask `pin_depth`, which counts the debt itself as a pin. An NMI may have
+        // paid the debt meanwhile: the side that clears the bit sends the acknowledgement.
         let is_outside = gs_read!(pin_count) == 0 && !gate.is_open();
         if is_outside
             && gate.take(UNPINNED)
@@ -124,49 +129,51 @@ fn pay() {
 
 static ON_UNPINNED: Hook<fn()> = hook!(fn());
 
-/// Sets what is called, once for each [`want_unpinned`], when a CPU has left its last pinned
-/// gated section: any context, an NMI included, interrupts off.
+/// Sets the function that is called, once for each [`want_unpinned`], when a CPU has left its last
+/// pin and gated section. It runs in any context, an NMI included, with interrupts off.
 pub fn set_unpinned_hook(hook: fn()) {
     ON_UNPINNED.set(hook);
 }
 
-/// Asks for the hook of [`set_unpinned_hook`] at the end of the pinned section that is open on the
-/// running CPU. Hard-IRQ context.
+/// Asks for the hook of [`set_unpinned_hook`] at the end of the pin or gated section that is open
+/// on the running CPU. Only hard-IRQ context may call it.
 pub fn want_unpinned() {
     percpu::current().gate.owe(UNPINNED);
 }
 
-/// Returns how many pins are open on the running CPU. A gated section that is open, or at whose end
-/// something is owed that is to be paid on this CPU, counts as one.
+/// Returns the number of pins that are open on the running CPU. A gated section counts as one pin
+/// while it is open, and until what is owed at its end is paid.
 pub fn pin_depth() -> u32 {
     gs_read!(pin_count) + u32::from(percpu::current().gate.holds())
 }
 
-/// Asks for a switch on the running CPU at the next point where it is allowed. Any context but NMI.
+/// Asks for a switch on the running CPU at the next point where it is allowed. Any context but NMI
+/// may call it.
 pub fn set_need_resched() {
     percpu::current().gate.owe(RESCHED);
 }
 
-/// Takes back [`set_need_resched`]; the scheduler calls it when it picks the next thread.
+/// Takes back [`set_need_resched`]. The scheduler calls it when it picks the next thread.
 pub fn clear_need_resched() {
     percpu::current().gate.take(RESCHED);
 }
 
-/// Tells whether a switch was asked for on the running CPU.
+/// Returns whether a switch was asked for on the running CPU.
 pub fn need_resched() -> bool {
     owes(RESCHED)
 }
 
 static YIELD: Hook<fn()> = hook!(fn());
 
-/// Sets what a task calls at a point where it may be preempted and a switch was asked for (an
-/// unpin, the end of an interrupts-off section). It is called with interrupts on.
+/// Sets the function that a task calls where it may be preempted and a switch was asked for. Such
+/// points are an unpin and the end of a section with interrupts off. The function is called with
+/// interrupts on.
 pub fn set_yield_hook(hook: fn()) {
     YIELD.set(hook);
 }
 
 /// Switches if that was asked for and the running code may be preempted here: interrupts on, no
-/// pin. Interrupt handlers run with interrupts off, so nothing happens in them.
+/// pin. Interrupt handlers run with interrupts off, so it does nothing in them.
 pub fn preempt_point() {
     if need_resched()
         && pin_depth() == 0

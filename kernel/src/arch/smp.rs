@@ -1,4 +1,4 @@
-//! Bringing up the other CPUs: INIT, then STARTUP, to all of them at once. Intel SDM volume 3, 9.4.
+//! Starts the other CPUs: INIT, then STARTUP, to all of them at once. Intel SDM volume 3, 9.4.
 
 mod trampoline;
 
@@ -15,21 +15,22 @@ use tidemark_sync::{Hook, hook};
 use x86_64::registers::control::Cr3;
 use x86_64::structures::paging::PhysFrame;
 
-/// Pages of an application processor's first stack, on which it later idles.
+/// Pages in an application processor's first stack, on which it later idles.
 const STACK_PAGES: usize = 8;
-/// How long a CPU has from its first STARTUP on.
+/// How long a CPU may take after the last STARTUP.
 const DEADLINE_NS: u64 = 2_000_000_000;
 /// How long to wait before the second STARTUP, for a CPU that missed the first.
 const SECOND_STARTUP_NS: u64 = 20_000_000;
 
-/// What came of bringing up the other CPUs.
+/// The result of starting the other CPUs.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// How many CPUs are online, the boot CPU included.
+    /// Number of CPUs that are online, the boot CPU included.
     pub online: usize,
     /// APIC ids of the CPUs that did not come up in time; they are left out.
     pub failed: Vec<u32, MAX_CPUS>,
-    /// How many CPUs the firmware lists beyond [`MAX_CPUS`].
+    /// Number of CPUs left out because they are beyond [`MAX_CPUS`] or an 8-bit APIC id cannot name
+    /// them.
     pub left_out: usize,
 }
 
@@ -57,12 +58,12 @@ impl fmt::Display for SmpError {
     }
 }
 
-/// What an application processor runs once it is set up: interrupts off, the tick started, on a
-/// stack of its own.
+/// The function that an application processor runs once it is set up. It starts with interrupts off
+/// and the tick started, on a stack of its own.
 pub type ApMain = fn(CpuId) -> !;
 
 static AP_MAIN: Hook<ApMain> = hook!(fn(CpuId) -> !);
-/// Where each CPU's first stack ends; written before the CPU starts.
+/// The top of each CPU's first stack; written before the CPU starts.
 static STACK_TOP: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 static MADT: AtomicPtr<Madt> = AtomicPtr::new(core::ptr::null_mut());
 
@@ -80,8 +81,12 @@ fn number(cpus: &[Cpu], boot: u32) -> (Vec<(CpuId, Cpu), MAX_CPUS>, usize) {
     (numbered, left_out)
 }
 
-/// Starts the other CPUs; each sets itself up and calls `ap_main`. Returns when all are online
-/// or had their time. Boot CPU, task context, interrupts on or off.
+/// Starts the other CPUs; each sets itself up and calls `ap_main`. Returns when all are online or
+/// their time is over. It is called on the boot CPU, in task context, with interrupts on or off.
+///
+/// # Errors
+///
+/// Returns an [`SmpError`] if memory for the CPUs cannot be had.
 pub fn start_others(
     madt: &'static Madt,
     early: &mut BumpAllocator,
@@ -108,21 +113,21 @@ pub fn start_others(
         entry: ap_entry as *const () as u64,
     };
     let phys = low.start_address().as_u64() as u32;
-    // SAFETY: a frame of its own below 640 KiB.
+    // SAFETY: the page is a frame of its own below 640 KiB.
     unsafe { trampoline::write(page, phys, setup) };
     for (id, cpu) in &others {
         prepare(*id, *cpu, early)?;
-        // SAFETY: the page written above.
+        // SAFETY: the page was written above.
         unsafe { trampoline::set_word(page, cpu.apic_id as u8, id.0 as u64 | 1 << 32) };
     }
     wake(&others, low);
     for (id, cpu) in &others {
         let block = percpu::of(*id);
         if block.give_up() {
-            // The report has room for every CPU.
+            // The push cannot fail: the report has room for every CPU.
             let _ = report.failed.push(cpu.apic_id);
         } else {
-            // It has started and has a few instructions to go.
+            // The CPU has started and has a few instructions to go.
             time::spin_until(DEADLINE_NS, || block.is_online());
         }
     }
@@ -134,16 +139,17 @@ fn prepare(id: CpuId, cpu: Cpu, early: &mut BumpAllocator) -> Result<(), SmpErro
     let memory = early
         .alloc_zeroed(size_of::<PerCpu>(), 4096)
         .ok_or(PagingError::NoFrame)?;
-    // SAFETY: page-aligned early memory of that size, given away here.
+    // SAFETY: this is page-aligned early memory of that size, given away here.
     let block = unsafe { percpu::create(id, cpu, memory.as_mut_ptr().cast()) };
-    // SAFETY: the CPU has not started.
+    // SAFETY: the CPU has not started, so it does not use the tables, and only this CPU prepares
+    // them.
     unsafe { gdt::prepare(block, early)? };
     let stack = gdt::early_stack(early, STACK_PAGES)?;
     STACK_TOP[id.0].store(stack.top, Relaxed);
     Ok(())
 }
 
-/// Wakes all and waits for them: the delays are for all at once.
+/// Wakes all CPUs and waits for them; the delays are for all at once.
 fn wake(others: &[(CpuId, Cpu)], page: PhysFrame) {
     let startup = Message::Startup((page.start_address().as_u64() >> 12) as u8);
     let to_missing = |message| {
@@ -155,7 +161,7 @@ fn wake(others: &[(CpuId, Cpu)], page: PhysFrame) {
     };
     let all_online = || others.iter().all(|(id, _)| percpu::of(*id).is_online());
     to_missing(Message::Init);
-    // The 10 ms of the SDM are for the 82489DX; a few microseconds suffice since the P6.
+    // The SDM's 10 ms are for the 82489DX; a few microseconds suffice since the P6.
     time::spin_ns(200_000);
     to_missing(startup);
     if !time::spin_until(SECOND_STARTUP_NS, all_online) {
@@ -164,7 +170,8 @@ fn wake(others: &[(CpuId, Cpu)], page: PhysFrame) {
     }
 }
 
-/// Where the trampoline ends up: the kernel's tables first, then the stack of the CPU in rsi.
+/// Receives a CPU from the trampoline. It loads the kernel's tables first, then the stack of the
+/// CPU in rsi.
 #[unsafe(naked)]
 extern "C" fn ap_entry() -> ! {
     core::arch::naked_asm!(
@@ -185,14 +192,14 @@ extern "C" fn ap_rust(cpu: usize) -> ! {
     if !block.admit() {
         port::halt_forever();
     }
-    // SAFETY: this CPU's block and tables, prepared before it was started; loading the segments
-    // clears gs, so the block comes after.
+    // SAFETY: this CPU's block and tables were prepared before it was started. Loading the segments
+    // clears gs, so the block is loaded afterwards.
     unsafe {
         gdt::load(block);
         percpu::load(block);
     }
     idt::load();
-    // SAFETY: stored by `start_others` from a static reference.
+    // SAFETY: `start_others` stored it from a static reference.
     let madt = unsafe { &*MADT.load(Relaxed) };
     apic::enable(madt, block.uid());
     timer::start();

@@ -1,4 +1,4 @@
-//! Time since boot, from the TSC.
+//! Time since boot, from the time-stamp counter (TSC).
 
 mod reference;
 
@@ -9,21 +9,21 @@ use reference::Reference;
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// The TSC when time began. Written once, before `SCALE`.
+/// The TSC when time began. It is written once, before `SCALE`.
 static START: AtomicU64 = AtomicU64::new(0);
-/// Nanoseconds a tick, times 2^32; 0 until calibrated.
+/// Nanoseconds in a tick of the TSC, times 2^32; 0 until calibrated.
 static SCALE: AtomicU64 = AtomicU64::new(0);
 
 /// Reads the time-stamp counter.
 pub fn tsc() -> u64 {
-    // SAFETY: every x86-64 has it, and reading it has no effect.
+    // SAFETY: every x86-64 processor has it, and reading it has no effect.
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// Returns nanoseconds since the TSC was calibrated (before that, 0). Any context, NMI included;
-/// the same on all CPUs.
+/// Returns the nanoseconds since the TSC was calibrated; 0 before that. All CPUs return the same.
+/// Any context may call it, NMI included.
 pub fn now_ns() -> u64 {
-    // Acquire: pairs with the Release in `start`; a scale comes with its start.
+    // Acquire pairs with the Release in `start`: a scale comes with its start.
     let scale = SCALE.load(Acquire);
     let ticks = tsc().saturating_sub(START.load(Relaxed));
     ticks_to_ns(ticks, scale)
@@ -52,14 +52,14 @@ pub fn spin_until(ns: u64, mut condition: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// Measures the TSC and `other` (a counter that counts up) against the ACPI timer, or the legacy
-/// timer if there is none, and starts time. Returns how far `other` comes in a second. Boot CPU,
-/// once.
+/// Measures the TSC and `other`, a counter that counts up, and starts time. The reference is the
+/// ACPI timer, or the legacy timer if there is none. Returns how far `other` counts in a second. It
+/// is called once, on the boot CPU.
 pub fn calibrate(fadt: &Fadt, other: impl Fn() -> u64) -> u64 {
     let measured = interrupts::without_interrupts(|| Reference::find(fadt).measure(&other));
     START.store(measured.start, Relaxed);
     let scale = (u128::from(measured.ns) << 32) / u128::from(measured.tsc.max(1));
-    // Release: pairs with the Acquire in `now_ns`.
+    // Release pairs with the Acquire in `now_ns`.
     SCALE.store(scale as u64, Release);
     measured.other * NS_PER_S / measured.ns.max(1)
 }

@@ -1,4 +1,4 @@
-//! The tick: each CPU's local APIC timer.
+//! The tick: the timer of each CPU's local APIC.
 
 use super::apic;
 use super::context::HardIrq;
@@ -9,7 +9,11 @@ use tidemark_sync::{Hooks, hook};
 static HZ: AtomicU32 = AtomicU32::new(1000);
 static HOOKS: Hooks<Handler, 8> = Hooks([const { hook!(fn(&HardIrq)) }; 8]);
 
-/// Adds a handler that every CPU's every tick calls; up to eight.
+/// Adds a handler that every tick of every CPU calls; up to eight.
+///
+/// # Errors
+///
+/// Returns [`IrqError::Full`] if there are eight already.
 pub fn add_hook(handler: Handler) -> Result<(), IrqError> {
     HOOKS.add(handler).map(drop).ok_or(IrqError::Full)
 }

@@ -1,4 +1,4 @@
-//! Translations that other CPUs may have cached.
+//! Removal of translations that other CPUs may have cached.
 
 use super::context::{HardIrq, Task};
 use super::ipi::{self, CallKind};
@@ -10,11 +10,11 @@ struct Range {
     len: u64,
 }
 
-/// Above this many pages everything is dropped.
+/// Most pages that are dropped one by one; for more, all translations are dropped.
 const PAGE_BY_PAGE: u64 = 32;
 
 fn flush(range: &Range) {
-    // Entries of a large page may be cached in pieces; page by page is for 4 KiB pages only, and
+    // A large page may be cached in pieces. Dropping page by page is for 4 KiB pages only, and
     // cheap only for a few.
     if range.len / 4096 > PAGE_BY_PAGE {
         paging::flush_local();
@@ -26,12 +26,12 @@ fn flush(range: &Range) {
 }
 
 fn flush_call(_irq: &HardIrq, range: usize) {
-    // SAFETY: `shootdown` waits until this call is over.
+    // SAFETY: `shootdown` waits until this call is over, so the range is still there.
     flush(unsafe { &*(range as *const Range) });
 }
 
-/// Drops every CPU's translations of `len` bytes from the virtual address `start` on, and waits for
-/// it. Interrupts on, no spinlock held.
+/// Drops every CPU's cached translations of `len` bytes from the virtual address `start` on, and
+/// waits for all CPUs. It is called with interrupts on and no spinlock held.
 pub fn shootdown(start: u64, len: u64, task: &Task) {
     let range = Range { start, len };
     let _pin = preempt::pin();

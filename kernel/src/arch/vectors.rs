@@ -1,34 +1,35 @@
-//! Which interrupt vector means what.
+//! The meaning of each interrupt vector.
 
-/// Vectors below this one are the processor's exceptions.
+/// The first vector that is no exception of the processor.
 pub const FIRST_IRQ: u8 = 32;
-/// What the masked legacy controllers would raise, were they to misfire.
+/// The first of the vectors that the masked legacy controllers raise if they misfire.
 pub const LEGACY: u8 = 0x20;
 /// The first of the vectors that IO-APIC lines are routed to: line n has `GSI_BASE + n`.
 pub const GSI_BASE: u8 = 0x30;
-/// How many IO-APIC lines get a vector.
+/// Number of IO-APIC lines that get a vector.
 pub const GSI_COUNT: u8 = 0x80;
-/// Ends a halt; nothing else.
+/// A vector that only ends a halt.
 pub const WAKE: u8 = 0xe7;
-/// Work asked for by a bit; raised from an NMI, too (a fixed self-IPI by shorthand).
+/// Work that a bit asks for. It is raised from an NMI as well, as a fixed self-IPI by shorthand.
 pub const WORK: u8 = 0xe8;
-/// A function to run, and the sender waits.
+/// A function to run, whose sender waits.
 pub const CALL: u8 = 0xe9;
-/// As `CALL`, for draining per-CPU caches.
+/// A call as `CALL`, for draining per-CPU caches.
 pub const DRAIN: u8 = 0xea;
-/// As `CALL`, for a TLB shootdown.
+/// A call as `CALL`, for a TLB shootdown.
 pub const TLB: u8 = 0xeb;
-/// Look at the run queue.
+/// A request to look at the run queue.
 pub const RESCHEDULE: u8 = 0xec;
-/// Stop for good.
+/// A request to stop for good.
 pub const STOP: u8 = 0xed;
-/// The local APIC reports an error.
+/// An error that the local APIC reports.
 pub const APIC_ERROR: u8 = 0xee;
 /// The local APIC's timer.
 pub const TIMER: u8 = 0xef;
-/// Ends a rest ([`super::rest`]); in a class of its own, above everything that a rest holds back.
+/// The end of a rest ([`super::rest`]). It is in a class of its own, above everything that a rest
+/// holds back.
 pub const REST: u8 = 0xf0;
-/// The local APIC's spurious vector; its low four bits are set, as old parts demand.
+/// The spurious vector of the local APIC; its low four bits are set, as old parts demand.
 pub const SPURIOUS: u8 = 0xff;
 
 /// The non-maskable interrupt.
@@ -45,7 +46,7 @@ pub const MACHINE_CHECK: u8 = 18;
 const _: () = assert!(GSI_BASE as u16 + GSI_COUNT as u16 <= WAKE as u16);
 const _: () = assert!(SPURIOUS & 0xf == 0xf);
 
-/// Returns what `vector` is for.
+/// Returns the name of what `vector` is for.
 pub fn name(vector: u8) -> &'static str {
     match vector {
         0 => "divide error",

@@ -1,4 +1,4 @@
-//! Stretches that are counted, and what is made of the counts.
+//! Counts the instructions of stretches of code, and summarises the counts.
 
 use crate::arch::context::{HardIrq, Task};
 use crate::arch::ipi::{self, WorkId};
@@ -10,16 +10,16 @@ use core::mem::MaybeUninit;
 use tidemark_frames::{Order, Owner, OwnerKind};
 use tidemark_wire::{BenchResult, BenchRow};
 
-/// Blocks of the row that keeps many.
+/// Number of blocks in the row that keeps many of them.
 pub const MANY: usize = 10_000;
 
-/// Repetitions of the rows about one pair.
+/// Repetitions in the rows about one pair.
 pub const REPETITIONS: usize = 1001;
 
-/// The owner of what the benchmark holds.
+/// The owner of the frames that the benchmark holds.
 pub const OWNER: Owner = Owner::new(OwnerKind::Test, 2);
 
-/// Memory for samples and blocks, the benchmark's for good.
+/// Memory for samples and blocks. It belongs to the benchmark for good.
 pub struct Arena {
     /// A sample for each of [`MANY`] operations.
     pub samples: &'static mut [u64],
@@ -29,7 +29,7 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Takes the memory and the work interrupt; nothing if either is not to be had.
+    /// Takes the memory and the work interrupt. Returns nothing if either cannot be had.
     pub fn new(task: &Task) -> Option<Self> {
         const BYTES: usize = MANY * (size_of::<u64>() + size_of::<Option<KernelBlock>>());
         let order = Order::new(7)?;
@@ -37,9 +37,9 @@ impl Arena {
         let block = mm::alloc_longlived(order, OWNER, task).ok()?;
         let memory = paging::phys_to_virt(block.leak().pfn().address());
         let samples = memory.cast::<u64>();
-        // SAFETY: the block was just allocated and given up for good, so this is its only user; it
-        // is mapped, aligned to its size, large enough for both parts, and any bytes are a `u64`
-        // or uninitialised.
+        // SAFETY: the block was just allocated and given up for good, so this is its only user. It
+        // is mapped, aligned to its size and large enough for both parts. Any bytes are a `u64` or
+        // uninitialised.
         let (samples, places) = unsafe {
             samples.write_bytes(0, MANY);
             (
@@ -63,24 +63,25 @@ impl Arena {
     }
 }
 
-/// The running CPU took interrupts in a stretch, and so may have idled or run others.
+/// The error that the running CPU took interrupts in a stretch, and so may have idled or run other
+/// threads.
 #[derive(Clone, Copy, Debug)]
 pub struct Disturbed {
-    /// How many.
+    /// Number of those interrupts.
     pub interrupts: u32,
 }
 
-/// Interrupts that the running CPU has taken, whatever the vector.
+/// Returns the number of interrupts that the running CPU has taken, of all vectors.
 fn interrupts() -> u32 {
     let cpu = percpu::current();
     (0..=u8::MAX).fold(0, |sum, vector| sum.wrapping_add(cpu.taken(vector)))
 }
 
-/// Runs a stretch without the tick. A CPU that idles is woken by an interrupt only, and a thread
-/// that does not wait is switched away from by one only: none taken means neither happened.
+/// Runs a stretch without the tick. Only an interrupt wakes a CPU that idles, and only an interrupt
+/// switches away a thread that does not wait. If none was taken, neither happened.
 ///
 /// # Errors
-/// [`Disturbed`] if one was taken.
+/// Returns [`Disturbed`] if an interrupt was taken.
 pub fn undisturbed<R>(stretch: impl FnOnce() -> R) -> Result<R, Disturbed> {
     timer::stop();
     let before = interrupts();
@@ -94,13 +95,13 @@ pub fn undisturbed<R>(stretch: impl FnOnce() -> R) -> Result<R, Disturbed> {
     }
 }
 
-/// Counts one operation. A call of its own, so that every operation is called alike.
+/// Runs one operation. This is a call of its own, so that every operation is called alike.
 #[inline(never)]
 fn call(operation: &mut impl FnMut()) {
     operation();
 }
 
-/// Fills the samples with the cost of an operation each, the counting itself included.
+/// Fills each sample with the cost of one operation, including that of the counting itself.
 fn count(samples: &mut [u64], mut operation: impl FnMut()) {
     for sample in samples {
         let start = tsc();
@@ -109,21 +110,21 @@ fn count(samples: &mut [u64], mut operation: impl FnMut()) {
     }
 }
 
-/// Runs one operation, and says what it cost, the counting itself included.
+/// Runs one operation, and returns its cost, including that of the counting itself, and its result.
 pub fn timed<R>(operation: impl FnOnce() -> R) -> (u64, R) {
     let start = tsc();
     let result = operation();
     (tsc().wrapping_sub(start), result)
 }
 
-/// What the counting itself costs; the same each time under `-icount`.
+/// Returns the cost of the counting itself, which is constant under `-icount`.
 fn harness(samples: &mut [u64]) -> u64 {
     count(samples, || black_box(()));
     samples.sort_unstable();
     samples[samples.len() / 2]
 }
 
-/// Fills the samples with the cost of an operation each, the counting itself subtracted.
+/// Fills each sample with the cost of one operation, without that of the counting itself.
 pub fn sample(samples: &mut [u64], operation: impl FnMut()) {
     let harness = harness(samples);
     count(samples, operation);
@@ -138,7 +139,7 @@ pub fn sample_warm(samples: &mut [u64], mut operation: impl FnMut()) {
     sample(samples, operation);
 }
 
-/// The middle and the ends of some samples.
+/// The median and the extremes of some samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spread {
     median_milli: u64,
@@ -148,7 +149,11 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of samples, which it sorts; there is at least one.
+    /// Summarises samples, which it sorts.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no sample.
     pub fn of(samples: &mut [u64]) -> Self {
         samples.sort_unstable();
         Self {
@@ -159,7 +164,8 @@ impl Spread {
         }
     }
 
-    /// Of a number in thousandths that was found once, from so many operations.
+    /// Returns the spread of a number, in thousandths, that was found once from this many
+    /// operations.
     pub fn exactly(milli: u64, repetitions: u32) -> Self {
         Self {
             median_milli: milli,
@@ -169,17 +175,17 @@ impl Spread {
         }
     }
 
-    /// The median, in thousandths.
+    /// Returns the median, in thousandths.
     pub fn median_milli(&self) -> u64 {
         self.median_milli
     }
 
-    /// The most, alone.
+    /// Returns a spread of the maximum alone.
     pub fn worst(&self) -> Self {
         Self::exactly(self.max_milli, self.repetitions)
     }
 
-    /// As a message.
+    /// Returns the spread as a message.
     pub fn result(&self, row: BenchRow) -> BenchResult {
         BenchResult {
             row,
@@ -191,13 +197,13 @@ impl Spread {
     }
 }
 
-/// What the work interrupt is to fill, and with what.
+/// The samples that the work interrupt is to fill, and the function that fills them.
 struct Job {
     samples: &'static mut [u64],
     fill: fn(&HardIrq, &mut [u64]),
 }
 
-/// Lent to the interrupt handler; locked with interrupts off.
+/// The job lent to the interrupt handler; locked with interrupts off.
 static JOB: spin::Mutex<Option<Job>> = spin::Mutex::new(None);
 
 fn on_work(irq: &HardIrq) {
@@ -207,20 +213,19 @@ fn on_work(irq: &HardIrq) {
 }
 
 impl Arena {
-    /// Fills the samples inside a hard interrupt handler; one handler does all repetitions.
+    /// Fills the samples inside the handler of a hard interrupt. One run of the handler does all
+    /// repetitions.
     ///
     /// # Errors
-    /// [`Disturbed`] if another interrupt was taken in its stead or after it.
+    /// Returns [`Disturbed`] if another interrupt was taken in its place or after it.
     pub fn in_hard_irq(&mut self, fill: fn(&HardIrq, &mut [u64])) -> Result<Spread, Disturbed> {
         timer::stop();
         let samples = core::mem::take(&mut self.samples);
         interrupts::without_interrupts(|| *JOB.lock() = Some(Job { samples, fill }));
         let before = interrupts();
-        // Interrupts are on: the handler has run when this returns, or runs at once after it.
+        // Interrupts are on, so the handler has run when this returns, or runs right afterwards.
         ipi::raise_self(self.work);
-        crate::arch::time::spin_until(crate::arch::time::now_ns() + 1_000_000_000, || {
-            interrupts() != before
-        });
+        crate::arch::time::spin_until(1_000_000_000, || interrupts() != before);
         let interrupts = interrupts().wrapping_sub(before);
         let job = interrupts::without_interrupts(|| JOB.lock().take());
         timer::start();

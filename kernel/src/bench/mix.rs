@@ -1,5 +1,5 @@
-//! A mix of orders 0 to 9 in memory that is 60 to 80 % full: what an operation costs, and the
-//! dearest.
+//! The row of a mix of orders 0 to 9 in memory that is 60 to 80 % full: the cost of an operation,
+//! and the highest cost of one.
 
 use super::Missing;
 use super::measure::{Arena, MANY, OWNER, Spread, timed, undisturbed};
@@ -10,17 +10,22 @@ use crate::tests::support::frames::{Pile, take_down};
 use core::hint::black_box;
 use tidemark_frames::{NodeId, Order, Request, ZoneId, ZoneKind};
 
-/// Frames that the mix has for itself; with blocks of 5.5 frames on average its own fit into the
-/// arena.
+/// Frames that the mix has for itself. A block has 5.5 frames on average, so the mix's blocks fit
+/// into the arena.
 const FRAMES: u64 = 50_000;
-/// Operations before the first that counts: from nothing to the first fall below 60 %.
+/// Operations before the first that counts: from an empty start to the first fall below 60 %.
 const WARM: usize = 12_000;
 
-/// Allocates until 80 % are taken and frees at random until 60 % are, again and again. Each order
-/// is half as frequent as the one below it. Returns the cost of an operation, and of the dearest.
+/// Allocates until 80 % of the frames are taken and frees at random until 60 % are, again and
+/// again. Each order is half as frequent as the one below it. Returns the cost of an operation, and
+/// the highest cost of one.
+///
+/// # Errors
+///
+/// Returns [`Missing`] if the zone lacks room, or an interrupt disturbs the mix.
 pub fn mix(task: &Task, arena: &mut Arena) -> Result<(Spread, Spread), Missing> {
     let frames = mm::frames();
-    // The node of the only CPU: the requests are plain, so they begin here.
+    // This is the node of the only CPU. The requests name no node, so they begin here.
     let zone = ZoneId::new(NodeId(0), ZoneKind::Dma32);
     let now = frames.zone_info(zone);
     let left = now.low + now.reserve[ZoneKind::Normal as usize] + FRAMES;

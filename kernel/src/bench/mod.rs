@@ -1,7 +1,7 @@
 //! The cost of the allocator in guest instructions: `mode=bench`.
 //!
-//! The host runs it with `-icount shift=0,sleep=off` on one CPU, where the TSC counts instructions;
-//! elsewhere the numbers are time-stamp ticks. docs/bench.md says what each row is.
+//! The host runs it with `-icount shift=0,sleep=off` on one CPU, where the TSC counts instructions.
+//! Elsewhere the numbers are time-stamp ticks. docs/bench.md documents each row.
 
 mod measure;
 mod mix;
@@ -14,21 +14,21 @@ use core::fmt;
 use measure::{Arena, Disturbed, Spread};
 use tidemark_wire::{BenchRow, ToHost};
 
-/// How the benchmark ended.
+/// The result of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Every row was measured undisturbed, and the allocator's books are right.
+    /// Every row was measured undisturbed, and the allocator's records are consistent.
     Complete,
-    /// The log says what was not.
+    /// Some row was not measured, or the records are not consistent. The log says which.
     Incomplete,
 }
 
-/// Why a row has no number.
+/// The reason why a row has no number.
 #[derive(Clone, Copy)]
 enum Missing {
     /// An interrupt came into the measured stretch.
     Disturbed(Disturbed),
-    /// The machine does not have what the row needs.
+    /// The machine lacks this, which the row needs.
     NotHere(&'static str),
 }
 

@@ -1,4 +1,4 @@
-//! What a rebuild of the zonelists costs, and its part with interrupts off.
+//! The rows of a rebuild of the zonelists: its cost, and that of its part with interrupts off.
 
 use super::Missing;
 use super::measure::{Arena, REPETITIONS, Spread};
@@ -9,9 +9,9 @@ use tidemark_wire::BenchRow;
 /// Rebuilds before the first that counts.
 const WARM: usize = 8;
 
-/// Rebuilds lists that nothing changes, again and again. The allocator itself takes the times,
-/// which are guest instructions under `-icount`; what taking them costs is subtracted. A tick may
-/// fall into a rebuild: the median does not see it.
+/// Rebuilds lists that do not change, again and again. The allocator itself takes the times, which
+/// are guest instructions under `-icount`. The cost of taking them is subtracted. A tick may fall
+/// into a rebuild, but the median does not show it.
 pub fn rows(
     task: &Task,
     arena: &mut Arena,
@@ -25,7 +25,8 @@ pub fn rows(
         frames.rebuild(task);
     }
     let off = frames.variant().writes_with_interrupts_off();
-    // Within the whole the clock is read twice for the stretch, and half of each time at both ends.
+    // The whole contains two readings of the clock for the stretch, and half of a reading at either
+    // end.
     let readings = if off { 3 } else { 1 };
     for (whole, irq_off) in whole.iter_mut().zip(irq_off.iter_mut()) {
         frames.rebuild(task);
@@ -37,7 +38,8 @@ pub fn rows(
     tell(BenchRow::RebuildIrqOff, Ok(Spread::of(irq_off)));
 }
 
-/// What lies between two readings of the clock, in its nanoseconds: the least of some.
+/// Returns the time between two consecutive readings of the clock, in nanoseconds: the least of
+/// several.
 fn clock() -> u64 {
     (0..REPETITIONS)
         .map(|_| {

@@ -70,8 +70,8 @@ pub fn all(
     tell(BenchRow::Metadata, Ok(metadata()));
 }
 
-/// Allocates a block and frees it. What the free does is a call, and knows nothing of where the
-/// block comes from.
+/// Allocates a block and frees it. The free is a call that does not know where the block comes
+/// from.
 #[inline]
 fn pair(frames: &'static KernelFrames, context: &impl Context, request: &Request) {
     drop(frames.alloc(context, request));
@@ -83,15 +83,16 @@ fn pair_cost(arena: &mut Arena, task: &Task, request: &Request) -> Spread {
     Spread::of(samples)
 }
 
-/// Fills the samples with the cost of a pair each.
+/// Fills each sample with the cost of one pair.
 fn pairs_of(samples: &mut [u64], context: &impl Context, request: &Request) {
     let frames = mm::frames();
-    // Opaque, as it is to a function that is given one.
+    // The request is opaque to the compiler, as it is in a function that receives one.
     let request = black_box(request);
     sample_warm(samples, || pair(frames, context, request));
 }
 
-/// Frames one by one, then freed at random: the cost of a frame, and of the dearest free.
+/// Allocates frames one by one, then frees them at random. Returns the cost of a frame, and the
+/// highest cost of a free.
 fn many(task: &Task, arena: &mut Arena) -> Result<(Spread, Spread), Missing> {
     let frames = mm::frames();
     frames.drain_all(task);
@@ -124,7 +125,7 @@ fn many(task: &Task, arena: &mut Arena) -> Result<(Spread, Spread), Missing> {
         });
         samples.iter().sum::<u64>()
     });
-    // Read before the last drain takes the place of the samples.
+    // This is read before the last drain overwrites the samples.
     let worst = Spread::of(samples).worst();
     let drained = undisturbed(|| {
         sample(&mut samples[..1], || frames.drain_all(task));
@@ -135,8 +136,9 @@ fn many(task: &Task, arena: &mut Arena) -> Result<(Spread, Spread), Missing> {
     Ok((frame, worst))
 }
 
-/// What a zone below its watermark adds: a pair served by the last zone of a list that can, against
-/// one served by the first, by the number of zones passed over.
+/// Returns the cost that each zone below its watermark adds. It compares a pair served by the last
+/// zone that can serve it with one served by the first. The difference is divided by the number of
+/// zones passed over.
 fn zone_skipped(task: &Task, arena: &mut Arena) -> Result<Spread, Missing> {
     let frames = mm::frames();
     let node = mm::nodes_with_lists()
@@ -157,7 +159,8 @@ fn zone_skipped(task: &Task, arena: &mut Arena) -> Result<Spread, Missing> {
             &request.without(Gfp::KSWAPD_RECLAIM).with(Gfp::NOWARN),
         );
         let Ok(block) = served else { break };
-        // From a zone below LOW: the slow path served it, so this was the last zone.
+        // If the block comes from a zone below LOW, the slow path served it, and this was the last
+        // zone.
         let from = frames
             .zone_of(block.pfn())
             .map(|zone| frames.zone_info(zone));
@@ -181,18 +184,19 @@ fn usable_zones(node: tidemark_frames::NodeId) -> usize {
     list.iter().filter(|&zone| unmovable(zone)).count()
 }
 
-/// The most free frames at which the fast path of a request without zone flags passes a zone by.
+/// Returns the highest number of free frames at which the fast path of a request without zone flags
+/// passes a zone by.
 fn lowest_for_normal(zone: &ZoneInfo) -> u64 {
     zone.low + zone.reserve[ZoneKind::Normal as usize]
 }
 
-/// Takes free frames of a zone, whatever its watermarks, until `free` are left, into the arena's
-/// places from `taken` on. Nothing writes to them: memory that the guest never touched costs the
-/// host nothing.
+/// Takes free frames of a zone, whatever its watermarks, until `free` are left. They go into the
+/// arena's places from `taken` on. No code writes to them: memory that the guest never touched
+/// costs the host nothing.
 fn take_down(task: &Task, zone: ZoneId, free: u64, arena: &mut Arena, taken: &mut usize) {
     let frames = mm::frames();
     loop {
-        // What smaller blocks left behind in the caches counts as well.
+        // Frames left in the per-CPU caches by smaller blocks count as well.
         frames.drain_all(task);
         let before = *taken;
         for order in (0..=Order::MAX.get()).rev().filter_map(Order::new) {
@@ -210,8 +214,8 @@ fn take_down(task: &Task, zone: ZoneId, free: u64, arena: &mut Arena, taken: &mu
     }
 }
 
-/// A request that finds nothing anywhere. Interrupts are off, so that the reclaimers that it wakes
-/// run afterwards.
+/// Returns the cost of a request that finds no free frame anywhere. Interrupts are off, so that the
+/// reclaimers that it wakes run afterwards.
 fn failing(task: &Task, arena: &mut Arena) -> Result<Spread, Missing> {
     let frames = mm::frames();
     if mm::machine_nodes().len() != 2 {
@@ -237,7 +241,7 @@ fn failing(task: &Task, arena: &mut Arena) -> Result<Spread, Missing> {
     Ok(spread)
 }
 
-/// Bytes of everything that the allocator works in, a frame that it manages.
+/// Returns the bytes of the allocator's metadata for each frame that it manages.
 fn metadata() -> Spread {
     let frames = mm::frames();
     let zones = frames.zones().count();
@@ -249,7 +253,7 @@ fn metadata() -> Spread {
         .unwrap_or(0);
     let places = (end as usize).div_ceil(SECTION_FRAMES);
     let blocks = (0..places).filter(|&block| frames.has_section(SectionNo(block)));
-    // One more: those of blocks without books.
+    // The sum has one more for the memory sections without metadata of their own.
     let bytes = (blocks.count() + 1) * size_of::<SectionMeta>()
         + places * size_of::<SectionSlot<'_>>()
         + crate::arch::percpu::online_count() * size_of::<CpuCaches>()

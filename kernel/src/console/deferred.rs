@@ -1,4 +1,4 @@
-//! Printing later: who only stores, and what gets the records written afterwards.
+//! Deferred printing: which callers only store their records, and how these get written afterwards.
 
 use super::output;
 use crate::arch::context::{HardIrq, Nmi, Task};
@@ -9,26 +9,26 @@ use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tidemark_sync::{LocalIrq as _, Rank};
 
-/// The work that writes records out; unset until interrupts and threads run.
+/// The work that gets records written; unset until interrupts and threads run.
 static WORK: spin::Once<WorkId> = spin::Once::new();
-/// Wakes the console thread.
+/// The event that wakes the console thread.
 static RECORDS_WAIT: Event = Event::new();
 static THREAD_RUNS: AtomicBool = AtomicBool::new(false);
 
-/// Defers printing on this CPU while it lives: records are stored, and written out after the last
-/// one has ended.
+/// Defers printing on this CPU while it lives. Records are only stored, and are written out after
+/// the last such section has ended.
 ///
-/// The caller stays on its CPU meanwhile (interrupts off, or pinned). Any context but NMI, which
-/// defers anyway.
+/// The caller stays on its CPU meanwhile, with interrupts off or pinned. Any context but NMI may
+/// use it; an NMI defers anyway.
 #[must_use = "printing is synchronous again as soon as this is dropped"]
 #[derive(Debug)]
 pub struct Deferred {
-    /// Not `Send`: the count belongs to the CPU that began the section.
+    /// Makes the type not `Send`: the count belongs to the CPU that began the section.
     _here: PhantomData<*const ()>,
 }
 
-/// The running CPU's count of deferred sections. Only its own CPU writes it, an interrupt restores
-/// what it found, so plain loads and stores are enough.
+/// Returns the running CPU's count of deferred sections. Only its own CPU writes it, and an
+/// interrupt restores what it found, so plain loads and stores are enough.
 fn depth() -> &'static AtomicU64 {
     &percpu::current().console[0]
 }
@@ -53,28 +53,28 @@ impl Drop for Deferred {
     }
 }
 
-/// Whether the caller may only store: in an NMI, deferred, or holding the port's lock or one that
-/// comes after it.
+/// Returns whether the caller may only store its records. It may not write in an NMI, in a deferred
+/// section, or while it holds the port's lock or one that comes after it.
 ///
-/// An unpinned caller may be asked about a CPU that it has just left: it then stores and asks,
-/// which is right anywhere.
+/// For an unpinned caller the answer may be about a CPU that it has just left. It then stores and
+/// asks for the writing, which is correct on any CPU.
 pub(super) fn must_only_store() -> bool {
     percpu::in_nmi()
         || depth().load(Ordering::Relaxed) > 0
         || !Irqs::held().may_take(Rank::SerialPort)
 }
 
-/// Whether [`ask`] has any effect yet.
+/// Returns whether [`ask`] has any effect yet.
 pub(super) fn can_be_asked() -> bool {
     WORK.is_completed()
 }
 
-/// Asks for stored records to be written out soon. Any context; before [`init`] the next print does
-/// it.
+/// Asks for stored records to be written out soon. Before [`init`] it does nothing, and the next
+/// print writes them. Any context may call it.
 pub(super) fn ask() {
     let Some(&work) = WORK.get() else { return };
     if percpu::in_nmi() {
-        // SAFETY: in an NMI, for as long as this call lasts.
+        // SAFETY: this is an NMI, for as long as the call lasts.
         let nmi = unsafe { Nmi::mint() };
         ipi::raise_from_nmi(&nmi, work);
     } else {
@@ -101,14 +101,14 @@ fn on_work(irq: &HardIrq) {
     if THREAD_RUNS.load(Ordering::Acquire) {
         RECORDS_WAIT.signal(irq);
     } else if !must_only_store() {
-        // Else the end of the deferred section that we interrupted asks again.
+        // Otherwise the end of the deferred section that this interrupted asks again.
         output::flush(output::Share::Some);
     }
 }
 
 fn write_when_asked(task: &Task, _argument: usize) {
     loop {
-        // Without a deadline it cannot time out.
+        // The wait has no deadline, so it cannot time out.
         let _ = RECORDS_WAIT.wait(task, None);
         output::flush(output::Share::All);
     }

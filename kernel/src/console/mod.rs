@@ -1,10 +1,12 @@
 //! The console: log records from any context, written out on COM1.
 //!
-//! [`printk`] formats in the caller's context, stores one record a line in the CPU's ring and never
-//! waits for a ring. Whoever may take the port then tries to become the console's owner; the owner
-//! writes out every CPU's records in order, one line a hold of the port's lock. An NMI, and a
-//! caller inside a [`Deferred`] section or one that holds the port's lock or a later one, only
-//! stores: a work interrupt to itself gets the records written afterwards.
+//! [`printk`] formats in the caller's context, stores one record a line in the CPU's ring, and
+//! never waits for a ring. A caller that may take the port then tries to become the console's
+//! owner. The owner writes out the records of all CPUs in order, and takes the port's lock for one
+//! line at a time.
+//!
+//! Some callers only store: an NMI, a caller in a [`Deferred`] section, and a holder of the port's
+//! lock or a later one. A work interrupt to the same CPU gets their records written afterwards.
 
 mod deferred;
 mod output;
@@ -25,20 +27,19 @@ pub(crate) use output::{
 };
 pub use receive::{RxSink, clear_rx_alloc_hook, set_rx_alloc_hook, set_rx_sink};
 
-/// How much a record matters, and how its line looks.
+/// The importance of a record, and the look of its line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Level {
-    /// A line without a time stamp: the self-tests' KTAP.
+    /// A line without a time stamp, as the self-tests' KTAP needs it.
     Plain,
-    /// Something is wrong; `warning: ` stands before the text.
+    /// A warning that something is wrong; `warning: ` stands before the text.
     Warn,
-    /// Part of the story.
+    /// An event that a reader of the log should know of.
     Info,
-    /// Shown only with the option `verbose`; `debug: ` stands before the text.
+    /// A detail, shown only with the option `verbose`; `debug: ` stands before the text.
     Debug,
-    /// Text as it is, neither a stamp before it nor a line end behind it: the shell's prompt and
-    /// echo.
+    /// Text without a stamp before it or a line end after it, such as the shell's prompt and echo.
     Raw,
 }
 
@@ -56,25 +57,25 @@ impl Level {
 
 static SHOW_DEBUG: AtomicBool = AtomicBool::new(false);
 
-/// Stores the lines of a text as records and, where the caller's context allows, writes them out.
+/// Stores the lines of a text as records. Where the caller's context allows, writes them out.
 ///
-/// Callable from every context, an NMI included, once the boot CPU has its per-CPU block. Records
-/// that a full ring refuses are counted, and the count is shown as a line.
+/// Any context may call it, an NMI included, once the boot CPU has its per-CPU block. Records that
+/// a full ring refuses are counted, and the count is shown as a line.
 pub fn printk(level: Level, text: fmt::Arguments<'_>) {
     if level == Level::Debug && !SHOW_DEBUG.load(Ordering::Relaxed) {
         return;
     }
     let mut lines = record::Lines::new(|line: &str| {
-        // A refused record is counted by the ring.
+        // The ring counts a refused record.
         let _ = output::store(level, line);
     });
-    // The writer above never fails; a Display that does loses the rest of its own text only.
+    // The writer above never fails. A `Display` that fails loses only the rest of its own text.
     let _ = fmt::write(&mut lines, text);
     lines.finish();
     output::write_out_or_defer();
 }
 
-/// Prints lines without a time stamp, and loses none: waits for room in the ring.
+/// Prints lines without a time stamp. It loses none, because it waits for room in the ring.
 pub fn plain(_task: &Task, text: fmt::Arguments<'_>) {
     let mut lines = record::Lines::new(|line: &str| {
         output::wait_for_room();
@@ -85,10 +86,10 @@ pub fn plain(_task: &Task, text: fmt::Arguments<'_>) {
     output::write_out_or_defer();
 }
 
-/// Prints text as it is, line ends only where it has them, and loses nothing: waits for room in the
-/// ring.
+/// Prints text without stamps, and with only the line ends that it contains. It loses nothing,
+/// because it waits for room in the ring.
 ///
-/// A log line that comes while the last such text has not ended its line begins a new one.
+/// A log line that comes before such a text has ended its line begins a new one.
 pub fn raw(_task: &Task, text: fmt::Arguments<'_>) {
     let mut pieces = record::Pieces::new(|piece: &str| {
         output::wait_for_room();
@@ -99,7 +100,7 @@ pub fn raw(_task: &Task, text: fmt::Arguments<'_>) {
     output::write_out_or_defer();
 }
 
-/// Logs a part of the story.
+/// Logs an event that a reader of the log should know of.
 #[macro_export]
 macro_rules! info {
     ($($arg:tt)*) => { $crate::console::printk($crate::console::Level::Info, ::core::format_args!($($arg)*)) };
@@ -117,8 +118,8 @@ macro_rules! debug {
     ($($arg:tt)*) => { $crate::console::printk($crate::console::Level::Debug, ::core::format_args!($($arg)*)) };
 }
 
-/// Starts what needs interrupts and threads: COM1's receive interrupt, deferred printing and the
-/// console thread.
+/// Starts the parts that need interrupts and threads: COM1's receive interrupt, deferred printing
+/// and the console thread.
 pub fn init(task: &Task) {
     deferred::init(task);
     receive::init();

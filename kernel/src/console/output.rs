@@ -1,4 +1,5 @@
-//! From the rings to the port: storing, the owner's loop, and the two ends (exit and death).
+//! Moves records from the rings to the port: storing, the owner's loop, and the two ends (exit and
+//! death).
 
 use super::Level;
 use super::deferred;
@@ -12,42 +13,47 @@ use tidemark_sync::handoff::{Finish, Handoff, Offer};
 use tidemark_sync::ring::{Full, Head, Ring};
 use tidemark_wire::LabPoint;
 
-/// Records that one CPU can store before any is written out.
+/// Number of records that one CPU can store before any is written out.
 const RING_RECORDS: usize = 128;
-/// Lines that one owner writes before it leaves the rest to the console thread: the longest time
-/// that a print can cost.
+/// Most lines that one owner writes before it leaves the rest to the console thread. This bounds
+/// the time that a print can cost.
 const OWNER_LINES: usize = 24;
 /// How long an exit waits for the owner to finish.
 const EXIT_PATIENCE_NS: u64 = 500_000_000;
 
-/// How long a hanging CPU waits for somebody else to write its report out.
+/// How long a hanging CPU waits for another one to write its report out.
 const HANG_PATIENCE_NS: u64 = 300_000_000;
 
-/// Written by their CPU in every context; emptied by the owner.
+/// The rings of all CPUs. Each CPU writes its own in every context; the owner empties them.
 static RINGS: [Ring<RING_RECORDS, RECORD_WORDS>; MAX_CPUS] = [const { Ring::new() }; MAX_CPUS];
-/// Losses already shown. Written by the owner only.
+/// Number of losses already shown, for each CPU. It is written by the owner only.
 static LOSSES_SHOWN: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
-/// Places in the order of all records. A relaxed counter: one variable's order is all that is asked
-/// of it.
+/// The next place in the order of all records. Relaxed suffices, because only the order of this one
+/// variable matters.
 static NEXT_SEQ: AtomicU64 = AtomicU64::new(0);
 static OWNER: Handoff = Handoff::new();
-/// Whether the last record written was raw text that did not end its line. Written by the owner
-/// only.
+/// Whether the last record written was raw text that did not end its line. It is written by the
+/// owner only.
 static LINE_OPEN: AtomicBool = AtomicBool::new(false);
-/// Whether the dying routine owns the port: everybody else only stores.
+/// Whether the dying routine owns the port; all other code then only stores.
 static PORT_SEIZED: AtomicBool = AtomicBool::new(false);
 
-/// Sets up COM1 for polling; from here on printing works, before interrupts do. The boot CPU's
+/// Sets up COM1 for polling. From here on printing works, even before interrupts do. The boot CPU's
 /// block must be loaded.
 pub fn init_early() {
     COM1.lock().init();
 }
 
-/// Stores one line as a record of the running CPU. Any context.
+/// Stores one line as a record of the running CPU. Any context may call it.
+///
+/// # Errors
+///
+/// Returns [`Full`] if the ring has no room.
 pub(super) fn store(level: Level, line: &str) -> Result<(), Full> {
-    // Off, so that a task cannot be moved or preempted with a record half stored, which would hold
-    // up the records behind it, and so that the order in the ring is the order of the numbers, but
-    // for NMIs. A plain save and restore: it nests by scope, and in an NMI it changes nothing.
+    // Interrupts are off so that a task cannot be moved or preempted with a record half stored,
+    // which would hold up the records behind it. They also keep the ring in the order of the
+    // numbers, apart from NMIs. A plain save and restore nests by scope, and in an NMI it changes
+    // nothing.
     uncounted_interrupts_off(|| {
         let seq = NEXT_SEQ.fetch_add(1, Ordering::Relaxed);
         let mut record = Record::new(seq, time::now_ns(), level, line);
@@ -67,8 +73,8 @@ fn uncounted_interrupts_off<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Waits until the running CPU's ring has room to spare, writing records out meanwhile. Task
-/// context, nothing held.
+/// Waits until at least half of the running CPU's ring is free, and writes records out meanwhile.
+/// Only task context may call it, with no lock held.
 pub(super) fn wait_for_room() {
     while room() < RING_RECORDS / 2 {
         write_out_or_defer();
@@ -76,12 +82,13 @@ pub(super) fn wait_for_room() {
     }
 }
 
-/// Free places in the running CPU's ring at this moment.
+/// Returns the number of free places in the running CPU's ring at this moment.
 pub(super) fn room() -> usize {
     RINGS[arch::cpu_id().0].room()
 }
 
-/// Writes records out if the caller's context allows it, else sees to it that somebody does.
+/// Writes records out if the caller's context allows it. Otherwise asks for them to be written
+/// later.
 pub(super) fn write_out_or_defer() {
     if deferred::must_only_store() {
         points::passed(LabPoint::PrintStored);
@@ -91,17 +98,17 @@ pub(super) fn write_out_or_defer() {
     }
 }
 
-/// How much one owner writes before it leaves the rest to the console thread.
+/// The number of lines that one owner writes before it leaves the rest to the console thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
-    /// A bounded number of lines: what a print may cost its caller.
+    /// A bounded number of lines, for an owner that has only printed.
     Some,
-    /// Everything there is.
+    /// All lines, until no record is left.
     All,
 }
 
-/// Writes out what is stored, or leaves it to the owner of the moment. Task or hard-interrupt
-/// context, without the port's lock.
+/// Writes out the stored records, or leaves that to the present owner. Task and hard-interrupt
+/// context may call it, without the port's lock.
 pub fn flush(share: Share) {
     if PORT_SEIZED.load(Ordering::Relaxed) || OWNER.offer() == Offer::Left {
         return;
@@ -128,20 +135,20 @@ pub fn flush(share: Share) {
     }
 }
 
-/// Whether the running CPU's ring holds anything.
+/// Returns whether the running CPU's ring holds any record.
 pub(crate) fn anything_stored() -> bool {
     RINGS[arch::cpu_id().0].head() != Head::Empty
 }
 
-/// Whether no CPU's ring holds anything.
+/// Returns whether every CPU's ring is empty.
 pub(super) fn all_written() -> bool {
     RINGS.iter().all(|ring| ring.head() == Head::Empty)
 }
 
-/// Takes the next line in the order of all CPUs. For the owner only.
+/// Takes the next line in the order of all CPUs. Only the owner may call it.
 ///
-/// A record that its writer has not finished holds up its own CPU's later ones, not those of other
-/// CPUs: the order is exact but for records that are stored at the same moment.
+/// A record that its writer has not finished delays the later ones of its own CPU, not those of
+/// other CPUs. The order is therefore exact except for records that are stored at the same moment.
 fn next_line() -> Option<LineBuffer> {
     let oldest = RINGS
         .iter()
@@ -161,7 +168,7 @@ fn next_line() -> Option<LineBuffer> {
     (0..MAX_CPUS).find_map(loss_line)
 }
 
-/// The line that says how many records of a CPU were lost since the last such line.
+/// Returns a line with the number of records of a CPU that were lost since the last such line.
 fn loss_line(cpu: usize) -> Option<LineBuffer> {
     let lost = RINGS[cpu].lost();
     let shown = LOSSES_SHOWN[cpu].swap(lost, Ordering::Relaxed);
@@ -176,7 +183,8 @@ fn loss_line(cpu: usize) -> Option<LineBuffer> {
     })
 }
 
-/// What stands before a line of the running CPU at this moment; for the dying routine.
+/// Returns the prefix of a line that the running CPU prints at this moment. It serves the dying
+/// routine.
 pub(crate) fn prefix() -> LineBuffer {
     let mut record = Record::new(0, time::now_ns(), Level::Info, "");
     record.cpu = arch::cpu_id().0 as u8;
@@ -185,19 +193,19 @@ pub(crate) fn prefix() -> LineBuffer {
 
 fn formatted(line: fmt::Arguments<'_>) -> LineBuffer {
     let mut buffer = LineBuffer::new();
-    // The buffer holds the longest line; it cuts and never fails.
+    // The buffer holds the longest line; it cuts longer ones and never fails.
     let _ = buffer.write_fmt(line);
     buffer
 }
 
-/// Records lost so far because a ring was full, over all CPUs, and those cut short by a port that
-/// was stuck.
+/// Returns the number of records lost so far because a ring was full, over all CPUs, plus the texts
+/// cut short by a port that was stuck.
 pub fn lost_total() -> u64 {
     RINGS.iter().map(Ring::lost).sum::<u64>() + port::cut_total()
 }
 
-/// Writes everything out before an orderly exit: as owner if the owner of the moment finishes in
-/// time, else around it.
+/// Writes everything out before an orderly exit. It becomes the owner if the present one finishes
+/// in time, and otherwise takes the port from it.
 pub(crate) fn finish_before_exit() {
     let done = time::spin_until(EXIT_PATIENCE_NS, || {
         if OWNER.offer() == Offer::Left {
@@ -214,23 +222,24 @@ pub(crate) fn finish_before_exit() {
     }
 }
 
-/// Takes the port away from its owner, writes out what the rings hold, torn records left out, and
+/// Takes the port away from its owner, writes out what the rings hold except torn records, and
 /// returns the port.
 ///
-/// For a CPU whose fellows have stopped.
+/// It is for a CPU after the other CPUs have stopped.
 pub(crate) fn drain_after_stop() -> Serial {
     PORT_SEIZED.store(true, Ordering::Relaxed);
-    // SAFETY: the others have stopped or did not react to an NMI; on this CPU the lock's holder
+    // SAFETY: the other CPUs have stopped or did not react to an NMI. On this CPU the lock's holder
     // does not go on.
     let mut port = unsafe { port::broken_open() };
     drain_to(&mut port);
     port
 }
 
-/// Writes out what the rings hold from the NMI of a CPU that seems to hang, whoever owns the port.
+/// Writes out what the rings hold, from the NMI of a CPU that seems to hang, whichever CPU owns the
+/// port.
 ///
-/// If the owner of the moment does not write it within a while, it is part of the hang: a torn line
-/// is better than none.
+/// If the present owner does not write the records within a while, it is part of the hang. A torn
+/// line is then better than none.
 pub(crate) fn write_out_from_hang() {
     let written = time::spin_until(HANG_PATIENCE_NS, || {
         !anything_stored() || OWNER.offer() == Offer::Owner
@@ -239,8 +248,8 @@ pub(crate) fn write_out_from_hang() {
         return;
     }
     PORT_SEIZED.store(true, Ordering::Relaxed);
-    // SAFETY: nobody has written for a while; should somebody after all, lines mix, and nothing
-    // worse.
+    // SAFETY: no CPU has written for a while. If one does after all, lines mix, and nothing worse
+    // happens.
     drain_to(&mut unsafe { port::broken_open() });
     OWNER.abandon();
     PORT_SEIZED.store(false, Ordering::Relaxed);

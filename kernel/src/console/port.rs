@@ -1,4 +1,4 @@
-//! COM1: its lock, and the one way around it.
+//! COM1: its lock, and the one way to use it without the lock.
 
 use crate::arch::{Irqs, time};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -8,18 +8,18 @@ use uart_16550::spec::registers::{FifoTriggerLevel, IER};
 use uart_16550::{BaudRate, Config, Uart16550};
 
 const BASE: u16 = 0x3f8;
-/// How long a port may take nothing before it counts as stuck: a busy host may not read for a
+/// How long a port may take no byte before it counts as stuck. A busy host may not read for a
 /// while.
 const STUCK_NS: u64 = 5_000_000_000;
-/// Polls of the line status between two looks at the clock.
+/// Number of polls of the line status between two looks at the clock.
 const POLLS: u32 = 1024;
-/// How long a port may be stuck, in polls, for the time before there is a clock.
+/// How many polls a port may be stuck for, while there is no clock.
 const STUCK_POLLS: u32 = 20_000_000;
 
-/// Texts of which a port that was stuck did not take the rest.
+/// Number of texts cut short because a port was stuck.
 static CUT: AtomicU64 = AtomicU64::new(0);
 
-/// Texts cut short so far because a port was stuck.
+/// Returns the number of texts cut short so far because a port was stuck.
 pub(super) fn cut_total() -> u64 {
     CUT.load(Relaxed)
 }
@@ -29,31 +29,31 @@ pub(super) fn cut_total() -> u64 {
 pub struct Serial(Uart16550<PioBackend>);
 
 impl Serial {
-    /// Names a port.
+    /// Returns the port at the I/O address `base`, without touching it.
     ///
     /// # Safety
-    /// Eight ports from `base` belong to a 16550 or to nobody, and what this value does to them
-    /// disturbs no other user.
+    /// The eight ports from `base` on belong to a 16550 or to no device, and what this value does
+    /// to them disturbs no other user.
     pub const unsafe fn at(base: u16) -> Self {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller makes the promise that the call needs.
         match unsafe { Uart16550::new_port(base) } {
             Ok(port) => Serial(port),
             Err(_) => panic!("eight ports do not fit"),
         }
     }
 
-    /// Sets the port up and tells whether one is there.
+    /// Sets the port up and returns whether there is one.
     pub fn init(&mut self) -> bool {
         let config = Config {
             baud_rate: BaudRate::Baud115200,
-            // A byte that arrives alone interrupts at once instead of after a time-out.
+            // A byte that arrives alone then interrupts at once instead of after a time-out.
             fifo_trigger_level: Some(FifoTriggerLevel::One),
             ..Config::DEFAULT
         };
         self.0.init(config).is_ok()
     }
 
-    /// Sends all bytes; gives the rest up, and counts that, if the port takes nothing for seconds.
+    /// Sends all bytes. If the port takes none for seconds, it drops the rest and counts that.
     pub fn send(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         let (mut polls, mut since_ns) = (0_u32, 0);
@@ -80,7 +80,7 @@ impl Serial {
         self.0.try_receive_byte().ok()
     }
 
-    /// Makes received bytes interrupt.
+    /// Makes received bytes raise an interrupt.
     pub fn interrupt_on_receive(&mut self) {
         self.0.enable_interrupts(IER::DATA_READY);
     }
@@ -89,18 +89,19 @@ impl Serial {
 /// COM1, under the port lock that senders and the receive interrupt share.
 pub static COM1: IrqSpinLock<Serial, Irqs> = IrqSpinLock::new(
     Rank::SerialPort,
-    // SAFETY: on every q35 these are COM1's ports; the lock makes this the only user, but for
-    // `broken_open`'s.
+    // SAFETY: on every q35 these are COM1's ports. The lock makes this the only user, apart from
+    // the value of `broken_open`.
     unsafe { Serial::at(BASE) },
 );
 
-/// COM1 without its lock.
+/// Returns COM1 without its lock.
 ///
 /// # Safety
-/// No other CPU sends any more, or boot has not begun to share the port; and what a lock holder on
-/// this CPU had under way is lost.
+/// No other CPU sends any more, or boot has not begun to share the port. What a lock holder on this
+/// CPU was sending is lost.
 pub unsafe fn broken_open() -> Serial {
-    // SAFETY: the caller's promise. Not initialised again, which would throw away what the FIFO
-    // holds: this value then sends one byte a poll, which every state of the device takes.
+    // SAFETY: the caller makes the promise that the call needs. The port is not initialised again,
+    // because that would discard the bytes in the FIFO. This value therefore sends one byte a poll,
+    // which the device accepts in every state.
     unsafe { Serial::at(BASE) }
 }

@@ -1,4 +1,4 @@
-//! Bytes that arrive on COM1: an interrupt takes them under the port's lock and has a frame
+//! Bytes that arrive on COM1. An interrupt takes them under the port's lock and has a frame
 //! allocated for them, as a tty does.
 
 use super::port::COM1;
@@ -8,40 +8,40 @@ use crate::points;
 use tidemark_sync::{Hook, hook};
 use tidemark_wire::LabPoint;
 
-/// COM1's legacy interrupt.
+/// The legacy interrupt of COM1.
 const IRQ: u8 = 4;
-/// Bytes taken in one interrupt at most.
+/// Most bytes taken in one interrupt.
 const BYTES_PER_IRQ: usize = 64;
 
-/// Who reads what is typed.
+/// The reader of what is typed.
 #[derive(Clone, Copy, Debug)]
 pub struct RxSink {
-    /// Takes one byte, in the interrupt, with the port's lock held: it takes no lock and wakes
-    /// nobody.
+    /// Takes one byte, in the interrupt, with the port's lock held. It takes no lock and wakes no
+    /// thread.
     pub take: fn(u8),
     /// Wakes the reader, in the same interrupt, after the port's lock was released.
     pub wake: fn(&HardIrq),
 }
 
-/// What takes a frame for a byte.
+/// A function that takes a frame for a byte.
 pub type RxAllocHook = fn(&HardIrq, u8);
 
 static HOOK: Hook<RxAllocHook> = hook!(fn(&HardIrq, u8));
 static SINK: spin::Once<RxSink> = spin::Once::new();
 
-/// Sets what takes a frame for each byte that COM1 receives, in place of what did so far; called in
-/// its interrupt with the port's lock held.
+/// Sets the function that takes a frame for each byte that COM1 receives, replacing the one so far.
+/// It is called in COM1's interrupt with the port's lock held.
 pub fn set_rx_alloc_hook(hook: RxAllocHook) {
     HOOK.set(hook);
 }
 
-/// Lets nobody take frames for received bytes any more.
+/// Removes the function that takes frames for received bytes.
 pub fn clear_rx_alloc_hook() {
     HOOK.clear();
 }
 
-/// Sets, once, who reads the bytes that COM1 receives. The frame for each is taken all the same,
-/// before. Returns whether nobody read them so far.
+/// Sets, once, the reader of the bytes that COM1 receives. The frame for each is still taken,
+/// before. Returns whether there was no reader so far.
 pub fn set_rx_sink(sink: RxSink) -> bool {
     let mut is_first = false;
     SINK.call_once(|| {
@@ -62,7 +62,7 @@ fn on_receive(irq: &HardIrq) {
     let (hook, sink) = (HOOK.get(), SINK.get());
     let mut taken = 0;
     {
-        // Dropped after the port's lock.
+        // This is dropped after the port's lock.
         #[cfg(feature = "lab")]
         let _part = points::TtyPart::begin();
         let mut port = COM1.lock();
@@ -71,7 +71,7 @@ fn on_receive(irq: &HardIrq) {
             && let Some(byte) = port.receive()
         {
             taken += 1;
-            // Under the lock on purpose: what the hook allocates, the tty layer allocates (H3).
+            // The lock is held on purpose: the hook allocates what the tty layer allocates (H3).
             if let Some(hook) = hook {
                 hook(irq, byte);
             }
@@ -81,7 +81,8 @@ fn on_receive(irq: &HardIrq) {
         }
         points::passed(LabPoint::PortFreed);
     }
-    // Without the port's lock: a wait queue's comes before it.
+    // The port's lock is released here, because the wait queue's lock comes before it in the lock
+    // order.
     if let Some(sink) = sink.filter(|_| taken > 0) {
         (sink.wake)(irq);
     }

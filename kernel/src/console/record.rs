@@ -1,34 +1,34 @@
-//! One line of the log as a record of words, and texts cut into lines.
+//! Records: one line of the log as words, and texts cut into lines.
 
 use super::Level;
 use core::fmt;
 
-/// Words of a record: sequence number, time, header, text.
+/// Words in a record: sequence number, time, header, text.
 pub const RECORD_WORDS: usize = 27;
 const TEXT_WORDS: usize = RECORD_WORDS - 3;
 /// Most bytes of text in one record; a longer line goes on in the next record.
 pub const TEXT_BYTES: usize = TEXT_WORDS * 8;
-/// Most bytes of a printed line: its prefix, its text, its end.
+/// Most bytes in a printed line: its prefix, its text, its end.
 pub const LINE_BYTES: usize = TEXT_BYTES + 64;
 
-/// One line, with what is known about it.
+/// One line of the log, with its number, time, level and CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Place in the order of all CPUs' records.
+    /// Place in the order of the records of all CPUs.
     pub seq: u64,
     /// When it was stored, in nanoseconds since boot.
     pub time_ns: u64,
-    /// How much it matters.
+    /// Its importance.
     pub level: Level,
     /// The CPU that stored it.
     pub cpu: u8,
-    /// Bytes of text used.
+    /// Number of bytes of text in use.
     len: u8,
     text: [u8; TEXT_BYTES],
 }
 
 impl Record {
-    /// Makes a record of CPU 0; what does not fit of `line` is cut off.
+    /// Makes a record of CPU 0. The part of `line` that does not fit is cut off.
     pub fn new(seq: u64, time_ns: u64, level: Level, line: &str) -> Self {
         let len = line.len().min(TEXT_BYTES);
         let mut text = [0; TEXT_BYTES];
@@ -43,7 +43,7 @@ impl Record {
         }
     }
 
-    /// The words that a ring stores.
+    /// Returns the words that a ring stores.
     pub fn as_words(&self) -> [u64; RECORD_WORDS] {
         let mut words = [0; RECORD_WORDS];
         words[0] = self.seq;
@@ -55,7 +55,7 @@ impl Record {
         words
     }
 
-    /// What [`Record::as_words`] made words of.
+    /// Returns the record that [`Record::as_words`] turned into these words.
     pub fn from_words(words: &[u64; RECORD_WORDS]) -> Self {
         let mut text = [0; TEXT_BYTES];
         for (bytes, word) in text.as_chunks_mut::<8>().0.iter_mut().zip(&words[3..]) {
@@ -71,12 +71,12 @@ impl Record {
         }
     }
 
-    /// The time, the CPU and the level's mark.
+    /// Returns the prefix of the line: the time, the CPU and the level's mark.
     pub fn prefix(&self) -> Prefix<'_> {
         Prefix(self)
     }
 
-    /// The text. What is cut within a character loses that character.
+    /// Returns the text. A character that was cut in the middle is left out.
     pub fn text(&self) -> &str {
         let bytes = &self.text[..usize::from(self.len)];
         match core::str::from_utf8(bytes) {
@@ -86,7 +86,7 @@ impl Record {
     }
 }
 
-/// What stands before a record's text.
+/// The part of a line before a record's text.
 #[derive(Debug)]
 pub struct Prefix<'r>(&'r Record);
 
@@ -111,7 +111,7 @@ impl fmt::Display for Prefix<'_> {
 }
 
 impl fmt::Display for Record {
-    /// Writes the whole line, its end included: `[    0.123456] cpu2: text`; raw text as it is.
+    /// Writes the whole line with its end: `[ 0.123456] cpu2: text`. Raw text is written unchanged.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.level {
             Level::Raw => f.write_str(self.text()),
@@ -120,7 +120,7 @@ impl fmt::Display for Record {
     }
 }
 
-/// Cuts what is written to it into lines and gives each to `store`.
+/// Cuts the text that is written to it into lines and gives each to `store`.
 #[derive(Debug)]
 pub struct Lines<F: FnMut(&str)> {
     line: [u8; TEXT_BYTES],
@@ -138,7 +138,7 @@ impl<F: FnMut(&str)> Lines<F> {
         }
     }
 
-    /// Stores a last line that has no end of its own.
+    /// Stores the last line if it has no end of its own.
     pub fn finish(mut self) {
         if self.used > 0 {
             self.end_line();
@@ -167,8 +167,8 @@ impl<F: FnMut(&str)> fmt::Write for Lines<F> {
     }
 }
 
-/// Cuts what is written to it into pieces of at most [`TEXT_BYTES`], line ends kept, and gives each
-/// to `store`.
+/// Cuts the text that is written to it into pieces of at most [`TEXT_BYTES`] bytes, line ends kept,
+/// and gives each to `store`.
 #[derive(Debug)]
 pub struct Pieces<F: FnMut(&str)> {
     piece: [u8; TEXT_BYTES],
@@ -177,7 +177,7 @@ pub struct Pieces<F: FnMut(&str)> {
 }
 
 impl<F: FnMut(&str)> Pieces<F> {
-    /// Starts with nothing.
+    /// Starts with an empty piece.
     pub fn new(store: F) -> Self {
         Pieces {
             piece: [0; TEXT_BYTES],
@@ -186,7 +186,7 @@ impl<F: FnMut(&str)> Pieces<F> {
         }
     }
 
-    /// Stores what is left.
+    /// Stores the last piece.
     pub fn finish(mut self) {
         self.end_piece();
     }
@@ -206,7 +206,7 @@ impl<F: FnMut(&str)> fmt::Write for Pieces<F> {
                 self.end_piece();
             }
             self.used += character.encode_utf8(&mut self.piece[self.used..]).len();
-            // A line of log must find a whole line before it.
+            // A line of the log must find a whole line before it.
             if character == '\n' {
                 self.end_piece();
             }
@@ -215,7 +215,7 @@ impl<F: FnMut(&str)> fmt::Write for Pieces<F> {
     }
 }
 
-/// A buffer of bytes to format one line into; what does not fit is cut off.
+/// A buffer of bytes to format one line into. What does not fit is cut off.
 #[derive(Debug)]
 pub struct LineBuffer {
     bytes: [u8; LINE_BYTES],
@@ -223,7 +223,7 @@ pub struct LineBuffer {
 }
 
 impl LineBuffer {
-    /// An empty buffer.
+    /// Returns an empty buffer.
     pub const fn new() -> Self {
         LineBuffer {
             bytes: [0; LINE_BYTES],
@@ -231,7 +231,7 @@ impl LineBuffer {
         }
     }
 
-    /// What was written.
+    /// Returns the bytes that were written.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.used]
     }

@@ -1,8 +1,8 @@
-//! Makes memory scarce while lists are rebuilt, so that requests reach the slow path.
+//! The balloon makes memory scarce while lists are rebuilt, so that requests reach the slow path.
 //!
 //! Every zone that atomic requests may use is held between its MIN and LOW watermarks. Under uneven
-//! pressure one zone is, and the others have nothing to give. Where a request that may reclaim is
-//! held over the rebuild, the other zones of its node are too low for it.
+//! pressure that is true of one zone, and the others have nothing to give. For a request that may
+//! reclaim and is held over the rebuild, the other zones of its node are too low.
 
 use crate::arch::{context::Task, time};
 use crate::mm::{self, KernelBlock};
@@ -16,32 +16,33 @@ use tidemark_sync::ContextKind;
 
 /// How often the balloon looks at the zones while it is wanted.
 const LOOK_EVERY_NS: u64 = 500_000;
-/// Free frames of a zone that has nothing to give: some, so that the balloon need not hunt for
-/// each.
+/// Free frames of a zone that has nothing to give. It is not 0, so that the balloon need not chase
+/// every frame.
 const NEXT_TO_NOTHING: u64 = 24;
-/// More than what one reclaim for a single frame frees.
+/// Frames, more than one reclaim for a single frame frees.
 const RECLAIM_BATCH: u64 = 64;
 
-/// Whether the balloon is wanted. Written by the demonstration and by its hook at the schedule
-/// points; read by the balloon's thread.
+/// Whether the balloon is wanted. The demonstration and its hook at the schedule points write it;
+/// the balloon's thread reads it.
 static WANTED: AtomicBool = AtomicBool::new(false);
-/// Set by the balloon's thread while every zone is where it is wanted. Release/Acquire with the
-/// waiters: what the thread did to the zones has happened.
+/// Whether every zone is where it is wanted. The balloon's thread sets it. Release pairs with the
+/// waiters' Acquire: what the thread did to the zones has happened.
 static TIGHT: AtomicBool = AtomicBool::new(false);
-/// Number of squeezes; counted before one begins.
+/// Number of squeezes. It is raised before a squeeze begins.
 static SQUEEZES: AtomicU32 = AtomicU32::new(0);
-/// Cleared when the squeeze begins, set by the balloon's thread once it holds nothing any more.
+/// Whether the balloon holds no frame. It is cleared when a squeeze begins; the balloon's thread
+/// sets it.
 static RELEASED: AtomicBool = AtomicBool::new(true);
-/// Set when the thread is to end.
+/// Whether the thread is to end.
 static OVER: AtomicBool = AtomicBool::new(false);
-/// Under uneven pressure, the index of the one zone that has memory. Written once, before the
+/// Under uneven pressure, the index of the one zone that has memory. It is written once, before the
 /// thread is started.
 static KEEPER: AtomicU32 = AtomicU32::new(0);
 /// Index of the zone for the request that is held over the rebuild, plus one; 0 if there is none.
-/// Written before a squeeze is asked for.
+/// It is written before a squeeze is asked for.
 static PROBED: AtomicU32 = AtomicU32::new(0);
 
-/// What a squeeze leaves a zone.
+/// The free memory that a squeeze leaves in a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Level {
     /// Between MIN and LOW: the fast path passes it over, the slow path does not.
@@ -52,7 +53,7 @@ enum Level {
     Nothing,
 }
 
-/// The highest zone of a node that unmovable requests may use.
+/// Returns the highest zone of a node that unmovable requests may use.
 pub fn highest_unmovable(node: NodeId) -> Option<ZoneId> {
     let zones = mm::frames().zones().map(|zone| zone.id);
     let ours = |zone: &ZoneId| zone.node() == node && zone.kind() != ZoneKind::Movable;
@@ -60,7 +61,8 @@ pub fn highest_unmovable(node: NodeId) -> Option<ZoneId> {
 }
 
 /// Chooses the zone that has memory under uneven pressure: one that moves to the front of its
-/// node's list when the movable memory there leaves. Once, before anything else.
+/// node's list when the movable memory there leaves. It is called once, before any other function
+/// here.
 pub fn init() {
     let zones = || mm::frames().zones().map(|zone| zone.id);
     let movable = zones().find(|zone| zone.kind() == ZoneKind::Movable);
@@ -86,9 +88,9 @@ fn level(zone: ZoneId) -> Level {
     }
 }
 
-/// The zone in which a request that may reclaim finds memory alone while it is held over a rebuild
-/// on this node: the highest. Nothing if another zone is so small that a batch of reclaim brings it
-/// back from below MIN.
+/// Returns the one zone in which a request that may reclaim finds memory while it is held over a
+/// rebuild on this node: the highest. Returns nothing if another zone is so small that a batch of
+/// reclaim brings it back from below MIN.
 pub fn zone_to_probe(node: NodeId) -> Option<ZoneId> {
     let keeper = highest_unmovable(node)?;
     let is_other = |zone: &ZoneInfo| {
@@ -104,8 +106,9 @@ pub fn zone_to_probe(node: NodeId) -> Option<ZoneId> {
     fits.then_some(keeper)
 }
 
-/// Frames that may be under way to the checkers: what the zones that have memory have between their
-/// watermarks, halved, so that it cannot by itself take them from LOW to MIN.
+/// Returns the number of frames that may be under way to the checkers. It is half of what the zones
+/// that have memory have between their watermarks. So those frames alone cannot take the zones from
+/// LOW to MIN.
 pub fn share_of_handlers() -> u64 {
     let usable = |zone: &ZoneInfo| {
         zone.id.kind() != ZoneKind::Movable && level(zone.id) == Level::BetweenMinAndLow
@@ -114,13 +117,14 @@ pub fn share_of_handlers() -> u64 {
     zones.map(|zone| zone.low - zone.min).sum::<u64>() / 2
 }
 
-/// Has the balloon look at every zone once more before [`is_tight`] is true again. Task context.
+/// Makes the balloon look at every zone once more before [`is_tight`] is true again. Only task
+/// context may call it.
 pub fn look_again() {
     TIGHT.store(false, Release);
 }
 
-/// Asks for the squeeze, and that a request which is held over the rebuild finds memory in one zone
-/// of its node only; [`is_tight`] says when it is there. Any context.
+/// Asks for the squeeze; [`is_tight`] returns true once it is done. A request that is held over the
+/// rebuild then finds memory in the zone `probed` of its node only. Any context may call it.
 pub fn squeeze(probed: Option<ZoneId>) {
     PROBED.store(probed.map_or(0, |zone| zone.index() as u32 + 1), Relaxed);
     SQUEEZES.fetch_add(1, Release);
@@ -128,42 +132,44 @@ pub fn squeeze(probed: Option<ZoneId>) {
     WANTED.store(true, Release);
 }
 
-/// Lets go again. Any context.
+/// Ends the squeeze. Any context may call it.
 pub fn relax() {
     WANTED.store(false, Release);
     TIGHT.store(false, Release);
 }
 
-/// Whether every zone that atomic requests may use is down where it is wanted. Any context.
+/// Returns whether every zone that atomic requests may use is as low as it is wanted. Any context
+/// may call it.
 pub fn is_tight() -> bool {
     TIGHT.load(Acquire)
 }
 
-/// Whether the zones are squeezed now or have been since `since`, an earlier [`squeezes`]. A
-/// request that may not go below MIN can then find the little that is left taken by others, and
-/// larger blocks not at all; atomic requests have their reserve below MIN and must not fail. Any
-/// context.
+/// Returns whether the zones are squeezed now or have been since `since`, an earlier [`squeezes`].
+/// A request that may not go below MIN can then find that others took the little that is left. It
+/// may find no larger block at all. Atomic requests have their reserve below MIN and must not fail.
+/// Any context may call it.
 pub fn is_announced(since: u32) -> bool {
     WANTED.load(Acquire) || !RELEASED.load(Acquire) || squeezes() != since
 }
 
-/// How often the zones have been squeezed. Any context.
+/// Returns how often the zones have been squeezed. Any context may call it.
 pub fn squeezes() -> u32 {
     SQUEEZES.load(Acquire)
 }
 
-/// Ends the thread once it has let go.
+/// Ends the thread once it has freed everything.
 pub fn finish() {
     relax();
     OVER.store(true, Release);
 }
 
-/// Between how many free frames a zone is held, and where the balloon aims. What a lower zone keeps
-/// back for itself counts for all watermarks.
+/// Returns the least and the most free frames between which a zone is held, and the number that the
+/// balloon aims at. What a lower zone keeps back for itself is added to all watermarks.
 fn window(zone: &ZoneInfo, level: Level) -> (u64, u64, u64) {
     let reserve = zone.reserve[ZoneKind::Normal as usize];
     let (min, low) = (zone.min + reserve, zone.low + reserve);
-    // What a request that is HIGH and cannot block leaves: three eighths of MIN, rounded up.
+    // This is what a request that is HIGH and cannot block leaves: three eighths of MIN, rounded
+    // up.
     let half = zone.min - zone.min / 2;
     let floor = half - half / 4 + reserve;
     match level {
@@ -179,15 +185,16 @@ fn window(zone: &ZoneInfo, level: Level) -> (u64, u64, u64) {
     }
 }
 
-/// Words of an index frame: the index frame before it, then handles.
+/// Words in an index frame: the handle of the index frame before it, then handles of blocks.
 const INDEX_WORDS: usize = 512;
 
-/// What the balloon holds of one zone: a stack of handles, in frames of the zone that are chained.
+/// The blocks that the balloon holds of one zone: a stack of handles, in frames of the zone that
+/// are chained.
 ///
-/// The blocks themselves are never touched: on a fresh machine the first touch of each would make
+/// The blocks themselves are never touched. On a fresh machine the first touch of each would make
 /// the host find and clear memory for it, which takes longer than all the rest.
 struct Held {
-    /// The index frame in use, if anything is held, and how many of its words are used.
+    /// The index frame in use, if any block is held, with the number of its words in use below.
     index: Option<KernelBlock>,
     used: usize,
 }
@@ -202,7 +209,7 @@ impl Held {
         self.index.is_none()
     }
 
-    /// Keeps a block; gives it back, and returns false, if there is no frame to note it in.
+    /// Keeps a block. If there is no frame to note it in, frees it and returns false.
     fn push(&mut self, zone: ZoneId, block: KernelBlock) -> bool {
         if self.used == INDEX_WORDS || self.index.is_none() {
             let Some(mut index) =
@@ -221,7 +228,7 @@ impl Held {
         true
     }
 
-    /// Frees what was taken last; returns whether there was anything.
+    /// Frees the block that was taken last; returns whether there was one.
     fn pop(&mut self) -> bool {
         let Some(index) = &self.index else {
             return false;
@@ -231,7 +238,7 @@ impl Held {
         if self.used > 0 {
             drop(adopt(word));
         } else {
-            // The index frame goes, and the full one before it is in use again.
+            // The index frame is freed, and the full one before it is in use again.
             self.index = adopt(word);
             self.used = INDEX_WORDS;
         }
@@ -239,7 +246,7 @@ impl Held {
     }
 }
 
-/// Takes a block back whose handle was kept; nothing for a word that is none.
+/// Takes back the block whose handle was kept; returns nothing for a word that is no handle.
 fn adopt(word: u64) -> Option<KernelBlock> {
     match mm::frames().adopt(FrameHandle::from_raw(word)?) {
         Ok(block) => Some(block),
@@ -257,13 +264,14 @@ fn owner(zone: ZoneId) -> Owner {
     Owner::new(OwnerKind::Balloon, zone.index() as u32)
 }
 
-/// The balloon's thread.
+/// Runs as the balloon's thread.
 pub fn thread(task: &Task, _: usize) {
     let mut held = [const { Held::NONE }; MAX_ZONES];
     while !OVER.load(Acquire) {
         if WANTED.load(Acquire) {
             let tight = adjust_all(&mut held);
-            // Not if the squeeze was called off meanwhile: `relax` has cleared it for good.
+            // The squeeze may have been called off meanwhile, and then `relax` has cleared this for
+            // good.
             TIGHT.store(tight && WANTED.load(Acquire), Release);
         } else {
             release_all(&mut held);
@@ -305,7 +313,8 @@ fn adjust(zone: ZoneId, held: &mut Held) {
         let now = mm::frames().zone_info(zone);
         let (min, _, middle) = window(&now, level(zone));
         if now.free <= min + (middle - min) / 2 && !held.is_empty() {
-            // Too far down: other users took frames meanwhile. Small blocks were taken last.
+            // The zone is too far down, because other users took frames meanwhile. The balloon took
+            // the small blocks last, so they are freed first.
             held.pop();
             if mm::frames().zone_info(zone).free > middle {
                 return;

@@ -1,4 +1,4 @@
-//! What happened to the requests of each source, counted by CPU.
+//! Counts of what happened to the requests of each source, for each CPU.
 
 use crate::arch::{MAX_CPUS, cpu_id};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -7,8 +7,8 @@ use tidemark_wire::{Source, SourceCounts};
 
 const SOURCES: usize = Source::ALL.len();
 
-/// One source on one CPU. Only that CPU adds, but an NMI may interrupt a task's addition: each
-/// source has counters of its own, and a source never interrupts itself on its CPU.
+/// The counts of one source on one CPU. Only that CPU adds. An NMI may interrupt a task's addition,
+/// but each source has counters of its own and never interrupts itself on its CPU.
 struct Counters {
     requests: AtomicU64,
     failures: AtomicU64,
@@ -40,21 +40,23 @@ impl Counters {
 static COUNTERS: [[Counters; SOURCES]; MAX_CPUS] =
     [const { [const { Counters::new() }; SOURCES] }; MAX_CPUS];
 
-/// How a request ended.
+/// The way in which a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// A block came.
+    /// It got a block.
     Served,
-    /// None came.
+    /// It got none.
     Failed,
-    /// None came over a rebuild, and a second request, made at once, was served.
+    /// It got none over a rebuild, and a second request, made at once, was served.
     FreshWalkServes,
-    /// None came, and the kernel had announced that it takes memory so scarce that this may be.
+    /// It got none, and the kernel had announced that memory would be so scarce that this may
+    /// happen.
     FailedAsAnnounced,
 }
 
-/// Counts one request by the running CPU. Any context. A task that moves between the look at the
-/// CPU's number and the addition counts on the CPU it left, which is why these are additions.
+/// Counts one request by the running CPU. A task may move after it has read the CPU's number, and
+/// then counts on the CPU that it left. That is why these are atomic additions. Any context may
+/// call it.
 pub fn count(source: Source, walk: &WalkInfo, ending: Ending) {
     let counters = &COUNTERS[cpu_id().0][source as usize];
     counters.requests.fetch_add(1, Relaxed);
@@ -79,7 +81,7 @@ pub fn count(source: Source, walk: &WalkInfo, ending: Ending) {
     }
 }
 
-/// Adds up one source over all CPUs.
+/// Adds up the counts of one source over all CPUs.
 pub fn of(source: Source) -> SourceCounts {
     let mut sum = SourceCounts::default();
     for counters in COUNTERS.iter().map(|cpu| &cpu[source as usize]) {

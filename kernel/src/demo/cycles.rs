@@ -1,4 +1,4 @@
-//! The cycles: every DIMM is pulled and put back.
+//! The cycles of the demonstration, in each of which every DIMM is removed and put back.
 
 use super::{random::Random, window};
 use crate::arch::{context::Task, time};
@@ -8,25 +8,25 @@ use crate::{info, mm, warn};
 use core::fmt;
 use tidemark_wire::Ask;
 
-/// How long one pull or plug may take from the request to the host's confirmation.
+/// How long one removal or arrival may take, from the request to the host's confirmation.
 const STEP_NS: u64 = 20_000_000_000;
-/// Bytes typed into the console in each cycle.
+/// Number of bytes typed into the console in each cycle.
 const TYPED: u8 = 16;
 
-/// What the cycles did.
+/// The counts of the cycles.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
-    /// Cycles completed.
+    /// Number of cycles completed.
     pub cycles: u32,
-    /// Pulls asked of the host.
+    /// Number of removals asked of the host.
     pub pulls: u64,
-    /// Pulls that QEMU confirmed with `DEVICE_DELETED`.
+    /// Number of removals that QEMU confirmed with `DEVICE_DELETED`.
     pub confirmed: u64,
-    /// DIMMs put back and brought online.
+    /// Number of DIMMs put back and brought online.
     pub plugs: u64,
 }
 
-/// Why the cycles stopped early; the log has said it.
+/// The error that the cycles stopped early, for a reason that the log has given.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopped;
 
@@ -42,7 +42,7 @@ pub fn run(task: &Task, cycles: u32, seed: u64) -> (Tally, Result<(), Stopped>) 
     }
     let dimms = &mut dimms[..count];
     for cycle in 1..=cycles {
-        // The host's actions repeat with the seed: which DIMM goes first is one of them.
+        // The host's actions repeat with the seed, and the order of the DIMMs is one of them.
         for last in (1..dimms.len()).rev() {
             dimms.swap(last, random.below(last as u64 + 1) as usize);
         }
@@ -62,7 +62,7 @@ fn one(
     tally: &mut Tally,
 ) -> Result<(), Stopped> {
     let before = Seen::now();
-    // Nobody listens on a plain QEMU: the run goes on without the host's part.
+    // On a plain QEMU no host listens, so the run goes on without the host's part.
     let _ = link::ask(task, Ask::Type { bytes: TYPED });
     let _ = link::ask(task, Ask::InjectNmi);
     for &dimm in dimms {
@@ -82,7 +82,7 @@ fn one(
     Ok(())
 }
 
-/// What a cycle's line says about interrupts, from the median in nanoseconds.
+/// The part of a cycle's line about interrupts, from the median in nanoseconds.
 struct InterruptsOff(u64);
 
 impl fmt::Display for InterruptsOff {
@@ -96,7 +96,7 @@ impl fmt::Display for InterruptsOff {
     }
 }
 
-/// What a cycle's line compares.
+/// The counts that a cycle's line compares.
 struct Seen {
     at_ns: u64,
     migrated: u64,

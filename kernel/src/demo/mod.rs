@@ -1,5 +1,5 @@
-//! The demonstration: DIMMs are pulled and put back while every CPU's interrupt handlers allocate
-//! atomically and tasks allocate, read back and free.
+//! The demonstration. DIMMs are removed and put back, while interrupt handlers of every CPU
+//! allocate atomically and tasks allocate, read back and free.
 
 pub(crate) mod balloon;
 mod counts;
@@ -20,10 +20,10 @@ use crate::{hotplug, info, link, options, warn};
 use tidemark_frames::OwnerKind;
 use tidemark_wire::{Source, ToHost, Totals};
 
-/// Slow-path entries that each interrupt source of every CPU makes at least in a whole run.
+/// Least number of slow-path entries that each interrupt source of every CPU makes in a whole run.
 const SLOW_PATH_ENTRIES: u64 = 1000;
-/// Rebuilds of one cycle with two DIMMs, each the only memory of its zone: two leave, two come
-/// back.
+/// Number of rebuilds in a cycle with two DIMMs, each the only memory of its zone: two leave, two
+/// come back.
 const REBUILDS_A_CYCLE: u64 = 4;
 
 /// The threads of the demonstration.
@@ -60,7 +60,7 @@ impl Threads {
     }
 }
 
-/// Runs the demonstration; returns what becomes the kernel's exit value: whether it passed.
+/// Runs the demonstration. Returns whether it passed, which becomes the kernel's exit value.
 pub fn run(task: &Task) -> Verdict {
     let options = options::get();
     let before = recount(task);
@@ -141,17 +141,17 @@ pub fn run(task: &Task) -> Verdict {
     }
 }
 
-/// Whether a run passed.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Everything that the kernel can judge holds.
     Passed,
-    /// Something does not; the log has said what.
+    /// Some condition does not hold, and the log has said which.
     Failed,
 }
 
-/// What the kernel can judge by itself; the host judges the rest, what the protocol promises among
-/// it.
+/// Returns whether the conditions hold that the kernel can judge by itself. The host judges the
+/// others, such as what the protocol promises.
 fn passed(totals: &Totals) -> bool {
     let unexplained = |source: Source| {
         let counts = counts::of(source);
@@ -169,7 +169,8 @@ fn passed(totals: &Totals) -> bool {
             .all(|source| unexplained(source) == 0)
 }
 
-/// Recounts everything with the machine at rest; nothing if the oracle found an inconsistency.
+/// Recounts everything with the machine at rest; returns nothing if the oracle found an
+/// inconsistency.
 fn recount(task: &Task) -> Option<Recount> {
     mm::frames().drain_all(task);
     let counted = mm::oracle::recount(task);
@@ -179,8 +180,9 @@ fn recount(task: &Task) -> Option<Recount> {
     counted.ok()
 }
 
-/// Frames that nobody owns any more although they are not free: what the demonstration's own users
-/// have left behind, and what the kernel holds beyond what it held before.
+/// Returns the number of frames that are lost: not free, and without an owner that still needs
+/// them. These are the frames that the demonstration's own users have left behind, and what the
+/// kernel holds beyond what it held before.
 fn lost(before: &Option<Recount>, after: &Option<Recount>) -> u64 {
     let (Some(before), Some(after)) = (before, after) else {
         return 0;
@@ -201,7 +203,7 @@ fn lost(before: &Option<Recount>, after: &Option<Recount>) -> u64 {
 }
 
 fn report(task: &Task, totals: &Totals) {
-    // The host prints the table; without one, the log is all there is.
+    // The host prints the table; without a host, the log is the only output.
     let level = if link::present() {
         Level::Debug
     } else {

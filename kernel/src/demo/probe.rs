@@ -1,9 +1,9 @@
-//! A request that may reclaim, held over the rebuild that makes its start stale.
+//! The probe: a request that may reclaim, held over the rebuild that makes its start stale.
 //!
 //! When the movable memory of a node leaves, the zone behind it moves to the front of the list. A
-//! request that has chosen its start before, and walks after, misses that zone, and here no other
-//! zone of its node has anything for it. Where the protocol has such requests look again, it is
-//! served; where not, it fails with memory free. So a run says whether that look is there.
+//! request that has chosen its start before, and walks after, misses that zone. Here no other zone
+//! of its node has memory for it. If the protocol makes such requests look again, it is served.
+//! Otherwise it fails although memory is free. So a run shows whether the protocol looks again.
 
 use super::{balloon, sources::fresh_walk_serves};
 use crate::arch::{context::Task, percpu, time};
@@ -18,18 +18,18 @@ use tidemark_frames::{
 const WAIT_NS: u64 = 2_000_000_000;
 const LOOK_EVERY_NS: u64 = 500_000;
 
-/// What the request does. ASKED and LET_GO are stored by the hot-plug thread, the others by the
-/// prober; Release/Acquire: what was done before is seen by the other.
+/// The state of the request. The hot-plug thread stores ASKED and LET_GO, the prober the others.
+/// Release and Acquire make what one side did before visible to the other.
 static STATE: AtomicU8 = AtomicU8::new(IDLE);
 const IDLE: u8 = 0;
-/// It is to be made.
+/// The request is to be made.
 const ASKED: u8 = 1;
-/// It has chosen its start and waits.
+/// The request has chosen its start and waits.
 const HELD: u8 = 2;
-/// It may walk.
+/// The request may walk.
 const LET_GO: u8 = 3;
 
-/// The prober's number plus one, once it runs.
+/// The number of the prober's thread plus 1, once it runs.
 static PROBER: AtomicU32 = AtomicU32::new(0);
 /// Index of the zone that has memory for the request.
 static ZONE: AtomicU32 = AtomicU32::new(0);
@@ -40,20 +40,20 @@ static HELD_COUNT: AtomicU64 = AtomicU64::new(0);
 static RETRIES: AtomicU64 = AtomicU64::new(0);
 static FAILED: AtomicU64 = AtomicU64::new(0);
 
-/// What became of the requests.
+/// The counts of the requests.
 #[derive(Clone, Copy, Debug)]
 pub struct Tally {
-    /// Removals for which one was asked for.
+    /// Number of removals for which a request was asked for.
     pub asked: u64,
-    /// Requests that were held over a rebuild.
+    /// Number of requests that were held over a rebuild.
     pub held: u64,
     /// How often those began again.
     pub retries: u64,
-    /// Those that failed although a second request was served.
+    /// Number of those that failed although a second request was served.
     pub failed: u64,
 }
 
-/// Returns what became of the requests so far.
+/// Returns the counts of the requests so far.
 pub fn tally() -> Tally {
     Tally {
         asked: ASKED_COUNT.load(Relaxed),
@@ -63,8 +63,8 @@ pub fn tally() -> Tally {
     }
 }
 
-/// The zone that a request should find alone, if `left` is a movable zone that has just lost its
-/// last frame, and the node has what it takes.
+/// Returns the one zone in which a request should find memory. Returns nothing unless `left` is a
+/// movable zone that has just lost its last frame, and the node suits a probe.
 pub fn wanted(left: Option<ZoneId>) -> Option<ZoneId> {
     let left = left.filter(|zone| zone.kind() == ZoneKind::Movable)?;
     if mm::frames().zone_info(left).managed != 0 {
@@ -73,7 +73,7 @@ pub fn wanted(left: Option<ZoneId>) -> Option<ZoneId> {
     balloon::zone_to_probe(left.node())
 }
 
-/// Has the request made, and waits until it is held. The zones are tight.
+/// Makes the prober make its request, and waits until it is held. The zones are tight.
 pub fn ask(zone: ZoneId, task: &Task) {
     ASKED_COUNT.fetch_add(1, Relaxed);
     ZONE.store(zone.index() as u32, Relaxed);
@@ -81,7 +81,7 @@ pub fn ask(zone: ZoneId, task: &Task) {
     wait_while(ASKED, task);
 }
 
-/// Lets the request go, if one is held, and waits for its end.
+/// Lets the request go on, if one is held, and waits for its end.
 pub fn let_go(task: &Task) {
     if STATE.load(Acquire) == HELD {
         STATE.store(LET_GO, Release);
@@ -101,7 +101,7 @@ pub fn finish() {
     OVER.store(true, Release);
 }
 
-/// The prober's thread.
+/// Runs as the prober's thread.
 pub fn thread(task: &Task, _: usize) {
     PROBER.store(thread::current().map_or(0, |id| id.number() + 1), Relaxed);
     while !OVER.load(Acquire) {
@@ -123,7 +123,7 @@ fn probe(task: &Task) {
     let mut walk = WalkInfo::default();
     let served = mm::frames().alloc_traced(task, &request, &mut walk);
     if STATE.load(Acquire) == ASKED || !walk.overlapped {
-        // The fast path served it, or nothing was rebuilt.
+        // The fast path served the request, or no list was rebuilt.
         return;
     }
     HELD_COUNT.fetch_add(1, Relaxed);
@@ -133,8 +133,8 @@ fn probe(task: &Task) {
     }
 }
 
-/// What happens when a request is about to walk: the prober's, the first time, stays until the
-/// rebuild is over.
+/// Holds the prober's request, the first time that it is about to walk, until the rebuild is over.
+/// Other requests pass.
 pub fn about_to_walk() {
     if STATE.load(Acquire) != ASKED || percpu::in_irq() || percpu::in_nmi() {
         return;
@@ -142,8 +142,8 @@ pub fn about_to_walk() {
     let me = thread::current().map_or(0, |id| id.number() + 1);
     if me != 0 && me == PROBER.load(Relaxed) {
         STATE.store(HELD, Release);
-        // SAFETY: this is the prober, a task, whose request comes here with interrupts on, no lock
-        // held and no section open: the slow path pins for the walk after this point.
+        // SAFETY: this is the prober, a task. Its request comes here with interrupts on, no lock
+        // held and no gated section open: the slow path pins for the walk after this point.
         wait_while(HELD, &unsafe { Task::mint() });
     }
 }

@@ -1,16 +1,16 @@
-//! The workload's choices, from the seed of the run.
+//! The random choices of the workload, from the seed of the run.
 
-/// A generator (SplitMix64, by S. Vigna): the same seed and stream give the same choices.
+/// A generator (SplitMix64, by S. Vigna). Equal seed and stream give equal choices.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// A stream of choices of its own for each `stream`.
+    /// Returns a generator with choices of its own for each `stream`.
     pub fn new(seed: u64, stream: u64) -> Self {
         Self(seed ^ stream.wrapping_mul(0xd134_2543_de82_ef95))
     }
 
-    /// The next 64 bits.
+    /// Returns the next 64 bits.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -19,7 +19,7 @@ impl Random {
         mixed ^ mixed >> 31
     }
 
-    /// A number below `limit`, which is not 0.
+    /// Returns a number below `limit`, which is not 0.
     pub fn below(&mut self, limit: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
     }

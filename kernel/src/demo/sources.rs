@@ -1,4 +1,5 @@
-//! The interrupt handlers that allocate, and the tasks that check and free what they took.
+//! The interrupt handlers that allocate, and the tasks that check and free the frames of the
+//! handlers.
 
 use super::{
     balloon,
@@ -23,28 +24,28 @@ use tidemark_frames::{FrameHandle, NodeMask, Order, Owner, OwnerKind, Request, W
 use tidemark_sync::Context;
 use tidemark_wire::Source;
 
-/// Frames under way to one CPU's checker.
+/// Most frames under way to one CPU's checker.
 const RING_PLACES: usize = 256;
 /// How long a checker sleeps between two looks at its ring.
 const CHECK_EVERY_NS: u64 = 1_000_000;
 
 static RINGS: [Ring<u64, RING_PLACES>; MAX_CPUS] = [const { Ring::new() }; MAX_CPUS];
-/// Handlers take frames while this is set; written by the demonstration's thread.
+/// Whether handlers take frames. The demonstration's thread writes it.
 static ARMED: AtomicBool = AtomicBool::new(false);
-/// Requests that are to fail on purpose.
+/// Number of requests that are to fail on purpose.
 static FAIL_NEXT: AtomicU32 = AtomicU32::new(0);
-/// Set when no handler can send another frame: the checkers end once their rings are empty.
+/// Set when no handler can send another frame. The checkers end once their rings are empty.
 static OVER: AtomicBool = AtomicBool::new(false);
-/// Frames under way to the checkers, and how many there may be.
+/// Number of frames under way to the checkers, and the most that there may be.
 static UNDER_WAY: AtomicU64 = AtomicU64::new(0);
 static LIMIT: AtomicU64 = AtomicU64::new(0);
 static FIRE: spin::Once<WorkId> = spin::Once::new();
 
-/// Hooks the handlers in. Once, before [`arm`].
+/// Registers the handlers. It is called once, before [`arm`].
 ///
 /// # Errors
 ///
-/// [`IrqError`] if a table of handlers is full.
+/// Returns an [`IrqError`] if a table of handlers is full.
 pub fn hook_in() -> Result<(), IrqError> {
     timer::add_hook(|irq| fire(irq, Source::Timer))?;
     let work = ipi::register_work(called)?;
@@ -63,14 +64,14 @@ pub fn arm() {
 
 /// Stops the handlers, and lets the checkers end.
 ///
-/// A handler may have found the sources armed and not have sent its frame yet, while its CPU's
-/// checker on the other side looks at an empty ring for the last time. A call to every other CPU
-/// cannot run inside such a handler, be it an interrupt's or an NMI's: when it has run everywhere,
-/// the last frames are in their rings.
+/// A handler may have found the sources armed and not have sent its frame yet, while the checker
+/// looks at its empty ring for the last time. A call to every other CPU cannot run inside such a
+/// handler, be it an interrupt's or an NMI's. So when the call has run everywhere, the last frames
+/// are in their rings.
 pub fn disarm(task: &Task) {
     ARMED.store(false, SeqCst);
     ipi::call_on_others(ipi::CallKind::Call, |_, _| (), 0, task);
-    // Release: pairs with the Acquire in `checker`.
+    // Release pairs with the Acquire in `checker`.
     OVER.store(true, Release);
 }
 
@@ -79,7 +80,8 @@ pub fn plant_failure() {
     FAIL_NEXT.store(1, Relaxed);
 }
 
-/// Sends the call-function interrupt to every CPU of `mask`, without waiting. Any context but NMI.
+/// Sends the call-function interrupt to every CPU of `mask`, without waiting. Any context but NMI
+/// may call it.
 pub fn call(mask: u64) {
     if let Some(&work) = FIRE.get() {
         ipi::raise(mask, work);
@@ -91,8 +93,8 @@ fn called(irq: &HardIrq) {
 }
 
 fn on_nmi(nmi: &Nmi, _frame: &TrapFrame) {
-    // At rest the oracle counts, and NMIs are the one thing that it cannot keep out; and the
-    // watchdog's own find out where a CPU hangs, instead of hanging there, too.
+    // While the machine rests the oracle counts, and NMIs are the one thing that it cannot keep
+    // out. The watchdog's own NMIs find out where a CPU hangs, and must not hang there, too.
     if options::get().nmi_requests && !quiesce::nmis_held() && !watchdog::sent_this_nmi() {
         fire(nmi, Source::Nmi);
     }
@@ -124,7 +126,7 @@ fn fire(context: &impl Context, source: Source) {
     counts::count(source, &walk, Ending::Served);
     signature::sign(&mut block, source as u64);
     if UNDER_WAY.fetch_add(1, Relaxed) >= LIMIT.load(Relaxed) {
-        // The checkers are behind: this frame goes back at once.
+        // The checkers lag behind, so this frame is freed at once.
         UNDER_WAY.fetch_sub(1, Relaxed);
         return;
     }
@@ -133,11 +135,11 @@ fn fire(context: &impl Context, source: Source) {
     }
 }
 
-/// Second requests that are made at most: each may race a rebuild in turn.
+/// Most second requests that are made, because each may race a rebuild in turn.
 const SECOND_REQUESTS: u32 = 8;
 
-/// Whether a request that failed over a rebuild would have been served by a walk of the lists as
-/// they are: made once more, it is. Any context.
+/// Returns whether a walk of the present lists serves a request that failed over a rebuild: the
+/// request is made once more. Any context may call it.
 pub fn fresh_walk_serves(context: &impl Context, request: &Request, walk: &WalkInfo) -> bool {
     let mut walk = *walk;
     for _ in 0..SECOND_REQUESTS {
@@ -153,14 +155,14 @@ pub fn fresh_walk_serves(context: &impl Context, request: &Request, walk: &WalkI
     false
 }
 
-/// The online CPU after `cpu`, around the end.
+/// Returns the online CPU after `cpu`; the first one after the last.
 fn next_cpu(cpu: usize) -> usize {
     let online = percpu::online_mask();
     let above = online & !(u64::MAX >> (63 - cpu));
     (if above == 0 { online } else { above }).trailing_zeros() as usize
 }
 
-/// Takes a frame that was under way back, checks it if its key is known, and frees it.
+/// Takes back a frame that was under way, checks it if its key is known, and frees it.
 fn give_back(raw: u64, key: Option<u64>) {
     UNDER_WAY.fetch_sub(1, Relaxed);
     let Some(handle) = FrameHandle::from_raw(raw) else {
@@ -173,12 +175,13 @@ fn give_back(raw: u64, key: Option<u64>) {
                 signature::check(&block, key);
             }
         }
-        // The allocator has reported it; the frames stay with whoever has them.
+        // The allocator has reported it; the frame stays with its present owner.
         Err(handle) => crate::warn!("demo: frame {} was freed by somebody else", handle.pfn()),
     }
 }
 
-/// Checks and frees what other CPUs' handlers took, until no more can come. Started once a CPU.
+/// Checks and frees the frames of other CPUs' handlers, until no more can come. It is started once
+/// for each CPU.
 pub fn checker(task: &Task, cpu: usize) {
     loop {
         let last_round = OVER.load(Acquire);
@@ -195,7 +198,7 @@ pub fn checker(task: &Task, cpu: usize) {
     }
 }
 
-/// Which source took a frame, as its entry says.
+/// Returns the source that took a frame, from the frame's entry.
 fn source_of(handle: &FrameHandle) -> Option<Source> {
     match mm::frames().frame_state(handle.pfn()) {
         tidemark_frames::FrameState::Allocated { owner, .. }

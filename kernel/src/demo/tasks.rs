@@ -1,4 +1,4 @@
-//! Tasks that allocate, write, read back and free while everything else goes on.
+//! The tasks that allocate, write, read back and free while everything else goes on.
 
 use super::{
     balloon,
@@ -14,28 +14,28 @@ use core::sync::atomic::{AtomicBool, Ordering::*};
 use tidemark_frames::{Order, Owner, OwnerKind, Request, WalkInfo};
 use tidemark_wire::Source;
 
-/// Blocks that one task holds at most. What it holds in a leaving DIMM is let go within a few
-/// milliseconds: short-lived, but not movable.
+/// Most blocks that one task holds. It frees those in a leaving DIMM within a few milliseconds:
+/// they are short-lived, but not movable.
 const HELD: usize = 16;
-/// Pages of the file that one round reads.
+/// Number of pages of the file that one round reads.
 const PAGES_A_ROUND: u32 = 4;
 const ROUND_NS: u64 = 1_000_000;
-/// Largest block that a task asks for.
+/// Order of the largest block that a task asks for.
 const MAX_ORDER: u64 = 3;
 
 static OVER: AtomicBool = AtomicBool::new(false);
 
-/// Makes the tasks give everything back and end.
+/// Makes the tasks free everything and end.
 pub fn finish() {
     OVER.store(true, Release);
 }
 
-/// What the owner of a task's blocks is called.
+/// Returns the owner of a task's blocks.
 fn owner(cpu: usize) -> Owner {
     Owner::new(OwnerKind::Task, cpu as u32)
 }
 
-/// One task; started once a CPU.
+/// Runs as one task; started once for each CPU.
 pub fn worker(task: &Task, cpu: usize) {
     let mut random = Random::new(crate::options::get().seed, cpu as u64 + 1);
     let mut held: [Option<KernelBlock>; HELD] = [const { None }; HELD];
@@ -50,8 +50,8 @@ pub fn worker(task: &Task, cpu: usize) {
         }
         for _ in 0..PAGES_A_ROUND {
             let page = random.below(u64::from(page_cache::pages())) as u32;
-            // A page that cannot be brought in now is asked for again some other round; the
-            // request behind it has been counted.
+            // A page that cannot be read now is asked for again in another round. The request for
+            // its frame has been counted.
             let _ = page_cache::read(page, task);
         }
         thread::sleep_until(task, time::now_ns() + ROUND_NS);
@@ -80,7 +80,7 @@ fn take(task: &Task, cpu: usize, random: &mut Random) -> Option<KernelBlock> {
         Err(_) => {
             // A squeeze may have come, and gone again, while the request was under way.
             let squeezed = squeezed || balloon::is_announced(begun);
-            // For several frames at once there may have been nothing, and be something by now.
+            // There may have been no block of several frames then, although there is one by now.
             let ending = if squeezed && order != Order::ZERO {
                 Ending::FailedAsAnnounced
             } else if fresh_walk_serves(task, &request, &walk) {

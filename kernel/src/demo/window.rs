@@ -1,8 +1,9 @@
-//! What the demonstration does at the schedule points around a rebuild of the zonelists.
+//! The actions of the demonstration at the schedule points around a rebuild of the zonelists.
 //!
-//! The hot-plug thread is held just before the rebuild until the balloon has the zones between MIN
-//! and LOW and every CPU's handlers have been through the slow path; then the rebuild goes on under
-//! that fire. Between the two steps of the counter one NMI and one round of interrupts are sent.
+//! The hot-plug thread is held just before the rebuild. It is held until the balloon has the zones
+//! between MIN and LOW and every CPU's handlers have been through the slow path. Then the rebuild
+//! goes on while those requests continue. Between the two steps of the counter one NMI and one
+//! round of interrupts are sent.
 
 use super::{balloon, counts, probe, sources};
 use crate::arch::{self, context::Task, interrupts, percpu, time, vectors};
@@ -13,49 +14,51 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use tidemark_frames::{Point, ZoneId};
 use tidemark_wire::Source;
 
-/// How long the hot-plug thread is held for the squeeze at most, and then for the handlers.
+/// How long the hot-plug thread is held for the squeeze at most, and then again for the handlers.
 const HOLD_NS: u64 = 2_000_000_000;
 /// Time between two rounds of call-function interrupts while the zones are tight.
 const STORM_EVERY_NS: u64 = 50_000;
-/// How long an interrupt of the writer's is waited for at most.
+/// How long the writer's own interrupt is waited for at most.
 const TAKEN_NS: u64 = 2_000_000;
 const IDLE_NS: u64 = 2_000_000;
 const LOOK_EVERY_NS: u64 = 1_000_000;
 
-/// Slow-path entries that each source must add before a rebuild goes on.
+/// Number of slow-path entries that each source must add before a rebuild goes on.
 static QUOTA: AtomicU64 = AtomicU64::new(0);
-/// Index of the zone that loses a DIMM next, plus one. Written before the host is asked.
+/// Index of the zone that loses a DIMM next, plus 1; 0 for none. It is written before the host is
+/// asked.
 static LEAVING: AtomicU32 = AtomicU32::new(0);
 static ACTIVE: AtomicBool = AtomicBool::new(false);
 static OVER: AtomicBool = AtomicBool::new(false);
-/// Rebuilds that were not squeezed within the time; the summary then may be `not exercised`.
+/// Number of rebuilds that were not squeezed within the time. With any of them, the summary may be
+/// `not exercised`.
 static NOT_SQUEEZED: AtomicU64 = AtomicU64::new(0);
-/// Looks between the counter's two steps that found interrupts on.
+/// Number of looks between the counter's two steps that found interrupts on.
 static INTERRUPTS_ON: AtomicU64 = AtomicU64::new(0);
 
-/// Starts to act at the points: each rebuild waits for `quota` slow-path entries of each source.
+/// Starts to act at the points. Each rebuild waits for `quota` slow-path entries of each source.
 pub fn open(quota: u64) {
     QUOTA.store(quota, Relaxed);
     ACTIVE.store(true, Release);
 }
 
-/// Acts no longer, and ends the storm.
+/// Stops acting at the points, and ends the storm.
 pub fn close() {
     ACTIVE.store(false, Release);
     OVER.store(true, Release);
 }
 
-/// Rebuilds that went on although the zones were not tight in time.
+/// Returns the number of rebuilds that went on although the zones were not tight in time.
 pub fn not_squeezed() -> u64 {
     NOT_SQUEEZED.load(Relaxed)
 }
 
-/// How often interrupts were found on between the counter's two steps.
+/// Returns how often interrupts were found on between the counter's two steps.
 pub fn interrupts_on() -> u64 {
     INTERRUPTS_ON.load(Relaxed)
 }
 
-/// The hook at the allocator's schedule points.
+/// Acts as the hook at the allocator's schedule points.
 pub fn at(point: Point) {
     if !ACTIVE.load(Acquire) {
         return;
@@ -63,7 +66,7 @@ pub fn at(point: Point) {
     match point {
         Point::OfflineLeft | Point::OnlineCounted => {
             // SAFETY: these two points are reached in a task, the hot-plug thread, with interrupts
-            // on and no spinlock held: both stand in functions that take the task's token.
+            // on and no spinlock held. Both stand in functions that take the task's token.
             hold(point, &unsafe { Task::mint() })
         }
         Point::SlowWalk => probe::about_to_walk(),
@@ -74,7 +77,7 @@ pub fn at(point: Point) {
         }
         Point::RebuildEven => look_at_interrupts(),
         Point::OfflineDone | Point::OnlineDone => {
-            // SAFETY: as above.
+            // SAFETY: these two points are reached in the same task and state as the two above.
             probe::let_go(&unsafe { Task::mint() });
             balloon::relax();
         }
@@ -82,9 +85,9 @@ pub fn at(point: Point) {
     }
 }
 
-/// Sends every CPU the call-function interrupt. Where the writer takes interrupts, it stays until
-/// it has taken this one; where no NMI's request is inside the window for sure, until another CPU
-/// has: some request then is.
+/// Sends every CPU the call-function interrupt. If the writer has interrupts on, it waits here
+/// until it has taken its own. If they are off and NMIs make no requests, it waits until another
+/// CPU has taken its interrupt. So some request is then inside the window.
 fn interrupt_everybody() {
     let here = arch::cpu_id();
     let taken = |cpu| percpu::of(cpu).taken(vectors::WORK);
@@ -123,8 +126,8 @@ fn leaving() -> Option<ZoneId> {
     Some(ZoneId::from_index(index))
 }
 
-/// Holds the caller, a task, until the zones are tight and the handlers have met their quota, and
-/// then until a request is held over the rebuild.
+/// Holds the caller, a task, until the zones are tight and the handlers have met their quota. Then
+/// holds it until a request is held over the rebuild, if one is to be.
 fn hold(point: Point, task: &Task) {
     let probed = match point {
         Point::OfflineLeft => probe::wanted(leaving()),
@@ -145,9 +148,10 @@ fn hold(point: Point, task: &Task) {
         NOT_SQUEEZED.fetch_add(1, Relaxed);
     }
     if let Some(zone) = probed {
-        // What CPUs had cached before the zones came down would come back when the request drains.
+        // Frames that CPUs had in their per-CPU caches before the zones came down would come back
+        // when the request drains.
         mm::frames().drain_all(task);
-        // Twice: a look that has begun before the drain may be the one that ends first.
+        // The look is made twice: one that began before the drain may be the one that ends first.
         let is_tight = (0..2).all(|_| {
             balloon::look_again();
             sleep_until(task, balloon::is_tight)
@@ -170,7 +174,8 @@ fn sleep_until(task: &Task, condition: impl Fn() -> bool) -> bool {
     true
 }
 
-/// The storm's thread: while the zones are tight it interrupts every CPU, and sends NMIs in turn.
+/// Runs as the storm's thread. While the zones are tight, it interrupts every CPU, and sends NMIs
+/// to them in turn.
 pub fn storm(task: &Task, _: usize) {
     let mut round = 0_u64;
     while !OVER.load(Acquire) {

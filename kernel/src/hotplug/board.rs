@@ -1,4 +1,4 @@
-//! What the hot-plug thread shows to others: each slot's phase and its last event.
+//! The board on which the hot-plug thread shows each slot's phase and last event to other threads.
 
 use super::slot::MAX_SLOTS;
 use crate::arch::Irqs;
@@ -7,62 +7,64 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use tidemark_frames::{Owner, Pfn, PfnRange, ZoneId};
 use tidemark_sync::{IrqSpinLock, Rank, Task};
 
-/// Where a slot stands, as the hot-plug thread last saw it.
+/// The phase of a slot, as the hot-plug thread last saw it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlotPhase {
-    /// No DIMM.
+    /// The slot has no DIMM.
     #[default]
     Empty,
-    /// A DIMM whose frames are in use (or that has no usable frames).
+    /// The slot has a DIMM whose frames are in use, or that has no usable frames.
     Online,
     /// A removal is under way.
     Leaving,
-    /// The last removal was refused to the host; the DIMM is online.
+    /// The host was refused the last removal; the DIMM is online.
     Refused,
     /// A DIMM that could not be brought online; it can be ejected.
     Failed,
 }
 
-/// What stood in the way of a removal.
+/// The obstacle to a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Obstacle {
-    /// An unmovable frame, or one still in use at the deadline.
+    /// A frame that is unmovable, or was still in use at the deadline.
     Frame {
         /// The frame.
         at: Pfn,
-        /// Whose it is.
+        /// The owner of the frame.
         owner: Owner,
     },
-    /// Something else; the log says what.
+    /// Another obstacle, which the log names.
     Other,
 }
 
-/// A slot as others see it.
+/// The view of a slot that other threads have.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SlotView {
-    /// Where it stands.
+    /// The phase of the slot.
     pub phase: SlotPhase,
     /// The zone that has its frames.
     pub zone: Option<ZoneId>,
-    /// The usable frames; they are the allocator's while the DIMM is online.
+    /// The usable frames. They are the allocator's while the DIMM is online.
     pub range: Option<PfnRange>,
     /// Size of the DIMM in bytes, usable or not.
     pub size_bytes: u64,
-    /// Removals that ended, well or refused; a waiter compares it with what it saw before.
+    /// Number of removals that ended, carried out or refused. A waiter compares it with an earlier
+    /// value.
     pub removals: u64,
-    /// DIMMs brought online in this slot, at boot included.
+    /// Number of DIMMs brought online in this slot, at boot included.
     pub arrivals: u64,
-    /// Frames moved elsewhere at the last removal.
+    /// Number of frames moved elsewhere in the last removal.
     pub migrated: u64,
-    /// How long the last event took, in nanoseconds.
+    /// Duration of the last event, in nanoseconds.
     pub took_ns: u64,
-    /// Interrupts-off time of the rebuild at the last event, in nanoseconds; 0 if there was none.
+    /// How long the rebuild of the last event had interrupts off, in nanoseconds; 0 if there was no
+    /// rebuild.
     pub irq_off_ns: u64,
     /// Why the last removal was refused.
     pub obstacle: Option<Obstacle>,
 }
 
-/// Frames migrated off leaving DIMMs since boot. Written by the hot-plug thread.
+/// Number of frames migrated off leaving DIMMs since boot. It is written by the hot-plug thread.
 static MIGRATED: AtomicU64 = AtomicU64::new(0);
 
 const EMPTY: SlotView = SlotView {
@@ -82,17 +84,17 @@ static BOARD: IrqSpinLock<[SlotView; MAX_SLOTS], Irqs> =
     IrqSpinLock::new(Rank::Hotplug, [EMPTY; MAX_SLOTS]);
 static CHANGED: WaitQueue = WaitQueue::new();
 
-/// Returns how many frames were migrated off leaving DIMMs since boot. Any context.
+/// Returns the number of frames migrated off leaving DIMMs since boot. Any context may call it.
 pub fn migrated_frames() -> u64 {
     MIGRATED.load(Ordering::Relaxed)
 }
 
-/// Counts frames that were migrated off a DIMM that has left.
+/// Adds frames that were migrated off a DIMM that has left.
 pub(super) fn count_migrated(frames: u64) {
     MIGRATED.fetch_add(frames, Ordering::Relaxed);
 }
 
-/// Returns a slot as the hot-plug thread last saw it. Task or hard-interrupt context.
+/// Returns a slot as the hot-plug thread last saw it. Task and hard-interrupt context may call it.
 ///
 /// # Panics
 ///
@@ -101,7 +103,11 @@ pub fn view(slot: usize) -> SlotView {
     BOARD.lock()[slot]
 }
 
-/// Returns where a slot stands. Task or hard-interrupt context.
+/// Returns the phase of a slot. Task and hard-interrupt context may call it.
+///
+/// # Panics
+///
+/// Panics if `slot` is not below [`MAX_SLOTS`].
 pub fn phase(slot: usize) -> SlotPhase {
     view(slot).phase
 }
@@ -110,7 +116,7 @@ pub fn phase(slot: usize) -> SlotPhase {
 ///
 /// # Errors
 ///
-/// [`TimedOut`] if it does not by `deadline_ns` (since boot).
+/// Returns [`TimedOut`] if it does not by `deadline_ns` (since boot).
 pub fn wait(
     slot: usize,
     deadline_ns: u64,
@@ -125,7 +131,7 @@ pub fn wait(
     Ok(seen)
 }
 
-/// Changes a slot's view and wakes who waits.
+/// Changes a slot's view and wakes the threads that wait for a change.
 pub(super) fn change(slot: usize, task: &Task, how: impl FnOnce(&mut SlotView)) {
     how(&mut BOARD.lock()[slot]);
     CHANGED.wake_all(task);

@@ -1,4 +1,4 @@
-//! One DIMM's way in and out.
+//! The arrival and the removal of one DIMM.
 
 use super::board::Obstacle;
 use super::policy::OnlineAs;
@@ -25,7 +25,7 @@ pub(super) struct Dimm {
     pub kind: OnlineAs,
 }
 
-/// Why a DIMM could not come.
+/// A reason why a DIMM could not be brought online.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ArriveError {
     Books(AllocError),
@@ -48,7 +48,7 @@ impl fmt::Display for ArriveError {
     }
 }
 
-/// Why a DIMM could not leave; everything was undone.
+/// A reason why a DIMM could not leave; everything was undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LeaveError {
     Offline(OfflineError),
@@ -82,7 +82,7 @@ impl fmt::Display for LeaveError {
 }
 
 impl Dimm {
-    /// A DIMM as its slot describes it.
+    /// Describes a DIMM by the registers of its slot.
     pub fn new(state: &SlotState, node: u8, kind: OnlineAs) -> Self {
         let zone = match kind {
             OnlineAs::Normal => ZoneKind::Normal,
@@ -97,13 +97,13 @@ impl Dimm {
         }
     }
 
-    /// Number of usable frames.
+    /// Returns the number of usable frames.
     pub fn frames(&self) -> u64 {
         let frames = self.cut.frames();
         frames.end - frames.start
     }
 
-    /// The usable frames.
+    /// Returns the usable frames.
     pub fn range(&self) -> PfnRange {
         let frames = self.cut.frames();
         PfnRange::new(Pfn(frames.start), Pfn(frames.end))
@@ -114,7 +114,11 @@ impl Dimm {
         frames.start * FRAME_SIZE..frames.end * FRAME_SIZE
     }
 
-    /// Maps the DIMM, gives its sections books, and hands its frames to their zone.
+    /// Maps the DIMM, gives its memory sections their metadata, and hands its frames to their zone.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`ArriveError`]; the DIMM is unmapped again.
     pub fn arrive(&self, task: &Task) -> Result<OnlineStats, ArriveError> {
         if self.cut.sections.is_empty() {
             return Ok(OnlineStats::default());
@@ -131,7 +135,12 @@ impl Dimm {
         Ok(stats)
     }
 
-    /// Empties the DIMM and unmaps it on every CPU. After that it can be ejected.
+    /// Empties the DIMM and unmaps it on every CPU. After that it can be ejected. `deadline_ns` is
+    /// since boot.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`LeaveError`]. The DIMM is online again, unless mapping it again fails.
     pub fn leave(&self, deadline_ns: u64, task: &Task) -> Result<OfflineStats, LeaveError> {
         if self.cut.sections.is_empty() {
             return Ok(OfflineStats::default());
@@ -140,7 +149,7 @@ impl Dimm {
             .offline_range(self.range(), deadline_ns, task)
             .map_err(LeaveError::Offline)?;
         if let Err(error) = direct_map::remove(self.bytes(), task) {
-            // Half of it may be unmapped: mapping what is mapped changes nothing.
+            // Part of the DIMM may be unmapped. Mapping what is mapped already changes nothing.
             let remapped = direct_map::add(self.bytes(), task);
             if remapped.is_ok() {
                 let online = frames().online_range(self.range(), self.zone, task);
@@ -155,7 +164,7 @@ impl Dimm {
     }
 }
 
-/// Takes the map of a DIMM down again, unless it is kept.
+/// Unmaps a DIMM again when it is dropped, unless it is kept.
 struct Mapped<'a> {
     dimm: &'a Dimm,
     task: &'a Task,
@@ -169,13 +178,13 @@ impl Mapped<'_> {
 
 impl Drop for Mapped<'_> {
     fn drop(&mut self) {
-        // What stays mapped of a DIMM that is not used does no harm until the next arrival.
+        // An unused DIMM that stays partly mapped does no harm until the next arrival.
         let _ = direct_map::remove(self.dimm.bytes(), self.task);
     }
 }
 
-/// Gives a section books, unless it has had them since it was here before. They stay for good, so
-/// they lie in memory that never leaves.
+/// Gives a memory section its metadata, unless it has had some since an earlier arrival. The
+/// metadata stays for good, so it lies in memory that never leaves.
 fn add_books(section: SectionNo, task: &Task) -> Result<(), ArriveError> {
     const BYTES: u64 = size_of::<SectionMeta>() as u64;
     const _: () = assert!(align_of::<SectionMeta>() as u64 <= FRAME_SIZE);
@@ -190,8 +199,8 @@ fn add_books(section: SectionNo, task: &Task) -> Result<(), ArriveError> {
     let start = direct_map::content(&room).as_ptr();
     // The frames are given away for good.
     let _ = room.leak();
-    // SAFETY: the frames are this section's for good, zeroed, aligned to their size and large
-    // enough; zeroes are valid books, which consist of atomics only.
+    // SAFETY: the frames belong to this memory section for good, and are zeroed, aligned to their
+    // size and large enough. Zeroes are valid metadata, which consists of atomics only.
     let books: &'static SectionMeta = unsafe { &*start.cast() };
     frames()
         .add_section(section, books)

@@ -3,39 +3,39 @@
 use crate::arch::port::{inb, inw, outb};
 use core::sync::atomic::{AtomicU16, Ordering};
 
-/// GPE bit of memory hot-plug on q35 and pc.
+/// The GPE bit of memory hot-plug on q35 and pc.
 const MEMORY_BIT: u8 = 1 << 3;
-/// SCI_EN in the PM1a control register.
+/// The SCI_EN bit in the PM1a control register.
 const SCI_EN: u16 = 1;
-/// Polls until QEMU must have switched to ACPI mode; it does so within the write.
+/// Most polls for the switch to ACPI mode. QEMU switches within the write.
 const ENABLE_POLLS: u32 = 100_000;
 
-/// Where FADT says the event registers are.
+/// The event registers, as the FADT gives them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
-    /// SMI command port; 0 when the machine is in ACPI mode for good.
+    /// SMI command port; 0 if the machine is always in ACPI mode.
     pub smi_cmd: u16,
-    /// What to write there to enter ACPI mode.
+    /// The value to write there to enter ACPI mode.
     pub acpi_enable: u8,
     /// PM1a control register.
     pub pm1a_cnt: u16,
     /// First byte of GPE0's status registers; the enable registers follow them.
     pub gpe0: u16,
-    /// Bytes of both together.
+    /// Bytes of both kinds of registers together.
     pub gpe0_len: u8,
 }
 
-/// GPE0's status port, for the handler; 0 until [`enable`].
+/// The port of GPE0's status register, for the handler; 0 until [`enable`].
 static STATUS_PORT: AtomicU16 = AtomicU16::new(0);
 
-/// Enters ACPI mode and lets only memory hot-plug raise the SCI. Returns whether the machine went
-/// along.
+/// Enters ACPI mode and lets only memory hot-plug raise the SCI. Returns whether the machine
+/// entered ACPI mode.
 ///
-/// The handler must be installed first: an event that is pending is delivered at once.
+/// The handler must be installed before, because a pending event is delivered at once.
 ///
 /// # Safety
 ///
-/// `ports` are those of this machine's FADT, and nobody else writes to them.
+/// `ports` are those of this machine's FADT, and no other code writes to them.
 pub unsafe fn enable(ports: &Ports) -> bool {
     let half = u16::from(ports.gpe0_len / 2);
     STATUS_PORT.store(ports.gpe0, Ordering::Relaxed);
@@ -59,14 +59,14 @@ pub unsafe fn enable(ports: &Ports) -> bool {
     true
 }
 
-/// Acknowledges a memory hot-plug event. Returns whether there was one. For the SCI handler.
+/// Acknowledges a memory hot-plug event. Returns whether there was one. The SCI handler calls it.
 pub fn acknowledge() -> bool {
     let port = STATUS_PORT.load(Ordering::Relaxed);
     if port == 0 {
         return false;
     }
-    // SAFETY: `enable` stored the port of the status register; its bits are cleared by writing 1,
-    // so other events keep theirs.
+    // SAFETY: `enable` stored the port of the status register. Writing 1 clears a bit, so the other
+    // events keep theirs.
     unsafe {
         if inb(port) & MEMORY_BIT == 0 {
             return false;

@@ -1,6 +1,7 @@
-//! Memory hot-plug: a DIMM is asked for by the host, emptied, and let go; or it arrives.
+//! Memory hot-plug. The host asks for a DIMM, and the kernel empties it and lets it go; or a DIMM
+//! arrives.
 //!
-//! The interrupt handler only acknowledges and wakes the hot-plug thread, which does the work.
+//! The interrupt handler only acknowledges, and wakes the hot-plug thread, which does the work.
 
 mod board;
 mod dimm;
@@ -26,17 +27,18 @@ use slot::Slots;
 use tidemark_sync::{HardIrq, Hook, Task, hook};
 use worker::{DEADLINE_NS, Worker};
 
-/// What a user of the SCI's context calls there.
+/// A function that is called in the context of the SCI.
 pub type SciHook = fn(&HardIrq);
 
-/// Signalled by the SCI handler, taken by the hot-plug thread.
+/// The SCI handler signals this event; the hot-plug thread takes it.
 static ANNOUNCED: Event = Event::new();
 static SCI_HOOK: Hook<SciHook> = hook!(fn(&HardIrq));
 static THREAD: spin::Once<ThreadId> = spin::Once::new();
-/// Signalled once the DIMMs that were there at boot have been looked at.
+/// The event that the DIMMs present at boot have been brought online.
 static PROBED_EVENT: Event = Event::new();
 
-/// Sets, or takes away, what each system control interrupt calls after it was acknowledged.
+/// Sets, or removes, the function that each system control interrupt calls after it was
+/// acknowledged.
 pub fn set_sci_hook(hook: Option<SciHook>) {
     match hook {
         Some(hook) => SCI_HOOK.set(hook),
@@ -49,9 +51,9 @@ pub fn set_deadline_ns(ns: u64) {
     DEADLINE_NS.store(ns, Ordering::Relaxed);
 }
 
-/// Sets up the interrupt and the thread, brings the DIMMs online that are there at boot, and tells
-/// what zones and lists the machine has then. The thread runs at `placement`. Once, after
-/// `mm::start`.
+/// Starts the thread, which brings online the DIMMs that are there at boot. Then it prints the
+/// machine's zones and zonelists, and sets up the interrupt. The thread runs at `placement`. Boot
+/// calls this once, after `mm::start`.
 ///
 /// # Panics
 ///
@@ -75,19 +77,19 @@ pub fn init(fadt: &Fadt, placement: Placement, task: &Task) {
         gpe0: fadt.gpe0,
         gpe0_len: fadt.gpe0_len,
     };
-    // SAFETY: the ports are FADT's, and nothing else in the kernel uses them.
+    // SAFETY: the ports are the FADT's, and no other code in the kernel uses them.
     if !unsafe { gpe::enable(&ports) } {
         warn!("the machine does not enter ACPI mode, so no hot-plug");
     }
 }
 
-/// The hot-plug thread; nothing before [`init`].
+/// Returns the hot-plug thread; nothing before [`init`].
 #[cfg(feature = "lab")]
 pub fn thread() -> Option<ThreadId> {
     THREAD.get().copied()
 }
 
-/// The system control interrupt: acknowledges and wakes, no more.
+/// Handles the system control interrupt: it only acknowledges, and wakes the thread.
 fn on_sci(irq: &HardIrq) {
     if gpe::acknowledge() {
         ANNOUNCED.signal(irq);
@@ -103,8 +105,8 @@ fn run(task: &Task, _: usize) {
     worker.probe(task);
     PROBED_EVENT.signal(task);
     loop {
-        // An event between the probe and the enabling of the interrupt stays in the status register
-        // and raises the line when it is enabled.
+        // An event between the probe and the enabling of the interrupt stays in the status
+        // register. It raises the line when the interrupt is enabled.
         let waited = ANNOUNCED.wait(task, None);
         debug_assert!(waited.is_ok(), "a wait without a deadline timed out");
         worker.serve(task);

@@ -1,29 +1,30 @@
-//! Which zone a DIMM's frames go to.
+//! The choice of the zone that a DIMM's frames go to.
 
 use super::slot::MAX_SLOTS;
 
 /// The zone kinds that a DIMM's frames may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnlineAs {
-    /// Any request may use the frames, atomic ones included; removal waits for unmovable frames.
+    /// Any request may use the frames, atomic ones included. Removal waits for unmovable frames.
     Normal,
-    /// Movable requests only: removal can always empty it.
+    /// Only movable requests may use the frames, so removal can always empty the DIMM.
     Movable,
 }
 
-/// What is known of a slot when a zone is chosen for another.
+/// The facts about a slot that matter when a zone is chosen for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OnlineSlot {
     /// Node of the DIMM.
     pub node: u8,
-    /// Where its frames went.
+    /// The zone kind of its frames.
     pub kind: OnlineAs,
 }
 
-/// Chooses for a DIMM that arrives: node 0 has one NORMAL DIMM, every other one is MOVABLE.
+/// Chooses the zone kind for a DIMM that arrives: node 0 has one NORMAL DIMM, and every other one
+/// is MOVABLE.
 ///
-/// So a DIMM that returns finds its old place, and atomic requests on node 0 have memory above 4
-/// GiB that can go away, which is what the demonstration is about.
+/// A DIMM that returns thus finds its old place. Atomic requests on node 0 have memory above 4 GiB
+/// that can go away, which the demonstration needs.
 pub fn default_policy(node: u8, online: &[Option<OnlineSlot>; MAX_SLOTS]) -> OnlineAs {
     let taken = OnlineSlot {
         node: 0,

@@ -1,4 +1,4 @@
-//! The real register block.
+//! The real register block of memory hot-plug.
 
 use super::slot::{BASE_PORT, Registers};
 use crate::arch::port::{inb, inl, outb, outl};
@@ -12,8 +12,8 @@ impl PortBlock {
     ///
     /// # Safety
     ///
-    /// The machine is a q35 or pc of QEMU, and nobody else uses the block: a slot is selected by
-    /// one access and used by the next.
+    /// The machine is a q35 or pc of QEMU, and no other code uses the block: one access selects a
+    /// slot and the next uses it.
     pub const unsafe fn new() -> Self {
         Self(())
     }
@@ -26,18 +26,19 @@ impl Registers for PortBlock {
     }
 
     fn read8(&mut self, offset: u16) -> u8 {
-        // SAFETY: as above.
+        // SAFETY: reading the block has no effect on memory.
         unsafe { inb(BASE_PORT + offset) }
     }
 
     fn write32(&mut self, offset: u16, value: u32) {
-        // SAFETY: selects a slot or reports to the host; `new` promised that nobody interleaves.
+        // SAFETY: this selects a slot or reports to the host. The caller of `new` promised that no
+        // other code's accesses come between.
         unsafe { outl(BASE_PORT + offset, value) };
     }
 
     fn write8(&mut self, offset: u16, value: u8) {
-        // SAFETY: clears an event or ejects; who ejects has made sure that the memory is unused
-        // (`Slots::eject`).
+        // SAFETY: this clears an event or ejects. The caller of `Slots::eject` has made sure that
+        // the memory is unused.
         unsafe { outb(BASE_PORT + offset, value) };
     }
 }

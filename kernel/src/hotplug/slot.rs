@@ -14,14 +14,14 @@ pub const OST_INSERTED: u32 = 1;
 pub const OST_EJECT: u32 = 3;
 /// `_OST` status: success.
 pub const STATUS_SUCCESS: u32 = 0;
-/// `_OST` status: the operation failed, for no reason that the table knows.
+/// `_OST` status: the operation failed, for none of the reasons in the table.
 pub const STATUS_FAILED: u32 = 1;
 /// `_OST` status of an ejection: the device is in use.
 pub const STATUS_IN_USE: u32 = 0x81;
 /// `_OST` status of an ejection: it is under way.
 pub const STATUS_EJECTING: u32 = 0x84;
 
-/// The ports of the block, so that a test can stand in for QEMU.
+/// The ports of the block. A test can put its own in the place of QEMU's.
 pub trait Registers {
     /// Reads four bytes at an offset into the block.
     fn read32(&mut self, offset: u16) -> u32;
@@ -38,23 +38,23 @@ pub trait Registers {
 pub struct SlotFlags(pub u8);
 
 impl SlotFlags {
-    /// Whether a DIMM is there.
+    /// Returns whether a DIMM is in the slot.
     pub fn enabled(self) -> bool {
         self.0 & 1 != 0
     }
 
-    /// Whether a DIMM was inserted and nobody has taken notice yet.
+    /// Returns whether a DIMM was inserted and the kernel has not cleared the event yet.
     pub fn inserted(self) -> bool {
         self.0 & 2 != 0
     }
 
-    /// Whether the host asks for the DIMM.
+    /// Returns whether the host asks for the DIMM.
     pub fn removal_asked(self) -> bool {
         self.0 & 4 != 0
     }
 }
 
-/// What a slot says about itself.
+/// The state of a slot, as its registers give it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotState {
     /// First physical address of the DIMM.
@@ -80,7 +80,7 @@ impl fmt::Display for SlotState {
     }
 }
 
-/// The slots behind the block. Each call selects its slot first, so callers must not interleave:
+/// The slots of the register block. Each call selects its slot first, so calls must not interleave:
 /// one thread owns the value.
 pub struct Slots<R: Registers> {
     registers: R,
@@ -108,32 +108,33 @@ impl<R: Registers> Slots<R> {
             flags: SlotFlags(r.read8(0x14)),
         };
         if state == EVERY_BIT_SET {
-            // No such device: an unassigned port reads as all ones.
+            // There is no such device: an unassigned port reads as all ones.
             return SlotState::default();
         }
         state
     }
 
-    /// Takes notice of an insertion.
+    /// Clears the event of an insertion.
     pub fn clear_inserted(&mut self, slot: usize) {
         self.select(slot);
         self.registers.write8(0x14, 1 << 1);
     }
 
-    /// Takes notice of a removal request.
+    /// Clears the event of a removal request.
     pub fn clear_removal(&mut self, slot: usize) {
         self.select(slot);
         self.registers.write8(0x14, 1 << 2);
     }
 
-    /// Tells the host what became of its request (`_OST`).
+    /// Reports to the host the result of its request (`_OST`).
     pub fn report(&mut self, slot: usize, event: u32, status: u32) {
         self.select(slot);
         self.registers.write32(0x4, event);
         self.registers.write32(0x8, status);
     }
 
-    /// Lets go of the DIMM; QEMU unplugs it at once. Nothing may touch its memory any more.
+    /// Ejects the DIMM; QEMU unplugs it at once. The caller has made sure that no code uses its
+    /// memory any more.
     pub fn eject(&mut self, slot: usize) {
         self.select(slot);
         self.registers.write8(0x14, 1 << 3);
@@ -151,7 +152,7 @@ const EVERY_BIT_SET: SlotState = SlotState {
 mod tests {
     use super::*;
 
-    /// A block with two slots that behaves as QEMU's does.
+    /// A register block with two slots that behaves as QEMU's does.
     #[derive(Default)]
     struct Qemu {
         selected: usize,

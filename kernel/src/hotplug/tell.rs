@@ -1,4 +1,4 @@
-//! What the log says about DIMMs that come and go.
+//! The lines of the log about DIMMs that come and go.
 
 use super::dimm::Dimm;
 use crate::console::{Level, printk};
@@ -7,28 +7,29 @@ use crate::mm::report::{self, Size};
 use crate::points;
 use core::fmt;
 
-/// How loudly an event is told.
+/// The levels at which an event is printed.
 #[derive(Clone, Copy)]
 pub struct Voice {
-    /// The event's own line.
+    /// The level of the event's own line.
     event: Level,
-    /// The lists after it; none at boot, where they are shown once for all DIMMs.
+    /// The level of the zonelists after it. At boot there is none, because they are shown once for
+    /// all DIMMs.
     lists: Option<Level>,
 }
 
-/// Pulls, and plugs, that are told in the log: the first ones, of which the very first also shows
-/// the lists; later ones are details.
+/// Number of removals, and of arrivals, that are printed in the log. Of these the first one also
+/// shows the zonelists; later events are details.
 const TOLD: u32 = 2;
 
 impl Voice {
-    /// For the DIMMs that are there at boot.
+    /// The levels for the DIMMs that are there at boot.
     pub const BOOT: Self = Self {
         event: Level::Info,
         lists: None,
     };
 
-    /// For the next event, where `told` counts those before it. In a scenario, which decides who
-    /// prints, none is told.
+    /// Returns the levels for the next event, where `told` counts those before it. In a scenario,
+    /// which decides itself which code prints, no event is printed.
     pub fn next(told: &mut u32) -> Self {
         let of = |limit| {
             if *told < limit && !points::in_scenario() {
@@ -46,7 +47,7 @@ impl Voice {
     }
 }
 
-/// Names what of a DIMM cannot be used.
+/// Prints which part of a DIMM cannot be used.
 pub fn unused(voice: Voice, slot: usize, dimm: &Dimm) {
     let cut = &dimm.cut;
     if dimm.frames() == 0 {
@@ -71,7 +72,7 @@ pub fn unused(voice: Voice, slot: usize, dimm: &Dimm) {
     }
 }
 
-/// Tells that a DIMM's frames are in use.
+/// Prints that a DIMM's frames are in use.
 pub fn arrival(voice: Voice, slot: usize, dimm: &Dimm, took_ns: u64, rebuilt: Rebuilt) {
     if dimm.frames() == 0 {
         return;
@@ -90,7 +91,7 @@ pub fn arrival(voice: Voice, slot: usize, dimm: &Dimm, took_ns: u64, rebuilt: Re
     show_lists(voice, rebuilt);
 }
 
-/// Tells that a DIMM was let go.
+/// Prints that a DIMM was ejected.
 pub fn departure(
     voice: Voice,
     slot: usize,
@@ -119,26 +120,26 @@ pub fn departure(
     show_lists(voice, rebuilt);
 }
 
-/// Shows the lists, if they were rebuilt.
+/// Prints the zonelists, if they were rebuilt.
 fn show_lists(voice: Voice, rebuilt: Rebuilt) {
     if let Some(level) = voice.lists.filter(|_| rebuilt != Rebuilt::No) {
         report::lists(level);
     }
 }
 
-/// What an event did to the zonelists.
+/// The effect of an event on the zonelists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rebuilt {
-    /// They are as they were: no zone came or went.
+    /// They are unchanged: no zone came or went.
     No,
     /// They were rebuilt, and the writer left interrupts on.
     InterruptsOn,
-    /// They were rebuilt with interrupts off for so many nanoseconds.
+    /// They were rebuilt with interrupts off for this many nanoseconds.
     InterruptsOff(u64),
 }
 
 impl Rebuilt {
-    /// What the last rebuild did, if there was one.
+    /// Returns the effect of the last rebuild, if there was one.
     pub fn last(rebuilt: bool) -> Self {
         let frames = frames();
         match (rebuilt, frames.variant().writes_with_interrupts_off()) {
@@ -148,7 +149,7 @@ impl Rebuilt {
         }
     }
 
-    /// How long interrupts were off, in nanoseconds.
+    /// Returns how long interrupts were off, in nanoseconds.
     pub fn irq_off_ns(self) -> u64 {
         match self {
             Self::InterruptsOff(ns) => ns,

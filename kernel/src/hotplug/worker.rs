@@ -1,4 +1,4 @@
-//! The hot-plug thread: looks at the slots, and does what they ask.
+//! The hot-plug thread. It looks at the slots and does what they ask for.
 
 use super::board::{self, SlotPhase};
 use super::dimm::Dimm;
@@ -17,18 +17,18 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use tidemark_sync::Task;
 use tidemark_wire::LabPoint;
 
-/// How long a removal may wait for frames that do not move, in nanoseconds. Changed by tests.
+/// How long a removal may wait for frames that do not move, in nanoseconds. Tests change it.
 pub(super) static DEADLINE_NS: AtomicU64 = AtomicU64::new(5_000_000_000);
 
-/// What a removal is given for each page that has to be moved: several times what it takes on a
-/// busy host.
+/// The time that a removal gets for each page that has to be moved: several times what a move takes
+/// on a busy host.
 const PER_PAGE_NS: u64 = 250_000;
 
-/// Everything that only the hot-plug thread touches.
+/// The state that only the hot-plug thread uses.
 pub(super) struct Worker {
     slots: Slots<PortBlock>,
     dimms: [Option<Dimm>; MAX_SLOTS],
-    /// Events told in full; the later ones are details.
+    /// Numbers of events printed in full; later events are details.
     told_pulls: u32,
     told_plugs: u32,
 }
@@ -43,7 +43,7 @@ impl Worker {
         }
     }
 
-    /// Brings the DIMMs online that are there at boot: they raise no event.
+    /// Brings online the DIMMs that are there at boot, which raise no event.
     pub fn probe(&mut self, task: &Task) {
         for slot in 0..MAX_SLOTS {
             let state = self.slots.read(slot);
@@ -53,7 +53,7 @@ impl Worker {
         }
     }
 
-    /// Looks at every slot and does what it asks.
+    /// Looks at every slot and does what it asks for.
     pub fn serve(&mut self, task: &Task) {
         for slot in 0..MAX_SLOTS {
             let state = self.slots.read(slot);
@@ -127,7 +127,7 @@ impl Worker {
 
     fn leave(&mut self, slot: usize, task: &Task) {
         points::passed(LabPoint::SlotLeaves);
-        // Cleared first: a request that comes while this one is served is seen afterwards.
+        // The event is cleared first, so that a request that comes meanwhile is seen afterwards.
         self.slots.clear_removal(slot);
         board::change(slot, task, |view| view.phase = SlotPhase::Leaving);
         let began = now_ns();
@@ -144,7 +144,8 @@ impl Worker {
             Ok(stats) => {
                 let voice = Voice::next(&mut self.told_pulls);
                 let dimm = self.dimms[slot].take();
-                // What was moved off it is right, or that is told, before it is gone for good.
+                // The pages that were moved off the DIMM are compared, and any fault reported,
+                // before it is gone for good.
                 page_cache::verify_moved(task);
                 self.slots.report(slot, OST_EJECT, STATUS_EJECTING);
                 if options::get().plant == Some(options::Plant::MissedEject) {

@@ -1,4 +1,4 @@
-//! What the trace says: which window it shows, and whether somebody waits or goes round for ever.
+//! Judges the trace: which window it shows, and whether a party waits or goes round for ever.
 
 use super::schedule::{self, Want};
 use super::stage::{ROUNDS, TRACE};
@@ -7,36 +7,36 @@ use crate::watchdog::{self, Function};
 use core::fmt::Write;
 use tidemark_wire::{AtCounter, EntryRead, LabContext, LabPoint, LabStep, LabVerdict, Role};
 
-/// A window, and what it means in words.
+/// A window, and its meaning in words.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
     /// The steps, in their order.
     pub steps: &'static [Want],
-    /// What a run that shows them did.
+    /// What happened in a run that shows them.
     pub means: &'static str,
 }
 
-/// The trace from step `from` on.
+/// Returns the trace from step `from` on.
 pub fn steps(from: u32) -> impl Iterator<Item = LabStep> {
     TRACE.steps().skip(from as usize)
 }
 
-/// Whether the trace from step `from` on shows a window.
+/// Checks that the trace from step `from` on shows a window.
 ///
 /// # Errors
 ///
-/// The first step that it lacks.
+/// Returns the first step that it lacks.
 pub fn shows(from: u32, window: &[Want]) -> Result<(), Want> {
     schedule::missing(steps(from), window).map_or(Ok(()), Err)
 }
 
-/// The finding of a run whose trace does not show the window.
+/// Returns the finding of a run whose trace does not show the window.
 pub fn not_reached(lacks: Want) -> Finding {
     (LabVerdict::NotReached, how!("the trace lacks {lacks}"))
 }
 
-/// The first of these windows that the trace from step `from` on shows; else the step that the one
-/// lacks which it shows most of.
+/// Returns the first of these windows that the trace from step `from` on shows. If it shows none,
+/// returns the missing step of the window that it shows most of.
 fn first_shown(from: u32, windows: &'static [Window]) -> Result<&'static Window, Want> {
     let mut lacks: Option<(usize, Want)> = None;
     for window in windows {
@@ -53,9 +53,9 @@ fn first_shown(from: u32, windows: &'static [Window]) -> Result<&'static Window,
     Err(lacks.map_or(nothing, |(_, want)| want))
 }
 
-/// The finding of a scenario in which somebody may wait for ever: if parties do, it fails, provided
-/// that the trace shows one of the windows in which they do; else it holds, if it shows one of the
-/// others.
+/// Returns the finding of a scenario in which a party may wait for ever. If parties do, the
+/// scenario fails, provided that the trace shows one of the windows in `fails`. Otherwise it holds,
+/// if the trace shows one of those in `holds`.
 pub fn of_waits(holds: &'static [Window], fails: &'static [Window]) -> Finding {
     if waits::cycle().is_none() {
         return match first_shown(0, holds) {
@@ -69,12 +69,12 @@ pub fn of_waits(holds: &'static [Window], fails: &'static [Window]) -> Finding {
     }
 }
 
-/// Where the CPUs of the cycle are, in words.
+/// Returns, in words, where the CPUs of the cycle are.
 fn where_they_hang(means: &str) -> How {
     let mut how = how!("{means}");
     for (number, (cpu, found)) in watchdog::hung().enumerate() {
         let comma = if number == 0 { ": hang of" } else { "," };
-        // It cuts and never fails.
+        // The text cuts what does not fit and never fails.
         let _ = write!(how, "{comma} cpu{cpu} in {}", Function(found));
         if found.context() == LabContext::Nmi {
             let _ = how.write_str(", in an NMI handler");
@@ -83,8 +83,8 @@ fn where_they_hang(means: &str) -> How {
     how
 }
 
-/// Rounds of the reader from step `from` on, at `retry`, in which a fresh walk would have served
-/// it.
+/// Returns the number of the reader's rounds from step `from` on, at `retry`, in which a fresh walk
+/// would have served it.
 pub fn rounds_in_vain(from: u32) -> usize {
     steps(from)
         .filter(|step| (step.role, step.point) == (Role::Reader, LabPoint::SlowRetry))
@@ -92,7 +92,7 @@ pub fn rounds_in_vain(from: u32) -> usize {
         .count()
 }
 
-/// The finding of a request that goes round, whatever the scenario is about; nothing if none does.
+/// Returns the finding of a request that goes round, in any scenario; nothing if none does.
 pub fn goes_round(from: u32) -> Option<Finding> {
     let rounds = rounds_in_vain(from);
     (rounds > ROUNDS as usize).then(|| {
@@ -103,12 +103,12 @@ pub fn goes_round(from: u32) -> Option<Finding> {
     })
 }
 
-/// Whether the reader declared OOM from step `from` on while memory was free for it.
+/// Returns whether the reader declared OOM from step `from` on while memory was free for it.
 pub fn premature_oom(from: u32) -> bool {
     steps(from).any(|step| (step.point, step.detail) == (LabPoint::OomDeclared, 1))
 }
 
-/// The entries that the reader read from step `from` on, and that were written down.
+/// Returns the entries that the reader read from step `from` on, as far as they were written down.
 pub fn entries_read(from: u32) -> impl Iterator<Item = EntryRead> {
     steps(from)
         .filter(|step| (step.role, step.point) == (Role::Reader, LabPoint::EntryRead))

@@ -1,9 +1,9 @@
 //! The laboratory: one hazard, reached on purpose in the protocol that was chosen at boot.
 //!
-//! A scenario is a list of rules ([`schedule`]) over the points that its roles reach ([`stage`]): a
-//! role is held at a point until another reached its own, or is sent a real interrupt or NMI there.
-//! What happened is a trace ([`trace`]); a verdict counts only if the trace shows reader and writer
-//! inside the hazard's window. A CPU that hangs is found by the [`watchdog`].
+//! A scenario is a list of rules ([`schedule`]) over the points that its roles reach ([`stage`]). A
+//! rule holds a role at a point until another role has reached its own, or sends it a real
+//! interrupt or NMI there. The steps form a trace ([`trace`]). A verdict counts only if the trace
+//! shows reader and writer inside the hazard's window. The [`watchdog`] finds a CPU that hangs.
 
 mod hazards;
 mod judge;
@@ -24,27 +24,27 @@ use crate::{info, link, mm, options, points, warn};
 use stage::TRACE;
 use tidemark_wire::{Ask, Hazard, LabPoint, LabResult, LabVerdict, Role, Text, ToHost};
 
-/// Times that a report is sent at most.
+/// How often a report is sent at most.
 const REPORTS: u32 = 4;
 
-/// How a run went, in words.
+/// The course of a run, in words.
 pub type How = Text<160>;
 
-/// What a scenario found.
+/// The verdict of a scenario, and the course of its run.
 pub type Finding = (LabVerdict, How);
 
-/// Says how in words.
+/// Formats the course of a run.
 macro_rules! how {
     ($($text:tt)*) => {{
         let mut how = $crate::lab::How::new();
-        // It cuts and never fails.
+        // The text cuts what does not fit and never fails.
         let _ = ::core::fmt::Write::write_fmt(&mut how, format_args!($($text)*));
         how
     }};
 }
 use how;
 
-/// What the laboratory does about what the rest of the kernel passes.
+/// The laboratory's reactions to what the rest of the kernel passes.
 pub static AT_POINTS: points::Laboratory = points::Laboratory {
     passed: |point| stage::step(point, 0),
     is_open: stage::is_open,
@@ -65,14 +65,14 @@ pub static AT_POINTS: points::Laboratory = points::Laboratory {
 };
 
 /// Runs the hazard's scenario and reports. Returns whether there is a verdict and the allocator is
-/// in order afterwards.
+/// consistent afterwards.
 pub fn run(task: &Task, hazard: Hazard) -> bool {
     info!(
         "lab: {} in {}",
         hazard.name(),
         mm::frames().variant().name()
     );
-    // From here on the scenario decides who prints.
+    // From here on the scenario decides which code prints.
     console::flush(Share::All);
     if let Some(mistake) = options::get().mistake {
         info!("lab: the protocol makes a mistake: {}", mistake.name());
@@ -107,8 +107,8 @@ pub fn run(task: &Task, hazard: Hazard) -> bool {
     sound && verdict != LabVerdict::NotReached
 }
 
-/// Tells the host until it has heard everything: a port that is emulated on a busy machine may drop
-/// bytes. Returns whether it has.
+/// Sends the report until the host has received everything: a port that is emulated on a busy
+/// machine may drop bytes. Returns whether it has.
 fn report(task: &Task, result: LabResult) -> bool {
     (0..REPORTS).any(|_| {
         for step in TRACE.steps() {
@@ -119,8 +119,8 @@ fn report(task: &Task, result: LabResult) -> bool {
     })
 }
 
-/// The allocator declares OOM. Returns whether that is the reader's, which then fails: nobody is
-/// killed.
+/// Notes that the allocator declares OOM. Returns whether the request is the reader's, which then
+/// fails without a victim.
 fn on_oom() -> bool {
     let ours = stage::is_open() && stage::role_here() == Some(Role::Reader);
     if ours {

@@ -1,54 +1,54 @@
-//! A schedule: what happens where; and a window: what a trace must show. Pure; the kernel's hook
-//! and host tests use the same.
+//! Schedules, which define what happens at which point, and windows, which define what a trace must
+//! show. The code is pure: the kernel's hook and host tests share it.
 
 use core::fmt;
 use tidemark_wire::{AtCounter, LabContext, LabPoint, LabStep, Role, Stay};
 
-/// A step that a role takes.
+/// A role at a point.
 pub type Place = (Role, LabPoint);
 
 /// The moment at which a role reaches a point for the nth time, from 1.
 pub type Moment = (Role, LabPoint, u32);
 
-/// What is done at a place.
+/// The action at a place.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Action {
     /// Stay until one of these moments has come.
     Hold(&'static [Moment]),
-    /// Send this CPU a real interrupt whose handler makes the reader's request. Where interrupts
-    /// are on, wait until it is over; where they are off, until it is pending.
+    /// Send this CPU a real interrupt whose handler makes the reader's request. If interrupts are
+    /// on, wait until it is over; if they are off, until it is pending.
     Interrupt,
     /// Send this CPU an NMI whose handler makes the reader's request, and wait until it is over.
     Nmi,
     /// Print one line.
     Print,
-    /// Free what the scenario keeps ready.
+    /// Free the spare that the scenario keeps ready.
     FreeSpare,
     /// Tell the feeder to stop.
     StopFeeding,
 }
 
-/// One line of a schedule: when `role` reaches `point` for the `nth` time (from 1), `action` is
-/// taken.
+/// One line of a schedule: when `role` reaches `point` for the `nth` time (from 1), it takes
+/// `action`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rule {
     /// The role.
     pub role: Role,
     /// The point.
     pub point: LabPoint,
-    /// Which time, from 1.
+    /// The number of the visit, from 1.
     pub nth: u32,
-    /// What is done.
+    /// The action.
     pub action: Action,
 }
 
 impl Rule {
-    /// A rule for the first time.
+    /// Returns a rule for the first visit.
     pub const fn first(role: Role, point: LabPoint, action: Action) -> Self {
         Self::nth(role, point, 1, action)
     }
 
-    /// A rule for the nth time.
+    /// Returns a rule for the nth visit.
     pub const fn nth(role: Role, point: LabPoint, nth: u32, action: Action) -> Self {
         Self {
             role,
@@ -59,7 +59,7 @@ impl Rule {
     }
 }
 
-/// The rules that fire at a place, in their order.
+/// Returns the actions of the rules that fire at a place, in their order.
 pub fn firing(rules: &[Rule], place: Place, nth: u32) -> impl Iterator<Item = Action> + '_ {
     rules
         .iter()
@@ -67,41 +67,41 @@ pub fn firing(rules: &[Rule], place: Place, nth: u32) -> impl Iterator<Item = Ac
         .map(|rule| rule.action)
 }
 
-/// What a window asks of a step's detail.
+/// The demand of a window on a step's detail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
-    /// Nothing.
+    /// Any detail.
     Any,
     /// This number.
     Is(u64),
-    /// A stay at this point, whatever it lasted until.
+    /// A stay at this point, until any point.
     StayAt(LabPoint),
     /// A stay at the first point that lasted until one of the others.
     StayUntil(LabPoint, [LabPoint; 2]),
-    /// An odd counter: the one that [`Detail::Past`] refers to.
+    /// An odd counter, which [`Detail::Past`] refers to.
     Odd,
     /// An even counter.
     Even,
-    /// The odd counter plus this.
+    /// The odd counter plus this number.
     Past(u32),
 }
 
-/// A step that a window asks for.
+/// A step that a window demands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Want {
     /// The role.
     pub role: Role,
     /// The point.
     pub point: LabPoint,
-    /// The CPU, if it matters.
+    /// The CPU, if the window demands one.
     pub cpu: Option<u8>,
-    /// The context, if it matters.
+    /// The context, if the window demands one.
     pub context: Option<LabContext>,
     /// The detail.
     pub detail: Detail,
 }
 
-/// A step of a role at a point.
+/// Returns the demand for a step of a role at a point.
 pub const fn want(role: Role, point: LabPoint) -> Want {
     Want {
         role,
@@ -112,63 +112,65 @@ pub const fn want(role: Role, point: LabPoint) -> Want {
     }
 }
 
-/// The end of a stay at a point.
+/// Returns the demand for the end of a stay at a point.
 pub const fn left(role: Role, at: LabPoint) -> Want {
     let mut want = want(role, LabPoint::Released);
     want.detail = Detail::StayAt(at);
     want
 }
 
-/// The end of a stay at a point that lasted until one of two others was reached.
+/// Returns the demand for the end of a stay at a point that lasted until one of two others was
+/// reached.
 pub const fn released_by_one(role: Role, at: LabPoint, until: [LabPoint; 2]) -> Want {
     let mut want = want(role, LabPoint::Released);
     want.detail = Detail::StayUntil(at, until);
     want
 }
 
-/// The end of a stay at a point that lasted until another one was reached.
+/// Returns the demand for the end of a stay at a point that lasted until another one was reached.
 pub const fn released(role: Role, at: LabPoint, until: LabPoint) -> Want {
     want(role, LabPoint::Released).says(Stay { at, until }.pack())
 }
 
 impl Want {
-    /// On this CPU.
+    /// Demands this CPU as well.
     pub const fn on(mut self, cpu: usize) -> Self {
         self.cpu = Some(cpu as u8);
         self
     }
 
-    /// In this context.
+    /// Demands this context as well.
     pub const fn within(mut self, context: LabContext) -> Self {
         self.context = Some(context);
         self
     }
 
-    /// With this detail.
+    /// Demands this detail as well.
     pub const fn says(mut self, detail: u64) -> Self {
         self.detail = Detail::Is(detail);
         self
     }
 
-    /// With an odd counter, which the steps after it refer to.
+    /// Demands an odd counter as well, which the steps after it refer to.
     pub const fn odd(mut self) -> Self {
         self.detail = Detail::Odd;
         self
     }
 
-    /// With an even counter.
+    /// Demands an even counter as well.
     pub const fn even(mut self) -> Self {
         self.detail = Detail::Even;
         self
     }
 
-    /// With the odd counter plus `more`.
+    /// Demands the odd counter plus `more` as well.
     pub const fn past(mut self, more: u32) -> Self {
         self.detail = Detail::Past(more);
         self
     }
 
-    /// Whether a step is the one; `odd` is the counter that was found odd, and is set here.
+    /// Returns whether a step meets the demand. `odd` is the counter that was found odd, and is set
+    /// here.
     fn is(self, step: &LabStep, odd: &mut Option<u32>) -> bool {
         let counter = AtCounter::unpack(step.detail).counter;
         let is_there = (self.role, self.point) == (step.role, step.point)
@@ -225,7 +227,7 @@ impl fmt::Display for Want {
     }
 }
 
-/// Looks for the steps of `window` in the trace, in this order, with other steps between them.
+/// Searches the trace for the steps of `window`, in this order, with other steps between them.
 /// Returns the first that is missing.
 pub fn missing(trace: impl Iterator<Item = LabStep>, window: &[Want]) -> Option<Want> {
     let (mut left, mut odd) = (window, None);
@@ -305,9 +307,9 @@ mod tests {
         let begin = want(Reader, SlowBegin);
         assert_eq!(shown(&[]), None);
         assert_eq!(shown(&[odd, begin, even]), None);
-        // Outside: the reader began after the writer was done.
+        // This is outside of the window: the reader began after the writer was done.
         assert_eq!(shown(&[even, begin]), Some(begin));
-        // Each step of the window is one of its own.
+        // Each step of the window needs a step of its own.
         assert_eq!(shown(&[begin, begin]), Some(begin));
         assert_eq!(missing([].into_iter(), &[odd]), Some(odd));
     }
@@ -339,7 +341,7 @@ mod tests {
         assert_eq!(shown(&[odd, one_of([RebuildOdd, RebuildEven])]), None);
         let neither = one_of([RebuildOdd, SlowBegin]);
         assert_eq!(shown(&[odd, neither]), Some(neither));
-        // A counter that nothing has bound is no counter.
+        // No step has set the odd counter, so none can be compared with it.
         assert_eq!(shown(&[begin.past(0)]), Some(begin.past(0)));
         let even = missing(
             [step(Writer, RebuildOdd, 1, LabContext::Task, 8)].into_iter(),

@@ -1,4 +1,5 @@
-//! The stage: who plays which role, and what happens when one of them reaches a point.
+//! The stage: which thread or handler plays which role, and what happens when a role reaches a
+//! point.
 
 use super::schedule::{self, Action, Moment, Place, Rule};
 use super::trace::Trace;
@@ -11,51 +12,54 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, 
 use tidemark_frames::Point;
 use tidemark_wire::{AtCounter, EntryRead, LabContext, LabPoint, Party, Role, Stay, ZoneName};
 
-/// How long a role is held for another one at most: many times what the other needs on a host that
-/// is busy with everything else.
+/// How long a role is held for another one at most: many times what the other needs on a busy host.
 const HOLD_NS: u64 = 8_000_000_000;
-/// Begins of one request, or rounds from one begin, after which it counts as going round.
+/// Number of begins of one request, or of rounds from one begin, after which it counts as going
+/// round.
 pub const ROUNDS: u32 = 64;
-/// Rounds of a request whose single steps are written down; of the others the first step is.
+/// Number of rounds of a request of which every step is written down. Of later rounds only the
+/// first step is.
 const ROUNDS_IN_FULL: u32 = 4;
 
 const POINTS: usize = LabPoint::ALL.len();
 
 /// Whether a scenario runs: points are recorded and rules fire.
 static OPEN: AtomicBool = AtomicBool::new(false);
-/// The rules, as a pointer to the `&'static [Rule]` of a scenario.
+/// Pointer to the rules, the `&'static [Rule]` of a scenario.
 static RULES: AtomicPtr<&'static [Rule]> = AtomicPtr::new(core::ptr::null_mut());
-/// The thread of each role: its number plus one, 0 for none.
+/// The number of the thread that plays each role, plus 1; 0 for none.
 static THREADS: [AtomicU32; Role::COUNT] = [const { AtomicU32::new(0) }; Role::COUNT];
-/// The role of the handler that runs on a CPU: its number plus one, 0 for none. Its CPU's own.
+/// The role of the handler that runs on each CPU: its number plus 1, 0 for none. Only the CPU
+/// itself uses its entry.
 static HANDLER: [AtomicU8; MAX_CPUS] = [const { AtomicU8::new(0) }; MAX_CPUS];
 /// How often each role reached each point.
 static COUNTS: [[AtomicU32; POINTS]; Role::COUNT] =
     [const { [const { AtomicU32::new(0) }; POINTS] }; Role::COUNT];
 
-/// The point that each role reached last, plus one. A role is in one place at a time.
+/// The point that each role reached last, plus 1; 0 for none. A role is in one place at a time.
 static LAST: [AtomicU8; Role::COUNT] = [const { AtomicU8::new(0) }; Role::COUNT];
-/// Where each role was last: its CPU plus one, and its context in the second byte; 0 for nowhere.
+/// Where each role was last: its CPU plus 1, and its context in the second byte; 0 for nowhere.
 static WHERE: [AtomicU32; Role::COUNT] = [const { AtomicU32::new(0) }; Role::COUNT];
-/// The number of the play that is on.
+/// The number of the play that is under way.
 static PLAY: AtomicU32 = AtomicU32::new(0);
 
-/// What happened.
+/// The steps that happened.
 pub static TRACE: Trace = Trace::new();
 
-/// Handlers of the laboratory's interrupt and NMI that have run, on any CPU.
+/// Number of runs of the handlers of the laboratory's interrupt and NMI, on any CPU.
 pub static HANDLED: AtomicU64 = AtomicU64::new(0);
 
 const ROLES: [Role; Role::COUNT] = [Role::Reader, Role::Writer, Role::Feeder, Role::Watchdog];
 
-/// Opens the stage for a scenario; dropping it closes it.
+/// The open stage of a scenario. Dropping it closes the stage.
 #[must_use = "the stage closes when this is dropped"]
 pub struct Stage {
     _hooked: points::Hooked,
 }
 
 impl Stage {
-    /// Opens it with these rules for a play, numbered from 0. Counts start anew; the trace goes on.
+    /// Opens the stage with these rules for a play, numbered from 0. Counts start anew; the trace
+    /// goes on.
     pub fn open(rules: &'static &'static [Rule], play: u32) -> Self {
         for count in COUNTS.iter().flatten() {
             count.store(0, Relaxed);
@@ -68,7 +72,7 @@ impl Stage {
         PLAY.store(play, Relaxed);
         note(Role::Watchdog, LabPoint::Act, play.into());
         play::note_memory();
-        // Release: pairs with the Acquire in `rules`.
+        // Release pairs with the Acquire in `step_as`.
         RULES.store(core::ptr::from_ref(rules).cast_mut(), Release);
         OPEN.store(true, Release);
         Stage {
@@ -83,7 +87,7 @@ impl Drop for Stage {
     }
 }
 
-/// Whether a scenario runs. Any context.
+/// Returns whether a scenario runs. Any context may call it.
 pub fn is_open() -> bool {
     OPEN.load(Acquire)
 }
@@ -94,7 +98,7 @@ pub fn play_as(role: Role) {
     THREADS[role as usize].store(me, Relaxed);
 }
 
-/// Makes another thread play a role, instead of who did.
+/// Makes another thread play a role, in place of the one so far.
 pub fn hand_over(role: Role, to: ThreadId) {
     THREADS[role as usize].store(to.number() + 1, Relaxed);
 }
@@ -107,7 +111,8 @@ pub fn in_handler<R>(role: Role, f: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Begins a handler's part on this CPU; returns what [`end_handler`] wants. Interrupts are off.
+/// Begins a handler's part on this CPU; returns the argument for [`end_handler`]. Interrupts are
+/// off.
 pub fn begin_handler(role: Role) -> u8 {
     HANDLER[arch::cpu_id().0].swap(role as u8 + 1, Relaxed)
 }
@@ -117,8 +122,8 @@ pub fn end_handler(before: u8) {
     HANDLER[arch::cpu_id().0].store(before, Relaxed);
 }
 
-/// The role that runs here: the handler's, else the thread's. A handler that plays none, over a
-/// thread that does, has its points counted as the thread's.
+/// Returns the role that runs here: that of the handler, otherwise that of the thread. If a handler
+/// plays none and interrupts a thread that does, its points count as the thread's.
 pub(super) fn role_here() -> Option<Role> {
     let handler = HANDLER[arch::cpu_id().0].load(Relaxed);
     if handler != 0 {
@@ -140,13 +145,13 @@ fn context_here() -> LabContext {
     }
 }
 
-/// How often a role has reached a point in this scenario. Any context.
+/// Returns how often a role has reached a point in this scenario. Any context may call it.
 pub fn count(place: Place) -> u32 {
-    // Acquire: pairs with the Release in `step_as`; what the role did before is visible.
+    // Acquire pairs with the Release in `step_as`: what the role did before is visible.
     COUNTS[place.0 as usize][place.1 as usize].load(Acquire)
 }
 
-/// Where a role was last; nothing if it has not been anywhere. Any context.
+/// Returns where a role was last; nothing if it has not been anywhere. Any context may call it.
 pub fn whereabouts(role: Role) -> Option<Party> {
     let place = WHERE[role as usize].load(Acquire);
     let cpu = (place as u8).checked_sub(1)?;
@@ -154,12 +159,12 @@ pub fn whereabouts(role: Role) -> Option<Party> {
     Some(Party { role, cpu, context })
 }
 
-/// Whether the point that a role reached last is this one. Any context.
+/// Returns whether this is the point that a role reached last. Any context may call it.
 pub fn is_at((role, point): Place) -> bool {
     LAST[role as usize].load(Acquire) == point as u8 + 1
 }
 
-/// The hook at the allocator's schedule points.
+/// Acts as the hook at the allocator's schedule points.
 fn at(point: Point) {
     if let Some(role) = role_here() {
         let (point, detail) = lab_point(point);
@@ -167,7 +172,7 @@ fn at(point: Point) {
     }
 }
 
-/// A point outside the allocator, or something that a role does. Any context.
+/// Takes a point outside the allocator, or something that a role does. Any context may call it.
 pub fn step(point: LabPoint, detail: u64) {
     if is_open()
         && let Some(role) = role_here()
@@ -186,8 +191,8 @@ pub fn note(role: Role, point: LabPoint, detail: u64) {
     TRACE.push(time::now_ns() / 1000, cpu, context, role, point, detail);
 }
 
-/// Whether a step is written down. Of entries that follow each other the first is; of a request
-/// that goes round the first rounds are, and then each round's first step.
+/// Returns whether a step is written down. Of entries in a row only the first is. Of a request that
+/// goes round, the first rounds are written down in full, and then only each round's first step.
 fn is_written(role: Role, point: LabPoint, last: Option<LabPoint>) -> bool {
     use LabPoint::{
         EntryRead, RebuildEntry, SlowBegin, SlowCheckNopage, SlowCheckOom, SlowRetry, SlowWalk,
@@ -197,7 +202,7 @@ fn is_written(role: Role, point: LabPoint, last: Option<LabPoint>) -> bool {
     match point {
         RebuildEntry => last != Some(RebuildEntry),
         WalkEntry => !matches!(last, Some(WalkEntry | EntryRead)) && rounds <= ROUNDS_IN_FULL,
-        // All of the first walk, so that its list can be seen.
+        // All entries of the first walk are written down, so that its list can be seen.
         EntryRead => {
             let is_first = last == Some(WalkEntry) && rounds <= ROUNDS_IN_FULL;
             is_first || (rounds <= 1 && count((role, SlowWalked)) == 0)
@@ -209,14 +214,14 @@ fn is_written(role: Role, point: LabPoint, last: Option<LabPoint>) -> bool {
 }
 
 fn step_as(role: Role, point: LabPoint, detail: u64) {
-    // Release: pairs with the Acquire in `is_at`.
+    // Release pairs with the Acquire in `is_at`.
     let last = LAST[role as usize].swap(point as u8 + 1, Release);
     let last = usize::from(last).checked_sub(1);
     let last = last.and_then(|last| LabPoint::ALL.get(last).copied());
     if is_written(role, point, last) {
         note(role, point, detail);
     }
-    // Release: pairs with the Acquire in `count`, for those who are held until now.
+    // Release pairs with the Acquire in `count`, for roles that are held until this step.
     let nth = COUNTS[role as usize][point as usize].fetch_add(1, Release) + 1;
     // SAFETY: only `Stage::open` stores here, and only references that live for good.
     let Some(rules) = (unsafe { RULES.load(Acquire).as_ref() }) else {
@@ -251,7 +256,8 @@ fn hold(role: Role, at: LabPoint, until: &'static [Moment]) {
     };
     let stay = |until: LabPoint| Stay { at, until }.pack();
     let first = until.first().map_or(LabPoint::Act, |&(_, point, _)| point);
-    // Also if the other was quicker: that this role goes on after it is what a window asks for.
+    // The stay is noted even if the other role was quicker: a window demands that this role goes on
+    // after it.
     note(role, LabPoint::Held, stay(first));
     time::spin_until(HOLD_NS, || {
         watchdog::awake();
@@ -263,15 +269,16 @@ fn hold(role: Role, at: LabPoint, until: &'static [Moment]) {
     }
 }
 
-/// Sends this CPU the laboratory's interrupt. With interrupts on it is taken here. With interrupts
-/// off the CPU's APIC says that it is pending; it is taken when the writer turns them on.
+/// Sends this CPU the laboratory's interrupt. With interrupts on, the CPU takes it here. With
+/// interrupts off, its APIC shows that it is pending, and the CPU takes it when the writer turns
+/// them on.
 fn interrupt(role: Role) {
     let before = HANDLED.load(Acquire);
     let taken = || HANDLED.load(Acquire) != before;
     let is_on = interrupts::interrupts_enabled();
     note(role, LabPoint::IrqRaised, u64::from(is_on));
     play::raise();
-    // Under emulation in threads an interrupt is not taken at the very next instruction.
+    // Under multi-threaded emulation an interrupt is not taken at the very next instruction.
     if is_on {
         if !time::spin_until(HOLD_NS, taken) {
             let (at, until) = (LabPoint::IrqRaised, LabPoint::IrqTaken);

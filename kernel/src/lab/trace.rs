@@ -1,22 +1,23 @@
-//! The trace: a fixed buffer that any context of any CPU appends to without a lock.
+//! The trace: a buffer of fixed size that any context of any CPU appends to without a lock.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 use tidemark_wire::{LabContext, LabPoint, LabStep, Role};
 
-/// Steps of one run.
+/// Most steps of one run.
 pub const CAPACITY: usize = 1024;
 
-/// One step. Written once, by whoever took the place; read after the run.
+/// One step. The context that took the place writes it once; it is read after the run.
 struct Slot {
-    /// CPU, context, role and point, a byte each, and a set bit above them: 0 is unwritten.
+    /// CPU, context, role and point, a byte each, and a set bit above them. 0 means that it is
+    /// unwritten.
     head: AtomicU64,
     at_us: AtomicU64,
     detail: AtomicU64,
 }
 
-/// Steps in the order in which their places were taken.
+/// The steps, in the order in which their places were taken.
 pub struct Trace {
-    /// Places taken; more than [`CAPACITY`] were dropped.
+    /// Number of places taken; those above [`CAPACITY`] were dropped.
     taken: AtomicU32,
     slots: [Slot; CAPACITY],
 }
@@ -38,7 +39,7 @@ impl Trace {
         }
     }
 
-    /// Appends a step. Any context, an NMI included.
+    /// Appends a step. Any context may call it, an NMI included.
     pub fn push(
         &self,
         at_us: u64,
@@ -48,8 +49,8 @@ impl Trace {
         point: LabPoint,
         detail: u64,
     ) {
-        // Relaxed: one variable's order is the order of the steps. A role that was seen at a point
-        // by another one (Release and Acquire there) took its place before.
+        // Relaxed suffices: the order of this one variable is the order of the steps. A role that
+        // another one saw at a point (by Release and Acquire there) took its place before.
         let order = self.taken.fetch_add(1, Relaxed) as usize;
         let Some(slot) = self.slots.get(order) else {
             return;
@@ -61,21 +62,21 @@ impl Trace {
             | (role as u64) << 16
             | (point as u64) << 24
             | WRITTEN;
-        // Release: pairs with the Acquire in `steps`.
+        // Release pairs with the Acquire in `steps`.
         slot.head.store(head, Release);
     }
 
-    /// Steps that found no room.
+    /// Returns the number of steps that found no room.
     pub fn dropped(&self) -> u32 {
         self.taken.load(Relaxed).saturating_sub(CAPACITY as u32)
     }
 
-    /// Steps that were taken, dropped ones included.
+    /// Returns the number of steps, dropped ones included.
     pub fn taken(&self) -> u32 {
         self.taken.load(Relaxed)
     }
 
-    /// The steps so far, in order.
+    /// Returns the steps so far, in order.
     pub fn steps(&self) -> impl Iterator<Item = LabStep> + '_ {
         self.slots
             .iter()

@@ -1,5 +1,6 @@
-//! Who waits for what that is held by whom. A wait is for ever if the parties' waits close a cycle;
-//! it is looked for when the watchdog has found a CPU to hang, and when a request goes round.
+//! The waits between the parties: each waits for something that the other holds. They wait for ever
+//! if their waits close a cycle. The search for one runs when the watchdog has found a CPU to hang,
+//! and when a request goes round.
 
 use super::{
     play,
@@ -13,12 +14,12 @@ use tidemark_wire::{Awaited, LabContext, LabPoint, Party, Role, WaitsFor};
 
 use super::How;
 
-/// Whether a cycle was found; the first CPU that does writes it down.
+/// Whether a cycle was found. The first CPU that finds one writes it down.
 static FOUND: AtomicBool = AtomicBool::new(false);
-/// Whether it is in the trace.
+/// Whether the cycle is in the trace.
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// What the reader waits for: an even counter, which the writer's party will make.
+/// Returns what the reader waits for: an even counter, which the writer's party will make.
 fn of_reader(awaited: Awaited) -> Option<WaitsFor> {
     let counter = mm::frames().rebuild_counter();
     let (waiter, holder) = (
@@ -26,7 +27,7 @@ fn of_reader(awaited: Awaited) -> Option<WaitsFor> {
         stage::whereabouts(Role::Writer)?,
     );
     let is_waiting = awaited != Awaited::Even || stage::is_at((Role::Reader, LabPoint::Spins));
-    // Nobody else rebuilds: an odd counter is the writer's.
+    // Only the writer rebuilds, so an odd counter is its own.
     (counter % 2 == 1 && is_waiting).then_some(WaitsFor {
         waiter,
         awaited,
@@ -35,7 +36,7 @@ fn of_reader(awaited: Awaited) -> Option<WaitsFor> {
     })
 }
 
-/// What the writer waits for that the reader has; nothing if it goes on.
+/// Returns what the writer waits for that the reader has; nothing if the writer goes on.
 fn of_writer() -> Option<WaitsFor> {
     let (waiter, holder) = (
         stage::whereabouts(Role::Writer)?,
@@ -75,8 +76,8 @@ fn close(edges: [WaitsFor; 2]) {
     }
 }
 
-/// Looks whether the CPUs that were found to hang wait for each other in a cycle; if so, it is in
-/// the trace, and their waits may end. Any context.
+/// Returns whether the CPUs that were found to hang wait for each other in a cycle. The cycle is
+/// then in the trace, and their waits may end. Any context may call it.
 pub fn hang_is_for_ever() -> bool {
     let cycle = || {
         let edges = [of_reader(Awaited::Even)?, of_writer()?];
@@ -92,8 +93,8 @@ pub fn hang_is_for_ever() -> bool {
     CLOSED.load(Acquire)
 }
 
-/// Looks whether a request that has begun `begins` times goes round for ever; if so, that is in the
-/// trace, and the scenario's spare memory is freed to end it. Any context.
+/// Checks whether a request that has begun `begins` times goes round for ever. If so, it notes that
+/// in the trace, and frees the scenario's spare memory to end it. Any context may call it.
 pub fn look_at_rounds(begins: u32) {
     let cycle = || Some([of_reader(Awaited::EvenByRounds)?, of_writer()?]);
     if let Some(edges) = cycle() {
@@ -104,7 +105,7 @@ pub fn look_at_rounds(begins: u32) {
     }
 }
 
-/// The cycle of the trace in words; nothing if there is none.
+/// Returns the cycle of the trace in words; nothing if there is none.
 pub fn cycle() -> Option<How> {
     let mut how: Option<How> = None;
     for step in TRACE.steps() {
@@ -112,7 +113,7 @@ pub fn cycle() -> Option<How> {
             let edge = WaitsFor::unpack(step.detail);
             let how = how.get_or_insert_default();
             let comma = if how.as_str().is_empty() { "" } else { "; " };
-            // It cuts and never fails.
+            // The text cuts what does not fit and never fails.
             let _ = write!(how, "{comma}{edge}");
         }
     }

@@ -1,19 +1,19 @@
-//! What the host has said: the last answers, and counts of events.
+//! The inbox of messages from the host: the last answers, and counts of events.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use tidemark_wire::ToGuest;
 
-/// Requests that can wait for their answers at one time.
+/// Most requests that can wait for their answers at one time.
 const ANSWERS: usize = 16;
-/// DIMMs whose events are counted.
+/// Number of DIMMs whose events are counted.
 const DIMMS: usize = 32;
 
-/// What QEMU has told the host about one DIMM, counted since boot.
+/// The events of one DIMM that QEMU has reported to the host, counted since boot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DimmEvents {
-    /// `DEVICE_DELETED` events.
+    /// Number of `DEVICE_DELETED` events.
     pub deleted: u32,
-    /// `ACPI_DEVICE_OST` events.
+    /// Number of `ACPI_DEVICE_OST` events.
     pub osts: u32,
     /// Source event of the last OST.
     pub last_source: u32,
@@ -21,11 +21,12 @@ pub struct DimmEvents {
     pub last_status: u32,
 }
 
-/// Written by the receive interrupt alone, under the port's lock; read by anybody.
+/// The messages taken in. Only the receive interrupt writes it, under the port's lock; any context
+/// reads it.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    /// By request number modulo the length: number and answer in one word, so that a reader cannot
-    /// mix two.
+    /// The answers, by request number modulo the length. Number and answer are one word, so that a
+    /// reader cannot mix two.
     answers: [AtomicU64; ANSWERS],
     dimms: [Dimm; DIMMS],
 }
@@ -52,7 +53,7 @@ impl Inbox {
         }
     }
 
-    /// Takes a message in.
+    /// Takes in a message.
     pub(super) fn put(&self, message: &ToGuest) {
         match *message {
             ToGuest::Answer { id, accepted } => {
@@ -72,21 +73,21 @@ impl Inbox {
                 if let Some(dimm) = self.dimms.get(usize::from(dimm)) {
                     let last = u64::from(source) << 32 | u64::from(status);
                     dimm.last.store(last, Ordering::Relaxed);
-                    // Release, with the Acquire in `dimm`: who counts this OST sees its words, or
-                    // later ones.
+                    // Release pairs with the Acquire in `dimm`: a reader that counts this OST sees
+                    // its words, or later ones.
                     dimm.osts.fetch_add(1, Ordering::Release);
                 }
             }
         }
     }
 
-    /// The answer to a request, once it is there. Numbers start at 1.
+    /// Returns the answer to a request, once it has come. Request numbers start at 1.
     pub(super) fn answer_to(&self, id: u32) -> Option<bool> {
         let word = self.answers[id as usize % ANSWERS].load(Ordering::Relaxed);
         (word >> 1 == u64::from(id)).then_some(word & 1 != 0)
     }
 
-    /// The events of a DIMM; none for one that is out of range.
+    /// Returns the events of a DIMM; none for a number out of range.
     pub(super) fn dimm(&self, dimm: u8) -> DimmEvents {
         self.dimms
             .get(usize::from(dimm))

@@ -1,6 +1,6 @@
 //! COM2: the messages between the kernel and its host.
 //!
-//! Without a second port, or without a host behind it, nothing here waits for long: messages go
+//! Without a second port, or without a host behind it, no call here waits for long: messages go
 //! nowhere and requests fail.
 
 mod inbox;
@@ -19,16 +19,15 @@ use tidemark_wire::{
 pub use inbox::DimmEvents;
 
 const BASE: u16 = 0x2f8;
-/// COM2's legacy interrupt.
+/// The legacy interrupt of COM2.
 const IRQ: u8 = 3;
-/// How long a request waits for its answer: many times what QEMU needs on a machine that is busy
-/// with everything else.
+/// How long a request waits for its answer: many times what QEMU needs on a busy machine.
 const ANSWER_PATIENCE_NS: u64 = 10_000_000_000;
 
 /// How long the report of a hang waits for the port's lock.
 const STUCK_PATIENCE_NS: u64 = 300_000_000;
 
-/// Why a request got no answer.
+/// The reason why a request got no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkError {
     /// There is no second serial port.
@@ -40,7 +39,7 @@ pub enum LinkError {
     },
 }
 
-/// The port, and what has arrived of the next message.
+/// The port, and the part of the next message that has arrived.
 struct Link {
     port: Serial,
     decoder: Decoder,
@@ -49,7 +48,7 @@ struct Link {
 static LINK: IrqSpinLock<Link, Irqs> = IrqSpinLock::new(
     Rank::Link,
     Link {
-        // SAFETY: on every q35 these are COM2's ports, if it is there; only this lock's holder and
+        // SAFETY: on every q35 these are COM2's ports, if it is there. Only this lock's holder and
         // a dying CPU use them.
         port: unsafe { Serial::at(BASE) },
         decoder: Decoder::new(),
@@ -57,12 +56,12 @@ static LINK: IrqSpinLock<Link, Irqs> = IrqSpinLock::new(
 );
 static PRESENT: AtomicBool = AtomicBool::new(false);
 static NEXT_ID: AtomicU32 = AtomicU32::new(1);
-/// What the host said. Written by the receive interrupt, read by those who wait.
+/// The messages from the host. The receive interrupt writes it; waiting threads read it.
 static INBOX: Inbox = Inbox::new();
-/// Those who wait for the inbox to change.
+/// The threads that wait for the inbox to change.
 static CHANGED: WaitQueue = WaitQueue::new();
 
-/// Looks for the second port and says hello. Interrupts and threads need not run yet.
+/// Looks for the second port and sends the hello. Interrupts and threads need not run yet.
 pub fn init() {
     PRESENT.store(LINK.lock().port.init(), Ordering::Relaxed);
     transmit(&ToHost::Hello {
@@ -70,7 +69,7 @@ pub fn init() {
     });
 }
 
-/// Starts the receive interrupt. Interrupts and threads run.
+/// Starts the receive interrupt. Interrupts and threads run already.
 pub fn start() {
     if present() {
         match irq::request_isa(IRQ, on_receive) {
@@ -82,12 +81,12 @@ pub fn start() {
     }
 }
 
-/// Whether a second serial port is there.
+/// Returns whether there is a second serial port.
 pub fn present() -> bool {
     PRESENT.load(Ordering::Relaxed)
 }
 
-/// Sends a message; waits only for the port. Without a port it does nothing.
+/// Sends a message; waits only for the port's lock. Without a port it does nothing.
 pub fn send(_task: &Task, message: &ToHost) {
     transmit(message);
 }
@@ -99,42 +98,42 @@ fn transmit(message: &ToHost) {
     }
 }
 
-/// Tells the host of a crash, around the port's lock: for the dying routine, when the other CPUs
-/// have stopped.
+/// Reports a crash to the host, around the port's lock. The dying routine calls it, when the other
+/// CPUs have stopped.
 pub(crate) fn send_crash(cpu: u16, rip: u64) {
     // SAFETY: no other CPU sends any more.
     unsafe { send_around_the_lock(&ToHost::Crash { cpu, rip }) };
 }
 
-/// Tells the host of a reader that waits for the rebuild that it has interrupted. Any context: of
-/// that CPU, or of its neighbour, nobody gets any further, so a lock that stays taken is gone
-/// around.
+/// Reports to the host a reader that waits for the rebuild that it has interrupted. Any context of
+/// that CPU or its neighbour may call it. Neither gets any further otherwise, so a lock that stays
+/// taken is bypassed.
 pub(crate) fn send_stuck_reader(cpu: u16, context: LabContext, rip: u64) {
     time::spin_until(STUCK_PATIENCE_NS, || !LINK.is_locked());
-    // SAFETY: a holder has had its time and will not go on; should it after all, one message is
-    // damaged.
+    // SAFETY: a holder of the lock has had its time and will not go on. If it goes on after all,
+    // one message is damaged.
     unsafe { send_around_the_lock(&ToHost::StuckReader { cpu, context, rip }) };
 }
 
 /// Sends a message around the port's lock.
 ///
 /// # Safety
-/// Nobody else sends meanwhile, or the damage to what is sent is the smaller evil.
+/// No other code sends meanwhile, or the damage to what it sends is the smaller evil.
 unsafe fn send_around_the_lock(message: &ToHost) {
     let mut buffer = [0; MAX_FRAME_BYTES];
     if let (true, Ok(frame)) = (present(), encode(message, &mut buffer)) {
-        // SAFETY: the ports are COM2's, and the caller's promise.
+        // SAFETY: the ports are COM2's, and the caller promises that no other code uses them.
         let mut port = unsafe { Serial::at(BASE) };
-        // A zero ends whatever message was under way.
+        // A zero byte ends a message that may have been under way.
         port.send(&[0]);
         port.send(frame);
     }
 }
 
-/// Asks the host for something and waits for its answer, at most ten seconds.
+/// Asks the host for something and waits for its answer, ten seconds at most.
 ///
 /// # Errors
-/// [`LinkError`] if nobody answers. A refusal is an answer: `Ok(false)`.
+/// Returns a [`LinkError`] if no answer comes. A refusal is an answer: `Ok(false)`.
 pub fn ask(task: &Task, ask: Ask) -> Result<bool, LinkError> {
     if !present() {
         return Err(LinkError::NoPort);
@@ -152,13 +151,14 @@ pub fn ask(task: &Task, ask: Ask) -> Result<bool, LinkError> {
     })
 }
 
-/// The events of a DIMM so far; take them before asking, and wait for a change from there.
+/// Returns the events of a DIMM so far. A caller takes them before it asks for something, and then
+/// waits for a change.
 pub fn dimm_events(dimm: u8) -> DimmEvents {
     INBOX.dimm(dimm)
 }
 
-/// Waits until `done` holds for a DIMM's events or the clock reaches `deadline_ns` (since boot);
-/// returns the last state seen, and whether `done` held.
+/// Waits until `done` holds for a DIMM's events or the clock reaches `deadline_ns` (since boot).
+/// Returns the last state seen, and whether `done` held.
 pub fn wait_dimm(
     task: &Task,
     dimm: u8,
@@ -178,7 +178,8 @@ fn on_receive(irq: &HardIrq) {
     {
         let mut link = LINK.lock();
         while let Some(byte) = link.port.receive() {
-            // What is no message was damaged on its way: a request that waits for it times out.
+            // Bytes that are no message were damaged on their way; a request that waits for it
+            // times out.
             if let Some(Ok(message)) = link.decoder.push::<ToGuest>(byte) {
                 INBOX.put(&message);
                 changed = true;

@@ -1,4 +1,4 @@
-//! From the machine's memory map to an allocator that has all of it.
+//! Turns the machine's memory map into an allocator that holds all of the memory.
 
 use super::carve::{self, FRAME_BYTES, SECTION_FRAMES};
 use super::nodes::{self, MAX_NODES, Nodes};
@@ -21,17 +21,18 @@ use tidemark_sync::Task;
 const SECTION_BYTES: u64 = SECTION_FRAMES * FRAME_BYTES;
 /// Least memory that the kernel works with.
 const LEAST_BYTES: u64 = 32 << 20;
-/// Room for DIMMs above the last memory where no table says how much there may be.
+/// Frames of address space kept for DIMMs above the last memory, where no table says how much may
+/// come (64 GiB).
 const DEFAULT_WINDOW_FRAMES: u64 = (64 << 30) / FRAME_BYTES;
-/// Most frames that the table of sections is made for (8 TiB).
+/// Most frames that the table of memory sections is made for (8 TiB).
 const MOST_FRAMES: u64 = (8 << 40) / FRAME_BYTES;
 const _: () = assert!(MOST_FRAMES <= SectionNo::END.start().0);
-/// The page cache's file is this part of the machine's memory.
+/// The page cache's file has one page for this many frames of the machine's memory.
 const FILE_PART: u64 = 8;
-/// Most pages of the file: an owner's number has 22 bits.
+/// Most pages of the file: the number in an owner has 22 bits.
 const MOST_PAGES: u64 = 1 << 22;
 
-/// A machine with too little memory.
+/// The error for a machine with too little memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLittle {
     bytes: u64,
@@ -51,7 +52,7 @@ impl fmt::Display for TooLittle {
 /// Checks that a machine has at least 32 MiB.
 ///
 /// # Errors
-/// [`TooLittle`] if it has less.
+/// Returns [`TooLittle`] if it has less.
 pub fn check_size(regions: &[MemoryRegion]) -> Result<(), TooLittle> {
     let ram = |kind| {
         matches!(
@@ -65,7 +66,7 @@ pub fn check_size(regions: &[MemoryRegion]) -> Result<(), TooLittle> {
         .map(|r| r.end)
         .max()
         .unwrap_or(0);
-    // Firmware keeps less than a MiB at the end for its tables.
+    // Firmware keeps less than 1 MiB for its tables at the end of memory.
     let bytes = end.next_multiple_of(1 << 20);
     if bytes < LEAST_BYTES {
         return Err(TooLittle { bytes });
@@ -73,11 +74,11 @@ pub fn check_size(regions: &[MemoryRegion]) -> Result<(), TooLittle> {
     Ok(())
 }
 
-/// Early memory as a slice of a type for which zeroes are a value.
+/// Takes early memory as a slice of `count` elements of a type for which zeroes are a value.
 ///
 /// # Safety
 ///
-/// Zeroed memory is a valid `T`.
+/// Zeroed memory must be a valid `T`.
 unsafe fn zeroed<T>(memory: &mut BumpAllocator, count: usize) -> &'static mut [T] {
     let bytes = size_of::<T>() * count;
     let align = align_of::<T>().max(FRAME_BYTES as usize);
@@ -87,8 +88,8 @@ unsafe fn zeroed<T>(memory: &mut BumpAllocator, count: usize) -> &'static mut [T
             core::any::type_name::<T>()
         );
     };
-    // SAFETY: the memory is this caller's for good, large enough and aligned; zeroes are a valid
-    // `T`, by the caller's promise.
+    // SAFETY: the memory belongs to this caller for good, is large enough and aligned. Zeroes are a
+    // valid `T`, by the caller's promise.
     unsafe { core::slice::from_raw_parts_mut(room.as_mut_ptr().cast::<T>(), count) }
 }
 
@@ -152,7 +153,8 @@ fn frames_in(ranges: &[Range]) -> u64 {
     ranges.iter().map(|r| (r.end - r.start) / FRAME_BYTES).sum()
 }
 
-/// Frames that the table of sections must cover: memory at boot and every DIMM that may come.
+/// Returns the number of frames that the table of memory sections must cover: memory at boot and
+/// every DIMM that may come.
 fn frames_to_cover(map: &[Range], tables: &Tables) -> u64 {
     let memory = map.iter().map(|r| r.end / FRAME_BYTES).max().unwrap_or(0);
     let srat = tables.srat.as_ref().ok().and_then(Option::as_ref);
@@ -166,12 +168,12 @@ fn frames_to_cover(map: &[Range], tables: &Tables) -> u64 {
     memory.max(window).min(MOST_FRAMES)
 }
 
-/// Makes the allocator and hands it all memory that boot has left, the page cache and its file.
-/// Once, on the boot CPU, before threads and other CPUs.
+/// Makes the allocator and gives it all memory that boot has left; sets up the page cache and its
+/// file. It is called once, on the boot CPU, before threads and other CPUs.
 ///
 /// # Panics
 ///
-/// Panics if the memory at boot does not suffice for the books.
+/// Panics if the memory at boot does not suffice for the allocator's metadata.
 pub fn init(mut memory: BumpAllocator, tables: &Tables, variant: Variant, seed: u64) {
     let nodes = NODES.call_once(|| read_nodes(tables));
     if nodes.ignored() > 0 {
@@ -185,7 +187,8 @@ pub fn init(mut memory: BumpAllocator, tables: &Tables, variant: Variant, seed: 
     let total_frames = frames_in(before);
     let cover = frames_to_cover(before, tables);
     let cpus = tables.madt.cpus.len().clamp(1, MAX_CPUS);
-    // SAFETY: these consist of atomics only, as their documentation promises: zeroes are a value.
+    // SAFETY: these types consist of atomics only, as their documentation promises, so zeroes are a
+    // value.
     let (cpus, node_storage, zones, pages) = unsafe {
         (
             zeroed::<CpuCaches>(&mut memory, cpus),
@@ -214,7 +217,8 @@ pub fn init(mut memory: BumpAllocator, tables: &Tables, variant: Variant, seed: 
     for section in 0..cover.div_ceil(SECTION_FRAMES) {
         let (start, end) = (section * SECTION_BYTES, (section + 1) * SECTION_BYTES);
         if before.iter().any(|r| r.start < end && start < r.end) {
-            // SAFETY: atomics only, as its documentation promises.
+            // SAFETY: the type consists of atomics only, as its documentation promises, so zeroes
+            // are a value.
             let meta = unsafe { zeroed::<SectionMeta>(&mut memory, 1) };
             frames()
                 .add_section(SectionNo(section as usize), &meta[0])
@@ -230,7 +234,7 @@ pub fn init(mut memory: BumpAllocator, tables: &Tables, variant: Variant, seed: 
 
 fn section_table(memory: &mut BumpAllocator, count: usize) -> &'static [SectionSlot<'static>] {
     use core::mem::MaybeUninit;
-    // SAFETY: nothing need be true of uninitialised memory.
+    // SAFETY: uninitialised memory may hold anything, zeroes included.
     let room = unsafe { zeroed::<MaybeUninit<SectionSlot<'static>>>(memory, count) };
     for slot in room.iter_mut() {
         slot.write(SectionSlot::new());
@@ -248,7 +252,7 @@ fn hand_over(map: &MemoryMap, nodes: &Nodes) {
     }
     for range in map.as_slice() {
         let mut whole = carve::whole_frames(range.start..range.end);
-        // Frame 0 stays out: its address is null to some.
+        // Frame 0 stays out: some code takes its address for null.
         whole.start = whole.start.max(1);
         carve::cut(
             whole,
@@ -280,8 +284,8 @@ fn tell(total_frames: u64, map: &MemoryMap, nodes: &Nodes) {
     );
 }
 
-/// Starts what needs threads: the background reclaimers; and learns which CPU is on which node.
-/// Once, when all CPUs are up.
+/// Notes which CPU is on which node, and starts the background reclaimers, which need threads. It
+/// is called once, when all CPUs are up.
 pub fn start(tables: &Tables, _task: &Task) {
     if let Ok(Some(srat)) = &tables.srat {
         for cpu in crate::arch::percpu::online() {

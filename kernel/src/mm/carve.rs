@@ -1,10 +1,11 @@
-//! Cuts memory maps into ranges of whole frames that lie in one section, one zone and one node.
+//! Cuts memory maps into ranges of whole frames that lie in one memory section, one zone and one
+//! node.
 
 use core::ops::Range;
 
 /// Bytes in a frame.
 pub const FRAME_BYTES: u64 = 4096;
-/// Frames in a section, the unit of hot-plug (128 MiB).
+/// Frames in a memory section, the unit of hot-plug (128 MiB).
 pub const SECTION_FRAMES: u64 = (128 << 20) / FRAME_BYTES;
 /// Frames in a pageblock (2 MiB), which belongs to one zone.
 pub const PAGEBLOCK_FRAMES: u64 = 512;
@@ -13,7 +14,7 @@ pub const DMA_END: u64 = (16 << 20) / FRAME_BYTES;
 /// First frame above the DMA32 zone (4 GiB).
 pub const DMA32_END: u64 = (4 << 30) / FRAME_BYTES;
 
-/// The whole frames inside a range of bytes: odd edges belong to nobody.
+/// Returns the whole frames inside a range of bytes. The odd bytes at its edges stay unused.
 pub fn whole_frames(bytes: Range<u64>) -> Range<u64> {
     let start = bytes.start.div_ceil(FRAME_BYTES);
     start..(bytes.end / FRAME_BYTES).max(start)
@@ -24,15 +25,16 @@ pub fn whole_frames(bytes: Range<u64>) -> Range<u64> {
 pub struct Affinity {
     /// First frame.
     pub start: u64,
-    /// First frame behind the range.
+    /// First frame after the range.
     pub end: u64,
     /// Node number.
     pub node: u8,
 }
 
-/// Cuts a range of frames at the ends of zones and sections and where the node changes, and hands
-/// out the pieces in order with their node. Frames that no affinity covers belong to node 0. A
-/// node's edge is moved up to a multiple of `grain` frames: a pageblock has one owner.
+/// Cuts a range of frames at the ends of zones and memory sections and where the node changes. It
+/// hands the pieces to `piece` in order, each with its node. Frames that no affinity covers belong
+/// to node 0. The edge of a node is moved up to a multiple of `grain` frames, because a pageblock
+/// has one node.
 pub fn cut(
     frames: Range<u64>,
     affinities: &[Affinity],
@@ -56,7 +58,7 @@ pub fn cut(
     }
 }
 
-/// The node of a frame; 0 where nothing says otherwise.
+/// Returns the node of a frame; 0 where no affinity covers it.
 pub fn node_of(frame: u64, affinities: &[Affinity]) -> u8 {
     affinities
         .iter()
@@ -64,19 +66,20 @@ pub fn node_of(frame: u64, affinities: &[Affinity]) -> u8 {
         .map_or(0, |a| a.node)
 }
 
-/// What of a DIMM can be used: whole sections only.
+/// The usable part of a DIMM: whole memory sections only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DimmCut {
-    /// The aligned sections, by section number.
+    /// The aligned memory sections, by number.
     pub sections: Range<u64>,
-    /// Bytes before the first whole section.
+    /// Bytes before the first whole memory section.
     pub head_bytes: u64,
-    /// Bytes behind the last whole section.
+    /// Bytes after the last whole memory section.
     pub tail_bytes: u64,
 }
 
 impl DimmCut {
-    /// Cuts a DIMM at section boundaries. A DIMM without one whole section is all head.
+    /// Cuts a DIMM at the boundaries of memory sections. A DIMM without one whole memory section is
+    /// all head.
     pub fn new(address: u64, size_bytes: u64) -> Self {
         const SECTION_BYTES: u64 = SECTION_FRAMES * FRAME_BYTES;
         let first = address.div_ceil(SECTION_BYTES);
@@ -95,12 +98,12 @@ impl DimmCut {
         }
     }
 
-    /// The usable frames.
+    /// Returns the usable frames.
     pub fn frames(&self) -> Range<u64> {
         self.sections.start * SECTION_FRAMES..self.sections.end * SECTION_FRAMES
     }
 
-    /// Bytes that stay unused.
+    /// Returns the bytes that stay unused.
     pub fn unused_bytes(&self) -> u64 {
         self.head_bytes + self.tail_bytes
     }

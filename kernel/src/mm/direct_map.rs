@@ -1,4 +1,5 @@
-//! Where frames' contents are: all memory that is in use is mapped at a fixed distance.
+//! The direct map: all memory in use is mapped at a fixed distance from its physical address, so
+//! frames' contents can be reached.
 
 use super::{alloc_longlived, platform::Kernel};
 use crate::arch::paging::{self, PagingError};
@@ -16,17 +17,18 @@ pub const WORDS: usize = FRAME_SIZE as usize / 8;
 /// A block of the kernel's allocator.
 pub type KernelBlock = Block<'static, 'static, Kernel>;
 
-/// Serialises changes of the map, and keeps the frames for its tables.
+/// Serialises changes of the map, and keeps the frames for its page tables.
 static CHANGING: Mutex<TableFrames> = Mutex::new(TableFrames([const { None }; MAX_TABLES]));
 
 /// Returns a frame's content.
 ///
 /// # Safety
 ///
-/// The frame is in the direct map (its block is online, or the frame was carved off at boot), and
-/// for as long as the reference lives it is not freed and nobody writes to it.
+/// The frame is in the direct map: its memory section is online, or the frame was carved off at
+/// boot. While the reference lives, the frame is not freed and no code writes to it.
 pub unsafe fn words<'a>(pfn: Pfn) -> &'a [u64; WORDS] {
-    // SAFETY: the caller's promises; a frame is aligned to its size, and any bits are a `u64`.
+    // SAFETY: the caller promises that the frame is mapped and unchanged. A frame is aligned to its
+    // size, and any bits are a `u64`.
     unsafe { &*paging::phys_to_virt(pfn.address()).cast() }
 }
 
@@ -34,39 +36,41 @@ pub unsafe fn words<'a>(pfn: Pfn) -> &'a [u64; WORDS] {
 ///
 /// # Safety
 ///
-/// As for [`words`], and nobody else reads it either.
+/// The promises of [`words`], and no other code reads the frame either.
 pub unsafe fn words_mut<'a>(pfn: Pfn) -> &'a mut [u64; WORDS] {
-    // SAFETY: the caller's promises; a frame is aligned to its size, and any bits are a `u64`.
+    // SAFETY: the caller promises that the frame is mapped and that no other code uses it. A frame
+    // is aligned to its size, and any bits are a `u64`.
     unsafe { &mut *paging::phys_to_virt(pfn.address()).cast() }
 }
 
-/// The content of a block that the caller owns; 512 words a frame.
+/// Returns the content of a block that the caller owns: 512 words a frame.
 pub fn content(block: &KernelBlock) -> &[u64] {
     let len = WORDS * block.order().frames() as usize;
     let start = paging::phys_to_virt(block.pfn().address()).cast::<u64>();
-    // SAFETY: a block is the sole owner of its frames for as long as it lives, the allocator hands
-    // out mapped memory only, and the borrow of the block keeps writers away.
+    // SAFETY: a block is the sole owner of its frames for as long as it lives, and the allocator
+    // hands out mapped memory only. The borrow of the block keeps writers away.
     unsafe { core::slice::from_raw_parts(start, len) }
 }
 
-/// The content of a block that the caller owns, to be changed.
+/// Returns the content of a block that the caller owns, to be changed: 512 words a frame.
 pub fn content_mut(block: &mut KernelBlock) -> &mut [u64] {
     let len = WORDS * block.order().frames() as usize;
     let start = paging::phys_to_virt(block.pfn().address()).cast::<u64>();
-    // SAFETY: a block is the sole owner of its frames for as long as it lives, the allocator hands
-    // out mapped memory only, and the borrow of the block is exclusive.
+    // SAFETY: a block is the sole owner of its frames for as long as it lives, and the allocator
+    // hands out mapped memory only. The borrow of the block is exclusive.
     unsafe { core::slice::from_raw_parts_mut(start, len) }
 }
 
-/// Frames for page tables, taken beforehand, because the tables change with interrupts off; and
-/// kept, so that memory can leave while there is none to allocate.
+/// Frames for page tables. They are taken beforehand, because the tables change with interrupts
+/// off. They are kept, so that memory can leave while there is none to allocate.
 struct TableFrames([Option<KernelBlock>; MAX_TABLES]);
 
-/// A table covers 1 GiB of 2 MiB pages; larger DIMMs are refused.
+/// Most tables that one change needs. A table covers 1 GiB in 2 MiB pages; larger DIMMs are
+/// refused.
 const MAX_TABLES: usize = 66;
 
 impl TableFrames {
-    /// Makes sure that there are enough for a range.
+    /// Makes sure that there are enough frames for the tables of a range.
     fn fill_for(&mut self, bytes: &Range<u64>, task: &Task) -> Result<(), PagingError> {
         let wanted = (bytes.end - bytes.start).div_ceil(1 << 30) as usize + 2;
         if wanted > MAX_TABLES {
@@ -82,7 +86,7 @@ impl TableFrames {
         Ok(())
     }
 
-    /// Gives one away for good: tables of memory that has left serve it when it returns.
+    /// Gives away one frame for good: the tables of memory that has left serve it when it returns.
     fn next(&mut self) -> Option<PhysFrame> {
         let block = self.0.iter_mut().find_map(Option::take)?;
         let address = PhysAddr::new(block.leak().pfn().address());
@@ -90,11 +94,11 @@ impl TableFrames {
     }
 }
 
-/// Maps the frames of memory that arrives; whole 2 MiB pages.
+/// Maps the frames of memory that arrives, in whole 2 MiB pages. `bytes` are physical addresses.
 ///
 /// # Errors
 ///
-/// See [`PagingError`]; what was mapped before the error stays.
+/// Returns a [`PagingError`]; what was mapped before the error stays mapped.
 pub fn add(bytes: Range<u64>, task: &Task) -> Result<(), PagingError> {
     let mut tables = CHANGING.lock(task);
     tables.fill_for(&bytes, task)?;
@@ -102,12 +106,12 @@ pub fn add(bytes: Range<u64>, task: &Task) -> Result<(), PagingError> {
     paging::direct_map_add(bytes.start, len, &mut || tables.next())
 }
 
-/// Takes the frames of memory that leaves off the map, on every CPU; whole 2 MiB pages. Nobody uses
-/// them any more.
+/// Unmaps the frames of memory that leaves, on every CPU, in whole 2 MiB pages. No code uses the
+/// frames any more. `bytes` are physical addresses.
 ///
 /// # Errors
 ///
-/// See [`PagingError`]; what was unmapped before the error stays so.
+/// Returns a [`PagingError`]; what was unmapped before the error stays unmapped.
 pub fn remove(bytes: Range<u64>, task: &Task) -> Result<(), PagingError> {
     let mut tables = CHANGING.lock(task);
     tables.fill_for(&bytes, task)?;

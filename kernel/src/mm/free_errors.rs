@@ -1,12 +1,12 @@
-//! Frees that could not be: counted, and the last ones kept for whoever asks.
+//! Errors of frees: all are counted, and the last ones are kept for later queries.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use tidemark_frames::{FreeError, FreeFault, Order, Pfn};
 
-/// How many errors are kept.
+/// Number of errors that are kept.
 pub const KEPT: usize = 16;
 
-/// What is kept of an error.
+/// The part of an error that is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kept {
     /// What was wrong.
@@ -29,7 +29,7 @@ const FAULTS: [FreeFault; 6] = [
     FreeFault::BitsClear,
 ];
 
-/// Keeps an error; what the platform does with each. Any context.
+/// Counts and keeps an error; the platform calls it for each one. Any context may call it.
 pub fn record(error: &FreeError) {
     let fault = FAULTS
         .iter()
@@ -40,13 +40,13 @@ pub fn record(error: &FreeError) {
     LAST[at as usize % KEPT].store(packed, Ordering::Relaxed);
 }
 
-/// How many there have been since boot. A kernel without bugs has none but those that tests
+/// Returns the number of errors since boot. A kernel without bugs has only those that tests
 /// provoke.
 pub fn total() -> u64 {
     TOTAL.load(Ordering::Relaxed)
 }
 
-/// The error of this number, from 0, if it is among the last [`KEPT`].
+/// Returns the error of this number, from 0, if it is among the last [`KEPT`].
 pub fn get(number: u64) -> Option<Kept> {
     let age = total().checked_sub(number)?;
     if age == 0 || age > KEPT as u64 {

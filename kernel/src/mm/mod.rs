@@ -1,5 +1,5 @@
-//! Memory management above the allocator: from the machine's memory map to `frames`, the page cache
-//! as the owner of movable frames, reclaim, OOM, and the direct map.
+//! Memory management above the allocator: from the machine's memory map to `frames`. It also has
+//! the page cache as the owner of movable frames, reclaim, OOM, and the direct map.
 
 pub mod boot;
 pub mod carve;
@@ -29,7 +29,7 @@ pub type KernelFrames = Frames<'static, Kernel>;
 static FRAMES: spin::Once<KernelFrames> = spin::Once::new();
 static NODES: spin::Once<Nodes> = spin::Once::new();
 
-/// The frame allocator. Any context.
+/// Returns the frame allocator. Any context may call it.
 ///
 /// # Panics
 ///
@@ -38,12 +38,13 @@ pub fn frames() -> &'static KernelFrames {
     FRAMES.get().expect("frames are used before mm::init")
 }
 
-/// The frame allocator, if it is there already: for the dying routine. Any context.
+/// Returns the frame allocator, if it exists already. The routine that ends the machine needs this
+/// form. Any context may call it.
 pub fn try_frames() -> Option<&'static KernelFrames> {
     FRAMES.get()
 }
 
-/// The machine's nodes. Any context.
+/// Returns the machine's nodes. Any context may call it.
 ///
 /// # Panics
 ///
@@ -52,17 +53,17 @@ pub fn machine_nodes() -> &'static Nodes {
     NODES.get().expect("nodes are asked for before mm::init")
 }
 
-/// Nodes that have lists of their own: all of the machine's.
+/// Returns the nodes that have zonelists of their own: all of the machine's.
 pub fn nodes_with_lists() -> impl Iterator<Item = NodeId> {
     (0..machine_nodes().len() as u8).map(NodeId)
 }
 
-/// Allocates what the kernel keeps for good or for long: below 4 GiB, so never on a DIMM that may
-/// be asked to leave.
+/// Allocates memory that the kernel keeps for good or for long. The block lies below 4 GiB, so
+/// never on a DIMM that may be asked to leave.
 ///
 /// # Errors
 ///
-/// See [`AllocError`].
+/// Returns an [`AllocError`] if no block can be had.
 pub fn alloc_longlived(order: Order, owner: Owner, task: &Task) -> Result<KernelBlock, AllocError> {
     let request = Request::kernel(order).with(Gfp::DMA32).owned_by(owner);
     frames().alloc(task, &request)

@@ -1,15 +1,15 @@
-//! NUMA nodes from the firmware's tables: proximity domains become node numbers.
+//! NUMA nodes from the firmware's tables. Proximity domains become node numbers.
 
 use super::carve::{Affinity, whole_frames};
 
 pub use tidemark_frames::MAX_NODES;
 
-/// Most ranges of memory with a node.
+/// Most ranges of memory that can be kept with their nodes.
 pub const MAX_AFFINITIES: usize = 64;
 
 /// Distance of a node to itself (ACPI 6.5, section 5.2.17).
 pub const DISTANCE_LOCAL: u8 = 10;
-/// Distance to any other node where no table says more.
+/// Distance to any other node, where no table gives one.
 pub const DISTANCE_REMOTE: u8 = 20;
 
 /// One range of memory, as SRAT states it.
@@ -17,15 +17,15 @@ pub const DISTANCE_REMOTE: u8 = 20;
 pub struct MemoryAffinity {
     /// First byte.
     pub start: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub size_bytes: u64,
     /// Proximity domain.
     pub proximity: u32,
-    /// A window for DIMMs to come: their own node is in the hot-plug registers.
+    /// Whether it is a window for DIMMs to come, whose node is in the hot-plug registers instead.
     pub hot_pluggable: bool,
 }
 
-/// The machine's nodes.
+/// The machine's nodes, their distances and their memory.
 #[derive(Clone, Debug)]
 pub struct Nodes {
     proximities: [u32; MAX_NODES],
@@ -40,8 +40,8 @@ impl Nodes {
     /// Numbers the nodes in the order of their proximity domains. Without any range there is one
     /// node.
     ///
-    /// `distance` gives SLIT's entry for two proximity domains. Domains and ranges beyond the fixed
-    /// tables are ignored and counted; their memory goes to node 0.
+    /// `distance` returns SLIT's entry for two proximity domains. Domains and ranges beyond the
+    /// fixed tables are ignored and counted; their memory goes to node 0.
     pub fn new(
         ranges: impl Iterator<Item = MemoryAffinity>,
         cpu_proximities: impl Iterator<Item = u32>,
@@ -100,7 +100,7 @@ impl Nodes {
         nodes
     }
 
-    /// Inserts in order; returns whether the domain has a place.
+    /// Inserts a domain in order; returns whether there was a place for it.
     fn add_proximity(&mut self, proximity: u32) -> bool {
         match self.proximities[..self.len].binary_search(&proximity) {
             Ok(_) => true,
@@ -114,17 +114,17 @@ impl Nodes {
         }
     }
 
-    /// Number of nodes, with memory or without.
+    /// Returns the number of nodes, with memory or without.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Domains and ranges that the fixed tables had no room for.
+    /// Returns the number of domains and ranges that the fixed tables had no room for.
     pub fn ignored(&self) -> usize {
         self.ignored
     }
 
-    /// The node of a proximity domain.
+    /// Returns the node of a proximity domain.
     pub fn node_of_proximity(&self, proximity: u32) -> Option<u8> {
         let at = self.proximities[..self.len]
             .binary_search(&proximity)
@@ -132,12 +132,12 @@ impl Nodes {
         Some(at as u8)
     }
 
-    /// Distance between two nodes.
+    /// Returns the distance between two nodes, in SLIT's units (10 is local).
     pub fn distance(&self, from: usize, to: usize) -> u8 {
         self.distances[from][to]
     }
 
-    /// Ranges of memory with their nodes.
+    /// Returns the ranges of memory with their nodes.
     pub fn affinities(&self) -> &[Affinity] {
         &self.affinities[..self.affinities_len]
     }

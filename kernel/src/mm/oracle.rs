@@ -1,4 +1,4 @@
-//! The allocator's oracle, asked with the whole machine at rest.
+//! Asks the allocator's oracle, with the whole machine at rest.
 
 use super::{frames, page_cache};
 use crate::arch::{CpuId, context::Task, time};
@@ -6,28 +6,28 @@ use crate::thread::{self, quiesce};
 use core::fmt;
 use tidemark_frames::{Census, Inconsistency};
 
-/// How long compactions and offlines under way are waited for.
+/// How long the oracle waits for compactions and offlines under way.
 const BUSY_NS: u64 = 10_000_000_000;
-/// Between two attempts.
+/// Pause between two attempts.
 const AGAIN_NS: u64 = 1_000_000;
 
 /// Why the oracle does not vouch for the allocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unsound {
-    /// Something contradicts something else.
+    /// Two of the allocator's records contradict each other.
     Books(Inconsistency),
     /// This CPU did not come to rest in time.
     Busy(CpuId),
-    /// Somebody has been at work on a page of the cache all the time.
+    /// A page of the cache was in some task's hands all the time.
     CacheBusy,
 }
 
-/// What a recount found.
+/// The result of a recount.
 #[derive(Clone, Copy, Debug)]
 pub struct Recount {
-    /// Whose the frames are.
+    /// The owners of the frames.
     pub census: Census,
-    /// Pages that the page cache has in memory, each in a frame that is its own.
+    /// Pages that the page cache has in memory, each in a frame that names it as the owner.
     pub cached: u64,
 }
 
@@ -41,13 +41,15 @@ impl fmt::Display for Unsound {
     }
 }
 
-/// Brings the machine to rest and recounts everything. A task that is preempted in the middle of a
-/// compaction or an offline, or with a page of the cache in its hands, is let go on, for ten
-/// seconds at most. Task context, interrupts on, no spinlock and no pin held.
+/// Brings the machine to rest and recounts everything. A task may be preempted in the middle of a
+/// compaction or an offline, or while it holds a page of the cache. The oracle then lets it go on,
+/// for ten seconds at most. Only task context may call it, with interrupts on and no spinlock or
+/// pin held.
 ///
 /// # Errors
 ///
-/// See [`Unsound`].
+/// Returns the reason, an [`Unsound`], if the records contradict each other or the machine does not
+/// come to rest.
 pub fn recount(task: &Task) -> Result<Recount, Unsound> {
     let until = time::now_ns().saturating_add(BUSY_NS);
     loop {

@@ -1,4 +1,4 @@
-//! What the allocator needs of its surroundings, done by the kernel.
+//! The kernel's implementation of what the allocator needs of its surroundings.
 
 use super::{cpuset, direct_map, frames, free_errors, oom, page_cache, reclaim, warnings};
 use crate::arch::{self, Irqs};
@@ -15,17 +15,17 @@ use tidemark_wire::LabPoint;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kernel;
 
-/// Node of each CPU. Written at boot before other CPUs run; read by anybody.
+/// The node of each CPU. It is written at boot before other CPUs run; any context reads it.
 static CPU_NODE: [AtomicU8; MAX_CPUS] = [const { AtomicU8::new(0) }; MAX_CPUS];
 
-/// Says on which node a CPU is. At boot.
+/// Sets the node of a CPU. It is called at boot.
 pub(super) fn set_cpu_node(cpu: usize, node: u8) {
     if let Some(entry) = CPU_NODE.get(cpu) {
         entry.store(node, Ordering::Relaxed);
     }
 }
 
-/// The node of a CPU. Any context.
+/// Returns the node of a CPU. Any context may call it.
 #[inline]
 pub fn node_of_cpu(cpu: usize) -> NodeId {
     NodeId(
@@ -195,8 +195,8 @@ impl Platform for Kernel {
 
     fn zero(&self, pfn: Pfn, order: Order) {
         for frame in 0..order.frames() {
-            // SAFETY: the allocator zeroes a block between taking it and handing it out: nobody
-            // else has it, and allocated memory is mapped.
+            // SAFETY: the allocator zeroes a block after it has taken it and before it hands it
+            // out. No other code has the block then, and allocated memory is mapped.
             unsafe { direct_map::words_mut(Pfn(pfn.0 + frame)) }.fill(0);
         }
     }

@@ -1,4 +1,4 @@
-//! Reclaim: in the background by a thread a node, and directly by tasks that allocate.
+//! Reclaim: in the background by one thread for each node, and directly by tasks that allocate.
 
 use super::{frames, page_cache};
 use crate::arch::ipi::{self, WorkId};
@@ -10,16 +10,16 @@ use tidemark_sync::{HardIrq, Task};
 
 /// How long a task lets others run while it waits for memory or for a frame to come free.
 pub const RELAX_NS: u64 = 100_000;
-/// Frames freed between two looks at the watermarks.
+/// Most frames freed between two checks of the watermarks.
 const BATCH_FRAMES: usize = 64;
-/// How long a reclaimer that found nothing is left alone: a balloon may hold a zone between its
-/// watermarks for long, and every slow path wakes.
+/// How long a reclaimer that found nothing is not woken again. A balloon may hold a zone between
+/// its watermarks for long, and every slow path wakes the reclaimer.
 const NOTHING_TO_FREE_NS: u64 = 10_000_000;
 
 /// One node's background reclaimer.
 struct Reclaimer {
     queue: WaitQueue,
-    /// Written by the thread; wakes before this time are dropped.
+    /// Time before which wakes are dropped, in nanoseconds since boot. The thread writes it.
     quiet_until_ns: AtomicU64,
 }
 
@@ -30,12 +30,13 @@ static RECLAIMERS: [Reclaimer; MAX_NODES] = [const {
     }
 }; MAX_NODES];
 
-/// The nodes whose reclaimers were asked to run: set by who wakes, cleared by the thread when it
-/// begins. Those without a thread stay set, as all do before there are any.
+/// The nodes whose reclaimers were asked to run. [`wake`] sets a bit, and the thread clears it when
+/// it begins. The bits of nodes without a thread stay set, and so do all bits before the threads
+/// exist.
 static ASKED: AtomicU8 = AtomicU8::new(NodeMask::ALL.0);
 
-/// What wakes the threads, and the nodes that have one, once they are there: from any context by a
-/// self-interrupt, because the caller may be an NMI, or hold a lock that stands behind the
+/// The work that wakes the threads, and the nodes that have one, once they exist. A self-interrupt
+/// does the work. A caller of [`wake`] may be an NMI, or hold a lock that stands after the
 /// scheduler's in the lock order.
 static WAKE: spin::Once<(WorkId, NodeMask)> = spin::Once::new();
 
@@ -53,11 +54,11 @@ pub struct Counters {
     pub background_runs: u64,
     /// Frames freed by tasks that allocated.
     pub direct_frames: u64,
-    /// Times that a task reclaimed.
+    /// Times that an allocating task reclaimed.
     pub direct_runs: u64,
 }
 
-/// Returns what reclaim has done so far. Any context.
+/// Returns what reclaim has done so far. Any context may call it.
 pub fn counters() -> Counters {
     Counters {
         background_frames: BACKGROUND_FRAMES.load(Ordering::Relaxed),
@@ -67,7 +68,7 @@ pub fn counters() -> Counters {
     }
 }
 
-/// Starts a reclaimer for each node below `nodes`. Once, when threads can be created.
+/// Starts a reclaimer for each node below `nodes`. It is called once, when threads can be created.
 ///
 /// # Panics
 ///
@@ -81,16 +82,17 @@ pub fn start(nodes: usize) {
     let with_thread = NodeMask::ALL.iter().take(nodes);
     let with_thread = with_thread.fold(NodeMask::NONE, NodeMask::with);
     WAKE.call_once(|| (work, with_thread));
-    // Release: pairs with the Acquire in `on_wake` and `background`, as in `wake`.
+    // Release pairs with the Acquire in `on_wake` and `background`, as in `wake`.
     ASKED.fetch_and(!with_thread.0, Ordering::Release);
 }
 
-/// Every CPU's handler looks at all reclaimers: who was asked is woken, perhaps twice.
+/// Wakes every reclaimer that was asked to run. Every CPU's handler looks at all reclaimers, so one
+/// may be woken twice.
 fn on_wake(irq: &HardIrq) {
     let Some(&(_, with_thread)) = WAKE.get() else {
         return;
     };
-    // Acquire: pairs with the Release in `wake`.
+    // Acquire pairs with the Release in `wake`.
     for node in asked(Ordering::Acquire).and(with_thread).iter() {
         RECLAIMERS[usize::from(node.0)].queue.wake_all(irq);
     }
@@ -104,16 +106,16 @@ fn asked(ordering: Ordering) -> NodeMask {
     NodeMask(ASKED.load(ordering))
 }
 
-/// The nodes whose reclaimers [`wake`] would not ask: they have been asked and have not begun, or
-/// there are none. Any context.
+/// Returns the nodes whose reclaimers [`wake`] would not ask: they have been asked and have not
+/// begun, or they do not exist. Any context may call it.
 #[inline]
 pub fn asked_already() -> NodeMask {
-    // Relaxed: for those who come while it is asked; the thread clears it before it looks at the
-    // watermarks.
+    // Relaxed suffices: it only spares callers a second request. The thread clears its bit before
+    // it looks at the watermarks.
     asked(Ordering::Relaxed)
 }
 
-/// Asks a node's reclaimer to run. Any context, an NMI included: takes no lock.
+/// Asks a node's reclaimer to run. Takes no lock. Any context may call it, an NMI included.
 pub fn wake(node: NodeId) {
     let Some(reclaimer) = RECLAIMERS.get(node.0 as usize) else {
         return;
@@ -158,10 +160,10 @@ fn background(task: &Task, node: usize) {
     }
 }
 
-/// Reclaims for a task that allocates. Returns the frames freed.
+/// Reclaims for a task that allocates. Returns the number of frames freed.
 pub(super) fn direct(node: NodeId, highest: ZoneKind, frames: usize, task: &Task) -> usize {
     DIRECT_RUNS.fetch_add(1, Ordering::Relaxed);
-    // What reclaim itself allocates ignores the watermarks, and does not reclaim inside.
+    // Allocations of reclaim itself ignore the watermarks, and do not reclaim in turn.
     let _reclaiming = Reclaiming::begin(task);
     let freed = page_cache::shrink(node, highest, frames, task);
     DIRECT_FRAMES.fetch_add(freed as u64, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The zones and lists in words.
+//! Prints the zones and zonelists in words.
 
 use super::frames;
 use crate::console::{Level, printk};
@@ -8,7 +8,7 @@ use tidemark_frames::{
 };
 use tidemark_sync::ContextKind;
 
-/// Frames as MiB, rounded down; as KiB below 4 MiB.
+/// A number of frames, shown as MiB rounded down, or as KiB below 4 MiB.
 pub struct Size(pub u64);
 
 impl fmt::Display for Size {
@@ -22,7 +22,7 @@ impl fmt::Display for Size {
     }
 }
 
-/// A zone's line: what there is, what is free, the watermarks.
+/// The line of a zone: its size, its free frames and its watermarks.
 pub struct ZoneLine<'a>(pub &'a ZoneInfo);
 
 impl fmt::Display for ZoneLine<'_> {
@@ -43,7 +43,7 @@ impl fmt::Display for ZoneLine<'_> {
     }
 }
 
-/// A fallback list: its zones in order, each node named where it begins.
+/// The line of a zonelist: its zones in order, each node named where it begins.
 pub struct ListLine<'a>(pub &'a ListSnapshot);
 
 impl fmt::Display for ListLine<'_> {
@@ -64,7 +64,7 @@ impl fmt::Display for ListLine<'_> {
     }
 }
 
-/// All zones in one line: what is free of each, and its MIN.
+/// All zones in one line, each with its free frames and its MIN watermark.
 pub struct FreeAndMin;
 
 impl fmt::Display for FreeAndMin {
@@ -78,7 +78,7 @@ impl fmt::Display for FreeAndMin {
     }
 }
 
-/// Who asked for memory, and what for.
+/// The requester of memory, and the request.
 pub struct Requester<'a>(pub &'a AllocReport, pub ContextKind);
 
 impl fmt::Display for Requester<'_> {
@@ -134,7 +134,7 @@ impl fmt::Display for Nodes {
     }
 }
 
-/// Request flags by their usual names.
+/// The flags of a request, by their usual names.
 pub struct Flags(pub Gfp);
 
 impl fmt::Display for Flags {
@@ -173,7 +173,8 @@ impl fmt::Display for Flags {
     }
 }
 
-/// Prints a line for each zone with memory; nothing before there are zones. Any context.
+/// Prints a line for each zone with memory; prints nothing before there are zones. Any context may
+/// call it.
 pub fn zones(level: Level) {
     let Some(frames) = super::try_frames() else {
         return;
@@ -183,14 +184,14 @@ pub fn zones(level: Level) {
     }
 }
 
-/// Tells what boot has set up: the zones with their watermarks, and the lists in order. Any
-/// context.
+/// Prints what boot has set up: the zones with their watermarks, and the zonelists in order. Any
+/// context may call it.
 pub fn overview(level: Level) {
     zones(level);
     lists(level);
 }
 
-/// Writes the zones into a crash report: reads atomics only, takes no lock.
+/// Writes the zones into a crash report. It reads only atomics, and takes no lock.
 pub fn write_zones(out: &mut dyn fmt::Write) -> fmt::Result {
     for zone in frames().zones() {
         writeln!(out, "{}", ZoneLine(&zone))?;
@@ -198,7 +199,7 @@ pub fn write_zones(out: &mut dyn fmt::Write) -> fmt::Result {
     Ok(())
 }
 
-/// Prints each node's fallback list, as a request from that node would walk it. Any context.
+/// Prints each node's zonelist, as a request from that node walks it. Any context may call it.
 pub fn lists(level: Level) {
     for node in super::nodes_with_lists() {
         list(node, level);

@@ -1,5 +1,4 @@
-//! Failed requests are told, but not at any rate: ten in five seconds, and how many more there
-//! were.
+//! Warnings of failed requests, at a limited rate: ten in five seconds, then a count of the others.
 
 use super::report;
 use crate::arch::time::now_ns;
@@ -16,12 +15,14 @@ static TOLD: AtomicU64 = AtomicU64::new(0);
 static TOLD_AS_COUNT: AtomicU64 = AtomicU64::new(0);
 static LIMIT: RateLimit = RateLimit::new(BURST, INTERVAL_MS);
 
-/// Requests that failed and had not asked for silence, told or not, so far. Any context.
+/// Returns the number of failed requests without NOWARN so far, whether printed or not. Any context
+/// may call it.
 pub fn alloc_failures() -> u64 {
     FAILURES.load(Ordering::Relaxed)
 }
 
-/// How many of them were told one by one, and how many as a part of a count. Any context.
+/// Returns how many of them were printed one by one, and how many as part of a count. Any context
+/// may call it.
 pub fn told() -> (u64, u64) {
     (
         TOLD.load(Ordering::Relaxed),
@@ -29,7 +30,8 @@ pub fn told() -> (u64, u64) {
     )
 }
 
-/// Tells of a failed request, if that is not too often. Any context: takes no lock.
+/// Prints a failed request, unless the rate limit keeps it back. Takes no lock. Any context may
+/// call it.
 pub(super) fn failed(report: &AllocReport, context: ContextKind) {
     FAILURES.fetch_add(1, Ordering::Relaxed);
     let who = report::Requester(report, context);
@@ -40,7 +42,7 @@ pub(super) fn failed(report: &AllocReport, context: ContextKind) {
     say_suppressed(suppressed);
     TOLD.fetch_add(1, Ordering::Relaxed);
     warn!("allocation failed: {who}");
-    // Somebody who cannot wait gets one line for all zones.
+    // A request that cannot wait gets one line for all zones.
     if context == ContextKind::Task && report.gfp.contains(Gfp::DIRECT_RECLAIM) {
         report::zones(Level::Info);
     } else {
@@ -48,14 +50,14 @@ pub(super) fn failed(report: &AllocReport, context: ContextKind) {
     }
 }
 
-/// Tells how many failures were kept back in an interval that is over: whoever failed last may not
-/// fail again. Called from time to time. Any context.
+/// Prints how many failures were kept back in an interval that is over, because no later failure
+/// may come to report them. It is called from time to time. Any context may call it.
 pub fn flush() {
     say_suppressed(LIMIT.flush(now_ns()).unwrap_or(0));
 }
 
-/// Tells how many failures were kept back and have not been told, whenever that was: perhaps nobody
-/// comes after this. Any context.
+/// Prints how many failures were kept back and not reported, in whichever interval, because no
+/// later call may come. Any context may call it.
 pub fn flush_at_end() {
     say_suppressed(LIMIT.flush(u64::MAX).unwrap_or(0));
 }

@@ -2,34 +2,35 @@
 
 use core::ops::Range;
 
-/// Most frames that a report shows.
+/// Most frames of calls that a report shows.
 pub const MAX_FRAMES: usize = 32;
 
-/// Where stacks lie and what they hold: the kernel's memory, or a test's.
+/// Access to stacks and their contents: the kernel's memory, or a test's.
 pub trait Stacks {
-    /// The bounds of the mapped stack that `address` lies in, if that is known.
+    /// Returns the bounds of the mapped stack that `address` lies in, if that is known.
     fn bounds_of(&self, address: u64) -> Option<Range<u64>>;
 
-    /// The word at `address`, which lies within a stack's bounds and is aligned.
+    /// Returns the word at `address`, which lies within a stack's bounds and is aligned.
     fn word_at(&self, address: u64) -> u64;
 }
 
-/// Why a walk ended.
+/// The reason why a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// At the first frame of a thread or of boot: the frame pointer, or the return address, is 0.
+    /// The walk reached the first frame of a thread or of boot: the frame pointer, or the return
+    /// address, is 0.
     First,
     /// This frame pointer lies in no known stack, is not aligned, or does not lie above the one
     /// before.
     Unknown(u64),
-    /// The limit of frames.
+    /// The walk reached [`MAX_FRAMES`].
     Limit,
 }
 
 /// Calls `frame` with each return address, innermost first, from a frame pointer on.
 ///
-/// Never reads outside a known stack, and always ends: every frame lies above the one before on the
-/// same stack.
+/// It never reads outside a known stack. It always ends, because every frame lies above the one
+/// before on the same stack.
 pub fn walk(stacks: &impl Stacks, frame_pointer: u64, mut frame: impl FnMut(u64)) -> End {
     let Some(bounds) = stacks.bounds_of(frame_pointer) else {
         return if frame_pointer == 0 {
@@ -64,7 +65,7 @@ mod tests {
     extern crate std;
     use std::vec::Vec;
 
-    /// One stack of words from 0x1000 on; reading anything else panics.
+    /// A stack of words from 0x1000 on; reading any other address panics.
     struct Fake([u64; 16]);
 
     impl Stacks for Fake {

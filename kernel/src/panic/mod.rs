@@ -1,8 +1,9 @@
-//! The one way to die: safe against itself, and against other CPUs that die at the same time.
+//! The one routine that ends the machine after a fault. It is safe against faults of its own, and
+//! against other CPUs that die at the same time.
 //!
-//! The first CPU that comes here stops the others, takes the console's port away from whoever has
-//! it, writes out what the rings hold and then its report, tells the host on the second port, and
-//! ends the machine. A second CPU stops; the same CPU, dying of its own report, says so in one line
+//! The first CPU that comes here stops the others and takes the console's port away from its owner.
+//! It writes out what the rings hold and then its report, tells the host on the second port, and
+//! ends the machine. A second CPU stops. If the same CPU dies while it reports, it prints one line
 //! and ends the machine at once.
 
 mod backtrace;
@@ -23,10 +24,10 @@ use registers::Registers;
 use symbols::Image;
 use tidemark_wire::exit_value;
 
-/// Nobody is dying.
+/// The value of [`DYING`] while no CPU dies.
 const NOBODY: usize = usize::MAX;
 
-/// The CPU that dies, or [`NOBODY`]. Written once, by the first.
+/// The CPU that dies, or [`NOBODY`]. The first CPU that dies writes it, once.
 static DYING: AtomicUsize = AtomicUsize::new(NOBODY);
 static IMAGE: spin::Once<Image> = spin::Once::new();
 static ZONES: spin::Once<ZonesHook> = spin::Once::new();
@@ -34,19 +35,19 @@ static ZONES: spin::Once<ZonesHook> = spin::Once::new();
 /// Writes the zones' state into a crash report. It takes no lock and follows no unchecked pointer.
 pub type ZonesHook = fn(&mut dyn Write) -> fmt::Result;
 
-/// Registers with the exceptions and the NMI, and remembers where the kernel's ELF file lies
-/// (`file`, and what was added to its addresses), so that backtraces have names.
+/// Registers with the exceptions and the NMI, and remembers the kernel's ELF file, so that
+/// backtraces have names. `load_offset` is the amount that was added to the file's addresses.
 pub fn init(file: &'static [u8], load_offset: u64) {
     IMAGE.call_once(|| Image::new(file, load_offset));
     exceptions::set_die_hook(on_exception);
 }
 
-/// Sets, once, what writes the zones' state into a crash report.
+/// Sets, once, the function that writes the zones' state into a crash report.
 pub fn set_zones_hook(hook: ZonesHook) {
     ZONES.call_once(|| hook);
 }
 
-/// What the panic handler calls.
+/// Handles a panic; the panic handler calls it.
 pub fn on_panic(info: &PanicInfo<'_>) -> ! {
     let message = info.message();
     match info.location() {
@@ -80,14 +81,15 @@ fn on_exception(frame: &TrapFrame, info: ExceptionInfo) -> ! {
     }
 }
 
-/// Dies: reason, registers if there are any, backtrace, zones; exit code `CRASHED`. Any context.
+/// Ends the machine with a report: the reason, registers if there are any, a backtrace and the
+/// zones. The exit code is `CRASHED`. Any context may call it.
 pub fn die(reason: fmt::Arguments<'_>, frame: Option<&TrapFrame>) -> ! {
     arch::interrupts::disable();
     let me = arch::cpu_id().0;
     match DYING.compare_exchange(NOBODY, me, Ordering::Relaxed, Ordering::Relaxed) {
         Ok(_) => {}
         Err(first) if first == me => die_of_the_report(reason),
-        // The first one stops us, too; this only saves it the wait.
+        // The first CPU stops this one as well; halting here only saves it the wait.
         Err(_) => port::halt_forever(),
     }
     let others = percpu::online_mask() & !percpu::mask_of(arch::cpu_id());
@@ -131,13 +133,14 @@ fn write_report(
     Ok(())
 }
 
-/// The end of a CPU that died while it reported its own death: one line, no walk, no lock.
+/// Ends a CPU that died while it reported its own death: it prints one line, and walks no stack and
+/// takes no lock.
 fn die_of_the_report(reason: fmt::Arguments<'_>) -> ! {
     static DEPTH: AtomicU32 = AtomicU32::new(0);
     if DEPTH.fetch_add(1, Ordering::Relaxed) == 0 {
         let mut out = Report {
-            // SAFETY: the others were stopped before the report began; what it had under way does
-            // not go on.
+            // SAFETY: the other CPUs were stopped before the report began. What this CPU was
+            // sending does not go on.
             port: unsafe { console::port::broken_open() },
             at_line_start: true,
         };
@@ -146,7 +149,7 @@ fn die_of_the_report(reason: fmt::Arguments<'_>) -> ! {
     port::exit(exit_value::CRASHED)
 }
 
-/// Writes lines straight to the port, each with the time and the CPU before it.
+/// A writer of lines straight to the port, each with the time and the CPU before it.
 struct Report {
     port: console::port::Serial,
     at_line_start: bool,
@@ -183,7 +186,8 @@ fn write_backtrace(out: &mut dyn Write, frame_pointer: u64) -> fmt::Result {
     let mut number = 0;
     let mut result = Ok(());
     let end = backtrace::walk(&KernelStacks, frame_pointer, |address| {
-        // One before the return address: the call, which may be the function's last instruction.
+        // The address before the return address belongs to the call, which may be the function's
+        // last instruction.
         let call = address - 1;
         if number == 0 && is_panic_machinery(call) {
             return;
@@ -211,8 +215,8 @@ pub(crate) fn for_each_caller(mut f: impl FnMut(Option<&str>)) {
     });
 }
 
-/// Calls `f` with each return address from a frame pointer on, innermost first. Any context, an NMI
-/// included.
+/// Calls `f` with each return address from a frame pointer on, innermost first. Any context may
+/// call it, an NMI included.
 pub(crate) fn for_each_return(frame_pointer: u64, f: impl FnMut(u64)) {
     backtrace::walk(&KernelStacks, frame_pointer, f);
 }
@@ -225,8 +229,8 @@ pub(crate) fn write_function(out: &mut dyn Write, address: u64) -> fmt::Result {
     }
 }
 
-/// The first address from a frame pointer on that does not belong to the machinery of panics
-/// itself; 0 if there is none.
+/// Returns the first address, from a frame pointer on, that does not belong to the machinery of
+/// panics itself; 0 if there is none.
 fn panicking_place(frame_pointer: u64) -> u64 {
     let mut found = 0;
     backtrace::walk(&KernelStacks, frame_pointer, |address| {
@@ -237,7 +241,7 @@ fn panicking_place(frame_pointer: u64) -> u64 {
     found
 }
 
-/// Whether an address lies in what only carries a panic from where it began to the report.
+/// Returns whether an address lies in code that only carries a panic from its origin to the report.
 fn is_panic_machinery(address: u64) -> bool {
     IMAGE
         .get()
@@ -259,11 +263,11 @@ impl Stacks for KernelStacks {
     }
 }
 
-/// The caller's frame pointer.
+/// Returns the caller's frame pointer.
 #[inline(always)]
 fn own_frame_pointer() -> u64 {
     let pointer: u64;
-    // SAFETY: reads a register.
+    // SAFETY: this only reads a register.
     unsafe {
         core::arch::asm!("mov {}, rbp", out(reg) pointer, options(nomem, nostack, preserves_flags))
     };

@@ -3,7 +3,7 @@
 use crate::arch::entry::TrapFrame;
 use core::fmt;
 
-/// What reports show of an interrupted context.
+/// The part of an interrupted context that reports show.
 #[derive(Clone, Copy, Debug)]
 pub struct Registers<'f>(pub &'f TrapFrame);
 

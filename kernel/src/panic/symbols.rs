@@ -12,20 +12,20 @@ pub struct Image {
     load_offset: u64,
 }
 
-/// A function and a place in it.
+/// A function, and an offset in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place<'i> {
     /// The function's symbol, mangled.
     pub symbol: &'i str,
-    /// Bytes from its start.
+    /// Bytes from the start of the function.
     pub offset: u64,
 }
 
 impl Place<'_> {
-    /// Whether the function only carries a panic from where it began to here.
+    /// Returns whether the function only carries a panic from its origin to here.
     pub fn is_panic_machinery(&self) -> bool {
         let mut start = Start::new();
-        // Cut off at the buffer's end: the beginning is all that is asked about.
+        // The name may be cut off at the buffer's end: only its beginning is compared.
         let _ = write!(start, "{:#}", rustc_demangle::demangle(self.symbol));
         [
             "core::panicking::",
@@ -43,7 +43,7 @@ impl Place<'_> {
     }
 }
 
-/// The first bytes of what is written to it.
+/// A buffer that keeps the first bytes that are written to it.
 struct Start {
     bytes: [u8; 40],
     used: usize,
@@ -81,12 +81,14 @@ impl fmt::Display for Place<'_> {
 }
 
 impl Image {
-    /// Names the image; `load_offset` is what was added to the file's addresses when it was loaded.
+    /// Returns the image in `file`. `load_offset` is the amount that was added to the file's
+    /// addresses when it was loaded.
     pub fn new(file: &'static [u8], load_offset: u64) -> Self {
         Image { file, load_offset }
     }
 
-    /// The function that contains `address`. Reads the whole symbol table: for reports only.
+    /// Returns the function that contains `address`. It reads the whole symbol table, so only
+    /// reports call it.
     pub fn place_of(&self, address: u64) -> Option<Place<'static>> {
         let file = ElfBytes::<LittleEndian>::minimal_parse(self.file).ok()?;
         let (symbols, strings) = file.symbol_table().ok()??;
@@ -117,7 +119,7 @@ mod tests {
         std::hint::black_box(1)
     }
 
-    /// Our own program, at the address where it is loaded.
+    /// Returns the image of our own program, at the address where it is loaded.
     fn this_program() -> Image {
         let file: &'static [u8] = std::fs::read("/proc/self/exe").unwrap().leak();
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();

@@ -1,4 +1,4 @@
-//! What happened to the requests of each context, counted by CPU.
+//! Counts of what happened to the requests of each context, for each CPU.
 
 use crate::arch::{MAX_CPUS, cpu_id};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -7,18 +7,19 @@ use tidemark_wire::{PriceContext, PriceRow};
 
 const CONTEXTS: usize = PriceContext::ALL.len();
 
-/// How a request ended.
+/// The way in which a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// A frame came.
+    /// It got a frame.
     Served,
-    /// None came, and a second request, made at once, was served.
+    /// It got no frame, and a second request, made at once, was served.
     Avoidable,
-    /// None came, nor to the second request.
+    /// It got no frame, and the second request got none either.
     Short,
 }
 
-/// One context on one CPU. Only that CPU adds; an NMI may come in between, so these are additions.
+/// The counts of one context on one CPU. Only that CPU adds. An NMI may come in between, so each
+/// addition is a read-modify-write.
 struct Counters {
     requests: AtomicU64,
     overlapped: AtomicU64,
@@ -44,7 +45,7 @@ impl Counters {
 static COUNTERS: [[Counters; CONTEXTS]; MAX_CPUS] =
     [const { [const { Counters::new() }; CONTEXTS] }; MAX_CPUS];
 
-/// Counts one request by the running CPU. Any context.
+/// Counts one request by the running CPU. Any context may call it.
 pub fn count(context: PriceContext, walk: &WalkInfo, ending: Ending) {
     let counters = &COUNTERS[cpu_id().0][context as usize];
     counters.requests.fetch_add(1, Relaxed);
@@ -59,13 +60,13 @@ pub fn count(context: PriceContext, walk: &WalkInfo, ending: Ending) {
     which.fetch_add(1, Relaxed);
 }
 
-/// Counts one request that was not made. Any context.
+/// Counts one request that was left out. Any context may call it.
 pub fn leave_out(context: PriceContext) {
     let counters = &COUNTERS[cpu_id().0][context as usize];
     counters.left_out.fetch_add(1, Relaxed);
 }
 
-/// Adds up one context over all CPUs, and begins it anew. While no requests are made.
+/// Adds up one context over all CPUs, and resets its counts. No requests are made meanwhile.
 pub fn take(context: PriceContext, stalled: bool, rebuilds: u64) -> PriceRow {
     let mut row = PriceRow {
         context,

@@ -1,9 +1,9 @@
-//! The price of a protocol: how many of the requests that race a rebuild fail although a fresh walk
-//! would have served them: `mode=price`.
+//! The price of a protocol (`mode=price`). It is the share of requests racing a rebuild that fail
+//! although a fresh walk would have served them.
 //!
-//! One zone alone has memory, and it moves to the front of its node's list whenever the movable
-//! memory there leaves. 4 MiB of that leave and come back, by the allocator's own offline and
-//! online and without the host, so that thousands of rebuilds take seconds.
+//! Only one zone has memory. It moves to the front of its node's list whenever the movable memory
+//! there leaves. 4 MiB of movable memory leave and come back, by the allocator's own offline and
+//! online and without the host. So thousands of rebuilds take only seconds.
 
 mod counts;
 mod readers;
@@ -19,30 +19,31 @@ use crate::{info, link, warn};
 use tidemark_frames::{Pfn, PfnRange, ZoneId, ZoneKind};
 use tidemark_wire::{PriceContext, ToHost};
 
-/// Where the lists are rebuilt: the first thread's CPU.
+/// The CPU on which the lists are rebuilt: that of the first thread.
 const WRITER: CpuId = CpuId(0);
-/// Frames that leave and come back: the least that can.
+/// Frames that leave and come back: the smallest number that can.
 const PAIR_FRAMES: u64 = 1024;
-/// How long the zones may take to come down, and one removal.
+/// How long the zones may take to shrink, and how long one removal may take.
 const WAIT_NS: u64 = 5_000_000_000;
 const LOOK_NS: u64 = 1_000_000;
-/// A line after so many removals: a guest that says nothing for long is taken to hang.
+/// Number of removals after which a line is printed. A guest that prints nothing for long is taken
+/// to hang.
 const TOLD_EVERY: u32 = 250;
 
-/// How the measurement ended.
+/// The result of the measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Both halves were measured, and the allocator's books are right.
+    /// Both halves were measured, and the allocator's records are consistent.
     Measured,
-    /// The log says what is missing.
+    /// Something is missing; the log says what.
     Failed,
 }
 
-/// Why nothing was measured.
+/// The reason why nothing was measured.
 type Obstacle = &'static str;
 
-/// Measures `removals` removals and as many arrivals, first with readers as they come, then with
-/// readers held inside their walks, and tells the host.
+/// Measures `removals` removals and as many arrivals, and reports the result to the host. The first
+/// half has free readers, the second half readers that are held inside their walks.
 pub fn run(task: &Task, removals: u32) -> Verdict {
     let measured = measure(task, removals);
     if let Err(obstacle) = measured {
@@ -63,7 +64,7 @@ pub fn run(task: &Task, removals: u32) -> Verdict {
     }
 }
 
-/// The movable memory of a DIMM that is online: its zone and its frames.
+/// Returns the movable memory of a DIMM that is online: its zone and its frames.
 fn movable_memory() -> Option<(ZoneId, PfnRange)> {
     (0..MAX_SLOTS)
         .filter(|&slot| hotplug::phase(slot) == SlotPhase::Online)
@@ -134,7 +135,7 @@ fn join_all(threads: &mut [Option<ThreadId>], task: &Task) {
     }
 }
 
-/// Measures one half, and tells the host.
+/// Measures one half, and reports it to the host.
 fn half(
     task: &Task,
     stalls: bool,

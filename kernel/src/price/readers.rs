@@ -1,5 +1,5 @@
-//! Those who make requests while lists are rebuilt: a task a CPU, the call-function interrupt's
-//! handler, and the NMI's.
+//! The readers that make requests while lists are rebuilt: one task for each CPU, the handler of
+//! the call-function interrupt, and that of the NMI.
 
 use super::counts::{self, Ending};
 use super::{WRITER, window};
@@ -21,38 +21,39 @@ use tidemark_frames::{Gfp, Order, Owner, OwnerKind, Request, WalkInfo};
 use tidemark_sync::Context;
 use tidemark_wire::PriceContext;
 
-/// Requests that one interrupt makes, one after the other: more than fit a rebuild.
+/// Requests that one interrupt makes, one after the other: more than fit into a rebuild.
 const BURST: u32 = 16;
 /// Requests that one NMI makes.
 const NMI_BURST: u32 = 4;
-/// Requests of a task between two looks whether others want to run.
+/// Requests of a task between two points where it gives way to other threads.
 const ROUND: u32 = 64;
 const IDLE_NS: u64 = 500_000;
-/// How long a request of a task is waited for at most, and how often it is looked at.
+/// How long a request of a task is waited for at most, and the pause between two looks at it.
 const REQUEST_NS: u64 = 100_000_000;
 const LOOK_NS: u64 = 50_000;
 
 const OWNER: Owner = Owner::new(OwnerKind::Test, 10);
 
 static OVER: AtomicBool = AtomicBool::new(false);
-/// By CPU: beginnings and ends of its task's requests, so odd while one is under way.
+/// For each CPU, the number of beginnings and ends of its task's requests. It is odd while one is
+/// under way.
 static TURNS: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
-/// Tasks that make requests now, or are about to look whether they may.
+/// Number of tasks that make requests now, or are about to check whether they may.
 static BUSY: AtomicU32 = AtomicU32::new(0);
 static FIRE: spin::Once<WorkId> = spin::Once::new();
 
-/// Hooks the handlers in. Once.
+/// Registers the handlers. It is called once.
 ///
 /// # Errors
 ///
-/// [`IrqError`] if a table of handlers is full.
+/// Returns an [`IrqError`] if a table of handlers is full.
 pub fn hook_in() -> Result<(), IrqError> {
     let work = ipi::register_work(on_call)?;
     FIRE.call_once(|| work);
     nmi::add_hook(on_nmi)
 }
 
-/// Sends the call-function interrupt to every CPU of `mask`. Any context but NMI.
+/// Sends the call-function interrupt to every CPU of `mask`. Any context but NMI may call it.
 pub fn call(mask: u64) {
     if let Some(&work) = FIRE.get() {
         ipi::raise(mask, work);
@@ -70,7 +71,7 @@ fn on_nmi(nmi: &Nmi, _frame: &TrapFrame) {
     }
 }
 
-/// Makes requests and gives the frames back at once.
+/// Makes requests, and gives the frames back at once.
 fn requests(context: &impl Context, kind: PriceContext, request: Request, burst: u32) {
     let request = request.with(Gfp::NOWARN).owned_by(OWNER);
     for _ in 0..burst {
@@ -98,18 +99,18 @@ fn requests(context: &impl Context, kind: PriceContext, request: Request, burst:
     }
 }
 
-/// Whether this has interrupted the writer between its two steps of the count. A reader that waits
-/// for an even count would wait for ever. The lists stand still for any other, which pays nothing,
-/// and would only make the share of those that do smaller.
+/// Returns whether this has interrupted the writer between its two steps of the counter. A reader
+/// that waits for an even counter would wait for ever there. Other readers find lists that do not
+/// change and pay nothing. They would only lower the measured share.
 fn is_inside_the_writer() -> bool {
     cpu_id() == WRITER && !mm::frames().rebuild_counter().is_multiple_of(2)
 }
 
-/// Waits until each request of a task that is under way has ended: it then has seen the lists as
+/// Waits until each request of a task that is under way has ended. It has then seen the lists as
 /// they are now, and not as they will be after the next rebuild.
 pub fn wait_for_requests(task: &Task) {
     for cpu in percpu::online() {
-        // Acquire: pairs with the Release of the task's additions.
+        // Acquire pairs with the Release of the task's additions.
         let before = TURNS[cpu.0].load(Acquire);
         let deadline = time::now_ns() + REQUEST_NS;
         while before % 2 == 1 && TURNS[cpu.0].load(Acquire) == before {
@@ -126,12 +127,13 @@ pub fn finish() {
     OVER.store(true, Release);
 }
 
-/// A task; started once a CPU but the writer's. It may reclaim, and is not retried for ever.
+/// Makes requests until [`finish`]. It is started once for each CPU but the writer's. Its requests
+/// may reclaim, and are not retried for ever.
 pub fn task(task: &Task, _: usize) {
     let request = Request::kernel(Order::ZERO).with(Gfp::NORETRY);
     while !OVER.load(Acquire) {
-        // SeqCst: with the closing of the window before `wait_for_tasks` looks, either that sees
-        // this task, or this task sees the window closed.
+        // SeqCst pairs with the closing of the window, which comes before `wait_for_tasks` looks.
+        // Either that look sees this task, or this task sees the window closed.
         BUSY.fetch_add(1, SeqCst);
         let is_open = window::is_open();
         if is_open {
@@ -146,7 +148,7 @@ pub fn task(task: &Task, _: usize) {
     }
 }
 
-/// Waits until no task makes requests any more. The window is closed.
+/// Waits until no task makes requests any more. The window is closed already.
 pub fn wait_for_tasks(task: &Task) {
     while BUSY.load(SeqCst) != 0 {
         thread::sleep_ns(task, IDLE_NS);

@@ -1,9 +1,9 @@
-//! What happens at the allocator's schedule points while the price is measured.
+//! The hook at the allocator's schedule points while the price is measured.
 //!
-//! Just before a rebuild, and again when the count is odd, every CPU is sent an interrupt and an
-//! NMI; the time in between varies, so that requests meet each step of the rebuild. In the second
-//! half a reader that comes to a walk while lists are rewritten stays there until that is over, as
-//! one does whose virtual CPU is not run.
+//! Just before a rebuild, and again when the counter is odd, every CPU is sent an interrupt and an
+//! NMI. The time in between varies, so that requests meet each step of the rebuild. In the second
+//! half, a reader that walks while lists are rewritten is held until that is over. The same happens
+//! to a reader whose virtual CPU the host does not run.
 
 use super::{WRITER, readers};
 use crate::arch::{self, percpu, time};
@@ -11,34 +11,35 @@ use crate::{mm, points};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use tidemark_frames::Point;
 
-/// How long a reader is held at most: longer than a host keeps a virtual CPU from running.
+/// How long a reader is held at most. It is longer than a host keeps a virtual CPU from running.
 const STALL_NS: u64 = 100_000_000;
-/// The longest time between the first interrupts and the rebuild.
+/// Longest time between the first interrupts and the rebuild.
 const SPREAD_NS: u64 = 40_000;
 
 static OPEN: AtomicBool = AtomicBool::new(false);
 static STALLS: AtomicBool = AtomicBool::new(false);
-/// Counts the rebuilds; what the spread is drawn from.
+/// Number of rebuilds, from which the varying time is computed.
 static TURN: AtomicU64 = AtomicU64::new(0);
 
-/// Lets requests be made, and readers be held if `stalls`.
+/// Opens the window, in which requests are made. Readers are held if `stalls`.
 pub fn open(stalls: bool) {
     STALLS.store(stalls, Relaxed);
     OPEN.store(true, Release);
 }
 
-/// Ends that.
+/// Closes the window.
 pub fn close() {
-    // SeqCst: pairs with the load in `is_open`, of which the tasks say beforehand that it comes.
+    // SeqCst pairs with the load in `is_open`: tasks announce themselves in `BUSY` before that
+    // load.
     OPEN.store(false, SeqCst);
 }
 
-/// Whether requests are to be made. Any context.
+/// Returns whether requests are to be made. Any context may call it.
 pub fn is_open() -> bool {
     OPEN.load(SeqCst)
 }
 
-/// The hook at the allocator's schedule points.
+/// Acts as the hook at the allocator's schedule points.
 pub fn at(point: Point) {
     if !is_open() {
         return;
@@ -54,7 +55,7 @@ pub fn at(point: Point) {
         Point::RebuildOdd => {
             interrupt_everybody();
             if mm::frames().variant().every_reader_waits() {
-                // Its handler makes no request, and counts that.
+                // The writer's handler makes no request here, and counts that.
                 arch::nmi::send(WRITER);
             }
         }

@@ -1,9 +1,9 @@
-//! KTAP version 1: two levels, every line whole and without a time stamp.
+//! KTAP version 1 on two levels. Every line is whole and without a time stamp.
 
 use super::Summary;
 use core::fmt;
 
-/// Where lines go.
+/// The destination of lines.
 pub(super) trait Sink {
     /// Takes one line, without its end.
     fn line(&mut self, line: fmt::Arguments<'_>);
@@ -59,7 +59,7 @@ impl<'s, S: Sink> Ktap<'s, S> {
         }
     }
 
-    /// The counts over all groups that have ended.
+    /// Returns the counts over all groups that have ended.
     pub(super) fn summary(&self) -> Summary {
         self.summary
     }
@@ -114,7 +114,7 @@ impl<S: Sink> Subtest<'_, '_, S> {
     }
 }
 
-/// A name without the `#` that would begin a directive.
+/// A name, written without the `#` that would begin a directive.
 struct Name<'n>(&'n str);
 
 impl fmt::Display for Name<'_> {

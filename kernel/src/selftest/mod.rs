@@ -1,6 +1,6 @@
-//! The self-tests' harness: groups of tests, run in a task, reported as KTAP on the console.
+//! The harness of the self-tests: groups of tests, run in a task, reported as KTAP on the console.
 //!
-//! Nothing is caught: a test that panics ends the run as a crash, and a log that stops short is a
+//! No panic is caught: a test that panics ends the run as a crash, and a log that stops short is a
 //! failure.
 
 mod ktap;
@@ -10,27 +10,27 @@ use crate::console;
 use core::fmt;
 use ktap::{Ktap, Sink, Verdict};
 
-/// How a test ended.
+/// The result of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// What it checks holds.
+    /// The property that it checks holds.
     Pass,
-    /// It does not; the report's lines say what.
+    /// The property does not hold; the report's lines give details.
     Fail,
-    /// This machine cannot show it; the reason.
+    /// This machine cannot show the property, for this reason.
     Skip(&'static str),
 }
 
-/// One test.
+/// A test.
 #[derive(Clone, Copy, Debug)]
 pub struct Test {
     /// Its name: words joined by `_`, no `#`.
     pub name: &'static str,
-    /// What it does.
+    /// The function that performs it.
     pub run: fn(&Task, &mut Report) -> Outcome,
 }
 
-/// Tests that belong together: one KTAP subtest.
+/// Tests that belong together. They form one KTAP subtest.
 #[derive(Clone, Copy, Debug)]
 pub struct Group {
     /// Its name.
@@ -39,7 +39,7 @@ pub struct Group {
     pub tests: &'static [Test],
 }
 
-/// Takes a test's diagnostic lines; they appear as `# …` before its result.
+/// A receiver of a test's diagnostic lines, which appear as `# …` before its result.
 #[derive(Debug)]
 pub struct Report<'t> {
     task: &'t Task,
@@ -52,18 +52,19 @@ impl Report<'_> {
     }
 }
 
-/// What came of a run.
+/// The counts of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Tests that passed.
     pub ok: u32,
     /// Tests that failed.
     pub not_ok: u32,
-    /// Tests that this machine cannot show.
+    /// Tests that this machine could not perform.
     pub skipped: u32,
 }
 
-/// What checks the whole system after every test; its error makes the test fail, its notes say why.
+/// A function that checks the whole system after every test. Its error makes the test fail; its
+/// notes give the reason.
 pub type Validate = fn(&Task, &mut Report) -> Result<(), ()>;
 
 /// Runs the tests whose `group/test` contains `pattern` and prints KTAP; returns the counts.
@@ -93,7 +94,7 @@ pub fn run_all(task: &Task, groups: &[Group], pattern: &str, validate: Validate)
 fn run_one(task: &Task, test: &Test, validate: Validate) -> Verdict {
     let mut report = Report { task };
     let outcome = (test.run)(task, &mut report);
-    // A skipped test, too, may have changed something before it saw that it cannot go on.
+    // A skipped test may also have changed something before it found that it cannot go on.
     if validate(task, &mut report).is_err() {
         report.note(format_args!("the system is inconsistent after this test"));
         return Verdict::NotOk;
@@ -105,7 +106,7 @@ fn run_one(task: &Task, test: &Test, validate: Validate) -> Verdict {
     }
 }
 
-/// Whether `group/test` contains `pattern`.
+/// Returns whether `group/test` contains `pattern`.
 fn matches(group: &str, test: &str, pattern: &str) -> bool {
     if group.contains(pattern) || test.contains(pattern) {
         return true;
@@ -115,7 +116,7 @@ fn matches(group: &str, test: &str, pattern: &str) -> bool {
         .any(|(at, _)| group.ends_with(&pattern[..at]) && test.starts_with(&pattern[at + 1..]))
 }
 
-/// Whole lines, without a time stamp, none lost.
+/// Prints whole lines without time stamps, and loses none.
 struct Console<'t>(&'t Task);
 
 impl Sink for Console<'_> {

@@ -1,4 +1,4 @@
-//! What may be typed, and one clear line for what may not.
+//! Parses the commands that may be typed, and explains a line that is no command in one clear line.
 
 use super::help::{ALLOC, COMMANDS, FREE, HELP, Help, OFFLINE, ONLINE, PLUG, PULL, READ, TEST};
 use crate::hotplug::MAX_SLOTS;
@@ -11,34 +11,34 @@ use tidemark_frames::{Gfp, MAX_NODES, NodeId, Order, SectionNo};
 pub enum Command<'l> {
     /// An empty line.
     Nothing,
-    /// Explains a command; lists them if none is named.
+    /// Explains a command, or lists all if none is named.
     Help(Option<&'static Help>),
     /// Shows a table.
     Show(Topic),
     /// Takes a memory section out of its zone.
     Offline(SectionNo),
-    /// Brings it back.
+    /// Brings a memory section back into its zone.
     Online(SectionNo),
-    /// Has the host pull a DIMM.
+    /// Makes the host remove a DIMM.
     Pull(u8),
-    /// Has the host put it back.
+    /// Makes the host put a DIMM back.
     Plug(u8),
     /// Allocates frames.
     Alloc {
-        /// How many.
+        /// The order of the block.
         order: Order,
-        /// How.
+        /// The flags of the request.
         gfp: Gfp,
-        /// Where.
+        /// The node, if one is given.
         node: Option<NodeId>,
     },
-    /// Lists what was allocated.
+    /// Lists the blocks that were allocated.
     Allocated,
-    /// Frees it.
+    /// Frees the block with this handle.
     Free(u32),
     /// Reads the first pages of the page cache's file, or all of it.
     Read(Option<u32>),
-    /// Gives the page cache's frames back.
+    /// Frees the page cache's frames.
     Drop,
     /// Runs the self-tests whose name contains this.
     Test(&'l str),
@@ -46,16 +46,16 @@ pub enum Command<'l> {
     Exit,
 }
 
-/// What is wrong with a line.
+/// The fault in a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bad<'l> {
     /// There is no such command.
     Unknown(&'l str),
-    /// Too few words, or too many.
+    /// There are too few words, or too many.
     Usage(&'static str),
-    /// A word is no number, or too large a one.
+    /// A word is not a number, or the number is too large.
     Number {
-        /// What the word stands for.
+        /// The meaning of the word.
         what: &'static str,
         /// The word.
         word: &'l str,
@@ -82,8 +82,8 @@ impl fmt::Display for Bad<'_> {
     }
 }
 
-/// Request flags that may be typed, with `GFP_` or `__GFP_` before them or not. NOFAIL is not among
-/// them: a shell that waits for ever helps nobody.
+/// The request flags that may be typed, with or without `GFP_` or `__GFP_` before them. NOFAIL is
+/// not among them, because a shell that waits for ever is no use.
 const FLAGS: [(&str, Gfp); 13] = [
     ("KERNEL", Gfp::KERNEL),
     ("ATOMIC", Gfp::ATOMIC),
@@ -99,21 +99,22 @@ const FLAGS: [(&str, Gfp); 13] = [
     ("ZERO", Gfp::ZERO),
     ("MEMALLOC", Gfp::MEMALLOC),
 ];
-/// The first ones of [`FLAGS`] say what may be waited for; without one of them it is KERNEL.
+/// The number of base flags at the start of [`FLAGS`], which say what may be waited for. Without
+/// one of them the base is KERNEL.
 const BASES: usize = 3;
 
-/// Largest section number: 8 TiB.
+/// Largest number of a memory section, for 8 TiB.
 const MOST_SECTION: u64 = (8 << 40) / (128 << 20) - 1;
 
-/// The names of the commands.
+/// Returns the names of the commands.
 pub fn names() -> impl Iterator<Item = &'static str> {
     COMMANDS.iter().map(Help::name)
 }
 
-/// Reads a line.
+/// Parses a line.
 ///
 /// # Errors
-/// [`Bad`] says what is wrong with it.
+/// Returns a [`Bad`] with the fault in the line.
 pub fn parse(line: &str) -> Result<Command<'_>, Bad<'_>> {
     let mut words = line.split_ascii_whitespace();
     let Some(name) = words.next() else {
@@ -176,7 +177,7 @@ fn alloc<'l>(args: [Option<&'l str>; 3]) -> Result<Command<'l>, Bad<'l>> {
     let most = u64::from(Order::MAX.get());
     let order = number("order", order, most)? as u8;
     let order = Order::new(order).ok_or(Bad::Usage(ALLOC))?;
-    // The node may stand alone.
+    // The node may be given without flags.
     let is_number = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit());
     let (flags, node) = match (flags, node) {
         (Some(word), None) if is_number(word) => (None, Some(word)),
@@ -192,7 +193,7 @@ fn alloc<'l>(args: [Option<&'l str>; 3]) -> Result<Command<'l>, Bad<'l>> {
     })
 }
 
-/// Reads `ATOMIC|DMA32`, `GFP_ATOMIC|__GFP_DMA32` and the like.
+/// Parses `ATOMIC|DMA32`, `GFP_ATOMIC|__GFP_DMA32` and similar forms.
 fn gfp(words: &str) -> Result<Gfp, Bad<'_>> {
     let mut gfp = Gfp::NONE;
     let mut has_base = false;
@@ -217,14 +218,14 @@ fn section(word: &str) -> Result<SectionNo, Bad<'_>> {
 }
 
 fn dimm(word: &str) -> Result<u8, Bad<'_>> {
-    // `dimm0`, as the tables call it, is understood as well.
+    // A name such as `dimm0`, which the tables use, is understood as well.
     let digits = word.strip_prefix("dimm").unwrap_or(word);
     number("DIMM", digits, MAX_SLOTS as u64 - 1).map(|slot| slot as u8)
 }
 
 fn number<'l>(what: &'static str, word: &'l str, most: u64) -> Result<u64, Bad<'l>> {
     let bad = Bad::Number { what, word, most };
-    // `parse` would take a sign.
+    // `parse` alone would accept a sign.
     let digits = word.bytes().all(|byte| byte.is_ascii_digit());
     let number = word.parse().ok().filter(|_| digits).ok_or(bad)?;
     if number > most { Err(bad) } else { Ok(number) }

@@ -1,4 +1,4 @@
-//! Having the host pull DIMMs and put them back.
+//! Commands that make the host remove DIMMs and put them back.
 
 use super::memory::{Pages, say};
 use crate::arch::{context::Task, time};
@@ -10,7 +10,7 @@ use tidemark_wire::Ask;
 /// How long the host, QEMU and the hot-plug thread may take together.
 const PATIENCE_NS: u64 = 30_000_000_000;
 
-/// Has a DIMM pulled, and tells what came of it.
+/// Makes the host remove a DIMM, and prints the result.
 pub fn pull(task: &Task, dimm: u8) {
     let slot = usize::from(dimm);
     let (before, events) = (hotplug::view(slot), link::dimm_events(dimm));
@@ -58,7 +58,7 @@ pub fn pull(task: &Task, dimm: u8) {
     }
 }
 
-/// Has a DIMM put back, and tells what came of it.
+/// Makes the host put a DIMM back, and prints the result.
 pub fn plug(task: &Task, dimm: u8) {
     let slot = usize::from(dimm);
     let before = hotplug::view(slot);
@@ -92,7 +92,7 @@ pub fn plug(task: &Task, dimm: u8) {
     }
 }
 
-/// Asks the host; says so if it refuses.
+/// Asks the host, and prints a line if it refuses. Returns whether it agreed.
 fn asked(task: &Task, ask: Ask) -> bool {
     match link::ask(task, ask) {
         Ok(true) => return true,

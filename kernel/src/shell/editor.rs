@@ -1,11 +1,11 @@
-//! Editing one line of input: bytes in, echo and lines out.
+//! Editor of one line of input: bytes go in, echo and lines come out.
 
 use super::PROMPT;
 use super::command;
 use super::history::{History, Line};
 use core::fmt::Write;
 
-/// Most bytes of a line.
+/// Most bytes in a line.
 pub const LINE_BYTES: usize = 160;
 
 const CTRL_C: u8 = 0x03;
@@ -17,42 +17,42 @@ const CTRL_W: u8 = 0x17;
 const ESCAPE: u8 = 0x1b;
 const DELETE: u8 = 0x7f;
 
-/// What a byte led to.
+/// The effect of a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Typed {
-    /// The line goes on.
+    /// The line is not complete yet.
     More,
     /// The line is complete: see [`Editor::line`]. The next byte begins a new one.
     Line,
-    /// The line was thrown away.
+    /// The line was discarded.
     Killed,
     /// The end of the input, on an empty line.
     End,
 }
 
-/// Where in an escape sequence the input is.
+/// The position of the input in an escape sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Escape {
     No,
     Begun,
-    /// After `ESC [`: parameters, until a byte from `@` on.
+    /// After `ESC [` come parameters, until a byte from `@` on.
     Sequence,
 }
 
-/// A line in the making. Bounded: what does not fit is refused with a bell.
+/// A line that is being typed. Its length is bounded; what does not fit is refused with a bell.
 #[derive(Debug)]
 pub struct Editor {
     line: [u8; LINE_BYTES],
     used: usize,
     complete: bool,
-    /// The last byte was a carriage return: a line feed after it is part of the same end.
+    /// Whether the last byte was a carriage return. A line feed after it is part of the same end.
     returned: bool,
     escape: Escape,
     history: History,
 }
 
 impl Editor {
-    /// An empty line.
+    /// Returns an editor with an empty line.
     pub const fn new() -> Self {
         Editor {
             line: [0; LINE_BYTES],
@@ -64,9 +64,9 @@ impl Editor {
         }
     }
 
-    /// What the line has so far.
+    /// Returns the line so far.
     pub fn line(&self) -> &str {
-        // Only printable ASCII is taken.
+        // The line takes only printable ASCII, so the conversion cannot fail.
         core::str::from_utf8(&self.line[..self.used]).unwrap_or("")
     }
 
@@ -113,7 +113,7 @@ impl Editor {
         Typed::More
     }
 
-    /// Acts on the arrows up and down, and swallows what other such keys send.
+    /// Acts on the up and down arrows, and discards what other such keys send.
     fn in_escape(&mut self, byte: u8, echo: &mut impl Write) -> bool {
         let was = self.escape;
         self.escape = match (was, byte) {
@@ -129,12 +129,12 @@ impl Editor {
         if let Some(line) = recalled {
             self.replace(line, echo);
         }
-        // A control byte in the middle means itself.
+        // A control byte in the middle of a sequence keeps its own meaning.
         was != Escape::No && byte >= b' '
     }
 
-    /// Completes the first word as far as all commands agree that begin like it; a word that needs
-    /// nothing more, and what follows the command, gets a space.
+    /// Completes the first word as far as all commands that begin with it agree. A word that is
+    /// complete gets a space, and so does the text after a command.
     fn complete_command(&mut self, echo: &mut impl Write) {
         let begun = self.line();
         let mut matching = command::names().filter(|name| name.starts_with(begun));
@@ -158,7 +158,7 @@ impl Editor {
         }
     }
 
-    /// Bytes of the last word, with the spaces behind it.
+    /// Returns the number of bytes of the last word, with the spaces after it.
     fn last_word(&self) -> usize {
         let line = self.line().trim_end();
         self.used - line.rfind(' ').map_or(0, |space| space + 1)
@@ -170,7 +170,7 @@ impl Editor {
         };
         *place = byte;
         self.used += 1;
-        // Echo goes nowhere else than to the console, which does not fail.
+        // The echo goes only to the console, which does not fail.
         let _ = echo.write_char(char::from(byte));
     }
 
@@ -196,7 +196,7 @@ impl Default for Editor {
 }
 
 fn show(echo: &mut impl Write, text: &str) {
-    // As in `insert`.
+    // The echo goes only to the console, which does not fail.
     let _ = echo.write_str(text);
 }
 
@@ -207,7 +207,7 @@ mod tests {
     use std::string::{String, ToString};
     use std::vec::Vec;
 
-    /// The lines that the bytes make, what is left of the next one, and the echo.
+    /// Returns the lines that the bytes make, the rest of the next one, and the echo.
     fn typed(bytes: &[u8]) -> (Vec<String>, String, String) {
         let (mut editor, mut lines, mut echo) = (Editor::new(), Vec::new(), String::new());
         for &byte in bytes {
@@ -248,7 +248,7 @@ mod tests {
             let (_, rest, _) = typed(keys.as_bytes());
             assert_eq!(rest, line, "{keys:?}");
         }
-        // Nothing more is known.
+        // No completion is known here.
         let (_, rest, echo) = typed(b"zone\t");
         assert_eq!((rest.as_str(), echo.as_str()), ("zone", "zone\x07"));
     }

@@ -1,25 +1,25 @@
-//! What `help` and `help COMMAND` say.
+//! The texts that `help` and `help COMMAND` print.
 
-/// What is said about a command.
+/// The help for a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Help {
-    /// How it is typed.
+    /// The form in which it is typed.
     pub usage: &'static str,
-    /// What it does, in a few words.
+    /// Its effect, in a few words.
     pub does: &'static str,
-    /// What else there is to know: limits, units, what it prints.
+    /// Further facts: limits, units, what it prints.
     pub more: &'static str,
-    /// A line that can be typed.
+    /// A line that can be typed as it is.
     pub example: &'static str,
 }
 
 impl Help {
-    /// The command's name.
+    /// Returns the command's name.
     pub fn name(&self) -> &'static str {
         self.usage.split(' ').next().unwrap_or(self.usage)
     }
 
-    /// Finds what is said about the command of this name.
+    /// Returns the help for the command of this name.
     pub fn of(name: &str) -> Option<&'static Help> {
         let name = match name {
             "?" => "help",
@@ -44,23 +44,23 @@ const fn help(
     }
 }
 
-/// How `alloc` is typed.
+/// The usage of `alloc`.
 pub const ALLOC: &str = "alloc [ORDER [FLAGS] [NODE]]";
-/// How `free` is typed.
+/// The usage of `free`.
 pub const FREE: &str = "free HANDLE";
-/// How `help` is typed.
+/// The usage of `help`.
 pub const HELP: &str = "help [COMMAND]";
-/// How `offline` is typed.
+/// The usage of `offline`.
 pub const OFFLINE: &str = "offline SECTION";
-/// How `online` is typed.
+/// The usage of `online`.
 pub const ONLINE: &str = "online SECTION";
-/// How `plug` is typed.
+/// The usage of `plug`.
 pub const PLUG: &str = "plug DIMM";
-/// How `pull` is typed.
+/// The usage of `pull`.
 pub const PULL: &str = "pull DIMM";
-/// How `read` is typed.
+/// The usage of `read`.
 pub const READ: &str = "read [PAGES]";
-/// How `test` is typed.
+/// The usage of `test`.
 pub const TEST: &str = "test [PATTERN]";
 
 /// Every command, in the order in which `help` lists them.
@@ -196,7 +196,7 @@ mod tests {
                 "{help:?}"
             );
             assert_eq!(parse(help.name()).is_err(), {
-                // A command that wants a word says so in its usage.
+                // A command that needs a word has it in its usage.
                 help.usage.contains(' ') && !help.usage.contains('[')
             });
         }

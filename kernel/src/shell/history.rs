@@ -1,8 +1,8 @@
-//! The last lines, for the arrow keys.
+//! The last lines that were typed, for the arrow keys.
 
 use super::editor::LINE_BYTES;
 
-/// Lines that are remembered; a power of two, so that the count may wrap.
+/// Number of lines that are remembered; a power of two, so that the count may wrap.
 const LINES: usize = 16;
 
 /// A copy of a line.
@@ -28,7 +28,7 @@ impl Line {
         copy
     }
 
-    /// Its bytes.
+    /// Returns its bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.used]
     }
@@ -38,14 +38,15 @@ impl Line {
 #[derive(Debug)]
 pub struct History {
     lines: [Line; LINES],
-    /// Lines remembered so far; the last one is at this, minus one, modulo [`LINES`].
+    /// Number of lines remembered so far. The last one is at this number, minus one, modulo
+    /// [`LINES`].
     count: usize,
-    /// How far back the user has gone: 0 is the line that is being typed.
+    /// How many lines back the user has gone; 0 is the line that is being typed.
     back: usize,
 }
 
 impl History {
-    /// No lines.
+    /// Returns a history without lines.
     pub const fn new() -> Self {
         History {
             lines: [Line::EMPTY; LINES],
@@ -54,7 +55,7 @@ impl History {
         }
     }
 
-    /// Remembers a line, unless it is empty or the last one again.
+    /// Remembers a line, unless it is empty or equal to the last one.
     pub fn remember(&mut self, line: &[u8]) {
         self.back = 0;
         if line.is_empty() || self.at(1).is_some_and(|last| last.as_bytes() == line) {
@@ -64,19 +65,20 @@ impl History {
         self.count = self.count.wrapping_add(1);
     }
 
-    /// Begins a new line.
+    /// Returns to the line that is being typed.
     pub fn forget_place(&mut self) {
         self.back = 0;
     }
 
-    /// One line further back; nothing if there is none.
+    /// Goes one line back and returns it; returns nothing if there is none.
     pub fn older(&mut self) -> Option<Line> {
         self.at(self.back + 1)?;
         self.back += 1;
         self.at(self.back)
     }
 
-    /// One line further on, the empty line after the last; nothing from there.
+    /// Goes one line forward and returns it, or the empty line after the last. Returns nothing from
+    /// there.
     pub fn newer(&mut self) -> Option<Line> {
         self.back = self.back.checked_sub(1)?;
         Some(self.at(self.back).unwrap_or(Line::EMPTY))

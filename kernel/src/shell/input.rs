@@ -1,4 +1,4 @@
-//! Lines from COM1: its interrupt fills a queue, the shell's thread edits.
+//! Lines from COM1. Its interrupt fills a queue, and the shell's thread edits.
 
 use super::editor::{Editor, Typed};
 use crate::arch::context::{HardIrq, Task};
@@ -7,27 +7,28 @@ use crate::thread::{Ring, WaitQueue};
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// Bytes that may be typed ahead.
+/// Number of bytes that may be typed ahead.
 const AHEAD_BYTES: usize = 1024;
 
-/// Filled by the interrupt under COM1's lock, emptied by the shell's thread; lock-free.
+/// The bytes typed ahead. The interrupt fills the queue under COM1's lock, and the shell's thread
+/// empties it without a lock.
 static AHEAD: Ring<u8, AHEAD_BYTES> = Ring::new();
 static TYPED: WaitQueue = WaitQueue::new();
-/// Bytes that found the queue full.
+/// Number of bytes that found the queue full.
 static LOST: AtomicU32 = AtomicU32::new(0);
 
-/// How a line of input ended.
+/// The way in which a line of input ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It is there.
+    /// The line is complete.
     Line,
-    /// The user threw it away.
+    /// The user discarded it.
     Killed,
-    /// There will be no more.
+    /// The input has ended; there will be no more lines.
     Input,
 }
 
-/// Begins to take what arrives on COM1. Once.
+/// Begins to take the bytes that arrive on COM1. It is called once.
 pub fn init() {
     let is_first = console::set_rx_sink(RxSink {
         take: |byte| {
@@ -40,7 +41,7 @@ pub fn init() {
     debug_assert!(is_first, "somebody else reads what is typed");
 }
 
-/// Echo on the console.
+/// The echo on the console.
 struct Echo<'t>(&'t Task);
 
 impl fmt::Write for Echo<'_> {
@@ -50,7 +51,7 @@ impl fmt::Write for Echo<'_> {
     }
 }
 
-/// Waits for a line, showing what is typed.
+/// Waits for a line, and shows what is typed.
 pub fn read(task: &Task, editor: &mut Editor) -> Ended {
     loop {
         let byte = next(task);
@@ -66,7 +67,7 @@ pub fn read(task: &Task, editor: &mut Editor) -> Ended {
 fn next(task: &Task) -> u8 {
     let mut byte = None;
     while byte.is_none() {
-        // Without a deadline it cannot time out.
+        // The wait has no deadline, so it cannot time out.
         let _ = TYPED.wait_until(task, None, || {
             byte = byte.or_else(|| AHEAD.pop());
             byte.is_some()
@@ -75,12 +76,12 @@ fn next(task: &Task) -> u8 {
     byte.unwrap_or(b'\n')
 }
 
-/// Throws away what was typed ahead.
+/// Discards what was typed ahead.
 pub fn discard() {
     while AHEAD.pop().is_some() {}
 }
 
-/// Bytes lost since the last call.
+/// Returns the number of bytes lost since the last call.
 pub fn lost() -> u32 {
     LOST.swap(0, Relaxed)
 }

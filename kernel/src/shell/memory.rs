@@ -1,4 +1,4 @@
-//! Frames that the user holds, and sections that he has taken out.
+//! Frames that the user of the shell holds, and memory sections that the user took out.
 
 use crate::arch::{context::Task, time};
 use crate::console;
@@ -13,15 +13,15 @@ use tidemark_frames::{
     SectionNo, WalkInfo, ZoneId,
 };
 
-/// Blocks of frames that may be held at a time.
+/// Most blocks that may be held at a time.
 const HELD: usize = 64;
-/// Blocks of 128 MiB that may be offline at a time.
+/// Most memory sections that may be offline at a time.
 const OFFLINE: usize = 64;
-/// How long an offline may wait for frames in use, and what it is given for each page to move.
+/// How long an offline may wait for frames in use, and the time that it gets for each page to move.
 const PATIENCE_NS: u64 = 2_000_000_000;
 const PER_PAGE_NS: u64 = 250_000;
 
-/// Frames allocated by hand. Their owner is a test with the handle's number.
+/// A block allocated by hand. Its owner is a test with the handle's number.
 struct Held {
     handle: u32,
     block: KernelBlock,
@@ -44,7 +44,8 @@ impl fmt::Display for Held {
     }
 }
 
-/// What the user of the shell has: dropping it frees the frames, not the sections that are offline.
+/// What the user of the shell has. Dropping it frees the blocks, but leaves offline memory sections
+/// offline.
 pub struct Belongings {
     held: [Option<Held>; HELD],
     last_handle: u32,
@@ -52,7 +53,7 @@ pub struct Belongings {
 }
 
 impl Belongings {
-    /// Nothing.
+    /// Returns belongings without blocks or memory sections.
     pub const fn new() -> Self {
         Belongings {
             held: [const { None }; HELD],
@@ -61,7 +62,7 @@ impl Belongings {
         }
     }
 
-    /// Allocates, and tells what came of it.
+    /// Allocates a block, and prints the result.
     pub fn alloc(&mut self, order: Order, gfp: Gfp, node: Option<NodeId>, task: &Task) {
         let Some(place) = self.held.iter_mut().find(|place| place.is_none()) else {
             return say(
@@ -93,7 +94,7 @@ impl Belongings {
         }
     }
 
-    /// Lists what is allocated.
+    /// Lists the blocks that are allocated.
     pub fn list(&self, task: &Task) {
         for held in self.held.iter().flatten() {
             say(task, format_args!("{held}"));
@@ -103,7 +104,7 @@ impl Belongings {
         }
     }
 
-    /// Frees what a handle stands for.
+    /// Frees the block of a handle.
     pub fn free(&mut self, handle: u32, task: &Task) {
         let is_it = |held: &mut Held| held.handle == handle;
         match self.held.iter_mut().find_map(|held| held.take_if(is_it)) {
@@ -121,13 +122,13 @@ impl Belongings {
         }
     }
 
-    /// Frees everything; returns how many handles there were.
+    /// Frees every block; returns how many handles there were.
     pub fn free_all(&mut self) -> usize {
         let handles = self.held.iter_mut().filter_map(Option::take);
         handles.map(drop).count()
     }
 
-    /// A section in this range that is offline by hand.
+    /// Returns a memory section in this range that the user took offline.
     pub fn offline_in(&self, range: PfnRange) -> Option<SectionNo> {
         let sections = self.offline.iter().flatten().map(|(section, _)| *section);
         sections
@@ -135,7 +136,7 @@ impl Belongings {
             .min()
     }
 
-    /// Takes a section out of its zone.
+    /// Takes a memory section out of its zone.
     pub fn offline(&mut self, section: SectionNo, task: &Task) {
         let number = section.0;
         let is_it = |place: &&Option<(SectionNo, ZoneId)>| place.is_some_and(|(b, _)| b == section);
@@ -182,7 +183,7 @@ impl Belongings {
         }
     }
 
-    /// Brings a section back that was taken out.
+    /// Brings back a memory section that was taken out.
     pub fn online(&mut self, section: SectionNo, task: &Task) {
         let number = section.0;
         let found = self
@@ -238,7 +239,7 @@ pub fn say(task: &Task, line: fmt::Arguments<'_>) {
     console::raw(task, format_args!("{line}\n"));
 }
 
-/// A number of pages.
+/// A number of pages, in words.
 pub struct Pages(pub u64);
 
 impl fmt::Display for Pages {
@@ -247,7 +248,7 @@ impl fmt::Display for Pages {
     }
 }
 
-/// Reads pages of the synthetic file, the first ones or all, and compares those that were in
+/// Reads pages of the synthetic file, the first `pages` or all, and compares those that were in
 /// memory.
 pub fn read_pages(pages: Option<u32>, task: &Task) {
     let wanted = pages.unwrap_or(u32::MAX).min(page_cache::pages());
@@ -271,13 +272,13 @@ pub fn read_pages(pages: Option<u32>, task: &Task) {
     );
 }
 
-/// Gives the page cache's frames back.
+/// Frees the page cache's frames.
 pub fn drop_pages(task: &Task) {
     let dropped = page_cache::drop_all(task) as u64;
     say(task, format_args!("{} dropped", Pages(dropped)));
 }
 
-/// How a request went, where that is worth a word.
+/// The course of a request, where it is worth mentioning.
 struct Way(WalkInfo);
 
 impl fmt::Display for Way {
@@ -301,7 +302,7 @@ impl fmt::Display for Way {
     }
 }
 
-/// Why a section stays.
+/// The reason why a memory section stays.
 struct Refused(OfflineError);
 
 impl fmt::Display for Refused {

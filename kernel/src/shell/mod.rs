@@ -1,4 +1,4 @@
-//! The kernel left to the user: a prompt on the serial console.
+//! The interactive use of the kernel: a prompt on the serial console.
 
 mod command;
 mod dimms;
@@ -23,15 +23,15 @@ use help::Help;
 use input::Ended;
 use memory::{Belongings, say};
 
-/// What stands before the cursor. The host, which feeds lines from a pipe, waits for it.
+/// The text before the cursor. The host waits for it when it feeds lines from a pipe.
 pub use tidemark_wire::SHELL_PROMPT as PROMPT;
 
-/// How a session ended.
+/// The result of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The allocator's books were right.
+    /// The allocator's records were consistent.
     Sound,
-    /// They were not, or nobody could look; the console has said so.
+    /// They were not, or could not be checked; the console has reported it.
     Unsound,
 }
 
@@ -42,7 +42,7 @@ pub fn run(task: &Task) -> Verdict {
     input::init();
     let spawned = thread::spawn("shell", Placement::Any, Priority::Normal, session, 0);
     match spawned {
-        // It is not the caller itself.
+        // The join cannot fail: the shell's thread is not the caller itself.
         Ok(shell) => {
             let _ = thread::join(task, shell);
         }
@@ -127,7 +127,7 @@ fn pull(task: &Task, dimm: u8, mine: &Belongings) {
 
 fn test(task: &Task, pattern: &str) {
     let summary = tests::run(task, pattern);
-    // Some tests have the host type.
+    // Some tests make the host type.
     input::discard();
     let ran = summary.ok + summary.not_ok + summary.skipped;
     if ran == 0 {
@@ -142,7 +142,7 @@ fn test(task: &Task, pattern: &str) {
     );
 }
 
-/// Frees what the user holds, and checks the allocator's books with the whole machine at rest.
+/// Frees what the user holds, and checks the allocator's records with the whole machine at rest.
 fn leave(task: &Task, mut mine: Belongings) -> Verdict {
     let handles = mine.free_all();
     if handles > 0 {

@@ -1,4 +1,4 @@
-//! Interrupts, threads, DIMMs.
+//! The tables of interrupts, threads and DIMMs.
 
 use crate::arch::{self, CpuId, percpu, vectors};
 use crate::hotplug::{self, MAX_SLOTS, Obstacle, SlotPhase, SlotView};
@@ -7,10 +7,10 @@ use crate::thread::{self, State, ThreadInfo};
 use core::fmt::{self, Write};
 use tidemark_frames::SectionNo;
 
-/// Columns before the first CPU's name; its counts end where that ends, at one digit.
+/// Columns before the first CPU's name. A count of one digit ends in the same column as the name.
 const BEFORE_CPUS: usize = 11;
 
-/// Vectors with a line of their own, with their usual abbreviation.
+/// The vectors that have a line of their own, with their usual abbreviations.
 const NAMED: [(u8, &str, &str); 12] = [
     (vectors::NMI, "NMI", "Non-maskable interrupts"),
     (vectors::TIMER, "LOC", "Local timer interrupts"),
@@ -26,7 +26,8 @@ const NAMED: [(u8, &str, &str); 12] = [
     (vectors::MACHINE_CHECK, "MCE", "Machine check exceptions"),
 ];
 
-/// As /proc/interrupts: a column a CPU; lines of the IO-APIC that have a count, then the rest.
+/// Writes interrupts as /proc/interrupts does, with a column for each CPU. Lines of the IO-APIC
+/// that have a count come first, then the other vectors.
 pub(super) fn interrupts(f: &mut impl Write) -> fmt::Result {
     header(f, percpu::online())?;
     let taken = |vector| {
@@ -75,7 +76,7 @@ fn row(
     writeln!(f, "  {what}")
 }
 
-/// As ps: every thread, by CPU, with the letters that it uses.
+/// Writes every thread as ps does, with the state letters of ps.
 pub(super) fn threads(f: &mut impl Write) -> fmt::Result {
     writeln!(f, " PID CPU S       TIME COMMAND")?;
     let mut result = Ok(());
@@ -104,7 +105,7 @@ fn one_thread(f: &mut impl Write, info: &ThreadInfo, number: u32) -> fmt::Result
     )
 }
 
-/// The slots that have a DIMM, or had one.
+/// Writes the slots that have a DIMM, or had one.
 pub(super) fn dimms(f: &mut impl Write) -> fmt::Result {
     let mut shown = 0;
     for slot in 0..MAX_SLOTS {
@@ -153,7 +154,7 @@ fn dimm(
             range.end.address() - 1,
             end - 1,
         )?;
-        // A DIMM that is online may have sections that were taken out by hand.
+        // A DIMM that is online may have memory sections that were taken out by hand.
         for section in (first..end).map(SectionNo) {
             if !is_online(section) {
                 write!(f, ", section {} offline", section.0)?;

@@ -1,4 +1,4 @@
-//! Zones, free blocks, lists, memory: tables with the fields of /proc's.
+//! The tables of zones, free blocks, zonelists and memory, with the fields of /proc's.
 
 use crate::arch::percpu;
 use crate::mm::{self, page_cache};
@@ -7,7 +7,7 @@ use tidemark_frames::{
     CacheInfo, CpuId, FRAME_SIZE, ListKind, NodeId, ORDERS, ZoneEvents, ZoneId, ZoneInfo,
 };
 
-/// As /proc/zoneinfo: every zone with memory.
+/// Writes every zone with memory, as /proc/zoneinfo does.
 pub(super) fn zoneinfo(f: &mut impl Write) -> fmt::Result {
     for info in mm::frames().zones() {
         let caches =
@@ -54,8 +54,8 @@ fn zone(
     writeln!(f, "  start_pfn:           {}", zone.span.start.0)
 }
 
-/// What happened in a zone since boot: lines of a name and numbers, as /proc/vmstat has them for
-/// the machine.
+/// Writes what happened in a zone since boot: lines of a name and numbers, as /proc/vmstat has them
+/// for the machine.
 fn events(f: &mut impl Write, events: &ZoneEvents) -> fmt::Result {
     fn line(f: &mut impl Write, name: &str, numbers: &[u64]) -> fmt::Result {
         write!(f, "      {name}")?;
@@ -91,7 +91,7 @@ fn events(f: &mut impl Write, events: &ZoneEvents) -> fmt::Result {
     Ok(())
 }
 
-/// As /proc/buddyinfo: every zone with memory, its free blocks of order 0 to 10.
+/// Writes the free blocks of order 0 to 10 of every zone with memory, as /proc/buddyinfo does.
 pub(super) fn buddyinfo(f: &mut impl Write) -> fmt::Result {
     for info in mm::frames().zones() {
         free_blocks(f, info.id, mm::frames().free_blocks(info.id))?;
@@ -107,7 +107,7 @@ fn free_blocks(f: &mut impl Write, zone: ZoneId, blocks: [u64; ORDERS]) -> fmt::
     f.write_char('\n')
 }
 
-/// The fallback lists in the order in which requests try them, and how they have been rebuilt.
+/// Writes the zonelists in the order in which requests try them, and how they have been rebuilt.
 pub(super) fn zonelists(f: &mut impl Write) -> fmt::Result {
     let rebuilds = mm::frames().rebuild_stats();
     let variant = mm::frames().variant();
@@ -150,22 +150,23 @@ fn list(
     f.write_char('\n')
 }
 
-/// Memory of a node or of the machine, in frames.
+/// The memory of a node or of the machine, in frames.
 #[derive(Clone, Copy, Debug, Default)]
 struct Memory {
     total: u64,
     free: u64,
-    /// In CPUs' caches.
+    /// Free frames in the per-CPU caches.
     pcp: u64,
-    /// Pages of the page cache.
+    /// Frames with pages of the page cache.
     cached: u64,
     low: u64,
-    /// What a zone keeps back at most: its HIGH watermark and its largest lowmem reserve.
+    /// Frames that the zones keep back at most. Each zone keeps its HIGH watermark and its largest
+    /// lowmem reserve.
     kept: u64,
 }
 
 impl Memory {
-    /// Adds one zone up.
+    /// Adds the frames of one zone.
     fn add(&mut self, zone: &ZoneInfo, page_cache: u64) {
         self.total += zone.managed;
         self.free += zone.free;
@@ -176,7 +177,8 @@ impl Memory {
         self.kept += (zone.high + reserve).min(zone.managed);
     }
 
-    /// What could be had without hardship: free beyond what is kept, and most of the page cache.
+    /// Returns the frames that could be had easily: the free ones beyond those kept back, and most
+    /// of the page cache.
     fn available(&self) -> u64 {
         let cache = self.cached - (self.cached / 2).min(self.low);
         (self.free + cache).saturating_sub(self.kept)
@@ -198,7 +200,8 @@ impl Memory {
     }
 }
 
-/// As /proc/meminfo, then each node's part as in its own meminfo.
+/// Writes the machine's memory as /proc/meminfo does, then each node's part as its own meminfo
+/// does.
 pub(super) fn meminfo(f: &mut impl Write) -> fmt::Result {
     let memory = |node: Option<NodeId>| {
         let mut memory = Memory::default();
@@ -333,7 +336,7 @@ Node 1, zone    DMA32
         let mut memory = Memory::default();
         memory.add(&dma32(), 500);
         memory.add(&dma32(), 0);
-        // 2000 free, 500 cached of which 250 stay, 2 × (150 + 24) kept.
+        // 2000 are free, 500 are cached of which 250 stay, and 2 × (150 + 24) are kept.
         assert_eq!(memory.available(), 2000 + 250 - 348);
         let mut text = String::new();
         memory.write(&mut text, format_args!("Node 1 ")).unwrap();

@@ -1,6 +1,7 @@
-//! The kernel's state as tables, in the form that readers of Linux's /proc know.
+//! The kernel's state as tables, in the form of Linux's /proc.
 //!
-//! A table is read while the machine goes on: each number was true a moment ago, not all at once.
+//! A table is read while the machine goes on. Each number was true a moment ago, but not all at the
+//! same moment.
 
 mod devices;
 mod memory;

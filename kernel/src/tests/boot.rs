@@ -217,7 +217,7 @@ fn tables_and_image_are_not_the_allocators(_: &Task, report: &mut Report) -> Out
     let mut check = |phys: u64, what: &'static str| {
         seen += 1;
         let state = mm::frames().frame_state(Pfn::containing(phys));
-        // Not the allocator's, or taken from it by somebody who said for what.
+        // The frame must not be the allocator's, or must be allocated with an owner.
         if matches!(state, FrameState::Free | FrameState::Cached) && wrong.is_none() {
             wrong = Some((phys, what, state));
         }

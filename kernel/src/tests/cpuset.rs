@@ -133,7 +133,7 @@ fn urgent_requests_and_handlers_ignore_the_cpuset(task: &Task, report: &mut Repo
 
 /// A block that a hook frees, so that memory is there when the cpuset changes; raw, or 0.
 static SPARE: AtomicU64 = AtomicU64::new(0);
-/// Who is moved, and at which check.
+/// The thread with the cpuset that changes, and the check at which it does.
 static MOVED: AtomicU64 = AtomicU64::new(0);
 static AT_OOM: AtomicBool = AtomicBool::new(false);
 /// Whether the cpuset changes; without that, nobody looks again.
@@ -146,7 +146,8 @@ fn free_spare() {
     }
 }
 
-/// Gives memory back just before a check, and changes the cpuset of whoever makes the request.
+/// Gives memory back just before a check, and changes the cpuset of the thread that makes the
+/// request.
 fn move_underneath(point: Point) {
     let at_oom = AT_OOM.load(SeqCst);
     let is_here = match point {
@@ -199,7 +200,8 @@ fn a_cpuset_that_changes_under_a_request_makes_it_begin_again(
             if at_oom { "OOM" } else { "nopage" }
         );
     }
-    // Who is not moved does not look again: the check is what served the others.
+    // A thread whose cpuset does not change does not look again: the check is what served the
+    // others.
     let (zone, walk) = want!(report, moved_at(task, false, false), "no spare block");
     ensure!(
         report,

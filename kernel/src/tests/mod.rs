@@ -66,8 +66,8 @@ pub fn run(task: &Task, pattern: &str) -> Summary {
 static FREE_ERRORS_EXPECTED: AtomicU64 = AtomicU64::new(0);
 static CORRUPTIONS_EXPECTED: AtomicU64 = AtomicU64::new(0);
 
-/// What must hold after every test: the allocator's books are right, with the whole machine at
-/// rest, and nobody found a bad free or a corrupt page but those that the test provoked.
+/// Checks what must hold after every test. With the whole machine at rest, the allocator's records
+/// are consistent. Only the bad frees and corrupt pages that the test provoked were found.
 fn validate(task: &Task, report: &mut Report) -> Result<(), ()> {
     let counted = mm::oracle::recount(task);
     let books = match counted {

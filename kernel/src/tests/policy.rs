@@ -189,9 +189,9 @@ fn a_request_below_low_takes_the_slow_path(task: &Task, report: &mut Report) -> 
     ensure!(report, !walk.slow, "slow, with memory free");
     let mut pile = Pile::new();
     take_all_down(task, unmovable, between_min_and_low, &mut pile);
-    // What lies in this CPU's cache is handed out whatever the watermarks. So everything goes back,
-    // and what that brought is taken again, single frames on one CPU: those of a zone below LOW
-    // come one by one, and leave nothing in the cache.
+    // The frames in this CPU's cache are handed out whatever the watermarks. So they all go back to
+    // the zone, and the frames that this freed are taken again, as single frames on one CPU. Those
+    // of a zone below LOW come one by one, and leave nothing in the cache.
     mm::frames().drain_all(task);
     let pinned = pin();
     for zone in mm::frames().zones().filter(|zone| unmovable(zone.id)) {

@@ -1,11 +1,11 @@
-//! The storm: blocks of all orders are taken, signed, handed on and freed by tasks, timer ticks,
-//! call and work interrupts and NMIs, on 1 to 8 CPUs at once, into and out of each other.
+//! The storm takes, signs, hands on and frees blocks of all orders. Tasks, timer ticks, call and
+//! work interrupts and NMIs do so on 1 to 8 CPUs at once, and interrupt each other.
 //!
-//! It is bounded by operations, not by time: the option `storm` makes it longer. Whoever takes a
-//! block signs each of its frames and puts it into a slot; whoever finds a block in the slot that
-//! he wants checks its signature and its owner, and frees it. So most blocks are freed in another
-//! context or on another CPU than those that they were taken in. At the end every block has come
-//! back, no frame has an owner of the storm, and the books are right.
+//! It is bounded by operations, not by time: the option `storm` makes it longer. The context that
+//! takes a block signs each of its frames and puts it into a slot. A context that finds a block in
+//! the slot that it wants checks its signature and its owner, and frees it. So most blocks are
+//! freed in another context or on another CPU than those that took them. At the end every block has
+//! come back, no frame has an owner of the storm, and the allocator's records are consistent.
 
 use super::support::{
     ensure,
@@ -52,7 +52,7 @@ const SMALL: u64 = 5;
 const STORM: u32 = 1 << 21;
 const NUMBERS: u32 = 1 << 20;
 
-/// Who takes and frees.
+/// The contexts that take and free.
 #[derive(Clone, Copy)]
 enum Source {
     Task,
@@ -369,7 +369,7 @@ fn reset(cpus: usize) {
 fn storm(task: &Task, cpus: usize, report: &mut Report) -> Outcome {
     reset(cpus);
     let fast = FastTick::new(task);
-    // Release: what was reset is visible to whoever takes part.
+    // Release: a CPU that takes part sees what was reset.
     TEAM.store(cpus as u32, Release);
     let team = Team::start(task, "test-storm", worker);
     let ended = team.is_some_and(|team| team.join(task, u64::MAX / 2));

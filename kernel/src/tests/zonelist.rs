@@ -237,10 +237,10 @@ fn interrupt_the_writer(point: Point) {
     WRITER.store(here.0 as u32 + 1, SeqCst);
 }
 
-/// The mission in a nutshell: the counter is odd, its writer (with interrupts off where the
-/// protocol says so) waits; interrupt handlers on all other CPUs and an NMI handler on the writer's
-/// own make atomic requests that reach the slow path, and each completes before the counter is even
-/// again.
+/// This test is the mission in a nutshell. The counter is odd, and its writer waits, with
+/// interrupts off where the protocol says so. Interrupt handlers on all other CPUs and an NMI
+/// handler on the writer's CPU make atomic requests that reach the slow path. Each request
+/// completes before the counter is even again.
 fn atomic_requests_complete_while_the_counter_is_odd(task: &Task, report: &mut Report) -> Outcome {
     let variant = mm::frames().variant();
     if variant.every_reader_waits() {

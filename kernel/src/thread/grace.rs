@@ -1,7 +1,7 @@
-//! Waiting until every CPU has been outside its pinned sections once.
+//! Waits until every CPU has been outside its pinned sections once.
 //!
-//! Each online CPU is interrupted, idle ones, too. An interrupt does not run inside another
-//! handler or an NMI, so its running proves those over; if what it interrupted holds a pin, the
+//! Each online CPU is interrupted, idle ones included. An interrupt does not run inside another
+//! handler or an NMI, so when it runs, those are over. If the interrupted code holds a pin, its
 //! unpin acknowledges. Pinned sections neither sleep nor are preempted.
 
 use super::sleep_ns;
@@ -13,25 +13,30 @@ use tidemark_sync::grace::Grace;
 
 static GRACE: Grace = Grace::new();
 
-/// Between two looks.
+/// Pause between two looks.
 const LOOK_EVERY_NS: u64 = 20_000;
 
-/// Begins a grace period: asks every online CPU to say when it is outside its pinned sections,
-/// interrupt handlers and NMI handlers. Waits for the asking only. Task context, interrupts on, no
-/// spinlock and no pin held; the caller sees to it that there is one at a time.
+/// Begins a grace period. It asks every online CPU to acknowledge when it is outside its pinned
+/// sections, interrupt handlers and NMI handlers. It waits only until all are asked. Only task
+/// context may call it, with interrupts on and no spinlock or pin held. The caller makes sure that
+/// there is one grace period at a time.
 pub fn begin(task: &Task) {
     let cpus = percpu::online_mask();
     GRACE.begin(cpus);
     ipi::call_on(cpus, ipi::CallKind::Call, ask, 0, task);
 }
 
-/// Whether the grace period that was begun last has ended. Any context.
+/// Returns whether the grace period that was begun last has ended. Any context may call it.
 pub fn is_over() -> bool {
     GRACE.is_over(percpu::online_mask())
 }
 
-/// Waits for the end of the grace period that was begun last. CPUs that are not online, or stop
-/// meanwhile, are not waited for. Context as [`begin`].
+/// Waits for the end of the grace period that was begun last. It does not wait for CPUs that are
+/// not online or stop meanwhile. The context is that of [`begin`].
+///
+/// # Panics
+///
+/// Panics if the caller holds a pin.
 pub fn wait(task: &Task) {
     assert_eq!(preempt::pin_depth(), 0, "a reader waits for itself");
     while !is_over() {
@@ -39,12 +44,12 @@ pub fn wait(task: &Task) {
     }
 }
 
-/// Registers what an unpin that was asked to acknowledge does.
+/// Registers the function that acknowledges in an unpin.
 pub(super) fn set_hooks() {
     preempt::set_unpinned_hook(acknowledge);
 }
 
-/// The interrupt: acknowledges, or makes the interrupted code's unpin do so.
+/// Acknowledges, or makes the interrupted code's unpin do so. Runs in the interrupt.
 fn ask(_: &HardIrq, _: usize) {
     if preempt::pin_depth() == 0 {
         acknowledge();
@@ -53,7 +58,7 @@ fn ask(_: &HardIrq, _: usize) {
     }
 }
 
-/// On a CPU that holds no pin and is not switched away meanwhile.
+/// Acknowledges for the running CPU, which holds no pin. The caller is not switched away meanwhile.
 fn acknowledge() {
     GRACE.acknowledge(cpu_id().0);
 }

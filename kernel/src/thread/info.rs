@@ -1,4 +1,4 @@
-//! What reports and backtraces may know about threads.
+//! The information about threads for reports and backtraces.
 
 use core::ops::Range;
 
@@ -8,20 +8,20 @@ use super::{
 };
 use crate::arch::{CpuId, paging};
 
-/// A thread as reports show it: true a moment ago.
+/// A thread as reports show it. It was true a moment ago.
 #[derive(Clone, Copy, Debug)]
 pub struct ThreadInfo {
     /// Its identity.
     pub id: ThreadId,
     name: [u8; 16],
-    /// What it was doing.
+    /// What the thread was doing.
     pub state: State,
     /// Its CPU.
     pub cpu: CpuId,
-    /// Time it had run for, up to the last switch away from it, in nanoseconds.
+    /// Time for which it had run, up to the last switch away from it, in nanoseconds.
     pub cpu_time_ns: u64,
-    /// Saved stack pointer of a thread that does not run; 0 for one that does. Check it against
-    /// [`stack_bounds_of`] before following it.
+    /// Saved stack pointer of a thread that does not run; 0 for one that does. A caller checks it
+    /// against [`stack_bounds_of`] before following it.
     pub rsp: u64,
 }
 
@@ -33,7 +33,7 @@ impl ThreadInfo {
     }
 }
 
-/// Calls `f` for every thread. Any context, an NMI included: takes no lock.
+/// Calls `f` for every thread. It takes no lock. Any context may call it, an NMI included.
 pub fn for_each_thread(mut f: impl FnMut(ThreadInfo)) {
     for slot in 0..MAX_THREADS as u16 {
         let thread = thread(slot);
@@ -57,14 +57,15 @@ pub fn for_each_thread(mut f: impl FnMut(ThreadInfo)) {
     }
 }
 
-/// What a thread is doing, and on which CPU; nothing once it has ended. Any context.
+/// Returns what a thread is doing and on which CPU; nothing once it has ended. Any context may call
+/// it.
 pub fn state_of(id: ThreadId) -> Option<(State, CpuId)> {
     let it = thread(id.slot());
     id.is_alive().then(|| (it.state(), it.home()))
 }
 
-/// Returns the bounds of the known, mapped stack that `address` lies in: a thread's, or one of
-/// the processor's own (boot, application processor, interrupt). Any context.
+/// Returns the bounds of the known, mapped stack that `address` lies in. It is a thread's stack, or
+/// one of the processor's own (boot, application processor, interrupt). Any context may call it.
 pub fn stack_bounds_of(address: u64) -> Option<Range<u64>> {
     let stack = paging::stack_of(address)?;
     Some(stack.bottom..stack.top)

@@ -1,27 +1,28 @@
 //! Intrusive first-in first-out lists of thread slots.
 //!
-//! A list owns no storage: the successor of slot `i` is entry `i` of a [`Links`] table, so a list
-//! never runs out of room and joining one never fails. A slot is on at most one list per table.
+//! A list owns no storage: the successor of slot `i` is entry `i` of a [`Links`] table. So a list
+//! never runs out of room, and joining one never fails. A slot is on at most one list for each
+//! table.
 
 use core::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
 /// Number of a thread's slot in the thread table.
 pub(super) type Slot = u16;
 
-/// "No slot": ends every list.
+/// The value for "no slot", which ends every list.
 pub(super) const NIL: Slot = Slot::MAX;
 
-/// Successors of `N` slots. Every entry is written and read under the lock of the list that the
-/// slot is on, hence relaxed accesses: the lock orders them.
+/// The successors of `N` slots. Every entry is written and read under the lock of the list that the
+/// slot is on. That lock orders the accesses, so they are relaxed.
 pub(super) struct Links<const N: usize>([AtomicU16; N]);
 
 impl<const N: usize> Links<N> {
-    /// A table in which no slot has a successor.
+    /// Returns a table in which no slot has a successor.
     pub(super) const fn new() -> Self {
         Self([const { AtomicU16::new(NIL) }; N])
     }
 
-    /// The slot after `slot`, or [`NIL`].
+    /// Returns the slot after `slot`, or [`NIL`].
     pub(super) fn next(&self, slot: Slot) -> Slot {
         self.0[slot as usize].load(Relaxed)
     }
@@ -32,7 +33,7 @@ impl<const N: usize> Links<N> {
     }
 }
 
-/// A list of slots, oldest first. Guarded by the lock of whatever holds it.
+/// A list of slots, oldest first. The lock of the structure that contains it guards it.
 #[derive(Debug)]
 pub(super) struct Fifo {
     head: Slot,
@@ -40,7 +41,7 @@ pub(super) struct Fifo {
 }
 
 impl Fifo {
-    /// An empty list.
+    /// Returns an empty list.
     pub(super) const fn new() -> Self {
         Self {
             head: NIL,
@@ -48,7 +49,7 @@ impl Fifo {
         }
     }
 
-    /// Whether the list holds nothing.
+    /// Returns whether the list is empty.
     pub(super) fn is_empty(&self) -> bool {
         self.head == NIL
     }
@@ -64,7 +65,7 @@ impl Fifo {
         self.tail = slot;
     }
 
-    /// Adds `slot` as the oldest: it leaves first.
+    /// Adds `slot` as the oldest, so that it leaves first.
     pub(super) fn push_front<const N: usize>(&mut self, links: &Links<N>, slot: Slot) {
         links.set(slot, self.head);
         if self.head == NIL {
@@ -73,7 +74,7 @@ impl Fifo {
         self.head = slot;
     }
 
-    /// Takes the oldest.
+    /// Takes the oldest slot.
     pub(super) fn pop<const N: usize>(&mut self, links: &Links<N>) -> Option<Slot> {
         let slot = self.head;
         if slot == NIL {
@@ -86,7 +87,7 @@ impl Fifo {
         Some(slot)
     }
 
-    /// Takes `slot` out wherever it stands; false if it is not on the list.
+    /// Removes `slot` from any place in the list. Returns false if it is not on the list.
     pub(super) fn remove<const N: usize>(&mut self, links: &Links<N>, slot: Slot) -> bool {
         let mut before = NIL;
         let mut at = self.head;

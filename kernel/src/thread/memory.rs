@@ -1,5 +1,5 @@
-//! What memory a thread may use, and what it is to the reserves: kept here because it ends with the
-//! thread; `mm::cpuset` says what it means.
+//! The nodes that a thread's requests may use, and its role towards the memory reserves. They are
+//! kept here because they end with the thread; `mm::cpuset` documents their meaning.
 
 use super::{
     ThreadId,
@@ -8,7 +8,7 @@ use super::{
 };
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// A set of nodes: one bit a node.
+/// A set of nodes, with one bit for each node.
 pub type Nodes = u8;
 
 const WALL_SHIFT: u32 = 8;
@@ -19,37 +19,38 @@ const RECLAIM: u64 = 1 << RECLAIMS_SHIFT;
 const RECLAIMS: u64 = 0xff << RECLAIMS_SHIFT;
 const GENERATION_SHIFT: u32 = 32;
 
-/// Threads with a cpuset. While there is none, nobody looks for one.
+/// Number of threads with a cpuset. While it is 0, requests do not look for one.
 static CONFINED_THREADS: AtomicU32 = AtomicU32::new(0);
 
-/// What a thread's word says. One word, so that whoever reads it while another thread changes it
-/// sees one cpuset, not parts of two.
+/// A thread's cpuset and roles in one word. A reader that races with a change therefore sees one
+/// cpuset, not parts of two.
 ///
-/// From below: 8 bits of nodes, 8 of nodes within the wall, whether they count, whether the thread
-/// is an OOM victim; from bit 20 the depth of reclaim; from bit 32 the generation, which moves on
-/// with each change of the cpuset and with the slot's occupant.
+/// From the lowest bit: 8 bits of nodes, 8 of nodes within the wall, whether these count, and
+/// whether the thread is an OOM victim. The depth of reclaim starts at bit 20, the generation at
+/// bit 32. The generation changes with each change of the cpuset and with the slot's occupant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory(u64);
 
 impl Memory {
-    /// The cpuset, if there is one: its nodes, those within its wall, its generation.
+    /// Returns the cpuset, if there is one: its nodes, those within its wall, and its generation.
     pub fn cpuset(self) -> Option<(Nodes, Nodes, u32)> {
         let generation = (self.0 >> GENERATION_SHIFT) as u32;
         let nodes = (self.0 as Nodes, (self.0 >> WALL_SHIFT) as Nodes);
         (self.0 & CONFINED != 0).then_some((nodes.0, nodes.1, generation))
     }
 
-    /// Whether the thread has been chosen as an OOM victim and has not freed everything yet.
+    /// Returns whether the thread has been chosen as an OOM victim and has not freed everything
+    /// yet.
     pub fn is_victim(self) -> bool {
         self.0 & VICTIM != 0
     }
 
-    /// Whether the thread reclaims.
+    /// Returns whether the thread reclaims.
     pub fn reclaims(self) -> bool {
         self.0 & RECLAIMS != 0
     }
 
-    /// With another cpuset, or none.
+    /// Replaces the cpuset by another one, or by none.
     fn confined(self, cpuset: Option<(Nodes, Nodes)>) -> Self {
         let kept = self.0 & (VICTIM | RECLAIMS);
         let generation = (self.0 >> GENERATION_SHIFT).wrapping_add(1) << GENERATION_SHIFT;
@@ -65,8 +66,8 @@ impl Memory {
 }
 
 impl Thread {
-    /// Changes the word by a step. Any context; relaxed, because nothing else is published by it:
-    /// a request that has seen the old one looks again before it gives up.
+    /// Changes the word by `step`. Relaxed suffices, because the word publishes nothing else: a
+    /// request that saw the old word looks again before it gives up. Any context may call it.
     fn change_memory(&self, step: impl Fn(Memory) -> Memory) {
         let update = |word| Some(step(Memory(word)).0);
         let Ok(before) = self.memory.fetch_update(Relaxed, Relaxed, update) else {
@@ -80,42 +81,44 @@ impl Thread {
         }
     }
 
-    /// What the slot's next occupant begins with.
+    /// Resets the word for the slot's next occupant.
     pub(super) fn forget_memory(&self) {
         self.change_memory(|memory| Memory(memory.confined(None).0 & !(VICTIM | RECLAIMS)));
     }
 }
 
-/// Gives a thread a cpuset, or takes it away: the nodes that its requests use, and those that the
-/// requests without HARDWALL may fall back to, `nodes` among them. Nothing happens to a thread that
-/// has ended. Any context.
+/// Gives a thread a cpuset, or removes it. The first set is the nodes that its requests use.
+/// Requests without HARDWALL may fall back to the second, which includes the first. It does nothing
+/// to a thread that has ended. Any context may call it.
 pub fn set_cpuset(id: ThreadId, cpuset: Option<(Nodes, Nodes)>) {
     if id.is_alive() {
         table::thread(id.slot()).change_memory(|memory| memory.confined(cpuset));
     }
 }
 
-/// Makes a thread an OOM victim, or ends that. Any context.
+/// Makes a thread an OOM victim, or ends that. Any context may call it.
 pub fn set_victim(id: ThreadId, is_victim: bool) {
     if id.is_alive() {
         table::thread(id.slot()).change_memory(|memory| memory.victim(is_victim));
     }
 }
 
-/// What the running thread's word says. Any context: in a handler, the interrupted thread's.
+/// Returns the running thread's word; in a handler, that of the interrupted thread. Any context may
+/// call it.
 #[inline]
 pub fn current_memory() -> Memory {
     let thread = table::current_thread();
     Memory(thread.map_or(0, |thread| thread.memory.load(Relaxed)))
 }
 
-/// Whether any thread has a cpuset.
+/// Returns whether any thread has a cpuset.
 #[inline]
 pub fn any_cpuset() -> bool {
     CONFINED_THREADS.load(Relaxed) != 0
 }
 
-/// While it lives, the running thread counts as a reclaimer. It stays on the thread that made it.
+/// Makes the running thread count as a reclaimer while it lives. The value stays on the thread that
+/// made it.
 #[derive(Debug)]
 #[must_use = "the thread counts as a reclaimer until this is dropped"]
 pub struct Reclaiming {
@@ -124,7 +127,7 @@ pub struct Reclaiming {
 }
 
 impl Reclaiming {
-    /// Begins; nests up to 255 deep.
+    /// Begins to count the running thread as a reclaimer; nests up to 255 deep.
     pub fn begin(_task: &crate::arch::context::Task) -> Self {
         let slot = table::current_slot();
         if let Some(slot) = slot {

@@ -1,12 +1,13 @@
-//! Preemptive kernel threads: run queues, sleep and wake, timers, a sleeping mutex, bringing the
-//! machine to rest.
+//! Preemptive kernel threads: run queues, sleep and wake, timers, a sleeping mutex, and bringing
+//! the machine to rest.
 //!
-//! A thread stays on the CPU that it was placed on. Everything that decides about it (its state,
-//! its place in a queue, its timer) is therefore guarded by one lock, that CPU's scheduler lock,
-//! and only that CPU ever switches to or from it: a thread that is being switched away from can be
-//! woken, but not run, elsewhere.
+//! A thread stays on the CPU that it was placed on. One lock, the scheduler lock of that CPU,
+//! therefore guards everything that decides about it: its state, its place in a queue, its timer.
+//! Only that CPU ever switches to or from it. So another CPU can wake a thread that is being
+//! switched away from, but cannot run it.
 //!
-//! Lock order: wait queue, then scheduler; no thread code takes a second lock of either kind.
+//! Lock order: the wait queue's lock comes before the scheduler's. No thread code takes a second
+//! lock of either kind.
 
 pub mod grace;
 mod info;

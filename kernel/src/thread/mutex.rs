@@ -13,10 +13,10 @@ use core::{
 use super::{WaitQueue, sched};
 use crate::arch::context::Task;
 
-/// Nobody holds the lock.
+/// The value of `owner` while no thread holds the lock.
 const FREE: u32 = 0;
 
-/// A mutual exclusion lock for tasks; waiters sleep, the holder may sleep and may be preempted.
+/// A mutual exclusion lock for tasks. Waiters sleep; the holder may sleep and may be preempted.
 #[derive(Debug)]
 pub struct Mutex<T> {
     /// [`FREE`], or the holder's slot plus one.
@@ -38,11 +38,11 @@ impl<T> Mutex<T> {
         }
     }
 
-    /// Takes the lock, sleeping while another thread holds it.
+    /// Takes the lock; sleeps while another thread holds it.
     ///
     /// # Panics
     ///
-    /// If the caller holds it already.
+    /// Panics if the caller holds it already.
     pub fn lock<'a>(&'a self, task: &'a Task) -> MutexGuard<'a, T> {
         if let Some(guard) = self.try_lock(task) {
             return guard;
@@ -57,15 +57,15 @@ impl<T> Mutex<T> {
         self.guard()
     }
 
-    /// Takes the lock if nobody holds it.
+    /// Takes the lock if no thread holds it.
     pub fn try_lock<'a>(&'a self, _task: &'a Task) -> Option<MutexGuard<'a, T>> {
         let me = u32::from(sched::current_or_boot()) + 1;
         self.take(me).then(|| self.guard())
     }
 
     fn take(&self, me: u32) -> bool {
-        // Acquire: pairs with the Release in the guard's drop; the value as the last holder left
-        // it.
+        // Acquire pairs with the Release in the guard's drop: we see the value as the last holder
+        // left it.
         self.owner
             .compare_exchange(FREE, me, Acquire, Relaxed)
             .is_ok()
@@ -79,12 +79,13 @@ impl<T> Mutex<T> {
     }
 }
 
-/// The lock is held until this is dropped.
+/// The right to use the value. The lock is held until this is dropped.
 #[derive(Debug)]
 #[must_use = "the lock opens when the guard is dropped"]
 pub struct MutexGuard<'a, T> {
     mutex: &'a Mutex<T>,
-    /// The owner is a thread: another must not open the lock for it.
+    /// Makes the type not `Send`: the owner is a thread, and another one must not release the lock
+    /// for it.
     not_send: PhantomData<*mut ()>,
 }
 
@@ -106,7 +107,7 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 
 impl<T> Drop for MutexGuard<'_, T> {
     fn drop(&mut self) {
-        // Release: pairs with the Acquire in `take`.
+        // Release pairs with the Acquire in `take`.
         self.mutex.owner.store(FREE, Release);
         self.mutex.waiters.wake(1);
     }

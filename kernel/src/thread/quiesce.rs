@@ -1,11 +1,13 @@
-//! Bringing the whole machine to rest for a moment.
+//! Brings the whole machine to rest for a moment.
 //!
-//! Each CPU has a thread of the top priority, called a rester. Asked for, it takes its CPU: no
-//! other thread runs there, and since pinned sections are not preempted, none is open there. That
-//! happens in two steps, because a pinned thread of one CPU may be waiting for another CPU to
-//! answer an interrupt: first every rester takes its CPU and goes on taking interrupts; only when
-//! all have done so, and nobody is left who could be waiting, do they stop taking interrupts. They
-//! halt meanwhile, so that on an overcommitted host the CPU that works has the host to itself.
+//! Each CPU has a thread of the top priority, called its rester. On request, the rester takes its
+//! CPU: no other thread runs there, and since pinned sections are not preempted, none is open
+//! there.
+//!
+//! It happens in two steps, because a pinned thread of one CPU may be waiting for another CPU to
+//! answer an interrupt. First every rester takes its CPU and keeps interrupts on. When all have
+//! done so, no thread is left that could be waiting, and they turn interrupts off. The resters halt
+//! meanwhile, so that on an overcommitted host the CPU that works has the host to itself.
 
 use core::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
@@ -20,63 +22,67 @@ use crate::arch::{
 /// How long [`at_rest`] waits for the other CPUs.
 pub const DEADLINE_NS: u64 = 10_000_000_000;
 
-/// The machine did not come to rest in time.
+/// The error that the machine did not come to rest in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAtRest {
-    /// A CPU that kept it from doing so.
+    /// A CPU that kept it from resting.
     pub cpu: CpuId,
 }
 
-/// What the resters are asked for: the request's number times 4, plus one of the steps below.
-/// Written by the holder of [`TURN`]. Release: pairs with the resters' Acquire loads.
+/// The present request: its number times 4, plus one of the steps below. It is written by the
+/// holder of [`TURN`]. Release pairs with the resters' Acquire loads.
 static REQUEST: AtomicU64 = AtomicU64::new(0);
 const RELEASE: u64 = 0;
 const TAKE_CPU: u64 = 1;
 const INTERRUPTS_OFF: u64 = 2;
 const STEP: u64 = 3;
 
-/// The last request that each CPU's rester has fulfilled; written by it alone. Release: what its
-/// CPU did before is visible to the requester, which loads with Acquire.
+/// The last request that each CPU's rester has fulfilled. Only that rester writes it. Release pairs
+/// with the requester's Acquire: what the CPU did before is visible to it.
 static FULFILLED: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 
-/// Which CPUs have a rester, as a mask; each sets its own bit once.
+/// The CPUs that have a rester, as a mask. Each CPU sets its own bit once.
 static RESTERS: AtomicU64 = AtomicU64::new(0);
 
-/// The CPU that asks; its rester has nothing to do. Written before `REQUEST`, which publishes it.
+/// The CPU that requests the rest; its own rester has nothing to do. It is written before
+/// `REQUEST`, which publishes it.
 static REQUESTER: AtomicU32 = AtomicU32::new(0);
 
 static NMIS_HELD: AtomicBool = AtomicBool::new(false);
 
-/// One request at a time.
+/// The lock that admits one request at a time.
 static TURN: Mutex<()> = Mutex::new(());
-/// Where resters wait for a request.
+/// The queue in which resters wait for a request.
 static ASKED: WaitQueue = WaitQueue::new();
-/// Where the requester waits for the resters.
+/// The queue in which the requester waits for the resters.
 static ANSWERED: WaitQueue = WaitQueue::new();
 
-/// Whether the machine is at rest or about to be: an NMI handler of the kernel's own then does
-/// nothing. Any context. A handler that found this false has ended before its CPU is at rest.
+/// Returns whether the machine is at rest or about to be. The kernel's own NMI handlers then do
+/// nothing. A handler that found this false has ended before its CPU is at rest. Any context may
+/// call it.
 pub fn nmis_held() -> bool {
-    // SeqCst: pairs with the store in `at_rest_by`, before the CPUs are asked to rest.
+    // SeqCst pairs with the store in `at_rest_by`, before the CPUs are asked to rest.
     NMIS_HELD.load(SeqCst)
 }
 
-/// Runs `f` while every other CPU rests, as [`at_rest_by`] within [`DEADLINE_NS`].
+/// Runs `f` while every other CPU rests, as [`at_rest_by`] does, with a deadline in
+/// [`DEADLINE_NS`].
 ///
 /// # Errors
 ///
-/// [`NotAtRest`], naming a CPU that did not come to rest in time.
+/// Returns [`NotAtRest`], which names a CPU that did not come to rest in time.
 pub fn at_rest<R>(task: &Task, f: impl FnOnce() -> R) -> Result<R, NotAtRest> {
     at_rest_by(task, time::now_ns().saturating_add(DEADLINE_NS), f)
 }
 
-/// Runs `f` on the running CPU, with interrupts off, while every other CPU rests: no thread, no
-/// handler, no pinned section anywhere. CPUs that are not online are not waited for. `f` must be
-/// short, and neither sleep nor wait for another CPU.
+/// Runs `f` on the running CPU, with interrupts off, while every other CPU rests: no thread runs
+/// there, and no handler or pinned section is open anywhere. It does not wait for CPUs that are not
+/// online. `f` must be short, and neither sleep nor wait for another CPU.
 ///
 /// # Errors
 ///
-/// [`NotAtRest`], naming a CPU that did not come to rest by `deadline_ns` (since boot).
+/// Returns [`NotAtRest`], which names a CPU that did not come to rest by `deadline_ns` (since
+/// boot).
 pub fn at_rest_by<R>(task: &Task, deadline_ns: u64, f: impl FnOnce() -> R) -> Result<R, NotAtRest> {
     sched::blockable();
     let _turn = TURN.lock(task);
@@ -94,7 +100,8 @@ pub fn at_rest_by<R>(task: &Task, deadline_ns: u64, f: impl FnOnce() -> R) -> Re
     {
         return Err(NotAtRest { cpu });
     }
-    // The request ends inside: a preemption behind it would prolong everybody's rest.
+    // The request ends inside this section. A preemption after the section would prolong the rest
+    // of all CPUs.
     without_interrupts(move || {
         REQUEST.store(number + INTERRUPTS_OFF, Release);
         request.others().for_each(ipi::reschedule);
@@ -110,19 +117,20 @@ pub fn at_rest_by<R>(task: &Task, deadline_ns: u64, f: impl FnOnce() -> R) -> Re
     })
 }
 
-/// A request under way; dropping it lets the resters go.
+/// A request under way. Dropping it releases the resters.
 struct Request {
     number: u64,
 }
 
 impl Request {
-    /// The CPUs that have to rest. The requester's own has nobody to rest but the requester.
+    /// Returns the CPUs that have to rest. The requester's own CPU is not among them, because the
+    /// requester runs there.
     fn others(&self) -> impl Iterator<Item = CpuId> {
         let here = percpu::mask_of(cpu_id());
         percpu::cpus_in(RESTERS.load(Acquire) & percpu::online_mask() & !here)
     }
 
-    /// A CPU that has not fulfilled `step`, if any.
+    /// Returns a CPU that has not fulfilled `step`, if there is one.
     fn missing(&self, step: u64) -> Option<CpuId> {
         self.others()
             .find(|cpu| FULFILLED[cpu.0].load(Acquire) != self.number + step)
@@ -171,8 +179,8 @@ fn rester(task: &Task, cpu: usize) {
     }
 }
 
-/// Halts, taking interrupts, while the request is `request`; returns what replaced it. The
-/// requester sends an interrupt after each change, and there is the tick.
+/// Halts, with interrupts on, while the request is `request`; returns the request that replaced it.
+/// The requester sends an interrupt after each change, and the tick comes as well.
 fn halt_while(request: u64) -> u64 {
     loop {
         interrupts::disable();

@@ -2,32 +2,32 @@
 
 use super::links::{Fifo, Links, Slot};
 
-/// How urgent a thread is. A ready thread always runs before one of a lower priority; threads of
+/// The urgency of a thread. A ready thread always runs before one of a lower priority; threads of
 /// the same priority take turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Priority {
-    /// Work that may wait for everything else (background reclaim, checkers).
+    /// For work that may wait for everything else (background reclaim, checkers).
     Low = 0,
-    /// What most threads are.
+    /// For most threads.
     Normal = 1,
-    /// Threads that answer hardware or the host soon (hot-plug, console, heartbeat).
+    /// For threads that soon answer hardware or the host (hot-plug, console, heartbeat).
     High = 2,
-    /// Reserved for the threads that bring a CPU to rest (see [`super::quiesce`]).
+    /// For the threads that bring a CPU to rest only (see [`super::quiesce`]).
     Top = 3,
 }
 
 /// Number of priorities.
 const LEVELS: usize = 4;
 
-/// The ready threads of one CPU. Guarded by that CPU's scheduler lock.
+/// The ready threads of one CPU. That CPU's scheduler lock guards them.
 #[derive(Debug)]
 pub(super) struct RunQueue {
     levels: [Fifo; LEVELS],
 }
 
 impl RunQueue {
-    /// Nobody is ready.
+    /// Returns a queue without ready threads.
     pub(super) const fn new() -> Self {
         Self {
             levels: [const { Fifo::new() }; LEVELS],
@@ -44,7 +44,7 @@ impl RunQueue {
         self.levels[priority as usize].push(links, slot);
     }
 
-    /// Adds a thread that was interrupted in its turn before those of its priority.
+    /// Adds a thread that was interrupted in its turn, before those of its priority.
     pub(super) fn push_front<const N: usize>(
         &mut self,
         links: &Links<N>,
@@ -62,21 +62,21 @@ impl RunQueue {
             .find_map(|level| level.pop(links))
     }
 
-    /// Whether a thread of `priority` or above is ready.
+    /// Returns whether a thread of `priority` or above is ready.
     pub(super) fn has_at_least(&self, priority: Priority) -> bool {
         self.levels[priority as usize..]
             .iter()
             .any(|level| !level.is_empty())
     }
 
-    /// Whether a thread above `priority` is ready.
+    /// Returns whether a thread above `priority` is ready.
     pub(super) fn has_above(&self, priority: Priority) -> bool {
         self.levels[priority as usize + 1..]
             .iter()
             .any(|level| !level.is_empty())
     }
 
-    /// Whether nobody is ready.
+    /// Returns whether no thread is ready.
     pub(super) fn is_empty(&self) -> bool {
         !self.has_at_least(Priority::Low)
     }

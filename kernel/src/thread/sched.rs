@@ -1,4 +1,5 @@
-//! Each CPU's scheduler: who runs next, and the ways off the CPU.
+//! The scheduler of each CPU: which thread runs next, and the ways in which a thread leaves the
+//! CPU.
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -26,7 +27,7 @@ use crate::arch::{
 
 use tidemark_sync::{IrqSpinLock, Rank};
 
-/// Ticks that a thread runs for before an equal one gets its turn.
+/// Ticks that a thread may run before one of the same priority gets its turn.
 const QUANTUM_TICKS: u32 = 4;
 
 /// One CPU's scheduler.
@@ -34,15 +35,16 @@ const QUANTUM_TICKS: u32 = 4;
 struct Scheduler {
     ready: RunQueue,
     timers: TimerList,
-    /// The thread that runs, the idle one if no other.
+    /// The thread that runs. It is the idle one if no other does.
     current: Slot,
-    /// When `current` was switched to.
+    /// When the CPU switched to `current`, in nanoseconds since boot.
     since_ns: u64,
     /// Whether the CPU has entered the scheduler.
     entered: bool,
 }
 
-/// The lock is taken by any CPU; only the CPU itself changes `current` and takes from `ready`.
+/// The schedulers. Any CPU takes the lock of any of them; only the CPU itself changes `current` and
+/// takes from `ready`.
 static SCHEDULERS: [IrqSpinLock<Scheduler, Irqs>; MAX_CPUS] = [const {
     IrqSpinLock::new(
         Rank::RunQueue,
@@ -56,24 +58,26 @@ static SCHEDULERS: [IrqSpinLock<Scheduler, Irqs>; MAX_CPUS] = [const {
     )
 }; MAX_CPUS];
 
-/// Spawned threads that live on each CPU; a hint for [`Placement::Any`], changed by anyone.
+/// Number of spawned threads on each CPU. It is a hint for [`Placement::Any`], which any CPU
+/// changes.
 static POPULATION: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
 
-/// Why a thread leaves the CPU.
+/// The reason why a thread leaves the CPU.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Leave {
-    /// It lets others run.
+    /// It gives way to others.
     Yielding,
-    /// Another one is to run: more urgent, or its turn is over.
+    /// Another one is to run, because it is more urgent or because this one's turn is over.
     Preempted,
-    /// It waits for [`unpark`], or for the deadline.
+    /// It waits for [`unpark`], or for the deadline (since boot).
     Blocked { deadline_ns: Option<u64> },
     /// It has ended.
     Dead,
 }
 
 impl Scheduler {
-    /// Whether a ready thread should run instead of the current one, whose turn goes on or is over.
+    /// Returns whether a ready thread should run instead of the current one. `turn_over` tells
+    /// whether the current one's turn is over.
     fn should_switch(&self, idle: Slot, turn_over: bool) -> bool {
         if self.current == idle {
             return !self.ready.is_empty();
@@ -82,7 +86,8 @@ impl Scheduler {
         self.ready.has_above(priority) || turn_over && self.ready.has_at_least(priority)
     }
 
-    /// Makes the blocked thread in `slot` ready; otherwise leaves it a permit.
+    /// Makes the blocked thread in `slot` ready, and returns true. A thread that is not blocked
+    /// gets a permit instead.
     fn make_ready(&mut self, slot: Slot) -> bool {
         let thread = thread(slot);
         if thread.state() != State::Blocked {
@@ -95,7 +100,7 @@ impl Scheduler {
     }
 }
 
-/// The idle thread of a CPU has the slot of the CPU's number.
+/// Returns the slot of a CPU's idle thread, which is the CPU's number.
 fn idle_of(cpu: CpuId) -> Slot {
     cpu.0 as Slot
 }
@@ -113,9 +118,13 @@ pub(super) fn set_hooks() -> Result<(), crate::arch::irq::IrqError> {
     wait::set_hooks()
 }
 
-/// Turns the flow that the running CPU has executed since its start into its idle thread: from
-/// here on others may be placed on this CPU. [`super::init`] ran before. Interrupts may be on or
-/// off; the flow ends in [`idle`].
+/// Turns the flow that the running CPU has executed since its start into its idle thread. From here
+/// on threads may be placed on this CPU. [`super::init`] ran before. Interrupts may be on or off;
+/// the flow ends in [`idle`].
+///
+/// # Panics
+///
+/// Panics if `cpu` is not the running CPU.
 pub fn init_cpu(cpu: CpuId) {
     assert_eq!(cpu, cpu_id(), "a CPU enters the scheduler for another");
     let slot = idle_of(cpu);
@@ -141,8 +150,12 @@ pub fn init_cpu(cpu: CpuId) {
     quiesce::init_cpu(cpu);
 }
 
-/// Runs the idle thread: lets ready threads run, otherwise halts until an interrupt. Ends the boot
-/// flow of every CPU.
+/// Runs the idle thread: it lets ready threads run, and otherwise halts until an interrupt. It ends
+/// the boot flow of every CPU.
+///
+/// # Panics
+///
+/// Panics if the caller is not its CPU's idle thread.
 pub fn idle() -> ! {
     assert_eq!(
         current_slot(),
@@ -152,9 +165,9 @@ pub fn idle() -> ! {
     interrupts::enable();
     loop {
         leave(Leave::Yielding);
-        // A wake-up from here on finds interrupts off: its interrupt (the tick's, the reschedule
-        // IPI's) stays pending, and ends the halt because turning interrupts on takes effect only
-        // after the next instruction, which is the halt.
+        // A wake-up from here on finds interrupts off, so its interrupt (the tick's or the
+        // reschedule IPI's) stays pending. It ends the halt, because turning interrupts on takes
+        // effect only after the next instruction, which is the halt.
         interrupts::disable();
         if preempt::need_resched() {
             interrupts::enable();
@@ -164,12 +177,12 @@ pub fn idle() -> ! {
     }
 }
 
-/// Creates a thread that executes `entry` with `arg` and ends when that returns. The name is cut
-/// at 16 bytes. Task context, or hard IRQ.
+/// Creates a thread that executes `entry` with `arg` and ends when that returns. The name is cut at
+/// 16 bytes. Task and hard-IRQ context may call it.
 ///
 /// # Errors
 ///
-/// [`SpawnError`] if there is no slot with a stack, or no such CPU.
+/// Returns a [`SpawnError`] if there is no free slot with a stack, or no such CPU.
 pub fn spawn(
     name: &str,
     placement: Placement,
@@ -198,7 +211,7 @@ pub fn spawn(
         rip: switch::trampoline as *const () as u64,
         ..Saved::default()
     };
-    // SAFETY: `claim` made the slot and with it the stack ours; no thread uses it yet.
+    // SAFETY: `claim` gave us the slot and with it the stack; no thread uses it yet.
     new.rsp
         .store(unsafe { stack::prepare(slot, saved) }, Relaxed);
     let id = ThreadId::new(slot);
@@ -219,7 +232,7 @@ pub fn yield_now(_task: &Task) {
     leave(Leave::Yielding);
 }
 
-/// Sleeps for `ns` nanoseconds or a little longer: the tick wakes.
+/// Sleeps for `ns` nanoseconds, or a little longer because the tick wakes it.
 pub fn sleep_ns(task: &Task, ns: u64) {
     sleep_until(task, time::now_ns().saturating_add(ns));
 }
@@ -232,11 +245,11 @@ pub fn sleep_until(_task: &Task, deadline_ns: u64) {
     }
 }
 
-/// Waits until the thread has ended; at once if it has already.
+/// Waits until the thread has ended. Returns at once if it has already.
 ///
 /// # Errors
 ///
-/// [`JoinError::Itself`] for the caller's own id.
+/// Returns [`JoinError::Itself`] for the caller's own id.
 pub fn join(task: &Task, id: ThreadId) -> Result<(), JoinError> {
     if current_slot() == Some(id.slot()) && id.is_alive() {
         return Err(JoinError::Itself);
@@ -255,11 +268,12 @@ pub fn exit(_task: &Task) -> ! {
     unreachable!("a thread ran after its end");
 }
 
-/// The slot of the running thread, which is about to sleep.
+/// Returns the slot of the running thread, which is about to sleep.
 ///
 /// # Panics
 ///
-/// If it may not: interrupts are off, a pin is open, or it is an idle thread or the boot flow.
+/// Panics if the caller may not sleep: interrupts are off, a pin is open, or it is an idle thread
+/// or the boot flow.
 pub(super) fn blockable() -> Slot {
     let Some(slot) = current_slot() else {
         panic!("sleeping before the CPU has entered the scheduler");
@@ -270,24 +284,26 @@ pub(super) fn blockable() -> Slot {
     slot
 }
 
-/// The slot of the running thread; during boot, that of the CPU's idle thread to be.
+/// Returns the slot of the running thread. During boot, that is the slot of the CPU's future idle
+/// thread.
 pub(super) fn current_or_boot() -> Slot {
     current_slot().unwrap_or_else(|| idle_of(cpu_id()))
 }
 
-/// Sleeps until [`unpark`] or the deadline; may also return for no reason.
+/// Sleeps until [`unpark`] or the deadline; may also return without either.
 pub(super) fn park(deadline_ns: Option<u64>) {
     leave(Leave::Blocked { deadline_ns });
 }
 
-/// Ends the sleep of the thread in `slot`, or makes its next [`park`] return at once. Task or hard
-/// IRQ. The thread does not end meanwhile (its slot could go to one on another CPU): a waker holds
-/// the lock of the queue that the thread has yet to leave.
+/// Ends the sleep of the thread in `slot`, or makes its next [`park`] return at once. Task and
+/// hard-IRQ context may call it. The thread cannot end meanwhile, which would give its slot to a
+/// thread on another CPU. The caller ensures that, because it holds the lock of the queue that the
+/// thread has yet to leave.
 pub(super) fn unpark(slot: Slot) {
     let home = thread(slot).home();
     let mut scheduler = scheduler(home).lock();
     if scheduler.make_ready(slot) && scheduler.should_switch(idle_of(home), false) {
-        // Interrupts are off: the caller stays on its CPU until the request is made.
+        // Interrupts are off, so the caller stays on its CPU until the request is made.
         if home == cpu_id() {
             preempt::set_need_resched();
         } else {
@@ -296,7 +312,7 @@ pub(super) fn unpark(slot: Slot) {
     }
 }
 
-/// What a new thread executes first, on its own stack, with interrupts off.
+/// Begins a new thread, on its own stack, with interrupts off.
 pub(super) extern "C" fn start(from: Slot) -> ! {
     IrqState::NEW_THREAD.restore();
     finish(from);
@@ -304,14 +320,14 @@ pub(super) extern "C" fn start(from: Slot) -> ! {
     let entry = me.entry.get().expect("`spawn` set it");
     let arg = me.arg.load(Relaxed);
     Irqs::pop_off();
-    // SAFETY: this is the thread's own flow: a task, for as long as `entry` runs.
+    // SAFETY: this is the thread's own flow, which is a task for as long as `entry` runs.
     let task = unsafe { Task::mint() };
     entry(&task, arg);
     exit(&task)
 }
 
-/// Gives way while a switch is asked for. From the end of an interrupt (interrupts off) or from a
-/// task's preemption point (interrupts on).
+/// Gives way while a switch is asked for. It is called at the end of an interrupt, with interrupts
+/// off, or at a task's preemption point, with interrupts on.
 fn preempt() {
     while preempt::need_resched() {
         leave(Leave::Preempted);
@@ -379,11 +395,11 @@ fn leave(why: Leave) {
         next
     };
     if next != me {
-        // The lock is open again: a wake-up of this thread on another CPU can queue it, but only
-        // this CPU takes from the queue, and only after the switch has saved it.
+        // The lock is released again, so a wake-up on another CPU can queue this thread. But only
+        // this CPU takes from the queue, and only after the switch has saved the thread.
         let state = IrqState::save();
-        // SAFETY: this thread's own slot; `next` was saved by a switch on this CPU or prepared by
-        // `spawn`, and is on no queue.
+        // SAFETY: `me` is this thread's own slot. `next` was saved by a switch on this CPU or
+        // prepared by `spawn`, and is on no queue.
         let from =
             unsafe { switch::switch(thread(me).rsp.as_ptr(), thread(next).rsp.load(Relaxed), me) };
         state.restore();
@@ -395,7 +411,7 @@ fn leave(why: Leave) {
     Irqs::pop_off();
 }
 
-/// After a switch, on the new thread's stack: the stack of `from`, if that has ended, is free now.
+/// Ends a switch, on the new thread's stack. If the thread `from` has ended, its stack is free now.
 fn finish(from: Slot) {
     let gone = thread(from);
     if gone.state() == State::Dead {
@@ -405,7 +421,7 @@ fn finish(from: Slot) {
     }
 }
 
-/// The tick: wakes those whose deadline has come, and ends turns.
+/// Handles the tick: it wakes the threads whose deadline has come, and ends turns.
 fn on_tick(_irq: &HardIrq) {
     let cpu = cpu_id();
     let now_ns = time::now_ns();

@@ -1,5 +1,5 @@
-//! The threads' stacks: mapped at boot, each with a guard page below, never from memory that may
-//! leave.
+//! The threads' stacks. They are mapped at boot, each with a guard page below, and never lie in
+//! memory that may leave.
 
 use core::{
     ops::Range,
@@ -17,28 +17,29 @@ use crate::arch::{
 };
 use x86_64::structures::paging::PhysFrame;
 
-/// Bytes of a thread's stack.
+/// Bytes in a thread's stack.
 pub const STACK_BYTES: u64 = 32 * 1024;
 
 const FRAMES: usize = (STACK_BYTES / 4096) as usize;
 
-/// Threads that a machine can have beside its idle ones: so many, and more for each CPU.
+/// Number of threads that a machine can have beside its idle ones: a base, plus some for each CPU.
 const BASE_THREADS: usize = 32;
 const THREADS_PER_CPU: usize = 6;
 
-/// Lowest addresses of the stacks of the slots from `MAX_CPUS` on. Written once, by `init`.
+/// The lowest addresses of the stacks of the slots from `MAX_CPUS` on. They are set once, by
+/// `init`.
 static BOTTOMS: [AtomicU64; MAX_SPAWNED] = [const { AtomicU64::new(0) }; MAX_SPAWNED];
-/// How many of them there are. Release: publishes `BOTTOMS` to the Acquire in `count`.
+/// Number of those stacks. Release pairs with the Acquire in `count`: it publishes `BOTTOMS`.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// Why threads could not be set up.
+/// A reason why threads could not be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InitError {
-    /// No memory for a stack.
+    /// There was no memory for a stack.
     NoFrame,
     /// A stack could not be mapped.
     Paging(PagingError),
-    /// A hook's table is full.
+    /// The table of a hook is full.
     Irq(IrqError),
 }
 
@@ -54,13 +55,13 @@ impl From<IrqError> for InitError {
     }
 }
 
-/// Maps the stacks of a machine with `cpus` CPUs, from memory that stays (`frames`), and sets the
-/// scheduler's hooks. On the boot CPU, once, before any CPU's [`super::init_cpu`]. Returns how many
-/// threads there can be beside the idle ones.
+/// Maps the stacks of a machine with `cpus` CPUs from memory that stays (`frames`), and sets the
+/// scheduler's hooks. It is called once, on the boot CPU, before any CPU's [`super::init_cpu`].
+/// Returns how many threads there can be beside the idle ones.
 ///
 /// # Errors
 ///
-/// [`InitError`] if memory, addresses or hooks run out.
+/// Returns an [`InitError`] if memory, addresses or hooks run out.
 pub fn init(cpus: usize, frames: FrameSource<'_>) -> Result<usize, InitError> {
     let wanted = (BASE_THREADS + THREADS_PER_CPU * cpus).min(MAX_SPAWNED);
     for bottom in &BOTTOMS[..wanted] {
@@ -79,7 +80,7 @@ pub fn init(cpus: usize, frames: FrameSource<'_>) -> Result<usize, InitError> {
     Ok(wanted)
 }
 
-/// How many slots from `MAX_CPUS` on have a stack.
+/// Returns the number of slots from `MAX_CPUS` on that have a stack.
 pub(super) fn count() -> usize {
     COUNT.load(Acquire)
 }
@@ -89,8 +90,8 @@ fn bounds(index: usize) -> Range<u64> {
     bottom..bottom + STACK_BYTES
 }
 
-/// Writes what the first switch to a new thread loads at the top of the stack of `slot`, below two
-/// zero words that end backtraces; returns the stack pointer.
+/// Writes at the top of the stack of `slot` what the first switch to a new thread loads. It lies
+/// below two zero words, which end backtraces. Returns the stack pointer.
 ///
 /// # Safety
 ///
@@ -99,8 +100,8 @@ pub(super) unsafe fn prepare(slot: Slot, saved: Saved) -> u64 {
     let top = bounds(slot as usize - MAX_CPUS).end;
     let end = top - 16;
     let rsp = end - size_of::<Saved>() as u64;
-    // SAFETY: both lie in the stack, which is mapped and the caller's; 8-byte aligned, as the
-    // stack's end is aligned to 16.
+    // SAFETY: both lie in the stack, which is mapped and the caller's. They are 8-byte aligned,
+    // because the stack's end is aligned to 16.
     unsafe {
         (end as *mut [u64; 2]).write([0; 2]);
         (rsp as *mut Saved).write(saved);

@@ -2,7 +2,8 @@
 
 use super::links::Slot;
 
-/// What the switch leaves on a stack: the registers that a call preserves, lowest address first.
+/// The registers that the switch leaves on a stack: those that a call preserves, lowest address
+/// first.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Saved {
@@ -17,18 +18,18 @@ pub(super) struct Saved {
     pub(super) rip: u64,
 }
 
-/// MXCSR and x87 control word of a new thread: every exception masked, round to nearest.
+/// MXCSR and x87 control word of a new thread: every exception is masked, rounding is to nearest.
 pub(super) const FLOAT_CONTROL: u64 = 0x037f_0000_1f80;
 
-/// Saves the running thread's registers on its stack and its stack pointer at `save_rsp`, goes on
-/// with the thread whose stack pointer is `load_rsp`, and returns there the `from` of the thread
-/// that switched to it. Interrupts are off; the flags that a call preserves (DF clear) are the same
-/// in every thread, and the interrupt flag travels with the IRQ-off state.
+/// Saves the running thread's registers on its stack, and its stack pointer at `save_rsp`. Then
+/// goes on with the thread whose stack pointer is `load_rsp`. Returns there the `from` of the
+/// thread that switched to it. Interrupts are off. The flags that a call preserves (DF clear) are
+/// the same in every thread, and the interrupt flag travels with the IRQ-off state.
 ///
 /// # Safety
 ///
-/// `save_rsp` is the running thread's own slot. `load_rsp` was stored by this function, or points
-/// to a new thread's [`Saved`], and the stack there is in use by nobody.
+/// `save_rsp` is in the running thread's own slot. `load_rsp` was stored by this function, or
+/// points to a new thread's [`Saved`], and no thread uses the stack there.
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn switch(save_rsp: *mut u64, load_rsp: u64, from: Slot) -> Slot {
     core::arch::naked_asm!(
@@ -57,8 +58,8 @@ pub(super) unsafe extern "C" fn switch(save_rsp: *mut u64, load_rsp: u64, from: 
     )
 }
 
-/// Where a new thread's first switch returns to: rsp is 16-byte aligned here, a call makes it what
-/// a function expects, and the zero below ends backtraces.
+/// Receives the return of the first switch to a new thread. rsp is 16-byte aligned here, so a call
+/// makes it what a function expects. The zero below ends backtraces.
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn trampoline() -> ! {
     core::arch::naked_asm!(

@@ -1,4 +1,4 @@
-//! The thread table: one slot per thread, in static memory, never from memory that may leave.
+//! The thread table: one slot for each thread, in static memory, so never in memory that may leave.
 
 use core::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
@@ -18,13 +18,14 @@ use tidemark_sync::{Hook, hook};
 /// Slots for threads other than the idle ones, whose slots are their CPUs' numbers.
 pub(super) const MAX_SPAWNED: usize = 448;
 
-/// All slots.
+/// Number of all slots.
 pub(super) const MAX_THREADS: usize = MAX_CPUS + MAX_SPAWNED;
 
-/// What a thread executes; when it returns, the thread ends.
+/// The function that a thread executes. When it returns, the thread ends.
 pub type Entry = fn(&Task, usize);
 
-/// Names one thread for as long as the kernel runs: a slot's next occupant has another id.
+/// The identity of one thread for as long as the kernel runs. A slot's next occupant has another
+/// id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ThreadId {
     slot: Slot,
@@ -43,19 +44,19 @@ impl ThreadId {
         self.slot
     }
 
-    /// Whether the thread has not ended.
+    /// Returns whether the thread has not ended.
     pub fn is_alive(self) -> bool {
-        // Acquire: pairs with the Release in `retire`; what the thread did before its end is
-        // visible to whoever finds it ended.
+        // Acquire pairs with the Release in `retire`: code that finds the thread ended sees what
+        // the thread did before its end.
         thread(self.slot).generation.load(Acquire) == self.generation
     }
 
-    /// One word that names the thread, never 0.
+    /// Returns one word that names the thread, never 0.
     pub fn to_bits(self) -> u64 {
         u64::from(self.generation) << 32 | (u64::from(self.slot) + 1)
     }
 
-    /// What [`ThreadId::to_bits`] made a word of; nothing for 0.
+    /// Returns the id that [`ThreadId::to_bits`] turned into this word; nothing for 0.
     pub fn from_bits(bits: u64) -> Option<Self> {
         let slot = (bits as u32).checked_sub(1)?;
         Some(Self {
@@ -64,22 +65,22 @@ impl ThreadId {
         })
     }
 
-    /// A number for logs: the slot.
+    /// Returns a number for logs: the slot.
     pub fn number(self) -> u32 {
         u32::from(self.slot)
     }
 }
 
-/// Where a new thread runs, from its start to its end.
+/// The CPU on which a new thread runs, from its start to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
-    /// On this CPU.
+    /// This CPU.
     Cpu(CpuId),
-    /// On the online CPU that has the fewest threads.
+    /// The online CPU that has the fewest threads.
     Any,
 }
 
-/// Why a thread was not created.
+/// A reason why a thread was not created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpawnError {
     /// Every slot with a stack is taken.
@@ -88,28 +89,28 @@ pub enum SpawnError {
     CpuOffline(CpuId),
 }
 
-/// Why a thread was not waited for.
+/// A reason why a thread was not waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JoinError {
     /// A thread cannot wait for its own end.
     Itself,
 }
 
-/// What a thread is doing.
+/// The state of a thread's slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {
     /// The slot has no thread.
     Free = 0,
-    /// Being created.
+    /// The thread is being created.
     New = 1,
-    /// Waits for its turn.
+    /// The thread waits for its turn.
     Ready = 2,
-    /// Runs.
+    /// The thread runs.
     Running = 3,
-    /// Waits for a wake-up or a deadline.
+    /// The thread waits for a wake-up or a deadline.
     Blocked = 4,
-    /// Has ended; its stack is still in use for the last switch.
+    /// The thread has ended; its stack is still in use for the last switch.
     Dead = 5,
 }
 
@@ -126,35 +127,39 @@ impl State {
     }
 }
 
-/// One slot.
+/// A slot of the thread table.
 pub(super) struct Thread {
-    /// Where the saved registers lie while the thread does not run. Written by its CPU in the
-    /// switch; others read it for backtraces only, and check it against the stack's bounds.
+    /// Address of the saved registers while the thread does not run. Its CPU writes it in the
+    /// switch. Others read it for backtraces only, and check it against the stack's bounds.
     pub(super) rsp: AtomicU64,
-    /// Under the scheduler lock of `home`, but for Free → New, a compare-and-swap by the creator,
-    /// and Dead → Free, a store by `home` itself. Read without the lock by reports.
+    /// The state, changed under the scheduler lock of `home` with two exceptions. The creator
+    /// changes Free to New by a compare-and-swap, and `home` itself stores Free over Dead. Reports
+    /// read it without the lock.
     state: AtomicU8,
-    /// A wake-up came while the thread was not blocked. Under the scheduler lock of `home`.
+    /// Whether a wake-up came while the thread was not blocked. It is changed under the scheduler
+    /// lock of `home`.
     pub(super) permit: AtomicBool,
-    /// [`Priority`]; written by the creator before the thread is ready.
+    /// The thread's [`Priority`]. The creator writes it before the thread is ready.
     priority: AtomicU8,
-    /// The thread's CPU; written by the creator before the thread is ready.
+    /// The thread's CPU. The creator writes it before the thread is ready.
     home: AtomicU32,
-    /// Counts the slot's occupants; moves on when one has ended.
+    /// Number of the slot's past occupants; it rises when one has ended.
     pub(super) generation: AtomicU32,
-    /// Ticks that are left of the thread's turn; 0 while it waits for a new one. Under the
-    /// scheduler lock of `home`.
+    /// Ticks that are left of the thread's turn; 0 while it waits for a new one. It is changed
+    /// under the scheduler lock of `home`.
     pub(super) quantum: AtomicU32,
-    /// Time on the CPU up to the last switch away. Written by `home` only.
+    /// Time on the CPU up to the last switch away, in nanoseconds. It is written by `home` only.
     pub(super) cpu_time_ns: AtomicU64,
-    /// [`Entry`] and its argument; written by the creator before the thread is ready.
+    /// The thread's [`Entry`], with its argument in the next field. The creator writes both before
+    /// the thread is ready.
     pub(super) entry: Hook<Entry>,
     pub(super) arg: AtomicUsize,
-    /// The name's bytes. Read without a lock by reports, which tolerate a mixture.
+    /// The bytes of the name. Reports read them without a lock, and tolerate a mixture of two
+    /// names.
     name: [AtomicU64; 2],
-    /// What memory it may use ([`super::Memory`]). Written by anybody, in any context.
+    /// The thread's cpuset and roles ([`super::Memory`]). Any context writes it.
     pub(super) memory: AtomicU64,
-    /// Threads waiting for the end of this one.
+    /// The threads that wait for the end of this one.
     pub(super) ended: WaitQueue,
 }
 
@@ -187,8 +192,8 @@ impl Thread {
 
     /// Takes a free slot for a new thread.
     pub(super) fn claim(&self) -> bool {
-        // Acquire: pairs with the Release in `retire`, so that the last occupant is done with the
-        // slot and its stack.
+        // Acquire pairs with the Release in `retire`: the last occupant is done with the slot and
+        // its stack.
         self.state
             .compare_exchange(State::Free as u8, State::New as u8, Acquire, Relaxed)
             .is_ok()
@@ -198,9 +203,9 @@ impl Thread {
     pub(super) fn retire(&self) {
         debug_assert_eq!(self.state(), State::Dead);
         self.forget_memory();
-        // Release: pairs with `ThreadId::is_alive`.
+        // Release pairs with the Acquire in `ThreadId::is_alive`.
         self.generation.fetch_add(1, Release);
-        // Release: pairs with `claim`.
+        // Release pairs with the Acquire in `claim`.
         self.state.store(State::Free as u8, Release);
     }
 
@@ -245,22 +250,23 @@ impl Thread {
 
 static TABLE: [Thread; MAX_THREADS] = [const { Thread::new() }; MAX_THREADS];
 
-/// Successors in the run queues; each entry under the scheduler lock of the thread's CPU.
+/// The successors in the run queues. The scheduler lock of the thread's CPU guards each entry.
 pub(super) static RUN_LINKS: Links<MAX_THREADS> = Links::new();
 
-/// Deadlines; each entry under the scheduler lock of the thread's CPU.
+/// The deadlines. The scheduler lock of the thread's CPU guards each entry.
 pub(super) static DEADLINES: Deadlines<MAX_THREADS> = Deadlines::new();
 
-/// Successors in the wait queues; each entry under the lock of the queue that the thread is on.
+/// The successors in the wait queues. The lock of the queue that the thread is on guards each
+/// entry.
 pub(super) static WAIT_LINKS: Links<MAX_THREADS> = Links::new();
 
-/// The thread in a slot.
+/// Returns the thread in a slot.
 pub(super) fn thread(slot: Slot) -> &'static Thread {
     &TABLE[slot as usize]
 }
 
-/// The slot of the running thread; none before its CPU has entered the scheduler. Any context: in
-/// a handler, the interrupted thread's.
+/// Returns the slot of the running thread; in a handler, that of the interrupted one. Returns none
+/// before the CPU has entered the scheduler. Any context may call it.
 pub(super) fn current_slot() -> Option<Slot> {
     let at = percpu::thread().addr();
     if at == 0 {
@@ -269,11 +275,11 @@ pub(super) fn current_slot() -> Option<Slot> {
     Some(((at - TABLE.as_ptr().addr()) / size_of::<Thread>()) as Slot)
 }
 
-/// The running thread; none before its CPU has entered the scheduler. Any context: in a handler,
-/// the interrupted one.
+/// Returns the running thread; in a handler, the interrupted one. Returns none before the CPU has
+/// entered the scheduler. Any context may call it.
 #[inline]
 pub(super) fn current_thread() -> Option<&'static Thread> {
-    // SAFETY: `set_current` alone stores it, and never anything but a thread of the table, which is
+    // SAFETY: only `set_current` stores it, and it stores only threads of the table, which is
     // static.
     unsafe { percpu::thread().cast::<Thread>().cast_const().as_ref() }
 }
@@ -283,8 +289,8 @@ pub(super) fn set_current(slot: Slot) {
     percpu::set_thread(core::ptr::from_ref(thread(slot)).cast_mut().cast());
 }
 
-/// Returns the running thread, in a handler the interrupted one; none before the CPU has entered
-/// the scheduler. Any context, an NMI included.
+/// Returns the running thread; in a handler, the interrupted one. Returns none before the CPU has
+/// entered the scheduler. Any context may call it, an NMI included.
 pub fn current() -> Option<ThreadId> {
     current_slot().map(ThreadId::new)
 }

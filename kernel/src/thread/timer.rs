@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::links::{Links, NIL, Slot};
 
-/// Deadlines of `N` slots in nanoseconds since boot. Entry `i` is written and read under the
+/// The deadlines of `N` slots, in nanoseconds since boot. Entry `i` is written and read under the
 /// scheduler lock of the CPU that slot `i` runs on.
 pub(super) struct Deadlines<const N: usize> {
     links: Links<N>,
@@ -12,7 +12,7 @@ pub(super) struct Deadlines<const N: usize> {
 }
 
 impl<const N: usize> Deadlines<N> {
-    /// A table without deadlines.
+    /// Returns a table without deadlines.
     pub(super) const fn new() -> Self {
         Self {
             links: Links::new(),
@@ -25,20 +25,20 @@ impl<const N: usize> Deadlines<N> {
     }
 }
 
-/// Armed timers, at most one per thread, sorted by deadline. Arming walks the list: it holds the
-/// sleeping threads of one CPU, a few dozen at most, and never needs room.
+/// The armed timers, at most one for each thread, sorted by deadline. Arming walks the list, which
+/// holds the sleeping threads of one CPU: a few dozen at most. It never needs room.
 #[derive(Debug)]
 pub(super) struct TimerList {
     head: Slot,
 }
 
 impl TimerList {
-    /// No timer is armed.
+    /// Returns a list in which no timer is armed.
     pub(super) const fn new() -> Self {
         Self { head: NIL }
     }
 
-    /// Arms the timer of `slot`, behind those with the same deadline.
+    /// Arms the timer of `slot` for `at_ns`, behind those with the same deadline.
     pub(super) fn arm<const N: usize>(&mut self, table: &Deadlines<N>, slot: Slot, at_ns: u64) {
         table.at_ns[slot as usize].store(at_ns, Relaxed);
         let mut before = NIL;
@@ -55,7 +55,7 @@ impl TimerList {
         }
     }
 
-    /// Takes back the timer of `slot`; false if it was not armed (it has expired).
+    /// Disarms the timer of `slot`. Returns false if it was not armed, because it has expired.
     pub(super) fn disarm<const N: usize>(&mut self, table: &Deadlines<N>, slot: Slot) -> bool {
         let mut before = NIL;
         let mut at = self.head;

@@ -1,4 +1,4 @@
-//! Waiting for a condition, and waking those who wait.
+//! Waiting for a condition, and waking the threads that wait.
 
 use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32,
@@ -20,7 +20,7 @@ use crate::arch::{
 };
 use tidemark_sync::{IrqSpinLock, Rank};
 
-/// The deadline passed before the condition held.
+/// The error that the deadline passed before the condition held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimedOut;
 
@@ -35,30 +35,31 @@ pub trait MayWake: sealed::Sealed {}
 impl MayWake for Task {}
 impl MayWake for HardIrq {}
 
-/// Threads that wait for a condition.
+/// A queue of threads that wait for a condition.
 ///
 /// # No wake-up is lost
 ///
-/// The waiter joins the queue and then tests its condition; the waker makes the condition true and
-/// then looks at the queue. With a fence between the two steps on each side, at least one of them
+/// The waiter joins the queue and then tests its condition. The waker makes the condition true and
+/// then looks at the queue. Each side has a fence between its two steps. So at least one of them
 /// sees the other's first step:
 ///
-/// * the waker looks after the waiter joined: it unparks the waiter. If the waiter has not parked
-///   yet, the unpark leaves a permit, and the park that follows returns at once (both under the
-///   scheduler lock of the waiter's CPU);
-/// * the waiter tests after the waker's store: it sees the condition true and does not park.
+/// * The waker looks after the waiter joined: it unparks the waiter. If the waiter has not parked
+///   yet, the unpark leaves a permit, and the park that follows returns at once. Both happen under
+///   the scheduler lock of the waiter's CPU.
+/// * The waiter tests after the waker's store: it sees the condition true and does not park.
 ///
-/// A waiter that was taken off the queue by a `wake_one` that it did not need passes it on, so the
-/// one behind it does not sleep beside a true condition.
+/// A `wake_one` may take a waiter off the queue that did not need it. That waiter passes it on, so
+/// that the one behind it does not sleep although its condition is true.
 #[derive(Debug)]
 pub struct WaitQueue {
     waiters: IrqSpinLock<Fifo, Irqs>,
-    /// Length of `waiters`: written under its lock, read without it by a waker that may skip it.
+    /// Length of `waiters`. It is written under the lock of `waiters`. A waker reads it without the
+    /// lock, and may then skip the queue.
     count: AtomicU32,
 }
 
 impl WaitQueue {
-    /// Returns a queue on which nobody waits.
+    /// Returns a queue without waiters.
     pub const fn new() -> Self {
         Self {
             waiters: IrqSpinLock::new(Rank::WaitQueue, Fifo::new()),
@@ -66,13 +67,13 @@ impl WaitQueue {
         }
     }
 
-    /// Sleeps until `cond` returns true or the clock reaches `deadline_ns` (since boot; none
-    /// waits for ever). `cond` is called by the waiting thread, with no lock held, at least once,
-    /// and once more after the deadline.
+    /// Sleeps until `cond` returns true or the clock reaches `deadline_ns` (since boot). Without a
+    /// deadline it waits for ever. The waiting thread calls `cond`, with no lock held, at least
+    /// once, and once more after the deadline.
     ///
     /// # Errors
     ///
-    /// [`TimedOut`] if the deadline passed and `cond` was still false.
+    /// Returns [`TimedOut`] if the deadline passed and `cond` was still false.
     pub fn wait_until(
         &self,
         _task: &Task,
@@ -85,7 +86,7 @@ impl WaitQueue {
         let me = sched::blockable();
         loop {
             self.join(me);
-            // Pairs with the fence in `wake`: see the type's documentation.
+            // Pairs with the fence in `wake`, as the type's documentation explains.
             fence(SeqCst);
             let done = cond();
             let late = deadline_ns.is_some_and(|deadline| time::now_ns() >= deadline);
@@ -99,8 +100,8 @@ impl WaitQueue {
                 }
                 return Ok(());
             }
-            // A wake-up that took us off the queue is used up by this test: whoever finds the
-            // condition true here is the one it was meant for.
+            // This test uses up a wake-up that took us off the queue: a waiter that finds its
+            // condition true here is the one that the wake-up was meant for.
             if cond() {
                 return Ok(());
             }
@@ -113,19 +114,20 @@ impl WaitQueue {
         }
     }
 
-    /// Wakes the thread that has waited longest, if any. Make its condition true first.
+    /// Wakes the thread that has waited longest, if any. The caller has made its condition true
+    /// before.
     pub fn wake_one(&self, _ctx: &impl MayWake) {
         self.wake(1);
     }
 
-    /// Wakes every thread that waits. Make their conditions true first.
+    /// Wakes every thread that waits. The caller has made their conditions true before.
     pub fn wake_all(&self, _ctx: &impl MayWake) {
         self.wake(u32::MAX);
     }
 
-    /// As [`Self::wake_one`] or [`Self::wake_all`], for callers that are known not to be NMIs.
+    /// Wakes up to `most` waiters, for callers that are known not to be NMIs.
     pub(super) fn wake(&self, most: u32) {
-        // Pairs with the fence in `wait_until`: see the type's documentation.
+        // Pairs with the fence in `wait_until`, as the type's documentation explains.
         fence(SeqCst);
         if self.count.load(Relaxed) == 0 {
             return;
@@ -149,7 +151,7 @@ impl WaitQueue {
             .store(self.count.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
-    /// Leaves the queue; false if a wake-up has taken `me` off it.
+    /// Leaves the queue. Returns false if a wake-up has already taken `me` off it.
     fn leave(&self, me: Slot) -> bool {
         let mut waiters = self.waiters.lock();
         let there = waiters.remove(&WAIT_LINKS, me);
@@ -185,12 +187,12 @@ impl Event {
 
     /// Signals the event and wakes one waiter. Signals do not add up.
     pub fn signal(&self, ctx: &impl MayWake) {
-        // Release: pairs with the Acquire in `take`; the waiter sees what the signal announces.
+        // Release pairs with the Acquire in `take`: the waiter sees what the signal announces.
         self.set.store(true, Release);
         self.queue.wake_one(ctx);
     }
 
-    /// Takes the signal if it is there. Any context.
+    /// Takes the signal and returns whether there was one. Any context may call it.
     pub fn take(&self) -> bool {
         self.set.swap(false, AcqRel)
     }
@@ -199,19 +201,20 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`TimedOut`] if that did not happen by `deadline_ns` (since boot).
+    /// Returns [`TimedOut`] if that did not happen by `deadline_ns` (since boot).
     pub fn wait(&self, task: &Task, deadline_ns: Option<u64>) -> Result<(), TimedOut> {
         self.queue.wait_until(task, deadline_ns, || self.take())
     }
 }
 
-/// A wake-up that an NMI may raise: it sets a flag and asks for a self-interrupt, whose handler
+/// A wake-up that an NMI may raise. It sets a flag and asks for a self-interrupt, whose handler
 /// wakes all waiters of the queue.
 #[derive(Debug)]
 pub struct DeferredWake {
     queue: &'static WaitQueue,
-    /// Set by the NMI, cleared by the handler before it wakes: a flag set in between makes another
-    /// round. Release and Acquire: what the NMI did before is visible to the woken.
+    /// Whether the wake-up was raised. The NMI sets it, and the handler clears it before it wakes,
+    /// so a flag set in between gives another round. Release and Acquire make what the NMI did
+    /// before visible to the woken threads.
     raised: AtomicBool,
 }
 
@@ -228,7 +231,8 @@ pub(super) fn set_hooks() -> Result<(), IrqError> {
     Ok(())
 }
 
-/// Every CPU's handler looks at all of them: whoever clears a flag does that wake.
+/// Wakes for every object whose flag is set. The handler of every CPU looks at all objects; the one
+/// that clears a flag does that wake.
 fn wake_deferred(irq: &HardIrq) {
     for place in &DEFERRED {
         // SAFETY: only `register` writes it, with a static object.
@@ -250,15 +254,16 @@ impl DeferredWake {
         }
     }
 
-    /// Makes the handler know this object: once, before it is raised. Any context but NMI.
+    /// Makes the object known to the handler. It is called once, before it is raised. Any context
+    /// but NMI may call it.
     ///
     /// # Panics
     ///
-    /// If there are 32 already.
+    /// Panics if there are 32 already.
     pub fn register(&'static self) {
         let me = core::ptr::from_ref(self).cast_mut();
         let placed = DEFERRED.iter().any(|place| {
-            // Release: pairs with the handler's Acquire.
+            // Release pairs with the handler's Acquire.
             place
                 .compare_exchange(core::ptr::null_mut(), me, Release, Relaxed)
                 .is_ok()
@@ -266,7 +271,8 @@ impl DeferredWake {
         assert!(placed, "more than 32 deferred wake-ups");
     }
 
-    /// Wakes the queue's waiters once the NMI is over. Make their condition true first.
+    /// Wakes the queue's waiters once the NMI is over. The caller has made their condition true
+    /// before.
     pub fn raise(&self, nmi: &Nmi) {
         self.raised.store(true, Release);
         if let Some(&work) = WORK.get() {

@@ -1,11 +1,11 @@
-//! What was found of a CPU that hangs: where it was, its registers, its callers.
+//! The record of a CPU that hangs: where it was, its registers, its callers.
 
 use crate::arch::entry::TrapFrame;
 use crate::panic;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 use tidemark_wire::LabContext;
 
-/// Return addresses that are kept.
+/// Number of return addresses that are kept.
 const CALLERS: usize = 12;
 
 /// The names of the registers that are kept, in the order of [`Found::registers`].
@@ -19,38 +19,39 @@ const RBP: usize = 16;
 const RFLAGS: usize = 17;
 const ALL: u32 = (1 << REGISTERS.len()) - 1;
 
-/// Who wrote it down.
+/// The side that wrote the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Seen {
-    /// An NMI on the CPU: everything is known.
+    /// An NMI on the CPU; everything is known.
     ByNmi,
-    /// The CPU's own wait, in an NMI's handler: the callers are known, and what they are called
-    /// from.
+    /// The CPU's own wait, in an NMI's handler. The callers are known, and rip, rsp, rbp and
+    /// rflags.
     FromWithin,
-    /// The neighbour, of a CPU in an NMI's handler: what that NMI interrupted.
+    /// The neighbour of a CPU that is in an NMI's handler. The callers, rip, rsp, rbp and rflags
+    /// are known of what that NMI interrupted.
     FromOutside,
 }
 
-/// What a CPU that hangs waits for.
+/// The event that a hung CPU waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waits {
-    /// For nothing that the kernel knows.
+    /// It waits for nothing that the kernel knows.
     No,
-    /// For an even counter; the rebuild is under way on this CPU, if any.
+    /// It waits for an even counter, during a rebuild on this CPU, if any.
     ForRebuild {
         /// The writer's CPU.
         on: Option<usize>,
     },
-    /// For an even counter, which the rebuild would make that its handler has interrupted: for
-    /// ever.
+    /// It waits, for ever, for an even counter that only the rebuild that its handler has
+    /// interrupted would make.
     ForWhatItInterrupted,
 }
 
-/// What was found. Written by one at a time, mostly by the CPU itself; read when
-/// [`Found::is_there`].
+/// The record. One CPU at a time writes it, mostly the hung CPU itself. It is read once
+/// [`Found::is_there`] returns true.
 pub struct Found {
-    /// When, or 0.
+    /// When the CPU was found, in nanoseconds since boot, or 0.
     at_ns: AtomicU64,
     silent_ns: AtomicU64,
     /// The CPU that noticed.
@@ -58,14 +59,14 @@ pub struct Found {
     seen: AtomicU32,
     context: AtomicU32,
     waits: AtomicU32,
-    /// Which registers are known, a bit each.
+    /// The registers that are known, a bit for each.
     known: AtomicU32,
     registers: [AtomicU64; REGISTERS.len()],
-    /// The instruction, then return addresses; 0 behind the last.
+    /// The instruction, then return addresses; 0 after the last.
     at: [AtomicU64; CALLERS],
 }
 
-/// The words of [`Found::waits`]: these, or the writer's CPU plus [`ON_CPU`].
+/// The words of [`Found::waits`]: one of these, or the writer's CPU plus [`ON_CPU`].
 const WAITS_NOT: u32 = 0;
 const WAITS_FOR_ITSELF: u32 = 1;
 const WAITS_FOR_NOBODY: u32 = 2;
@@ -107,7 +108,7 @@ impl Found {
         place.for_each(|rest| rest.store(0, Relaxed));
     }
 
-    /// Writes down what an NMI interrupted, on the CPU itself.
+    /// Records what an NMI interrupted. It is called on the CPU itself.
     pub(super) fn write_from_nmi(&self, frame: &TrapFrame) {
         let values = [
             frame.rax,
@@ -136,13 +137,13 @@ impl Found {
         self.put_callers(frame.rip, frame.rbp);
     }
 
-    /// Writes down the caller's own place, on the CPU itself.
+    /// Records the caller's own place. It is called on the CPU itself.
     #[cfg(feature = "lab")]
     #[inline(never)]
     pub(super) fn write_from_within(&self) {
         let (rip, rsp, rbp, rflags): (u64, u64, u64, u64);
-        // SAFETY: reads registers; the flags go by the stack, below which nothing is kept without a
-        // red zone.
+        // SAFETY: this reads registers. The flags go by the stack, below which nothing is kept
+        // without a red zone.
         unsafe {
             core::arch::asm!(
                 "lea {rip}, [rip]",
@@ -161,14 +162,14 @@ impl Found {
         self.put_callers(rip, rbp);
     }
 
-    /// Writes down what another CPU's NMI interrupted; its stack may change meanwhile, which a walk
-    /// survives.
+    /// Records what another CPU's NMI interrupted. That CPU's stack may change meanwhile, which a
+    /// walk survives.
     pub(super) fn write_from_outside(&self, rip: u64, rsp: u64, rbp: u64, rflags: u64) {
         self.put_registers(&[(RIP, rip), (RSP, rsp), (RBP, rbp), (RFLAGS, rflags)]);
         self.put_callers(rip, rbp);
     }
 
-    /// Completes it.
+    /// Completes the record.
     pub(super) fn finish(
         &self,
         now: u64,
@@ -189,31 +190,31 @@ impl Found {
             Waits::ForRebuild { on: Some(cpu) } => ON_CPU + cpu as u32,
         };
         self.waits.store(waits, Relaxed);
-        // Release: pairs with the Acquire in `at_ns`; who sees the time sees the rest.
+        // Release pairs with the Acquire in `at_ns`: a reader that sees the time sees the rest.
         self.at_ns.store(now.max(1), Release);
     }
 
-    /// When the CPU was found to hang, in guest time; nothing if it never was.
+    /// Returns when the CPU was found to hang, in nanoseconds since boot; nothing if it never was.
     pub fn at_ns(&self) -> Option<u64> {
         Some(self.at_ns.load(Acquire)).filter(|&at| at != 0)
     }
 
-    /// Whether anything was found.
+    /// Returns whether the CPU was found to hang.
     pub fn is_there(&self) -> bool {
         self.at_ns().is_some()
     }
 
-    /// For how long its timer had not ticked.
+    /// Returns for how long its timer had not ticked, in nanoseconds.
     pub fn silent_ns(&self) -> u64 {
         self.silent_ns.load(Relaxed)
     }
 
-    /// The CPU that noticed.
+    /// Returns the CPU that noticed.
     pub fn by(&self) -> usize {
         self.by.load(Relaxed) as usize
     }
 
-    /// Who wrote it down.
+    /// Returns the side that wrote the record.
     pub fn seen(&self) -> Seen {
         match self.seen.load(Relaxed) {
             0 => Seen::ByNmi,
@@ -222,7 +223,7 @@ impl Found {
         }
     }
 
-    /// The context that hangs.
+    /// Returns the context that hangs.
     pub fn context(&self) -> LabContext {
         match self.context.load(Relaxed) {
             0 => LabContext::Task,
@@ -231,7 +232,7 @@ impl Found {
         }
     }
 
-    /// What it waits for.
+    /// Returns what it waits for.
     pub fn waits(&self) -> Waits {
         match self.waits.load(Relaxed) {
             WAITS_NOT => Waits::No,
@@ -243,7 +244,7 @@ impl Found {
         }
     }
 
-    /// The registers that are known, by name.
+    /// Returns the registers that are known, by name.
     pub fn registers(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let known = self.known.load(Relaxed);
         REGISTERS
@@ -253,14 +254,14 @@ impl Found {
             .filter_map(move |(number, register)| (known >> number & 1 == 1).then_some(register))
     }
 
-    /// Where the CPU was: the instruction, then the calls that led there.
+    /// Returns where the CPU was: the instruction, then the calls that led there.
     pub fn places(&self) -> impl Iterator<Item = u64> {
         self.at
             .iter()
             .map(|address| address.load(Relaxed))
             .take_while(|&address| address != 0)
             .enumerate()
-            // A return address lies behind its call, which may be the function's last instruction.
+            // A return address lies after its call, which may be the function's last instruction.
             .map(|(number, address)| if number > 0 { address - 1 } else { address })
     }
 }

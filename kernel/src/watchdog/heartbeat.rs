@@ -1,5 +1,5 @@
-//! The heartbeat: a thread that tells the host every 100 ms that the guest lives, and which CPU
-//! does not.
+//! The heartbeat: a thread that reports to the host, every 100 ms, that the guest lives and which
+//! CPU does not.
 
 use crate::arch::context::Task;
 use crate::arch::{MAX_CPUS, percpu, time};
@@ -10,7 +10,7 @@ use tidemark_wire::ToHost;
 
 /// Time between two heartbeats, in nanoseconds.
 const PERIOD_NS: u64 = 100_000_000;
-/// Heartbeats without a tick after which a CPU is called silent.
+/// Number of heartbeats without a tick after which a CPU is called silent.
 const SILENT_BEATS: u8 = 10;
 
 /// Starts the thread.
@@ -33,8 +33,8 @@ fn beat(task: &Task, _argument: usize) {
                 silent_cpu: watch.look(silent),
             },
         );
-        // What a silent CPU stored, it cannot get written itself. A scenario of the laboratory
-        // decides by itself who prints.
+        // A silent CPU cannot write out what it stored. In a scenario of the laboratory, the
+        // scenario decides which code prints.
         if !points::in_scenario() {
             mm::warnings::flush();
             console::flush(Share::All);
@@ -44,7 +44,7 @@ fn beat(task: &Task, _argument: usize) {
     }
 }
 
-/// Remembers each CPU's tick count and for how many beats it has stood still.
+/// The tick count of each CPU, and the number of beats for which it has stood still.
 #[derive(Debug)]
 struct Watch {
     last: [(u32, u8); MAX_CPUS],

@@ -1,16 +1,16 @@
-//! The watchdog: each CPU's timer ticks, and whoever is awake looks at its neighbour's.
+//! The watchdog. Each CPU's timer ticks, and any CPU that is awake looks at its neighbour's ticks.
 //!
-//! "Whoever is awake" is the tick of another CPU, a waiter in its loop, a role of the laboratory
-//! that is held, or an NMI handler: so CPUs that wait for each other with interrupts off are found,
-//! too. A CPU without ticks is sent an NMI, and a second one a quarter of a second later: a CPU
-//! that was merely not run by its host ticks in between. The second one writes down where it is,
-//! whatever it is doing, and logs it.
+//! A CPU is awake in a tick, in the turn of a waiter's loop, while a role of the laboratory is
+//! held, or in an NMI handler. So CPUs that wait for each other with interrupts off are found, too.
+//! A CPU without ticks is sent an NMI, and a second one a quarter of a second later. A CPU that its
+//! host merely did not run ticks in between. The second NMI records where the CPU is, whatever it
+//! is doing, and logs it.
 //!
-//! One thing no NMI interrupts: an NMI's handler. Its CPU does not answer; a wait in such a handler
-//! is told by the neighbour to write down by itself where it is, and of any other one what it
-//! interrupted is known.
+//! An NMI cannot interrupt the handler of an NMI, so a CPU in one does not answer. The neighbour
+//! then tells a wait in such a handler to record by itself where it is. For any other code in such
+//! a handler, only what the NMI interrupted is known.
 //!
-//! In a scenario of the laboratory nothing is logged meanwhile; once the CPUs that were found wait
+//! In a scenario of the laboratory nothing is logged meanwhile. Once the CPUs that were found wait
 //! for each other in a cycle, the loops that the kernel knows are told to give up, and the run goes
 //! on.
 
@@ -36,63 +36,67 @@ use tidemark_wire::LabContext;
 #[cfg(feature = "lab")]
 use tidemark_wire::LabPoint;
 
-/// A CPU whose timer has not ticked for this long is silent; in a scenario, where hangs are
-/// expected and CPUs few.
+/// How long the timer of a CPU must not tick for the CPU to be silent, in a scenario. Hangs are
+/// expected there, and CPUs few.
 const SILENT_IN_SCENARIO_NS: u64 = 1_000_000_000;
-/// How long a CPU is silent before it counts so, outside of scenarios.
+/// How long the timer of a CPU must not tick for the CPU to be silent, outside of scenarios.
 const SILENT_NS: u64 = 2_000_000_000;
-/// Silence after which one NMI is enough, if no neighbour has sent any: it is the host's, to a
-/// machine in which nobody is awake.
+/// Silence after which one NMI is enough, if no neighbour has sent any. It is then the host's NMI,
+/// to a machine in which no CPU is awake.
 const SURE_NS: u64 = 4_000_000_000;
-/// Time between two NMIs to a silent CPU, and what must lie between the two that find a hang.
+/// Time between two NMIs to a silent CPU, and the least time between the two that find a hang.
 const ASK_AGAIN_NS: u64 = 250_000_000;
 const CERTAIN_NS: u64 = 200_000_000;
-/// A waiter that has not turned for this long does not wait, or its host thread was switched away.
+/// Time after which a waiter that has not turned does not wait, or its host thread was switched
+/// away.
 const STARVED_NS: u64 = 100_000_000;
-/// Turns of a wait, and ticks, between two looks at the neighbour.
+/// Number of turns of a wait, and of ticks, between two looks at the neighbour.
 #[cfg(feature = "lab")]
 const LOOK_EVERY_TURNS: u32 = 256;
 const LOOK_EVERY_TICKS: u32 = 16;
-/// NMIs without an answer after which the CPU counts as being inside an NMI's handler, if it is in
-/// one; and after which it is not waited for to say where.
+/// Number of unanswered NMIs after which a CPU in an NMI's handler counts as stuck there. The
+/// second number is the one after which the neighbour stops waiting for the CPU's own record.
 const UNANSWERED: u32 = 2;
 const UNANSWERED_AT_ALL: u32 = 4;
 
-/// What is known of one CPU.
+/// The state of one CPU as the watchdog knows it.
 struct Watched {
-    /// When it ticked last, and how often it has. Written by its own timer interrupt.
+    /// When the CPU last ticked, and how often it has. Its own timer interrupt writes them.
     ticked_ns: AtomicU64,
     ticks: AtomicU32,
-    /// When it was last sent the watchdog's NMI, by whom, and how often it was since it ticked.
+    /// When the CPU was last sent the watchdog's NMI, by which CPU, and how often since its last
+    /// tick.
     asked_ns: AtomicU64,
     asked_by: AtomicU32,
     asks: AtomicU32,
-    /// How often in a row it has not taken it until the next one was due.
+    /// How many times in a row the CPU had not taken the NMI by the time the next one was due.
     unanswered: AtomicU32,
-    /// When it took an NMI last, of anybody's, and whether that was the watchdog's. Its own.
+    /// When the CPU last took an NMI from any source, and whether that one was the watchdog's. Only
+    /// the CPU itself writes them.
     answered_ns: AtomicU64,
     is_asked: AtomicBool,
-    /// What its last NMI interrupted: rip, rsp, rbp, rflags. Its own; read while it does not
-    /// answer.
+    /// What the CPU's last NMI interrupted: rip, rsp, rbp, rflags. Only the CPU itself writes them;
+    /// others read them while it does not answer.
     interrupted: [AtomicU64; 4],
-    /// The ticks (plus one) and the time at which its NMI found it silent for the first time. Its
-    /// own.
+    /// The ticks (plus one) and the time at which the CPU's NMI first found it silent. Only the CPU
+    /// itself writes them.
     suspected_at_tick: AtomicU32,
     suspected_ns: AtomicU64,
-    /// A neighbour found that it is inside an NMI's handler: its wait has to say itself where it
-    /// is.
+    /// Whether a neighbour found that the CPU is inside an NMI's handler. Its wait must then record
+    /// by itself where it is.
     is_unreachable: AtomicBool,
-    /// Turns of waits that the kernel knows, and when the last one since the last tick was. Its
-    /// own.
+    /// The turns of waits that the kernel knows, and when the last one since the last tick was.
+    /// Only the CPU itself writes them.
     #[cfg(feature = "lab")]
     turns: AtomicU32,
     turned_ns: AtomicU64,
-    /// Whether a scenario's trace has its first turn. Its own.
+    /// Whether a scenario's trace has the CPU's first turn. Only the CPU itself writes it.
     #[cfg(feature = "lab")]
     has_spun: AtomicBool,
-    /// Its waits are to end: a scenario found what it wanted to find. Its own.
+    /// Whether the CPU's waits are to end, because a scenario found what it wanted to find. The CPU
+    /// that finds the hang writes it.
     gives_up: AtomicBool,
-    /// The ticks (plus one) that it had when it was last found to hang.
+    /// The ticks (plus one) that the CPU had when it was last found to hang.
     found_at_tick: AtomicU32,
     found: Found,
 }
@@ -125,7 +129,7 @@ static CPUS: [Watched; MAX_CPUS] = [const {
 /// Whether the hooks are in place.
 static WATCHES: AtomicBool = AtomicBool::new(false);
 
-/// Starts to watch; interrupts run. Once.
+/// Starts to watch. Boot calls it once, when interrupts run.
 pub fn start() {
     let now = time::now_ns();
     for cpu in &CPUS {
@@ -139,24 +143,24 @@ pub fn start() {
     }
 }
 
-/// How often a CPU's timer has ticked, modulo 2^32. Any context.
+/// Returns how often a CPU's timer has ticked, modulo 2^32. Any context may call it.
 pub fn ticks(cpu: CpuId) -> u32 {
     CPUS[cpu.0].ticks.load(Relaxed)
 }
 
-/// Whether the NMI that the running CPU is in is the watchdog's, and so nobody else's. In an NMI's
-/// handler.
+/// Returns whether the NMI that the running CPU is in is the watchdog's, and so from no other
+/// source. Only an NMI's handler may call it.
 pub fn sent_this_nmi() -> bool {
     CPUS[arch::cpu_id().0].is_asked.load(Relaxed)
 }
 
-/// What was found of a CPU that hung, if one did; the last time. Any context.
+/// Returns the record of the last time that a CPU hung, if it did. Any context may call it.
 pub fn found(cpu: CpuId) -> Option<&'static Found> {
     let found = &CPUS[cpu.0].found;
     found.is_there().then_some(found)
 }
 
-/// The CPUs that were found to hang so far, the first one first.
+/// Returns the CPUs that were found to hang so far, the first one first.
 #[cfg(feature = "lab")]
 pub fn hung() -> impl Iterator<Item = (usize, &'static Found)> {
     let mut found: [(u64, usize); MAX_CPUS] =
@@ -182,7 +186,8 @@ impl Watched {
         self.silent_ns(now) >= limit
     }
 
-    /// Whether it was found to hang and has not ticked since. In a scenario once is enough.
+    /// Returns whether the CPU was found to hang and has not ticked since. In a scenario, once is
+    /// enough.
     fn is_found(&self) -> bool {
         let at_tick = self.found_at_tick.load(Relaxed);
         at_tick == self.ticks.load(Relaxed).wrapping_add(1)
@@ -208,8 +213,8 @@ fn on_tick(_irq: &HardIrq) {
     }
 }
 
-/// Says that the running CPU is awake although its timer may not tick: it is held at a point. Any
-/// context.
+/// Notes that the running CPU is awake although its timer may not tick, because it is held at a
+/// point. Any context may call it.
 #[cfg(feature = "lab")]
 pub fn awake() {
     let watched = &CPUS[arch::cpu_id().0];
@@ -217,7 +222,7 @@ pub fn awake() {
     look();
 }
 
-/// Looks at the neighbour, the next CPU that is online. Any context.
+/// Looks at the neighbour, the next CPU that is online. Any context may call it.
 fn look() {
     let me = arch::cpu_id().0;
     let mask = percpu::online_mask() & !percpu::mask_of(CpuId(me));
@@ -237,7 +242,7 @@ fn look_at(cpu: usize) {
     if !watched.is_silent(now) || asked < ASK_AGAIN_NS || watched.is_found() {
         return;
     }
-    // At rest CPUs are silent on purpose.
+    // While the machine is at rest, CPUs are silent on purpose.
     if !WATCHES.load(Acquire) || quiesce::nmis_held() || is_deaf() {
         return;
     }
@@ -251,7 +256,7 @@ fn look_at(cpu: usize) {
     };
     watched.unanswered.store(unanswered, Relaxed);
     if unanswered >= UNANSWERED && nmi::is_in(CpuId(cpu)) {
-        // Release: pairs with the Acquire in `turn`; who asked, and when, is to be read there.
+        // Release pairs with the Acquire in `turn`: which CPU asked, and when, is to be read there.
         watched.is_unreachable.store(true, Release);
         if unanswered >= UNANSWERED_AT_ALL {
             watched.find_from_outside(cpu, now);
@@ -261,14 +266,13 @@ fn look_at(cpu: usize) {
     nmi::send(CpuId(cpu));
 }
 
-/// Whether the watchdog was planted deaf: its tests must then fail.
+/// Returns whether the watchdog was planted deaf; its tests must then fail.
 fn is_deaf() -> bool {
     options::get().plant == Some(options::Plant::DeafWatchdog)
 }
 
-/// What a waiter does about itself if it is silent and everybody else was found to hang: of CPUs
-/// that wait for each other the one that hung first has looked at the others too early, and looks
-/// no more.
+/// Makes a silent waiter look at itself when every other CPU was found to hang. Of CPUs that wait
+/// for each other, the one that hung first has looked at the others too early, and looks no more.
 #[cfg(feature = "lab")]
 fn look_at_self() {
     let me = arch::cpu_id();
@@ -278,8 +282,8 @@ fn look_at_self() {
     }
 }
 
-/// On the CPU itself, whatever it is doing: writes down where, and ends a wait that would never
-/// end.
+/// Records where the CPU is, whatever it is doing, and ends a wait that would never end. Runs on
+/// that CPU.
 fn on_nmi(_nmi: &Nmi, frame: &TrapFrame) {
     let me = arch::cpu_id().0;
     let watched = &CPUS[me];
@@ -325,12 +329,12 @@ fn on_nmi(_nmi: &Nmi, frame: &TrapFrame) {
     };
     watched.found.write_from_nmi(frame);
     watched.find(me, now, Seen::ByNmi, context);
-    // CPUs that wait for each other: the neighbour may have nobody else who looks at it.
+    // CPUs may wait for each other, and the neighbour may have no other CPU that looks at it.
     look();
 }
 
 impl Watched {
-    /// Notes that CPU `cpu` hangs, its registers and callers being written down, and says so.
+    /// Notes that CPU `cpu` hangs, and reports it. Its registers and callers are recorded already.
     fn find(&self, cpu: usize, now: u64, seen: Seen, context: LabContext) {
         let waits = match (self.waits(now), points::rebuilder()) {
             (false, _) => Waits::No,
@@ -350,14 +354,15 @@ impl Watched {
         // A wait that is not for ever ends by itself.
         if points::hang_is_for_ever() {
             for waiter in CPUS.iter().filter(|waiter| waiter.found.is_there()) {
-                // Release: pairs with the Acquire in `turn`; who gives up finds the place written
-                // down.
+                // Release pairs with the Acquire in `turn`: a waiter that gives up finds the place
+                // recorded.
                 waiter.gives_up.store(true, Release);
             }
         }
     }
 
-    /// Of a CPU that stays inside an NMI's handler and does not say where: what it interrupted.
+    /// Finds a CPU that stays inside an NMI's handler and does not record its place: what that NMI
+    /// interrupted is recorded.
     fn find_from_outside(&self, cpu: usize, now: u64) {
         let [rip, rsp, rbp, rflags] =
             [0, 1, 2, 3].map(|at: usize| self.interrupted[at].load(Relaxed));
@@ -366,7 +371,7 @@ impl Watched {
     }
 }
 
-/// One turn of a wait for an even counter. Any context.
+/// Does one turn of a wait for an even counter. Any context may call it.
 #[cfg(feature = "lab")]
 #[inline(never)]
 pub fn turn() -> ControlFlow<()> {

@@ -1,4 +1,4 @@
-//! What the log, and the host, are told of a CPU that hangs.
+//! The reports to the log and to the host about a CPU that hangs.
 
 use super::{Found, Seen, Waits};
 use crate::arch::time;
@@ -9,16 +9,16 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering::*};
 use tidemark_wire::{LabContext, Text};
 
-/// Registers a line.
+/// Number of registers in a line.
 const A_LINE: usize = 6;
 /// How long a CPU waits for its turn to report.
 const TURN_NS: u64 = 1_000_000_000;
 
-/// Whether a CPU reports.
+/// Whether a CPU reports at this moment.
 static TELLING: AtomicBool = AtomicBool::new(false);
 
-/// The function that a hung CPU was in, without most of its path: the innermost one that is not the
-/// watchdog's, the laboratory's or the machine's own.
+/// The function that a hung CPU was in, without most of its path. It is the innermost one that is
+/// not the watchdog's, the laboratory's or the machine's own.
 pub struct Function<'f>(pub &'f Found);
 
 impl Function<'_> {
@@ -46,7 +46,7 @@ impl fmt::Display for Function<'_> {
             }
             let mut parts = name.rsplit("::");
             let function = parts.next().unwrap_or(name);
-            // A free function's name says little without its module's.
+            // The name of a free function says little without that of its module.
             let is_module = |part: &&str| part.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
             return match parts.next().filter(is_module) {
                 Some(module) => write!(f, "{module}::{function}"),
@@ -57,7 +57,7 @@ impl fmt::Display for Function<'_> {
     }
 }
 
-/// The address that [`Function`] names; the instruction if it names none.
+/// Returns the address that [`Function`] names; the instruction if it names none.
 pub(super) fn place(found: &Found) -> u64 {
     let is_named = |&address: &u64| {
         let mut name = Text::<200>::new();
@@ -68,7 +68,7 @@ pub(super) fn place(found: &Found) -> u64 {
     found.places().find(is_named).unwrap_or(instruction)
 }
 
-/// What the CPU does, in words.
+/// The activity of the CPU, in words.
 struct Doing<'f>(&'f Found);
 
 impl fmt::Display for Doing<'_> {
@@ -91,7 +91,7 @@ impl fmt::Display for Doing<'_> {
     }
 }
 
-/// Registers and callers, a line each.
+/// The registers and callers, in lines.
 pub struct Details<'f>(pub &'f Found);
 
 impl fmt::Display for Details<'_> {
@@ -123,12 +123,12 @@ impl fmt::Display for Details<'_> {
     }
 }
 
-/// Logs that a CPU hangs, and where, around whoever has the port. In an NMI of that CPU's, or on
-/// its neighbour.
+/// Logs that a CPU hangs and where, even if another CPU owns the port. It is called in an NMI of
+/// that CPU, or on its neighbour.
 ///
-/// A reader that waits for what it has interrupted will wait for ever: the host is told, too.
+/// A reader that waits for what it has interrupted will wait for ever, so the host is told as well.
 pub(super) fn tell(cpu: usize, found: &Found) {
-    // One after the other; but one that does not come to its end is not waited for.
+    // CPUs report one after the other, but do not wait long for one that does not come to its end.
     time::spin_until(TURN_NS, || !TELLING.swap(true, Acquire));
     warn!(
         "hang: cpu{cpu} took no timer interrupt for {} ms (cpu{} noticed): {}, at {}",
@@ -137,7 +137,7 @@ pub(super) fn tell(cpu: usize, found: &Found) {
         Doing(found),
         Function(found),
     );
-    // CPUs that wait for another one's rebuild have little to add.
+    // CPUs that wait for the rebuild of another one have little to add.
     let level = match found.waits() {
         Waits::ForRebuild { on: Some(_) } => Level::Debug,
         _ => Level::Info,

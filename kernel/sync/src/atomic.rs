@@ -1,7 +1,7 @@
 //! The atomics that shared algorithms use: `core`'s, or loom's under `--cfg loom`.
 //!
-//! loom does not model compiler fences; what relies on them (same-CPU protocols) is tested by
-//! enumeration instead.
+//! loom does not model compiler fences. The protocols that rely on them run on one CPU, and are
+//! tested by enumerating their steps instead.
 
 #[cfg(not(loom))]
 pub use core::{
@@ -23,9 +23,11 @@ pub use loom::{
     },
 };
 
-/// Fences fully in models. Elsewhere it is nothing: the accesses on either side of it are SeqCst,
-/// one of them a read-modify-write or a store, which orders them by itself. loom takes SeqCst
-/// accesses for weaker ones, and SeqCst fences for what they are.
+/// Executes a SeqCst fence in loom's models, and nothing elsewhere.
+///
+/// Outside of models the accesses on either side order themselves: they are SeqCst, and one of them
+/// is a store or a read-modify-write. In its models, loom treats SeqCst accesses as weaker ones,
+/// but models SeqCst fences faithfully.
 #[inline(always)]
 pub fn fence_for_models() {
     #[cfg(loom)]

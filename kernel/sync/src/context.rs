@@ -1,8 +1,8 @@
 //! Tokens that prove in which context code runs.
 //!
 //! A token is minted once, by the code that establishes the context (the thread trampoline, an
-//! entry stub), and lent out as `&Task`, `&HardIrq` or `&Nmi`. None of them can leave its CPU's
-//! stack.
+//! entry stub). It is lent out as `&Task`, `&HardIrq` or `&Nmi`. No token can leave the stack of
+//! the CPU that it was minted on.
 
 use core::marker::PhantomData;
 
@@ -11,9 +11,9 @@ use core::marker::PhantomData;
 pub enum ContextKind {
     /// A thread: may sleep, may be preempted.
     Task,
-    /// A hard interrupt handler: maskable interrupts are off.
+    /// A hard interrupt handler: maskable interrupts are off, and it may not sleep.
     HardIrq,
-    /// A non-maskable interrupt handler: may have interrupted anything, takes nothing.
+    /// A handler of non-maskable interrupts: it may have interrupted anything, and takes no lock.
     Nmi,
 }
 
@@ -21,7 +21,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// A context token.
+/// A token that proves the context that code runs in.
 pub trait Context: sealed::Sealed {
     /// Returns which context this is.
     fn kind(&self) -> ContextKind;
@@ -68,17 +68,18 @@ macro_rules! token {
 }
 
 token!(
-    /// Proof of running in a thread with no spinlock held: what may sleep takes it.
+    /// Proof of running in a thread with no spinlock held. A function that may sleep takes it as an
+    /// argument.
     Task,
     |task| Some(task)
 );
 token!(
-    /// Proof of running in a hard interrupt handler, interrupts off.
+    /// Proof of running in a hard interrupt handler, with interrupts off.
     HardIrq,
     |_| None
 );
 token!(
-    /// Proof of running in an NMI handler. NMI code wakes nobody and takes nothing.
+    /// Proof of running in an NMI handler. NMI code wakes no thread and takes no lock.
     Nmi,
     |_| None
 );

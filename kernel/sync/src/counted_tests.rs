@@ -1,4 +1,5 @@
-//! An interrupt, a preemption or an exception at every step of a push and a pop, and at every two.
+//! Tests an interrupt, a preemption or an exception at every step of a push and a pop, and at every
+//! two steps.
 
 use super::*;
 use std::{
@@ -6,14 +7,14 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-/// What comes.
+/// What arrives before a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Arrival {
     /// An interrupt, if interrupts are on; its handler pushes and pops.
     Interrupt,
-    /// An interrupt, at whose end the CPU switches to another thread and back.
+    /// An interrupt that ends with a switch to another thread and back.
     Preemption,
-    /// An exception, whether they are on or not; its handler pushes and pops.
+    /// An exception, whether interrupts are on or not; its handler pushes and pops.
     Exception,
 }
 
@@ -39,12 +40,12 @@ struct Cpu {
     were_on: Cell<bool>,
     steps: Cell<usize>,
     protocol: Protocol,
-    /// Steps at which something comes; each comes once.
+    /// The steps before which something arrives, and what; each arrives once.
     plan: RefCell<Vec<(usize, Arrival)>>,
 }
 
 impl Cpu {
-    /// A step: whatever is due comes before it.
+    /// Counts a step, after the arrival that is due before it.
     fn step(&self) {
         let step = self.steps.replace(self.steps.get() + 1);
         let due = self.plan.borrow().iter().position(|&(at, _)| at == step);
@@ -54,7 +55,7 @@ impl Cpu {
         if arrival != Arrival::Exception && !on {
             return;
         }
-        // The gate turns interrupts off, the return from it restores them.
+        // The interrupt gate turns interrupts off; the return from the handler restores them.
         self.on.set(false);
         let before = self.count.get();
         (self.protocol.push)(self);
@@ -68,8 +69,8 @@ impl Cpu {
         self.on.set(on);
     }
 
-    /// The switch pushes for itself; another thread, which was switched away from in the same way,
-    /// runs for a while and switches back.
+    /// Switches to another thread, which runs for a while and switches back. The switch pushes for
+    /// itself, and the other thread was switched away from in the same way.
     fn switch(&self) {
         (self.protocol.push)(self);
         assert_eq!(self.count.get(), 1, "a switch inside a gate");
@@ -120,12 +121,12 @@ impl Counted for Cpu {
     }
 }
 
-/// Two sections, one in the other, then a third one; returns how many steps that took.
+/// Runs two sections, one in the other, then a third one; returns how many steps that took.
 fn run(protocol: Protocol, on: bool, plan: &[(usize, Arrival)]) -> usize {
     let cpu = Cpu {
         on: Cell::new(on),
         count: Cell::new(0),
-        // What the section before left behind: the opposite of what is to be restored.
+        // What the section before left in the flag: the opposite of what is to be restored.
         were_on: Cell::new(!on),
         steps: Cell::new(0),
         protocol,
@@ -160,7 +161,7 @@ fn enumerate(protocol: Protocol) {
         assert!(steps > 15);
         for first in 0..steps {
             for one in ARRIVALS {
-                // The handler's own steps count, so the second one may come inside the first.
+                // The handler's own steps count, so the second arrival may come inside the first.
                 let steps = run(protocol, on, &[(first, one)]);
                 for second in first + 1..steps {
                     for other in ARRIVALS {

@@ -1,5 +1,5 @@
-//! A CPU's word about the gated section that is open on it: what its interrupts look at, and what
-//! they leave to the gated section's end.
+//! The word of a CPU that says whether a gated section is open on it. The CPU's interrupts read it,
+//! and record there the work that they leave to the gated section's end.
 
 use crate::atomic::{
     AtomicU32,
@@ -9,23 +9,26 @@ use crate::atomic::{
 
 /// Whether a gated section is open on a CPU, and what is owed at its end, in one word.
 ///
-/// Only the CPU itself writes it, task, interrupts and NMIs alike; others may look. Each of the
-/// methods that change it is one step: who interrupts it comes before or after. An interrupt that
-/// finds a gated section open leaves to its end what may not happen inside, by [`CpuGate::owe`],
-/// and the end and the look at what is owed are one step, so that nothing falls between them.
+/// Only the CPU itself writes it, in task, interrupt and NMI context; other CPUs may read it. Each
+/// method that changes it is one atomic step, so code that interrupts it comes before or after,
+/// never within.
 ///
-/// Bits 0 to 7 count the gated sections that are open: 0 or 1. The others are what is owed.
+/// An interrupt that finds a gated section open calls [`CpuGate::owe`] for work that may not happen
+/// inside. The section ends and learns what is owed in one step, so no debt falls between the two.
+///
+/// Bits 0 to 7 count the open gated sections: 0 or 1. Each of the other bits is one kind of owed
+/// work.
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub struct CpuGate(AtomicU32);
 
 impl CpuGate {
-    /// Owed: the CPU's caches are to be emptied. The allocator's.
+    /// Owed: the CPU's per-CPU caches are to be drained. The allocator owns this bit.
     pub const DRAIN: u32 = 1 << 8;
-    /// Owed: the word that this CPU is outside of every gated section, for a grace period. The
-    /// platform's, which says it at its unpin.
+    /// Owed: an acknowledgement, for a grace period, that this CPU is outside of every gated
+    /// section. The platform owns this bit and acknowledges when it unpins the CPU.
     pub const GRACE: u32 = 1 << 9;
-    /// The first of the bits that are the platform's own.
+    /// The first of the bits that the platform may use for itself.
     pub const PLATFORM: u32 = 1 << 16;
     const OPEN: u32 = (1 << 8) - 1;
 
@@ -47,47 +50,53 @@ impl CpuGate {
         self.0.load(Relaxed) & Self::OPEN != 0
     }
 
-    /// Tells whether the CPU's code is to stay there: a gated section is open, or has just ended
-    /// with a drain or a grace period's word owed, which is about to be paid. Code that were moved
-    /// to another CPU in between would leave that unpaid.
+    /// Returns whether the code that runs must stay on this CPU. It must while a gated section is
+    /// open, and while a drain or an acknowledgement is owed after one. Code that moved to another
+    /// CPU in between would leave the debt unpaid.
     #[inline]
     pub fn holds(&self) -> bool {
         self.0.load(Relaxed) & (Self::OPEN | Self::DRAIN | Self::GRACE) != 0
     }
 
     /// Begins a gated section; the caller has seen that none is open. An interrupt between that
-    /// look and this step leaves the count as it found it.
+    /// check and this step leaves the count as it found it.
     #[inline]
     pub fn begin(&self) {
         self.0.fetch_add(1, Relaxed);
-        // The gated section stays behind it. Its readers are on the same CPU.
+        // The gated section stays after this step. The readers of the word are on the same CPU, so
+        // a compiler fence suffices.
         compiler_fence(SeqCst);
     }
 
-    /// Ends a gated section; returns whether anything is owed.
+    /// Ends the gated section; returns whether anything is owed.
     #[inline]
     pub fn end(&self) -> bool {
-        // The gated section stays before it.
+        // The gated section stays before this step.
         compiler_fence(SeqCst);
         self.0.fetch_sub(1, Relaxed) != 1
     }
 
-    /// Leaves `what` to the end of the gated section.
+    /// Adds `what`, a set of bits above bit 7, to what is owed at the end of the gated section.
+    ///
+    /// # Panics
+    ///
+    /// Panics, in debug builds, if `what` contains any of bits 0 to 7.
     pub fn owe(&self, what: u32) {
         debug_assert_eq!(what & Self::OPEN, 0, "not a thing to owe");
         self.0.fetch_or(what, Relaxed);
     }
 
-    /// Returns whether any of `what` is owed.
+    /// Returns whether any bit of `what` is owed.
     #[inline]
     pub fn owes(&self, what: u32) -> bool {
         self.0.load(Relaxed) & what != 0
     }
 
-    /// Takes back that `what` is owed; returns whether any of it was. The caller does it next.
+    /// Clears the bits of `what`; returns whether any of them was owed. The caller then does that
+    /// work.
     pub fn take(&self, what: u32) -> bool {
         let owed = self.0.fetch_and(!what, Relaxed) & what != 0;
-        // What is read in order to do it is read behind this.
+        // The reads of the work that follows stay after this step.
         compiler_fence(SeqCst);
         owed
     }
@@ -120,8 +129,8 @@ mod tests {
     }
 }
 
-/// An interrupt may come between any two accesses, and so may another thread: what holds for
-/// threads holds for interrupts.
+/// In these models a thread stands for an interrupt, which may come between any two accesses. A
+/// thread may come there as well, so what holds for threads holds for interrupts.
 #[cfg(all(test, loom))]
 mod models {
     use super::*;
@@ -140,7 +149,8 @@ mod models {
         }
     }
 
-    /// A gated section, and an interrupt that leaves a drain to its end if it finds it open.
+    /// Runs a gated section, and an interrupt that leaves a drain to the section's end if it finds
+    /// it open.
     fn interrupted(owed_before: u32) {
         model(move || {
             let cpu = Arc::new(Cpu {

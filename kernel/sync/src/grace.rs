@@ -1,11 +1,11 @@
-//! Grace periods: who has published something waits until nobody can still be looking at what was
-//! there before. A read-side section is a pinned stretch, an interrupt or an NMI; nothing inside
-//! one sleeps or is preempted, so a CPU that is seen outside has left every section that it was in.
+//! Grace periods. A writer that has published something waits until no CPU can still be reading
+//! what was there before. A read-side section is a pinned stretch, an interrupt or an NMI. Nothing
+//! inside one sleeps or is preempted, so a CPU seen outside has left every section that it was in.
 
 use crate::atomic::{AtomicU64, Ordering};
 
-/// The CPUs that have not yet been seen outside their read-side sections, for one grace period at a
-/// time.
+/// The set of CPUs that have not yet been seen outside of their read-side sections. It serves one
+/// grace period at a time.
 #[derive(Debug)]
 pub struct Grace {
     waiting: AtomicU64,
@@ -18,7 +18,7 @@ impl Default for Grace {
 }
 
 impl Grace {
-    /// Returns one that nobody waits for.
+    /// Returns a grace period that waits for no CPU.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self {
@@ -26,7 +26,7 @@ impl Grace {
         }
     }
 
-    /// Returns one that nobody waits for.
+    /// Returns a grace period that waits for no CPU.
     #[cfg(loom)]
     pub fn new() -> Self {
         Self {
@@ -34,22 +34,28 @@ impl Grace {
         }
     }
 
-    /// Begins to wait for the CPUs of a mask. What is being replaced was replaced before; each of
-    /// the CPUs is asked afterwards.
+    /// Begins to wait for the CPUs in the mask `cpus` (bit n is CPU n, 0 to 63). The caller has
+    /// published the replacement before, and asks each of the CPUs to acknowledge afterwards.
     pub fn begin(&self, cpus: u64) {
         // Release pairs with the acquire in `acknowledge`: what a CPU reads after it has
         // acknowledged is not older than what the caller published.
         self.waiting.store(cpus, Ordering::Release);
     }
 
-    /// Says that `cpu` is outside of every read-side section now. On that CPU, in any context.
+    /// Records that CPU `cpu` (0 to 63) is outside of every read-side section now. It is called on
+    /// that CPU, in any context.
+    ///
+    /// # Panics
+    ///
+    /// Panics, in builds with overflow checks, if `cpu` is above 63.
     pub fn acknowledge(&self, cpu: usize) {
         // Release pairs with the acquire in `is_over`: what the section read, it read before its
-        // memory is reused. Acquire: see `begin`.
+        // memory is reused. Acquire pairs with the release in `begin`.
         self.waiting.fetch_and(!(1 << cpu), Ordering::AcqRel);
     }
 
-    /// Returns whether every CPU that was waited for, and is in `online`, has acknowledged.
+    /// Returns whether every CPU that was waited for, and is in the mask `online`, has
+    /// acknowledged.
     pub fn is_over(&self, online: u64) -> bool {
         self.waiting.load(Ordering::Acquire) & online == 0
     }
@@ -104,7 +110,7 @@ mod models {
             shared.grace.begin(1);
             let readers = Arc::clone(&shared);
             let reader = thread::spawn(move || {
-                // The section, and its end.
+                // The read-side section, and its end.
                 readers.content.with(|_| ());
                 readers.grace.acknowledge(0);
             });
@@ -124,7 +130,7 @@ mod models {
             let writer = thread::spawn(move || {
                 writers.published.store(1, Ordering::Relaxed);
                 writers.grace.begin(1);
-                // Stands for the interrupt, which orders nothing here.
+                // Stands for the interrupt that asks a CPU to acknowledge; it orders nothing here.
                 asks.store(1, Ordering::Relaxed);
             });
             if asked.load(Ordering::Relaxed) == 1 {

@@ -1,11 +1,11 @@
-//! A try-lock for draining queues: whoever finds it taken leaves, and what it left behind is never
-//! stranded.
+//! A try-lock for draining queues. A caller that finds it taken leaves, and the records that it
+//! queued are never stranded.
 //!
-//! | state | meaning | who moves it on |
+//! | state | meaning | what changes it |
 //! |---|---|---|
-//! | FREE | nobody drains | an offer: OWNED |
+//! | FREE | no CPU drains | an offer: OWNED |
 //! | OWNED | the owner drains | an offer: AGAIN; the owner: FREE |
-//! | AGAIN | something may have come after the owner looked | the owner: OWNED, and it looks again |
+//! | AGAIN | a record may have come after the owner looked | the owner: OWNED, and it looks again |
 
 use crate::atomic::{AtomicU32, Ordering};
 
@@ -13,35 +13,35 @@ const FREE: u32 = 0;
 const OWNED: u32 = 1;
 const AGAIN: u32 = 2;
 
-/// What an offer came to.
+/// The result of [`Handoff::offer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Offer {
-    /// The caller owns the queues now: it drains them and calls [`Handoff::finish`] until that says
-    /// [`Finish::Done`].
+    /// The caller owns the queues now. It drains them and calls [`Handoff::finish`] until that
+    /// returns [`Finish::Done`].
     Owner,
-    /// Somebody else does, and will look at the queues once more after this.
+    /// Another caller owns the queues, and will look at them once more after this.
     Left,
 }
 
-/// What an owner finds when it is done.
+/// The result of [`Handoff::finish`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Finish {
-    /// The caller is not the owner any more.
+    /// The caller no longer owns the queues.
     Done,
-    /// Something came meanwhile: the caller is still the owner and drains again.
+    /// Something came meanwhile: the caller still owns the queues and drains them again.
     DrainAgain,
 }
 
-/// The state of the ownership; see the module.
+/// The state of the ownership; the table in the module's documentation lists the states.
 #[derive(Debug)]
 pub struct Handoff {
     state: AtomicU32,
 }
 
 impl Handoff {
-    /// Returns a hand-off that nobody owns.
+    /// Returns a hand-off without an owner.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Handoff {
@@ -49,7 +49,7 @@ impl Handoff {
         }
     }
 
-    /// Returns a hand-off that nobody owns.
+    /// Returns a hand-off without an owner.
     #[cfg(loom)]
     pub fn new() -> Self {
         Handoff {
@@ -58,14 +58,15 @@ impl Handoff {
     }
 
     /// Offers to drain, after the caller has put something into a queue. Never waits for the owner.
+    /// Any context may call it.
     pub fn offer(&self) -> Offer {
         let mut seen = self.state.load(Ordering::Relaxed);
         loop {
             let next = if seen == FREE { OWNED } else { AGAIN };
             // AGAIN → AGAIN is a write as well: its Release publishes what we queued to the owner's
             // Acquire in `finish`. A mere load would be ordered after nothing, and the owner could
-            // miss our record. Acquire on FREE → OWNED, with the Release in `finish`: we see how
-            // far the last owner came.
+            // miss our record. Acquire on FREE → OWNED pairs with the Release in `finish`: we see
+            // how far the last owner came.
             match self
                 .state
                 .compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Relaxed)
@@ -77,8 +78,8 @@ impl Handoff {
         }
     }
 
-    /// Gives the ownership up, unless somebody left something since the owner looked last. For the
-    /// owner only.
+    /// Gives up the ownership, unless an offer came since the owner last looked. Only the owner may
+    /// call it.
     pub fn finish(&self) -> Finish {
         match self
             .state
@@ -86,15 +87,15 @@ impl Handoff {
         {
             Ok(_) => Finish::Done,
             Err(_) => {
-                // Acquire, with the Release of every offer that found us here.
+                // Acquire pairs with the Release of every offer that found us here.
                 self.state.swap(OWNED, Ordering::Acquire);
                 Finish::DrainAgain
             }
         }
     }
 
-    /// Gives the ownership up although something may be left; the caller sees to it that somebody
-    /// offers again. For the owner only.
+    /// Gives up the ownership although records may be left; the caller makes sure that another
+    /// offer follows. Only the owner may call it.
     pub fn abandon(&self) {
         // A swap, not a store: the next owner's Acquire must reach the offers that found us here,
         // too.

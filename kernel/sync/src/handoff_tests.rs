@@ -1,5 +1,5 @@
-//! Sequential rules, and with `--cfg loom` that nothing queued is stranded, whoever loses the race
-//! for the ownership.
+//! Tests the sequential rules. With `--cfg loom` it also tests that nothing queued is stranded,
+//! whichever CPU loses the race for the ownership.
 
 use super::*;
 
@@ -56,7 +56,7 @@ mod modelled {
         }
     }
 
-    /// Two CPUs queue and offer; afterwards both records must have been drained by somebody.
+    /// Lets two CPUs queue and offer; afterwards both records must have been drained.
     fn nothing_stranded(offer: fn(&Handoff) -> Offer, finish: fn(&Handoff) -> Finish) {
         loom::model(move || {
             let queues = Arc::new(Queues {
@@ -81,11 +81,11 @@ mod modelled {
         nothing_stranded(Handoff::offer, Handoff::finish);
     }
 
-    /// Two CPUs leave a record each with an owner that is at work.
+    /// Two CPUs each leave a record with an owner that is at work.
     #[test]
     fn what_the_second_one_leaves_is_seen_as_well() {
         let mut model = loom::model::Builder::new();
-        // Three threads: more takes a minute.
+        // The bound keeps three threads within reach: a higher one takes a minute.
         model.preemption_bound = Some(3);
         model.check(|| {
             let queues = Arc::new(Queues {
@@ -114,13 +114,13 @@ mod modelled {
         });
     }
 
-    /// The owners of two CPUs drain by turns; `end` is how an owner ends.
+    /// Lets the owners of two CPUs drain by turns; `end` is how an owner ends.
     fn one_after_the_other(end: fn(&Handoff)) {
         loom::model(move || {
             let shared = Arc::new((Handoff::new(), loom::cell::UnsafeCell::new(0)));
             let own = move |shared: &(Handoff, loom::cell::UnsafeCell<u32>)| {
                 if shared.0.offer() == Offer::Owner {
-                    // How far the owner has come is nobody else's; loom reports a race.
+                    // Only the owner knows how far it has come; loom reports a race.
                     shared.1.with_mut(|_| ());
                     end(&shared.0);
                 }
@@ -135,7 +135,7 @@ mod modelled {
     #[test]
     fn the_next_owner_sees_how_far_the_last_one_came() {
         one_after_the_other(|handoff| {
-            // With something left behind, the ownership ends all the same in this model.
+            // With a record left behind, the ownership ends all the same in this model.
             let _ = handoff.finish();
         });
     }
@@ -145,7 +145,8 @@ mod modelled {
         one_after_the_other(Handoff::abandon);
     }
 
-    /// One queues and finds it owned; the owner abandons; the next owner sees what was queued.
+    /// One CPU queues and finds the queues owned, then the owner abandons them. The next owner sees
+    /// what was queued.
     #[test]
     fn who_owns_after_one_that_abandoned_sees_what_was_left_with_that() {
         loom::model(|| {

@@ -3,14 +3,15 @@
 use crate::atomic::{AtomicPtr, Ordering};
 use core::{fmt, marker::PhantomData, mem, ptr};
 
-/// A place for a function pointer, or for none. Any context: no call waits.
+/// A place for a function pointer, or for none. Callable from any context: no call waits.
 ///
-/// `F` is a function pointer's type; [`hook!`](crate::hook!) makes a place for one that is named.
-/// What was written before a function was set is visible to code that got the function from here.
+/// `F` is a function pointer's type; [`hook!`](crate::hook!) makes a place for a type that is
+/// written out. What was written before a function was set is visible to code that got the function
+/// from here.
 pub struct Hook<F> {
     /// Null, or an `F`.
     place: AtomicPtr<()>,
-    /// It takes an `F` in and hands it out.
+    /// Makes the type invariant in `F`: the place both takes an `F` in and hands it out.
     function: PhantomData<fn(F) -> F>,
 }
 
@@ -25,11 +26,11 @@ macro_rules! hook {
 }
 
 impl<F: Copy> Hook<F> {
-    /// Returns a place without a function; [`hook!`](crate::hook!) does so without unsafe code.
+    /// Returns a place without a function. [`hook!`](crate::hook!) does this without unsafe code.
     ///
     /// # Safety
     ///
-    /// `F` is a function pointer's type: as large as a pointer to data, without padding, never
+    /// `F` is the type of a function pointer: as large as a pointer to data, without padding, never
     /// null.
     #[cfg(not(loom))]
     pub const unsafe fn empty() -> Self {
@@ -40,11 +41,11 @@ impl<F: Copy> Hook<F> {
         }
     }
 
-    /// Returns a place without a function, as outside of models.
+    /// Returns a place without a function, for the model checker.
     ///
     /// # Safety
     ///
-    /// `F` is a function pointer's type: as large as a pointer to data, without padding, never
+    /// `F` is the type of a function pointer: as large as a pointer to data, without padding, never
     /// null.
     #[cfg(loom)]
     pub unsafe fn empty() -> Self {
@@ -58,34 +59,35 @@ impl<F: Copy> Hook<F> {
     /// Returns the function, if one is set.
     #[inline]
     pub fn get(&self) -> Option<F> {
-        // Acquire pairs with the releases in `set` and `claim`: what the function reads is there.
+        // Acquire pairs with the releases in `set` and `claim`: what the function reads is visible.
         let place = self.place.load(Ordering::Acquire);
         if place.is_null() {
             return None;
         }
-        // SAFETY: `set` and `claim` alone store anything but null, and that is an `F`; it has the
-        // size of a pointer and every pointer that came from one is one (`empty`).
+        // SAFETY: only `set` and `claim` store anything but null, and what they store came from an
+        // `F`. `F` has the size of a pointer, and any pointer made from an `F` is an `F` again
+        // (`empty`).
         Some(unsafe { mem::transmute_copy::<*mut (), F>(&place) })
     }
 
     /// Returns whether a function is set.
     #[inline]
     pub fn is_set(&self) -> bool {
-        // Relaxed: code that calls the function gets it from `get`.
+        // Relaxed suffices: code that calls the function gets it from `get`.
         !self.place.load(Ordering::Relaxed).is_null()
     }
 
-    /// Sets the function, in place of what was there.
+    /// Sets the function, replacing what was there.
     pub fn set(&self, function: F) {
         // Release pairs with the acquire in `get`.
         self.place.store(Self::pointer(function), Ordering::Release);
     }
 
-    /// Sets the function, unless there is one.
+    /// Sets the function, unless one is set.
     ///
     /// # Errors
     ///
-    /// Returns the function that came too late.
+    /// Returns `function` if another one is set already.
     pub fn claim(&self, function: F) -> Result<(), F> {
         let new = Self::pointer(function);
         // Release pairs with the acquire in `get`. Relaxed: a failure reads nothing behind it.
@@ -95,30 +97,31 @@ impl<F: Copy> Hook<F> {
             .map_err(|_| function)
     }
 
-    /// Takes the function away. Code that got it before may be in it, or call it yet.
+    /// Removes the function. Code that got it before may be running it, or may still call it.
     pub fn clear(&self) {
-        // Relaxed: code that finds no function reads nothing on its account.
+        // Relaxed suffices: code that finds no function reads nothing on account of that.
         self.place.store(ptr::null_mut(), Ordering::Relaxed);
     }
 
     fn pointer(function: F) -> *mut () {
-        // SAFETY: `F` has the size of a pointer and no padding (`empty`), and any such bytes are
-        // one.
+        // SAFETY: `F` has the size of a pointer and no padding (`empty`), and any such bytes are a
+        // pointer.
         unsafe { mem::transmute_copy::<F, *mut ()>(&function) }
     }
 }
 
-/// A fixed number of places, filled from the first one on; none is ever emptied.
+/// A fixed number of places, filled from the first one on; no place is ever emptied.
 pub struct Hooks<F, const N: usize>(pub [Hook<F>; N]);
 
 impl<F: Copy, const N: usize> Hooks<F, N> {
-    /// Adds a function and returns its place's number; nothing if every place is taken. Any
-    /// context.
+    /// Adds a function and returns the index of its place, or nothing if every place is taken. Any
+    /// context may call it.
     pub fn add(&self, function: F) -> Option<usize> {
         self.0.iter().position(|hook| hook.claim(function).is_ok())
     }
 
-    /// Returns the functions that were added, in the order of their places. Any context.
+    /// Returns the functions that were added, in the order of their places. Any context may call
+    /// it.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = F> {
         self.0.iter().map_while(Hook::get)
@@ -210,16 +213,16 @@ mod models {
     use super::*;
     use loom::{cell::UnsafeCell, model, sync::Arc, thread};
 
-    /// What a function reads: written before it is set; loom reports a race.
+    /// What a function reads. It is written before the function is set; loom reports a race.
     struct Books(UnsafeCell<u32>);
 
     // SAFETY: loom checks that reads and the one write are ordered.
     unsafe impl Sync for Books {}
-    // SAFETY: a number has no thread of its own.
+    // SAFETY: a number belongs to no thread.
     unsafe impl Send for Books {}
 
     fn read(books: &Books) -> u32 {
-        // SAFETY: nobody writes any more; loom checks it.
+        // SAFETY: the one write is over, so there is no writer any more; loom checks it.
         books.0.with(|content| unsafe { *content })
     }
 
@@ -228,7 +231,7 @@ mod models {
             let shared = Arc::new((hook!(fn(&Books) -> u32), Books(UnsafeCell::new(0))));
             let others = Arc::clone(&shared);
             let setter = thread::spawn(move || {
-                // SAFETY: nobody has the function yet; loom checks it.
+                // SAFETY: no other thread has the function yet; loom checks it.
                 others.1.0.with_mut(|content| unsafe { *content = 1 });
                 put(&others.0);
             });

@@ -4,19 +4,21 @@ use crate::HeldRanks;
 use core::marker::PhantomData;
 
 /// What a lock needs of the CPU it runs on. The kernel implements it by single `gs`-relative
-/// instructions, host tests by thread-locals. Never called from an NMI, except [`LocalIrq::cpu`].
+/// instructions, host tests by thread-locals. Only [`LocalIrq::cpu`] may be called from an NMI.
 pub trait LocalIrq {
-    /// Turns maskable interrupts off and counts one section more; the outermost one remembers
+    /// Turns maskable interrupts off and counts one more section. The outermost section remembers
     /// whether they were on.
     fn push_off();
 
-    /// Ends one section; the outermost one turns interrupts on again if they were on before it.
+    /// Ends one section. The end of the outermost one turns interrupts on again if they were on
+    /// before it.
     fn pop_off();
 
-    /// Returns the number of the CPU that runs this, from 0. Stable only while pinned.
+    /// Returns the number of the CPU that runs this, from 0. It stays true only while the caller is
+    /// pinned.
     fn cpu() -> usize;
 
-    /// Returns the ranks of the locks that this CPU holds. Called with interrupts off.
+    /// Returns the ranks of the locks that this CPU holds. It is called with interrupts off.
     fn held() -> &'static HeldRanks;
 }
 
@@ -30,7 +32,7 @@ pub struct IrqOff<L: LocalIrq> {
 }
 
 impl<L: LocalIrq> IrqOff<L> {
-    /// Begins a section. Task or hard-interrupt context.
+    /// Begins a section. Task and hard-interrupt context may call it.
     #[inline]
     pub fn new() -> Self {
         L::push_off();

@@ -1,6 +1,6 @@
-//! What CPUs and contexts need in order to share: context tokens, IRQ-off sections that count,
-//! ranked spinlocks, the bare sequence counter of the zonelists, and atomics that a model checker
-//! can replace.
+//! What CPUs and contexts need in order to share data: context tokens, counted sections with
+//! interrupts off, ranked spinlocks, hooks, queues and rings. The crate also has the zonelists'
+//! bare sequence counter, grace periods, and atomics that a model checker can replace.
 #![cfg_attr(not(any(test, loom)), no_std)]
 
 pub mod atomic;

@@ -1,17 +1,17 @@
-//! References that are filled in once and read by anybody.
+//! References that are set once and read from any context.
 
 use crate::atomic::{AtomicPtr, Ordering};
 use core::{fmt, marker::PhantomData, ptr};
 
 /// A place for a shared reference: empty, then filled once and for good.
 ///
-/// What [`spin::Once`](https://docs.rs/spin) does for a value, in one word: reading is one load and
-/// one test, without a state beside the pointer. Any context.
+/// It does in one word what [`spin::Once`](https://docs.rs/spin) does for a value. Reading is one
+/// load and one test, with no state beside the pointer. Any context may use it.
 pub struct OnceRef<'a, T> {
     place: AtomicPtr<T>,
-    /// It hands out `&'a T` to any thread, so it is `Sync` only where that is.
+    /// Makes the type `Sync` only where `&'a T` is, because it hands that out to any thread.
     given: PhantomData<&'a T>,
-    /// It takes `&'a T` in, so `'a` cannot be shortened behind its back.
+    /// Makes the type invariant in `'a`, so that the lifetime cannot be shortened by `set`.
     taken: PhantomData<fn(&'a T)>,
 }
 
@@ -36,21 +36,21 @@ impl<'a, T> OnceRef<'a, T> {
         }
     }
 
-    /// Returns the reference, once there is one.
+    /// Returns the reference, or nothing while the place is empty.
     #[inline]
     pub fn get(&self) -> Option<&'a T> {
         // Acquire pairs with the release in `set`: what is referred to is seen complete.
         let place = self.place.load(Ordering::Acquire);
-        // SAFETY: null, or made from a `&'a T` by `set`, the only writer; only shared references
-        // to it are handed out.
+        // SAFETY: the pointer is null, or `set`, the only writer, made it from a `&'a T`. Only
+        // shared references to the target are handed out.
         unsafe { place.as_ref() }
     }
 
-    /// Fills the place, unless it is filled.
+    /// Fills the place, unless it is filled already.
     ///
     /// # Errors
     ///
-    /// Returns the reference that came too late.
+    /// Returns `reference` if the place is filled already.
     pub fn set(&self, reference: &'a T) -> Result<(), &'a T> {
         let new = ptr::from_ref(reference).cast_mut();
         // Release pairs with the acquire in `get`.
@@ -75,8 +75,8 @@ impl<T> fmt::Debug for OnceRef<'_, T> {
     }
 }
 
-/// As [`OnceRef`], but for what an empty place refers to: a stand-in. Reading is one load, and no
-/// test.
+/// A place as [`OnceRef`], but with a stand-in that is read until it is filled. Reading is one
+/// load, without a test. Any context may use it.
 pub struct OnceOr<'a, T> {
     /// Never null.
     place: AtomicPtr<T>,
@@ -85,7 +85,7 @@ pub struct OnceOr<'a, T> {
 }
 
 impl<'a, T> OnceOr<'a, T> {
-    /// Returns an empty place.
+    /// Returns a place that refers to `stand_in`.
     #[cfg(not(loom))]
     pub const fn new(stand_in: &'a T) -> Self {
         Self {
@@ -95,7 +95,7 @@ impl<'a, T> OnceOr<'a, T> {
         }
     }
 
-    /// Returns an empty place.
+    /// Returns a place that refers to `stand_in`.
     #[cfg(loom)]
     pub fn new(stand_in: &'a T) -> Self {
         Self {
@@ -105,21 +105,21 @@ impl<'a, T> OnceOr<'a, T> {
         }
     }
 
-    /// Returns the reference, or the stand-in.
+    /// Returns the reference, or the stand-in while none is set.
     #[inline]
     pub fn get(&self) -> &'a T {
         // Acquire pairs with the release in `set`: what is referred to is seen complete.
         let place = self.place.load(Ordering::Acquire);
-        // SAFETY: made from a `&'a T` by `new` or `set`, the only writers; only shared references
-        // to it are handed out.
+        // SAFETY: the pointer was made from a `&'a T` by `new` or `set`, the only writers; only
+        // shared references to it are handed out.
         unsafe { &*place }
     }
 
-    /// Fills the place, if it still has this stand-in.
+    /// Fills the place, if it still refers to `stand_in`, which is the one given to `new`.
     ///
     /// # Errors
     ///
-    /// Returns the reference that came too late.
+    /// Returns `reference` if the place does not refer to `stand_in`.
     pub fn set(&self, stand_in: &'a T, reference: &'a T) -> Result<(), &'a T> {
         let old = ptr::from_ref(stand_in).cast_mut();
         let new = ptr::from_ref(reference).cast_mut();
@@ -168,25 +168,26 @@ mod models {
     use super::*;
     use loom::{cell::UnsafeCell, model, sync::Arc, thread};
 
-    /// What is referred to: written before it is published; loom reports a race.
+    /// What is referred to. It is written before it is published; loom reports a race.
     struct Books(UnsafeCell<u32>);
 
     // SAFETY: loom checks that reads and the one write are ordered.
     unsafe impl Sync for Books {}
 
     impl Books {
-        /// Books for one execution; they outlive it, as those of the kernel do.
+        /// Returns a leaked value for one execution; it outlives the execution, as the kernel's
+        /// values do.
         fn leaked() -> &'static Self {
             Box::leak(Box::new(Self(UnsafeCell::new(0))))
         }
 
         fn write(&self) {
-            // SAFETY: nobody has the reference yet; loom checks it.
+            // SAFETY: no other thread has the reference yet; loom checks it.
             self.0.with_mut(|content| unsafe { *content = 1 });
         }
 
         fn read(&self) -> u32 {
-            // SAFETY: nobody writes any more; loom checks it.
+            // SAFETY: the one write is over, so there is no writer any more; loom checks it.
             self.0.with(|content| unsafe { *content })
         }
     }

@@ -4,11 +4,13 @@ use crate::{LocalIrq, Rank};
 use core::{fmt, marker::PhantomData};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
-/// A spinlock that turns nothing off: whoever holds it may be interrupted. It is for protocols
-/// whose subject that is. The holder is pinned. Task context, or with interrupts off already.
+/// A spinlock that leaves interrupts as they are, so its holder may be interrupted. It exists for
+/// protocols that are about just that. The holder is pinned. Task context may take it, and any
+/// context with interrupts off already.
 ///
-/// It obeys the lock order when it is taken, and does not restrict what is taken while it is held:
-/// that may be a handler's lock, which no order between the two can forbid.
+/// Taking it obeys the lock order, but holding it does not restrict what is taken meanwhile. A
+/// handler that interrupts the holder may take a lock of any rank, and no order between the two can
+/// forbid that.
 pub struct SpinLock<L: LocalIrq> {
     rank: Rank,
     inner: SpinMutex<()>,
@@ -39,7 +41,7 @@ impl<L: LocalIrq> SpinLock<L> {
         SpinGuard(self.inner.lock())
     }
 
-    /// Returns whether somebody holds the lock at this moment.
+    /// Returns whether the lock is held at this moment.
     pub fn is_locked(&self) -> bool {
         self.inner.is_locked()
     }
@@ -54,7 +56,7 @@ impl<L: LocalIrq> fmt::Debug for SpinLock<L> {
     }
 }
 
-/// The lock is held while this lives.
+/// Keeps the lock held while it lives.
 #[must_use = "the lock is free again as soon as this is dropped"]
 #[derive(Debug)]
 pub struct SpinGuard<'a>(#[expect(dead_code, reason = "held for its drop")] SpinMutexGuard<'a, ()>);

@@ -11,34 +11,38 @@ use core::cell::UnsafeCell;
 #[cfg(loom)]
 use loom::cell::UnsafeCell;
 
-/// The queue was full; what was to be pushed comes back.
+/// The error of a push into a full queue; it gives the value back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejected<T>(pub T);
 
-/// A bounded first-in first-out queue of at most `N` values (a power of two, at least 2) for any
-/// number of producers and consumers, in any context, on any CPU.
+/// A bounded first-in first-out queue of at most `N` values (a power of two, at least 2). Any
+/// number of producers and consumers may use it, in any context, on any CPU.
 ///
-/// Nobody ever waits: a push that finds no room says so, a pop that finds nothing says so. Each
-/// place has a turn counter (D. Vyukov's bounded queue). A producer that is interrupted, by an NMI
-/// even, between taking a place and filling it delays what was pushed behind it: a consumer finds
-/// the queue empty at that place until the producer goes on. It blocks nobody.
+/// No call ever waits: a push that finds no room and a pop that finds no value return that at once.
+/// Each place has a turn counter (D. Vyukov's bounded queue).
+///
+/// A producer may be interrupted, by an NMI even, between taking a place and filling it. Values
+/// pushed behind that place are then delayed: a consumer finds the queue empty there until the
+/// producer goes on. No producer or consumer is blocked by it.
 pub struct Queue<T, const N: usize> {
-    /// Next place to fill.
+    /// Number of places ever taken for filling; the next fill takes place `tail % N`.
     tail: AtomicUsize,
-    /// Next place to empty.
+    /// Number of places ever taken for emptying; the next pop takes place `head % N`.
     head: AtomicUsize,
     places: [Place<T>; N],
 }
 
 struct Place<T> {
-    /// `2 * lap` while free for the `lap`th fill, `2 * lap + 1` while it holds that value.
+    /// `2 * lap` while the place is free for the fill of that lap, `2 * lap + 1` while it holds
+    /// that value.
     turn: AtomicUsize,
     value: UnsafeCell<MaybeUninit<T>>,
 }
 
-/// Loads. loom 0.7 remembers one last access of each atomic, so a thread's own load, followed by
-/// its store, makes it forget another thread's load before both, and it never tries them the other
-/// way round; it does not forget exchanges. (Nor does it order them with plain stores: see `set`.)
+/// Loads. In models it is an exchange, because loom 0.7 remembers only one last access of each
+/// atomic. A thread's own load, followed by its store, makes loom forget another thread's load
+/// before both. It then never tries the two the other way round. It does not forget exchanges, and
+/// does not order them with plain stores: see `set`.
 fn look(atomic: &AtomicUsize, order: Ordering) -> usize {
     if cfg!(loom) {
         atomic.fetch_add(0, order)
@@ -47,7 +51,7 @@ fn look(atomic: &AtomicUsize, order: Ordering) -> usize {
     }
 }
 
-/// Stores, as [`look`] loads.
+/// Stores. In models it is an exchange, for the reason that [`look`] gives.
 fn set(atomic: &AtomicUsize, value: usize, order: Ordering) {
     if cfg!(loom) {
         atomic.swap(value, order);
@@ -57,10 +61,10 @@ fn set(atomic: &AtomicUsize, value: usize, order: Ordering) {
 }
 
 impl<T: Copy> Place<T> {
-    /// Writes the value; the caller has taken the place, free for its lap, for itself alone.
+    /// Writes the value; the caller alone has taken the place, which is free for its lap.
     fn put(&self, value: T) {
         #[cfg(not(loom))]
-        // SAFETY: nobody else touches the place until the caller publishes its turn.
+        // SAFETY: no other code touches the place until the caller publishes its turn.
         unsafe {
             (*self.value.get()).write(value);
         }
@@ -71,10 +75,11 @@ impl<T: Copy> Place<T> {
         });
     }
 
-    /// Reads the value; the caller has taken the place, filled for its lap, for itself alone.
+    /// Reads the value; the caller alone has taken the place, which is filled for its lap.
     fn get(&self) -> T {
         #[cfg(not(loom))]
-        // SAFETY: the place holds a value, and nobody else touches it until the caller relieves it.
+        // SAFETY: the place holds a value, and no other code touches it until the caller frees the
+        // place.
         unsafe {
             (*self.value.get()).assume_init()
         }
@@ -84,7 +89,7 @@ impl<T: Copy> Place<T> {
     }
 }
 
-// SAFETY: a value is written by the one producer that took the place and read by the one consumer
+// SAFETY: a value is written by the one producer that took the place, then read by the one consumer
 // that took it, one after the other.
 unsafe impl<T: Send, const N: usize> Sync for Queue<T, N> {}
 
@@ -121,17 +126,17 @@ impl<T: Copy, const N: usize> Queue<T, N> {
         }
     }
 
-    /// Adds a value. Any context.
+    /// Adds a value at the end. Any context may call it.
     ///
     /// # Errors
     ///
-    /// [`Rejected`] with the value.
+    /// Returns [`Rejected`] with the value if the queue is full.
     pub fn push(&self, value: T) -> Result<(), Rejected<T>> {
         // Release: publishes the value to the Acquire in `pop`.
         self.push_with(value, Release)
     }
 
-    /// Does [`Self::push`] with the ordering of its last step; tests weaken it.
+    /// Does [`Self::push`] with `publish` as the ordering of its last step; tests weaken it.
     #[inline]
     fn push_with(&self, value: T, publish: Ordering) -> Result<(), Rejected<T>> {
         let mut at = look(&self.tail, Relaxed);
@@ -155,7 +160,7 @@ impl<T: Copy, const N: usize> Queue<T, N> {
             } else {
                 let now = look(&self.tail, Relaxed);
                 if now == at {
-                    // Still holds (or is being relieved of) the value of a lap ago.
+                    // The place still holds the value of a lap ago, or is being emptied of it.
                     return Err(Rejected(value));
                 }
                 at = now;
@@ -163,13 +168,13 @@ impl<T: Copy, const N: usize> Queue<T, N> {
         }
     }
 
-    /// Takes the oldest value. Any context.
+    /// Takes the oldest value, if there is one. Any context may call it.
     pub fn pop(&self) -> Option<T> {
-        // Release: the next lap's producer writes after our read.
+        // Release pairs with the Acquire in `push`: the next lap's producer writes after our read.
         self.pop_with(Release)
     }
 
-    /// Does [`Self::pop`] with the ordering of its last step; tests weaken it.
+    /// Does [`Self::pop`] with `relieve` as the ordering of its last step; tests weaken it.
     #[inline]
     fn pop_with(&self, relieve: Ordering) -> Option<T> {
         let mut at = look(&self.head, Relaxed);
@@ -200,13 +205,13 @@ impl<T: Copy, const N: usize> Queue<T, N> {
         }
     }
 
-    /// Returns how many values there are, a moment ago.
+    /// Returns the number of values a moment ago. Any context may call it.
     pub fn len(&self) -> usize {
         let head = look(&self.head, Relaxed);
         look(&self.tail, Relaxed).saturating_sub(head).min(N)
     }
 
-    /// Returns whether there was nothing a moment ago.
+    /// Returns whether the queue was empty a moment ago. Any context may call it.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

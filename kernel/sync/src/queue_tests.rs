@@ -56,7 +56,7 @@ mod hosted {
                 })
                 .collect();
             scope.spawn(|| {
-                // Ends each consumer once everything was handed out.
+                // Each consumer ends once every value was handed out.
                 while queue.head.load(Relaxed) < PRODUCERS * EACH {
                     thread::yield_now();
                 }
@@ -89,7 +89,8 @@ mod modelled {
     use super::*;
     use loom::{sync::Arc, thread};
 
-    /// Two producers push through a queue of two places while a consumer takes: laps are reused.
+    /// Lets two producers push through a queue of two places while a consumer takes, so that laps
+    /// are reused.
     fn producers_and_consumer(publish: Ordering, relieve: Ordering) {
         let queue = Arc::new(Queue::<u32, 2>::new());
         let producers = [1, 2].map(|tag| {

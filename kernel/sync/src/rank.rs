@@ -2,8 +2,8 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// Every spinlock's place in the global order: a CPU that holds a lock may only take locks that
-/// stand further down. Two locks of one rank are never held together.
+/// The place of every spinlock in the global order. A CPU that holds a lock may only take locks
+/// that stand further down. Two locks of one rank are never held together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Rank {
@@ -13,7 +13,7 @@ pub enum Rank {
     WaitQueue,
     /// A CPU's run queue.
     RunQueue,
-    /// The writers of the zonelists. A print may happen under it.
+    /// The lock of the zonelists' writers. Code may print while it holds it.
     ZonelistUpdate,
     /// The kernel's own page tables.
     PageTable,
@@ -23,15 +23,15 @@ pub enum Rank {
     Link,
     /// The console's owner.
     Console,
-    /// COM1's port lock; the tty layer allocates atomically under it.
+    /// The port lock of COM1; the tty layer allocates atomically under it.
     SerialPort,
     /// The tty buffer.
     Tty,
-    /// Anything that takes no other lock.
+    /// Any lock under which no other lock is taken.
     Leaf,
 }
 
-/// The ranks of the locks that one CPU holds. Read and written by that CPU only, with interrupts
+/// The ranks of the locks that one CPU holds. Only that CPU reads and writes them, with interrupts
 /// off, so relaxed loads and stores are enough.
 #[derive(Debug, Default)]
 pub struct HeldRanks {
@@ -39,7 +39,7 @@ pub struct HeldRanks {
 }
 
 impl HeldRanks {
-    /// Returns an empty set; all-zero bytes are one, too.
+    /// Returns an empty set. An all-zero value is an empty set as well.
     pub const fn new() -> Self {
         Self {
             mask: AtomicU32::new(0),
@@ -51,7 +51,7 @@ impl HeldRanks {
         self.mask.load(Ordering::Relaxed) == 0
     }
 
-    /// Returns whether a lock of this rank may be taken now: nothing of its rank or a later one is
+    /// Returns whether a lock of this rank may be taken now: no lock of its rank or a later one is
     /// held.
     pub fn may_take(&self, rank: Rank) -> bool {
         self.mask.load(Ordering::Relaxed) < 1 << rank as u32
@@ -72,11 +72,12 @@ impl HeldRanks {
         self.mask.store(mask | here, Ordering::Relaxed);
     }
 
-    /// Notes that a lock of this rank was taken without waiting, which no order forbids.
+    /// Notes that a lock of this rank was taken without waiting, which the order never forbids.
     ///
     /// # Panics
     ///
-    /// Panics if another lock of this rank is held: the set could not tell their releases apart.
+    /// Panics if another lock of this rank is held, because the set could not tell their releases
+    /// apart.
     pub(crate) fn note(&self, rank: Rank) {
         let mask = self.mask.load(Ordering::Relaxed);
         let here = 1 << rank as u32;

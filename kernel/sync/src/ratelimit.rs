@@ -1,41 +1,46 @@
-//! A limit on how often something is said that may happen at any rate, in any context.
+//! A limit on how often a message is printed about an event that may happen at any rate, in any
+//! context.
 //!
-//! One word, changed by compare-and-swap: whoever is interrupted between its look and its change
-//! looks again, so an NMI neither waits nor spoils the count. Nothing is published by it.
+//! The state is one word, changed by compare-and-swap. Code that is interrupted between its read
+//! and its change reads again, so an NMI neither waits nor spoils the count. The word publishes
+//! nothing else.
 
 use crate::atomic::{AtomicU64, Ordering};
 
-/// Most that may be said in an interval.
+/// The highest `burst`: messages let through in one interval.
 const MOST: u64 = TOLD_MASK;
 const TOLD_BITS: u32 = 4;
 const TOLD_MASK: u64 = (1 << TOLD_BITS) - 1;
 const SUPPRESSED_BITS: u32 = 24;
 const SUPPRESSED_MASK: u64 = (1 << SUPPRESSED_BITS) - 1;
 const BEGIN_SHIFT: u32 = TOLD_BITS + SUPPRESSED_BITS;
-/// The begin's bits: it wraps after 2.18 years, and so does every comparison with it.
+/// Mask of the interval's begin, in milliseconds. The begin wraps after 2.18 years, and so does
+/// every comparison with it.
 const BEGIN_MASK: u64 = u64::MAX >> BEGIN_SHIFT;
-/// Milliseconds by which the clocks of two CPUs differ at most.
+/// The most milliseconds by which the clocks of two CPUs differ.
 const SKEW_MS: u64 = 1_000;
 
-/// Lets `burst` through in `interval_ms`, and counts the rest.
+/// Lets `burst` messages through in each interval of `interval_ms` milliseconds, and counts the
+/// rest.
 #[derive(Debug)]
 pub struct RateLimit {
-    /// When the interval began, in milliseconds modulo 2^36; how many were kept back in it; how
-    /// many were let through, 0 before the first ever. Written by anybody.
+    /// Three fields in one word. From the top: when the interval began, in milliseconds modulo
+    /// 2^36; the number of messages kept back in it; the number let through. The last is 0 only
+    /// before the first message ever. Any context writes it.
     state: AtomicU64,
     interval_ms: u64,
     burst: u64,
 }
 
-/// Whether to say it.
+/// Whether to print a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Say {
-    /// Yes; and that so many were kept back before it, which has not been said yet.
+    /// The message is to be printed.
     Now {
-        /// Kept back; 16,777,215 stands for that or more.
+        /// Messages kept back before it and not reported yet; 16,777,215 stands for that or more.
         suppressed: u32,
     },
-    /// No: it has been counted.
+    /// The message is kept back, and has been counted.
     Nothing,
 }
 
@@ -63,21 +68,22 @@ impl State {
 }
 
 impl RateLimit {
-    /// Makes a limit for the model checker.
+    /// Returns a limit of `burst` (1 to 15) messages in `interval_ms` milliseconds (1 or more).
     ///
     /// # Panics
     ///
-    /// Panics if one of them is out of its range.
+    /// Panics if `burst` or `interval_ms` is out of its range.
     #[cfg(not(loom))]
     pub const fn new(burst: u8, interval_ms: u32) -> Self {
         Self::with(burst, interval_ms, AtomicU64::new(0))
     }
 
-    /// Makes a limit for the model checker.
+    /// Returns a limit, for the model checker, of `burst` (1 to 15) messages in `interval_ms`
+    /// milliseconds (1 or more).
     ///
     /// # Panics
     ///
-    /// Panics if one of them is out of its range.
+    /// Panics if `burst` or `interval_ms` is out of its range.
     #[cfg(loom)]
     pub fn new(burst: u8, interval_ms: u32) -> Self {
         Self::with(burst, interval_ms, AtomicU64::new(0))
@@ -92,8 +98,9 @@ impl RateLimit {
         }
     }
 
-    /// Asks at `now_ns`, nanoseconds since boot, whether to say it. An interval begins with the
-    /// first that is let through after the last one's end. Any context.
+    /// Decides whether a message at `now_ns`, nanoseconds since boot, is to be printed. A new
+    /// interval begins with the first message after the end of the last one. Any context may call
+    /// it.
     pub fn ask(&self, now_ns: u64) -> Say {
         let now_ms = now_ns / 1_000_000;
         self.change(|state| {
@@ -122,8 +129,10 @@ impl RateLimit {
         .unwrap_or(Say::Nothing)
     }
 
-    /// Returns what was kept back in an interval that is over and has not been said: it never will
-    /// be if nobody asks any more. The caller says it; it counts as said. Any context.
+    /// Returns how many messages were kept back in an interval that is over, if any are not
+    /// reported yet. Without further messages they would never be reported. The caller reports
+    /// them; they count as reported. `now_ns` is in nanoseconds since boot. Any context may call
+    /// it.
     pub fn flush(&self, now_ns: u64) -> Option<u32> {
         let now_ms = now_ns / 1_000_000;
         self.change(|state| {
@@ -139,12 +148,13 @@ impl RateLimit {
     fn is_over(&self, state: State, now_ms: u64) -> bool {
         let past = now_ms.wrapping_sub(state.begin_ms) & BEGIN_MASK;
         let ahead = state.begin_ms.wrapping_sub(now_ms) & BEGIN_MASK;
-        // CPUs' clocks differ by a little: a begin that is ahead by no more than that is now.
+        // The clocks of two CPUs differ by a little: a begin ahead by at most that much counts as
+        // now.
         past >= self.interval_ms && !(1..=SKEW_MS).contains(&ahead)
     }
 
     fn change<R>(&self, step: impl Fn(State) -> Option<(State, R)>) -> Option<R> {
-        // Relaxed: the word is all there is.
+        // Relaxed suffices: the word publishes nothing but itself.
         let mut word = self.state.load(Ordering::Relaxed);
         loop {
             let (new, result) = step(State::unpack(word))?;

@@ -1,5 +1,5 @@
-//! Ten in five seconds, and with `--cfg loom` that two CPUs, or a handler and whom it interrupts,
-//! never let through too many and lose none.
+//! Tests a limit of ten in five seconds. With `--cfg loom` it also tests that two CPUs, or a
+//! handler and the code that it interrupts, never let through too many and lose none.
 
 use super::*;
 
@@ -21,7 +21,7 @@ mod sequential {
         }
         assert_eq!(asks(5_099), Say::Nothing);
         assert_eq!(asks(5_100), Say::Now { suppressed: 41 });
-        // The interval began anew with that one.
+        // The interval began anew with that message.
         for at in 5_101..5_110 {
             assert_eq!(asks(at), Say::Now { suppressed: 0 });
         }
@@ -56,7 +56,8 @@ mod sequential {
         assert_eq!(limit.ask(110 * MS), Say::Now { suppressed });
     }
 
-    /// The begin is kept modulo 2^36 ms: on either side of each wrap an interval is an interval.
+    /// The begin is kept modulo 2^36 ms. An interval on either side of each wrap is as long as any
+    /// other.
     #[test]
     fn the_limit_holds_after_two_years_and_a_bit() {
         for wraps in [1, 2, 200] {
@@ -66,7 +67,8 @@ mod sequential {
                 let asks = (0..100).map(|n| limit.ask((from_ms + n) * MS));
                 asks.filter(|say| *say != Say::Nothing).count()
             };
-            // Across the wrap, within the interval that began there, and in the next one.
+            // These times are across the wrap: within the interval that began before it, and in the
+            // next one.
             assert_eq!(told(wrap_ms - 50), 10);
             assert_eq!(told(wrap_ms + 4_800), 0);
             assert_eq!(told(wrap_ms + 5_000), 10);
@@ -108,7 +110,7 @@ mod modelled {
     use std::cell::Cell;
 
     std::thread_local! {
-        /// The mistake: a load and a store instead of a compare-and-swap.
+        /// Whether to make the mistake of a load and a store instead of a compare-and-swap.
         static IN_TWO_STEPS: Cell<bool> = const { Cell::new(false) };
     }
 
@@ -127,7 +129,8 @@ mod modelled {
         }
     }
 
-    /// Two CPUs ask twice each, a third flushes after the interval; everything is said once.
+    /// Lets two CPUs ask twice each, and a third flush after the interval; everything is reported
+    /// once.
     fn nothing_is_lost() {
         loom::model(|| {
             let limit = Arc::new(RateLimit::new(1, 1_000));

@@ -1,8 +1,9 @@
-//! A ring of fixed records that every context of a CPU may write and one reader empties.
+//! A ring of records of a fixed size. Every context of a CPU may write it, and one reader empties
+//! it.
 //!
-//! A writer reserves a slot, copies its words and commits; it may be interrupted at any step by
+//! A writer reserves a slot, copies its words and commits. It may be interrupted at any step by
 //! another writer of the same ring, an NMI included, and it never waits. A full ring refuses the
-//! newest record and counts it. The words are atomics, so a reader that were wrong about a slot
+//! newest record and counts it. The words are atomics, so a reader that was wrong about a slot
 //! would see an old record, never undefined behaviour.
 
 use crate::atomic::{AtomicU64, Ordering};
@@ -10,44 +11,44 @@ use crate::atomic::{AtomicU64, Ordering};
 /// A ring of `SLOTS` records of `WORDS` words each; `SLOTS` is a power of two.
 #[derive(Debug)]
 pub struct Ring<const SLOTS: usize, const WORDS: usize> {
-    /// Number of slots ever reserved. Written by writers (CAS), read by all.
+    /// Number of slots ever reserved. Writers change it by compare-and-swap; all read it.
     reserved: AtomicU64,
-    /// Number of records ever taken. Written by the reader, read by all.
+    /// Number of records ever taken. Only the reader writes it; all read it.
     taken: AtomicU64,
-    /// Records refused because the ring was full. Written by writers.
+    /// Number of records refused because the ring was full. Writers add to it.
     lost: AtomicU64,
     slots: [Slot<WORDS>; SLOTS],
 }
 
 #[derive(Debug)]
 struct Slot<const WORDS: usize> {
-    /// One more than the number of the record that is whole in `words`.
+    /// The number of the record that is whole in `words`, plus 1; 0 before the first.
     committed: AtomicU64,
     words: [AtomicU64; WORDS],
 }
 
-/// The ring was full: the record is lost, and counted.
+/// The error of a push into a full ring: the record is lost, and counted as lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
 /// The state of a ring's oldest record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
-    /// No record.
+    /// The ring holds no record.
     Empty,
-    /// A writer is still copying it.
+    /// A writer is still copying the record.
     InFlight,
-    /// It is whole.
+    /// The record is whole.
     Ready,
 }
 
-/// A point between two accesses of [`Ring::push`]; the tests interrupt it there.
+/// The points between two accesses of [`Ring::push`], at which the tests interrupt it.
 pub trait Steps {
     /// Runs before each access.
     fn step(&mut self);
 }
 
-/// The production choice: nothing happens between two accesses.
+/// The production choice, which does nothing between two accesses.
 #[derive(Debug)]
 pub struct Straight;
 
@@ -101,15 +102,15 @@ impl<const SLOTS: usize, const WORDS: usize> Ring<SLOTS, WORDS> {
     /// every step.
     ///
     /// # Errors
-    /// [`Full`] if the record was lost.
+    /// Returns [`Full`] if the record was lost.
     pub fn push(&self, record: &[u64; WORDS]) -> Result<(), Full> {
         self.push_in_steps(record, &mut Straight)
     }
 
-    /// Does [`Ring::push`] with something done between its accesses.
+    /// Does [`Ring::push`], and calls `steps` before each of its accesses.
     ///
     /// # Errors
-    /// [`Full`] if the record was lost.
+    /// Returns [`Full`] if the record was lost.
     #[inline]
     pub fn push_in_steps(
         &self,
@@ -120,8 +121,8 @@ impl<const SLOTS: usize, const WORDS: usize> Ring<SLOTS, WORDS> {
             steps.step();
             let reserved = self.reserved.load(Ordering::Relaxed);
             steps.step();
-            // Acquire, with the reader's Release in `take`: its reads of the slot are over before
-            // we write there.
+            // Acquire pairs with the reader's Release in `take`: its reads of the slot are over
+            // before we write there.
             let taken = self.taken.load(Ordering::Acquire);
             steps.step();
             // `taken` is the newer of the two and may have passed an old `reserved`: the CAS then
@@ -146,7 +147,8 @@ impl<const SLOTS: usize, const WORDS: usize> Ring<SLOTS, WORDS> {
             word.store(value, Ordering::Relaxed);
         }
         steps.step();
-        // Release, with the reader's Acquire in `head`: who sees the number sees the words.
+        // Release pairs with the reader's Acquire in `head`: a reader that sees the number sees the
+        // words.
         slot.committed.store(number + 1, Ordering::Release);
         steps.step();
         Ok(())
@@ -156,7 +158,7 @@ impl<const SLOTS: usize, const WORDS: usize> Ring<SLOTS, WORDS> {
     pub fn head(&self) -> Head {
         let number = self.taken.load(Ordering::Relaxed);
         let slot = &self.slots[(number & Self::MASK) as usize];
-        // Acquire, with the writer's Release: the words are whole if the number is there.
+        // Acquire pairs with the writer's Release: the words are whole if the number is there.
         if slot.committed.load(Ordering::Acquire) == number + 1 {
             Head::Ready
         } else if self.reserved.load(Ordering::Relaxed) > number {
@@ -166,29 +168,33 @@ impl<const SLOTS: usize, const WORDS: usize> Ring<SLOTS, WORDS> {
         }
     }
 
-    /// Returns one word of the oldest record; it means something only while [`Ring::head`] says
-    /// [`Head::Ready`].
+    /// Returns one word of the oldest record. The result means something only while [`Ring::head`]
+    /// returns [`Head::Ready`].
+    ///
+    /// # Panics
+    ///
+    /// Panics if `word` is not below `WORDS`.
     pub fn peek(&self, word: usize) -> u64 {
         let number = self.taken.load(Ordering::Relaxed);
         self.slots[(number & Self::MASK) as usize].words[word].load(Ordering::Relaxed)
     }
 
-    /// Takes the oldest record if it is whole. For the one reader: concurrent readers would see
-    /// records twice.
+    /// Takes the oldest record if it is whole. Only the one reader may call it: concurrent readers
+    /// would see records twice.
     pub fn take(&self) -> Option<[u64; WORDS]> {
         (self.head() == Head::Ready).then(|| {
             let number = self.taken.load(Ordering::Relaxed);
             let slot = &self.slots[(number & Self::MASK) as usize];
             let record = core::array::from_fn(|i| slot.words[i].load(Ordering::Relaxed));
-            // Release, with the writer's Acquire of `taken`: the slot is reused only after we have
-            // read it.
+            // Release pairs with the writer's Acquire of `taken`: the slot is reused only after we
+            // have read it.
             self.taken.store(number + 1, Ordering::Release);
             record
         })
     }
 
-    /// Passes over the oldest record, whole or not: its writer was stopped and will not go on. For
-    /// the one reader.
+    /// Passes over the oldest record, whole or not. It serves when the record's writer was stopped
+    /// and will not go on. Only the one reader may call it.
     pub fn skip(&self) {
         let number = self.taken.load(Ordering::Relaxed);
         if self.reserved.load(Ordering::Relaxed) > number {
@@ -196,7 +202,7 @@ impl<const SLOTS: usize, const WORDS: usize> Ring<SLOTS, WORDS> {
         }
     }
 
-    /// Records lost so far because the ring was full.
+    /// Returns the number of records lost so far because the ring was full.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }

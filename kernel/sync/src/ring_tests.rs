@@ -1,5 +1,6 @@
-//! Same-CPU protocol: an interrupt, and an NMI within it, at every step of a push; two mutants that
-//! must be caught. Cross-CPU protocol (`--cfg loom`): a writer and the reader, with slots reused.
+//! Tests the same-CPU protocol: an interrupt, and an NMI within it, at every step of a push, and
+//! two mutants that must be caught. With `--cfg loom` it tests the cross-CPU protocol: a writer and
+//! the reader, with slots reused.
 
 use super::*;
 
@@ -67,7 +68,7 @@ mod interrupted {
         }
     }
 
-    /// Everything a schedule did to one ring.
+    /// What a schedule did to one ring.
     struct World<'r> {
         ring: &'r Small,
         push: Push,
@@ -101,9 +102,9 @@ mod interrupted {
     /// What happens before a given step of a push.
     #[derive(Clone, Copy)]
     enum Action {
-        /// An interrupt that pushes, itself interrupted before the given step.
+        /// An interrupt that pushes, and is itself interrupted before the given step.
         Interrupt { at: usize, nmi_at: Option<usize> },
-        /// The reader, on another CPU, takes what there is.
+        /// The reader, on another CPU, takes the records that there are.
         Read { at: usize },
     }
 
@@ -133,7 +134,8 @@ mod interrupted {
 
     const STEPS: usize = 12;
 
-    /// Runs every schedule of one interrupt, an NMI within it and a reader; says whether all held.
+    /// Runs every schedule of one interrupt, an NMI within it and a reader; returns whether all
+    /// held.
     fn survives(push: Push) -> bool {
         for at in 0..STEPS {
             for nmi_at in (0..STEPS).map(Some).chain([None]) {
@@ -146,7 +148,7 @@ mod interrupted {
                         refused: 0,
                         read: Vec::new(),
                     };
-                    // Once round the ring, so that slots hold old records.
+                    // Fills the ring once round, so that its slots hold old records.
                     for tag in [7, 8] {
                         world.push(tag, &[]);
                     }
@@ -260,7 +262,8 @@ mod interrupted {
         assert_eq!(ring.take(), Some([2; WORDS]));
         ring.skip();
         assert_eq!(ring.head(), Head::Empty);
-        // The last one's writer was stopped as well; of an empty ring nothing is passed over.
+        // The last record's writer was stopped as well; a reader passes over nothing in an empty
+        // ring.
         ring.reserved.store(3, Ordering::Relaxed);
         ring.skip();
         assert_eq!(ring.head(), Head::Empty);
@@ -275,7 +278,7 @@ mod modelled {
     use loom::sync::Arc;
     use loom::thread;
 
-    /// A writer pushes three records through a ring of two while the reader takes them.
+    /// Lets a writer push three records through a ring of two while the reader takes them.
     fn writer_and_reader(commit: Ordering) {
         let ring = Arc::new(Ring::<2, 2>::new());
         let writer = {
@@ -305,8 +308,8 @@ mod modelled {
             let ring = Arc::new(Ring::<1, 2>::new());
             ring.push(&[1; 2]).unwrap();
             let writers = Arc::clone(&ring);
-            // The writer is the thread that loom runs second: of a thread that loads before it
-            // stores loom 0.7 remembers the store only.
+            // The writer is the thread that loom runs second. Of a thread that loads before it
+            // stores, loom 0.7 remembers only the store.
             let writer = thread::spawn(move || writers.push(&[2; 2]).is_ok());
             assert_eq!(ring.take(), Some([1; 2]), "overwritten while it was read");
             let again = writer.join().unwrap();

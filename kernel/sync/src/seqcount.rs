@@ -1,10 +1,10 @@
-//! The sequence counter of the zonelist protocols: bare, as in `seed`, where a reader never waits;
-//! and with a seqlock's reader, which waits while it is odd.
+//! The sequence counter of the zonelist protocols. It has a bare reader, as in `seed`, which never
+//! waits, and a seqlock's reader, which waits while the counter is odd.
 
 use crate::atomic::{AtomicU32, Ordering, fence};
 use core::ops::ControlFlow;
 
-/// What a reader saw when it began.
+/// The value of the counter that a reader saw when it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cookie(u32);
 
@@ -25,8 +25,8 @@ impl Cookie {
     }
 }
 
-/// A counter that is odd while its one writer rewrites what it stands for. Writers are serialised
-/// by a lock that the caller holds; anybody may read, in any context.
+/// A counter that is odd while its one writer rewrites the data that it guards. The caller holds a
+/// lock that serialises writers; readers need none, in any context.
 #[derive(Debug)]
 pub struct SeqCount {
     value: AtomicU32,
@@ -55,31 +55,34 @@ impl SeqCount {
         }
     }
 
-    /// Reads the counter: a plain read that may find it odd and never waits.
+    /// Reads the counter without waiting; it may be odd.
     #[inline]
     pub fn begin(&self) -> Cookie {
-        // Relaxed is what the seed has: loads of the entries may be satisfied before this one, and
-        // a whole rebuild be missed (H9). On x86 only the compiler could do it.
+        // The seed reads it relaxed, too. Loads of the entries may then be satisfied before this
+        // one, and the reader misses a whole rebuild (H9). On x86 only the compiler could reorder
+        // them.
         Cookie(self.value.load(Ordering::Relaxed))
     }
 
-    /// Returns whether the counter changed since `cookie` was read, or is odd now.
+    /// Returns whether the counter has changed since `cookie` was read, or is odd now.
     #[inline]
     pub fn changed_or_odd(&self, cookie: Cookie) -> bool {
-        // The seed's smp_rmb: entries are read before the counter is read again. Pairs with the
-        // writer's release fence: who saw a new entry sees the odd counter, too.
+        // This is the seed's smp_rmb: entries are read before the counter is read again. It pairs
+        // with the writer's release fence: a reader that saw a new entry sees the odd counter, too.
         fence_unless(LeftOut::ReadFence, Ordering::Acquire);
         let now = self.begin();
         now != cookie || now.is_odd()
     }
 
-    /// Begins as a seqlock does: waits until the counter is even, for as long as `spin` says so.
-    /// The cookie is odd if the wait was given up. Also returns how often it was found odd.
+    /// Begins as a seqlock does: waits until the counter is even. Before each new look it calls
+    /// `spin`, which may break off the wait. Returns the cookie, odd if the wait was broken off,
+    /// and how often the counter was found odd.
     #[inline]
     pub fn begin_even(&self, mut spin: impl FnMut() -> ControlFlow<()>) -> (Cookie, u32) {
         let mut found_odd = 0;
         loop {
-            // Acquire pairs with the release in `make_even`: no entry is older than the count.
+            // Acquire pairs with the release in `make_even_from`: no entry that is read is older
+            // than the count.
             let cookie = Cookie(self.value.load(Ordering::Acquire));
             if !cookie.is_odd() {
                 return (cookie, found_odd);
@@ -91,10 +94,10 @@ impl SeqCount {
         }
     }
 
-    /// Checks as a seqlock does: returns whether the counter changed since `cookie` was read.
+    /// Checks as a seqlock does: returns whether the counter has changed since `cookie` was read.
     #[inline]
     pub fn changed(&self, cookie: Cookie) -> bool {
-        // Pairs with the release fence in `make_odd`, as in `changed_or_odd`.
+        // Pairs with the release fence in `make_odd_from`, as in `changed_or_odd`.
         fence_unless(LeftOut::ReadFence, Ordering::Acquire);
         self.begin() != cookie
     }
@@ -108,33 +111,43 @@ impl SeqCount {
         result
     }
 
-    /// Begins a writer's part. The caller holds the writers' lock.
+    /// Makes the counter odd, to begin a rewrite. The caller holds the writers' lock.
+    ///
+    /// # Panics
+    ///
+    /// Panics, in debug builds, if the counter is odd already: two writers are inside.
     #[inline]
     pub fn make_odd(&self) {
         self.make_odd_from(self.value.load(Ordering::Relaxed));
     }
 
-    /// Ends the part of the writer that made the counter odd.
+    /// Makes the counter even again, to end a rewrite. The caller holds the writers' lock.
+    ///
+    /// # Panics
+    ///
+    /// Panics, in debug builds, if the counter is even: no writer began.
     #[inline]
     pub fn make_even(&self) {
         self.make_even_from(self.value.load(Ordering::Relaxed));
     }
 
-    /// Begins a part, where the counter is `even` now.
+    /// Begins a rewrite; the counter is `even` now.
     #[inline]
     fn make_odd_from(&self, even: u32) {
         debug_assert!(even & 1 == 0, "two writers inside one sequence counter");
         self.value.store(even.wrapping_add(1), Ordering::Relaxed);
-        // The seed's first smp_wmb: "odd" is visible before any new entry. Pairs with the acquire
-        // fence in `changed_or_odd`. (A releasing increment would not order the stores after it.)
+        // This is the seed's first smp_wmb: "odd" is visible before any new entry. It pairs with
+        // the acquire fence in `changed_or_odd`. A releasing increment would not order the stores
+        // after it.
         fence_unless(LeftOut::FirstWriteFence, Ordering::Release);
     }
 
-    /// Ends a part, where the counter is `odd` now.
+    /// Ends a rewrite; the counter is `odd` now.
     #[inline]
     fn make_even_from(&self, odd: u32) {
         debug_assert!(odd & 1 == 1, "the end of a writer that did not begin");
-        // The seed's second smp_wmb: every new entry is visible before "even" is.
+        // This is the seed's second smp_wmb: every new entry is visible before "even" is. It pairs
+        // with the acquire in `begin_even`.
         let release = if is_left_out(LeftOut::SecondWrite) {
             Ordering::Relaxed
         } else {
@@ -144,7 +157,7 @@ impl SeqCount {
     }
 }
 
-/// An ordering that x86 gives for nothing, left out: what only a model can miss.
+/// An ordering that x86 provides at no cost, left out. Only a model can notice that it is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LeftOut {
     /// The reader's fence before it reads the counter again.
@@ -160,7 +173,7 @@ std::thread_local! {
     static LEFT_OUT: core::cell::Cell<Option<LeftOut>> = const { core::cell::Cell::new(None) };
 }
 
-/// Returns whether a model leaves this one out; outside models never.
+/// Returns whether a model leaves this ordering out; outside of models it never is.
 #[inline(always)]
 fn is_left_out(left_out: LeftOut) -> bool {
     #[cfg(all(test, loom))]
@@ -172,7 +185,7 @@ fn is_left_out(left_out: LeftOut) -> bool {
     }
 }
 
-/// Fences, unless a model leaves it out.
+/// Executes a fence, unless a model leaves it out.
 #[inline(always)]
 fn fence_unless(left_out: LeftOut, ordering: Ordering) {
     if !is_left_out(left_out) {

@@ -51,11 +51,12 @@ mod models {
     use loom::{model, sync::Arc, thread};
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    /// The protocol with its orderings as arguments; `Orderings::SEED` is what `SeqCount` does.
+    /// The protocol with its orderings as arguments; `Orderings::SEED` are those of `SeqCount`.
     #[derive(Clone, Copy)]
     struct Orderings {
         begin: Ordering,
-        /// The first increment by a releasing read-modify-write instead of store and fence.
+        /// Whether the first increment is a releasing read-modify-write instead of a store and a
+        /// fence.
         is_first_a_release_increment: bool,
         rereads_after_acquire_fence: bool,
     }
@@ -68,8 +69,7 @@ mod models {
         };
     }
 
-    /// What a reader concludes, of lists whose two entries are 0 before the rewriting and 1 after
-    /// it.
+    /// What a reader concludes about two entries that are 0 before the rewrite and 1 after it.
     #[derive(Clone, Copy, Debug)]
     struct Seen {
         begun: u32,
@@ -111,12 +111,12 @@ mod models {
         });
     }
 
-    /// No walk that passes has seen half a list.
+    /// Asserts that a walk that passes has not seen half a list.
     fn is_whole(seen: Seen) {
         assert_eq!(seen.entries[0], seen.entries[1], "{seen:?}");
     }
 
-    /// No walk that passes and began after the rewriting has missed it.
+    /// Asserts that a walk that passes and began after the rewrite has not missed it.
     fn is_current(seen: Seen) {
         assert_eq!(seen.entries, [seen.begun / 2; 2], "{seen:?}");
     }
@@ -130,8 +130,9 @@ mod models {
         assert!(finds(Orderings::SEED, is_current));
     }
 
-    /// Both the count and the reread may be of before the rewriting, and one entry of after it: no
-    /// fence orders the begin's load with the entries. What passes need not even be whole.
+    /// Both the count and the reread may be from before the rewrite, and one entry from after it.
+    /// No fence orders the begin's load with the entries. A walk that passes need not even be
+    /// whole.
     #[test]
     fn h9_the_seeds_plain_begin_lets_half_a_list_pass() {
         assert!(finds(Orderings::SEED, is_whole));
@@ -170,19 +171,19 @@ mod models {
     /// How a reader looks again.
     #[derive(Clone, Copy, Debug)]
     enum Look {
-        /// As the seed's does.
+        /// The seed's check.
         ChangedOrOdd,
-        /// As a seqlock's does.
+        /// A seqlock's check.
         Changed,
     }
 
-    /// The counter itself, with one writer and a reader that begins as a seqlock's does: what
-    /// passes its look is whole and current. (The reader's wait is cut short, as a lab run does:
-    /// loom has no fair scheduler. A begin that does not acquire would miss a whole rebuild first:
-    /// H9.)
+    /// Runs the counter itself, with one writer and a reader that begins as a seqlock's does: a
+    /// walk that passes its check is whole and current. The reader's wait is cut short, as a lab
+    /// run's is, because loom has no fair scheduler. A begin without an acquire would first miss a
+    /// whole rebuild (H9).
     fn explore_counter(look: Look, left_out: Option<LeftOut>) {
         model(move || {
-            // Loom's threads are taken in turns by one of the system's.
+            // One thread of the system runs Loom's threads in turns.
             LEFT_OUT.set(left_out);
             let shared = Arc::new((SeqCount::new(), [AtomicU32::new(0), AtomicU32::new(0)]));
             let writers = Arc::clone(&shared);
@@ -207,8 +208,8 @@ mod models {
         });
     }
 
-    /// The seed's check, as it is used. Its begin is plain (H9); a fence behind it here leaves the
-    /// check's own ordering as the only one in question.
+    /// The seed's check, as it is used. Its begin is plain (H9). A fence after the begin here
+    /// leaves the check's own ordering as the only one in question.
     #[test]
     fn the_check_lets_no_half_list_pass() {
         model(|| {
@@ -261,9 +262,9 @@ mod models {
         }
     }
 
-    /// H9 is in `SeqCount` itself. (The writer does not load the counter here: loom 0.7 remembers
-    /// one last access of each atomic, and a thread's own load before its store hides the reader's
-    /// from it, so that the interleaving is never tried.)
+    /// H9 is in `SeqCount` itself. The writer does not load the counter here, because loom 0.7
+    /// remembers one last access of each atomic. A thread's own load before its store hides the
+    /// reader's load, and loom never tries that interleaving.
     #[test]
     fn h9_is_in_the_counter_as_it_is_used() {
         let result = catch_unwind(|| {

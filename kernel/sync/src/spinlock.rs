@@ -1,4 +1,4 @@
-//! The spinlock of kernel code: interrupts off, ranked.
+//! The spinlock of kernel code. It is ranked, and held with interrupts off.
 
 use crate::{IrqOff, LocalIrq, Rank};
 use core::{
@@ -8,8 +8,8 @@ use core::{
 };
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
-/// A spinlock that is held with interrupts off on its CPU. Task and hard-interrupt context; an NMI
-/// takes no lock.
+/// A spinlock that is held with interrupts off on its CPU. Task and hard-interrupt context may take
+/// it; NMI code takes no lock.
 pub struct IrqSpinLock<T, L: LocalIrq> {
     rank: Rank,
     inner: SpinMutex<T>,
@@ -43,7 +43,12 @@ impl<T, L: LocalIrq> IrqSpinLock<T, L> {
         }
     }
 
-    /// Takes the lock if it is free, whatever else is held; interrupts are off only if it was.
+    /// Takes the lock if it is free, whichever other locks are held. Interrupts go off only if it
+    /// takes the lock.
+    ///
+    /// # Panics
+    ///
+    /// Panics if this CPU holds another lock of this rank.
     #[inline]
     pub fn try_lock(&self) -> Option<IrqSpinGuard<'_, T, L>> {
         let irq = IrqOff::new();
@@ -58,7 +63,7 @@ impl<T, L: LocalIrq> IrqSpinLock<T, L> {
         })
     }
 
-    /// Returns whether somebody holds the lock at this moment.
+    /// Returns whether the lock is held at this moment.
     pub fn is_locked(&self) -> bool {
         self.inner.is_locked()
     }
@@ -73,7 +78,7 @@ impl<T, L: LocalIrq> fmt::Debug for IrqSpinLock<T, L> {
     }
 }
 
-/// Forgets a rank that was noted as held.
+/// Removes a rank from the CPU's held ranks when it is dropped.
 struct Held<L: LocalIrq> {
     rank: Rank,
     _local: PhantomData<(*const (), L)>,
@@ -94,8 +99,8 @@ impl<L: LocalIrq> Drop for Held<L> {
     }
 }
 
-/// Access to what an [`IrqSpinLock`] protects. Fields drop in this order: the lock is free and its
-/// rank forgotten before interrupts can come back on.
+/// Access to what an [`IrqSpinLock`] protects. Its fields drop in the order of their declaration:
+/// the lock is free and its rank forgotten before interrupts can come back on.
 #[must_use = "the lock is free again as soon as this is dropped"]
 pub struct IrqSpinGuard<'a, T, L: LocalIrq> {
     inner: SpinMutexGuard<'a, T>,

@@ -1,4 +1,4 @@
-//! What the guest's benchmark says.
+//! The messages of the guest's benchmark.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,33 +15,33 @@ pub enum BenchRow {
     Kernel,
     /// GFP_ATOMIC, order 3: a pair in a task.
     Order3,
-    /// Order 9.
+    /// GFP_ATOMIC, order 9: a pair in a task.
     Order9,
-    /// Order 10.
+    /// GFP_ATOMIC, order 10: a pair in a task.
     Order10,
-    /// 10,000 single frames one by one, freed at random, the caches drained before and after; a
-    /// frame.
+    /// 10,000 single frames allocated one by one and freed at random, the per-CPU caches drained
+    /// before and after; per frame.
     Random,
-    /// The dearest free of that run.
+    /// The most expensive free of that run.
     WorstFree,
-    /// A mix of orders 0 to 9 in memory that is 60 to 80 % full; an operation.
+    /// A mix of orders 0 to 9 in memory that is 60 to 80 % full; per operation.
     Mix,
-    /// The dearest operation of that mix.
+    /// The most expensive operation of that mix.
     WorstOfMix,
-    /// What each zone below its mark adds to a walk of the fallback list.
+    /// The cost that each zone below its watermark adds to a walk of the zonelist.
     ZoneSkipped,
-    /// GFP_ATOMIC that fails, on two nodes that have nothing.
+    /// GFP_ATOMIC that fails, on two nodes without free frames.
     FailingAtomic,
-    /// Bytes of the allocator's books, frame table included, a frame.
+    /// Bytes of the allocator's metadata for each frame, frame table included.
     Metadata,
-    /// A rebuild of the zonelists. Measured by itself, as the next one.
+    /// A rebuild of the zonelists. It is measured by itself, like the next row.
     Rebuild,
-    /// Its part with interrupts off.
+    /// The part of a rebuild with interrupts off.
     RebuildIrqOff,
 }
 
 impl BenchRow {
-    /// The rows about a rebuild, which have a table of their own.
+    /// The rows about a rebuild. They have a table of their own.
     pub const OF_REBUILD: [BenchRow; 2] = [BenchRow::Rebuild, BenchRow::RebuildIrqOff];
 
     /// All other rows, in the order of the table.
@@ -63,17 +63,18 @@ impl BenchRow {
     ];
 }
 
-/// What was measured for a row, in thousandths of its unit.
+/// The measurement of a row, in thousandths of its unit: guest instructions, or bytes for the
+/// metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BenchResult {
     /// The row.
     pub row: BenchRow,
     /// Median of the repetitions.
     pub median_milli: u64,
-    /// Least of them.
+    /// Minimum of the repetitions.
     pub min_milli: u64,
-    /// Most of them.
+    /// Maximum of the repetitions.
     pub max_milli: u64,
-    /// Their number.
+    /// Number of repetitions.
     pub repetitions: u32,
 }

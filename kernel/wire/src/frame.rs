@@ -1,14 +1,14 @@
-//! Framing: COBS over postcard, one zero byte at the end of each message.
+//! Framing of messages: COBS over postcard, with one zero byte at the end of each message.
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Longest frame of any message, its zero byte included.
+/// Most bytes in the frame of any message, its zero byte included.
 pub const MAX_FRAME_BYTES: usize = 256;
 
-/// Why bytes are not a message.
+/// The reason why bytes are not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WireError {
-    /// The frame is longer than [`MAX_FRAME_BYTES`], or the buffer given is too small for the
+    /// The frame is longer than [`MAX_FRAME_BYTES`], or the given buffer is too small for the
     /// message.
     TooLong,
     /// The frame does not decode as a message of this protocol.
@@ -18,7 +18,7 @@ pub enum WireError {
 /// Writes `message` as one frame into `buffer` and returns the frame.
 ///
 /// # Errors
-/// [`WireError::TooLong`] if `buffer` is too small; [`MAX_FRAME_BYTES`] is always enough.
+/// Returns [`WireError::TooLong`] if `buffer` is too small; [`MAX_FRAME_BYTES`] is always enough.
 pub fn encode<'b, M: Serialize>(
     message: &M,
     buffer: &'b mut [u8],
@@ -26,7 +26,7 @@ pub fn encode<'b, M: Serialize>(
     postcard::to_slice_cobs(message, buffer).map_err(|_| WireError::TooLong)
 }
 
-/// Collects bytes until a frame is whole. After an error it resumes behind the next zero byte.
+/// Collects bytes until a frame is complete. After an error it resumes after the next zero byte.
 #[derive(Debug)]
 pub struct Decoder {
     buffer: [u8; MAX_FRAME_BYTES],
@@ -41,7 +41,7 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// An empty decoder.
+    /// Returns an empty decoder.
     pub const fn new() -> Self {
         Decoder {
             buffer: [0; MAX_FRAME_BYTES],
@@ -50,10 +50,11 @@ impl Decoder {
         }
     }
 
-    /// Takes one byte; returns a message, or what was wrong with it, when the byte ends a frame.
+    /// Takes one byte. When the byte ends a frame, returns the message, or what was wrong with the
+    /// frame. An empty frame is ignored.
     pub fn push<M: DeserializeOwned>(&mut self, byte: u8) -> Option<Result<M, WireError>> {
         if byte != 0 {
-            // The last place is the zero byte's: a frame without room for it is too long.
+            // The last place is for the zero byte, so a frame without room for it is too long.
             if self.used + 1 < MAX_FRAME_BYTES {
                 self.buffer[self.used] = byte;
                 self.used += 1;

@@ -1,4 +1,4 @@
-//! What a run of the laboratory says: each step that a role took, each hang, and the verdict.
+//! The messages of a run of the laboratory: each step that a role took, each hang, and the verdict.
 
 mod detail;
 
@@ -9,17 +9,17 @@ pub use detail::{
 use core::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The hazards that the laboratory reaches.
+/// The hazards that the laboratory can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Hazard {
     /// Spurious OOM from a stale start.
     H1,
     /// Livelock of a reader that interrupted the writer on its own CPU.
     H2,
-    /// Livelock by an NMI, which interrupts a writer that has interrupts off, too. Not in the
-    /// specification: this project's own finding.
+    /// Livelock by an NMI, which also interrupts a writer that has interrupts off. It is not in the
+    /// specification, but this project's own finding.
     H2Nmi,
-    /// ABBA of the counter and the serial port's lock.
+    /// Deadlock (ABBA) of the counter and the serial port's lock.
     H3,
     /// H3 by a print of the lock validator, at the writer's begin.
     H5Begin,
@@ -47,7 +47,7 @@ impl Hazard {
         Self::H8,
     ];
 
-    /// The name used everywhere.
+    /// Returns the name that is used everywhere.
     pub const fn name(self) -> &'static str {
         match self {
             Self::H1 => "H1",
@@ -62,18 +62,18 @@ impl Hazard {
         }
     }
 
-    /// The hazard of this name.
+    /// Returns the hazard of this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|hazard| hazard.name() == name)
     }
 }
 
-/// What a run found.
+/// The verdict of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LabVerdict {
-    /// The protocol keeps the hazard away.
+    /// The protocol prevents the hazard.
     Holds,
-    /// It does for requests that may reclaim, and not for others.
+    /// The protocol prevents it for requests that may reclaim, but not for others.
     HoldsDirectOnly,
     /// The hazard happened.
     Fails,
@@ -81,17 +81,17 @@ pub enum LabVerdict {
     NotReached,
 }
 
-/// Who takes part in a scenario.
+/// A party of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Role {
     /// The allocation request under test.
     Reader,
-    /// Who rebuilds the zonelists.
+    /// The party that rebuilds the zonelists.
     Writer,
-    /// Who keeps reclaim progressing.
+    /// The party that keeps reclaim progressing.
     Feeder,
-    /// The watchdog, wherever it runs.
+    /// The watchdog, on any CPU.
     Watchdog,
 }
 
@@ -99,7 +99,7 @@ impl Role {
     /// Number of roles.
     pub const COUNT: usize = 4;
 
-    /// The role of this number; the watchdog for larger ones.
+    /// Returns the role of this number; the watchdog for larger numbers.
     pub const fn of(number: u64) -> Self {
         match number {
             0 => Self::Reader,
@@ -109,7 +109,7 @@ impl Role {
         }
     }
 
-    /// The name used in records.
+    /// Returns the name used in records.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Reader => "reader",
@@ -126,14 +126,14 @@ impl Role {
 pub enum LabContext {
     /// A thread.
     Task,
-    /// A hard interrupt's handler.
+    /// The handler of a hard interrupt.
     Interrupt,
-    /// An NMI's handler.
+    /// The handler of an NMI.
     Nmi,
 }
 
 impl LabContext {
-    /// The context of this number; an NMI's for larger ones.
+    /// Returns the context of this number; an NMI's for larger numbers.
     pub const fn of(number: u64) -> Self {
         match number {
             0 => Self::Task,
@@ -146,7 +146,8 @@ impl LabContext {
 macro_rules! lab_points {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
         /// A step of a scenario: a schedule point that a role reached, or something that the
-        /// laboratory did there. `detail` says more where the variant's comment names it.
+        /// laboratory did there. `detail` has a meaning where the variant's documentation gives
+        /// one.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[repr(u8)]
         pub enum LabPoint {
@@ -157,7 +158,7 @@ macro_rules! lab_points {
             /// Every point; the index is the point's number.
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
 
-            /// The name used in records.
+            /// Returns the name used in records.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$name => stringify!($name),)+
@@ -168,10 +169,10 @@ macro_rules! lab_points {
 }
 
 lab_points! {
-    /// Rebuild: the counter has just become odd, where there is one. Detail: the counter.
+    /// Rebuild: the counter has just become odd, where the protocol has one. Detail: the counter.
     RebuildOdd,
-    /// Rebuild: an entry's zone is stored, its index not yet. The first of those that follow each
-    /// other.
+    /// Rebuild: an entry's zone is stored, its index is not yet. Of several in a row, only the
+    /// first is a step.
     RebuildEntry,
     /// Rebuild: the lists are written. Detail: the counter.
     RebuildEven,
@@ -179,16 +180,16 @@ lab_points! {
     RebuildPublished,
     /// Rebuild: the writer begins to wait for the old lists' readers (`snapshot`).
     GraceWait,
-    /// Rebuild: the writer is about to ask each CPU to say when the old lists are left
+    /// Rebuild: the writer is about to ask each CPU to acknowledge that it has left the old lists
     /// (`snapshot`).
     GraceBegin,
     /// Rebuild: the lock validator is told of the writer's begin.
     AnnotateBegin,
     /// Rebuild: the lock validator is told of the writer's end.
     AnnotateEnd,
-    /// Slow path: the cookie was read. Detail here and at the next five: [`AtCounter`].
+    /// Slow path: the cookie was read. Detail here and at the next five points: [`AtCounter`].
     SlowBegin,
-    /// Slow path: the preferred entry was chosen, a walk begins.
+    /// Slow path: the preferred entry was chosen, and a walk begins.
     SlowWalk,
     /// Slow path: a walk found nothing.
     SlowWalked,
@@ -198,11 +199,11 @@ lab_points! {
     SlowCheckOom,
     /// Slow path: the check at `nopage` is next.
     SlowCheckNopage,
-    /// Walk: an entry's index was read, its zone not yet. The first of those that follow each
-    /// other.
+    /// Walk: an entry's index was read, its zone not yet. Of several in a row, only the first is a
+    /// step.
     WalkEntry,
-    /// Hot path: it looks which zone serves requests of a class first, and has read an entry's
-    /// index, its zone not yet.
+    /// Hot path: it looks for the zone that serves requests of a class first. It has read an
+    /// entry's index, its zone not yet.
     NoteEntry,
     /// Hot path: that zone is remembered. Detail: its number, as in [`ZoneName`].
     FirstNoted,
@@ -210,11 +211,11 @@ lab_points! {
     OfflineIsolated,
     /// Offline: a scan of the range is done.
     OfflineScanned,
-    /// Offline: the frames have left the zone, the lists still name it.
+    /// Offline: the frames have left the zone, and the lists still name it.
     OfflineLeft,
-    /// Offline: done.
+    /// Offline: the range has left.
     OfflineDone,
-    /// The host is asked for a DIMM: QMP `device_del`.
+    /// The host is asked to remove a DIMM: QMP `device_del`.
     AsksToPull,
     /// The host is asked to put a DIMM back: QMP `device_add`.
     AsksToPlug,
@@ -222,9 +223,9 @@ lab_points! {
     SlotLeaves,
     /// The hot-plug thread finds that a DIMM has arrived.
     SlotArrives,
-    /// Online: counted but isolated, the lists are about to be rebuilt.
+    /// Online: the frames are counted but isolated, and the lists are about to be rebuilt.
     OnlineCounted,
-    /// Online: done.
+    /// Online: the range is in use.
     OnlineDone,
     /// A role begins.
     Start,
@@ -240,69 +241,72 @@ lab_points! {
     OomDeclared,
     /// A reader finds the counter odd and waits. Detail: the counter.
     Spins,
-    /// The watchdog told the waiter to give up.
+    /// The watchdog has told the waiter to give up.
     GaveUp,
-    /// Held here. Detail: [`Stay`], with the first of the points waited for.
+    /// A role is held here. Detail: [`Stay`], with the first of the points that it waits for.
     Held,
-    /// Goes on. Detail: [`Stay`], with the point that was reached.
+    /// A held role goes on. Detail: [`Stay`], with the point that was reached.
     Released,
-    /// Held in vain: the deadline passed. Detail: [`Stay`].
+    /// A role was held in vain: the deadline passed. Detail: [`Stay`].
     TimedOut,
     /// A self-IPI was sent. Detail: 1 if interrupts are on.
     IrqRaised,
-    /// Interrupts are off, and the CPU's APIC has the self-IPI as requested and not served.
+    /// Interrupts are off, and the CPU's APIC has the self-IPI requested and not served.
     IrqPending,
-    /// The interrupt's handler begins. Detail: 0 the self-IPI's, 1 COM1's.
+    /// The interrupt's handler begins. Detail: 0 for the self-IPI's, 1 for COM1's.
     IrqTaken,
     /// The interrupt's handler ends.
     IrqOver,
-    /// An NMI was sent. Detail: to which CPU.
+    /// An NMI was sent. Detail: the CPU that it was sent to.
     NmiSent,
     /// The NMI's handler begins.
     NmiTaken,
     /// The NMI's handler ends.
     NmiOver,
-    /// Memory of the zone that the stale start skips was freed. Detail: frames.
+    /// Memory of the zone that the stale start skips was freed. Detail: the number of frames.
     MemoryFreed,
     /// A print begins.
     Print,
-    /// The print was stored for later.
+    /// The records of a print were stored, to be written out later.
     PrintStored,
-    /// The print wants the serial port's lock.
+    /// A print wants the serial port's lock.
     PortWanted,
     /// The serial port's lock is held.
     PortLocked,
-    /// The serial port's lock is about to be free again.
+    /// The serial port's lock is about to be released.
     PortFreed,
-    /// The feeder has put pages into the cache. Detail: how many.
+    /// The feeder has put pages into the cache. Detail: their number.
     Fed,
     /// The watchdog found a CPU without ticks. Detail: the CPU.
     Hang,
-    /// The stage opens: what follows belongs together. Detail: the number of the play, from 0.
+    /// The stage opens; the steps that follow belong together. Detail: the number of the play, from
+    /// 0.
     Act,
-    /// Walk: an entry was read. Detail: [`EntryRead`]. The first of those that follow each other.
+    /// Walk: an entry was read. Detail: [`EntryRead`]. Of several in a row, only the first is a
+    /// step.
     EntryRead,
-    /// The squeezed node's fallback list. Detail: [`ListNow`].
+    /// The squeezed node's zonelist. Detail: [`ListNow`].
     ListNow,
     /// A zone of the squeezed node. Detail: [`ZoneNow`].
     ZoneNow,
     /// An edge of the wait-for graph of parties that will never go on. Detail: [`WaitsFor`].
     WaitsFor,
-    /// Where a CPU was that hangs. Detail: the address of the instruction or call.
+    /// The place where a CPU hung. Detail: the address of the instruction or call.
     HungAt,
-    /// The request has begun so often that it counts as going round. Detail: how often.
+    /// The request has begun so often that it counts as going round. Detail: the number of its
+    /// beginnings.
     GoesRound,
-    /// The request's frame is kept. Detail: its number.
+    /// The request's frame is kept. Detail: the frame's number.
     Kept,
     /// The kernel refuses to let the DIMM go. Detail: the frame in the way.
     PullRefused,
     /// The DIMM has left.
     PullDone,
-    /// The kept frame was given back. Detail: its number.
+    /// The kept frame was freed. Detail: its number.
     GivenBack,
 }
 
-/// One step.
+/// One step of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabStep {
     /// Place in the order of all steps, from 0.
@@ -313,15 +317,15 @@ pub struct LabStep {
     pub cpu: u8,
     /// The context.
     pub context: LabContext,
-    /// Who.
+    /// The role that took the step.
     pub role: Role,
-    /// What.
+    /// The point that it reached.
     pub point: LabPoint,
-    /// More about it; see [`LabPoint`].
+    /// The detail; see [`LabPoint`] for its meaning.
     pub detail: u64,
 }
 
-/// A text of at most `N` bytes; longer ones are cut.
+/// A text of at most `N` bytes. Longer texts are cut.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Text<const N: usize> {
     bytes: [u8; N],
@@ -329,7 +333,7 @@ pub struct Text<const N: usize> {
 }
 
 impl<const N: usize> Text<N> {
-    /// An empty text.
+    /// Returns an empty text.
     pub const fn new() -> Self {
         assert!(N <= u8::MAX as usize);
         Text {
@@ -338,7 +342,7 @@ impl<const N: usize> Text<N> {
         }
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         core::str::from_utf8(&self.bytes[..usize::from(self.used)]).unwrap_or("")
     }
@@ -357,7 +361,7 @@ impl<const N: usize> fmt::Debug for Text<N> {
 }
 
 impl<const N: usize> fmt::Write for Text<N> {
-    /// Appends what has room, in whole characters.
+    /// Appends the characters that have room. Only whole characters are appended.
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for character in text.chars() {
             let used = usize::from(self.used);
@@ -409,15 +413,15 @@ impl<'de, const N: usize> Deserialize<'de> for Text<N> {
 pub struct LabResult {
     /// The hazard.
     pub hazard: Hazard,
-    /// What was found.
+    /// The verdict.
     pub verdict: LabVerdict,
-    /// How it went, in words.
+    /// The course of the run, in words.
     pub how: Text<160>,
-    /// Steps in the trace.
+    /// Number of steps in the trace.
     pub steps: u32,
-    /// Steps that the buffer had no room for.
+    /// Number of steps that the buffer had no room for.
     pub dropped: u32,
-    /// Whether the oracle found the allocator in order afterwards.
+    /// Whether the oracle found the allocator consistent afterwards.
     pub sound: bool,
 }
 

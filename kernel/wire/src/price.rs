@@ -1,4 +1,4 @@
-//! What a measurement of a protocol's price says.
+//! The messages of a measurement of a protocol's price.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ impl PriceContext {
     /// Every context, in the order of the table.
     pub const ALL: [Self; 3] = [Self::Task, Self::Irq, Self::Nmi];
 
-    /// The name used in tables and in JSON.
+    /// Returns the name used in tables and in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Task => "task",
@@ -35,21 +35,22 @@ pub struct PriceRow {
     pub context: PriceContext,
     /// Whether readers that met a rebuild were held until its end.
     pub stalled: bool,
-    /// Rebuilds meanwhile; every other one takes a zone away.
+    /// Number of rebuilds meanwhile; every other one removes a zone.
     pub rebuilds: u64,
-    /// Requests made.
+    /// Number of requests made.
     pub requests: u64,
-    /// Of those, the ones that overlapped a rebuild.
+    /// Number of those that overlapped a rebuild.
     pub overlapped: u64,
-    /// Of those, the ones that failed and whose second request, made at once, was served: the
+    /// Number of those that failed and whose second request, made at once, was served. This is the
     /// price.
     pub failed: u64,
-    /// Failures whose second request failed as well, or that overlapped nothing: memory was short.
+    /// Number of failures whose second request failed as well, or that overlapped no rebuild,
+    /// because memory was short.
     pub short: u64,
     /// How often requests began, or walked, again because the lists had changed.
     pub retries: u64,
-    /// Requests that were not made because they would never have ended: their reader waits for the
-    /// writer that they have interrupted.
+    /// Number of requests that were not made because they would never have ended. Their reader
+    /// would wait for the writer that it has interrupted.
     pub left_out: u64,
 }
 

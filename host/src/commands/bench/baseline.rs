@@ -9,7 +9,7 @@ use super::guest::Measured;
 use super::table::number;
 use crate::guest::build;
 
-/// A rise above this part of the table's count fails the check.
+/// The check fails if a row's count rises by more than this part of the table's count.
 const TOLERANCE: f64 = 0.05;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,22 +25,22 @@ struct Entry {
     value: f64,
 }
 
-/// What the comparison found.
+/// The result of the comparison.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Compared {
-    /// Not made, and why.
+    /// The comparison was not made, for this reason.
     Not(String),
-    /// The rows that rose too much; a row that is not in the table or not measured counts as well.
+    /// The rows that rose too much. A row that is not in the table or not measured counts as well.
     With(Vec<String>),
 }
 
 impl Compared {
-    /// Whether a row costs more than it may.
+    /// Returns whether a row costs more than it may.
     pub fn has_risen(&self) -> bool {
         matches!(self, Compared::With(risen) if !risen.is_empty())
     }
 
-    /// What to tell the user.
+    /// Returns the lines for the user.
     pub fn lines(&self) -> Vec<String> {
         match self {
             Compared::Not(why) => vec![format!("not compared with the table: {why}")],

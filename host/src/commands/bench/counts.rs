@@ -1,6 +1,6 @@
-//! Instructions an operation, exactly: valgrind runs the workloads of one thread one by one and
-//! counts what is executed in the stretch that is timed otherwise. No counters of the processor are
-//! needed.
+//! Counts the exact instructions of an operation. valgrind runs the workloads of one thread one by
+//! one, and counts what is executed in the stretch that is otherwise timed. It needs no counters of
+//! the processor.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -14,14 +14,14 @@ use super::figure::Figure;
 use crate::terminal::interrupt;
 
 const VALGRIND: &str = "valgrind";
-/// The benchmark's function that is the stretch, whatever its type parameters.
+/// The benchmark's function that is the stretch, with any type parameters.
 const STRETCH: &str = "*measured_stretch*";
 
-/// What the counting brought.
+/// The result of the counting.
 pub enum Counts {
-    /// As many instructions for each workload and allocator.
+    /// The instructions for each workload and allocator.
     Of(Vec<Figure>),
-    /// Nothing: there is no valgrind.
+    /// No counts, because there is no valgrind.
     NoValgrind,
 }
 
@@ -97,7 +97,7 @@ fn count(benchmark: &Path, workload: &str, allocator: &str) -> Result<Figure> {
     let total = total(&std::fs::read_to_string(profile.path())?)
         .context("valgrind's file has no total, or it is 0")?;
     let each = total as f64 / operations;
-    // What is executed once in a stretch is no part of an operation.
+    // Instructions that are executed once in a stretch are no part of an operation.
     let each = (each * 10.0).round() / 10.0;
     Ok(Figure {
         workload: workload.to_owned(),
@@ -108,7 +108,7 @@ fn count(benchmark: &Path, workload: &str, allocator: &str) -> Result<Figure> {
     })
 }
 
-/// What a program prints, if it succeeds.
+/// Returns what a program prints, if it succeeds.
 fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
@@ -122,7 +122,8 @@ fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The instructions in a profile of callgrind's; none at all means that the stretch was not met.
+/// Returns the instructions in a profile of callgrind's. If there are none at all, the stretch was
+/// not found.
 fn total(profile: &str) -> Option<u64> {
     let line = profile
         .lines()

@@ -1,6 +1,6 @@
 //! Holds what the benchmark on this machine measured of one workload.
 
-/// What one allocator costs an operation under one workload.
+/// The cost of one allocator for an operation of one workload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
     pub workload: String,

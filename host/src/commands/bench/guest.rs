@@ -1,4 +1,4 @@
-//! The half that counts guest instructions.
+//! The half of the benchmark that counts guest instructions.
 
 use anyhow::{Context, Result, bail};
 use tidemark_wire::{BenchResult, BenchRow};
@@ -17,24 +17,24 @@ use crate::judge::symbols::Symbols;
 use crate::terminal::cli::{Accel, OutputArgs, Part, Verbosity, Zonelist};
 use crate::terminal::console::{Console, say};
 
-/// What a run in the guest brought.
+/// The result of a run in the guest.
 pub struct Measured {
     pub rows: Vec<Row>,
     pub rustc: String,
     pub qemu: String,
-    /// 0 if every row was measured.
+    /// The exit code, which is 0 if every row was measured.
     pub exit_code: i32,
 }
 
-/// What stands beside a row: its name, Linux's number, the aim.
+/// The data beside a row: its name, Linux's number, the aim.
 struct Beside {
     name: &'static str,
-    /// Not known of the mixes, which are other allocators' benchmarks.
+    /// Linux's number. It is not known for the mixes, which are other allocators' benchmarks.
     linux: Option<f64>,
     aim: f64,
 }
 
-/// Nothing for a row of another table.
+/// Returns the data beside a row; nothing for a row of another table.
 fn beside(row: BenchRow) -> Option<Beside> {
     let (name, linux, aim) = match row {
         BenchRow::AtomicIrqsOn => ("GFP_ATOMIC order 0, pair, task, IRQs on", 699.0, 70.0),
@@ -89,7 +89,7 @@ fn row(result: &BenchResult) -> Option<Row> {
     })
 }
 
-/// Builds the kernel for the benchmark, and makes sure that it is one.
+/// Builds the kernel for the benchmark, and checks that it has no schedule points.
 ///
 /// # Errors
 /// A tool is missing, or the kernel does not build, or has schedule points.

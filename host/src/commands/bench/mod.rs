@@ -1,4 +1,4 @@
-//! `tidemark bench`: what the allocator costs, beside Linux and other crates.
+//! `tidemark bench`: the cost of the allocator, beside Linux and other crates.
 
 mod baseline;
 mod counts;

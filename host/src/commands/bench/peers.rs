@@ -1,5 +1,5 @@
-//! The half on this machine, beside other crates: what the benchmark `allocators` of this package
-//! measures, in nanoseconds and in instructions.
+//! The half of the benchmark that runs on this machine, beside other crates. The benchmark
+//! `allocators` of this package measures it, in nanoseconds and in instructions.
 
 use std::collections::BTreeMap;
 
@@ -12,27 +12,27 @@ use super::times;
 use crate::guest::build;
 use crate::terminal::console::say;
 
-/// Our name in the benchmark.
+/// Our allocator's name in the benchmark.
 const OURS: &str = "tidemark";
-/// Names in the benchmark of what bounds a row from below, and is no allocator.
+/// Names in the benchmark that bound a row from below and are no allocators.
 const FLOORS: [&str; 2] = ["harness alone", "bare LIFO"];
 
-/// What a row should reach.
+/// The value that a row should reach.
 #[derive(Clone, Copy, Debug)]
 enum Aim {
-    /// It says something, but nothing is aimed at.
+    /// The row has no aim.
     None,
     AtMost(f64),
-    /// So many times what another workload costs in the same run.
+    /// This many times the cost of another workload in the same run.
     Times(f64, &'static str),
 }
 
-/// "The same", for what varies from run to run.
+/// The factor up to which two results are equal, because results vary from run to run.
 const SAME: f64 = 1.1;
 
 use Aim::{AtMost, Times};
 
-/// A workload, and the aims of its rows: of nanoseconds, and of instructions.
+/// The workloads, with the aims of their rows: for nanoseconds, and for instructions.
 const WORKLOADS: &[(&str, Aim, Aim)] = &[
     ("order-0 hot pair", AtMost(6.0), AtMost(60.0)),
     (
@@ -92,10 +92,10 @@ const SAME_PAIR: Aim = Times(SAME, "256 MiB managed, order-0 hot pair");
 /// See [`SAME_PAIR`].
 const SAME_FRAMES: Aim = Times(SAME, "256 MiB managed, 32,768 frames");
 
-/// What was measured here.
+/// The results of this machine.
 pub struct Measured {
     pub rows: Vec<Row>,
-    /// 0 if nothing went wrong.
+    /// The exit code, which is 0 if nothing went wrong.
     pub exit_code: i32,
 }
 
@@ -105,7 +105,7 @@ pub struct Measured {
 /// It does not build, fails, or wrote nothing that can be read.
 pub fn measure() -> Result<Measured> {
     let benchmark = build::benchmark()?;
-    // Beside the tables, which may go into a file.
+    // This goes to standard error, because the tables may go into a file.
     eprintln!("tidemark: times and counts on this machine take about three minutes");
     let (times, notes) = times::measure(&benchmark)?;
     let mut exit_code = 0;
@@ -117,7 +117,7 @@ pub fn measure() -> Result<Measured> {
             );
             Vec::new()
         }
-        // The times were measured; they are shown nevertheless.
+        // The times were measured, so they are shown nevertheless.
         Err(error) => {
             say(format!(
                 "no instructions are counted on this machine: {error:#}"
@@ -130,7 +130,7 @@ pub fn measure() -> Result<Measured> {
     Ok(Measured { rows, exit_code })
 }
 
-/// The rows in the order of the workloads: of each first the time, then the instructions.
+/// Returns the rows in the order of the workloads: for each first the time, then the instructions.
 fn rows(times: &[Figure], counts: &[Figure], notes: &BTreeMap<String, String>) -> Vec<Row> {
     let none = BTreeMap::new();
     let rows_of = |&(workload, time, count): &(&str, Aim, Aim)| {
@@ -259,7 +259,7 @@ mod tests {
         let rows = rows(&times, &[], &BTreeMap::new());
         assert_eq!(rows[0].aim, None);
         assert_eq!(rows[1].aim, Some(150.0));
-        // A name in an aim that no workload has would never give one.
+        // An aim that names a workload that does not exist would never give a number.
         for (_, time, count) in WORKLOADS {
             for aim in [time, count] {
                 if let Times(_, other) = aim {

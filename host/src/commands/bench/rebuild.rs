@@ -1,4 +1,4 @@
-//! What a rebuild of the zonelists costs in each protocol, in guest instructions.
+//! The cost of a rebuild of the zonelists in each protocol, in guest instructions.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use crate::terminal::console::{FAINT, say};
 use crate::terminal::exit::EXIT_INTERRUPTED;
 use crate::terminal::interrupt;
 
-/// One protocol's rebuild.
+/// The counts of a rebuild in one protocol.
 #[derive(Clone, Debug)]
 struct Counted {
     zonelist: Zonelist,
@@ -26,7 +26,7 @@ impl Counted {
         self.rows.iter().find(|result| result.row == row)
     }
 
-    /// The part with interrupts off; nothing if the writer leaves them on.
+    /// Returns the part with interrupts off; nothing if the writer leaves them on.
     fn irq_off(&self) -> Option<&BenchResult> {
         let row = self.row(BenchRow::RebuildIrqOff);
         row.filter(|result| result.median_milli > 0)
@@ -43,7 +43,8 @@ impl Counted {
     }
 }
 
-/// Counts a rebuild in each of these protocols, a guest each, and returns the program's exit code.
+/// Counts a rebuild in each of these protocols, in one guest for each, and returns the program's
+/// exit code.
 ///
 /// # Errors
 /// A tool is missing, the kernel does not build, or a guest sent no row.

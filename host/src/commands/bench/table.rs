@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::terminal::console::{FAINT, say};
 
-/// One row: what was measured, beside what it is compared with and the aim.
+/// One row: a result, beside the value that it is compared with, and the aim.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     pub name: String,
@@ -13,11 +13,12 @@ pub struct Row {
     pub min: f64,
     pub max: f64,
     pub unit: &'static str,
-    /// What it is compared with, in the same unit: Linux, or the best of the other crates.
+    /// The value that it is compared with, in the same unit: Linux's, or the best of the other
+    /// crates.
     pub anchor: Option<f64>,
-    /// What to reach at most.
+    /// The highest value to reach.
     pub aim: Option<f64>,
-    /// More about it: what else was measured in the same run.
+    /// A note about other results of the same run.
     pub note: String,
 }
 
@@ -31,7 +32,7 @@ impl Row {
     }
 }
 
-/// A number with as many decimals as it deserves.
+/// Formats a number with as many decimals as it deserves.
 pub fn number(value: f64) -> String {
     if value >= 100.0 || value.fract() == 0.0 {
         format!("{value:.0}")
@@ -68,7 +69,7 @@ pub fn print(title: &str, anchor: &str, rows: &[Row]) {
     }
 }
 
-/// Prints a table for the documentation; what it is about stands there.
+/// Prints a table for the documentation, which itself says what the table is about.
 pub fn print_markdown(_title: &str, anchor: &str, rows: &[Row]) {
     markdown(anchor, rows).iter().for_each(say);
 }
@@ -105,7 +106,7 @@ fn markdown(anchor: &str, rows: &[Row]) -> Vec<String> {
     lines
 }
 
-/// A number with a comma between thousands.
+/// Formats a number with a comma between thousands.
 fn grouped(value: f64) -> String {
     let text = number(value);
     let whole = text.split('.').next().map_or(0, str::len);
@@ -119,7 +120,7 @@ fn grouped(value: f64) -> String {
     grouped
 }
 
-/// The rows for a program.
+/// Returns the rows for a program.
 pub fn json(rows: &[Row]) -> Value {
     let rows: Vec<Value> = rows
         .iter()

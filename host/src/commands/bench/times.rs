@@ -1,4 +1,4 @@
-//! Nanoseconds an operation, by criterion: runs the benchmark and reads what it wrote.
+//! Measures nanoseconds an operation with criterion: runs the benchmark and reads what it wrote.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,10 +40,10 @@ struct Sample {
     times: Vec<f64>,
 }
 
-/// Runs the benchmark. What is no time is noted by "workload/allocator".
+/// Runs the benchmark. Results that are no times are noted by "workload/allocator".
 ///
 /// # Errors
-/// It fails, or wrote nothing that can be read.
+/// The benchmark fails, or wrote nothing that can be read.
 pub fn measure(benchmark: &Path) -> Result<(Vec<Figure>, BTreeMap<String, String>)> {
     let folder = tempfile::tempdir()?;
     let notes = folder.path().join("notes.json");
@@ -52,10 +52,10 @@ pub fn measure(benchmark: &Path) -> Result<(Vec<Figure>, BTreeMap<String, String
         .args(["--bench", "--quiet", "--noplot"])
         .env("CRITERION_HOME", folder.path())
         .env("TIDEMARK_BENCH_NOTES", &notes)
-        // Its own report repeats what the table says.
+        // Criterion's own report repeats what the table says.
         .stdout(Stdio::null());
     if std::io::stderr().is_terminal() {
-        // It shows there what it is at.
+        // Criterion shows its progress there.
         command.stderr(Stdio::inherit());
     }
     let output = command

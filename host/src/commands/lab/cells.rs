@@ -1,4 +1,4 @@
-//! Lists the cells of the matrix: each is a protocol at a hazard, of which a verdict is expected.
+//! Lists the cells of the matrix. Each is a protocol at a hazard, with an expected verdict.
 
 use clap::ValueEnum;
 use tidemark_wire::{Hazard, LabVerdict};
@@ -16,7 +16,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// The cell of the protocol as it is.
+    /// Returns the cell of a protocol without mistakes.
     pub fn of(variant: Zonelist, hazard: Hazard) -> Self {
         Cell {
             variant,
@@ -36,7 +36,7 @@ impl Cell {
         flipped.or_else(|| expected::expected(&name_of(self.variant), self.hazard))
     }
 
-    /// The command that repeats exactly this cell.
+    /// Returns the command that repeats exactly this cell.
     pub fn command(self, cpus: u16) -> String {
         let mistake = self
             .mistake

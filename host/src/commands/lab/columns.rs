@@ -1,4 +1,5 @@
-//! A trace as people draw it in mails: a column a CPU, a line a step, time downwards.
+//! Draws a trace as people draw it in mails: a column for each CPU, a line for each step, time
+//! downwards.
 
 use tidemark_wire::{AtCounter, LabContext, LabPoint, LabStep, Role};
 
@@ -7,16 +8,16 @@ use crate::judge::symbols::Symbols;
 
 /// Width of a page of one or two CPUs, in characters.
 const WIDTH: usize = 72;
-/// Narrowest column.
+/// Narrowest width of a column, in characters.
 const NARROWEST: usize = 24;
-/// Longest block of lines that is looked for as a repetition.
+/// Most lines in a block that is searched for repetitions.
 const LONGEST_CYCLE: usize = 12;
 /// Width of a column of a page with values, in characters.
 const WITH_VALUES: usize = 44;
-/// Width of the times before it.
+/// Width of the times before the columns, in characters.
 const TIMES: usize = 10;
 
-/// How a page is drawn.
+/// The style of a page.
 #[derive(Clone, Copy, Debug)]
 pub enum Style<'s> {
     /// The steps.
@@ -31,7 +32,7 @@ pub enum Style<'s> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Line {
     cpu: u8,
-    /// Guest time since the stage opened, in microseconds; not on every page.
+    /// Guest time since the stage opened, in microseconds. Not every page shows it.
     at_us: Option<u64>,
     text: String,
 }
@@ -78,7 +79,7 @@ pub fn draw(steps: &[LabStep], writes: Writes, style: Style<'_>) -> Vec<String> 
     page
 }
 
-/// Breaks a text between words so that it fits; what follows is indented.
+/// Breaks a text between words so that it fits. Later lines are indented.
 pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let indent = text.len() - text.trim_start().len();
     let mut lines = Vec::new();
@@ -99,7 +100,7 @@ pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The steps as lines; steps that say nothing are left out.
+/// Returns the steps as lines, without the steps that the page does not show.
 fn folded(steps: &[LabStep], writes: Writes, style: Style<'_>) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
     let mut begun = Vec::new();
@@ -120,7 +121,7 @@ fn folded(steps: &[LabStep], writes: Writes, style: Style<'_>) -> Vec<Line> {
         if step.point == LabPoint::SlowBegin {
             cookie = AtCounter::unpack(step.detail).counter;
         }
-        // How the laboratory lets a role wait for its entrance is no part of the interleaving.
+        // The laboratory may hold a role before its entrance, which is no part of the interleaving.
         if !begun.contains(&step.role) {
             if matches!(step.point, LabPoint::Held | LabPoint::Released) {
                 continue;
@@ -132,7 +133,7 @@ fn folded(steps: &[LabStep], writes: Writes, style: Style<'_>) -> Vec<Line> {
             LabContext::Interrupt | LabContext::Nmi => "  ",
         };
         let at_us = match style {
-            // What was noted while the stage was closed has no time of its play.
+            // A step that was noted while the stage was closed has no time in its play.
             Style::Values(_) => step.at_us.checked_sub(opened_us),
             _ => None,
         };
@@ -146,7 +147,7 @@ fn folded(steps: &[LabStep], writes: Writes, style: Style<'_>) -> Vec<Line> {
     lines
 }
 
-/// A step's text, with what a page with values adds.
+/// Returns a step's text, with the data that a page with values adds.
 fn with_values(step: &LabStep, text: String, cookie: u32, style: Style<'_>) -> String {
     let Style::Values(symbols) = style else {
         return text;
@@ -168,7 +169,7 @@ fn with_values(step: &LabStep, text: String, cookie: u32, style: Style<'_>) -> S
     }
 }
 
-/// Whether a step belongs on the page.
+/// Returns whether a step belongs on the page.
 fn is_told(step: &LabStep, style: Style<'_>) -> bool {
     if matches!(style, Style::Values(_)) {
         return !(step.role == Role::Feeder && step.point == LabPoint::End);
@@ -188,7 +189,7 @@ fn is_told(step: &LabStep, style: Style<'_>) -> bool {
     )
 }
 
-/// Replaces blocks of lines that come again and again by one, and a count.
+/// Replaces blocks of lines that come again and again by one block and a count.
 fn unrepeated(lines: &[Line]) -> Vec<Line> {
     let mut short = Vec::new();
     let mut at = 0;
@@ -213,7 +214,7 @@ fn unrepeated(lines: &[Line]) -> Vec<Line> {
     short
 }
 
-/// How often the first `period` lines stand there one after the other.
+/// Returns how often the first `period` lines stand there one after the other.
 fn repeats(lines: &[Line], period: usize) -> usize {
     let Some(first) = lines.get(..period) else {
         return 0;

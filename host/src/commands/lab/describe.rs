@@ -1,4 +1,4 @@
-//! Protocols, hazards and mistakes, a line each.
+//! Describes protocols, hazards and mistakes, in a line each.
 
 use clap::ValueEnum;
 use tidemark_wire::Hazard;
@@ -6,7 +6,7 @@ use tidemark_wire::Hazard;
 use crate::terminal::cli::{Mistake, Zonelist, name_of};
 use crate::terminal::console::say;
 
-/// Where a protocol comes from: the commit or the mail that it stands for.
+/// Returns the source of a protocol: the commit or the mail that it stands for.
 pub fn origin(variant: Zonelist) -> &'static str {
     match variant {
         Zonelist::None => "Linux before August 2022",
@@ -21,7 +21,7 @@ pub fn origin(variant: Zonelist) -> &'static str {
     }
 }
 
-/// What a protocol does.
+/// Returns what a protocol does.
 pub fn protocol(variant: Zonelist) -> &'static str {
     match variant {
         Zonelist::None => "a spinlock for writers; readers take no notice",
@@ -38,7 +38,7 @@ pub fn protocol(variant: Zonelist) -> &'static str {
     }
 }
 
-/// What a hazard is.
+/// Returns what a hazard is.
 pub fn hazard(hazard: Hazard) -> &'static str {
     match hazard {
         Hazard::H1 => "spurious OOM: a stale start, or half a list, misses memory that is free",
@@ -53,7 +53,7 @@ pub fn hazard(hazard: Hazard) -> &'static str {
     }
 }
 
-/// What a mistake is.
+/// Returns what a mistake is.
 pub fn mistake(mistake: Mistake) -> &'static str {
     match mistake {
         Mistake::EverybodyLooks => "requests that may not reclaim begin and look as the others do",
@@ -75,7 +75,7 @@ pub fn mistake(mistake: Mistake) -> &'static str {
     }
 }
 
-/// Prints all of it.
+/// Prints all descriptions.
 pub fn print() {
     say("protocols (--variant), each with what it stands for");
     for &variant in Zonelist::value_variants() {

@@ -1,4 +1,5 @@
-//! What the specification's matrix says of each cell, and what this project adds to it.
+//! The verdicts that the specification's matrix gives for each cell, and those that this project
+//! adds.
 
 use tidemark_wire::{Hazard, LabVerdict};
 
@@ -15,10 +16,10 @@ const SPECIFIED: [Hazard; 7] = [
     Hazard::H8,
 ];
 
-/// The specification's matrix, a row a variant. It is a reading of the patches and threads; a cell
-/// that a right test contradicts is named in [`CONTRADICTED`]. Its H5 is one column: "half" says
-/// that the begin holds and the end fails. Of `seqlock` it says "n/a", which is nothing here: see
-/// [`ADDED`].
+/// The specification's matrix, a row for each variant. It is a reading of the patches and threads.
+/// A cell that a correct test contradicts is named in [`CONTRADICTED`]. Its H5 is one column:
+/// "half" means that the begin holds and the end fails. For `seqlock` it has "n/a", which is
+/// nothing here: see [`ADDED`].
 const MATRIX: &[(&str, [Option<LabVerdict>; 7])] = &{
     const H: Option<LabVerdict> = Some(Holds);
     const D: Option<LabVerdict> = Some(HoldsDirectOnly);
@@ -36,7 +37,7 @@ const MATRIX: &[(&str, [Option<LabVerdict>; 7])] = &{
     ]
 };
 
-/// The column that the specification does not have: its H2 knows interrupts only, and four variants
+/// The column that the specification does not have. Its H2 knows interrupts only, and four variants
 /// keep those out by turning them off. Nothing keeps an NMI out, so each reader that waits fails.
 const BY_NMI: &[(&str, LabVerdict)] = &[
     ("none", Holds),
@@ -50,14 +51,15 @@ const BY_NMI: &[(&str, LabVerdict)] = &[
     ("snapshot", Holds),
 ];
 
-/// Cells of the specification's columns that it leaves out. `seqlock` came before the validator was
-/// asked about it; what fails there is H3, since any print inside it does.
+/// Cells of the specification's columns that it leaves out. The validator was asked only after
+/// `seqlock` had come. The hazard at which it fails there is H3, since any print inside it does.
 const ADDED: &[(&str, Hazard, LabVerdict)] = &[
     ("seqlock", Hazard::H5Begin, Fails),
     ("seqlock", Hazard::H5End, Fails),
 ];
 
-/// A cell that the laboratory contradicts: what it finds, and the schedule that shows why.
+/// A cell that the laboratory contradicts: the verdict that it finds, and the schedule that shows
+/// why.
 #[derive(Clone, Copy, Debug)]
 pub struct Contradiction {
     pub variant: &'static str,
@@ -66,23 +68,24 @@ pub struct Contradiction {
     pub why: &'static str,
 }
 
-/// Cells where a right test and the specification differ.
+/// The cells where a correct test and the specification differ.
 pub const CONTRADICTED: &[Contradiction] = &[];
 
-/// What the specification says of a cell; nothing for a variant or a hazard that it does not have.
+/// Returns the specification's verdict for a cell; nothing for a variant or a hazard that it does
+/// not have.
 pub fn specified(variant: &str, hazard: Hazard) -> Option<LabVerdict> {
     let (_, row) = MATRIX.iter().find(|(name, _)| *name == variant)?;
     let column = SPECIFIED.iter().position(|known| *known == hazard)?;
     row.get(column).copied().flatten()
 }
 
-/// What this project says of a cell that the specification does not have.
+/// Returns this project's verdict for a cell that the specification does not have.
 fn added(variant: &str, hazard: Hazard) -> Option<LabVerdict> {
     let by_nmi = BY_NMI
         .iter()
         .find(|(name, _)| *name == variant && hazard == Hazard::H2Nmi)
         .map(|(_, verdict)| *verdict);
-    // The hot path is this kernel's own, and is under every protocol.
+    // The hot path is this kernel's own, and lies under every protocol.
     let hot = (hazard == Hazard::H7Hot).then_some(Holds);
     by_nmi.or(hot).or_else(|| {
         let mut cells = ADDED.iter();
@@ -92,14 +95,15 @@ fn added(variant: &str, hazard: Hazard) -> Option<LabVerdict> {
     })
 }
 
-/// The contradiction of a cell, if there is one.
+/// Returns the contradiction of a cell, if there is one.
 pub fn contradiction(variant: &str, hazard: Hazard) -> Option<&'static Contradiction> {
     CONTRADICTED
         .iter()
         .find(|cell| cell.variant == variant && cell.hazard == hazard)
 }
 
-/// What a run must find: what the specification says, or what contradicts it or adds to it.
+/// Returns the verdict that a run must find: the specification's, or the one that contradicts it or
+/// adds to it.
 pub fn expected(variant: &str, hazard: Hazard) -> Option<LabVerdict> {
     contradiction(variant, hazard)
         .map(|cell| cell.found)
@@ -107,7 +111,7 @@ pub fn expected(variant: &str, hazard: Hazard) -> Option<LabVerdict> {
         .or_else(|| added(variant, hazard))
 }
 
-/// A verdict in the words of the specification.
+/// Returns a verdict in the words of the specification.
 pub fn words(verdict: LabVerdict) -> &'static str {
     match verdict {
         Holds | HoldsDirectOnly => "holds",
@@ -116,7 +120,7 @@ pub fn words(verdict: LabVerdict) -> &'static str {
     }
 }
 
-/// What restricts a verdict, in words.
+/// Returns the restriction of a verdict, in words.
 pub fn scope(verdict: LabVerdict) -> Option<&'static str> {
     (verdict == HoldsDirectOnly).then_some("direct reclaim only")
 }
@@ -133,7 +137,7 @@ mod tests {
             for hazard in Hazard::ALL {
                 let name = name_of(*variant);
                 assert!(expected(&name, hazard).is_some(), "{name} {hazard:?}");
-                // A hazard is the specification's or ours.
+                // A hazard is either the specification's or ours.
                 let is_added =
                     |cell: &&(&str, Hazard, LabVerdict)| cell.0 == name && cell.1 == hazard;
                 let ours = matches!(hazard, Hazard::H2Nmi | Hazard::H7Hot)

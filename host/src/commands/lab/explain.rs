@@ -1,4 +1,4 @@
-//! Puts a hang of the demonstration down to a cell of the matrix.
+//! Explains a hang of the demonstration by a cell of the matrix.
 
 use super::cells::Cell;
 use crate::guest::record::{Ended, Record};
@@ -7,8 +7,8 @@ use crate::judge::verdict::Verdict;
 use crate::terminal::cli::{Zonelist, name_of};
 use tidemark_wire::{Hazard, LabContext, LabVerdict};
 
-/// The hazard that a reader is stuck at which waits, in this context, for the rebuild that it has
-/// interrupted.
+/// Returns the hazard at which a reader is stuck that waits, in this context, for the rebuild that
+/// it has interrupted.
 fn hazard_of(context: LabContext) -> Option<Hazard> {
     match context {
         LabContext::Interrupt => Some(Hazard::H2),
@@ -17,13 +17,13 @@ fn hazard_of(context: LabContext) -> Option<Hazard> {
     }
 }
 
-/// Whether the matrix says that a protocol fails at a hazard.
+/// Returns whether the matrix has a protocol fail at a hazard.
 pub fn fails(variant: Zonelist, hazard: Hazard) -> bool {
     Cell::of(variant, hazard).expected() == Some(LabVerdict::Fails)
 }
 
-/// Why a demonstration of this variant hangs with such a reader: the hazard, what the matrix says
-/// of it, and the command that repeats it alone.
+/// Returns why a demonstration of this variant hangs with such a reader. It names the hazard, the
+/// matrix's verdict, and the command that repeats it alone.
 fn explanation(variant: Zonelist, context: LabContext) -> String {
     let name = name_of(variant);
     let Some(hazard) = hazard_of(context) else {
@@ -42,8 +42,8 @@ fn explanation(variant: Zonelist, context: LabContext) -> String {
     )
 }
 
-/// Puts a hang at a hazard of the protocol's down to it: the hazard, what the laboratory's matrix
-/// says of it, and the command that shows it alone.
+/// Adds to a verdict the explanation of a hang at one of the protocol's hazards. It names the
+/// hazard, the verdict of the laboratory's matrix, and the command that shows it alone.
 pub fn explained(mut verdict: Verdict, zonelist: Zonelist, record: &Record) -> Verdict {
     if let Ended::Hung(Hang::StuckReader { context, .. }) = record.ended {
         verdict.reasons.insert(0, explanation(zonelist, context));
@@ -65,7 +65,7 @@ mod tests {
         );
         let by_interrupt = says(Zonelist::Seqlock, LabContext::Interrupt);
         assert!(by_interrupt.starts_with("seqlock hangs at H2, as the matrix has it"));
-        // What the matrix says to hold must not pass for a known failure.
+        // A cell that holds in the matrix must not pass for a known failure.
         for (variant, context) in [
             (Zonelist::SeqlockIrqsave, LabContext::Interrupt),
             (Zonelist::Seed, LabContext::Nmi),

@@ -1,4 +1,4 @@
-//! Lists the cells that planted mistakes are run on, and tells which of them flipped.
+//! Lists the cells that planted mistakes are run on, and finds which of them flipped.
 
 use clap::ValueEnum;
 use tidemark_wire::{Hazard, LabVerdict};
@@ -11,7 +11,7 @@ use crate::guest::machine::Machine;
 use crate::terminal::cli::{LabArgs, Mistake, Zonelist, name_of};
 use crate::terminal::console::{BAD, GOOD, say};
 
-/// The cells of all rows, of one variant if that is asked for.
+/// Returns the cells of all rows, or those of one variant if that is asked for.
 pub fn cells(args: &LabArgs) -> Vec<Cell> {
     let variants = |row: &'static Row| {
         let wanted = move |variant: &&Zonelist| args.variant.is_none_or(|one| one == **variant);
@@ -29,7 +29,7 @@ pub fn cells(args: &LabArgs) -> Vec<Cell> {
         .collect()
 }
 
-/// A few cells that mistakes flip, for the short suite.
+/// Returns a few cells that mistakes flip, for the short suite.
 pub fn sample() -> Vec<Cell> {
     [
         (Mistake::EverybodyLooks, Zonelist::Seed, Hazard::H2Nmi),
@@ -45,8 +45,8 @@ pub fn sample() -> Vec<Cell> {
     .collect()
 }
 
-/// What is wrong with a mistake's cells: those that did not flip as they must, and those that did
-/// and must not.
+/// Returns what is wrong with a mistake's cells: those that did not flip although they must, and
+/// those that flipped although they must not.
 pub fn problems<'f>(found: impl Iterator<Item = &'f Found>) -> Vec<String> {
     found
         .filter(|cell| !cell.is_expected())
@@ -60,7 +60,7 @@ pub fn problems<'f>(found: impl Iterator<Item = &'f Found>) -> Vec<String> {
         .collect()
 }
 
-/// A verdict that tells "holds" and "holds for requests that may reclaim" apart.
+/// Returns a short verdict that keeps "holds" and "holds for requests that may reclaim" apart.
 fn short(verdict: Option<LabVerdict>) -> &'static str {
     match verdict {
         Some(LabVerdict::HoldsDirectOnly) => "holds°",
@@ -69,7 +69,7 @@ fn short(verdict: Option<LabVerdict>) -> &'static str {
     }
 }
 
-/// Prints which cells each mistake flipped.
+/// Prints the cells that each mistake flipped.
 pub fn print_table(found: &[Found], args: &LabArgs) {
     say(format!(
         "{}, a fresh guest a cell; all {} cells of a row run",

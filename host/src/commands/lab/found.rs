@@ -14,13 +14,13 @@ use crate::terminal::cli::name_of;
 use crate::terminal::exit::EXIT_INTERRUPTED;
 use crate::terminal::interrupt;
 
-/// What became of a cell.
+/// The result of a cell.
 #[derive(Clone, Debug)]
 pub struct Found {
     pub cell: Cell,
     pub verdict: LabVerdict,
     pub how: String,
-    /// Anything wrong with the run beside its verdict.
+    /// What is wrong with the run beside its verdict, if anything.
     pub trouble: Option<String>,
     pub steps: Vec<LabStep>,
     pub dropped: u32,
@@ -72,7 +72,7 @@ impl Found {
         }
     }
 
-    /// Whether it is what the matrix expects, from a guest that came out of it sound.
+    /// Returns whether the verdict is what the matrix expects, from a guest that ended consistent.
     pub fn is_expected(&self) -> bool {
         Some(self.verdict) == self.cell.expected() && self.trouble.is_none()
     }
@@ -99,7 +99,7 @@ impl Found {
     }
 }
 
-/// 0 if every cell that was asked for was run and is as expected.
+/// Returns 0 if every cell that was asked for was run and is as expected.
 pub fn exit_code(cells: &[Cell], found: &[Found]) -> i32 {
     if interrupt::requested() {
         return EXIT_INTERRUPTED;

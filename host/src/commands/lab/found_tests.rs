@@ -1,4 +1,4 @@
-//! Tests what passes, and what the JSON has.
+//! Tests which results pass, and the contents of the JSON.
 
 use super::*;
 use crate::guest::record::Ended;
@@ -44,7 +44,7 @@ fn only_the_expected_verdict_of_a_sound_guest_passes() {
         true
     )));
     assert!(!passes(record(LabVerdict::Holds, Hazard::H2, false)));
-    // Another cell's result is none.
+    // A result of another cell counts as none.
     assert!(!passes(record(LabVerdict::Holds, Hazard::H3, true)));
     let mut silent = record(LabVerdict::Holds, Hazard::H2, true);
     silent.lab = None;

@@ -1,6 +1,6 @@
-//! `tidemark lab`: what each zonelist protocol does at each hazard.
+//! `tidemark lab`: the behaviour of each zonelist protocol at each hazard.
 //!
-//! One fresh guest a cell, two at a time where two cores allow.
+//! Each cell runs in a fresh guest. Two guests run at a time where two cores allow it.
 
 mod cells;
 mod columns;

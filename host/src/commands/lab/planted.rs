@@ -1,9 +1,9 @@
 //! The mistakes of each protocol, and the cells that each flips.
 //!
-//! A mistake that flips none shows that no scenario looks at what it breaks; one that flips too
-//! many, that a verdict hangs on something else. So all cells of the protocol run, and the others
-//! must stay as they are. Two mistakes that x86 hides, a missing fence and a missing grace period's
-//! ordering, are found by the models in `sync` and `frames`.
+//! A mistake that flips no cell shows that no scenario looks at what it breaks. One that flips too
+//! many shows that a verdict depends on something else. So all cells of the protocol run, and the
+//! others must stay as they are. x86 hides two mistakes: a missing fence, and a missing ordering of
+//! a grace period. The models in `sync` and `frames` find those.
 
 use tidemark_wire::{Hazard, LabVerdict};
 
@@ -16,7 +16,7 @@ use Zonelist::{
     Snapshot,
 };
 
-/// A mistake of some protocols, and what becomes of their cells.
+/// A mistake of some protocols, and the new verdicts of their cells.
 pub struct Row {
     pub mistake: Mistake,
     pub variants: &'static [Zonelist],
@@ -37,7 +37,7 @@ const fn row(
 
 /// The table.
 pub const ROWS: &[Row] = &[
-    // A check too many: what the seed's condition on the flags is for.
+    // One check too many: the reason for the seed's condition on the flags.
     row(
         Mistake::EverybodyLooks,
         &[Seed],
@@ -55,7 +55,7 @@ pub const ROWS: &[Row] = &[
             (H5End, Fails),
         ],
     ),
-    // One too few.
+    // One check too few.
     row(
         Mistake::NoCheckBeforeOom,
         &[Seqlock, GfpSeqlock, Seed],
@@ -69,10 +69,10 @@ pub const ROWS: &[Row] = &[
     row(Mistake::NoCheckAtNopage, &[Seed], &[(H1, Fails)]),
     row(Mistake::NoCheckAtRetry, &[SeqlockRecheck], &[(H8, Fails)]),
     row(Mistake::ChangedWithoutOdd, &[Seed], &[(H1, Fails)]),
-    // Waiting, where the protocol promises not to.
+    // A wait where the protocol promises none.
     row(Mistake::BeginWaits, &[Seed], &[(H2Nmi, Fails), (H3, Fails)]),
     row(Mistake::CheckWaits, &[Seed], &[(H2Nmi, Fails), (H3, Fails)]),
-    // The writer.
+    // Mistakes of the writer.
     row(
         Mistake::InterruptsOn,
         &[
@@ -113,7 +113,7 @@ pub const ROWS: &[Row] = &[
             (H3, NotReached),
         ],
     ),
-    // The lists.
+    // Mistakes about the lists.
     row(Mistake::NoGrace, &[Snapshot], &[(H7, Fails)]),
     row(Mistake::PublishedEarly, &[Snapshot], &[(H1, Fails)]),
     row(
@@ -121,7 +121,7 @@ pub const ROWS: &[Row] = &[
         &[Snapshot],
         &[(H1, Fails), (H8, Fails)],
     ),
-    // The hot path.
+    // Mistakes of the hot path.
     row(
         Mistake::TornRemembered,
         &[
@@ -143,7 +143,7 @@ fn row_of(mistake: Mistake, variant: Zonelist) -> Option<&'static Row> {
         .find(|row| row.mistake == mistake && row.variants.contains(&variant))
 }
 
-/// What becomes of a cell by a mistake; nothing if it stays.
+/// Returns the verdict to which a mistake flips a cell; nothing if the cell stays.
 pub fn flipped(mistake: Mistake, variant: Zonelist, hazard: Hazard) -> Option<LabVerdict> {
     let flips = row_of(mistake, variant)?.flips;
     let flip = flips.iter().find(|(known, _)| *known == hazard)?;
@@ -218,8 +218,8 @@ mod tests {
 
     #[test]
     fn every_hazard_has_cells_of_both_kinds() {
-        // Else a test that always says the same would pass. What no protocol comes to, one with a
-        // mistake does.
+        // Otherwise a test that always gives one verdict would pass. A verdict that no protocol
+        // gives comes from one with a mistake.
         for hazard in Hazard::ALL {
             let variants = Zonelist::value_variants().iter();
             let cells = || {

@@ -1,4 +1,4 @@
-//! What the terminal shows: a page of one cell, the matrix, the total.
+//! Prints on the terminal: a page of one cell, the matrix, the total.
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ use crate::terminal::console::{BAD, FAINT, GOOD, say};
 /// Width of a column of the matrix, in characters.
 const COLUMN: usize = 10;
 
-/// Widest line of a page for a mail, in characters.
+/// Most characters in a line of a page for a mail.
 const MAIL: usize = 72;
 
-/// Prints one cell: what was found, the columns, the command.
+/// Prints one cell: the finding, the columns, the command.
 pub fn show(found: &Found, cpus: u16, what: Show, symbols: &Symbols) {
     page(found, cpus, what, symbols).iter().for_each(say);
 }
@@ -91,7 +91,8 @@ fn page(found: &Found, cpus: u16, what: Show, symbols: &Symbols) -> Vec<String> 
     head
 }
 
-/// ✓ for an expected cell, ✗ for another; a star where the specification is contradicted.
+/// Returns ✓ for an expected cell and ✗ for another, with a star where the specification is
+/// contradicted.
 fn mark(found: &Found) -> String {
     let (style, sign) = if found.is_expected() {
         (GOOD, "✓")

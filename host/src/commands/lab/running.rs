@@ -1,4 +1,4 @@
-//! The guests of the cells.
+//! Runs the guests of the cells.
 
 use std::num::NonZero;
 
@@ -15,7 +15,7 @@ use crate::guest::several::run_each;
 use crate::terminal::cli::LabArgs;
 use crate::terminal::console::Console;
 
-/// Runs the cells, several guests at a time; the results are in the cells' order.
+/// Runs the cells, several guests at a time. The results are in the cells' order.
 ///
 /// # Errors
 /// QEMU cannot be started.

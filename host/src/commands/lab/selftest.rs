@@ -1,4 +1,5 @@
-//! The steps of `test`: a few cells, planted mistakes, and that the judge itself can fail.
+//! The steps of `test` about the laboratory: a few cells, planted mistakes, and a check that the
+//! judge itself can fail.
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -15,7 +16,7 @@ use crate::guest::machine::Machine;
 use crate::judge::tally::Tally;
 use crate::terminal::cli::{Accel, LabArgs, OutputArgs, Part, Zonelist, name_of};
 
-/// The arguments of the suite's runs.
+/// Returns the arguments of the suite's runs.
 fn quiet(accel: Accel) -> LabArgs {
     LabArgs {
         variant: None,
@@ -30,7 +31,8 @@ fn quiet(accel: Accel) -> LabArgs {
     }
 }
 
-/// The step of `test --full`: each mistake of each protocol flips exactly the cells that it should.
+/// Runs the step of `test --full`: each mistake of each protocol flips exactly the cells that it
+/// should.
 ///
 /// # Errors
 /// QEMU cannot be started.
@@ -62,7 +64,7 @@ pub fn full_test(pattern: Option<&str>, accel: Accel, built: &Built) -> Result<T
     })
 }
 
-/// The step of `test`: a few cells of both kinds, and a check that the judge itself can fail.
+/// Runs the step of `test`: a few cells of both kinds, and a check that the judge itself can fail.
 ///
 /// # Errors
 /// QEMU cannot be started.
@@ -105,9 +107,9 @@ pub fn self_test(pattern: Option<&str>, accel: Accel, built: &Built) -> Result<T
     })
 }
 
-/// A run outside the window must have no verdict.
+/// Checks that a run outside the window has no verdict.
 fn planted_not_reached(args: &LabArgs, built: &Built) -> Result<Result<(), String>> {
-    // Nothing can leave a machine without DIMMs, so the window cannot be reached.
+    // No DIMM can leave a machine without DIMMs, so the window cannot be reached.
     let bare = Machine {
         without: vec![Part::Dimms],
         ..Machine::usual(args.cpus, args.accel)

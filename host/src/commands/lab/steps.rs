@@ -1,22 +1,22 @@
-//! A step of a trace in words.
+//! Puts a step of a trace into words.
 
 use tidemark_wire::{
     AtCounter, EntryRead, LabPoint, LabStep, ListNow, Stay, WaitsFor, ZoneName, ZoneNow,
 };
 
-/// What the points of a rebuild mean in a variant.
+/// The way in which a variant writes lists, which gives the points of a rebuild their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writes {
     /// In place, between two steps of a counter that readers look at.
     Counted,
-    /// In place, without one.
+    /// In place, without a counter.
     Uncounted,
     /// Beside the old lists, which are then replaced.
     Beside,
 }
 
 impl Writes {
-    /// How the variant of this name writes.
+    /// Returns how the variant of this name writes.
     pub fn of(variant: &str) -> Self {
         match variant {
             "none" => Self::Uncounted,
@@ -60,7 +60,7 @@ fn awaited(stay: u64) -> &'static str {
     }
 }
 
-/// A step in words.
+/// Returns a step in words.
 pub fn text(step: &LabStep, writes: Writes) -> String {
     let LabStep { point, detail, .. } = *step;
     let counter = u64::from(AtCounter::unpack(detail).counter);

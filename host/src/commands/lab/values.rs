@@ -1,9 +1,9 @@
-//! What the steps of a trace say beyond their names: the wait-for cycle, lists, entries, zones,
-//! places.
+//! Shows the data of a trace's steps: the wait-for cycle, lists, entries, zones, places.
 
 use tidemark_wire::{LabPoint, LabStep, WaitsFor};
 
-/// Why a hang is for ever: each party of the cycle with what it waits for; empty if nobody hangs.
+/// Returns why a hang is for ever: each party of the cycle with what it waits for. The result is
+/// empty if no CPU hangs.
 pub fn wait_for(steps: &[LabStep]) -> Vec<String> {
     steps
         .iter()

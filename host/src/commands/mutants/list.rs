@@ -1,4 +1,4 @@
-//! The list of deliberate mistakes: what an entry says, and where it applies.
+//! The list of deliberate mistakes: the contents of an entry, and where it applies.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,15 +13,15 @@ use super::text::{self, Place};
 /// The folder of the lists, below the workspace's root.
 pub const FOLDER: &str = "kernel/mutants";
 
-/// The crates whose sources may be changed: folder and package.
+/// The crates with sources that may be changed: folder and package.
 pub const CRATES: [(&str, &str); 2] = [
     ("kernel/frames", "tidemark-frames"),
     ("kernel/sync", "tidemark-sync"),
 ];
 
-/// Seconds until a named test has no verdict any more.
+/// Seconds that a named test may take until it counts as having no verdict.
 const DEADLINE_S: u64 = 120;
-/// The deadline where the mistake is known by a test that does not end.
+/// The deadline, in seconds, where a test that does not end reveals the mistake.
 const HANG_S: u64 = 15;
 
 #[derive(Deserialize)]
@@ -34,32 +34,32 @@ struct File {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mutant {
-    /// Unique, of lower-case words joined by `-`; says what goes wrong.
+    /// A unique name of lower-case words joined by `-`, which says what goes wrong.
     pub name: String,
-    /// The source, below the workspace's root.
+    /// The path of the source, below the workspace's root.
     pub file: String,
-    /// What stands before `old`, if that alone is found more than once.
+    /// The text before `old`, if `old` alone is found more than once.
     after: Option<String>,
-    /// What is replaced.
+    /// The text that is replaced.
     old: String,
-    /// What stands there instead.
+    /// The text that replaces it.
     new: String,
-    /// What would go wrong in the kernel.
+    /// The fault that the kernel would have.
     pub why: Option<String>,
-    /// The tests of which one must fail.
+    /// The tests of which at least one must fail.
     #[serde(default)]
     pub by: Tests,
-    /// Why nothing can go wrong, so that no test can fail.
+    /// The reason why the kernel would have no fault, so that no test can fail.
     pub equivalent: Option<String>,
-    /// Why no test of the host can fail although something could go wrong.
+    /// The reason why no test of the host can fail although the kernel would have a fault.
     pub out_of_reach: Option<String>,
-    /// A test that does not end is how this mistake is known.
+    /// Whether a test that does not end reveals this mistake.
     #[serde(default)]
     hangs: bool,
     deadline_s: Option<u64>,
 }
 
-/// One filter or several, as the file has them.
+/// One filter or several, as the file gives them.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(untagged)]
 pub enum Tests {
@@ -83,22 +83,22 @@ impl fmt::Display for Suite {
     }
 }
 
-/// What an entry demands.
+/// The demand of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A named test fails.
     Caught,
-    /// It compiles.
+    /// The mistake compiles.
     Equivalent,
-    /// It compiles.
+    /// The mistake compiles.
     OutOfReach,
 }
 
 impl Mutant {
-    /// What the entry demands.
+    /// Returns what the entry demands.
     ///
     /// # Errors
-    /// It says none or several of `by`, `equivalent` and `out_of_reach`.
+    /// The entry has none or several of `by`, `equivalent` and `out_of_reach`.
     pub fn kind(&self) -> Result<Kind> {
         let has_tests = self.filters().next().is_some();
         match (has_tests, &self.equivalent, &self.out_of_reach) {
@@ -109,13 +109,13 @@ impl Mutant {
         }
     }
 
-    /// Why nothing is to fail, of an entry that names no tests.
+    /// Returns the reason of an entry that names no tests.
     pub fn reason(&self) -> &str {
         let reason = self.equivalent.as_ref().or(self.out_of_reach.as_ref());
         reason.map_or("", |reason| reason.trim())
     }
 
-    /// The tests as the file has them.
+    /// Returns the filters as the file gives them.
     pub fn filters(&self) -> impl Iterator<Item = &str> {
         let (one, many) = match &self.by {
             Tests::None => (None, [].as_slice()),
@@ -125,7 +125,7 @@ impl Mutant {
         one.into_iter().chain(many).map(String::as_str)
     }
 
-    /// The tests: in which suite, and what their names contain.
+    /// Returns the tests: their suites, and what their names contain.
     ///
     /// # Errors
     /// The file is in no crate of [`CRATES`].
@@ -140,7 +140,7 @@ impl Mutant {
         Ok(self.filters().map(suite).collect())
     }
 
-    /// The package of the file.
+    /// Returns the package of the file.
     ///
     /// # Errors
     /// The file is in no crate of [`CRATES`].
@@ -154,18 +154,18 @@ impl Mutant {
         Ok(package)
     }
 
-    /// Seconds that a run of its tests may take.
+    /// Returns how many seconds a run of its tests may take.
     pub fn deadline_s(&self) -> u64 {
         let usual = if self.hangs { HANG_S } else { DEADLINE_S };
         self.deadline_s.unwrap_or(usual)
     }
 
-    /// Whether a test that does not end counts.
+    /// Returns whether a test that does not end counts.
     pub fn hangs(&self) -> bool {
         self.hangs
     }
 
-    /// The source with the mistake in it.
+    /// Returns the source with the mistake in it.
     ///
     /// # Errors
     /// `old` or `after` is not found exactly once, or nothing changes.
@@ -197,10 +197,10 @@ impl Mutant {
         behind.with_context(|| format!("old is not behind after in {}", self.file))
     }
 
-    /// Checks what can be checked without building: names, kinds, and that it applies.
+    /// Checks what needs no build: names, kinds, and that the entry applies.
     ///
     /// # Errors
-    /// What is wrong with the entry.
+    /// The error says what is wrong with the entry.
     pub fn check(&self, workspace: &Path) -> Result<()> {
         let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         ensure!(
@@ -221,7 +221,7 @@ impl Mutant {
     }
 }
 
-/// Whether a filter begins so, and the rest of it.
+/// Returns whether a filter begins with the prefix, and the rest of the filter.
 fn prefixed<'a>(filter: &'a str, prefix: &str) -> (bool, &'a str) {
     match filter.strip_prefix(prefix) {
         Some(rest) => (true, rest),
@@ -232,7 +232,7 @@ fn prefixed<'a>(filter: &'a str, prefix: &str) -> (bool, &'a str) {
 /// Reads the lists of a workspace, in the order of their files' names.
 ///
 /// # Errors
-/// A file cannot be read or is no list, or a name is there twice.
+/// A file cannot be read or is no list, or two entries have one name.
 pub fn read(workspace: &Path) -> Result<Vec<Mutant>> {
     let folder = workspace.join(FOLDER);
     let entries = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::guest::build;
 
-/// The lists cannot rot: what they name is in the sources as they are.
+/// The lists cannot become stale: what they name is in the present sources.
 #[test]
 fn every_mutant_applies_to_the_sources_as_they_are() {
     let workspace = build::workspace();
@@ -17,7 +17,8 @@ fn every_mutant_applies_to_the_sources_as_they_are() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What no test can find is named in the documentation, each with its reason; nothing else is.
+/// The documentation names every mistake that no test can find, each with its reason, and no
+/// others.
 #[test]
 fn the_survivors_are_the_documented_ones() {
     let workspace = build::workspace();

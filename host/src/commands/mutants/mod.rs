@@ -1,6 +1,5 @@
 //! `tidemark mutants`: makes deliberate mistakes in the sources of the allocator and of the locks,
-//! one at a time, and demands that a test fails for each. `docs/testing.md` says how the list is
-//! written.
+//! one at a time, and demands that a test fails for each. `docs/testing.md` documents the list.
 
 mod list;
 mod text;
@@ -21,20 +20,20 @@ use crate::terminal::interrupt;
 use list::{Kind, Mutant, Suite};
 use tree::{Ran, Tree};
 
-/// A whole suite must end in this time.
+/// Time within which a whole suite must end.
 const WHOLE_SUITE: Duration = Duration::from_secs(900);
 
-/// What became of an entry.
+/// The result of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Outcome {
     Caught,
-    /// A test did not end, which the entry says.
+    /// A test did not end, as the entry demands.
     CaughtByDeadline,
     Equivalent,
     OutOfReach,
     Survived,
-    /// It does not compile: the entry is wrong.
+    /// The mistake does not compile, so the entry is wrong.
     DoesNotCompile,
 }
 
@@ -65,7 +64,7 @@ struct Line<'a> {
     seconds: f64,
 }
 
-/// Runs the list or a part of it; returns the program's exit code.
+/// Runs the list or a part of it, and returns the program's exit code.
 ///
 /// # Errors
 /// The list is wrong, or cargo cannot be run.
@@ -105,7 +104,7 @@ pub fn run(args: &MutantsArgs) -> Result<i32> {
         }
         let line = one(&tree, mutant, args.all_tests)?;
         if interrupt::requested() {
-            // Its tests were ended before their time.
+            // The tests of the entry were ended before their time.
             return Ok(EXIT_INTERRUPTED);
         }
         print_line(&line);
@@ -121,7 +120,7 @@ pub fn run(args: &MutantsArgs) -> Result<i32> {
     Ok(code)
 }
 
-/// Without a mistake the named tests are there and pass.
+/// Checks that the named tests exist and pass without a mistake.
 fn require_the_tests(tree: &Tree, mutants: &[&Mutant]) -> Result<()> {
     let mut suites: BTreeMap<Suite, BTreeSet<&str>> = BTreeMap::new();
     for mutant in mutants {
@@ -154,7 +153,7 @@ fn require_the_tests(tree: &Tree, mutants: &[&Mutant]) -> Result<()> {
     Ok(())
 }
 
-/// Makes one mistake, runs its tests, and takes the mistake back.
+/// Makes one mistake, runs its tests, and undoes the mistake.
 fn one<'a>(tree: &Tree, mutant: &'a Mutant, all_tests: bool) -> Result<Line<'a>> {
     let started = Instant::now();
     let source = tree.source(&mutant.file)?;
@@ -246,7 +245,7 @@ fn summary(lines: &[Line<'_>]) -> String {
     )
 }
 
-/// The mistakes that no test finds, and why.
+/// Prints the mistakes that no test finds, with the reasons.
 fn print_reasons(mutants: &[&Mutant]) {
     for (title, wanted) in [
         ("Equivalent: nothing can go wrong", "equivalent"),

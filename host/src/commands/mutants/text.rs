@@ -1,7 +1,8 @@
-//! Finding a piece of a source however it is laid out.
+//! Finds a piece of a source however it is laid out.
 //!
-//! White space counts between two words only, of any length, and a comma before a closing bracket
-//! not at all: what the formatter changes. Lines that are comments count as white space.
+//! White space of any length counts only between two words. A comma before a closing bracket does
+//! not count. Those are the things that the formatter changes. Lines that are comments count as
+//! white space.
 
 /// A place in a source, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,19 +12,19 @@ pub struct Place {
 }
 
 impl Place {
-    /// The source with this instead of what is there.
+    /// Returns the source with `new` at this place.
     pub fn replace(self, source: &str, new: &str) -> String {
         [&source[..self.begin], new.trim(), &source[self.end..]].concat()
     }
 
-    /// Whether this one begins at the end of the other one or behind it.
+    /// Returns whether this place begins at the end of the other one or after it.
     pub fn begins_behind(self, other: Self) -> bool {
         self.begin >= other.end
     }
 }
 
-/// The signs that count, each with its place: what no formatter changes. White space counts between
-/// two words only, and a comma before a closing bracket does not.
+/// Returns the signs that count, each with its place: those that no formatter changes. White space
+/// counts only between two words, and a comma before a closing bracket does not count.
 fn signs(text: &str) -> Vec<(char, usize)> {
     let is_word = |sign: char| sign.is_alphanumeric() || sign == '_';
     let mut signs: Vec<(char, usize)> = Vec::new();
@@ -51,12 +52,12 @@ fn signs(text: &str) -> Vec<(char, usize)> {
     signs
 }
 
-/// A text without the white space, comments and commas that do not count.
+/// Returns a text without the white space, comments and commas that do not count.
 pub fn squeezed(text: &str) -> String {
     signs(text).into_iter().map(|(sign, _)| sign).collect()
 }
 
-/// Where a piece is in a source; overlapping places as well.
+/// Returns the places of a piece in a source, overlapping ones as well.
 pub fn places(source: &str, piece: &str) -> Vec<Place> {
     let mut wanted: Vec<char> = squeezed(piece).chars().collect();
     let has_comma = wanted.pop_if(|last| *last == ',').is_some();
@@ -71,7 +72,7 @@ pub fn places(source: &str, piece: &str) -> Vec<Place> {
     let place = |window: &[(char, usize)]| {
         let begin = window.first().map_or(0, |&(_, at)| at);
         let end = window.last().map_or(0, |&(sign, at)| at + sign.len_utf8());
-        // Where a comma is the last sign of the piece, it goes with the place if it is there.
+        // If the last sign of the piece is a comma, a comma in the source belongs to the place.
         let comma = source[end..].starts_with(',');
         let end = end + usize::from(has_comma && comma);
         Place { begin, end }

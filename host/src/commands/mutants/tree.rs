@@ -1,4 +1,4 @@
-//! A copy of the two crates in which the mistakes are made, and what cargo builds there.
+//! A copy of the two crates in which the mistakes are made, and the builds of cargo there.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -13,42 +13,44 @@ use super::list::{CRATES, Suite};
 use crate::guest::build;
 use crate::terminal::interrupt;
 
-/// Models are explored up to so many preemptions.
+/// Most preemptions that models explore.
 const PREEMPTIONS: &str = "3";
-/// No DWARF: it takes half of the time of a build.
+/// Options for a build without DWARF, which would take half of the build's time.
 const FASTER: [&str; 2] = ["--config", "profile.dev.debug=0"];
-/// The allocator is built anew for each mistake, and few of its tests run: optimising it costs more
-/// than it saves. The models take their steps by the million.
+/// Options for a build without optimisation. The allocator is built anew for each mistake, and few
+/// of its tests run, so optimising it costs more than it saves. The models, however, take millions
+/// of steps.
 const UNOPTIMISED: [&str; 2] = [
     "--config",
     "profile.dev.package.tidemark-frames.opt-level=0",
 ];
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// The copy: a workspace of its own, with target directories of its own.
+/// The copy. It is a workspace of its own, with target directories of its own.
 pub struct Tree {
     root: PathBuf,
-    /// Locked for as long as the copy is in use.
+    /// The lock file, locked for as long as the copy is in use.
     _lock: File,
 }
 
-/// How a run of tests ended.
+/// The end of a run of tests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ran {
     Passed,
-    /// A test failed, or the process died; the first test that did, where it says so.
+    /// A test failed, or the process died. The text names the first test that failed, if it is
+    /// known.
     Failed(String),
-    /// It was ended at its deadline.
+    /// The run was ended at its deadline.
     TooLong,
 }
 
 impl Tree {
-    /// Brings the copy up to date. What has not changed is not written, so that it is not built
-    /// again.
+    /// Brings the copy up to date. Files that have not changed are not written, so that they are
+    /// not built again.
     ///
     /// # Errors
-    /// A file cannot be read or written, the workspace's manifest is none, or another run has the
-    /// copy.
+    /// A file cannot be read or written, the workspace's manifest is malformed, or another run has
+    /// the copy.
     pub fn new(name: &str) -> Result<Self> {
         let workspace = build::workspace();
         let root = workspace.join("target/mutants").join(name);
@@ -72,14 +74,14 @@ impl Tree {
             &root.join("Cargo.toml"),
             toml::to_string(&manifest)?.as_bytes(),
         )?;
-        // Cargo strikes out what the two crates do not need, so it is copied once.
+        // Cargo removes the entries that the two crates do not need, so the file is copied once.
         if !root.join("Cargo.lock").exists() {
             fs::copy(workspace.join("Cargo.lock"), root.join("Cargo.lock"))?;
         }
         Ok(Tree { root, _lock: lock })
     }
 
-    /// The text of a source.
+    /// Returns the text of a source.
     ///
     /// # Errors
     /// It cannot be read.
@@ -87,7 +89,7 @@ impl Tree {
         fs::read_to_string(self.root.join(file)).with_context(|| file.to_owned())
     }
 
-    /// Writes a source anew, so that cargo sees it.
+    /// Writes a source again, so that cargo sees a change.
     ///
     /// # Errors
     /// It cannot be written.
@@ -95,7 +97,7 @@ impl Tree {
         fs::write(self.root.join(file), text).with_context(|| file.to_owned())
     }
 
-    /// Builds a suite; returns its binary, or what the compiler says against it.
+    /// Builds a suite. Returns its binary, or the compiler's error.
     ///
     /// # Errors
     /// Cargo cannot be run.
@@ -132,10 +134,10 @@ impl Tree {
         }
     }
 
-    /// The names of a binary's tests.
+    /// Returns the names of a binary's tests.
     ///
     /// # Errors
-    /// It cannot be run.
+    /// The binary cannot be run.
     pub fn names(&self, binary: &Path) -> Result<Vec<String>> {
         let output = Command::new(binary).arg("--list").output()?;
         let text = String::from_utf8_lossy(&output.stdout);
@@ -148,7 +150,7 @@ impl Tree {
     /// # Errors
     /// The binary cannot be run.
     pub fn run(&self, binary: &Path, filters: &[&str], deadline: Duration) -> Result<Ran> {
-        // A file and no pipe: a pipe that nobody empties would stop the tests.
+        // The output goes to a file, because a pipe that no thread empties would stop the tests.
         let mut written = tempfile::NamedTempFile::new()?;
         let mut child = Command::new(binary)
             .args(filters)
@@ -190,7 +192,7 @@ impl Tree {
     }
 }
 
-/// The compiler's first error, in one line with its place.
+/// Returns the compiler's first error, in one line with its place.
 fn error_of(message: &Value) -> Option<String> {
     let message = &message["message"];
     if message["level"] != "error" {
@@ -205,7 +207,7 @@ fn error_of(message: &Value) -> Option<String> {
     ))
 }
 
-/// Makes a folder like another one.
+/// Makes the folder `to` equal to the folder `from`.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     let mut there = BTreeSet::new();
@@ -232,7 +234,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes a file unless it is so already.
+/// Writes a file unless it has this content already.
 fn write(path: &Path, text: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|old| old == text) {
         return Ok(());

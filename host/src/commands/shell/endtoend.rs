@@ -1,4 +1,4 @@
-//! The shell and `--dump` from end to end: this program run again, with a pipe.
+//! Tests the shell and `--dump` from end to end, by running this program again with a pipe.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -13,10 +13,10 @@ use crate::terminal::console::Console;
 struct Case {
     name: &'static str,
     arguments: &'static [&'static str],
-    /// What the pipe holds.
+    /// The contents of the pipe.
     typed: &'static str,
     code: i32,
-    /// What the output must contain, in this order.
+    /// Texts that the output must contain, in this order.
     wanted: &'static [&'static str],
 }
 
@@ -119,8 +119,8 @@ fn run(case: &Case) -> Result<(Option<i32>, String)> {
         .stdout(Stdio::piped())
         .spawn()
         .context("this program cannot be run again")?;
-    // Dropped at the end of the statement: the end of the input. It is short: a pipe takes it at
-    // once.
+    // The pipe is dropped at the end of the statement, which ends the input. The input is short, so
+    // a pipe takes it at once.
     let mut pipe = child.stdin.take().context("the child has no input")?;
     pipe.write_all(case.typed.as_bytes())
         .context("nothing can be typed")?;

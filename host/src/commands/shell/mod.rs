@@ -1,4 +1,4 @@
-//! `tidemark shell`: the user before the guest's console, or a pipe.
+//! `tidemark shell`: connects the user, or a pipe, to the guest's console.
 
 pub mod endtoend;
 mod script;
@@ -27,13 +27,13 @@ use crate::terminal::raw::Raw;
 use script::Script;
 use tidemark_wire::exit_value::PASSED;
 
-/// Ctrl-]: ends the machine whatever the guest does.
+/// Ctrl-], which ends the machine whatever the guest does.
 const ESCAPE: u8 = 0x1d;
 
 /// Runs a session and returns the program's exit code.
 ///
 /// # Errors
-/// A tool is missing, the kernel does not build, the terminal or the log cannot be used.
+/// A tool is missing, the kernel does not build, or the terminal or the log cannot be used.
 pub fn run(args: &ShellArgs) -> Result<i32> {
     qemu::require()?;
     let log = args.log.as_ref().map(|path| {
@@ -93,12 +93,13 @@ fn spec(args: &ShellArgs) -> Result<Spec> {
     })
 }
 
-/// The terminal, or the pipe, before the console.
+/// The terminal or the pipe that is connected to the console.
 struct Session {
-    /// Lines from a pipe; nothing with a terminal, where each key goes through at once.
+    /// The lines from a pipe. With a terminal there are none, because each key goes through at
+    /// once.
     script: Option<Script>,
     log: Option<File>,
-    /// The console's last line has no end yet.
+    /// Whether the console's last line has no end yet.
     in_line: bool,
 }
 
@@ -136,7 +137,7 @@ impl Front for Session {
     fn typed(&mut self, bytes: Option<Vec<u8>>) -> Typing {
         match (&mut self.script, bytes) {
             (Some(script), bytes) => Typing::Send(script.typed(bytes.as_deref())),
-            // The terminal is gone: nobody will type `exit`.
+            // The terminal is gone, so no user will type `exit`.
             (None, None) => Typing::Quit,
             (None, Some(bytes)) if bytes.contains(&ESCAPE) => Typing::Quit,
             (None, Some(bytes)) => Typing::Send(bytes),

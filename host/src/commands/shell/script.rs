@@ -1,20 +1,20 @@
-//! Lines from a pipe: each is typed when the guest asks for one, and `exit` after the last.
+//! Types lines from a pipe: each when the guest asks for one, and `exit` after the last.
 
 use tidemark_wire::SHELL_PROMPT;
 
-/// What is left to be typed, and whether the guest waits for it.
+/// The bytes that are still to be typed, and whether the guest waits for them.
 #[derive(Debug, Default)]
 pub struct Script {
     pending: Vec<u8>,
     at_end: bool,
-    /// The console's line so far.
+    /// The present line of the console, so far.
     line: Vec<u8>,
-    /// The guest has shown a prompt that nothing has answered.
+    /// Whether the guest has shown a prompt that is not answered yet.
     asked: bool,
 }
 
 impl Script {
-    /// The console wrote this; returns what is to be typed now.
+    /// Takes what the console wrote; returns what is to be typed now.
     pub fn console(&mut self, bytes: &[u8]) -> Vec<u8> {
         for &byte in bytes {
             if byte == b'\n' {
@@ -27,7 +27,7 @@ impl Script {
         self.next()
     }
 
-    /// The pipe brought this, or is at its end; returns what is to be typed now.
+    /// Takes what the pipe brought, or nothing at its end; returns what is to be typed now.
     pub fn typed(&mut self, bytes: Option<&[u8]>) -> Vec<u8> {
         match bytes {
             Some(bytes) => self.pending.extend(bytes),
@@ -50,8 +50,8 @@ impl Script {
         let line = match end {
             Some(end) => {
                 let mut line: Vec<u8> = self.pending.drain(..=end).collect();
-                // An end of line within a line, or an end of input, would be answered by a prompt
-                // of its own.
+                // The guest would answer an end of line within a line, or an end of input, by a
+                // prompt of its own.
                 line.retain(|&byte| byte == b'\t' || byte >= b' ');
                 line.push(b'\n');
                 line

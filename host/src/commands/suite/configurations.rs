@@ -1,4 +1,4 @@
-//! Lists the machines that the self-tests run on, and says which self-tests each is for.
+//! Lists the machines that the self-tests run on, and which self-tests each is for.
 
 use crate::guest::machine::Machine;
 use crate::terminal::cli::{Part, TestArgs, Zonelist};
@@ -11,11 +11,11 @@ pub struct Configuration {
     pub machine: Machine,
     /// The protocol of its zonelists.
     pub zonelist: Zonelist,
-    /// Only the self-tests whose name contains this run on it; empty means all.
+    /// Text that the names of its self-tests contain; empty for all self-tests.
     pub only: &'static str,
 }
 
-/// The protocols besides the one that the other machines have; their machines are called like them.
+/// The protocols besides the one that the other machines have. Each has a machine of its name.
 const OTHER_PROTOCOLS: [(&str, Zonelist); 8] = [
     ("none", Zonelist::None),
     ("seqlock", Zonelist::Seqlock),
@@ -27,7 +27,7 @@ const OTHER_PROTOCOLS: [(&str, Zonelist); 8] = [
     ("snapshot", Zonelist::Snapshot),
 ];
 
-/// The machines of `test`, or of `test --full`, or the one that the options describe.
+/// Returns the machines of `test`, or of `test --full`, or the one that the options describe.
 pub fn configurations(args: &TestArgs) -> Vec<Configuration> {
     let configuration = |name, cpus, nodes, memory, without: &[Part]| Configuration {
         name,
@@ -80,7 +80,8 @@ pub fn configurations(args: &TestArgs) -> Vec<Configuration> {
             ..configuration("8cpu-storm", 8, 2, 3072, &[])
         });
     }
-    // QEMU takes memory as the guest touches it: booting touches little, whole piles much.
+    // QEMU takes memory as the guest touches it. Booting touches little of it; the other self-tests
+    // touch much.
     list.push(Configuration {
         only: "boot/",
         ..configuration("16g", 4, 2, 16_384, &[])
@@ -88,7 +89,7 @@ pub fn configurations(args: &TestArgs) -> Vec<Configuration> {
     list
 }
 
-/// What stops a machine's memory from being had here, if anything: a kernel that counts memory when
+/// Returns why a machine's memory cannot be had here, if it cannot. Some kernels count memory when
 /// it is asked for, not when it is touched.
 pub fn obstacle(machine: &Machine) -> Option<String> {
     let strict = std::fs::read_to_string("/proc/sys/vm/overcommit_memory")
@@ -108,8 +109,8 @@ pub fn obstacle(machine: &Machine) -> Option<String> {
     ))
 }
 
-/// The pattern that a machine's self-tests get: what the user wants of those that the machine is
-/// for. Nothing if it is for none of them.
+/// Returns the pattern for a machine's self-tests: the user's pattern, restricted to those that the
+/// machine is for. Returns nothing if it is for none of them.
 pub fn pattern(configuration: &Configuration, args: &TestArgs) -> Option<String> {
     let (wanted, only) = (args.pattern.as_deref().unwrap_or(""), configuration.only);
     if only.contains(wanted) {
@@ -118,7 +119,7 @@ pub fn pattern(configuration: &Configuration, args: &TestArgs) -> Option<String>
     wanted.starts_with(only).then(|| wanted.to_owned())
 }
 
-/// Tells whether the options describe a machine.
+/// Returns whether the options describe a machine.
 pub fn is_custom(args: &TestArgs) -> bool {
     args.cpus.is_some()
         || args.nodes.is_some()

@@ -1,4 +1,4 @@
-//! Tests the matrix of machines, and what runs on each.
+//! Tests the list of machines, and what runs on each.
 
 use super::*;
 use crate::terminal::cli::{self, Command, name_of};
@@ -23,7 +23,7 @@ fn the_matrix_is_the_documented_one() {
         ["1cpu-1node", "4cpu-2node", "2cpu-48m", "8cpu-storm", "16g"]
     );
     assert_eq!(names("--full").len(), 17);
-    // Every protocol is there, under its own name.
+    // Every protocol has a machine of its own name.
     for &zonelist in Zonelist::value_variants() {
         let is_it = |c: &Configuration| {
             c.zonelist == zonelist && (zonelist == Zonelist::Seed || c.name == name_of(zonelist))

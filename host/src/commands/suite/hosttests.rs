@@ -1,4 +1,4 @@
-//! The tests that run on the host, by `cargo test`.
+//! Runs the tests of the host, by `cargo test`.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -21,7 +21,7 @@ pub enum Depth {
 }
 
 impl Depth {
-    /// Bounds the search; most races need two preemptions.
+    /// Returns the bound on preemptions in the search; most races need two.
     fn preemptions(self) -> u32 {
         match self {
             Depth::Short => 3,
@@ -30,7 +30,7 @@ impl Depth {
     }
 }
 
-/// The example that shows the allocator in another kernel; it asserts what it shows.
+/// The example that shows the allocator in another kernel. It asserts what it shows.
 const EXAMPLE: &str = "other_kernel";
 
 /// Runs the workspace's tests, the models that loom explores, and the example.
@@ -101,7 +101,7 @@ fn cargo_tests(
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     if output.verbosity() != Verbosity::All {
-        // Cargo's progress shows on a terminal only; what it says of errors always does.
+        // Cargo shows its progress only on a terminal, but its errors always.
         command.arg("--quiet");
     }
     let mut child = command.spawn().context("cargo could not be run")?;

@@ -32,7 +32,8 @@ use configurations::{Configuration, configurations, is_custom, obstacle, pattern
 use hosttests::Depth;
 use selftests::self_tests;
 
-/// Whether the others need not be booted: all have the same tests, and this one had none to run.
+/// Returns whether the other machines need not be booted. All have equal tests, and this one had
+/// none to run.
 fn no_machine_has_any(configuration: &Configuration, tally: &Tally) -> bool {
     configuration.only.is_empty() && *tally == Tally::default()
 }
@@ -122,7 +123,7 @@ pub fn test(args: &TestArgs) -> Result<i32> {
     Ok(exit_code)
 }
 
-/// Checks that schedule points cost a kernel nothing that is built to be measured.
+/// Checks that schedule points cost nothing in a kernel that is built to be measured.
 fn no_points(pattern: Option<&str>, built: &Built) -> Result<Tally> {
     let name = "points/the_measured_kernel_has_none";
     if !pattern.is_none_or(|pattern| name.contains(pattern)) {
@@ -146,7 +147,7 @@ fn exit_code(total: &Tally, args: &TestArgs) -> i32 {
     i32::from(total.not_ok > 0 || total.ok == 0)
 }
 
-/// Says that there is nothing to run; returns the exit code.
+/// Prints that there is nothing to run; returns the exit code.
 fn no_test(pattern: &str) -> i32 {
     eprintln!("tidemark: no test's name contains {pattern:?}");
     EXIT_USAGE
@@ -162,7 +163,7 @@ fn print_total(total: &Tally, exit_code: i32, wall: Duration) {
         (BAD, "FAIL")
     };
     say(format!("{style}{word}{style:#} in {}", seconds(wall)));
-    // Alone on its line and plain, for programs that read it.
+    // This line stands alone and is plain, for programs that read it.
     say(format!(
         "{} passed, {} failed, {} skipped",
         total.ok, total.not_ok, total.skipped

@@ -1,5 +1,5 @@
-//! Whether any test can have a name that contains what the user typed, found out without building
-//! or booting anything.
+//! Finds out, without building or booting, whether any test can have a name that contains what the
+//! user typed.
 
 use std::fs;
 use std::io;
@@ -7,12 +7,12 @@ use std::path::Path;
 
 use crate::guest::build;
 
-/// Folders of the workspace that have sources.
+/// The folders of the workspace that have sources.
 const FOLDERS: [&str; 3] = ["boot", "host", "kernel"];
 
-/// Whether a test's name may contain the pattern. Names are put together from words of the sources
-/// and from paths, at signs that are in no word; so each word of the pattern must be in a source,
-/// or in a path. "No" is certain, "yes" is not.
+/// Returns whether a test's name may contain the pattern. Names are put together from words of the
+/// sources and from paths. They are joined at signs that are in no word, so each word of the
+/// pattern must be in a source or in a path. "No" is certain, "yes" is not.
 ///
 /// # Errors
 /// The sources cannot be read.
@@ -24,8 +24,8 @@ pub fn may_contain(pattern: &str) -> io::Result<bool> {
     Ok(missing.is_empty())
 }
 
-/// The words of a pattern, in lower case. Numbers are left out: those of documentation tests' lines
-/// are in no source.
+/// Returns the words of a pattern, in lower case. It leaves out numbers, because those of
+/// documentation tests' lines are in no source.
 fn words(pattern: &str) -> Vec<String> {
     pattern
         .split(|c: char| !c.is_alphanumeric())
@@ -34,7 +34,7 @@ fn words(pattern: &str) -> Vec<String> {
         .collect()
 }
 
-/// Takes the words out that are in a source below the folder.
+/// Removes the words that are in a source below the folder.
 fn strike_out(folder: &Path, missing: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_word_that_is_in_no_source_is_in_no_name() {
-        // Put together here, or it would be in this source.
+        // The typo is put together here, or it would be in this source.
         let typo = ["zonel", "itsts"].concat();
         for pattern in [typo.clone(), format!("storm/{typo}")] {
             assert!(!may_contain(&pattern).unwrap(), "{pattern}");

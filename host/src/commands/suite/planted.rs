@@ -1,4 +1,4 @@
-//! Planted faults: each must turn its verdict red, with the expected exit code and reason.
+//! Runs planted faults. Each must turn its verdict red, with the expected exit code and reason.
 
 use std::path::PathBuf;
 
@@ -20,15 +20,15 @@ use crate::terminal::console::Console;
 struct Case {
     name: String,
     plant: Option<Plant>,
-    /// The run that has to find it.
+    /// The kind of run that has to find the fault.
     finder: Finder,
-    /// Bytes that are booted in the kernel's stead.
+    /// Bytes that are booted instead of the kernel.
     image: Option<&'static [u8]>,
-    /// Exit codes, each with words that a reason must contain; one of them must be met.
+    /// Exit codes, each with words that a reason must contain. One of these pairs must be met.
     ends: &'static [(i32, &'static str)],
 }
 
-/// What is run.
+/// The kind of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Finder {
     Demonstration,
@@ -37,9 +37,9 @@ enum Finder {
     Price,
 }
 
-/// Removals of a price that is to break its promise.
+/// Removals in a measurement of the price that is to break its promise.
 const REMOVALS: u32 = 300;
-/// Cycles of a run with a planted fault.
+/// Cycles in a run with a planted fault.
 const CYCLES: u32 = 1;
 
 fn cases() -> Vec<Case> {
@@ -82,8 +82,8 @@ fn cases() -> Vec<Case> {
         ),
         plant(Plant::CorruptMigrated, &[(1, "1 pages corrupted")]),
         plant(Plant::MissedEject, &[(1, "confirmed by DEVICE_DELETED")]),
-        // An interrupt that arrives under the writer's lock breaks the lock order before the count
-        // of such rebuilds can fail the run.
+        // An interrupt that arrives under the writer's lock breaks the lock order. That happens
+        // before the count of such rebuilds can fail the run.
         plant(
             Plant::IrqOn,
             &[(1, "found interrupts on"), (3, "lock order")],
@@ -185,7 +185,8 @@ fn results(log: &[String]) -> Results {
     parser.finish()
 }
 
-/// The verdict of a run of self-tests: what the guest's end says, or what its tests say.
+/// Returns the verdict of a run of self-tests: from the guest's end if that decides, otherwise from
+/// its tests.
 fn judge_tests(record: &Record, results: Results) -> Verdict {
     if let Some(verdict) = of_ending(record) {
         return verdict;

@@ -18,7 +18,7 @@ use crate::judge::verdict;
 use crate::terminal::cli::{TestArgs, Verbosity};
 use crate::terminal::console::{Console, say};
 
-/// Runs the self-tests on one machine, prints what became of them, and counts them.
+/// Runs the self-tests on one machine, prints their results, and counts them.
 ///
 /// # Errors
 /// QEMU cannot be started.
@@ -78,7 +78,7 @@ pub fn self_tests(
     Ok(tally)
 }
 
-/// Counts results; a skip that is not expected is a failure.
+/// Counts results. A skip that is not expected is a failure.
 fn count(configuration: &str, results: Results, skips: &Skips) -> Tally {
     let mut tally = Tally::default();
     for test in results.tests {
@@ -109,7 +109,7 @@ fn count(configuration: &str, results: Results, skips: &Skips) -> Tally {
     tally
 }
 
-/// What the guest's end adds to the results that it printed.
+/// Returns what the guest's end adds to the results that it printed.
 fn ending(name: &str, record: &Record, tally: &Tally) -> Option<String> {
     if let Some(verdict) = verdict::of_ending(record) {
         return Some(format!("{name}: {}", verdict.reasons.join("; ")));

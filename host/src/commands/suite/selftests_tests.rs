@@ -1,4 +1,4 @@
-//! Tests what counts as a failure.
+//! Tests which results count as failures.
 
 use super::*;
 

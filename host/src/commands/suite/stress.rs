@@ -1,5 +1,5 @@
-//! The allocator under stress with real signals: the example `stress` of `tidemark-frames`, a
-//! process for each zonelist protocol and each planted fault.
+//! Runs the allocator under stress with real signals: the example `stress` of `tidemark-frames`. It
+//! runs in a process for each zonelist protocol and each planted fault.
 
 use std::cell::OnceCell;
 use std::path::Path;
@@ -15,17 +15,17 @@ use crate::judge::tally::Tally;
 use crate::terminal::cli::{OutputArgs, Verbosity, Zonelist, name_of};
 use crate::terminal::console::say;
 
-/// Seconds of the one protocol that is always run.
+/// Seconds for the one protocol that is always run.
 const SHORT: u32 = 3;
-/// Seconds of each protocol with `--full`: about a minute in all.
+/// Seconds for each protocol with `--full`: about a minute in all.
 const EACH: u32 = 6;
-/// Seconds of a run that must fail, at most: most end as soon as the fault is found.
+/// Most seconds for a run that must fail. Most end as soon as the fault is found.
 const PLANTED: u32 = 10;
 
-/// Seconds after which a CPU that does not go on hangs, in runs that must fail.
+/// Seconds after which a CPU that does not go on counts as hung, in runs that must fail.
 const HANG: &str = "5";
 
-/// One process.
+/// One run of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Case {
     name: String,
@@ -40,14 +40,14 @@ struct Plant {
     name: &'static str,
     zonelist: Zonelist,
     seconds: u32,
-    /// Words of the last line, of which one must be there.
+    /// Words of which one must be in the last line.
     says: &'static [&'static str],
 }
 
-/// The faults. A race decides by which of its words some are found.
+/// The planted faults. For some of them, a race decides by which of its words it is found.
 const PLANTS: [Plant; 5] = [
     Plant {
-        // It is found at the end.
+        // It is found at the end of the run.
         seconds: 2,
         ..plant("lost-frame", &["frames lost"])
     },
@@ -97,7 +97,8 @@ fn cases(depth: Depth) -> Vec<Case> {
         .collect()
 }
 
-/// Runs the protocols, and with `--full` the planted faults, whose name contains the pattern.
+/// Runs the protocols, and with `--full` the planted faults. Only those whose name contains the
+/// pattern run.
 ///
 /// # Errors
 /// The program does not build, or cannot be run.
@@ -125,7 +126,7 @@ pub fn run_all(pattern: Option<&str>, depth: Depth, output: &OutputArgs) -> Resu
     })
 }
 
-/// Runs a case; returns the exit code, if it has one, and what it printed.
+/// Runs a case. Returns the exit code, if it has one, and what it printed.
 fn run(case: &Case, program: &Path) -> Result<(Option<i32>, Vec<String>)> {
     let mut command = Command::new(program);
     command

@@ -19,13 +19,13 @@ pub struct Trial {
     pub mode: Mode,
     pub zonelist: Zonelist,
     pub plant: Option<Plant>,
-    /// Booted in the kernel's stead.
+    /// The image that is booted instead of the kernel.
     pub kernel_image: Option<PathBuf>,
 }
 
 impl Trial {
-    /// Runs it and has it judged, by what was expected, what was recorded, and the guest's log. Log
-    /// and verdict go to `--log`, below the case's name.
+    /// Runs the case and judges it, from what was expected, what was recorded, and the guest's log.
+    /// Log and verdict go to `--log`, below the case's name.
     ///
     /// # Errors
     /// QEMU cannot be started.

@@ -1,4 +1,4 @@
-//! The demonstration on every zonelist protocol: each passes, or fails for the reason that the
+//! Runs the demonstration on every zonelist protocol. Each passes, or fails for the reason that the
 //! laboratory's matrix gives.
 
 use anyhow::Result;
@@ -15,7 +15,7 @@ use crate::judge::verdict::{Outcome, Verdict, judge};
 use crate::terminal::cli::{Accel, Pressure, Zonelist, name_of};
 use crate::terminal::console::Console;
 
-/// Cycles of a run.
+/// Cycles in a run.
 const CYCLES: u32 = 2;
 
 /// One run of the demonstration.
@@ -36,7 +36,7 @@ impl Case {
         format!("demonstration/{}{without}{uneven}", name_of(self.zonelist))
     }
 
-    /// The hazards, of those that the demonstration comes by, that end it; with none it passes.
+    /// Returns the hazards of the demonstration that end it. Without any, it passes.
     fn ends_at(self) -> Vec<Hazard> {
         let mut hazards = vec![Hazard::H2];
         if self.nmi_requests {
@@ -47,8 +47,8 @@ impl Case {
     }
 }
 
-/// Every protocol as the demonstration runs, and those that fail so without the requests of NMIs,
-/// too; and those that pass under uneven pressure as well.
+/// Returns every protocol with the usual demonstration. Protocols that fail at NMIs run without the
+/// requests of NMIs as well. Protocols that pass also run under uneven pressure.
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for &zonelist in Zonelist::value_variants() {
@@ -124,12 +124,12 @@ fn check(case: Case, verdict: &Verdict, log: &[String]) -> Result<(), String> {
             verdict.reasons
         ));
     }
-    // The guest itself must have found it: the CPU, the function, the registers, the callers.
+    // The guest itself must have found the CPU, the function, the registers and the callers.
     for words in [
         " took no timer interrupt for ",
         "waits for the rebuild that it has interrupted, at read_seqbegin",
         "rip ",
-        // Whichever of its functions the compiler has left.
+        // The compiler may have left any function of this module.
         "tidemark_frames::alloc::slow::",
     ] {
         if !log.iter().any(|line| line.contains(words)) {

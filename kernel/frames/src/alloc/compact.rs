@@ -29,8 +29,8 @@ use crate::{
         section_meta::{PAGEBLOCK_FRAMES, PageblockRef},
     },
     zone::{
+        counter::Returned,
         evict::{AtUnmovable, Scan},
-        free_huge::Returned,
     },
 };
 use core::ops::Range;

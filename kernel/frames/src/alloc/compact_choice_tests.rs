@@ -26,13 +26,14 @@ fn page(number: u32) -> Owner {
     Owner::new(OwnerKind::PageCache, number)
 }
 
-/// NORMAL of so many blocks.
-fn machine(cpus: usize, blocks: usize) -> &'static TestFrames {
-    let frames = bare_machine(cpus, 1);
-    for block in FIRST..FIRST + blocks {
-        add_section(frames, block);
+/// NORMAL of so many sections. Its protocol tests every entry of a walk (H10), so that a frame of
+/// another zone is the compaction's doing.
+fn machine(cpus: usize, sections: usize) -> &'static TestFrames {
+    let frames = bare_machine_of(cpus, 1, Variant::Snapshot);
+    for section in FIRST..FIRST + sections {
+        add_section(frames, section);
         frames
-            .online_range(section_range(block), NORMAL, &task())
+            .online_range(section_range(section), NORMAL, &task())
             .unwrap();
     }
     frames
@@ -171,7 +172,7 @@ fn the_emptiest_pageblock_is_emptied_whatever_the_order_in_which_they_lie() {
 }
 
 #[test]
-fn an_pageblock_that_a_better_one_displaced_is_still_a_candidate() {
+fn a_pageblock_that_a_better_one_displaced_is_still_a_candidate() {
     let mut pageblocks = Pageblocks::new(1, 2);
     pageblocks.pages(3, 0..20);
     pageblocks.pages(5, 0..9);
@@ -354,7 +355,7 @@ fn what_comes_free_in_a_pageblock_that_is_being_emptied_is_not_cached() {
 }
 
 #[test]
-fn an_pageblock_that_has_changed_zones_before_its_isolation_is_not_taken() {
+fn a_pageblock_that_has_changed_zones_before_its_isolation_is_not_taken() {
     for size in [order(4), Order::HUGE, Order::MAX] {
         let mut pageblocks = Pageblocks::new(2, 3);
         // The first candidates lie in the block that leaves.

@@ -227,7 +227,7 @@ fn every_larger_order_is_found_among_scattered_frames() {
 }
 
 #[test]
-fn an_pageblock_with_an_unmovable_frame_is_passed_over() {
+fn a_pageblock_with_an_unmovable_frame_is_passed_over() {
     let frames = one_zone(1);
     let pages = Pages::new(frames);
     scatter(frames, &pages);

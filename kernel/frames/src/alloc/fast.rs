@@ -5,7 +5,6 @@ use crate::{
         block::Block,
         context::{AllocContext, ZoneRequest},
         cpuset,
-        hot::Hot,
     },
     base::{
         handle::FrameHandle,
@@ -28,23 +27,6 @@ use crate::{
 use tidemark_sync::{Context, ContextKind, atomic::Ordering};
 
 impl<'m, P: PerCpu> Frames<'m, P> {
-    /// Allocates a block. DIRECT_RECLAIM acts only with a task token.
-    ///
-    /// # Errors
-    ///
-    /// See [`AllocError`].
-    #[inline]
-    pub fn alloc<'f>(
-        &'f self,
-        context: &impl Context,
-        request: &Request,
-    ) -> Result<Block<'f, 'm, P>, AllocError> {
-        // Why nothing came is found out at the end: an error in the result would keep that out of
-        // registers.
-        self.get_hot(context, request)
-            .ok_or_else(|| self.why_not(request))
-    }
-
     /// Returns why nothing came for a request.
     #[cold]
     pub(crate) fn why_not(&self, request: &Request) -> AllocError {
@@ -52,35 +34,6 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         let missing = node.filter(|node| usize::from(node.0) >= self.lists().nodes().len());
         let order = request.order();
         missing.map_or(AllocError::NoMemory { order }, AllocError::NoNode)
-    }
-
-    /// Allocates a block, and tells what the request met.
-    ///
-    /// # Errors
-    ///
-    /// See [`AllocError`].
-    pub fn alloc_traced<'f>(
-        &'f self,
-        context: &impl Context,
-        request: &Request,
-        info: &mut WalkInfo,
-    ) -> Result<Block<'f, 'm, P>, AllocError> {
-        let order = request.order();
-        let hot = match self.take_hot(context, request) {
-            Hot::Unserved(inside) => self.take_block_hot(inside, context, request),
-            hot => hot,
-        };
-        match hot {
-            Hot::Taken(pfn) => return Ok(self.block(pfn, order)),
-            Hot::TakenUnsettled(pfn) => {
-                self.caches().settle();
-                return Ok(self.block(pfn, order));
-            }
-            Hot::Outside => {}
-            Hot::Unserved(inside) | Hot::Inside(inside) => self.caches().leave_unpinned(inside),
-        }
-        self.get_by_walk(context, request, info)
-            .ok_or_else(|| self.why_not(request))
     }
 
     /// Allocates a block by a walk of the list, and tells nothing of the walk.
@@ -95,7 +48,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
 
     /// Allocates a block by a walk of the list, and tells what the request met.
     #[inline(always)]
-    fn get_by_walk<'f>(
+    pub(crate) fn get_by_walk<'f>(
         &'f self,
         context: &impl Context,
         request: &Request,

@@ -1,4 +1,4 @@
-//! The hot path: a plain single frame out of this CPU's cache, and back into it.
+//! The call, and the hot path: a plain block out of this CPU's cache.
 //!
 //! What a request may use is decided before it comes here: its class (`Request`) is an index into
 //! this CPU's table of first zones, and what that says is the number of a cache. There is no walk
@@ -13,6 +13,7 @@ use crate::{
     alloc::{block::Block, context::AllocContext, cpuset},
     base::{
         mistake::Mistake,
+        outcome::{AllocError, WalkInfo},
         pin::Pinned,
         platform::{Point, step},
         request::{Class, Request},
@@ -50,6 +51,52 @@ pub(crate) enum Hot<'c> {
 }
 
 impl<'m, P: PerCpu> Frames<'m, P> {
+    /// Allocates a block. DIRECT_RECLAIM acts only with a task token.
+    ///
+    /// # Errors
+    ///
+    /// See [`AllocError`].
+    #[inline]
+    pub fn alloc<'f>(
+        &'f self,
+        context: &impl Context,
+        request: &Request,
+    ) -> Result<Block<'f, 'm, P>, AllocError> {
+        // Why nothing came is found out at the end: an error in the result would keep that out of
+        // registers.
+        self.get_hot(context, request)
+            .ok_or_else(|| self.why_not(request))
+    }
+
+    /// Allocates a block, and tells what the request met.
+    ///
+    /// # Errors
+    ///
+    /// See [`AllocError`].
+    pub fn alloc_traced<'f>(
+        &'f self,
+        context: &impl Context,
+        request: &Request,
+        info: &mut WalkInfo,
+    ) -> Result<Block<'f, 'm, P>, AllocError> {
+        let order = request.order();
+        let hot = match self.take_hot(context, request) {
+            Hot::Unserved(inside) => self.take_block_hot(inside, context, request),
+            hot => hot,
+        };
+        match hot {
+            Hot::Taken(pfn) => return Ok(self.block(pfn, order)),
+            Hot::TakenUnsettled(pfn) => {
+                self.caches().settle();
+                return Ok(self.block(pfn, order));
+            }
+            Hot::Outside => {}
+            Hot::Unserved(inside) | Hot::Inside(inside) => self.caches().leave_unpinned(inside),
+        }
+        self.get_by_walk(context, request, info)
+            .ok_or_else(|| self.why_not(request))
+    }
+
     /// Gets a block: for a plain request from this CPU's cache, else on the general path.
     ///
     /// Whatever is rare is a call at the very end, so that nothing has to be kept for after it.

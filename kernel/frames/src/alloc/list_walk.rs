@@ -21,6 +21,25 @@ pub(crate) struct ZoneFound {
     next: u8,
 }
 
+/// Where a walk of the slow path starts.
+#[derive(Clone, Copy)]
+pub(crate) struct WalkStart {
+    /// Position of its first entry.
+    pub(crate) at: u8,
+    /// Whether that entry is taken to be usable without another look, as the begin found it so.
+    pub(crate) is_remembered: bool,
+}
+
+impl WalkStart {
+    /// Returns a start whose entry is tested as every other.
+    pub(crate) const fn tested(at: u8) -> Self {
+        Self {
+            at,
+            is_remembered: false,
+        }
+    }
+}
+
 impl<P: PerCpu> Frames<'_, P> {
     /// Finds the first zone of a list that is among `above`, and how many usable ones stand before
     /// it. The zone's number says what kind it is: the entry's index is not read.
@@ -46,14 +65,15 @@ impl<P: PerCpu> Frames<'_, P> {
         None
     }
 
-    /// Finds the first zone from position `at` on that a request may use and that is above its
+    /// Finds the first zone from a start on that a request may use and that is above its
     /// watermark, the high-atomic reserve aside: a walk of the slow path, which asks the counters.
-    /// A function of its own, so that its loop has the registers for itself.
+    /// A start that is remembered is used whatever stands there by now, as Linux uses its preferred
+    /// entry (H10). A function of its own, so that its loop has the registers for itself.
     #[inline(never)]
     pub(crate) fn first_above(
         &self,
         list: List<'_>,
-        at: u8,
+        start: WalkStart,
         order: Order,
         limits: WalkLimits,
     ) -> Option<ZoneFound> {
@@ -65,7 +85,8 @@ impl<P: PerCpu> Frames<'_, P> {
         );
         let of_nodes = above::zones_of(limits.nodes);
         let zones = self.zone_table().all();
-        let mut at = usize::from(at);
+        let mut at = usize::from(start.at);
+        let mut is_remembered = start.is_remembered;
         while let Some(entry) = list.all().get(at) {
             at = at.wrapping_add(1);
             let (index, id) = entry.read(|| self.platform().point(Point::WalkEntry))?;
@@ -74,7 +95,10 @@ impl<P: PerCpu> Frames<'_, P> {
                 index: index as u8,
                 zone: id,
             });
-            if index > highest || of_nodes.wrapping_shr(id.index() as u32) & 1 == 0 {
+            let is_usable = is_remembered
+                || index <= highest && of_nodes.wrapping_shr(id.index() as u32) & 1 != 0;
+            is_remembered = false;
+            if !is_usable {
                 continue;
             }
             // Every entry has been written with a zone of the storage.
@@ -94,7 +118,7 @@ impl<P: PerCpu> Frames<'_, P> {
     pub(crate) fn take_found(
         &self,
         ac: &AllocContext<'_>,
-        (list, start): (List<'_>, u8),
+        (list, start): (List<'_>, WalkStart),
         mut found: ZoneFound,
         limits: WalkLimits,
         on_cpu: OnCpu<'_>,
@@ -107,7 +131,7 @@ impl<P: PerCpu> Frames<'_, P> {
                 // Counted only now: most walks of the slow path find nothing. The list may be
                 // another one by now; it is a statistic.
                 let before = usize::from(found.next.wrapping_sub(1));
-                let usable = list.walk(start.into(), limits.eligible(), || ());
+                let usable = list.walk(start.at.into(), limits.eligible(), || ());
                 let passed = usable.take_while(|&(at, _)| at < before).count();
                 let taken =
                     self.take_slow(found.zone, ac.wanted(passed), limits.alloc_flags, on_cpu);
@@ -115,7 +139,7 @@ impl<P: PerCpu> Frames<'_, P> {
                     return taken;
                 }
             }
-            found = self.first_above(list, found.next, ac.order, limits)?;
+            found = self.first_above(list, WalkStart::tested(found.next), ac.order, limits)?;
         }
     }
 }

@@ -2,7 +2,10 @@
 //! `nopage`.
 
 use crate::{
-    alloc::slow::{Outcome, SlowPath},
+    alloc::{
+        list_walk::WalkStart,
+        slow::{Outcome, SlowPath},
+    },
     base::{mistake::Mistake, platform::Spin, request::Gfp},
     cache::cpu::PerCpu,
     zonelist::{BeginCookie, Protocol, Reader, RetryCheck},
@@ -34,11 +37,14 @@ impl<P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'_, '_, P, R> {
 
     /// Returns where the walks of a request start whose preferred entry is at `preferred`.
     #[inline(always)]
-    pub(crate) fn start_of(&self, preferred: usize) -> usize {
-        if self.is_planted(Mistake::StartRemembered) {
-            preferred
+    pub(crate) fn start_of(&self, preferred: u8) -> WalkStart {
+        if self.is_planted(Mistake::StartRemembered) || self.protocol.remembers_start() {
+            WalkStart {
+                at: preferred,
+                is_remembered: true,
+            }
         } else {
-            self.protocol.start(preferred)
+            WalkStart::tested(0)
         }
     }
 

@@ -6,7 +6,10 @@
 //! `nopage`.
 
 use crate::{
-    alloc::{context::AllocContext, cpuset::Confinement, limits::WalkLimits, look::LastCheck},
+    alloc::{
+        context::AllocContext, cpuset::Confinement, limits::WalkLimits, list_walk::WalkStart,
+        look::LastCheck,
+    },
     base::{
         outcome::WalkInfo,
         pin::Pinned,
@@ -34,8 +37,8 @@ pub(crate) struct BeginState {
     pub(crate) begun: BeginCookie,
     /// Its task's cpuset, as it was at the begin.
     pub(crate) confinement: Confinement,
-    /// Position in the list where its walks start.
-    start: u8,
+    /// Where its walks start.
+    start: WalkStart,
     /// The zone there; a request without one cannot succeed.
     pub(crate) preferred: Option<ZoneId>,
     /// The lists that its last walk walked.
@@ -162,7 +165,7 @@ impl<'a, 'm, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, 'm, P, R> {
         let state = BeginState {
             begun: BeginCookie::NOTHING,
             confinement: Confinement::none(ac),
-            start: 0,
+            start: WalkStart::tested(0),
             preferred: None,
             walked: Generation::FIRST,
         };
@@ -261,7 +264,7 @@ impl<'a, 'm, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, 'm, P, R> {
             begun,
             confinement,
             // A list has 32 entries at most.
-            start: self.start_of(at) as u8,
+            start: self.start_of(at as u8),
             preferred: preferred.map(|(_, zone)| zone),
             walked: generation,
         }
@@ -276,7 +279,7 @@ impl<'a, 'm, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, 'm, P, R> {
         let start = if limits.nodes == self.state.confinement.nodes {
             self.state.start
         } else {
-            0
+            WalkStart::tested(0)
         };
         let pinned = Pinned::new(frames.platform());
         let (list, generation) = frames.list_in_force(ac, pinned.on_cpu());

@@ -117,7 +117,7 @@ fn every_single_frame_can_be_had_by_either_kind() {
 }
 
 #[test]
-fn an_pageblock_that_has_become_wholly_free_is_for_whoever_comes_first() {
+fn a_pageblock_that_has_become_wholly_free_is_for_whoever_comes_first() {
     let frames = four_pageblocks();
     for owner in [PAGE, test_owner(1), PAGE] {
         let blocks = (0..8).map(|_| take(frames, 8, owner)).collect::<Vec<_>>();
@@ -252,7 +252,7 @@ fn a_larger_block_is_not_made_of_a_single_frame_that_is_left_in_a_cache() {
 }
 
 #[test]
-fn an_pageblock_of_which_less_than_half_is_free_keeps_its_side() {
+fn a_pageblock_of_which_less_than_half_is_free_keeps_its_side() {
     let frames = four_pageblocks();
     let pages = (0..300).map(|_| take(frames, 0, PAGE)).collect::<Vec<_>>();
     frames.drain_all(&task());

@@ -21,7 +21,7 @@ use crate::{
         migrate_type::MigrateType,
         section_meta::{PAGEBLOCK_FRAMES, PageblockRef, SectionMeta},
     },
-    zone::{Watermark, free_huge::Returned},
+    zone::{Watermark, counter::Returned},
 };
 use tidemark_sync::atomic::Ordering;
 

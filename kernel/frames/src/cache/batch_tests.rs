@@ -149,7 +149,7 @@ fn nearly_whole() -> (&'static TestFrames, TestBlock, Vec<TestBlock>) {
 }
 
 #[test]
-fn an_pageblock_that_a_drain_completes_is_counted_whatever_is_drained_behind_it() {
+fn a_pageblock_that_a_drain_completes_is_counted_whatever_is_drained_behind_it() {
     let (frames, last, mut others) = nearly_whole();
     let free_huge = || format!("{:?}", frames.zone(NORMAL).free_huge);
     drop(others.pop());
@@ -164,7 +164,7 @@ fn an_pageblock_that_a_drain_completes_is_counted_whatever_is_drained_behind_it(
 }
 
 #[test]
-fn an_pageblock_that_is_drained_whole_is_left_alone_as_soon_as_it_can_be_had() {
+fn a_pageblock_that_is_drained_whole_is_left_alone_as_soon_as_it_can_be_had() {
     for at in 0..12 {
         let (frames, last, mut others) = nearly_whole();
         // The zone counts more than a pageblock of frames before the drain is counted, too.

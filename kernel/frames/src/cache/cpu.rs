@@ -99,7 +99,7 @@ impl Default for CpuCaches {
 pub(crate) struct ThisCpu<'p>(&'p CpuCaches);
 
 impl<'p> ThisCpu<'p> {
-    /// Makes the value. Only [`crate::cache::Caches::this_cpu`] calls it.
+    /// Wraps the caches that [`crate::cache::Caches::this_cpu`] has found.
     #[inline]
     pub(super) const fn new(caches: &'p CpuCaches) -> Self {
         Self(caches)

@@ -14,7 +14,7 @@ use crate::{
         flags::PageblockFlags,
         section_meta::{PageblockRef, SectionMeta},
     },
-    zone::free_huge::Returned,
+    zone::counter::Returned,
 };
 use tidemark_sync::atomic::{AtomicU32, Ordering};
 

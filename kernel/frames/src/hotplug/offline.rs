@@ -16,8 +16,8 @@ use crate::{
         section_meta::PAGEBLOCK_FRAMES,
     },
     zone::{
+        counter::Returned,
         evict::{AtUnmovable, Scan},
-        free_huge::Returned,
     },
 };
 use tidemark_sync::Task;

@@ -161,7 +161,7 @@ fn bits_and_entries_of_an_open_pageblock_agree() {
 }
 
 #[test]
-fn an_pageblocks_count_is_the_number_of_its_zero_bits() {
+fn a_pageblocks_count_is_the_number_of_its_zero_bits() {
     let frames = small_machine(1);
     let (pageblock, _) = frames.pageblock_of(section_range(32).start).unwrap();
     assert!(frames.reserve_for_test(pageblock, NORMAL, 8).is_some());

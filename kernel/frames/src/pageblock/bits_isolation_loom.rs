@@ -62,7 +62,7 @@ fn last_words_and_leaving() {
 }
 
 #[test]
-fn an_pageblock_leaves_after_the_last_word_of_its_last_block() {
+fn a_pageblock_leaves_after_the_last_word_of_its_last_block() {
     last_words_and_leaving();
     for mistake in [
         Mutant::AddBeforeClear,

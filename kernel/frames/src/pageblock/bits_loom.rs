@@ -324,7 +324,7 @@ fn last_free_and_leaving() {
 }
 
 #[test]
-fn an_pageblock_leaves_after_its_last_free() {
+fn a_pageblock_leaves_after_its_last_free() {
     last_free_and_leaving();
     caught(Mutant::AddBeforeClear, last_free_and_leaving);
 }
@@ -348,7 +348,7 @@ fn allocation_and_leaving(allocate: fn(&Shared) -> Option<u32>) {
 }
 
 #[test]
-fn an_pageblock_leaves_only_if_nobody_has_reserved() {
+fn a_pageblock_leaves_only_if_nobody_has_reserved() {
     allocation_and_leaving(|shared| shared.allocate(ZERO));
     let wrong = || allocation_and_leaving(Shared::allocate_bits_first);
     caught(Mutant::None, wrong);

@@ -80,7 +80,7 @@ fn taken_whole(take: fn(&Shared) -> bool) {
 }
 
 #[test]
-fn an_pageblock_is_whole_when_the_last_word_is_clear() {
+fn a_pageblock_is_whole_when_the_last_word_is_clear() {
     let pageblock = || taken_whole(|shared| shared.pageblock().take());
     let pair = || taken_whole(|shared| shared.pair.take());
     pageblock();

@@ -117,7 +117,7 @@ fn each_frame_has_an_entry_of_its_own() {
 }
 
 #[test]
-fn an_pageblock_that_joins_is_for_small_blocks_of_what_its_zone_knows() {
+fn a_pageblock_that_joins_is_for_small_blocks_of_what_its_zone_knows() {
     let meta = SectionMeta::new();
     let pageblock = PageblockRef::of(&meta, Pfn(512));
     for zone in ZoneKind::ALL.map(|kind| zone(0, kind)) {

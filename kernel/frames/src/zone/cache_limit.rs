@@ -6,15 +6,10 @@
 //! watermark and offline in one test.
 
 use crate::{
-    base::{
-        platform::{Platform, step},
-        resizing::Resizing,
-        types::ZoneId,
-    },
+    base::{platform::Platform, resizing::Resizing, types::ZoneId},
     pageblock::flags::PageblockFlags,
     zone::{
         Zones,
-        free_huge::Returned,
         places::{self},
         policy::Policy,
         sides,
@@ -149,47 +144,6 @@ impl<P: Platform> Zones<'_, P> {
             if places::is_used(place) {
                 cache_limit.tell(is_below);
             }
-        }
-    }
-
-    /// Counts frames that a zone gains.
-    #[inline]
-    pub(crate) fn gain(&self, id: ZoneId, frames: u32) {
-        let returned = Returned {
-            counted: frames,
-            completes: false,
-        };
-        self.gain_returned(id, returned);
-    }
-
-    /// Counts what a zone gains by frames that were returned to its pageblocks.
-    #[inline]
-    pub(crate) fn gain_returned(&self, id: ZoneId, returned: Returned) {
-        let zone = self.zone(id);
-        let before = zone.add_free(returned.counted);
-        if before <= zone.highest_followed() || returned.completes {
-            self.note_returned(id, before, returned);
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn note_returned(&self, id: ZoneId, before: i64, returned: Returned) {
-        step!(self);
-        if returned.completes {
-            self.zone(id).free_huge.note();
-        }
-        self.crossed(id, before, before + i64::from(returned.counted));
-    }
-
-    /// Counts frames that a zone loses.
-    #[inline]
-    pub(crate) fn lose(&self, id: ZoneId, frames: u32) {
-        let zone = self.zone(id);
-        let before = zone.subtract_free(frames);
-        let after = before - i64::from(frames);
-        if after <= zone.highest_followed() {
-            self.crossed(id, before, after);
         }
     }
 

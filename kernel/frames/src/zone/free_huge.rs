@@ -15,11 +15,7 @@ use crate::{
         platform::{Platform, step},
         types::ZoneId,
     },
-    pageblock::{
-        bits::{State, StateFilter},
-        flags::PageblockFlags,
-        section_meta::{PAGEBLOCK_FRAMES, PageblockRef},
-    },
+    pageblock::{bits::StateFilter, flags::PageblockFlags, section_meta::PageblockRef},
     zone::Zones,
 };
 use tidemark_sync::atomic::{AtomicU32, Ordering, fence};
@@ -71,36 +67,6 @@ impl FreeHugeSeq {
 /// Looks of one search at a zone that spans so many pageblocks.
 fn looks(pageblocks: u64) -> u64 {
     1 + (PAGEBLOCKS_AGAIN / pageblocks.max(1)).clamp(1, LOOKS - 1)
-}
-
-/// What frames that were given back to pageblocks mean to their zone.
-#[derive(Clone, Copy)]
-pub(crate) struct Returned {
-    /// So many it has more.
-    pub(crate) counted: u32,
-    /// A pageblock is wholly free now.
-    pub(crate) completes: bool,
-}
-
-impl Returned {
-    /// Says what frames that were added to a pageblock mean to the zone.
-    #[inline]
-    pub(crate) fn to(before: State, frames: u32) -> Self {
-        Self {
-            counted: if before.is_isolated() { 0 } else { frames },
-            completes: u32::from(before.0).wrapping_add(frames) == u32::from(State::EMPTY.0),
-        }
-    }
-
-    /// Says what whole pageblocks mean to the zone.
-    #[inline]
-    pub(crate) fn whole(before: &[State]) -> Self {
-        let counted = before.iter().filter(|state| !state.is_isolated()).count();
-        Self {
-            counted: (counted * PAGEBLOCK_FRAMES) as u32,
-            completes: counted > 0,
-        }
-    }
 }
 
 impl<'m, P: Platform> Zones<'m, P> {
@@ -219,21 +185,6 @@ mod tests {
             assert_eq!(looked(2, during), during + 1);
         }
         assert_eq!(looked(1, 100), 8);
-    }
-
-    #[test]
-    fn pageblocks_that_come_back_are_counted_unless_they_are_isolated() {
-        let states = [State::EMPTY, State::COMPACTED_EMPTY];
-        for (before, pageblocks) in [
-            (&[states[0]; 2][..], 2),
-            (&states, 1),
-            (&states[..1], 1),
-            (&states[1..], 0),
-        ] {
-            let returned = Returned::whole(before);
-            assert_eq!(returned.counted, pageblocks * PAGEBLOCK_FRAMES as u32);
-            assert_eq!(returned.completes, pageblocks > 0);
-        }
     }
 
     #[test]

@@ -131,7 +131,7 @@ fn the_reserve_is_given_back_before_anybody_is_killed() {
 }
 
 #[test]
-fn an_pageblock_that_leaves_leaves_the_reserve() {
+fn a_pageblock_that_leaves_leaves_the_reserve() {
     let (frames, held) = pressed(|zone| zone.low);
     let blocks = std::iter::from_fn(|| atomic(frames).ok()).collect::<Vec<_>>();
     drop((held, blocks));
@@ -172,7 +172,7 @@ fn pageblock_of(
 }
 
 #[test]
-fn an_pageblock_is_counted_once_however_often_a_block_of_it_is_had() {
+fn a_pageblock_is_counted_once_however_often_a_block_of_it_is_had() {
     let (frames, held) = pressed(|zone| zone.low);
     let block = atomic(frames).unwrap();
     assert_eq!(kept(frames), 512);
@@ -190,7 +190,7 @@ fn only_pageblocks_of_the_reserve_give_blocks_of_it() {
 }
 
 #[test]
-fn an_pageblock_that_changes_its_kind_while_it_is_to_be_kept_is_not_counted() {
+fn a_pageblock_that_changes_its_kind_while_it_is_to_be_kept_is_not_counted() {
     let (frames, held) = pressed(|zone| zone.low);
     let block = frames
         .alloc_in_zone(ContextKind::Task, NORMAL, ORDER, test_owner(2))

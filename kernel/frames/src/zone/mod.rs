@@ -2,6 +2,7 @@
 
 pub(crate) mod above;
 pub(crate) mod cache_limit;
+pub(crate) mod counter;
 pub(crate) mod evict;
 pub(crate) mod free_huge;
 pub(crate) mod high_atomic;

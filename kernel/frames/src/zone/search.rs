@@ -13,7 +13,7 @@ use crate::{
     },
     zone::{
         Zones,
-        free_huge::Returned,
+        counter::Returned,
         hints::{CpuHints, Hints},
     },
 };

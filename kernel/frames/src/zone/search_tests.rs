@@ -236,7 +236,7 @@ fn one_pageblock_gives_nothing(size: Order) {
 }
 
 #[test]
-fn an_pageblock_that_gives_nothing_is_passed_over() {
+fn a_pageblock_that_gives_nothing_is_passed_over() {
     one_pageblock_gives_nothing(Order::ZERO);
     one_pageblock_gives_nothing(Order::ONE);
 }
@@ -311,7 +311,7 @@ fn a_hole_in_a_zone_is_passed_over() {
 }
 
 #[test]
-fn an_pageblock_changes_its_kind_only_while_it_is_wholly_free() {
+fn a_pageblock_changes_its_kind_only_while_it_is_wholly_free() {
     let frames = machine_of_pageblocks(2);
     let block = take(frames, Order::ZERO).unwrap();
     let (pageblock, _) = frames.pageblock_of(block.pfn()).unwrap();
@@ -347,7 +347,7 @@ fn a_reservation_that_is_given_up_may_complete_a_pageblock() {
 }
 
 #[test]
-fn an_pageblock_that_is_given_up_is_counted() {
+fn a_pageblock_that_is_given_up_is_counted() {
     let frames = machine_of_pageblocks(2);
     let pageblock = frames.pageblock(section_range(32).start.0 / 512).unwrap();
     assert!(pageblock.core().take());

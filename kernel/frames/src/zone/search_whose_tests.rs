@@ -53,7 +53,7 @@ fn the_last_frames_are_had_of_the_other_kind() {
 }
 
 #[test]
-fn an_pageblock_of_the_reserve_is_nobodys() {
+fn a_pageblock_of_the_reserve_is_nobodys() {
     for in_use in [false, true] {
         let frames = machine_of(&[NORMAL; 2]);
         let kept = frames.pageblock(FIRST + 1).unwrap();
@@ -151,7 +151,7 @@ fn a_reservation_goes_back_to_the_zone_that_had_the_pageblock() {
 }
 
 #[test]
-fn an_pageblock_goes_back_to_the_zone_that_had_it() {
+fn a_pageblock_goes_back_to_the_zone_that_had_it() {
     given_up_while_its_pageblock_leaves(
         |_, pageblock| assert!(pageblock.core().take()),
         |frames, pageblock| frames.untake(pageblock),

@@ -115,10 +115,10 @@ pub trait Protocol<P: Platform>: AnyProtocol<P> {
     /// Begins a reader's attempt, at `restart`. Any context.
     fn begin(&self, gfp: Gfp, platform: &P) -> BeginCookie;
 
-    /// Returns where the walks of this attempt start; `preferred` is the position of its preferred
-    /// entry. By default they start there, even if the list changes meanwhile (H1, H8).
-    fn start(&self, preferred: usize) -> usize {
-        preferred
+    /// Returns whether every walk of an attempt starts at its preferred entry. The walks then
+    /// remember its position and do not test it again, even if the list changes (H1, H8, H10).
+    fn remembers_start(&self) -> bool {
+        true
     }
 
     /// Checks for a change, before OOM and at `nopage`. Any context.

@@ -42,10 +42,10 @@ impl<P: Platform> Protocol<P> for Snapshot<P> {
         BeginCookie::NOTHING
     }
 
-    fn start(&self, _preferred: usize) -> usize {
+    fn remembers_start(&self) -> bool {
         // No position is kept across walks: each walk skips the entries that the request may not
         // use.
-        0
+        false
     }
 
     fn look(&self, reader: &Reader<'_>) -> RetryCheck {

@@ -279,6 +279,37 @@ fn h8_a_stale_start_is_gone_round_from_for_ever_unless_retry_looks_again() {
     }
 }
 
+/// MOVABLE memory arrives while an unmovable request reclaims: the entry that it starts from is
+/// MOVABLE's by then.
+#[test]
+fn h10_a_start_that_is_not_tested_again_takes_a_zone_that_the_request_may_not_use() {
+    for variant in Variant::ALL {
+        let frames = small_machine_of(1, variant);
+        let held = [ZoneKind::Dma, ZoneKind::Dma32, ZoneKind::Normal];
+        let mut held = Vec::from(held.map(|kind| press(frames, zone(0, kind), 0)));
+        add_section(frames, 33);
+        *frames.platform().shrink.lock().unwrap() = Some(Box::new(move |_, _, _| {
+            if held.is_empty() {
+                return 0;
+            }
+            held.clear();
+            frames.drain_all(&task());
+            let online = frames.online_range(section_range(33), MOVABLE, &task());
+            assert!(online.unwrap().zone_was_empty);
+            1
+        }));
+        let (result, info) = traced(frames, &task(), Gfp::KERNEL);
+        let kind = frames.zone_of(result.unwrap().pfn()).unwrap().kind();
+        let holds = variant == Variant::Snapshot;
+        assert_eq!(kind != ZoneKind::Movable, holds, "{variant:?}: {info:?}");
+        // No check is reached: the request succeeds.
+        assert_eq!(info.retries, 0, "{variant:?}: {info:?}");
+        *frames.platform().shrink.lock().unwrap() = None;
+        frames.drain_all(&task());
+        assert_sound(frames);
+    }
+}
+
 #[test]
 fn snapshot_walks_again_what_was_published_after_its_walk() {
     for (variant, served) in [(Variant::Seed, false), (Variant::Snapshot, true)] {

@@ -7,26 +7,30 @@ use super::table::{AcpiError, Table};
 pub struct Fadt {
     /// The line of the system control interrupt.
     pub sci_gsi: u32,
-    /// Where [`Fadt::acpi_enable`] is written; 0 means that ACPI mode is always on.
+    /// The port that [`Fadt::acpi_enable`] is written to; 0 means that ACPI mode is always on.
     pub smi_command: u16,
-    /// What switches the machine to ACPI mode.
+    /// The value that switches the machine to ACPI mode.
     pub acpi_enable: u8,
     /// The PM1a event block: status, then enable, 2 bytes each.
     pub pm1a_event: u16,
-    /// The PM1a control register; bit 0 says that ACPI mode is on.
+    /// The PM1a control register; its bit 0 is set in ACPI mode.
     pub pm1a_control: u16,
     /// The general-purpose event block: status bytes, then as many enable bytes.
     pub gpe0: u16,
-    /// Bytes of the general-purpose event block.
+    /// Bytes in the general-purpose event block, status and enable together.
     pub gpe0_len: u8,
-    /// The 3.579545 MHz timer's register, if there is one.
+    /// The register of the 3.579545 MHz timer, if there is one.
     pub pm_timer: Option<u16>,
-    /// Bits that the timer counts with: 24 or 32.
+    /// Width of the timer's counter in bits: 24 or 32.
     pub pm_timer_bits: u32,
 }
 
 impl Fadt {
     /// Reads the table.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`AcpiError`] if the table is malformed.
     pub fn parse(table: &Table<'_>) -> Result<Self, AcpiError> {
         let port = |offset| table.u32(offset).map(|port| port as u16);
         let wide = table.u32(112)? & 1 << 8 != 0;

@@ -1,4 +1,4 @@
-//! The MADT: CPUs, IO-APICs, how interrupt lines are wired. ACPI 6.5, section 5.2.12.
+//! The MADT: CPUs, IO-APICs and the wiring of interrupt lines. ACPI 6.5, section 5.2.12.
 
 use super::table::{AcpiError, Table};
 use heapless::Vec;
@@ -6,9 +6,9 @@ use heapless::Vec;
 /// A CPU that may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cpu {
-    /// Its local APIC's id.
+    /// The id of its local APIC.
     pub apic_id: u32,
-    /// What other records call it.
+    /// The number that other records use for it.
     pub uid: u32,
 }
 
@@ -17,25 +17,25 @@ pub struct Cpu {
 pub struct IoApic {
     /// Physical address of its registers.
     pub address: u32,
-    /// The number of its first line.
+    /// The global number of its first line.
     pub gsi_base: u32,
 }
 
-/// When a line counts as raised.
+/// The level at which a line counts as raised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Polarity {
     High,
     Low,
 }
 
-/// What about a line interrupts.
+/// What makes a line interrupt: a change of level, or the level itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trigger {
     Edge,
     Level,
 }
 
-/// Where an interrupt line ends and how it is driven.
+/// Where an interrupt line arrives and how it is driven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wiring {
     pub gsi: u32,
@@ -43,19 +43,19 @@ pub struct Wiring {
     pub trigger: Trigger,
 }
 
-/// A legacy interrupt that is not wired as the bus has it.
+/// A legacy interrupt that is wired differently from the ISA bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Isa {
     /// The legacy number.
     pub irq: u8,
-    /// Where it really goes.
+    /// Its actual wiring.
     pub wiring: Wiring,
 }
 
 /// A local interrupt pin on which NMIs arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LocalNmi {
-    /// The CPU; None means every one.
+    /// The CPU; None stands for every CPU.
     pub uid: Option<u32>,
     /// The pin: LINT0 or LINT1.
     pub lint: u8,
@@ -72,7 +72,7 @@ pub struct Madt {
     pub cpus: Vec<Cpu, 256>,
     /// The IO-APICs.
     pub io_apics: Vec<IoApic, 8>,
-    /// The legacy interrupts that are wired differently.
+    /// The legacy interrupts that are wired differently from the ISA bus.
     pub overrides: Vec<Isa, 32>,
     /// The NMI pins.
     pub nmis: Vec<LocalNmi, 64>,
@@ -82,6 +82,10 @@ const ENABLED: u32 = 1;
 
 impl Madt {
     /// Reads the table.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`AcpiError`] if the table is malformed or has too many records.
     pub fn parse(table: &Table<'_>) -> Result<Self, AcpiError> {
         let mut madt = Self {
             local_apic: u64::from(table.u32(36)?),
@@ -173,14 +177,14 @@ impl Madt {
         found.map_or(default, |isa| isa.wiring)
     }
 
-    /// Returns the NMI pin `lint` of the CPU `uid`, if it is one.
+    /// Returns the NMI pin `lint` of the CPU `uid`, if NMIs arrive there.
     pub fn nmi(&self, uid: u32, lint: u8) -> Option<LocalNmi> {
         let mut nmis = self.nmis.iter().copied();
         nmis.find(|nmi| nmi.lint == lint && nmi.uid.is_none_or(|other| other == uid))
     }
 }
 
-/// Decodes the MPS INTI flags; 0 means what the bus has.
+/// Decodes the MPS INTI flags; 0 in them stands for the bus's own mode, given by the arguments.
 fn mode(flags: u16, polarity: Polarity, trigger: Trigger) -> (Polarity, Trigger) {
     let polarity = match flags & 3 {
         1 => Polarity::High,

@@ -17,15 +17,15 @@ pub struct CpuAffinity {
 pub struct MemoryAffinity {
     /// First byte.
     pub start: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub len: u64,
     /// The domain.
     pub domain: u32,
-    /// Memory may come and go here; the range says nothing about what is there now.
+    /// Whether memory may come and go here; the range says nothing about what is there now.
     pub hotpluggable: bool,
 }
 
-/// Which domain CPUs and memory belong to.
+/// The proximity domains of CPUs and memory.
 #[derive(Debug, Clone, Default)]
 pub struct Srat {
     /// The enabled CPU records.
@@ -39,6 +39,10 @@ const HOT_PLUGGABLE: u32 = 2;
 
 impl Srat {
     /// Reads the table.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`AcpiError`] if the table is malformed or has too many records.
     pub fn parse(table: &Table<'_>) -> Result<Self, AcpiError> {
         let mut srat = Self::default();
         for record in table.records(48) {
@@ -104,13 +108,17 @@ pub const MAX_DOMAINS: usize = 64;
 /// Distances between domains: 10 is local.
 #[derive(Debug, Clone)]
 pub struct Slit {
-    /// How many domains the matrix has.
+    /// Number of domains in the matrix.
     pub domains: usize,
     distances: [[u8; MAX_DOMAINS]; MAX_DOMAINS],
 }
 
 impl Slit {
     /// Reads the table.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`AcpiError`] if the table is malformed or has too many domains.
     pub fn parse(table: &Table<'_>) -> Result<Self, AcpiError> {
         let domains = table.u64(36)?;
         let domains = usize::try_from(domains).unwrap_or(usize::MAX);

@@ -1,4 +1,4 @@
-//! Finding tables and reading them without stepping outside.
+//! Finds tables, and reads them without leaving their bounds.
 
 use core::fmt;
 
@@ -8,10 +8,10 @@ pub trait PhysicalMemory<'m> {
     fn bytes(&self, start: u64, len: usize) -> Option<&'m [u8]>;
 }
 
-/// What is wrong with the firmware's tables.
+/// A fault in the firmware's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AcpiError {
-    /// The root pointer is not one.
+    /// The root pointer is not a valid one.
     NoRoot { at: u64 },
     /// A table lies where no memory is mapped, or claims an absurd length.
     Unreadable { at: u64, len: u64 },
@@ -21,7 +21,7 @@ pub enum AcpiError {
     Truncated { signature: [u8; 4], offset: usize },
     /// A record within a table has an impossible length.
     Record { signature: [u8; 4], offset: usize },
-    /// A table holds more of something than the kernel keeps.
+    /// A table holds more records of one kind than the kernel keeps.
     TooMany {
         signature: [u8; 4],
         what: &'static str,
@@ -75,7 +75,7 @@ impl fmt::Display for AcpiError {
 }
 
 const HEADER: usize = 36;
-/// Longer tables are taken for damage.
+/// Most bytes in a table; a longer length is taken for damage.
 const MAX_TABLE: u64 = 1 << 20;
 
 /// A table whose length and checksum are right.
@@ -86,7 +86,11 @@ pub struct Table<'m> {
 }
 
 impl<'m> Table<'m> {
-    /// Takes a whole table, header included.
+    /// Takes a whole table, header included, found at physical address `at`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`AcpiError`] if it is shorter than a header or its checksum is wrong.
     pub fn new(bytes: &'m [u8], at: u64) -> Result<Self, AcpiError> {
         let signature = first(bytes).ok_or(AcpiError::Unreadable {
             at,
@@ -109,7 +113,7 @@ impl<'m> Table<'m> {
         Table::new(memory.bytes(phys, len as usize).ok_or(bad(len))?, phys)
     }
 
-    /// Returns the error of having too many of something.
+    /// Returns the error for too many records of the kind `what`.
     pub(super) fn too_many(&self, what: &'static str) -> AcpiError {
         AcpiError::TooMany {
             signature: self.signature,
@@ -125,27 +129,43 @@ impl<'m> Table<'m> {
     }
 
     /// Returns the byte at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AcpiError::Truncated`] if the table ends before.
     pub fn u8(&self, offset: usize) -> Result<u8, AcpiError> {
         self.read::<1>(offset).map(|[byte]| byte)
     }
 
     /// Returns the little-endian 16 bits at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AcpiError::Truncated`] if the table ends before.
     pub fn u16(&self, offset: usize) -> Result<u16, AcpiError> {
         self.read(offset).map(u16::from_le_bytes)
     }
 
     /// Returns the little-endian 32 bits at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AcpiError::Truncated`] if the table ends before.
     pub fn u32(&self, offset: usize) -> Result<u32, AcpiError> {
         self.read(offset).map(u32::from_le_bytes)
     }
 
     /// Returns the little-endian 64 bits at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AcpiError::Truncated`] if the table ends before.
     pub fn u64(&self, offset: usize) -> Result<u64, AcpiError> {
         self.read(offset).map(u64::from_le_bytes)
     }
 
-    /// Iterates over the (type, length, …) records from `offset` to the end; each is a table of
-    /// its own, offsets from the record's start.
+    /// Iterates over the (type, length, …) records from `offset` to the end. Each is a table of its
+    /// own, with offsets from the record's start.
     pub fn records(&self, offset: usize) -> impl Iterator<Item = Result<Table<'m>, AcpiError>> {
         let (bytes, signature) = (self.bytes, self.signature);
         let mut next = offset;
@@ -191,7 +211,11 @@ pub struct Root<'p, 'm, M> {
 }
 
 impl<'p, 'm, M: PhysicalMemory<'m>> Root<'p, 'm, M> {
-    /// Follows the root pointer.
+    /// Follows the root pointer at physical address `rsdp`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`AcpiError`] if the pointer or the table behind it is malformed.
     pub fn find(rsdp: u64, memory: &'p M) -> Result<Self, AcpiError> {
         let bad = AcpiError::NoRoot { at: rsdp };
         let pointer = memory.bytes(rsdp, 20).ok_or(bad)?;
@@ -224,6 +248,10 @@ impl<'p, 'm, M: PhysicalMemory<'m>> Root<'p, 'm, M> {
     }
 
     /// Returns the first table of this signature, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`AcpiError`] if that table is malformed.
     pub fn table(&self, signature: &[u8; 4]) -> Result<Option<Table<'m>>, AcpiError> {
         for entry in self.table.bytes[HEADER..].chunks_exact(self.entry_bytes) {
             let mut address = [0; 8];

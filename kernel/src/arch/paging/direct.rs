@@ -6,8 +6,12 @@ use x86_64::structures::paging::page_table::{PageTable, PageTableEntry, PageTabl
 
 const PAGE: u64 = 2 << 20;
 
-/// Maps `len` bytes of memory at `start` (both multiples of 2 MiB) into the direct map; what is
-/// mapped already stays as it is. Task context.
+/// Maps `len` bytes of memory at physical address `start` into the direct map; both are multiples
+/// of 2 MiB. What is mapped already stays as it is. Only task context may call it.
+///
+/// # Errors
+///
+/// Returns a [`PagingError`]; what was mapped before it stays mapped.
 pub fn direct_map_add(
     start: u64,
     len: u64,
@@ -21,9 +25,13 @@ pub fn direct_map_add(
     Ok(())
 }
 
-/// Takes `len` bytes at `start` (both multiples of 2 MiB) out of the direct map; other CPUs and
-/// this one may use cached translations until [`crate::arch::tlb::shootdown`]. What is not mapped
-/// is skipped; a larger page is split. On an error, what was removed stays removed. Task context.
+/// Removes `len` bytes at physical address `start` from the direct map; both are multiples of 2
+/// MiB. Any CPU may use cached translations until [`crate::arch::tlb::shootdown`]. What is not
+/// mapped is skipped; a larger page is split. Only task context may call it.
+///
+/// # Errors
+///
+/// Returns a [`PagingError`]; what was removed before it stays removed.
 pub fn direct_map_remove(
     start: u64,
     len: u64,
@@ -45,7 +53,7 @@ pub fn direct_map_remove(
         };
         let entry = &mut second[at[2]];
         match present(entry) {
-            // Small pages: the table stays for the next time.
+            // The pages are small ones; their table stays for the next time.
             Some(first) => first.iter_mut().for_each(PageTableEntry::set_unused),
             None => entry.set_unused(),
         }
@@ -53,7 +61,7 @@ pub fn direct_map_remove(
     Ok(())
 }
 
-/// Tells whether `phys` is in the direct map.
+/// Returns whether the physical address `phys` is in the direct map.
 pub fn direct_mapped(phys: u64) -> bool {
     let mut guard = lock();
     let at = indices(phys);
@@ -80,7 +88,7 @@ fn indices(phys: u64) -> [usize; 4] {
     [39, 30, 21, 12].map(|shift| (virt >> shift & 511) as usize)
 }
 
-/// Returns the table behind `entry`, if it points to one.
+/// Returns the table behind `entry`, if the entry points to one.
 fn present(entry: &mut PageTableEntry) -> Option<&'static mut PageTable> {
     let flags = entry.flags();
     (flags.contains(Flags::PRESENT) && !flags.contains(Flags::HUGE_PAGE)).then(|| next_table(entry))
@@ -121,16 +129,16 @@ fn table_or_new(
     Ok(next_table(entry))
 }
 
-/// Replaces a 1 GiB page by a table of 2 MiB pages that say the same.
+/// Replaces a 1 GiB page by a table of 2 MiB pages with the same translations.
 fn split(entry: &mut PageTableEntry, tables: &mut FrameSource<'_>) -> Result<(), PagingError> {
     let frame = tables().ok_or(PagingError::NoFrame)?;
-    // SAFETY: a frame given away for this table.
+    // SAFETY: the frame was given away for this table.
     let table: &mut PageTable =
         unsafe { &mut *phys_to_virt(frame.start_address().as_u64()).cast() };
     for (index, small) in table.iter_mut().enumerate() {
         small.set_addr(entry.addr() + index as u64 * PAGE, entry.flags());
     }
-    // Other CPUs see the old page or the new table, which agree; the entry is one 8-byte store.
+    // Other CPUs see the old page or the new table, which agree: the entry is one 8-byte store.
     entry.set_addr(frame.start_address(), Flags::PRESENT | Flags::WRITABLE);
     Ok(())
 }

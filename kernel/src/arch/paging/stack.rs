@@ -1,37 +1,45 @@
-//! Stacks: each in a slot of addresses of its own, an unmapped guard page below.
+//! Stacks. Each lies in a slot of addresses of its own, with an unmapped guard page below.
 
 use super::{AREA, DATA, FrameSource, PagingError, lock, map_page};
 use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::*};
 use x86_64::PhysAddr;
 use x86_64::structures::paging::PhysFrame;
 
-/// A mapped stack: an unmapped guard page lies below `bottom`.
+/// A mapped stack, with an unmapped guard page below `bottom`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stack {
-    /// Lowest address.
+    /// Its lowest address.
     pub bottom: u64,
-    /// One past the highest address; 16-byte aligned.
+    /// The address after its last byte; 16-byte aligned.
     pub top: u64,
 }
 
-/// Addresses of a slot; the stack lies at its top, the rest is never mapped.
+/// Bytes of addresses in a slot. The stack lies at the slot's top; the rest is never mapped.
 const SLOT: u64 = 128 << 10;
 const SLOTS: usize = 4096;
-/// The most pages of a stack.
+/// Most pages in a stack.
 pub const MAX_PAGES: usize = SLOT as usize / 4096 - 1;
 
 static USED: AtomicUsize = AtomicUsize::new(0);
-/// Pages mapped in each slot; written once, when the stack is complete.
+/// Number of pages mapped in each slot. It is set once, when the stack is complete.
 static PAGES: [AtomicU8; SLOTS] = [const { AtomicU8::new(0) }; SLOTS];
 static BOOT_STACK: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-/// Maps a stack of these frames, with a guard page below. Task context.
+/// Maps a stack of these frames, with a guard page below. Only task context may call it.
+///
+/// # Errors
+///
+/// Returns a [`PagingError`] if addresses or frames for tables run out.
 pub fn map_stack(frames: &[PhysFrame], tables: FrameSource<'_>) -> Result<Stack, PagingError> {
     map(frames.len(), |page| frames[page], tables)
 }
 
-/// Maps a stack of `pages` frames in a row, the first at `phys`, with a guard page below. Task
-/// context.
+/// Maps a stack of `pages` frames in a row, the first at physical address `phys`, with a guard page
+/// below. Only task context may call it.
+///
+/// # Errors
+///
+/// Returns a [`PagingError`] if addresses or frames for tables run out.
 pub fn map_stack_at(
     phys: u64,
     pages: usize,
@@ -63,13 +71,14 @@ fn map(
     Ok(Stack { bottom, top })
 }
 
-/// Names the stack that the loader made.
+/// Sets where the stack that the loader made lies: `len` bytes from `bottom` on.
 pub fn set_boot_stack(bottom: u64, len: u64) {
     BOOT_STACK[0].store(bottom, Relaxed);
     BOOT_STACK[1].store(bottom + len, Relaxed);
 }
 
-/// Returns the mapped stack that `address` lies in. Any context: takes no lock, follows no pointer.
+/// Returns the mapped stack that `address` lies in. It takes no lock and follows no pointer. Any
+/// context may call it.
 pub fn stack_of(address: u64) -> Option<Stack> {
     let boot = Stack {
         bottom: BOOT_STACK[0].load(Relaxed),

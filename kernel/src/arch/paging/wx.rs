@@ -1,4 +1,4 @@
-//! The search for a page that is writable and executable: a walk over all tables.
+//! The search for a page that is both writable and executable, by a walk over all tables.
 
 use x86_64::VirtAddr;
 use x86_64::structures::paging::page_table::{PageTable, PageTableEntry, PageTableFlags as Flags};
@@ -12,8 +12,8 @@ pub(super) fn first<'t>(
     walk(root, 4, 0, next)
 }
 
-/// Looks below a table whose own pages could be written and executed as far as the levels above
-/// say; `base` is the first address that it translates.
+/// Walks below a table whose pages the levels above let be written and executed. `base` is the
+/// first address that it translates.
 fn walk<'t>(
     table: &'t PageTable,
     level: u32,
@@ -22,7 +22,8 @@ fn walk<'t>(
 ) -> Option<u64> {
     for (index, entry) in table.iter().enumerate() {
         let flags = entry.flags();
-        // Each level can only take rights away: what is not both here is not both below.
+        // Each level can only take rights away. A page that lacks one of the two rights here lacks
+        // it below.
         if !flags.contains(Flags::PRESENT | Flags::WRITABLE) || flags.contains(Flags::NO_EXECUTE) {
             continue;
         }
@@ -52,7 +53,8 @@ mod tests {
         Box::leak(Box::new(PageTable::new()))
     }
 
-    /// Lets an entry of made-up tables point to another one: its address stands for a frame's.
+    /// Lets an entry of made-up tables point to another one; the table's address stands for a
+    /// frame's.
     fn point(entry: &mut PageTableEntry, to: &'static PageTable, flags: Flags) {
         entry.set_addr(PhysAddr::new(core::ptr::from_ref(to) as u64), flags);
     }
@@ -64,7 +66,8 @@ mod tests {
         })
     }
 
-    /// Makes one page, at slots 256, 1, 2 and 3, with these flags at each level, top level first.
+    /// Maps one page at slots 256, 1, 2 and 3, with these flags at each level, top level first, and
+    /// searches for it.
     fn page(flags: [Flags; 4]) -> Option<u64> {
         let tables = [table(), table(), table(), table()];
         let [root, third, second, lowest] = tables;

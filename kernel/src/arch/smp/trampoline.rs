@@ -1,18 +1,19 @@
-//! The code that an application processor starts with: from real mode to the kernel's entry.
+//! The code that an application processor starts with. It leads from real mode to the kernel's
+//! entry.
 //!
-//! It is copied to one frame below 640 KiB, and runs from there in tables of its own, which are the
+//! It is copied to one frame below 640 KiB and runs from there, in tables of its own. Those are the
 //! kernel's plus that one page, read-only and executable at its physical address. So the kernel's
 //! own tables never hold that mapping, and no CPU does once it has left the trampoline.
 
 use core::ptr;
 use x86_64::registers::control::{Cr0, Cr4, Efer, EferFlags};
 
-/// Where the parameters lie in the page.
+/// Offset of the parameters in the page.
 const PARAMS: usize = 0x200;
-/// Where the table of blocks by APIC id lies.
+/// Offset of the table of words by APIC id in the page.
 const BLOCKS: usize = 0x800;
 
-/// What the code reads; its offsets are in the code below.
+/// The parameters that the code reads; its offsets are in the code below.
 #[repr(C)]
 struct Params {
     gdt: [u64; 3],
@@ -35,11 +36,12 @@ const _: () = assert!(core::mem::offset_of!(Params, cr3) == 40);
 const _: () = assert!(core::mem::offset_of!(Params, efer) == 48);
 const _: () = assert!(core::mem::offset_of!(Params, entry) == 64);
 
-// Real mode: CS is the page, IP 0. Long mode is entered at once: PAE, tables, EFER with long mode
-// and no-execute (the tables use it, so before paging), then paging and protection together.
+// Real mode begins with CS at the page and IP 0. Long mode is entered at once: PAE and the tables
+// come first, then EFER with long mode and no-execute. The tables use no-execute, so it is set
+// before paging. Paging and protection come last, together.
 //
-// The 64-bit part finds its block by the APIC id of CPUID leaf 1; the block's first words are given
-// in the table: the stack to use. edi keeps the page's address throughout.
+// The 64-bit part finds its word by the APIC id of CPUID leaf 1; 0 sends the CPU to sleep. edi
+// keeps the page's address throughout.
 core::arch::global_asm!(
     ".pushsection .rodata.trampoline, \"a\", @progbits",
     ".balign 16",
@@ -81,7 +83,7 @@ core::arch::global_asm!(
     "movq 0x200 + 64(%rdi), %rax",
     "movq 0x200 + 72(%rdi), %rdi",
     "jmpq *%rax",
-    // A CPU that nobody asked for.
+    // This CPU was not asked to start.
     "3: cli",
     "hlt",
     "jmp 3b",
@@ -96,21 +98,21 @@ unsafe extern "C" {
     static tidemark_trampoline_end: u8;
 }
 
-/// What every starting CPU needs.
+/// The parameters that every starting CPU needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup {
-    /// The trampoline's own tables; below 4 GiB.
+    /// The trampoline's own tables; their physical address is below 4 GiB.
     pub cr3: u32,
-    /// The kernel's tables.
+    /// The physical address of the kernel's tables.
     pub kernel_cr3: u64,
-    /// Where to go: called by a jump, with `kernel_cr3` in rdi and the CPU's word in rsi.
+    /// The address that the code jumps to, with `kernel_cr3` in rdi and the CPU's word in rsi.
     pub entry: u64,
 }
 
-/// Writes the trampoline to `page`, which is physical address `phys`.
+/// Writes the trampoline to `page`, whose physical address is `phys`.
 ///
 /// # Safety
-/// `page` is a writable page below 1 MiB that nobody else uses.
+/// `page` is a writable page below 1 MiB that no other code uses.
 pub unsafe fn write(page: *mut u8, phys: u32, setup: Setup) {
     let start = &raw const tidemark_trampoline;
     let len = (&raw const tidemark_trampoline_end) as usize - start as usize;
@@ -118,7 +120,7 @@ pub unsafe fn write(page: *mut u8, phys: u32, setup: Setup) {
     assert!(len <= PARAMS, "the trampoline grew into its parameters");
     let gdt = phys + PARAMS as u32;
     let params = Params {
-        // Null, 64-bit code, data.
+        // The descriptors are null, 64-bit code and data.
         gdt: [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff],
         gdt_limit: 23,
         gdt_base: [gdt as u16, (gdt >> 16) as u16],
@@ -127,13 +129,13 @@ pub unsafe fn write(page: *mut u8, phys: u32, setup: Setup) {
         far_segment: 8,
         cr3: setup.cr3,
         cr4: Cr4::read_raw() as u32,
-        // Long mode becomes active by turning paging on; only the enabling is written.
+        // Turning paging on makes long mode active; only its enabling is written here.
         efer: (Efer::read() - EferFlags::LONG_MODE_ACTIVE).bits(),
         cr0: Cr0::read_raw(),
         entry: setup.entry,
         kernel_cr3: setup.kernel_cr3,
     };
-    // SAFETY: the caller's page; the parts lie within it and do not overlap.
+    // SAFETY: the page is the caller's; the parts lie within it and do not overlap.
     unsafe {
         page.write_bytes(0, 4096);
         ptr::copy_nonoverlapping(start, page, len);
@@ -141,10 +143,10 @@ pub unsafe fn write(page: *mut u8, phys: u32, setup: Setup) {
     }
 }
 
-/// Sets the word that the CPU with this APIC id takes along; 0 sends it to sleep.
+/// Sets the word that the CPU with this APIC id passes on to the entry. 0 sends the CPU to sleep.
 ///
 /// # Safety
-/// As for [`write()`], which was called on `page`.
+/// The caller has called [`write()`] on `page`, and keeps its promises.
 pub unsafe fn set_word(page: *mut u8, apic_id: u8, word: u64) {
     // SAFETY: 256 words from 0x800 on end with the page.
     unsafe {

@@ -3,13 +3,14 @@
 use super::{Fadt, NS_PER_S, tsc};
 use crate::arch::port;
 
-/// Hertz of the ACPI timer (ACPI 6.5, section 4.8.3.3).
+/// Rate of the ACPI timer, in Hz (ACPI 6.5, section 4.8.3.3).
 const PM_TIMER_HZ: u64 = 3_579_545;
-/// Hertz of the legacy timer.
+/// Rate of the legacy timer, in Hz.
 const PIT_HZ: u64 = 1_193_182;
-/// How long one measurement looks.
+/// Length of one measurement.
 const WINDOW_NS: u64 = 10_000_000;
-/// How often it is tried again while its bounds are wide, and how wide: parts of the whole.
+/// Most measurements. They are repeated until at most one part in `PRECISION` of the measured ticks
+/// is uncertain.
 const TRIES: u32 = 8;
 const PRECISION: u64 = 2000;
 
@@ -22,28 +23,28 @@ pub(super) enum Reference {
     Pit,
 }
 
-/// What passed between two samples.
+/// The ticks between two samples.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Measured {
-    /// The TSC at the first.
+    /// The TSC at the first sample.
     pub start: u64,
-    /// TSC ticks.
+    /// Ticks of the TSC.
     pub tsc: u64,
     /// Ticks of the other counter.
     pub other: u64,
-    /// Nanoseconds.
+    /// Nanoseconds by the reference.
     pub ns: u64,
-    /// How many TSC ticks may be due to the sampling.
+    /// Ticks of the TSC by which the result may be wrong, because sampling takes time.
     uncertain: u64,
 }
 
-/// One look at all three counters.
+/// One reading of all three counters.
 #[derive(Clone, Copy)]
 struct Sample {
     reference: u64,
     other: u64,
     tsc: u64,
-    /// TSC ticks that the look took.
+    /// Ticks of the TSC that the reading took.
     width: u64,
 }
 
@@ -54,7 +55,7 @@ impl Reference {
             let mask = (1 << fadt.pm_timer_bits) - 1;
             return Self::PmTimer { port, mask };
         }
-        // SAFETY: channel 2 drives the speaker only, which stays off; nobody else uses it.
+        // SAFETY: channel 2 drives only the speaker, which stays off; no other code uses it.
         unsafe {
             let gate = port::inb(0x61) & !3;
             port::outb(0x61, gate | 1);
@@ -65,12 +66,13 @@ impl Reference {
         Self::Pit
     }
 
-    /// Reads the counter, counting up.
+    /// Reads the counter, as one that counts up.
     fn read(self) -> u64 {
         match self {
             // SAFETY: reading the timer's register has no effect.
             Self::PmTimer { port, mask } => u64::from(unsafe { port::inl(port) }) & mask,
-            // SAFETY: latches the count and reads it; it counts down.
+            // SAFETY: this latches the count and reads it, which affects nothing else. It counts
+            // down.
             Self::Pit => unsafe {
                 port::outb(0x43, 0b1000_0000);
                 let low = port::inb(0x42);
@@ -95,8 +97,8 @@ impl Reference {
         self.read().wrapping_sub(from) & mask
     }
 
-    /// Looks at the counters, the least disturbed of several times: a host may stop a virtual CPU
-    /// between any two reads.
+    /// Reads the counters several times and returns the least disturbed reading. A host may stop a
+    /// virtual CPU between any two reads.
     fn sample(self, from: u64, other: &impl Fn() -> u64) -> Sample {
         let look = || {
             let before = tsc();
@@ -121,7 +123,7 @@ impl Reference {
         })
     }
 
-    /// Measures the TSC and `other`; interrupts are off.
+    /// Measures the TSC and `other`. Interrupts are off.
     pub fn measure(self, other: &impl Fn() -> u64) -> Measured {
         let mut best = self.measure_once(other);
         for _ in 1..TRIES {

@@ -31,9 +31,9 @@ use tidemark_wire::{
     Role::{Reader, Watchdog, Writer},
 };
 
-/// The rules of a print at a point: the writer stays until the reader has the port's lock, prints,
-/// and stays until the reader has met the counter; the reader, having the lock, stays until the
-/// print wants it or was stored.
+/// Returns the rules of a print at a point. The writer stays until the reader has the port's lock,
+/// prints, and stays until the reader has met the counter. The reader, having the lock, stays until
+/// the print wants it or was stored.
 const fn rules(at: LabPoint) -> [Rule; 4] {
     [
         Rule::first(Writer, at, Action::Hold(&[(Reader, PortLocked, 1)])),

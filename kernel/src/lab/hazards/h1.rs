@@ -4,10 +4,10 @@
 //! leaves, and the list becomes [Normal, …]: memory of Normal now stands before the entry where the
 //! request's walks begin.
 //!
-//! Played in six ways, the same for every protocol: by requests that may reclaim and by those of
-//! handlers; held before a walk, and inside one; with memory that comes free in Normal meanwhile,
-//! and with memory that was there all along; with a zone that arrives after the walk has missed it;
-//! and with a request that begins on a list half written.
+//! It is played in six ways, which are equal for every protocol. The requests may reclaim or are
+//! those of handlers. They are held before a walk, or inside one. The memory of Normal comes free
+//! meanwhile, or was there all along. In the other two ways, a zone arrives after the walk has
+//! missed it, and a request begins on a list half written.
 
 use super::super::{
     Finding, how, judge,
@@ -52,9 +52,10 @@ enum Rules {
     InHalf,
 }
 
-/// The DIMM leaves; the reader begins when its frames are gone and the lists still name it, and is
-/// held at a point until that is over, or until the writer waits for its CPU: in `snapshot` it
-/// interrupts all CPUs once new lists are in force, and a handler keeps that interrupt out.
+/// Returns the rules by which the DIMM leaves. The reader begins when its frames are gone and the
+/// lists still name it. It is held at a point until that is over, or until the writer waits for its
+/// CPU. In `snapshot` the writer interrupts all CPUs once new lists are in force, and a handler
+/// keeps that interrupt out.
 const fn leaving(at: LabPoint, until: &'static [Moment], spare: bool) -> [Rule; 4] {
     [
         Rule::first(Reader, Start, Action::Hold(&[(Writer, OfflineLeft, 1)])),

@@ -1,9 +1,9 @@
 //! H2: same-CPU livelock.
 //!
-//! The writer has made the counter odd; an interrupt arrives on its CPU, and the handler's atomic
-//! request reaches the slow path and, as no zone has a frame, its last check. A reader that waits
-//! for "even", there or at its begin, or begins again until the counter is even, waits for what it
-//! has interrupted.
+//! The writer has made the counter odd, and an interrupt arrives on its CPU. The handler's atomic
+//! request reaches the slow path and, as no zone has a frame, its last check. A reader may wait for
+//! an even counter, there or at its begin, or begin again until the counter is even. In all these
+//! cases it waits for the writer that it has interrupted.
 //!
 //! Where the writer has interrupts off, the interrupt stays pending and is taken after "even": that
 //! is the protection.

@@ -4,10 +4,10 @@
 //! entry. Movable memory arrives, and the entry becomes (Movable, 3). The walk reads the zone:
 //! (Movable, 2) passes its filter.
 //!
-//! The new zone has nothing to give while it is isolated, which it is until the rebuild is over:
-//! the walk must stay between its two loads until the arrival is done. Interrupts, or whatever runs
-//! the virtual CPU, keep it there for as long as they like. The frame is kept, and the DIMM pulled
-//! again: while an unmovable frame lives in it, it stays.
+//! The new zone has nothing to give while it is isolated, which lasts until the rebuild is over. So
+//! the walk must stay between its two loads until the arrival is done. Interrupts, or the host that
+//! runs the virtual CPU, may keep it there without limit. The frame is kept, and the DIMM is to be
+//! removed again. While an unmovable frame lives in it, it stays.
 //!
 //! A protocol in which that does not happen is played a second time: the lists are rebuilt twice
 //! while the walk is inside them. A walk that then reads an entry that is not its list's has seen

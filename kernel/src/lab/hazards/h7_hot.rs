@@ -56,8 +56,8 @@ const fn writer(point: LabPoint) -> Want {
     want(Writer, point).on(WRITER_CPU).within(LabContext::Task)
 }
 
-/// The third entry was rewritten between the two loads of the reader, who made another request
-/// before the rebuild was over.
+/// The third entry was rewritten between the two loads of the reader. The reader made another
+/// request before the rebuild was over.
 const WINDOW: &[Want] = &[
     writer(AsksToPull),
     writer(SlotLeaves),

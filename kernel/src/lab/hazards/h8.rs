@@ -1,9 +1,9 @@
 //! H8: stale start, endless retry.
 //!
-//! As H1, but reclaim makes progress each round, so that rounds are never used up: "is progress
-//! possible?" walks the whole list and says yes, the allocation walks from its stale start and says
-//! no. Played twice: the reader is held before its first walk, and inside it. Requests of handlers
-//! have no rounds.
+//! It is as H1, but reclaim makes progress each round, so that rounds are never used up. The check
+//! whether progress is possible walks the whole list and says yes. The allocation walks from its
+//! stale start and says no. It is played twice: the reader is held before its first walk, and
+//! inside it. Requests of handlers have no rounds.
 
 use super::super::{
     Finding, how, judge,

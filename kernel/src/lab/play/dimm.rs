@@ -9,16 +9,16 @@ use crate::link;
 use tidemark_frames::{ZoneId, ZoneKind};
 use tidemark_wire::{Ask, LabPoint, Role};
 
-/// The slot of the MOVABLE DIMM of the squeezed node, which is all of its zone.
+/// The slot of the squeezed node's MOVABLE DIMM, which is the only memory of its zone.
 static SLOT: spin::Once<usize> = spin::Once::new();
-/// The slot of the NORMAL DIMM of the reader's node, which is all of its zone.
+/// The slot of the NORMAL DIMM of the reader's node, which is the only memory of its zone.
 static LOCAL: spin::Once<usize> = spin::Once::new();
 
-/// Finds the squeezed node's slot; once, while the DIMM is there.
+/// Returns the slot of the squeezed node's DIMM. The first call finds it, while the DIMM is there.
 ///
 /// # Errors
 ///
-/// The machine has none.
+/// Returns an obstacle if the machine has none.
 fn slot() -> Result<usize, Obstacle> {
     let movable = ZoneId::new(NODE, ZoneKind::Movable);
     slot_of(movable, &SLOT).ok_or("no MOVABLE DIMM on node 1")
@@ -32,12 +32,12 @@ fn slot_of(zone: ZoneId, known: &spin::Once<usize>) -> Option<usize> {
     Some(*known.call_once(|| slot))
 }
 
-/// As [`hotplug()`], for the DIMM that is all of zone NORMAL of the node that the reader's CPU is
-/// on.
+/// Does what [`hotplug()`] does for another DIMM: the only memory of zone NORMAL of the node that
+/// the reader's CPU is on.
 ///
 /// # Errors
 ///
-/// As [`hotplug()`].
+/// Returns an obstacle in the cases of [`hotplug()`].
 pub fn hotplug_local(task: &Task, way: Way) -> Result<(), Obstacle> {
     let normal = ZoneId::new(LOCAL_NODE, ZoneKind::Normal);
     let slot = slot_of(normal, &LOCAL).ok_or("no NORMAL DIMM on node 0")?;
@@ -46,16 +46,16 @@ pub fn hotplug_local(task: &Task, way: Way) -> Result<(), Obstacle> {
 
 /// How long a removal may take that is to be refused.
 const REFUSAL_NS: u64 = 300_000_000;
-/// How long one may take otherwise.
+/// How long any other removal may take.
 const PATIENCE_NS: u64 = 5_000_000_000;
 
-/// Has the host pull the DIMM while the kept frame lives, then gives that back, and if the DIMM
-/// stayed has it pulled again; puts it back in the end. Returns whether it was refused. The stage
-/// is closed.
+/// Makes the host remove the DIMM while the kept frame lives, then frees that frame. If the DIMM
+/// stayed, makes the host remove it again. Puts it back in the end. Returns whether the removal was
+/// refused. The stage is closed.
 ///
 /// # Errors
 ///
-/// The DIMM does not move, or it stays although the frame was given back.
+/// Returns an obstacle if the DIMM does not move, or stays although the frame was freed.
 pub fn pull_while_kept(task: &Task) -> Result<bool, Obstacle> {
     let slot = slot()?;
     hotplug::set_deadline_ns(REFUSAL_NS);
@@ -84,22 +84,21 @@ pub fn pull_while_kept(task: &Task) -> Result<bool, Obstacle> {
     Ok(is_refused)
 }
 
-/// Which way the DIMM goes.
+/// The way that the DIMM goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// It is pulled: QMP `device_del`, the system control interrupt, offline, the map taken down,
-    /// eject.
+    /// It is removed: QMP `device_del`, the system control interrupt, offline, unmapping, eject.
     Out,
-    /// It is put back: QMP `device_add`, the system control interrupt, mapped, online.
+    /// It is put back: QMP `device_add`, the system control interrupt, mapping, online.
     In,
 }
 
-/// Has the host pull the DIMM, or put it back, and waits until the hot-plug thread is done with it.
-/// In a scenario that thread plays the writer from the asking on.
+/// Makes the host remove the DIMM, or put it back, and waits until the hot-plug thread is done with
+/// it. In a scenario that thread plays the writer from the request on.
 ///
 /// # Errors
 ///
-/// The host does not answer or refuses, or the DIMM does not come or go.
+/// Returns an obstacle if the host does not answer or refuses, or the DIMM does not come or go.
 pub fn hotplug(task: &Task, way: Way) -> Result<(), Obstacle> {
     hotplug_slot(task, slot()?, way)
 }
@@ -132,7 +131,7 @@ fn hotplug_slot(task: &Task, slot: usize, way: Way) -> Result<(), Obstacle> {
         hotplug::wait(slot, deadline, is_done, task).map_err(|_| "the DIMM does not move")?;
     match (way, view.phase) {
         (Way::In, SlotPhase::Online) => Ok(()),
-        // QEMU forgets the device after the eject: only then can it be put back.
+        // QEMU forgets the device after the eject; only then can it be put back.
         (Way::Out, SlotPhase::Empty) => {
             let gone = |events: &link::DimmEvents| events.deleted > deleted;
             let (_, confirmed) = link::wait_dimm(task, dimm, deadline, gone);

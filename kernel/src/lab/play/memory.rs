@@ -1,4 +1,5 @@
-//! Memory: zones at a level, a spare, and a page cache that always has something to reclaim.
+//! The memory of a scenario: zones at a level, a spare, and a page cache that always has pages to
+//! reclaim.
 
 use super::super::stage;
 use super::{NODE, OWNER, Obstacle};
@@ -11,7 +12,8 @@ use tidemark_wire::LabPoint;
 
 static FEEDING: AtomicBool = AtomicBool::new(false);
 
-/// Handles of blocks, in the order in which they were taken. Written by the scenario's own thread.
+/// The handles of blocks, in the order in which they were taken. The scenario's own thread writes
+/// them.
 pub struct Stack<const N: usize> {
     used: AtomicU32,
     handles: [AtomicU64; N],
@@ -35,14 +37,15 @@ impl<const N: usize> Stack<N> {
         Some(())
     }
 
-    /// Frees everything; returns how many frames that were. Any context, one at a time.
+    /// Frees every block, and returns the number of frames. Any context may call it, but only one
+    /// at a time.
     fn free(&self) -> u64 {
         let used = self.used.swap(0, AcqRel) as usize;
         let mut frames = 0;
         for place in &self.handles[..used] {
             if let Some(handle) = FrameHandle::from_raw(place.swap(0, Relaxed)) {
                 frames += handle.order().frames();
-                // One that is not adopted is reported by the allocator, and the oracle finds it.
+                // The allocator reports a block that is not adopted, and the oracle finds it.
                 drop(mm::frames().adopt(handle));
             }
         }
@@ -53,26 +56,27 @@ impl<const N: usize> Stack<N> {
 static HELD: Stack<8192> = Stack::new();
 static SPARE: Stack<64> = Stack::new();
 
-/// Frees what the scenario keeps ready; returns how many frames. Any context.
+/// Frees the spare that the scenario keeps ready; returns the number of frames. Any context may
+/// call it.
 pub fn free_spare() -> u64 {
     SPARE.free()
 }
 
-/// What a zone of the squeezed node is taken down to.
+/// The level that a zone of the squeezed node is taken down to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// No frame is free: no request passes.
+    /// No frame is free, so every request fails.
     Empty,
-    /// The fast path fails, the slow path passes.
+    /// The fast path fails, and the slow path serves the request.
     BetweenMinAndLow,
 }
 
-/// Takes the squeezed node's NORMAL zone down to a level, and those below it until they are empty;
-/// `spare` blocks of 4 MiB of NORMAL are kept ready for [`free_spare`].
+/// Takes the squeezed node's NORMAL zone down to a level, and the zones below it until they are
+/// empty. Keeps `spare` blocks of 4 MiB of NORMAL ready for [`free_spare`].
 ///
 /// # Errors
 ///
-/// A zone could not be brought there.
+/// Returns an obstacle if a zone could not be brought there.
 pub fn squeeze(task: &Task, level: Level, spare: usize) -> Result<(), Obstacle> {
     page_cache::drop_all(task);
     mm::frames().drain_all(task);
@@ -117,12 +121,12 @@ fn take_down(zone: &ZoneInfo, level: Level) -> Result<(), Obstacle> {
     }
 }
 
-/// Puts a frame of the squeezed node's MOVABLE zone into this CPU's cache. The caller stays on its
-/// CPU.
+/// Puts a frame of the squeezed node's MOVABLE zone into this CPU's per-CPU cache. The caller stays
+/// on its CPU.
 ///
 /// # Errors
 ///
-/// The zone has none.
+/// Returns an obstacle if the zone has none.
 pub fn cache_movable() -> Result<(), Obstacle> {
     let movable = ZoneId::new(NODE, ZoneKind::Movable);
     mm::frames()
@@ -136,7 +140,7 @@ pub fn cache_movable() -> Result<(), Obstacle> {
         .ok_or("the MOVABLE zone has no frame")
 }
 
-/// Gives everything back.
+/// Frees everything that the scenario holds.
 pub fn release(task: &Task) {
     SPARE.free();
     HELD.free();
@@ -144,14 +148,14 @@ pub fn release(task: &Task) {
     mm::frames().drain_all(task);
 }
 
-/// Puts pages into the cache until told to stop, so that reclaim always finds some; they come from
-/// the squeezed node if the caller runs there. `first` pages are there before [`LabPoint::Fed`] is
-/// reached.
+/// Puts pages into the cache until told to stop, so that reclaim always finds some. They come from
+/// the squeezed node if the caller runs there. `first` pages are in memory before [`LabPoint::Fed`]
+/// is reached.
 pub fn feed(task: &Task, first: u32) {
     FEEDING.store(true, Release);
     let pages = page_cache::pages();
     for page in 0..first.min(pages) {
-        // A page that finds no frame is one fewer.
+        // A page that finds no frame is merely left out.
         let _ = page_cache::read(page, task);
     }
     stage::step(LabPoint::Fed, page_cache::resident() as u64);
@@ -164,7 +168,7 @@ pub fn feed(task: &Task, first: u32) {
     page_cache::drop_all(task);
 }
 
-/// Ends the feeding. Any context.
+/// Ends the feeding. Any context may call it.
 pub fn stop_feeding() {
     FEEDING.store(false, Release);
 }

@@ -1,4 +1,4 @@
-//! What the roles of every scenario have at hand: zones at a level, requests, interrupts, a spare.
+//! The means of the roles in every scenario: zones at a level, requests, interrupts, a spare.
 
 mod dimm;
 mod memory;
@@ -32,20 +32,20 @@ const LOCAL_NODE: NodeId = NodeId(0);
 /// The owner of what the laboratory holds.
 const OWNER: Owner = Owner::new(OwnerKind::Test, 7);
 
-/// How the machine is not the one that the scenarios need.
+/// The difference between the machine and the one that the scenarios need.
 pub type Obstacle = &'static str;
 
 static WORK: spin::Once<WorkId> = spin::Once::new();
-/// The CPU whose next NMI is the scenario's, plus one. Cleared by its handler.
+/// The CPU whose next NMI is the scenario's, plus 1; 0 for none. Its handler clears it.
 static NMI_EXPECTED: AtomicU32 = AtomicU32::new(0);
 /// Whether a byte that COM1 receives is the scenario's.
 static TTY_EXPECTED: AtomicBool = AtomicBool::new(false);
 
-/// Registers the laboratory's interrupt, NMI and tty handlers. Once.
+/// Registers the laboratory's handlers of interrupt, NMI and tty. It is called once.
 ///
 /// # Errors
 ///
-/// The kernel has no room for one of them.
+/// Returns an obstacle if the kernel has no room for one of them.
 pub fn init() -> Result<(), Obstacle> {
     let work = ipi::register_work(on_work).map_err(|_| "no work bit is free")?;
     WORK.call_once(|| work);
@@ -54,14 +54,14 @@ pub fn init() -> Result<(), Obstacle> {
     Ok(())
 }
 
-/// Asks this CPU for the laboratory's interrupt. Any context.
+/// Raises the laboratory's interrupt on this CPU. Any context may call it.
 pub fn raise() {
     if let Some(&work) = WORK.get() {
         ipi::raise_self(work);
     }
 }
 
-/// Asks this CPU for the laboratory's interrupt, whose handler makes a request of this kind, and
+/// Raises the laboratory's interrupt on this CPU, whose handler makes a request of this kind, and
 /// waits until it is over.
 pub fn request_in_handler(kind: Kind) {
     handlers_make(kind);
@@ -99,8 +99,8 @@ fn on_nmi(nmi: &Nmi, _frame: &TrapFrame) {
     }
 }
 
-/// Begins COM1's receive interrupt as the reader's part, if the scenario waits for a byte; returns
-/// what [`stage::end_handler`] wants.
+/// Begins COM1's receive interrupt as the reader's part, if the scenario waits for a byte. Returns
+/// the argument for [`stage::end_handler`].
 pub(super) fn begin_tty() -> Option<u8> {
     if !stage::is_open() || !TTY_EXPECTED.load(Acquire) {
         return None;
@@ -115,7 +115,8 @@ pub fn expect_byte() {
     TTY_EXPECTED.store(true, Release);
 }
 
-/// Under the port's lock: the tty layer has a buffer allocated for a received byte.
+/// Makes the request for a received byte, for which the tty layer allocates a buffer. The port's
+/// lock is held.
 fn on_byte(irq: &HardIrq, _byte: u8) {
     if stage::is_open() && TTY_EXPECTED.swap(false, AcqRel) {
         request(irq, kind());
@@ -130,7 +131,7 @@ pub const DEADLINE_NS: u64 = 25_000_000_000;
 ///
 /// # Errors
 ///
-/// No thread could be made.
+/// Returns an obstacle if no thread could be made.
 pub fn cast(
     name: &str,
     cpu: CpuId,
@@ -146,7 +147,7 @@ pub fn cast(
 ///
 /// # Errors
 ///
-/// One has not, within [`DEADLINE_NS`].
+/// Returns an obstacle if one has not ended within [`DEADLINE_NS`].
 pub fn wait_for(task: &Task, threads: &[ThreadId]) -> Result<(), Obstacle> {
     let deadline = time::now_ns() + DEADLINE_NS;
     while threads.iter().any(|thread| thread.is_alive()) {

@@ -1,4 +1,4 @@
-//! The request under test: its kinds, what becomes of it, and what memory there is for it.
+//! The request under test: its kinds, its result, and the memory that there is for it.
 
 use super::super::stage;
 use super::{NODE, OWNER};
@@ -14,18 +14,18 @@ use tidemark_wire::{LabPoint, ListNow, Role, ZoneName, ZoneNow};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Kind {
-    /// GFP_KERNEL: may reclaim.
+    /// GFP_KERNEL, which may reclaim.
     Kernel,
     /// GFP_KERNEL that does not wake the background reclaimer.
     KernelAlone,
-    /// GFP_KERNEL of a task that reclaims already (PF_MEMALLOC): it ignores the watermarks, and
+    /// GFP_KERNEL of a task that reclaims already (PF_MEMALLOC). It ignores the watermarks and
     /// reclaims no more, so that it comes to `nopage` at once.
     KernelReclaimer,
     /// GFP_ATOMIC.
     Atomic,
     /// GFP_ATOMIC that may use MOVABLE zones.
     AtomicMovable,
-    /// GFP_KERNEL | GFP_DMA from the reader's own node, which is not the squeezed one: the hot path
+    /// GFP_KERNEL | GFP_DMA from the reader's own node, which is not the squeezed one. The hot path
     /// serves it.
     Dma,
 }
@@ -51,7 +51,7 @@ impl Kind {
         }
     }
 
-    /// The highest kind of zone that it may use.
+    /// Returns the highest kind of zone that the request may use.
     fn highest(self) -> ZoneKind {
         match self {
             Self::AtomicMovable => ZoneKind::Movable,
@@ -64,32 +64,32 @@ impl Kind {
 /// The kind of the request under test.
 static KIND: AtomicU32 = AtomicU32::new(Kind::Atomic as u32);
 
-/// Says what kind of request a handler makes.
+/// Sets the kind of request that a handler makes.
 pub fn handlers_make(kind: Kind) {
     KIND.store(kind as u32, Release);
 }
 
-/// The kind of the request under test.
+/// Returns the kind of the request under test.
 pub(super) fn kind() -> Kind {
     Kind::ALL[KIND.load(Acquire) as usize]
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// A frame of this zone.
+    /// It got a frame of this zone.
     Got(ZoneKind),
-    /// Nothing, and a fresh walk would have found nothing either.
+    /// It got none, and a fresh walk would have found none either.
     Failed,
-    /// Nothing, although a fresh walk would have found memory.
+    /// It got none, although a fresh walk would have found memory.
     FailedWithMemoryFree,
 }
 
-/// What became of the last request under test.
+/// The result of the last request under test.
 static FATE: AtomicU32 = AtomicU32::new(NO_FATE);
-/// How often changed lists made it begin again.
+/// How often changed lists made that request begin again.
 static RETRIES: AtomicU32 = AtomicU32::new(0);
-/// Whether its frame is kept, and the handle of the one that was.
+/// Whether the frame of a request is kept, and the handle of the one that was kept.
 static KEEPS: AtomicBool = AtomicBool::new(false);
 static KEPT: AtomicU64 = AtomicU64::new(0);
 
@@ -97,8 +97,8 @@ const NO_FATE: u32 = u32::MAX;
 const FAILED: u32 = u32::MAX - 1;
 const FAILED_WITH_MEMORY_FREE: u32 = u32::MAX - 2;
 
-/// What became of the last request under test, and how often it began again; nothing if none was
-/// made since this was asked last.
+/// Returns the result of the last request under test, and how often it began again. Returns nothing
+/// if none was made since the last call.
 pub fn take_fate() -> Option<(Fate, u32)> {
     let fate = match FATE.swap(NO_FATE, AcqRel) {
         NO_FATE => return None,
@@ -109,13 +109,13 @@ pub fn take_fate() -> Option<(Fate, u32)> {
     Some((fate, RETRIES.load(Relaxed)))
 }
 
-/// Has the next requests under test keep their frames, the last one of which [`give_back`] finds.
+/// Makes the next requests under test keep their frames. [`give_back`] finds the last one of these.
 pub fn keep_frames(keeps: bool) {
     KEEPS.store(keeps, Release);
 }
 
-/// Makes the request under test, as the reader, and gives the frame back. But for [`Kind::Dma`] it
-/// is on the squeezed node alone.
+/// Makes the request under test, as the reader, and frees the frame unless it is to be kept. All
+/// kinds but [`Kind::Dma`] are confined to the squeezed node.
 pub fn request(context: &impl Context, kind: Kind) -> Fate {
     handlers_make(kind);
     let mut request = kind.request().with(Gfp::NOWARN).owned_by(OWNER);
@@ -158,14 +158,14 @@ pub fn request(context: &impl Context, kind: Kind) -> Fate {
     fate
 }
 
-/// Gives the kept frame back; returns its number.
+/// Frees the kept frame; returns its number.
 pub fn give_back() -> Option<Pfn> {
     let handle = FrameHandle::from_raw(KEPT.swap(0, AcqRel))?;
     let block = mm::frames().adopt(handle).ok()?;
     Some(block.pfn())
 }
 
-/// The zones of the squeezed node that the request under test may use.
+/// Returns the zones of the squeezed node that the request under test may use.
 fn usable() -> impl Iterator<Item = ZoneInfo> {
     let highest = kind().highest();
     mm::frames()
@@ -173,18 +173,18 @@ fn usable() -> impl Iterator<Item = ZoneInfo> {
         .filter(move |zone| zone.id.node() == NODE && zone.id.kind() <= highest)
 }
 
-/// Whether a zone is above MIN for the request under test, whatever the lists say: a walk from the
-/// beginning of lists that are whole would serve it. Any context.
+/// Returns whether a zone is above MIN for the request under test, whatever the lists contain. A
+/// walk from the beginning of whole lists would serve the request. Any context may call it.
 pub fn fresh_walk_serves() -> bool {
     usable().any(|zone| zone.free > zone.min + reserve(&zone))
 }
 
-/// What a zone keeps back from the request under test.
+/// Returns what a zone keeps back from the request under test.
 fn reserve(zone: &ZoneInfo) -> u64 {
     zone.reserve[kind().highest() as usize]
 }
 
-/// Writes the squeezed node's list down, and its zones.
+/// Writes the squeezed node's list and its zones into the trace.
 pub fn note_memory() {
     let list = mm::frames().zonelist(NODE, ListKind::Fallback);
     let mut zones = [None; 8];

@@ -1,5 +1,5 @@
-//! When reclaim has failed: a victim is chosen among the tasks with memory, and a report explains
-//! why.
+//! The response to a failed reclaim: it chooses a victim among the tasks with memory, and prints a
+//! report that explains why.
 
 mod pool;
 mod report;
@@ -22,24 +22,24 @@ static REGISTRY: Registry = Registry::new();
 static KILLS: AtomicU64 = AtomicU64::new(0);
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
-/// Registers a thread's memory as something that may be taken from it, for good. Returns whether
-/// there was room.
+/// Registers, for good, a thread's memory that may be taken from it. Returns whether there was
+/// room.
 #[must_use]
 pub fn register(pool: &'static OomPool) -> bool {
     REGISTRY.register(pool)
 }
 
-/// Victims killed so far.
+/// Returns the number of victims killed so far.
 pub fn kills() -> u64 {
     KILLS.load(Ordering::Relaxed)
 }
 
-/// Times that the allocator gave up on reclaim so far, with a victim or without.
+/// Returns how often the allocator gave up on reclaim so far, with a victim or without.
 pub fn calls() -> u64 {
     CALLS.load(Ordering::Relaxed)
 }
 
-/// Chooses a victim, or lets the last one go on dying, and reports.
+/// Chooses a victim, or waits for the last one to die, and reports.
 pub(super) fn handle(report: &AllocReport, task: &Task) -> OomOutcome {
     CALLS.fetch_add(1, Ordering::Relaxed);
     let now_ns = now_ns();
@@ -47,7 +47,7 @@ pub(super) fn handle(report: &AllocReport, task: &Task) -> OomOutcome {
         // The requester is the victim: it can only die if its request fails.
         Choice::Dying(pool) if pool.is_mine() => OomOutcome::NoVictim,
         Choice::Dying(_) => {
-            // One victim at a time: its memory comes when it has run.
+            // There is one victim at a time: its memory comes free once it has run.
             thread::sleep_ns(task, reclaim::RELAX_NS);
             OomOutcome::VictimKilled
         }
@@ -56,7 +56,8 @@ pub(super) fn handle(report: &AllocReport, task: &Task) -> OomOutcome {
             tell(report, &victim);
             pool.kill(now_ns);
             KILLS.fetch_add(1, Ordering::Relaxed);
-            // If it is the requester itself, it has its share of the reserves now, or fails.
+            // If the victim is the requester itself, it has its share of the reserves now, or
+            // fails.
             OomOutcome::VictimKilled
         }
         Choice::Nobody => {
@@ -68,7 +69,7 @@ pub(super) fn handle(report: &AllocReport, task: &Task) -> OomOutcome {
     }
 }
 
-/// The report: who asked, the zones, the page cache, the tasks, the victim.
+/// Prints the report: the requester, the zones, the page cache, the tasks and the victim.
 fn tell(request: &AllocReport, victim: &TaskLine) {
     warn!("out of memory: {}", Asker(request));
     let zones = || {
@@ -88,7 +89,8 @@ fn tell(request: &AllocReport, victim: &TaskLine) {
     warn!("{victim}");
 }
 
-/// A request that cannot fail goes round, and nobody can be killed for it: told now and then.
+/// Reports, now and then, a request that cannot fail and is retried while no task can be killed for
+/// it.
 fn tell_nobody(request: &AllocReport, now_ns: u64) {
     static LIMIT: RateLimit = RateLimit::new(1, 5_000);
     if let Say::Now { suppressed } = LIMIT.ask(now_ns) {
@@ -99,7 +101,7 @@ fn tell_nobody(request: &AllocReport, now_ns: u64) {
     }
 }
 
-/// Which task asked, and for what.
+/// Names the task that made the request, and the request.
 struct Asker<'a>(&'a AllocReport);
 
 impl fmt::Display for Asker<'_> {

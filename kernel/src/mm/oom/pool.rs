@@ -1,4 +1,4 @@
-//! Tasks with memory that may be taken from them.
+//! The memory of tasks that may be taken from them.
 
 use super::report::{Holder, TaskLine};
 use crate::thread::{self, ThreadId};
@@ -9,27 +9,27 @@ pub const MAX_POOLS: usize = 32;
 
 /// The memory of one killable kernel thread.
 ///
-/// The thread adds and subtracts what it holds, and looks at [`OomPool::killed`] between its steps;
-/// when it has been killed it frees everything and calls [`OomPool::revive`].
+/// The thread adds and subtracts the frames that it holds, and checks [`OomPool::killed`] between
+/// its steps. When it has been killed, it frees everything and calls [`OomPool::revive`].
 #[derive(Debug)]
 pub struct OomPool {
     name: &'static str,
-    /// Written by the owner, read by the selection: a stale value chooses a smaller victim, no
-    /// more.
+    /// Frames that the owner holds. The owner writes the number and the selection reads it: a stale
+    /// value only makes it choose a smaller victim.
     held_frames: AtomicUsize,
-    /// The thread that added last ([`ThreadId::to_bits`]), or 0: a request of the victim's own must
-    /// fail, not wait for the victim.
+    /// The thread that added last ([`ThreadId::to_bits`]), or 0. A request of the victim's own must
+    /// fail rather than wait for the victim.
     holder: AtomicU64,
-    /// When it was killed, in nanoseconds since boot, or 0. Set by the selection, cleared by the
-    /// owner.
+    /// When the owner was killed, in nanoseconds since boot, or 0. The selection sets it, and the
+    /// owner clears it.
     killed_ns: AtomicU64,
 }
 
-/// How long a victim is waited for before another one is chosen.
+/// How long the selection waits for a victim before it chooses another one.
 const PATIENCE_NS: u64 = 2_000_000_000;
 
 impl OomPool {
-    /// An empty pool with the name that reports show.
+    /// Returns an empty pool with the name that reports show.
     pub const fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -45,24 +45,24 @@ impl OomPool {
         self.name
     }
 
-    /// Frames that the owner holds.
+    /// Returns the number of frames that the owner holds.
     pub fn held_frames(&self) -> usize {
         self.held_frames.load(Ordering::Relaxed)
     }
 
-    /// Notes frames taken by the owner, which is the calling thread.
+    /// Adds frames that the owner took; the owner is the calling thread.
     pub fn add(&self, frames: usize) {
         let holder = thread::current().map_or(0, ThreadId::to_bits);
         self.holder.store(holder, Ordering::Relaxed);
         self.held_frames.fetch_add(frames, Ordering::Relaxed);
     }
 
-    /// Notes frames given back by the owner.
+    /// Subtracts frames that the owner gave back.
     pub fn sub(&self, frames: usize) {
         self.held_frames.fetch_sub(frames, Ordering::Relaxed);
     }
 
-    /// Whether the owner must free everything it holds.
+    /// Returns whether the owner must free everything that it holds.
     pub fn killed(&self) -> bool {
         self.killed_ns.load(Ordering::Relaxed) != 0
     }
@@ -71,7 +71,7 @@ impl OomPool {
         ThreadId::from_bits(self.holder.load(Ordering::Relaxed))
     }
 
-    /// The pool as reports show it.
+    /// Returns the pool as reports show it.
     pub(super) fn line(&self) -> TaskLine {
         let thread = self.holder().and_then(|id| {
             let (state, cpu) = thread::state_of(id)?;
@@ -89,7 +89,7 @@ impl OomPool {
         }
     }
 
-    /// The owner has freed everything and may begin anew.
+    /// Ends the kill: the owner has freed everything and may begin anew.
     pub fn revive(&self) {
         if let Some(holder) = self.holder() {
             thread::set_victim(holder, false);
@@ -106,13 +106,13 @@ impl OomPool {
         self.killed_ns.store(now_ns.max(1), Ordering::Relaxed);
     }
 
-    /// Whether the calling thread is the one that holds the memory.
+    /// Returns whether the calling thread is the one that holds the memory.
     pub(super) fn is_mine(&self) -> bool {
         let me = thread::current();
         me.is_some() && me == self.holder()
     }
 
-    /// Whether it was killed lately and has not freed everything yet.
+    /// Returns whether the owner was killed lately and has not freed everything yet.
     fn is_dying(&self, now_ns: u64) -> bool {
         self.killed()
             && self.held_frames() > 0
@@ -126,19 +126,19 @@ pub struct Registry {
     pools: [AtomicPtr<OomPool>; MAX_POOLS],
 }
 
-/// What a selection found.
+/// The result of a selection.
 #[derive(Clone, Copy, Debug)]
 pub enum Choice {
     /// A victim of an earlier selection is still freeing.
     Dying(&'static OomPool),
-    /// The pool that holds most.
+    /// The pool that holds the most frames.
     Victim(&'static OomPool),
-    /// Nobody holds anything that could be taken.
+    /// No pool holds frames that could be taken.
     Nobody,
 }
 
 impl Registry {
-    /// Nobody is registered.
+    /// Returns a registry without pools.
     pub const fn new() -> Self {
         Self {
             pools: [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_POOLS],
@@ -150,7 +150,7 @@ impl Registry {
     pub fn register(&self, pool: &'static OomPool) -> bool {
         let new = core::ptr::from_ref(pool).cast_mut();
         self.pools.iter().any(|entry| {
-            // Release: publishes the pool to `iter`.
+            // Release pairs with the Acquire in `iter`: it publishes the pool.
             entry
                 .compare_exchange(
                     core::ptr::null_mut(),
@@ -164,15 +164,16 @@ impl Registry {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &'static OomPool> + '_ {
         self.pools.iter().filter_map(|entry| {
-            // Acquire: pairs with the Release in `register`.
+            // Acquire pairs with the Release in `register`.
             let pool = entry.load(Ordering::Acquire);
-            // SAFETY: only `register` stores here, and only references that live for good.
+            // SAFETY: only `register` stores here, and it stores only references that live for
+            // good.
             unsafe { pool.as_ref() }
         })
     }
 
-    /// Chooses whom to kill: one victim at a time, the one that holds most. A victim that does not
-    /// die in time is passed over.
+    /// Chooses the pool to kill at `now_ns`, nanoseconds since boot: the one that holds most, and
+    /// only one at a time. A victim that does not die in time is passed over.
     pub fn choose(&self, now_ns: u64) -> Choice {
         if let Some(dying) = self.iter().find(|p| p.is_dying(now_ns)) {
             return Choice::Dying(dying);

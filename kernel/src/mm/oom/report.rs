@@ -1,4 +1,5 @@
-//! What an out-of-memory says: who asked, what each zone has left, who could be killed.
+//! The report of an out-of-memory: the requester, what each zone has left, and the tasks that could
+//! be killed.
 
 use super::super::report::{Size, ZoneLine};
 use crate::arch::CpuId;
@@ -15,7 +16,7 @@ pub struct TaskLine {
     pub held_frames: usize,
     /// Whether it has been killed and has not freed everything yet.
     pub killed: bool,
-    /// Its thread, if that is known and alive.
+    /// Its thread, if the thread is known and alive.
     pub thread: Option<Holder>,
 }
 
@@ -26,12 +27,12 @@ pub struct Holder {
     pub number: u32,
     /// Its CPU.
     pub cpu: CpuId,
-    /// What it does.
+    /// What the thread does.
     pub state: State,
 }
 
 impl TaskLine {
-    /// What stands above the lines.
+    /// The heading above the lines of tasks.
     const HEADER: &str = "thread  cpu  state    held frames  name";
 }
 
@@ -65,7 +66,7 @@ fn state_name(state: State) -> &'static str {
     }
 }
 
-/// The zones as they are: a line of watermarks each, and one of free blocks by order.
+/// Writes the state of the zones: for each a line of watermarks, and one of free blocks by order.
 pub fn write_zones(
     out: &mut dyn fmt::Write,
     zones: impl Iterator<Item = (ZoneInfo, [u64; ORDERS])>,
@@ -86,7 +87,7 @@ pub fn write_zones(
     Ok(())
 }
 
-/// The tasks that may be killed, in the order of their registration.
+/// Writes the tasks that may be killed, in the order of their registration.
 pub fn write_tasks(out: &mut dyn fmt::Write, tasks: impl Iterator<Item = TaskLine>) -> fmt::Result {
     writeln!(out, "tasks that may be killed:")?;
     writeln!(out, "{}", TaskLine::HEADER)?;
@@ -96,7 +97,7 @@ pub fn write_tasks(out: &mut dyn fmt::Write, tasks: impl Iterator<Item = TaskLin
     Ok(())
 }
 
-/// Names the victim.
+/// Writes the line that names the victim.
 pub fn write_victim(out: &mut dyn fmt::Write, victim: &TaskLine) -> fmt::Result {
     write!(out, "out of memory: killed ")?;
     if let Some(thread) = &victim.thread {

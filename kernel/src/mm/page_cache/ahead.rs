@@ -1,4 +1,5 @@
-//! Several pages by one request: the block is split, and each frame becomes a page by itself.
+//! Reads several pages by one request: the block is split, and each frame becomes a page of its
+//! own.
 
 use super::{FILLED, cache, content, lock, note_resident, owner, pages};
 use crate::mm::{direct_map, frames, platform::Kernel};
@@ -7,12 +8,12 @@ use tidemark_frames::{AllocError, Block, Order, Owner, Request};
 use tidemark_sync::Task;
 
 /// Reads as many pages as a block has frames, from `first` on, into one block that `request`
-/// describes; the owner is the cache. Pages that are in memory already stay where they are, and the
-/// frames for them go back. Returns how many were filled.
+/// describes; the owner is the cache. Pages in memory already stay where they are, and the frames
+/// for them are freed. Returns how many pages were filled.
 ///
 /// # Errors
 ///
-/// No block came.
+/// Returns the allocator's error if there is no block.
 ///
 /// # Panics
 ///
@@ -20,7 +21,7 @@ use tidemark_sync::Task;
 pub fn read_ahead(first: u32, request: &Request, task: &Task) -> Result<u32, AllocError> {
     assert!(u64::from(first) + request.order().frames() <= u64::from(pages()));
     let whole = frames().alloc(task, &request.owned_by(Owner::NONE))?;
-    // The upper halves that are still to be split, the lowest one on top.
+    // The upper halves that are still to be split, the lowest one last.
     let mut rest = [const { None }; Order::MAX.get() as usize + 1];
     rest[0] = Some(whole);
     let (mut height, mut page, mut filled) = (1, first, 0);
@@ -44,8 +45,8 @@ pub fn read_ahead(first: u32, request: &Request, task: &Task) -> Result<u32, All
     Ok(filled)
 }
 
-/// Makes a frame a page, unless that is in memory; then the frame goes back. Returns whether it
-/// did.
+/// Makes a frame the page `page`, unless that page is in memory; then the frame is freed. Returns
+/// whether the frame became the page.
 ///
 /// # Panics
 ///

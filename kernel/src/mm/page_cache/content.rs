@@ -1,31 +1,32 @@
-//! The synthetic file: every word of every page can be computed, so any loss, mix-up or corruption
-//! is seen by reading the page back.
+//! The synthetic file. Every word of every page can be computed, so reading a page back shows any
+//! loss, mix-up or corruption.
 
 /// 64-bit words in a page.
 pub const WORDS: usize = 512;
 
-/// Where a page differs from the file.
+/// The place where a page differs from the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mismatch {
     /// Page index in the file.
     pub page: u32,
-    /// First word that differs.
+    /// Index of the first word that differs.
     pub word: u16,
-    /// What the file says.
+    /// The word in the file.
     pub expected: u64,
-    /// What the frame holds.
+    /// The word in the frame.
     pub found: u64,
 }
 
-/// A finaliser of 64 bits (the one of SplitMix64): each bit of the input reaches every bit.
+/// Mixes 64 bits (the finaliser of SplitMix64): each bit of the input affects every bit of the
+/// result.
 const fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
 }
 
-/// The words of one page. One multiplication a page and an addition a word keep filling cheap under
-/// emulation; pages and words still differ from each other.
+/// Returns the words of one page. One multiplication a page and one addition a word keep filling
+/// cheap under emulation; pages and words still differ from each other.
 fn words(seed: u64, page: u32) -> impl Iterator<Item = u64> {
     let base = mix(seed ^ mix(u64::from(page) + 1));
     let step = mix(base) | 1;

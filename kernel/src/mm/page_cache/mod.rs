@@ -1,8 +1,8 @@
 //! The page cache: movable frames that hold pages of a synthetic file.
 //!
-//! A page is read by index: a miss takes a movable frame and fills it, a hit checks what is there.
-//! Frames may be taken back (reclaim) or replaced (migration) at any time between readings; each
-//! page's lock bit keeps the three apart.
+//! A page is read by index: a miss takes a movable frame and fills it, a hit checks the content.
+//! Between two reads, reclaim may take the frame back and migration may replace it. The lock bit of
+//! each page keeps the three apart.
 
 mod ahead;
 mod content;
@@ -29,7 +29,7 @@ use tidemark_frames::{
 };
 use tidemark_sync::Task;
 
-/// The cache: one entry a page of the file.
+/// The cache: one entry for each page of the file.
 #[derive(Debug)]
 struct Cache {
     slots: &'static [PageSlot],
@@ -40,7 +40,8 @@ static CACHE: spin::Once<Cache> = spin::Once::new();
 
 /// The clock's hand: the next entry that reclaim looks at.
 static HAND: AtomicUsize = AtomicUsize::new(0);
-/// Pages in each zone. Changed under the page's lock; the sum is exact at rest, a hint otherwise.
+/// Pages in each zone. They change under the page's lock; the sum is exact at rest, and a hint
+/// otherwise.
 static RESIDENT: [AtomicUsize; MAX_ZONES] = [const { AtomicUsize::new(0) }; MAX_ZONES];
 
 static HITS: AtomicU64 = AtomicU64::new(0);
@@ -48,45 +49,46 @@ static FILLED: AtomicU64 = AtomicU64::new(0);
 static CORRUPTED: AtomicU64 = AtomicU64::new(0);
 static RECLAIMED: AtomicU64 = AtomicU64::new(0);
 
-/// Tries for a page's lock bit before the waiter sleeps between them.
+/// Tries for a page's lock bit, with a yield after each, before the waiter sleeps between tries.
 const YIELDS: u32 = 8;
-/// Sleep between two tries: the holder may have a lower priority.
+/// Sleep between two tries, because the holder may have a lower priority.
 const PAGE_WAIT_NS: u64 = 50_000;
-/// Corruptions told in full.
+/// Number of corruptions that are printed in full.
 const CORRUPTIONS_TOLD: u64 = 5;
 
 /// What the cache has done since boot.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
-    /// Readings that found the page, each compared word by word.
+    /// Reads that found the page in memory, each compared word by word.
     pub hits: u64,
-    /// Readings that filled a frame.
+    /// Reads that filled a frame.
     pub filled: u64,
-    /// Pages that were not what the file says.
+    /// Pages that differed from the file.
     pub corrupted: u64,
-    /// Frames given back under pressure.
+    /// Frames freed by reclaim.
     pub reclaimed: u64,
 }
 
-/// How a reading went.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
-    /// The page was there, and right.
+    /// The page was in memory, and correct.
     Hit,
     /// A frame was filled.
     Filled,
 }
 
-/// Why a reading failed.
+/// Why a read failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadError {
-    /// No frame for a page that was not there.
+    /// The page was not in memory, and there was no frame for it.
     NoMemory(AllocError),
-    /// The frame does not hold the page. It has been dropped from the cache.
+    /// The frame does not hold the page's content. The page has been dropped from the cache.
     Corrupted(Mismatch),
 }
 
-/// Sets the cache up over `slots.len()` pages of the file that `seed` determines. Once, at boot.
+/// Sets up the cache over the `slots.len()` pages of the file that `seed` determines. It is called
+/// once, at boot.
 pub(super) fn init(slots: &'static [PageSlot], seed: u64) {
     CACHE.call_once(|| Cache { slots, seed });
 }
@@ -95,22 +97,22 @@ fn cache() -> &'static Cache {
     CACHE.get().expect("the page cache is used before mm::init")
 }
 
-/// Pages of the file; indices are below it.
+/// Returns the number of pages in the file; indices are below it.
 pub fn pages() -> u32 {
     cache().slots.len() as u32
 }
 
-/// Pages that are in memory now. Any context.
+/// Returns the number of pages in memory now. Any context may call it.
 pub fn resident() -> usize {
     RESIDENT.iter().map(|n| n.load(Ordering::Relaxed)).sum()
 }
 
-/// Pages that are in a zone now. Any context.
+/// Returns the number of pages in a zone now. Any context may call it.
 pub fn resident_in_zone(zone: ZoneId) -> usize {
     RESIDENT[zone.index()].load(Ordering::Relaxed)
 }
 
-/// Pages that are in zones of `node` up to `highest` now. Any context.
+/// Returns the number of pages in zones of `node` up to `highest` now. Any context may call it.
 pub(super) fn resident_in(node: NodeId, highest: ZoneKind) -> usize {
     ZoneKind::ALL
         .into_iter()
@@ -119,7 +121,8 @@ pub(super) fn resident_in(node: NodeId, highest: ZoneKind) -> usize {
         .sum()
 }
 
-/// The frame that holds a page now, if it is in memory: a hint. Any context.
+/// Returns the frame that holds a page now, if the page is in memory. The result is a hint. Any
+/// context may call it.
 ///
 /// # Panics
 ///
@@ -128,7 +131,7 @@ pub fn frame_of(page: u32) -> Option<Pfn> {
     cache().slots[page as usize].peek().pfn()
 }
 
-/// Returns what the cache has done so far. Any context.
+/// Returns what the cache has done so far. Any context may call it.
 pub fn counters() -> Counters {
     Counters {
         hits: HITS.load(Ordering::Relaxed),
@@ -138,7 +141,7 @@ pub fn counters() -> Counters {
     }
 }
 
-/// Waits for a page's lock.
+/// Takes a page's lock, and waits for it if it is held.
 fn lock(page: u32, task: &Task) -> Locked<'static> {
     let slot = &cache().slots[page as usize];
     let mut tries = 0;
@@ -159,7 +162,8 @@ fn owner(page: u32) -> Owner {
     Owner::new(OwnerKind::PageCache, page)
 }
 
-/// Counts a page in or out of its zone. The frame is allocated, so its pageblock is in a zone.
+/// Adds `change` to the pages of the frame's zone. The frame is allocated, so its pageblock is in a
+/// zone.
 fn note_resident(pfn: Pfn, change: isize) {
     if let Some(zone) = frames().zone_of(pfn) {
         RESIDENT[zone.index()].fetch_add(change as usize, Ordering::Relaxed);
@@ -170,7 +174,7 @@ fn note_resident(pfn: Pfn, change: isize) {
 ///
 /// # Errors
 ///
-/// See [`ReadError`].
+/// Returns [`ReadError`] if there is no frame, or if the content is wrong.
 ///
 /// # Panics
 ///
@@ -179,11 +183,16 @@ pub fn read(page: u32, task: &Task) -> Result<Lookup, ReadError> {
     read_traced(page, &mut WalkInfo::default(), task)
 }
 
-/// As [`read`]; tells what the request for a frame met, if one was made.
+/// Does what [`read`] does, and records in `walk` what the request for a frame met, if one was
+/// made.
 ///
 /// # Errors
 ///
-/// See [`ReadError`].
+/// Returns [`ReadError`] if there is no frame, or if the content is wrong.
+///
+/// # Panics
+///
+/// Panics if `page` is not below [`pages`].
 pub fn read_traced(page: u32, walk: &mut WalkInfo, task: &Task) -> Result<Lookup, ReadError> {
     let mut held = lock(page, task);
     if let Some(pfn) = held.pfn() {
@@ -212,20 +221,20 @@ fn tell_corruption(mismatch: &Mismatch, pfn: Pfn) {
     }
 }
 
-/// Empties an entry and frees its frame; compares it before if it was moved and nobody has read it
-/// since. Returns whether there was one.
+/// Empties an entry and frees its frame. A page that was moved and not read since is compared
+/// before. Returns whether the entry had a frame.
 fn evict(held: &mut Locked<'_>, page: u32) -> bool {
     if let Some(pfn) = held.pfn()
         && held.clear_unread()
         && sweep::check_held(held, page, pfn).is_err()
     {
-        // It was told, counted, and dropped.
+        // The comparison has reported the page, counted it, and dropped it.
         return true;
     }
     give_back(held)
 }
 
-/// Empties an entry and frees its frame. Returns whether there was one.
+/// Empties an entry and frees its frame. Returns whether a frame was freed.
 fn give_back(held: &mut Locked<'_>) -> bool {
     let Some(handle) = held.take() else {
         return false;
@@ -237,14 +246,14 @@ fn give_back(held: &mut Locked<'_>) -> bool {
             true
         }
         Err(handle) => {
-            // The allocator reported it; the frame is lost to the cache either way.
+            // The allocator reported the error; the frame is lost to the cache either way.
             warn!("page cache: frame {} is not allocated", handle.pfn());
             false
         }
     }
 }
 
-/// Drops a page from memory. Returns whether it was there.
+/// Drops a page from memory. Returns whether it was in memory.
 ///
 /// # Panics
 ///
@@ -254,11 +263,12 @@ pub fn drop_page(page: u32, task: &Task) -> bool {
 }
 
 /// Frees up to `wanted` pages in zones of `node` up to `highest`, those not read lately first.
-/// Returns how many.
+/// Returns how many it freed.
 pub(super) fn shrink(node: NodeId, highest: ZoneKind, wanted: usize, _task: &Task) -> usize {
     let slots = cache().slots;
     let mut freed = 0;
-    // Twice around: the first pass may find every page referenced and only clear that.
+    // The clock's hand goes round twice: the first pass may find every page referenced and only
+    // clear that.
     for _ in 0..2 * slots.len() {
         if freed >= wanted || resident_in(node, highest) == 0 {
             break;
@@ -272,7 +282,7 @@ pub(super) fn shrink(node: NodeId, highest: ZoneKind, wanted: usize, _task: &Tas
         if !frames().zone_of(pfn).is_some_and(ours) {
             continue;
         }
-        // Only a try: the task may hold another page's lock, and allocate for it.
+        // Only a try, not a wait: the task may hold another page's lock, and allocate for it.
         let Some(mut held) = slot.try_lock() else {
             continue;
         };
@@ -288,20 +298,21 @@ pub(super) fn shrink(node: NodeId, highest: ZoneKind, wanted: usize, _task: &Tas
 }
 
 /// Moves a page to another frame, of the same node if possible, and frees this one. `from` may have
-/// changed hands meanwhile.
+/// changed hands meanwhile, which gives [`MigrateError::Busy`].
 pub(super) fn migrate(from: Pfn, whose: Owner, task: &Task) -> Result<(), MigrateError> {
     if whose.kind() != OwnerKind::PageCache {
         return Err(MigrateError::Unmovable);
     }
     let page = whose.number();
     let slot = cache().slots.get(page as usize);
-    // Only a try: the holder may be waiting for memory, the offline comes back to the frame.
+    // Only a try, not a wait: the holder may be waiting for memory, and the offline comes back to
+    // the frame.
     let mut held = slot
         .ok_or(MigrateError::Unmovable)?
         .try_lock()
         .ok_or(MigrateError::Busy)?;
     if held.pfn() != Some(from) {
-        // A birth or a death in flight.
+        // The page is being filled or dropped at this moment.
         return Err(MigrateError::Busy);
     }
     let zone = frames().zone_of(from).ok_or(MigrateError::Busy)?;
@@ -313,12 +324,13 @@ pub(super) fn migrate(from: Pfn, whose: Owner, task: &Task) -> Result<(), Migrat
     let mut block = frames()
         .alloc(task, &request)
         .map_err(|_| MigrateError::Busy)?;
-    // SAFETY: the cache owns `from`, which is allocated and so mapped; its lock keeps writers away.
+    // SAFETY: the cache owns `from`, which is allocated and so mapped; the page's lock keeps
+    // writers away.
     let content = unsafe { direct_map::words(from) };
     direct_map::content_mut(&mut block).copy_from_slice(content);
     plant::corrupt_moved(&mut block);
     note_resident(block.pfn(), 1);
-    // What is wrong with the old frame is wrong with the copy, which is compared later.
+    // A fault in the old frame is in the copy as well, which is compared later.
     give_back(&mut held);
     held.put(block.leak());
     held.set_unread();

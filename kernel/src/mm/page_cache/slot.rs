@@ -1,4 +1,5 @@
-//! One page's entry in the cache: frame, lock bit, clock bit and what is unread in one word.
+//! The cache entry of one page: frame, lock bit, clock bit and the mark of an unread move, in one
+//! word.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use tidemark_frames::{FrameHandle, Pfn};
@@ -6,59 +7,59 @@ use tidemark_frames::{FrameHandle, Pfn};
 const LOCKED: u64 = 1 << 0;
 const REFERENCED: u64 = 1 << 1;
 const UNREAD: u64 = 1 << 2;
-/// The packed handle stands above; 0 is no frame.
+/// Position of the packed frame handle, whose value 0 means no frame.
 const HANDLE_SHIFT: u32 = 4;
 
 fn pfn(word: u64) -> Option<Pfn> {
     FrameHandle::from_raw(word >> HANDLE_SHIFT).map(|handle| handle.pfn())
 }
 
-/// What an entry says.
+/// The content of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word(u64);
 
 impl Word {
-    /// The frame that holds the page.
+    /// Returns the frame that holds the page.
     pub fn pfn(self) -> Option<Pfn> {
         pfn(self.0)
     }
 
-    /// Whether somebody works on the page.
+    /// Returns whether some code holds the page's lock.
     pub fn locked(self) -> bool {
         self.0 & LOCKED != 0
     }
 
-    /// Whether the page was moved, and not compared with the file since.
+    /// Returns whether the page was moved and has not been compared with the file since.
     pub fn is_unread(self) -> bool {
         self.0 & UNREAD != 0
     }
 
-    /// Whether the page was read since the clock's hand last passed.
+    /// Returns whether the page was read since the clock's hand last passed.
     #[cfg(test)]
     fn referenced(self) -> bool {
         self.0 & REFERENCED != 0
     }
 }
 
-/// An entry; zeroed memory is one without a frame. Only the holder of its lock bit changes the
-/// rest; anybody may peek, and must then decide again under the lock.
+/// An entry; zeroed memory is one without a frame. Only the holder of the lock bit changes the
+/// rest. Any code may peek, and must then decide again under the lock.
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub struct PageSlot(AtomicU64);
 
 impl PageSlot {
-    /// Looks without the lock: a hint.
+    /// Reads the entry without the lock; the result is a hint.
     pub fn peek(&self) -> Word {
         Word(self.0.load(Ordering::Relaxed))
     }
 
-    /// Takes the lock bit if nobody holds it.
+    /// Takes the lock bit if it is free.
     pub fn try_lock(&self) -> Option<Locked<'_>> {
         let word = self.0.load(Ordering::Relaxed);
         if word & LOCKED != 0 {
             return None;
         }
-        // Acquire: pairs with the Release in `Locked::drop`, which publishes the frame's content.
+        // Acquire pairs with the Release in `Locked::drop`, which publishes the frame's content.
         self.0
             .compare_exchange(word, word | LOCKED, Ordering::Acquire, Ordering::Relaxed)
             .ok()?;
@@ -66,28 +67,32 @@ impl PageSlot {
     }
 }
 
-/// The right to read and change one page; dropping it lets go of the lock.
+/// The right to read and change one page. Dropping it releases the lock.
 #[derive(Debug)]
 #[must_use]
 pub struct Locked<'a> {
     slot: &'a PageSlot,
-    /// The entry to be, without the lock bit.
+    /// The entry to be stored at the release, without the lock bit.
     word: u64,
 }
 
 impl Locked<'_> {
-    /// The frame that holds the page.
+    /// Returns the frame that holds the page.
     pub fn pfn(&self) -> Option<Pfn> {
         pfn(self.word)
     }
 
-    /// Puts a frame in the entry, which is empty.
+    /// Puts a frame in the entry, which must be empty.
+    ///
+    /// # Panics
+    ///
+    /// Panics, in debug builds, if the entry has a frame.
     pub fn put(&mut self, handle: FrameHandle) {
         debug_assert!(self.pfn().is_none(), "a page has one frame");
         self.word = handle.into_raw() << HANDLE_SHIFT | (self.word & REFERENCED);
     }
 
-    /// Takes the frame out of the entry; the note of a reading stays for the frame that follows.
+    /// Takes the frame out of the entry. The clock bit stays for the frame that follows.
     #[must_use]
     pub fn take(&mut self) -> Option<FrameHandle> {
         let raw = self.word >> HANDLE_SHIFT;
@@ -95,25 +100,24 @@ impl Locked<'_> {
         FrameHandle::from_raw(raw)
     }
 
-    /// Notes that the page was moved and is still to be compared with the file; the frame is in the
-    /// entry.
+    /// Marks the page as moved and not compared with the file since; the frame is in the entry.
     pub fn set_unread(&mut self) {
         self.word |= UNREAD;
     }
 
-    /// Takes that note away; returns whether there was one.
+    /// Clears that mark; returns whether it was set.
     pub fn clear_unread(&mut self) -> bool {
         let was = self.word & UNREAD != 0;
         self.word &= !UNREAD;
         was
     }
 
-    /// Notes a reading, for the clock.
+    /// Sets the clock bit: the page was read.
     pub fn set_referenced(&mut self) {
         self.word |= REFERENCED;
     }
 
-    /// Takes the note of a reading away; returns whether there was one.
+    /// Clears the clock bit; returns whether it was set.
     pub fn clear_referenced(&mut self) -> bool {
         let was = self.word & REFERENCED != 0;
         self.word &= !REFERENCED;
@@ -125,7 +129,8 @@ impl Drop for Locked<'_> {
     fn drop(&mut self) {
         let empty = self.word >> HANDLE_SHIFT == 0;
         let word = if empty { 0 } else { self.word };
-        // Release: publishes the frame's content to the next holder (`try_lock`).
+        // Release pairs with the Acquire in `try_lock`: it publishes the frame's content to the
+        // next holder.
         self.slot.0.store(word, Ordering::Release);
     }
 }

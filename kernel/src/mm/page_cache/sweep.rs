@@ -1,4 +1,4 @@
-//! Going over the whole cache: at the end of a run, and for planted faults.
+//! Sweeps over the whole cache, at the end of a run and for planted faults.
 
 use super::slot::Locked;
 use super::{HITS, Mismatch, cache, content, evict, frames, give_back, lock, tell_corruption};
@@ -7,17 +7,17 @@ use core::sync::atomic::Ordering;
 use tidemark_frames::{FrameState, Pfn};
 use tidemark_sync::Task;
 
-/// What a sweep found.
+/// The result of a sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verified {
     /// Pages that were in memory and were compared.
     pub checked: u64,
-    /// Pages that were not what the file says.
+    /// Pages that differed from the file.
     pub corrupted: u64,
 }
 
-/// Compares a page with the file if it is in memory; fills nothing. A page that is not right is
-/// told and dropped from the cache.
+/// Compares a page with the file if it is in memory; fills nothing. A page that differs is reported
+/// and dropped from the cache.
 ///
 /// # Panics
 ///
@@ -31,8 +31,8 @@ pub fn check(page: u32, task: &Task) -> Option<Result<(), Mismatch>> {
 /// Compares a page that is in memory, under its lock.
 pub(super) fn check_held(held: &mut Locked<'_>, page: u32, pfn: Pfn) -> Result<(), Mismatch> {
     held.clear_unread();
-    // SAFETY: the cache owns the frame, which is allocated and so mapped; who writes to it holds
-    // the page's lock, as the caller does.
+    // SAFETY: the cache owns the frame, which is allocated and so mapped. Code that writes to it
+    // holds the page's lock, which the caller holds now.
     let right = content::check(cache().seed, page, unsafe { direct_map::words(pfn) });
     match &right {
         Ok(()) => {
@@ -56,8 +56,8 @@ pub fn verify_all(task: &Task) -> Verified {
     verified
 }
 
-/// Compares every page that was moved and not compared since. A page that was dropped from memory
-/// meanwhile was compared then. Returns how many there were.
+/// Compares every page that was moved and not compared since. A moved page that was dropped from
+/// memory meanwhile was compared at that time. Returns how many were compared here.
 pub fn verify_moved(task: &Task) -> usize {
     let moved = |page: &u32| cache().slots[*page as usize].peek().is_unread();
     (0..cache().slots.len() as u32)
@@ -66,15 +66,15 @@ pub fn verify_moved(task: &Task) -> usize {
         .count()
 }
 
-/// Gives every frame back. Returns how many there were.
+/// Frees the frame of every page. Returns how many there were.
 pub fn drop_all(task: &Task) -> usize {
     (0..cache().slots.len() as u32)
         .filter(|&page| evict(&mut lock(page, task), page))
         .count()
 }
 
-/// Counts the pages in memory whose frames say that they are theirs; nothing while somebody works
-/// on a page, whose frame may be in neither place. With the machine at rest.
+/// Counts the pages in memory whose frames name them as owner. Returns nothing while any page is
+/// locked, because its frame may be in neither place. It is called with the machine at rest.
 pub fn count_at_rest() -> Option<u64> {
     let mut pages = 0;
     for (page, slot) in cache().slots.iter().enumerate() {
@@ -92,12 +92,12 @@ pub fn count_at_rest() -> Option<u64> {
 }
 
 /// Changes a bit of a page in memory behind the cache's back, so that a test can see it found.
-/// Returns the page, if any is in memory.
+/// Returns the page, or nothing if none is in memory.
 pub fn corrupt_one(task: &Task) -> Option<u32> {
     (0..cache().slots.len() as u32).find(|&page| {
         let held = lock(page, task);
         let Some(pfn) = held.pfn() else { return false };
-        // SAFETY: the cache owns the frame; its lock keeps everybody else away.
+        // SAFETY: the cache owns the frame; the page's lock keeps all other code away.
         let words = unsafe { direct_map::words_mut(pfn) };
         words[17] ^= 1;
         true

@@ -13,6 +13,8 @@ macro_rules! source {
 pub(super) const SOURCES: &[(&str, &[u32])] = &[
     source!("alloc/fast.rs"),
     source!("alloc/hot.rs"),
+    source!("cache/inside.rs"),
+    source!("cache/one.rs"),
     source!("cache/pcp.rs"),
     source!("cache/batch.rs"),
     source!("cache/blocks.rs"),
@@ -20,7 +22,7 @@ pub(super) const SOURCES: &[(&str, &[u32])] = &[
     source!("cache/free.rs"),
     source!("alloc/bulk.rs"),
     source!("zone/free_huge.rs"),
-    source!("zone/cache_limit.rs"),
+    source!("zone/counter.rs"),
     source!("alloc/steal.rs"),
     source!("zone/high_atomic.rs"),
     source!("alloc/compact.rs"),

@@ -1,4 +1,4 @@
-//! Who looks at the counter again before it fails, and who does not.
+//! The requests that look at the counter again before they fail, and those that do not.
 
 use super::{
     super::{

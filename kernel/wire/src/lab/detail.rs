@@ -1,23 +1,23 @@
-//! What the `detail` of a [`LabStep`](super::LabStep) holds, where it is more than one number.
+//! The contents of a [`LabStep`](super::LabStep)'s `detail`, where it is more than one number.
 
 use super::{LabContext, LabPoint, Role};
 
 /// The counter at a point of the slow path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AtCounter {
-    /// The rebuild counter's value.
+    /// The value of the rebuild counter.
     pub counter: u32,
     /// Whether a walk that began now would find memory above MIN for the request under test.
     pub serves: bool,
 }
 
 impl AtCounter {
-    /// Packs it.
+    /// Packs the value into a detail.
     pub const fn pack(self) -> u64 {
         self.counter as u64 | (self.serves as u64) << 32
     }
 
-    /// Unpacks it.
+    /// Unpacks the value from a detail.
     pub const fn unpack(detail: u64) -> Self {
         Self {
             counter: detail as u32,
@@ -29,7 +29,7 @@ impl AtCounter {
 /// An entry of a list as a walk read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryRead {
-    /// Position in the list.
+    /// Position in the list, from 0.
     pub at: u8,
     /// The index that was read first.
     pub index: u8,
@@ -38,12 +38,12 @@ pub struct EntryRead {
 }
 
 impl EntryRead {
-    /// Packs it.
+    /// Packs the value into a detail.
     pub const fn pack(self) -> u64 {
         self.at as u64 | (self.index as u64) << 8 | (self.zone.0 as u64) << 16
     }
 
-    /// Unpacks it.
+    /// Unpacks the value from a detail.
     pub const fn unpack(detail: u64) -> Self {
         Self {
             at: detail as u8,
@@ -52,13 +52,14 @@ impl EntryRead {
         }
     }
 
-    /// Whether index and zone belong to two different entries: the entry is torn (H7).
+    /// Returns whether index and zone belong to two different entries: the entry is torn (H7).
     pub const fn is_torn(self) -> bool {
         self.index != self.zone.0 & 3
     }
 }
 
-/// A zone by number: four a node, in the order DMA, DMA32, Normal, Movable. Shown as node and kind.
+/// A zone by number: four for each node, in the order DMA, DMA32, Normal, Movable. It is shown as
+/// node and kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ZoneName(pub u8);
 
@@ -69,24 +70,25 @@ impl core::fmt::Display for ZoneName {
     }
 }
 
-/// A list of zones: the first eight entries.
+/// A zonelist: its first eight entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListNow(pub [Option<ZoneName>; 8]);
 
 impl ListNow {
-    /// Packs it.
+    /// Packs the value into a detail.
     pub fn pack(self) -> u64 {
         u64::from_le_bytes(self.0.map(|zone| zone.map_or(0, |zone| zone.0 + 1)))
     }
 
-    /// Unpacks it.
+    /// Unpacks the value from a detail.
     pub fn unpack(detail: u64) -> Self {
         let bytes = detail.to_le_bytes();
         Self(bytes.map(|byte| byte.checked_sub(1).map(ZoneName)))
     }
 }
 
-/// A zone's free frames and its MIN and LOW marks, the reserve kept from the request included.
+/// A zone's free frames and its MIN and LOW watermarks. The watermarks include the reserve kept
+/// from the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ZoneNow {
     /// The zone.
@@ -100,7 +102,7 @@ pub struct ZoneNow {
 }
 
 impl ZoneNow {
-    /// Packs it; larger numbers are cut to the largest.
+    /// Packs the value into a detail; larger numbers are cut to the largest.
     pub fn pack(self) -> u64 {
         let cut = |value: u32, bits: u32| u64::from(value.min((1 << bits) - 1));
         u64::from(self.zone.0)
@@ -109,7 +111,7 @@ impl ZoneNow {
             | cut(self.low, 18) << 46
     }
 
-    /// Unpacks it.
+    /// Unpacks the value from a detail.
     pub fn unpack(detail: u64) -> Self {
         let part = |at: u32, bits: u32| (detail >> at) as u32 & ((1 << bits) - 1);
         Self {
@@ -121,7 +123,7 @@ impl ZoneNow {
     }
 }
 
-/// A role that was held: where, and for what.
+/// A stay of a role: where it was held, and for which point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stay {
     /// The point at which it is held.
@@ -131,12 +133,12 @@ pub struct Stay {
 }
 
 impl Stay {
-    /// Packs it.
+    /// Packs the value into a detail.
     pub const fn pack(self) -> u64 {
         self.until as u64 | (self.at as u64) << 8
     }
 
-    /// Unpacks it; nothing if one of them is no point.
+    /// Unpacks the value from a detail; returns nothing if one of the numbers is no point.
     pub fn unpack(detail: u64) -> Option<Self> {
         let point = |number: u64| LabPoint::ALL.get((number & 0xff) as usize).copied();
         Some(Self {
@@ -146,7 +148,7 @@ impl Stay {
     }
 }
 
-/// A role at the place where it waits, or holds what is waited for.
+/// A role at the place where it waits, or where it holds what is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Party {
     /// The role.
@@ -171,11 +173,11 @@ impl Party {
     }
 }
 
-/// What a party waits for.
+/// The thing that a party waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Awaited {
-    /// An even counter, in a loop.
+    /// An even counter, by a loop.
     Even,
     /// An even counter, by beginning again and again.
     EvenByRounds,
@@ -199,7 +201,7 @@ pub struct WaitsFor {
 }
 
 impl WaitsFor {
-    /// Packs it; of the counter the lower 24 bits.
+    /// Packs the value into a detail; of the counter, only the lower 24 bits.
     pub const fn pack(self) -> u64 {
         self.waiter.pack()
             | self.holder.pack() << 12
@@ -207,7 +209,7 @@ impl WaitsFor {
             | ((self.counter & 0xff_ffff) as u64) << 32
     }
 
-    /// Unpacks it.
+    /// Unpacks the value from a detail.
     pub fn unpack(detail: u64) -> Self {
         Self {
             waiter: Party::unpack(detail),
