@@ -116,7 +116,7 @@ mod tests {
         testing::*,
     };
 
-    /// The largest free block at each place, found one by one.
+    /// Finds the largest free block at each place, one by one.
     fn by_hand(free: &[bool]) -> [u64; ORDERS] {
         let mut blocks = [0; ORDERS];
         let mut at = 0;
