@@ -3,16 +3,12 @@
 use crate::error::Error;
 use core::fmt::{Display, Write as _};
 use core::panic::PanicInfo;
+use tidemark_facts::exit_value;
 use uart_16550::{Config, Uart16550Tty};
 use x86_64::instructions::{hlt, port::Port};
 
 /// COM1's first port.
 const COM1: u16 = 0x3f8;
-/// Port of QEMU's isa-debug-exit device.
-const EXIT: u16 = 0xf4;
-/// What the loader writes there when it refuses to boot: QEMU's status is twice that and one.
-/// The kernel's values are its own (0x10 and up); the host's programs know both.
-pub const LOADER_REFUSED: u32 = 0x14;
 
 /// Says what is wrong and ends the machine.
 pub fn refuse(error: &Error) -> ! {
@@ -35,9 +31,9 @@ fn end(line: &dyn Display) -> ! {
         // No one is left to tell if this fails.
         let _ = writeln!(com1, "boot: {line}");
     }
-    let mut exit = Port::<u32>::new(EXIT);
+    let mut exit = Port::<u32>::new(exit_value::PORT);
     // SAFETY: writing there ends QEMU, or does nothing where the device is missing.
-    unsafe { exit.write(LOADER_REFUSED) };
+    unsafe { exit.write(exit_value::LOADER_REFUSED) };
     loop {
         hlt();
     }

@@ -17,32 +17,12 @@ pub use lab::{
     ListNow, Party, Role, Stay, Text, WaitsFor, ZoneName, ZoneNow,
 };
 pub use price::{PriceContext, PriceRow};
+pub use tidemark_facts::exit_value;
 
 use serde::{Deserialize, Serialize};
 
 /// Version of the messages below; [`ToHost::Hello`] carries it and the host refuses another.
 pub const PROTOCOL_VERSION: u16 = 3;
-
-/// Values that the guest writes to QEMU's `isa-debug-exit` port; QEMU then exits with `2 * value +
-/// 1`.
-pub mod exit_value {
-    /// Every verdict passed.
-    pub const PASSED: u32 = 0x10;
-    /// A verdict failed.
-    pub const FAILED: u32 = 0x11;
-    /// The kernel panicked, or died of an exception.
-    pub const CRASHED: u32 = 0x12;
-    /// The kernel refused its configuration (too little memory, too many CPUs, an unknown option).
-    pub const REFUSED: u32 = 0x13;
-    /// The loader refused the kernel image. `boot` shares no crate with the host, so it repeats
-    /// this number.
-    pub const LOADER_REFUSED: u32 = 0x14;
-
-    /// QEMU's exit status for a value.
-    pub const fn qemu_status(value: u32) -> i32 {
-        (value as i32) * 2 + 1
-    }
-}
 
 /// Name of the fw_cfg item that holds the kernel's options, separated by white space.
 pub const CMDLINE_ITEM: &str = "opt/org.tidemark/cmdline";
