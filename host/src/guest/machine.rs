@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
+use tidemark_wire::exit_value;
+
 use crate::terminal::cli::{Accel, Part};
 use crate::terminal::size::Mib;
 
@@ -130,7 +132,10 @@ impl Machine {
                 options.replace(',', ",,")
             ),
         );
-        args.pair("-device", "isa-debug-exit,iobase=0xf4,iosize=4");
+        args.pair(
+            "-device",
+            format!("isa-debug-exit,iobase={:#x},iosize=4", exit_value::PORT),
+        );
         match wiring {
             Wiring::Inherited(ports) => {
                 // A guest that resets itself by a triple fault stays as it was, to be examined.

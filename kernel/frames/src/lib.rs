@@ -103,4 +103,4 @@ pub use oracle::{
 };
 pub use pageblock::section_meta::{AddError, SECTION_FRAMES, SectionMeta, SectionSlot};
 pub use zone::Zone;
-pub use zonelist::{ListKind, ListSnapshot, Node, Variant, rebuild::RebuildStats};
+pub use zonelist::{ListKind, ListSnapshot, Node, Readers, Variant, Writes, rebuild::RebuildStats};

@@ -20,9 +20,10 @@ pub(crate) use list::{Eligible, List};
 pub use list::{ListKind, ListSnapshot, Node};
 pub(crate) use order::node_orders;
 use protocol::write_counted;
-pub(crate) use protocol::{BeginCookie, Chosen, Protocol, Reader, RetryCheck, with_protocol};
+pub(crate) use protocol::{BeginCookie, Protocol, Reader, RetryCheck};
 pub(crate) use published::{Generation, Lists, Published};
-pub use variant::Variant;
+pub(crate) use variant::{Chosen, with_protocol};
+pub use variant::{Interrupts, Readers, Rules, Variant, Writes};
 
 use rebuild::{RebuildTimes, Rebuilt};
 

@@ -1,18 +1,6 @@
 //! What readers and the writer of the lists owe each other.
 
-use super::{
-    gfp_seqlock::GfpSeqlock,
-    none::Unprotected,
-    published::{Generation, Lists, Published},
-    seed::Seed,
-    seqlock::Seqlock,
-    seqlock_annotated::SeqlockAnnotated,
-    seqlock_irqoff::SeqlockIrqoff,
-    seqlock_irqsave::SeqlockIrqsave,
-    seqlock_recheck::SeqlockRecheck,
-    snapshot::Snapshot,
-    variant::Variant,
-};
+use super::published::{Generation, Lists, Published};
 use crate::base::{
     mistake::Mistake,
     platform::{Platform, Spin},
@@ -146,69 +134,3 @@ pub trait Protocol<P: Platform>: AnyProtocol<P> {
     /// Returns the count for observers, who do not take part: odd while a rebuild is under way.
     fn observe(&self) -> Cookie;
 }
-
-/// The protocol in force, with what it shares.
-pub(crate) enum Chosen<P: Platform> {
-    None(Unprotected<P>),
-    Seqlock(Seqlock<P>),
-    SeqlockIrqoff(SeqlockIrqoff<P>),
-    SeqlockIrqsave(SeqlockIrqsave<P>),
-    SeqlockAnnotated(SeqlockAnnotated<P>),
-    SeqlockRecheck(SeqlockRecheck<P>),
-    GfpSeqlock(GfpSeqlock<P>),
-    Seed(Seed<P>),
-    Snapshot(Snapshot<P>),
-}
-
-impl<P: Platform> Chosen<P> {
-    pub(crate) fn new(variant: Variant) -> Self {
-        match variant {
-            Variant::None => Self::None(Unprotected::new()),
-            Variant::Seqlock => Self::Seqlock(Seqlock::new()),
-            Variant::SeqlockIrqoff => Self::SeqlockIrqoff(SeqlockIrqoff::new()),
-            Variant::SeqlockIrqsave => Self::SeqlockIrqsave(SeqlockIrqsave::new()),
-            Variant::SeqlockAnnotated => Self::SeqlockAnnotated(SeqlockAnnotated::new()),
-            Variant::SeqlockRecheck => Self::SeqlockRecheck(SeqlockRecheck::new()),
-            Variant::GfpSeqlock => Self::GfpSeqlock(GfpSeqlock::new()),
-            Variant::Seed => Self::Seed(Seed::new()),
-            Variant::Snapshot => Self::Snapshot(Snapshot::new()),
-        }
-    }
-
-    pub(crate) fn variant(&self) -> Variant {
-        match self {
-            Self::None(_) => Variant::None,
-            Self::Seqlock(_) => Variant::Seqlock,
-            Self::SeqlockIrqoff(_) => Variant::SeqlockIrqoff,
-            Self::SeqlockIrqsave(_) => Variant::SeqlockIrqsave,
-            Self::SeqlockAnnotated(_) => Variant::SeqlockAnnotated,
-            Self::SeqlockRecheck(_) => Variant::SeqlockRecheck,
-            Self::GfpSeqlock(_) => Variant::GfpSeqlock,
-            Self::Seed(_) => Variant::Seed,
-            Self::Snapshot(_) => Variant::Snapshot,
-        }
-    }
-
-    pub(crate) fn protocol(&self) -> &dyn Protocol<P> {
-        with_protocol!(self, protocol => protocol)
-    }
-}
-
-/// What is done with the protocol in force, as the type that it is: asked once, and not at each of
-/// its steps.
-macro_rules! with_protocol {
-    ($chosen:expr, $protocol:ident => $done:expr) => {
-        match $chosen {
-            $crate::zonelist::Chosen::None($protocol) => $done,
-            $crate::zonelist::Chosen::Seqlock($protocol) => $done,
-            $crate::zonelist::Chosen::SeqlockIrqoff($protocol) => $done,
-            $crate::zonelist::Chosen::SeqlockIrqsave($protocol) => $done,
-            $crate::zonelist::Chosen::SeqlockAnnotated($protocol) => $done,
-            $crate::zonelist::Chosen::SeqlockRecheck($protocol) => $done,
-            $crate::zonelist::Chosen::GfpSeqlock($protocol) => $done,
-            $crate::zonelist::Chosen::Seed($protocol) => $done,
-            $crate::zonelist::Chosen::Snapshot($protocol) => $done,
-        }
-    };
-}
-pub(crate) use with_protocol;
