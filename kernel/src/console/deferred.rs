@@ -58,7 +58,7 @@ impl Drop for Deferred {
 ///
 /// An unpinned caller may be asked about a CPU that it has just left: it then stores and asks,
 /// which is right anywhere.
-pub(super) fn must_only_store() -> bool {
+pub(crate) fn must_only_store() -> bool {
     percpu::in_nmi()
         || depth().load(Ordering::Relaxed) > 0
         || !Irqs::held().may_take(Rank::SerialPort)

@@ -11,17 +11,17 @@ mod output;
 pub(crate) mod port;
 mod receive;
 mod record;
-pub mod selftests;
-mod typed;
 
 use crate::arch::context::Task;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 pub use deferred::Deferred;
+pub(crate) use deferred::must_only_store;
 pub use output::{Share, flush, init_early, lost_total};
 pub(crate) use output::{
-    anything_stored, drain_after_stop, finish_before_exit, prefix, write_out_from_hang,
+    all_written, anything_stored, drain_after_stop, finish_before_exit, prefix, room,
+    write_out_from_hang,
 };
 pub use receive::{RxSink, clear_rx_alloc_hook, set_rx_alloc_hook, set_rx_sink};
 

@@ -41,6 +41,10 @@ static PORT_SEIZED: AtomicBool = AtomicBool::new(false);
 /// block must be loaded.
 pub fn init_early() {
     COM1.lock().init();
+    arch::log::set(
+        |text| super::printk(Level::Warn, text),
+        |text| super::printk(Level::Debug, text),
+    );
 }
 
 /// Stores one line as a record of the running CPU. Any context.
@@ -77,7 +81,7 @@ pub(super) fn wait_for_room() {
 }
 
 /// Free places in the running CPU's ring at this moment.
-pub(super) fn room() -> usize {
+pub(crate) fn room() -> usize {
     RINGS[arch::cpu_id().0].room()
 }
 
@@ -134,7 +138,7 @@ pub(crate) fn anything_stored() -> bool {
 }
 
 /// Whether no CPU's ring holds anything.
-pub(super) fn all_written() -> bool {
+pub(crate) fn all_written() -> bool {
     RINGS.iter().all(|ring| ring.head() == Head::Empty)
 }
 

@@ -17,7 +17,6 @@
 mod found;
 pub mod heartbeat;
 mod report;
-pub(crate) mod selftests;
 
 pub use found::{Found, Seen, Waits};
 #[cfg(feature = "lab")]
@@ -40,12 +39,12 @@ use tidemark_wire::LabPoint;
 /// expected and CPUs few.
 const SILENT_IN_SCENARIO_NS: u64 = 1_000_000_000;
 /// How long a CPU is silent before it counts so, outside of scenarios.
-const SILENT_NS: u64 = 2_000_000_000;
+pub const SILENT_NS: u64 = 2_000_000_000;
 /// Silence after which one NMI is enough, if no neighbour has sent any: it is the host's, to a
 /// machine in which nobody is awake.
 const SURE_NS: u64 = 4_000_000_000;
 /// Time between two NMIs to a silent CPU, and what must lie between the two that find a hang.
-const ASK_AGAIN_NS: u64 = 250_000_000;
+pub const ASK_AGAIN_NS: u64 = 250_000_000;
 const CERTAIN_NS: u64 = 200_000_000;
 /// A waiter that has not turned for this long does not wait, or its host thread was switched away.
 const STARVED_NS: u64 = 100_000_000;
