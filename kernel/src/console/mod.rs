@@ -64,25 +64,12 @@ pub fn printk(level: Level, text: fmt::Arguments<'_>) {
     if level == Level::Debug && !SHOW_DEBUG.load(Ordering::Relaxed) {
         return;
     }
-    let mut lines = record::Lines::new(|line: &str| {
-        // A refused record is counted by the ring.
-        let _ = output::store(level, line);
-    });
-    // The writer above never fails; a Display that does loses the rest of its own text only.
-    let _ = fmt::write(&mut lines, text);
-    lines.finish();
-    output::write_out_or_defer();
+    put(level, text, || {});
 }
 
 /// Prints lines without a time stamp, and loses none: waits for room in the ring.
 pub fn plain(_task: &Task, text: fmt::Arguments<'_>) {
-    let mut lines = record::Lines::new(|line: &str| {
-        output::wait_for_room();
-        let _ = output::store(Level::Plain, line);
-    });
-    let _ = fmt::write(&mut lines, text);
-    lines.finish();
-    output::write_out_or_defer();
+    put(Level::Plain, text, output::wait_for_room);
 }
 
 /// Prints text as it is, line ends only where it has them, and loses nothing: waits for room in the
@@ -90,10 +77,16 @@ pub fn plain(_task: &Task, text: fmt::Arguments<'_>) {
 ///
 /// A log line that comes while the last such text has not ended its line begins a new one.
 pub fn raw(_task: &Task, text: fmt::Arguments<'_>) {
-    let mut pieces = record::Pieces::new(|piece: &str| {
-        output::wait_for_room();
-        let _ = output::store(Level::Raw, piece);
+    put(Level::Raw, text, output::wait_for_room);
+}
+
+fn put(level: Level, text: fmt::Arguments<'_>, wait: fn()) {
+    let mut pieces = record::Pieces::new(level == Level::Raw, |piece: &str| {
+        wait();
+        // A refused record is counted by the ring.
+        let _ = output::store(level, piece);
     });
+    // The writer above never fails; a Display that does loses the rest of its own text only.
     let _ = fmt::write(&mut pieces, text);
     pieces.finish();
     output::write_out_or_defer();

@@ -46,8 +46,6 @@ pub static TRACE: Trace = Trace::new();
 /// Handlers of the laboratory's interrupt and NMI that have run, on any CPU.
 pub static HANDLED: AtomicU64 = AtomicU64::new(0);
 
-const ROLES: [Role; Role::COUNT] = [Role::Reader, Role::Writer, Role::Feeder, Role::Watchdog];
-
 /// Opens the stage for a scenario; dropping it closes it.
 #[must_use = "the stage closes when this is dropped"]
 pub struct Stage {
@@ -122,12 +120,11 @@ pub fn end_handler(before: u8) {
 pub(super) fn role_here() -> Option<Role> {
     let handler = HANDLER[arch::cpu_id().0].load(Relaxed);
     if handler != 0 {
-        return ROLES.get(usize::from(handler) - 1).copied();
+        return Some(Role::of(u64::from(handler) - 1));
     }
     let me = thread::current()?.number() + 1;
-    ROLES
-        .into_iter()
-        .find(|&role| THREADS[role as usize].load(Relaxed) == me)
+    let number = THREADS.iter().position(|role| role.load(Relaxed) == me)?;
+    Some(Role::of(number as u64))
 }
 
 fn context_here() -> LabContext {
@@ -263,6 +260,10 @@ fn hold(role: Role, at: LabPoint, until: &'static [Moment]) {
     }
 }
 
+fn in_vain(role: Role, at: LabPoint, until: LabPoint) {
+    note(role, LabPoint::TimedOut, Stay { at, until }.pack());
+}
+
 /// Sends this CPU the laboratory's interrupt. With interrupts on it is taken here. With interrupts
 /// off the CPU's APIC says that it is pending; it is taken when the writer turns them on.
 fn interrupt(role: Role) {
@@ -274,14 +275,12 @@ fn interrupt(role: Role) {
     // Under emulation in threads an interrupt is not taken at the very next instruction.
     if is_on {
         if !time::spin_until(HOLD_NS, taken) {
-            let (at, until) = (LabPoint::IrqRaised, LabPoint::IrqTaken);
-            note(role, LabPoint::TimedOut, Stay { at, until }.pack());
+            in_vain(role, LabPoint::IrqRaised, LabPoint::IrqTaken);
         }
     } else if time::spin_until(HOLD_NS, ipi::is_work_requested) && !taken() {
         note(role, LabPoint::IrqPending, 0);
     } else {
-        let (at, until) = (LabPoint::IrqRaised, LabPoint::IrqPending);
-        note(role, LabPoint::TimedOut, Stay { at, until }.pack());
+        in_vain(role, LabPoint::IrqRaised, LabPoint::IrqPending);
     }
 }
 
@@ -292,8 +291,7 @@ fn interrupt_by_nmi(role: Role) {
     play::expect_nmi(here);
     nmi::send(here);
     if !time::spin_until(HOLD_NS, || HANDLED.load(Acquire) != before) {
-        let (at, until) = (LabPoint::NmiSent, LabPoint::NmiTaken);
-        note(role, LabPoint::TimedOut, Stay { at, until }.pack());
+        in_vain(role, LabPoint::NmiSent, LabPoint::NmiTaken);
     }
 }
 

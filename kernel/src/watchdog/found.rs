@@ -224,11 +224,7 @@ impl Found {
 
     /// The context that hangs.
     pub fn context(&self) -> LabContext {
-        match self.context.load(Relaxed) {
-            0 => LabContext::Task,
-            1 => LabContext::Interrupt,
-            _ => LabContext::Nmi,
-        }
+        LabContext::of(self.context.load(Relaxed).into())
     }
 
     /// What it waits for.
