@@ -26,6 +26,8 @@ tidemark_facts::named! {
             "torn entry: new zone, old index, and an unmovable request in Movable memory",
         H7Hot = "H7-hot", "the hot path remembers a torn entry, and serves requests by it",
         H8 = "H8", "endless retry from a stale start, with reclaim that makes progress",
+        /// As H7, but the window is as long as direct reclaim.
+        H10 = "H10", "a stale start, misplaced: an unmovable request in Movable memory",
     }
 }
 

@@ -95,7 +95,12 @@ fn added(variant: Variant, hazard: Hazard) -> Option<LabVerdict> {
     }
     // The hot path is this kernel's own, and is under every protocol.
     let hot = (hazard == Hazard::H7Hot).then_some(Holds);
-    hot.or_else(|| {
+    // Every protocol but one remembers where a request's walks start.
+    let start = (hazard == Hazard::H10).then_some(match variant {
+        Variant::Snapshot => Holds,
+        _ => Fails,
+    });
+    hot.or(start).or_else(|| {
         let mut cells = ADDED.iter();
         let (_, _, verdict) =
             cells.find(|(other, known, _)| (*other, *known) == (variant, hazard))?;
@@ -147,7 +152,7 @@ mod tests {
                 // A hazard is the specification's or ours.
                 let is_added =
                     |cell: &&(Variant, Hazard, LabVerdict)| (cell.0, cell.1) == (variant, hazard);
-                let ours = matches!(hazard, Hazard::H2Nmi | Hazard::H7Hot)
+                let ours = matches!(hazard, Hazard::H2Nmi | Hazard::H7Hot | Hazard::H10)
                     || ADDED.iter().any(|cell| is_added(&cell));
                 assert_eq!(
                     specified(variant, hazard).is_none(),

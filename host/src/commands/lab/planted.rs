@@ -8,7 +8,7 @@
 use tidemark_frames::{Mistake, Variant};
 use tidemark_wire::{Hazard, LabVerdict};
 
-use Hazard::{H1, H2, H2Nmi, H3, H5Begin, H5End, H7, H7Hot, H8};
+use Hazard::{H1, H2, H2Nmi, H3, H5Begin, H5End, H7, H7Hot, H8, H10};
 use LabVerdict::{Fails, Holds, HoldsDirectOnly, NotReached};
 use Variant::{
     GfpSeqlock, Seed, Seqlock, SeqlockAnnotated, SeqlockIrqoff, SeqlockIrqsave, SeqlockRecheck,
@@ -118,7 +118,7 @@ pub const ROWS: &[Row] = &[
     row(
         Mistake::StartRemembered,
         &[Snapshot],
-        &[(H1, Fails), (H8, Fails)],
+        &[(H1, Fails), (H8, Fails), (H10, Fails)],
     ),
     // Mistakes of the hot path.
     row(

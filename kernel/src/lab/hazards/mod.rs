@@ -2,6 +2,7 @@
 
 mod abba;
 mod h1;
+mod h10;
 mod h2;
 mod h7;
 mod h7_hot;
@@ -62,5 +63,6 @@ pub fn run(task: &Task, hazard: Hazard) -> Result<Finding, Obstacle> {
         Hazard::H7 => h7::run(task),
         Hazard::H7Hot => h7_hot::run(task),
         Hazard::H8 => h8::run(task),
+        Hazard::H10 => h10::run(task),
     }
 }
