@@ -1,4 +1,4 @@
-//! The allocator as its callers see it: what it consists of, and what is answered by one part.
+//! The allocator: its parts, and the calls that one part answers.
 
 use crate::{
     base::{
@@ -18,35 +18,36 @@ use crate::{
 };
 use tidemark_sync::{HardIrq, Task, atomic::AtomicU32};
 
-/// The memory that the allocator works in.
+/// The memory that the allocator keeps its data in. The caller provides it.
 #[derive(Debug, Clone, Copy)]
 pub struct Storage<'m> {
-    /// One place a memory section, up to the highest section that may ever be plugged in.
+    /// One slot for each memory section, up to the highest section that may ever be plugged in.
     pub sections: &'m [SectionSlot<'m>],
-    /// One a CPU.
+    /// One for each CPU: 1 to [`MAX_CPUS`].
     pub cpus: &'m [CpuCaches],
-    /// One a node.
+    /// One for each node: 1 to [`MAX_NODES`].
     pub nodes: &'m [Node],
-    /// Four a node.
+    /// Four for each node.
     pub zones: &'m [Zone],
 }
 
-/// The frame allocator. Everything but set-up and hot-plug may be called in any context.
+/// The frame allocator. All calls but set-up, hot-plug and drains are allowed in any context.
 #[repr(C)]
 pub struct Frames<'m, P: PerCpu> {
     caches: Caches<'m, P>,
     lists: Zonelists<'m, P>,
     resizing: ResizingLock,
-    /// Compactions that have, or are about to have, pageblocks isolated.
+    /// Number of compactions that have pageblocks isolated, or are about to.
     compacting: AtomicU32,
 }
 
 impl<'m, P: PerCpu> Frames<'m, P> {
-    /// Makes an allocator without memory. `storage.zones` has four entries a node.
+    /// Makes an allocator without memory.
     ///
     /// # Panics
     ///
-    /// Panics if the storage has no CPU or node, more than the limits, or not four zones a node.
+    /// Panics if the storage has no CPU or node, more than [`MAX_CPUS`] or [`MAX_NODES`] of them,
+    /// or not four zones for each node.
     pub fn new(platform: P, storage: Storage<'m>, variant: Variant) -> Self {
         assert!((1..=MAX_CPUS).contains(&storage.cpus.len()));
         assert!((1..=MAX_NODES).contains(&storage.nodes.len()));
@@ -93,7 +94,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         &self.resizing
     }
 
-    /// Compactions that have, or are about to have, pageblocks isolated.
+    /// Returns the number of compactions that have pageblocks isolated, or are about to.
     pub(crate) fn compacting(&self) -> &AtomicU32 {
         &self.compacting
     }
@@ -103,60 +104,61 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         self.lists.chosen().variant()
     }
 
-    /// Returns a node's zonelist as it is now. Any context.
+    /// Returns a copy of a node's zonelist. Any context.
     ///
     /// # Panics
     ///
-    /// Panics if the node is beyond the storage.
+    /// Panics if the allocator has no node of this number.
     pub fn zonelist(&self, node: NodeId, list: ListKind) -> ListSnapshot {
         let _pinned = Pinned::new(self.platform());
         self.lists.snapshot(node, list)
     }
 
-    /// Returns the count that observers see: odd while a rebuild is under way. Any context.
+    /// Returns the counter for observers, which is odd while a rebuild is under way. Any context.
     pub fn rebuild_counter(&self) -> u32 {
         self.lists.protocol().observe().value()
     }
 
-    /// Rebuilds so far. Any context.
+    /// Returns the number and times of the rebuilds so far. Any context.
     pub fn rebuild_stats(&self) -> RebuildStats {
         self.lists.rebuild_stats()
     }
 
-    /// Handles the drain IPI: empties this CPU's caches, or leaves that to the gated section that
-    /// it interrupted, which does it on its way out.
+    /// Handles the drain interrupt: empties this CPU's caches, or leaves that to the gated section
+    /// that it interrupted, which does it at its end.
+    /// [`Platform::drain_others`](crate::Platform::drain_others) runs it.
     pub fn drain_local(&self, irq: &HardIrq) {
         self.caches.drain_local(irq);
     }
 
-    /// Empties every CPU's caches and returns when all of them are drained. Not on behalf of an
-    /// interrupt: it waits for the others.
+    /// Empties every online CPU's caches, and returns when all are drained. Only a task may call
+    /// it, not pinned and with interrupts on: it waits for the other CPUs.
     pub fn drain_all(&self, task: &Task) {
         self.caches.drain_all(task);
     }
 
-    /// Returns what happened in a zone since boot. Any context.
+    /// Returns the numbers of events in a zone since boot. Any context.
     ///
     /// # Panics
     ///
-    /// Panics if the zone's node is beyond the storage.
+    /// Panics if the allocator has no node of this number.
     pub fn zone_events(&self, id: ZoneId) -> ZoneEvents {
         self.caches.zone_events(id)
     }
 
-    /// Returns what a frame's entry says; [`FrameState::Absent`] for what is not the allocator's.
-    /// Any context.
+    /// Returns what a frame's entry says; [`FrameState::Absent`] for a frame that the allocator
+    /// does not manage. Any context; a hint, unless the caller owns the frame.
     pub fn frame_state(&self, pfn: Pfn) -> FrameState {
         self.books().frame_state(pfn)
     }
 
-    /// Changes the owner of an allocated block by its first frame, if it is `from` now; returns
+    /// Changes the owner of the allocated block that begins at `pfn`, if it is `from` now; returns
     /// whether it was. Any context.
     pub fn change_owner(&self, pfn: Pfn, from: Owner, to: Owner) -> bool {
         self.books().change_owner(pfn, from, to)
     }
 
-    /// Returns the zone of a frame's pageblock, while that is online. Any context.
+    /// Returns the zone of a frame's pageblock, or `None` if that is not online. Any context.
     pub fn zone_of(&self, pfn: Pfn) -> Option<ZoneId> {
         self.books().zone_of(pfn)
     }

@@ -1,20 +1,19 @@
 //! The physical frame allocator: nodes, zones, watermarks, zonelists, per-CPU caches over a
 //! lock-free core.
 //!
-//! It knows no hardware and prints nothing: what it needs of its surroundings it takes as a
-//! [`Platform`].
+//! It knows no hardware and prints nothing. Its surroundings are the trait [`Platform`].
 //!
-//! # The folders, and what each owns
+//! # The folders and their types
 //!
-//! A folder may use those before it, and a test holds them to that. A method can reach what its
-//! type holds, and no more.
+//! A folder may use those before it, and a test checks this. A method can use only the fields of
+//! its type.
 //!
 //! | folder | type | what |
 //! |---|---|---|
 //! | `base` | | the vocabulary: frame numbers, requests, owners, [`Platform`], reports |
 //! | `pageblock` | `Books` | pageblocks of 2 MiB: bits, state, flags; the table of memory sections |
-//! | `zone` | `Zones` | free counters, watermarks, reserves, the search for a pageblock that can give |
-//! | `cache` | `Caches` | what each CPU keeps: single frames, larger blocks, counts; frees |
+//! | `zone` | `Zones` | free counters, watermarks, reserves, the search for a pageblock |
+//! | `cache` | `Caches` | each CPU's caches of single frames and larger blocks, counters; frees |
 //! | [`zonelist`] | `Zonelists` | fallback lists and their protocols, a file each; rebuilds |
 //! | `frames` | [`Frames`] | holds `Caches` (which hold `Zones`, which hold `Books`) and `Zonelists` |
 //! | `alloc` | [`Frames`] | one request: hot path, fast path, slow path, compaction, bulk |
@@ -23,41 +22,55 @@
 //!
 //! # Contexts are arguments
 //!
-//! A function that has to stay on its CPU takes an `OnCpu` (`base/pin`), one that works inside the
-//! CPU's gated section an `Inside` (`cache/inside`), which the function that ends the section
-//! consumes; what changes sizes, watermarks, lists or spans takes the hot-plug lock as its holder
-//! has it, a `Resizing` (`base/resizing`). The first two have no size.
+//! * A function that must stay on its CPU takes an `OnCpu` (`base/pin`), which has no size.
+//! * A function that works inside the CPU's gated section takes an `Inside` (`cache/inside`), which
+//!   has no size either. The function that ends the section consumes it.
+//! * A function that changes sizes, watermarks, lists or spans takes a `Resizing`
+//!   (`base/resizing`): the hot-plug lock, while it is held.
 //!
 //! # The road of one request
 //!
-//! A single frame that this CPU has: `alloc/hot` ([`Frames::alloc`]) → `cache/inside` (the gated
-//! section opens) → `cache/one` (a frame comes off its stack, and is labelled) → `cache/inside`
-//! (the section ends).
+//! A single frame that is in this CPU's cache:
 //!
-//! One that it has not: `alloc/hot` → `alloc/fast` (what the request is to its walks) →
-//! `zone/above` (is any zone above LOW?) → `alloc/list_walk` (the first one of the list) →
-//! `zone/high_atomic` (is it above its watermark without the reserve?) → `cache/pcp` (its cache) →
-//! `cache/one` (enters, finds that empty) → `cache/batch` (a refill) → `zone/search` (a pageblock
-//! of the request's kind) → `pageblock/bits` (bits are claimed) → `zone/counter` (the zone's free
-//! count loses them) → `alloc/fast` (hands out).
+//! 1. `alloc/hot`: [`Frames::alloc`].
+//! 2. `cache/inside`: the gated section begins.
+//! 3. `cache/one`: a frame is popped, and its entry written.
+//! 4. `cache/inside`: the gated section ends.
 //!
-//! When no zone is above LOW: `alloc/slow`, one `SlowPath` for the request, which asks the protocol
-//! by `alloc/look`, walks by `alloc/list_walk` within `alloc/limits`, and goes round in
-//! `alloc/slow_rounds`, with `alloc/reclaim`, `alloc/compact` and `alloc/high_atomic` to find more.
+//! A single frame that is not:
 //!
-//! A free: [`Block`]'s drop → `cache/free` → `cache/one`, or `cache/batch` → `pageblock/bits` →
-//! `zone/counter`.
+//! 1. `alloc/hot`, `alloc/fast`: the request becomes an `AllocContext`.
+//! 2. `zone/above`: is any zone above LOW?
+//! 3. `alloc/list_walk`: the first such zone of the list.
+//! 4. `zone/high_atomic`: is it above its watermark without the reserve?
+//! 5. `cache/pcp`, `cache/one`: its cache, which is empty.
+//! 6. `cache/batch`: a refill.
+//! 7. `zone/search`: a pageblock of the request's kind.
+//! 8. `pageblock/bits`: bits are claimed.
+//! 9. `zone/counter`: the zone's counter loses the frames.
+//! 10. `alloc/fast`: the frame's entry is written.
+//!
+//! When no zone is above LOW, `alloc/slow` makes a `SlowPath` of the request. It runs the
+//! protocol's checks in `alloc/look`, and walks by `alloc/list_walk` within `alloc/limits`. Its
+//! rounds are in `alloc/slow_rounds`, and use `alloc/reclaim`, `alloc/compact` and
+//! `alloc/high_atomic`.
+//!
+//! A free begins with the drop of a [`Block`]. It goes through `cache/free` to `cache/one`, or to
+//! `cache/batch`, `pageblock/bits` and `zone/counter`.
 //!
 //! # In another kernel
 //!
-//! Implement [`Platform`]; hand the books' memory to [`Frames::new`] as a [`Storage`]; name the
-//! nodes with [`Frames::set_topology`]; give each memory section its books with
-//! [`Frames::add_section`]; bring in boot memory with [`Frames::add_boot_range`] and call
-//! [`Frames::finish_boot`]. From then on [`Frames::alloc`] may be called in every context, with the
-//! token that proves which (`tidemark_sync::{Task, HardIrq, Nmi}`); a [`Block`] that is dropped is
-//! freed. Later memory comes and leaves by [`Frames::online_range`] and [`Frames::offline_range`].
+//! 1. Implement [`Platform`].
+//! 2. Pass memory for the books to [`Frames::new`], as a [`Storage`].
+//! 3. Name the nodes with [`Frames::set_topology`].
+//! 4. Give each memory section its books with [`Frames::add_section`].
+//! 5. Add boot memory with [`Frames::add_boot_range`], and call [`Frames::finish_boot`].
 //!
-//! `examples/other_kernel.rs` is such a kernel: a process whose interrupt is a signal.
+//! From then on [`Frames::alloc`] may be called in every context, with the token that proves which
+//! one it is (`tidemark_sync::{Task, HardIrq, Nmi}`). A [`Block`] that is dropped is freed. Later
+//! memory comes and leaves by [`Frames::online_range`] and [`Frames::offline_range`].
+//!
+//! `examples/other_kernel.rs` is such a kernel: a process that takes signals as its interrupts.
 //! `cargo run -p tidemark-frames --example other_kernel`
 #![cfg_attr(not(any(test, loom)), no_std)]
 #![cfg_attr(not(test), forbid(unsafe_code))]

@@ -10,9 +10,9 @@ use crate::{
     frames::Frames,
 };
 
-/// An allocated block of frames. It cannot be cloned; dropping it frees it, in any context.
+/// An allocated block of 2^order frames. It cannot be cloned. Dropping it frees it, in any context.
 ///
-/// Two words: calls return and take it in registers.
+/// It has two words, so that calls pass it in registers.
 #[must_use = "dropping a block frees it"]
 pub struct Block<'f, 'm, P: PerCpu> {
     pub(crate) frames: &'f Frames<'m, P>,
@@ -26,13 +26,13 @@ impl<'f, 'm, P: PerCpu> Block<'f, 'm, P> {
         self.handle.pfn()
     }
 
-    /// Returns the size.
+    /// Returns the order.
     #[inline]
     pub fn order(&self) -> Order {
         self.handle.order()
     }
 
-    /// Returns the owner that the entry names.
+    /// Returns the owner in the block's entry. Any context.
     pub fn owner(&self) -> Owner {
         match self.frames.frame_state(self.pfn()) {
             FrameState::Allocated { owner, .. } => owner,
@@ -40,12 +40,14 @@ impl<'f, 'm, P: PerCpu> Block<'f, 'm, P> {
         }
     }
 
-    /// Names the owner: a block without one is in flight, and an offline waits for it.
+    /// Sets the owner. A block without one counts as a birth under way, and an offline waits for
+    /// it. Any context.
     pub fn set_owner(&self, owner: Owner) {
         self.frames.books().label(self.pfn(), self.order(), owner);
     }
 
-    /// Splits into two halves, lower one first, with the same owner.
+    /// Splits into two halves of the next lower order, lower one first, with the same owner. Any
+    /// context.
     ///
     /// # Errors
     ///
@@ -64,8 +66,8 @@ impl<'f, 'm, P: PerCpu> Block<'f, 'm, P> {
         Ok((block(lower), block(Pfn(lower.0 + half.frames()))))
     }
 
-    /// Gives up the allocator's reference: a handle can be sent through atomics. It must come back
-    /// by [`Frames::adopt`], else the frames are lost.
+    /// Turns the block into a handle, which can be stored in an atomic word. The frames are lost
+    /// unless [`Frames::adopt`] takes the handle back. Any context.
     pub fn leak(self) -> FrameHandle {
         let handle = self.handle.again();
         core::mem::forget(self);
@@ -74,7 +76,7 @@ impl<'f, 'm, P: PerCpu> Block<'f, 'm, P> {
 }
 
 impl<'m, P: PerCpu> Frames<'m, P> {
-    /// Takes a handle back as a block.
+    /// Turns a handle back into a block. Any context.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Many blocks by one call: frames come and go a word at a time.
+//! Allocation and free of many blocks by one call: single frames by words.
 
 use crate::{
     alloc::{
@@ -20,17 +20,17 @@ use crate::{
 };
 use tidemark_sync::{Context, atomic::Ordering};
 
-/// Single frames that come by one step at most: a word of them.
+/// The most single frames that one step allocates.
 const FRAMES_AT_ONCE: usize = 64;
 
 impl<'m, P: PerCpu> Frames<'m, P> {
-    /// Fills the empty places of `blocks` with blocks as the request wants them; returns how many
-    /// came. It may be fewer than there are places: for what is missing nobody waits or reclaims,
-    /// unless nothing came at all. Any context.
+    /// Fills the empty places of `blocks` with blocks for the request; returns how many it
+    /// allocated. They may be fewer than the places: the call enters the slow path, and so may wait
+    /// or reclaim, only if it got no block at all. Any context.
     ///
     /// # Errors
     ///
-    /// See [`AllocError`]: there was an empty place, and not one block came.
+    /// See [`AllocError`]: there was an empty place, and the call got no block.
     pub fn alloc_bulk<'f>(
         &'f self,
         context: &impl Context,
@@ -76,9 +76,9 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         Ok(came)
     }
 
-    /// Walks the list once for up to `wanted` single frames, no further down than the watermark:
-    /// what this CPU's cache of a zone holds, or else frames of one of its pageblocks. Returns how
-    /// many came.
+    /// Walks the list once for up to `wanted` single frames, down to the watermark. They come from
+    /// this CPU's cache of one zone, or if that is empty from one of the zone's pageblocks. Returns
+    /// how many it took.
     fn take_batch(
         &self,
         ac: &AllocContext,
@@ -105,13 +105,13 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             })
             .find(|&taken| taken > 0)
             .unwrap_or(0);
-        // Zeroing takes its time: neither pinned nor inside the cache's gated section.
+        // Zeroing takes long, so it is done with no pin held and no gated section open.
         drop(pinned);
         batch[..taken].iter().copied().for_each(put);
         taken
     }
 
-    /// Fills `batch` with single frames of a zone as far as they come at once; returns how many.
+    /// Fills `batch` with single frames of a zone, by one step; returns how many it took.
     fn take_frames(
         &self,
         zone: ZoneId,
@@ -123,7 +123,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         let count = batch.len() as u32;
         let mut places = batch.iter_mut();
         let mut got = |pageblock: PageblockRef<'m>, frame| {
-            // The frame is ours alone; whoever looks at the entry meanwhile gets a hint.
+            // The frame is the caller's alone. Another CPU that reads the entry meanwhile gets a
+            // hint.
             pageblock
                 .entry(frame)
                 .store(wanted.entry.0, Ordering::Relaxed);
@@ -158,9 +159,9 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         taken as usize
     }
 
-    /// Frees the blocks in `blocks` and leaves the places empty; returns how many there were.
-    /// Single frames that lie in one word and follow each other in the slice, in whatever order,
-    /// go back by one step. Any context.
+    /// Frees the blocks in `blocks` and leaves the places empty; returns how many blocks there
+    /// were. Single frames of one word of 64 that are neighbours in the slice, in any order, go
+    /// back by one step. Any context.
     pub fn free_bulk(&self, blocks: &mut [Option<Block<'_, 'm, P>>]) -> usize {
         let mut freed = 0;
         let mut rest = blocks;
@@ -182,7 +183,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         freed
     }
 
-    /// Returns whether two blocks of this allocator are single frames of one word.
+    /// Returns whether both blocks are this allocator's, and single frames of one word.
     fn share_a_word(&self, one: &Block<'_, 'm, P>, other: Option<&Block<'_, 'm, P>>) -> bool {
         let is_ours = |block: &Block<'_, 'm, P>| {
             core::ptr::eq(block.frames, self) && block.order() == Order::ZERO
@@ -208,7 +209,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
                 self.caches().report_late(pfn, Order::ZERO);
                 continue;
             }
-            // Before the bit is clear: after that the entry is the next owner's.
+            // This comes before the bit is cleared: after that the entry is the next owner's.
             pageblock
                 .entry(frame)
                 .store(Entry::FREE.0, Ordering::Relaxed);

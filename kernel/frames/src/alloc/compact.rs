@@ -1,13 +1,14 @@
-//! Compaction: makes room for a larger block by moving what lies in its way.
+//! Compaction: makes a free run for a larger block by moving the blocks that lie in it.
 //!
-//! Only a task that may reclaim for itself does it. It looks for the emptiest pageblocks of a zone,
-//! takes one in which everything can be moved, isolates that, has each block moved by its owner,
-//! and takes the run for the request before anybody else can. A run of order 9 or 10 is one
-//! pageblock or two; for a smaller one a pageblock is isolated, too, but only the run is emptied.
+//! Only a task that may reclaim compacts. It looks for the emptiest pageblocks of a zone, and
+//! isolates one in which everything can be moved. Each block's owner moves it, and the task takes
+//! the run for the request; the isolation keeps other requests out. A run of order 9 or 10 is one
+//! pageblock or two. For a smaller one the whole pageblock is isolated, too, but only the run is
+//! emptied.
 //!
-//! The isolation has a bit of its own in the pageblock's state, apart from an offline's: an offline
-//! may isolate a pageblock that is being compacted. The compaction then gives up, and the offline's
-//! stays.
+//! The isolation has a bit of its own in the pageblock's state, apart from that of an offline. An
+//! offline may isolate a pageblock that is being compacted. The compaction then gives up, and the
+//! offline's isolation stays.
 
 use crate::{
     alloc::{
@@ -36,19 +37,19 @@ use crate::{
 use core::ops::Range;
 use tidemark_sync::{ContextKind, Task, atomic::Ordering};
 
-/// Pageblocks among which the emptiest are looked for: 512 MiB.
+/// Pageblocks among which the emptiest are looked for, 512 MiB.
 const WINDOW: u32 = 256;
-/// Such windows that a compaction of a zone goes through; the next one goes on behind them.
+/// The most windows that a compaction of a zone goes through. The next compaction goes on behind
+/// them.
 const WINDOWS: u64 = 4;
 /// Candidates that one look through a window keeps.
 const KEPT: usize = 32;
-/// Candidates that are isolated and emptied, at most.
+/// The most candidates that are isolated and emptied.
 const TRIED: u32 = 4;
-/// Times that one run is gone over without anything being moved: a page may be in use.
+/// How many rounds over a run may move nothing before it is given up: a page may be in use.
 const ROUNDS: u32 = 4;
 
-/// A pageblock, or the lower one of a pair, that may be worth emptying; better ones compare as
-/// less.
+/// A pageblock, or the lower one of a pair, that may be emptied. Better ones compare as less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
     /// Pageblocks for unmovable requests come last: few of them can be emptied.
@@ -58,12 +59,12 @@ struct Candidate {
     index: u64,
 }
 
-/// A place for the block that is wanted.
+/// A place for the requested block.
 #[derive(Clone, Copy)]
 struct Run<'m> {
-    /// Its pageblock; the lower one of an order 10.
+    /// The run's pageblock; the lower one for an order 10.
     pageblock: PageblockRef<'m>,
-    /// Its first frame in the pageblock.
+    /// Index of the run's first frame in the pageblock.
     first: u32,
     order: Order,
 }
@@ -80,25 +81,25 @@ impl<'m> Run<'m> {
     }
 }
 
-/// What stands in the way of a run.
+/// What lies in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct InTheWay {
-    /// Frames to be moved.
+    /// Frames of blocks that must be moved.
     movable: u32,
     /// Frames in caches.
     cached: u32,
 }
 
-/// The pageblocks of a run are isolated for as long as this lives.
+/// A guard that isolates the pageblocks of a run until it is dropped.
 struct Compacting<'a, 'm, P: PerCpu> {
     frames: &'a Frames<'m, P>,
     isolated: [Option<PageblockRef<'m>>; 2],
 }
 
 impl<'a, 'm, P: PerCpu> Compacting<'a, 'm, P> {
-    /// Isolates the pageblocks of a run, if all of them are open and the zone's.
+    /// Isolates the pageblocks of a run, if all of them are open and in the zone.
     fn new(frames: &'a Frames<'m, P>, zone: ZoneId, run: Run<'m>) -> Option<Self> {
-        // Relaxed: only the oracle looks, at rest.
+        // Relaxed: only the oracle reads it, at rest.
         frames.compacting().fetch_add(1, Ordering::Relaxed);
         let mut this = Self {
             frames,
@@ -109,9 +110,9 @@ impl<'a, 'm, P: PerCpu> Compacting<'a, 'm, P> {
             let counted = pageblock.core().isolate(Isolation::Compaction)?;
             *place = Some(pageblock);
             step!(frames);
-            // A pageblock cannot leave while it is isolated so: its zone is fixed.
+            // A pageblock cannot leave while a compaction isolates it, so its zone is fixed.
             frames.zone_table().lose(pageblock.zone(), counted);
-            // A frame that is freed now is not to come back out of a cache.
+            // No cache may take a frame that is freed here from now on.
             pageblock.keep_out_of_caches(true);
             if pageblock.zone() != zone {
                 return None;
@@ -129,11 +130,11 @@ impl<P: PerCpu> Drop for Compacting<'_, '_, P> {
         };
         for pageblock in isolated.into_iter().flatten() {
             pageblock.keep_out_of_caches(false);
-            // Read while the pageblock cannot leave: after the isolation it may, and come back
-            // elsewhere.
+            // The zone is read while the pageblock cannot leave. After the isolation it may leave
+            // and come back in another zone.
             let zone = pageblock.zone();
             step!(self.frames);
-            // Nothing, if it was taken whole: what is taken is not isolated.
+            // A pageblock that was taken whole is not isolated any more.
             if let Some(counted) = pageblock.core().unisolate(Isolation::Compaction) {
                 step!(self.frames);
                 self.frames
@@ -146,7 +147,7 @@ impl<P: PerCpu> Drop for Compacting<'_, '_, P> {
     }
 }
 
-/// What a compaction of a zone has done so far.
+/// What a compaction of a zone has done until now.
 #[derive(Default)]
 struct Work {
     tried: u32,
@@ -154,9 +155,9 @@ struct Work {
 }
 
 impl<'m, P: PerCpu> Frames<'m, P> {
-    /// Makes room for a request above order 0 in one of its zones that would stay above its
-    /// watermark, and takes it. A bounded amount of work; it may wait for other CPUs and for owners
-    /// of pages.
+    /// Makes a run for a request above order 0, in one of its zones that would stay above its
+    /// floor, and takes it. The amount of work is bounded. It may wait for other CPUs and for
+    /// owners of pages.
     #[cold]
     pub(crate) fn compact(
         &self,
@@ -171,9 +172,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             .find_map(|(passed, zone)| self.compact_zone(zone, ac.wanted(passed), task))
     }
 
-    /// Returns the zones that would pass their watermarks, in the order of the list as it is now,
-    /// with the number of those before: what follows may sleep, and the list is not looked at any
-    /// more.
+    /// Returns the zones that would stay above their floors, each with the number of usable zones
+    /// before it. They are copied from the list as it is now, since their compaction may sleep.
     fn zones_to_compact(
         &self,
         ac: &AllocContext,
@@ -220,8 +220,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         taken
     }
 
-    /// Goes through the candidates of a window, the emptiest first, until one gives the block.
-    /// Returns the pageblock behind the window as well.
+    /// Tries the candidates of a window, the emptiest first, until one gives the block. Also
+    /// returns the index of the pageblock behind the window.
     fn compact_window(
         &self,
         zone: ZoneId,
@@ -255,8 +255,9 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
     }
 
-    /// Finds the best candidates of the window from `from` on that are worse than the last one, in
-    /// ascending order, and the pageblock behind the window. Reads states only.
+    /// Finds the best candidates of the window from `from` on that come after `last`, in ascending
+    /// order. Also returns the index of the pageblock behind the window. Reads states and flags
+    /// only.
     fn emptiest(
         &self,
         zone: ZoneId,
@@ -296,7 +297,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         (kept, behind)
     }
 
-    /// Judges a pageblock, or a pair by its lower one, by its state alone.
+    /// Returns the candidate for a pageblock, or for the pair of a lower one, by its state and
+    /// flags alone.
     fn candidate(
         &self,
         zone: ZoneId,
@@ -327,8 +329,9 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         })
     }
 
-    /// Finds the cheapest run of a pageblock in which everything can be moved. Reads entries only;
-    /// what it finds may have changed when the pageblock is isolated.
+    /// Finds the run of a pageblock with the fewest frames to move, among those in which everything
+    /// can be moved. Reads bits and entries only, which may have changed when the pageblock is
+    /// isolated.
     fn examine(&self, pageblock: PageblockRef<'m>, order: Order) -> Option<(Run<'m>, InTheWay)> {
         let step = (order.frames() as usize).min(PAGEBLOCK_FRAMES);
         let runs = (0..PAGEBLOCK_FRAMES as u32).step_by(step);
@@ -349,7 +352,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         runs.min_by_key(|&(_, in_the_way)| in_the_way)
     }
 
-    /// Isolates, moves, and takes a run. On every way out the isolation ends.
+    /// Isolates, empties and takes a run. The isolation ends on every way out.
     fn empty_run(
         &self,
         zone: ZoneId,
@@ -363,10 +366,11 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         step!(self);
         let mut is_cached = in_the_way.cached > 0;
         let mut idle_rounds = 0;
-        // A round that is not idle moves a frame at least: there are no more of them than frames.
+        // A round that is not idle moves at least one frame, so there are no more such rounds than
+        // frames.
         while idle_rounds < ROUNDS {
             if is_cached {
-                // After the isolation: what is freed from now on is not cached again.
+                // The drain comes after the isolation, so that no freed frame is cached again.
                 self.drain_all(task);
             }
             let mut scan = Scan::new(AtUnmovable::Stop);
@@ -384,7 +388,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
                 step!(self);
                 return Some(pfn);
             }
-            // What was in the way may be cached by now; or the frames that moving it needs are.
+            // The pending frame, or a frame that its move needs, may be in a cache by now.
             is_cached = scan.pending.is_some();
             if scan.migrated == 0 {
                 idle_rounds += 1;
@@ -394,7 +398,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         None
     }
 
-    /// Takes an emptied run, labelled and counted as the request's.
+    /// Takes an emptied run, writes the request's entry and counts the allocation.
     fn take_compacted(&self, run: Run<'m>, wanted: ZoneRequest) -> Option<Pfn> {
         let pinned = Pinned::new(self.platform());
         let cpu = self.caches().this_cpu(pinned.on_cpu());
@@ -405,7 +409,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             order => core.claim_compacted(order),
         }?;
         step!(self);
-        // The zone's counter has lost the frames by the isolation.
+        // The zone's counter has lost the frames already, by the isolation.
         let zone = run.pageblock.zone();
         let pfn = Pfn(run.pageblock.start().0 + u64::from(first));
         let kind = PageblockKind::of(wanted.migrate_type, run.order);
@@ -423,8 +427,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     }
 }
 
-/// Finds what stands in the way of an aligned run; nothing if it cannot be moved, or if a birth or
-/// a death is in flight there.
+/// Counts what lies in an aligned run. Returns `None` if a block of it cannot be moved, or if a
+/// birth or a death is under way there.
 fn in_the_way(pageblock: PageblockRef<'_>, frames: Range<u32>, order: Order) -> Option<InTheWay> {
     let mut found = InTheWay::default();
     let mut frame = frames.start;
@@ -444,7 +448,7 @@ fn in_the_way(pageblock: PageblockRef<'_>, frames: Range<u32>, order: Order) -> 
                 found.movable += size.frames() as u32;
                 size
             }
-            // Unmovable, or inside a block that is larger than the run.
+            // The block is unmovable, or larger than the run.
             _ => return None,
         };
         frame += size.frames() as u32;
@@ -452,20 +456,20 @@ fn in_the_way(pageblock: PageblockRef<'_>, frames: Range<u32>, order: Order) -> 
     Some(found)
 }
 
-/// For the tests of blocks that leave.
+/// Helpers for the tests of memory that leaves.
 #[cfg(all(test, not(loom)))]
 pub(crate) mod tests_hook {
     use super::*;
     use crate::testing::{TestFrames, section_range, zone};
 
-    /// Isolates the first run of a block of NORMAL memory for a compaction, which then gives up.
+    /// Isolates the first run of a memory section of NORMAL for a compaction, which then gives up.
     pub(crate) fn isolate_and_give_up(frames: &'static TestFrames, block: usize, order: Order) {
         let normal = zone(0, crate::ZoneKind::Normal);
         let (pageblock, first) = frames
             .books()
             .pageblock_of(section_range(block).start)
             .unwrap();
-        // Nothing, if the pageblock has changed zones meanwhile.
+        // It isolates nothing if the pageblock has changed zones meanwhile.
         drop(Compacting::new(
             frames,
             normal,

@@ -1,4 +1,4 @@
-//! What a request is to its walks, and to the zones that they come to.
+//! `AllocContext` and `ZoneRequest`: a request as its walks, and as the zones see it.
 
 use crate::{
     base::{
@@ -11,31 +11,31 @@ use crate::{
 };
 use tidemark_sync::ContextKind;
 
-/// A request on its way: what it may use, and where its walks begin.
+/// A request as its walks see it: what it may use, and which list it walks.
 pub(crate) struct AllocContext<'m> {
     pub(crate) gfp: Gfp,
     pub(crate) order: Order,
-    /// Its class, whatever its size.
+    /// The class that the request would have at order 0.
     pub(crate) class: Class,
-    /// What the block's entry will say.
+    /// The entry that the block will get.
     pub(crate) entry: Entry,
-    /// What kind of context asks.
+    /// The kind of context of the request.
     pub(crate) context: ContextKind,
     pub(crate) node: NodeId,
-    /// That node's lists.
+    /// The lists of `node`.
     pub(crate) lists: &'m Node,
     pub(crate) kind: ListKind,
     /// Nodes that the caller permits.
     pub(crate) nodes: NodeMask,
-    /// What the walks of the fast path may use: less if a cpuset is in force.
+    /// The zones that the walks of the fast path may use, within the task's cpuset.
     pub(crate) eligible: Eligible,
 }
 
-/// What is taken out of a zone, and for whom.
+/// A request as a zone sees it.
 #[derive(Clone, Copy)]
 pub(crate) struct ZoneRequest {
     pub(crate) order: Order,
-    /// What the block's entry will say.
+    /// The entry that the block will get.
     pub(crate) entry: Entry,
     pub(crate) migrate_type: MigrateType,
     pub(crate) context: ContextKind,
@@ -44,7 +44,7 @@ pub(crate) struct ZoneRequest {
 }
 
 impl ZoneRequest {
-    /// Returns what is wanted of this zone.
+    /// Returns the request for this zone, with the migrate type that it has there.
     #[inline]
     pub(crate) fn within(self, zone: ZoneId) -> Self {
         Self {
@@ -55,7 +55,7 @@ impl ZoneRequest {
 }
 
 impl AllocContext<'_> {
-    /// Returns what the walk takes from a zone after `passed` others.
+    /// Returns the request for a zone that comes after `passed` other usable ones.
     #[inline]
     pub(crate) fn wanted(&self, passed: usize) -> ZoneRequest {
         ZoneRequest {

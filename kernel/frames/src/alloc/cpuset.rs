@@ -1,9 +1,8 @@
-//! Cpusets: the nodes that a task's requests may use, apart from what each request says.
+//! Cpusets: the nodes that a task's requests may use, apart from those that each request permits.
 //!
-//! The fast path keeps to the task's own nodes. On the slow path a request without HARDWALL may go
-//! as far as the wall around them, and one that must not fail for such a reason ignores them: HIGH
-//! that cannot block, an OOM victim's, one with MEMALLOC. Interrupt handlers and NMIs have no task
-//! whose set would apply.
+//! The fast path keeps to the task's own nodes. On the slow path a request without HARDWALL keeps
+//! to the wall around them. Some requests ignore the cpuset there: HIGH that cannot block, those of
+//! an OOM victim, and those with MEMALLOC. Requests of interrupt handlers and NMIs have no cpuset.
 
 use crate::{
     alloc::context::AllocContext,
@@ -17,19 +16,19 @@ use crate::{
 };
 use tidemark_sync::{Context, ContextKind, Task};
 
-/// The cpuset of a request on the slow path, as it was when the request began: its cookie.
+/// The cpuset of a request on the slow path, as it was at the request's begin.
 #[derive(Clone, Copy)]
 pub(crate) struct Confinement {
     /// Nodes that the walks may use.
     pub(crate) nodes: NodeMask,
-    /// Nodes that the walks of the fast path, and the last one before OOM, may use.
+    /// Nodes that the last walk before OOM may use, as on the fast path.
     pub(crate) own_nodes: NodeMask,
-    /// Whose generation it is, if there is a cpuset that this request heeds.
+    /// Generation of the cpuset, if there is one that this request heeds.
     heeded: Option<u32>,
 }
 
 impl Confinement {
-    /// Returns what a request may use that heeds no cpuset.
+    /// Returns the nodes of a request that heeds no cpuset.
     #[inline]
     pub(crate) fn none(ac: &AllocContext) -> Self {
         Self {
@@ -39,7 +38,7 @@ impl Confinement {
         }
     }
 
-    /// Notes what a request may use that begins now.
+    /// Reads the cpuset for a request that begins now.
     #[inline]
     pub(crate) fn begin<P: Platform>(platform: &P, task: Option<&Task>, ac: &AllocContext) -> Self {
         let free = Self::none(ac);
@@ -59,7 +58,7 @@ impl Confinement {
         }
     }
 
-    /// Returns whether the cpuset that the request began with is another one now.
+    /// Returns whether the request's cpuset has changed since its begin.
     #[inline]
     pub(crate) fn has_changed<P: Platform>(&self, platform: &P, task: Option<&Task>) -> bool {
         let now = || in_force(platform, task).map(|(_, cpuset)| cpuset.generation);
@@ -68,22 +67,21 @@ impl Confinement {
     }
 }
 
-/// Returns the cpuset of the task that asks.
+/// Returns the task and its cpuset, if there are both.
 #[inline]
 fn in_force<'t, P: Platform>(platform: &P, task: Option<&'t Task>) -> Option<(&'t Task, Cpuset)> {
     let task = task?;
     Some((task, platform.cpuset(task)?))
 }
 
-/// Returns whether a cpuset may say which nodes the caller may use: the hot path does not look
-/// closer.
+/// Returns whether a cpuset may confine the caller. If so, the hot path declines the request.
 #[inline]
 pub(crate) fn may_confine<P: Platform>(platform: &P, context: &impl Context) -> bool {
     context.kind() == ContextKind::Task && platform.any_cpuset()
 }
 
-/// Returns the nodes that a request may use on the fast path: what its caller says, within the
-/// task's cpuset. Nothing to do where no cpuset is in force.
+/// Returns the nodes that a request may use on the fast path: those that its caller permits, within
+/// the task's cpuset.
 #[inline]
 pub(crate) fn own_nodes<P: Platform>(
     platform: &P,

@@ -1,4 +1,4 @@
-//! The fast path: one walk of the list, down to LOW.
+//! The general path, and its first part, the fast path: one walk of the list, down to LOW.
 
 use crate::{
     alloc::{
@@ -27,7 +27,7 @@ use crate::{
 use tidemark_sync::{Context, ContextKind, atomic::Ordering};
 
 impl<'m, P: PerCpu> Frames<'m, P> {
-    /// Returns why nothing came for a request.
+    /// Returns why a request failed.
     #[cold]
     pub(crate) fn why_not(&self, request: &Request) -> AllocError {
         let node = request.node();
@@ -36,7 +36,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         missing.map_or(AllocError::NoMemory { order }, AllocError::NoNode)
     }
 
-    /// Allocates a block by a walk of the list, and tells nothing of the walk.
+    /// Allocates a block by walks of the list, without a record of what they met.
     #[inline(never)]
     pub(crate) fn get_untraced<'f>(
         &'f self,
@@ -46,7 +46,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         self.get_by_walk(context, request, &mut WalkInfo::default())
     }
 
-    /// Allocates a block by a walk of the list, and tells what the request met.
+    /// Allocates a block by walks of the list, and records in `info` what they met.
     #[inline(always)]
     pub(crate) fn get_by_walk<'f>(
         &'f self,
@@ -65,8 +65,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         Some(self.block(pfn, request.order()))
     }
 
-    /// Notes which cache serves requests of this one's class first, if that is not known on this
-    /// CPU.
+    /// Calls [`Frames::note_first`], if this CPU knows no cache to try first for the request's
+    /// class.
     #[inline]
     pub(crate) fn learn_first(&self, ac: &AllocContext, on_cpu: OnCpu<'_>) {
         if ac.class.is_plain()
@@ -76,7 +76,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
     }
 
-    /// Makes a block of what its caller has just taken out of its pageblock or a cache.
+    /// Makes the value of a block that the caller has just taken from a pageblock or a cache.
     #[inline]
     pub(crate) fn block<'f>(&'f self, pfn: Pfn, order: Order) -> Block<'f, 'm, P> {
         Block {
@@ -85,7 +85,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
     }
 
-    /// Returns what a request is to its walks; nothing if its node does not exist.
+    /// Makes the [`AllocContext`] of a request; returns `None` if its node does not exist.
     #[inline]
     pub(crate) fn prepare_alloc(
         &self,
@@ -117,8 +117,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         })
     }
 
-    /// Returns the list that the request walks, as it is in force now, and its generation: for as
-    /// long as the caller is pinned, and no longer.
+    /// Returns the list in force that the request walks, and its generation. The caller may use
+    /// them only as long as it is pinned.
     #[inline]
     pub(crate) fn list_in_force<'p>(
         &self,
@@ -129,21 +129,21 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         (ac.lists.list(generation.side(), ac.kind), generation)
     }
 
-    /// Walks the list once from its beginning: to the first zone above LOW that has a block. It
-    /// does the same whatever the zonelist protocol.
+    /// Walks the list once from its beginning, to the first zone above LOW that has a block. It
+    /// uses no zonelist protocol.
     #[inline]
     pub(crate) fn try_list(&self, ac: &AllocContext) -> Option<Pfn> {
         let Eligible { highest, nodes } = ac.eligible;
         let usable = above::usable(highest, nodes);
         let above = self.zone_table().above_low(highest) & usable;
         if above == 0 {
-            // A hint: who comes too late for it goes on to the slow path.
+            // The word is a hint. If it is wrong, the request goes on to the slow path.
             return None;
         }
         self.try_zones(ac, above, usable)
     }
 
-    /// Walks the list once, where some zones may be above LOW.
+    /// Walks the list once, if some zones may be above LOW.
     #[inline(never)]
     fn try_zones(&self, ac: &AllocContext, mut above: ZoneBits, usable: ZoneBits) -> Option<Pfn> {
         let alloc_flags = AllocFlags::fast(ac.eligible.highest);
@@ -162,8 +162,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
     }
 
-    /// Takes a block from a zone, whatever its watermarks: single frames through this CPU's cache.
-    /// The caller is pinned.
+    /// Takes a block from a zone, without a test of its watermarks: from this CPU's cache, from the
+    /// zone's pageblocks, or by a steal. The caller is pinned.
     #[inline]
     pub(crate) fn take_pinned(
         &self,
@@ -195,12 +195,13 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         Some(pfn)
     }
 
-    /// Labels what was taken, and counts it.
+    /// Writes the request's entry to the block that was taken, and counts the allocation.
     #[inline]
     pub(crate) fn hand_out(&self, zone: ZoneId, pfn: Pfn, wanted: ZoneRequest, cpu: ThisCpu<'_>) {
         let order = wanted.order;
         if let Some((pageblock, frame)) = self.books().pageblock_of(pfn) {
-            // The frame is ours alone; whoever looks at the entry meanwhile gets a hint.
+            // The block is the caller's alone. Another CPU that reads the entry meanwhile gets a
+            // hint.
             pageblock
                 .entry(frame)
                 .store(wanted.entry.0, Ordering::Relaxed);
@@ -209,9 +210,9 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
     }
 
-    /// Allocates from one zone, whatever its watermarks: for tests and for pressure. It neither
-    /// waits nor reclaims. Any context; `context` is the one that it is counted for. Nothing, if
-    /// the zone has no such block, or its node is beyond the storage.
+    /// Allocates from one zone, without a test of its watermarks, for tests and for pressure. It
+    /// neither waits nor reclaims. Any context; `context` is the kind that the block is counted
+    /// for. Returns `None` if the zone has no such block, or does not exist.
     pub fn alloc_in_zone<'f>(
         &'f self,
         context: ContextKind,

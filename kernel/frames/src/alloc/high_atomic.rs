@@ -1,4 +1,4 @@
-//! The high-atomic reserve as requests use it: who takes from it, and who makes it give back.
+//! Requests that take from the high-atomic reserve, and those that make it give pageblocks back.
 
 use crate::{
     alloc::context::{AllocContext, ZoneRequest},
@@ -17,8 +17,8 @@ use crate::{
 };
 
 impl<'m, P: PerCpu> Frames<'m, P> {
-    /// Takes a block on the slow path: from the reserve first, if the request may; what it gets
-    /// elsewhere makes a pageblock part of the reserve.
+    /// Takes a block on the slow path. A request that may use the reserve tries it first. If it
+    /// gets its block elsewhere, the block's pageblock joins the reserve.
     pub(crate) fn take_slow(
         &self,
         zone: ZoneId,
@@ -41,8 +41,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         Some(pfn)
     }
 
-    /// Gives a pageblock of a reserve to a request that would have to fail; returns whether there
-    /// was one. Any of the request's zones will do.
+    /// Gives a pageblock of a reserve back, for a request that would have to fail; returns whether
+    /// there was one. It comes from the first of the request's zones that can spare one.
     #[cold]
     pub(crate) fn give_back_high_atomic(
         &self,

@@ -1,13 +1,13 @@
-//! The call, and the hot path: a plain block out of this CPU's cache.
+//! The call [`Frames::alloc`], and the hot path: a plain block out of this CPU's cache.
 //!
-//! What a request may use is decided before it comes here: its class (`Request`) is an index into
-//! this CPU's table of first zones, and what that says is the number of a cache. There is no walk
-//! and no watermark test. A cached frame has left its zone's free count already: to hand it out
-//! takes nothing from under the watermark. The watermarks stand where frames enter the cache, at
-//! the refill and at the free (`CacheLimit`).
+//! The request's class is an index into this CPU's `FirstCaches`, which has the number of the cache
+//! to try first. There is no walk and no watermark test: a cached frame has left its zone's free
+//! count already. The watermarks are tested when frames enter the cache, at the refill and at the
+//! free (`CacheLimit`).
 //!
-//! Whatever is not plain (no zone known yet, the cache empty, full or in use, a fault found) is
-//! left undone for the general path.
+//! Everything else takes the general path: requests that are not plain, and those for which no
+//! first cache is known yet. So does a request if the gate is open already, or the cache is empty
+//! or has a wrong entry on top.
 
 use crate::{
     alloc::{block::Block, context::AllocContext, cpuset},
@@ -36,22 +36,22 @@ use tidemark_sync::{
     atomic::{Ordering, fence},
 };
 
-/// What became of a request on the hot path.
+/// The result of the hot path.
 pub(crate) enum Hot<'c> {
-    /// A frame came.
+    /// The request got a block.
     Taken(Pfn),
-    /// A frame came; what is owed at the gated section's end is to be settled.
+    /// The request got a block. The caller must do what is owed at the gated section's end.
     TakenUnsettled(Pfn),
-    /// Nothing was begun.
+    /// No gated section was begun.
     Outside,
-    /// There is no cache of single frames for the request; the gated section is open still.
+    /// No cache of single frames is for the request. The gated section is still open.
     Unserved(Inside<'c>),
-    /// The cache has nothing that could be taken; the gated section is to be ended.
+    /// The cache has no block for the request. The caller must end the gated section.
     Inside(Inside<'c>),
 }
 
 impl<'m, P: PerCpu> Frames<'m, P> {
-    /// Allocates a block. DIRECT_RECLAIM acts only with a task token.
+    /// Allocates a block. Any context; DIRECT_RECLAIM acts only in a task's, given by its token.
     ///
     /// # Errors
     ///
@@ -62,13 +62,13 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         context: &impl Context,
         request: &Request,
     ) -> Result<Block<'f, 'm, P>, AllocError> {
-        // Why nothing came is found out at the end: an error in the result would keep that out of
-        // registers.
+        // The error is made at the end: a result with an error in it would not fit into registers.
         self.get_hot(context, request)
             .ok_or_else(|| self.why_not(request))
     }
 
-    /// Allocates a block, and tells what the request met.
+    /// Allocates a block as [`Frames::alloc`] does, and adds to `info` what the request met. Any
+    /// context.
     ///
     /// # Errors
     ///
@@ -97,9 +97,9 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             .ok_or_else(|| self.why_not(request))
     }
 
-    /// Gets a block: for a plain request from this CPU's cache, else on the general path.
+    /// Allocates a block: for a plain request from this CPU's cache, else on the general path.
     ///
-    /// Whatever is rare is a call at the very end, so that nothing has to be kept for after it.
+    /// Rare cases are calls at the very end, so that no register must be saved for code after them.
     #[inline]
     pub(crate) fn get_hot<'f>(
         &'f self,
@@ -112,7 +112,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
     }
 
-    /// Completes an allocation of that order.
+    /// Completes an allocation of this order after the hot path.
     #[inline]
     pub(crate) fn complete<'f>(
         &'f self,
@@ -131,7 +131,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
     }
 
-    /// Takes a single frame for a plain request, if this CPU has one; labels and counts it.
+    /// Takes a single frame for a plain request, if this CPU has one in the cache to try first.
     #[inline]
     pub(crate) fn take_hot(&self, context: &impl Context, request: &Request) -> Hot<'_> {
         if cpuset::may_confine(self.platform(), context) {
@@ -149,7 +149,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         })
     }
 
-    /// Takes the top of a cache for a request; labels and counts it.
+    /// Takes the top of a cache for a request, writes its entry and counts the allocation.
     #[inline(always)]
     fn take_top<'f, const N: usize>(
         &'f self,
@@ -189,9 +189,9 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         Some(self.block(pfn, order))
     }
 
-    /// Allocates a block above order 0: a plain request but for its size out of this CPU's cache of
-    /// the zone that serves its class first, without walk and watermark test, as `take_hot`, which
-    /// has declined it; else on the general path.
+    /// Completes an allocation that [`Frames::take_hot`] has declined. If the request is plain but
+    /// for its order, tries this CPU's cache of that order, without walk and watermark test.
+    /// Otherwise takes the general path.
     #[inline(never)]
     pub(crate) fn complete_block<'f>(
         &'f self,
@@ -203,7 +203,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         self.complete(hot, request.order(), context, request)
     }
 
-    /// Takes the block for it, if there is one.
+    /// Takes a block of the request's order, if this CPU has one in the cache to try first.
     #[inline(always)]
     pub(crate) fn take_block_hot<'f>(
         &'f self,
@@ -223,8 +223,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         })
     }
 
-    /// Notes which cache serves requests of this class first, if that is not known on this CPU. The
-    /// general path calls it.
+    /// Finds the cache to try first for requests of this class, and stores its number, if this CPU
+    /// knows none. The general path calls it.
     #[cold]
     #[inline(never)]
     pub(crate) fn note_first(&self, class: Class, ac: &AllocContext) {
@@ -237,16 +237,17 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         if first.load(Ordering::Relaxed) != FirstCaches::UNKNOWN {
             return;
         }
-        // Acquire pairs with the release in `forget_firsts`: the list is not older than the count.
+        // Acquire pairs with the release in `forget_firsts`: the list is at least as new as the
+        // count.
         let before = self.lists().rebuilt().0.load(Ordering::Acquire);
         let (list, _) = self.list_in_force(ac, pinned.on_cpu());
-        // Of the task that asks, a cpuset may have taken nodes away; of the class it has not.
+        // A cpuset may confine the task of this request. It does not confine the class.
         let anywhere = Eligible {
             nodes: NodeMask::ALL,
             ..ac.eligible
         };
-        // A walk goes by the entries' indices, and one of them may be another zone's while the list
-        // is rewritten (H7). What is remembered is looked at by the zone's own kind as well.
+        // A walk compares the entries' indices, and while the list is rewritten an index may be
+        // another zone's (H7). So the zone's own kind is compared as well before it is remembered.
         let between = || self.platform().point(Point::NoteEntry);
         let mut eligible = list.walk(0, anywhere, between).map(|(_, zone)| zone);
         let is_its_own = |zone: &ZoneId| {
@@ -260,19 +261,19 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         first.store(cache as u32, Ordering::Relaxed);
         self.platform().point(Point::FirstNoted { zone });
         step!(self);
-        // Pairs with the fence in `forget_firsts`: either this sees the new count and forgets
-        // itself, or that forgets after this store.
+        // The fence pairs with that in `forget_firsts`: either this load sees the new count and
+        // resets the number, or `forget_firsts` resets it after this store.
         fence(Ordering::SeqCst);
         if self.lists().rebuilt().0.load(Ordering::Relaxed) != before {
             first.store(FirstCaches::UNKNOWN, Ordering::Relaxed);
         }
     }
 
-    /// Forgets what CPUs have noted: the lists have changed.
+    /// Resets the first caches of all CPUs, after the lists have changed.
     pub(crate) fn forget_firsts(&self, _: &Resizing<'_>) {
         // Release pairs with the acquire in `note_first`.
         self.lists().rebuilt().0.fetch_add(1, Ordering::Release);
-        // Pairs with the fence in `note_first`.
+        // The fence pairs with that in `note_first`.
         fence(Ordering::SeqCst);
         for cpu in self.caches().cpus() {
             cpu.first_caches.forget();

@@ -1,4 +1,4 @@
-//! What a walk of the slow path may take, and of which zones: watermarks, reserves, cpuset.
+//! The limits of the slow path's walks: watermarks, reserves, and the nodes of the cpuset.
 
 use crate::{
     alloc::slow::SlowPath,
@@ -9,7 +9,7 @@ use crate::{
 };
 use tidemark_sync::Task;
 
-/// What a walk may take, and of which zones.
+/// The floor, the reserve and the nodes of a walk.
 #[derive(Clone, Copy)]
 pub(crate) struct WalkLimits {
     pub(crate) alloc_flags: AllocFlags,
@@ -26,8 +26,8 @@ impl WalkLimits {
 }
 
 impl<'a, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, '_, P, R> {
-    /// Returns what the request is to the reserves. A handler has no role of its own: it
-    /// interrupted a task.
+    /// Returns the request's share of the reserves. A handler has no role: that of the task that it
+    /// interrupted is not its own.
     #[inline]
     pub(crate) fn role(&self) -> MemallocRole {
         match self.task {
@@ -37,7 +37,7 @@ impl<'a, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, '_, P, R> {
         }
     }
 
-    /// Returns the token of a request that may reclaim for itself, and is not a reclaimer already.
+    /// Returns the task token of a request that may reclaim, and is not a reclaimer's.
     pub(crate) fn reclaims(&self, role: MemallocRole) -> Option<&'a Task> {
         let may = self.ac.gfp.contains(Gfp::DIRECT_RECLAIM) && role != MemallocRole::Reclaimer;
         self.task.filter(|_| may)
@@ -56,8 +56,8 @@ impl<'a, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, '_, P, R> {
         }
     }
 
-    /// Returns the limits of a round's walks: with the reserves, for the tasks that may use them.
-    /// Those heed no cpuset.
+    /// Returns the limits of a round's walks. Tasks with a memalloc role may use the reserves, and
+    /// then heed no cpuset.
     pub(crate) fn limits_of_round(&self, role: MemallocRole) -> WalkLimits {
         let mut limits = self.limits();
         if self.ac.gfp.contains(Gfp::NOMEMALLOC) || role == MemallocRole::Ordinary {
@@ -71,8 +71,9 @@ impl<'a, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, '_, P, R> {
         limits
     }
 
-    /// Returns the limits of the last try before OOM: HIGH, so that only memory that another task's
-    /// victim gave back is taken, and as on the fast path the task's own nodes.
+    /// Returns the limits of the last try before OOM: HIGH, so that it succeeds only if much memory
+    /// was freed meanwhile, as by another task's victim. As on the fast path it keeps to the task's
+    /// own nodes.
     pub(crate) fn limits_of_last_try(&self) -> WalkLimits {
         WalkLimits {
             alloc_flags: AllocFlags {
@@ -84,8 +85,8 @@ impl<'a, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, '_, P, R> {
         }
     }
 
-    /// Returns what NOFAIL may take at `nopage`: half of MIN. The rest is for tasks that free
-    /// memory. First within the cpuset, then anywhere.
+    /// Returns the limits of the walks of NOFAIL at `nopage`: first within the cpuset, then
+    /// anywhere. They keep half of MIN for tasks that free memory.
     pub(crate) fn limits_of_nofail(&self) -> [WalkLimits; 2] {
         let mut within = self.limits();
         within.alloc_flags.floor = WatermarkFloor::Half;

@@ -1,4 +1,5 @@
-//! The search for a zone above its watermark: what a walk costs for each zone that it passes over.
+//! The search of a list for a zone above its watermark. Its loops are what a walk costs for each
+//! zone that it passes over.
 
 use crate::{
     alloc::{context::AllocContext, limits::WalkLimits},
@@ -13,7 +14,7 @@ use crate::{
     zonelist::List,
 };
 
-/// A zone of a list that is above its watermark. Small, so that it is handed back in a register.
+/// A zone of a list that is above its watermark. It is small enough to be returned in a register.
 #[derive(Clone, Copy)]
 pub(crate) struct ZoneFound {
     pub(crate) zone: ZoneId,
@@ -21,17 +22,17 @@ pub(crate) struct ZoneFound {
     next: u8,
 }
 
-/// Where a walk of the slow path starts.
+/// The start of a walk of the slow path.
 #[derive(Clone, Copy)]
 pub(crate) struct WalkStart {
     /// Position of its first entry.
     pub(crate) at: u8,
-    /// Whether that entry is taken to be usable without another look, as the begin found it so.
+    /// Whether that entry counts as usable without a test, because it was so at the begin (H10).
     pub(crate) is_remembered: bool,
 }
 
 impl WalkStart {
-    /// Returns a start whose entry is tested as every other.
+    /// Returns a start at an entry that is tested as every other.
     pub(crate) const fn tested(at: u8) -> Self {
         Self {
             at,
@@ -41,8 +42,8 @@ impl WalkStart {
 }
 
 impl<P: PerCpu> Frames<'_, P> {
-    /// Finds the first zone of a list that is among `above`, and how many usable ones stand before
-    /// it. The zone's number says what kind it is: the entry's index is not read.
+    /// Finds the first zone of a list that is among `above`, and how many usable ones come before
+    /// it. The zone's number gives its kind, so the entry's index is not read.
     #[inline(never)]
     pub(crate) fn first_among(
         &self,
@@ -50,7 +51,8 @@ impl<P: PerCpu> Frames<'_, P> {
         above: ZoneBits,
         usable: ZoneBits,
     ) -> Option<(ZoneId, u8)> {
-        // By number plus one, as the entries are; where the list ends the walk stops as well.
+        // The bits are shifted by one, since entries hold the zone's number plus one. Bit 0 stops
+        // the walk at the end of the list.
         let (stop, usable) = (u64::from(above) << 1 | 1, u64::from(usable) << 1);
         let mut passed = 0_u8;
         for entry in list.all() {
@@ -65,10 +67,11 @@ impl<P: PerCpu> Frames<'_, P> {
         None
     }
 
-    /// Finds the first zone from a start on that a request may use and that is above its
-    /// watermark, the high-atomic reserve aside: a walk of the slow path, which asks the counters.
-    /// A start that is remembered is used whatever stands there by now, as Linux uses its preferred
-    /// entry (H10). A function of its own, so that its loop has the registers for itself.
+    /// Finds the first zone from a start on that a request may use and that is above its floor.
+    /// This walk of the slow path reads the zones' counters, and does not subtract the high-atomic
+    /// reserve. A remembered start is not tested, even if the entry has changed, as Linux does not
+    /// test its preferred entry (H10). The function is not inlined, so that its loop has all
+    /// registers.
     #[inline(never)]
     pub(crate) fn first_above(
         &self,
@@ -77,7 +80,8 @@ impl<P: PerCpu> Frames<'_, P> {
         order: Order,
         limits: WalkLimits,
     ) -> Option<ZoneFound> {
-        // Nothing in the loop can overflow; the guest would check it otherwise.
+        // Nothing in the loop can overflow. Wrapping operations save the checks, which the kernel's
+        // builds have.
         let more = (order.frames() as i64).wrapping_sub(1);
         let (highest, floor) = (
             limits.alloc_flags.highest as u32,
@@ -101,7 +105,7 @@ impl<P: PerCpu> Frames<'_, P> {
             if !is_usable {
                 continue;
             }
-            // Every entry has been written with a zone of the storage.
+            // Every entry has been written with a zone of the table.
             let zone = zones.get(id.index())?;
             if zone.free_exact() > zone.floor_at(floor).wrapping_add(more) {
                 let next = at as u8;
@@ -111,9 +115,9 @@ impl<P: PerCpu> Frames<'_, P> {
         None
     }
 
-    /// Takes from the zone that a walk from `start` on found above its watermark, or else from the
-    /// next one that is and gives something. Those that only the high-atomic reserve keeps above
-    /// give nothing to a request that must spare it.
+    /// Takes a block from `found`, which a walk from `start` on has found, or else from the next
+    /// zone above its floor that has one. Zones that are above it only by the high-atomic reserve
+    /// are passed over, unless the request may use the reserve.
     #[inline(never)]
     pub(crate) fn take_found(
         &self,
@@ -128,8 +132,8 @@ impl<P: PerCpu> Frames<'_, P> {
                 .zone_table()
                 .watermark_ok_reserve(found.zone, (ac.order, limits.alloc_flags))
             {
-                // Counted only now: most walks of the slow path find nothing. The list may be
-                // another one by now; it is a statistic.
+                // The zones passed over are counted only now, since most walks of the slow path
+                // find nothing. If the list has changed meanwhile, only a statistic is wrong.
                 let before = usize::from(found.next.wrapping_sub(1));
                 let usable = list.walk(start.at.into(), limits.eligible(), || ());
                 let passed = usable.take_while(|&(at, _)| at < before).count();

@@ -1,4 +1,4 @@
-//! Where the slow path asks the zonelist protocol: at its begin, at `retry`, before OOM, at
+//! The slow path's use of the zonelist protocol: at its begin, at `retry`, before OOM, and at
 //! `nopage`.
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     zonelist::{BeginCookie, Protocol, Reader, RetryCheck},
 };
 
-/// Which of the two last checks.
+/// One of the two last checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LastCheck {
     /// Before OOM.
@@ -25,7 +25,7 @@ impl<P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'_, '_, P, R> {
         self.frames.platform().planted(mistake)
     }
 
-    /// Takes what the request compares with later.
+    /// Runs the protocol's begin, and returns its cookie for the later checks.
     #[inline(always)]
     pub(crate) fn take_cookie(&self) -> BeginCookie {
         if self.is_planted(Mistake::BeginWaits) {
@@ -35,7 +35,7 @@ impl<P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'_, '_, P, R> {
         self.protocol.begin(flags, self.frames.platform())
     }
 
-    /// Returns where the walks of a request start whose preferred entry is at `preferred`.
+    /// Returns the start of the walks of a request with its preferred entry at `preferred`.
     #[inline(always)]
     pub(crate) fn start_of(&self, preferred: u8) -> WalkStart {
         if self.is_planted(Mistake::StartRemembered) || self.protocol.remembers_start() {
@@ -48,7 +48,7 @@ impl<P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'_, '_, P, R> {
         }
     }
 
-    /// Returns the flags by which a protocol tells which requests begin and look.
+    /// Returns the flags that tell a protocol whether the request takes part in it.
     #[inline(always)]
     fn flags_for_protocol(&self) -> Gfp {
         if self.is_planted(Mistake::EverybodyLooks) {
@@ -58,7 +58,7 @@ impl<P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'_, '_, P, R> {
         }
     }
 
-    /// Waits while the count is odd: what the planted mistakes do that wait.
+    /// Waits while the counter is odd, for the planted mistakes that wait.
     #[cold]
     #[inline(never)]
     fn wait_for_even(&self) {
@@ -79,7 +79,7 @@ impl<P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'_, '_, P, R> {
         }
     }
 
-    /// Asks the protocol at `retry`.
+    /// Runs the protocol's check at `retry`.
     #[inline]
     pub(crate) fn look_at_retry(&self) -> RetryCheck {
         if self.is_planted(Mistake::NoCheckAtRetry) {
@@ -88,7 +88,7 @@ impl<P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'_, '_, P, R> {
         self.protocol.look_at_retry(&self.reader())
     }
 
-    /// Asks the protocol at one of the last checks.
+    /// Runs the protocol's check before OOM or at `nopage`.
     #[inline(always)]
     fn look_at_last(&self, check: LastCheck) -> RetryCheck {
         let is_left_out = match check {
@@ -109,7 +109,7 @@ impl<P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'_, '_, P, R> {
         self.protocol.look(&self.reader())
     }
 
-    /// Returns whether the task's cpuset is another one than at the begin; counts it if so.
+    /// Returns whether the task's cpuset has changed since the begin; counts it if so.
     #[inline(always)]
     pub(crate) fn cpuset_has_changed(&mut self) -> bool {
         let confinement = &self.state.confinement;
@@ -118,8 +118,8 @@ impl<P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'_, '_, P, R> {
         has_changed
     }
 
-    /// Asks cpuset and protocol about a request that is about to give up: nothing, or how it goes
-    /// on.
+    /// Checks cpuset and protocol for a request that is about to give up. Returns `None` if nothing
+    /// has changed, else how the request goes on.
     #[inline(always)]
     pub(crate) fn last_look(&mut self, check: LastCheck) -> Option<Outcome> {
         if self.cpuset_has_changed() {
@@ -134,7 +134,8 @@ impl<P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'_, '_, P, R> {
             if found == RetryCheck::Restart {
                 return Some(Outcome::Restart);
             }
-            // Other lists are in force. Once for each publication: this waits for nothing.
+            // Other lists are in force. The loop turns once for each publication, and waits for
+            // nothing.
             let limits = self.limits_of_round(self.role());
             let mut any = self.any();
             let taken = any.try_walk(limits);

@@ -1,4 +1,4 @@
-//! What the slow path asks of reclaim: in the background, directly, and whether it could help.
+//! Reclaim on the slow path: in the background, directly, and the test whether it could help.
 
 use crate::{
     alloc::{context::AllocContext, limits::WalkLimits, slow::AnySlowPath},
@@ -13,13 +13,12 @@ use crate::{
 };
 use tidemark_sync::Task;
 
-/// Frames that direct reclaim asks for at least.
+/// The fewest frames that direct reclaim asks for.
 const RECLAIM_FRAMES: usize = 32;
 
 impl<P: PerCpu> Frames<'_, P> {
-    /// Wakes the background reclaimers of the nodes of those zones of a list from a position on
-    /// that a request may use, but for reclaimers that have been asked and not begun yet. It does
-    /// not sleep.
+    /// Wakes the background reclaimers of the nodes of a list's usable zones, from a position on.
+    /// Reclaimers that have been asked and have not begun yet are left out. It does not sleep.
     #[inline]
     pub(crate) fn wake_nodes(
         &self,
@@ -28,7 +27,8 @@ impl<P: PerCpu> Frames<'_, P> {
         from: usize,
         eligible: Eligible,
     ) {
-        // They have yet to look at the watermarks: asked again, they would do no more.
+        // Reclaimers that have been asked still have to look at the watermarks. They would do no
+        // more if asked again.
         let nodes = eligible.nodes.without(self.platform().reclaimers_asked());
         if nodes != NodeMask::NONE {
             self.wake_unasked(ac, list, from, Eligible { nodes, ..eligible });
@@ -60,7 +60,7 @@ impl<P: PerCpu> AnySlowPath<'_, '_, P> {
         frames.wake_nodes(ac, list, 0, self.limits().eligible());
     }
 
-    /// Reclaims from each node that the request may use; returns how many frames came free.
+    /// Reclaims from each node that the request may use; returns how many frames were freed.
     pub(crate) fn reclaim(&self, task: &Task) -> usize {
         let want = RECLAIM_FRAMES.max(self.ac.order.frames() as usize);
         let highest = self.ac.eligible.highest;
@@ -69,9 +69,8 @@ impl<P: PerCpu> AnySlowPath<'_, '_, P> {
             .sum()
     }
 
-    /// Returns whether some zone would pass its watermark if everything reclaimable in it were
-    /// free. It looks at the whole list, as the field's test does, wherever the request's walks
-    /// start.
+    /// Returns whether a zone would be above its floor if everything reclaimable in it were free.
+    /// It looks at the whole list, as Linux does, wherever the request's walks start (H8).
     pub(crate) fn could_progress(&self, limits: WalkLimits) -> bool {
         let Self { frames, ac, .. } = *self;
         let highest = ac.eligible.highest;
@@ -84,8 +83,8 @@ impl<P: PerCpu> AnySlowPath<'_, '_, P> {
         })
     }
 
-    /// Returns the nodes of the zones that the request may use, each once, in the order of the list
-    /// as it is now: what follows may sleep, and the list is not looked at any more.
+    /// Returns the nodes of the zones that the request may use, each once, in the order of the
+    /// list. They are copied from the list as it is now, since their reclaim may sleep.
     fn usable_nodes(&self) -> impl Iterator<Item = NodeId> + use<P> {
         let mut found = [None; MAX_NODES];
         let mut seen = NodeMask::NONE;

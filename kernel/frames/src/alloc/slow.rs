@@ -1,9 +1,8 @@
-//! The slow path: what a request does when no zone is above its LOW watermark.
+//! The slow path: the way of a request that found no zone above its LOW watermark.
 //!
-//! The order of steps is the field's (mm/page_alloc.c of Linux 6.1 to 6.19): cookie, preferred
-//! entry, background reclaim, one try at MIN, compaction for larger orders; then the rounds
-//! (`slow_rounds`), with the retry checks of the zonelist protocol (`look`) before OOM and at
-//! `nopage`.
+//! The order of steps is that of Linux 6.1 to 6.19 (mm/page_alloc.c): cookie, preferred entry,
+//! background reclaim, one try at MIN, compaction for larger orders. Then come the rounds
+//! (`slow_rounds`), with the checks of the zonelist protocol (`look`) before OOM and at `nopage`.
 
 use crate::{
     alloc::{
@@ -23,46 +22,46 @@ use crate::{
 };
 use tidemark_sync::Task;
 
-/// How a begin ended.
+/// How an attempt from `restart` on ended.
 pub(crate) enum Outcome {
     Got(Pfn),
-    /// The lists or the cpuset may have changed: begin again.
+    /// The lists or the cpuset may have changed: the request begins again.
     Restart,
     Failed,
 }
 
-/// What a request remembers from one begin to the next.
+/// What a request remembers of its last begin.
 #[derive(Clone, Copy)]
 pub(crate) struct BeginState {
     pub(crate) begun: BeginCookie,
-    /// Its task's cpuset, as it was at the begin.
+    /// The task's cpuset at the begin.
     pub(crate) confinement: Confinement,
-    /// Where its walks start.
+    /// The start of its walks.
     start: WalkStart,
-    /// The zone there; a request without one cannot succeed.
+    /// Zone of the preferred entry. A request without one cannot succeed.
     pub(crate) preferred: Option<ZoneId>,
-    /// The lists that its last walk walked.
+    /// The lists that its last walk read.
     pub(crate) walked: Generation,
 }
 
-/// One request on the slow path. `R` is the protocol: the type that it is until the first walk was
-/// in vain, and any (`dyn`) from then on.
+/// One request on the slow path. `R` is the protocol's own type until the first walk has failed,
+/// and a trait object (`dyn`) from then on.
 pub(crate) struct SlowPath<'a, 'm, P: PerCpu, R: ?Sized + 'a> {
     pub(crate) frames: &'a Frames<'m, P>,
     pub(crate) task: Option<&'a Task>,
     pub(crate) ac: &'a AllocContext<'m>,
     pub(crate) info: &'a mut WalkInfo,
     pub(crate) protocol: &'a R,
-    /// Preferred zone of the last begin that had one: a failure is counted there.
+    /// Preferred zone of the last begin that had one. A failure is counted there.
     first: Option<ZoneId>,
     pub(crate) state: BeginState,
 }
 
-/// A request on the slow path, whatever its protocol.
+/// A request on the slow path, with any protocol.
 pub(crate) type AnySlowPath<'a, 'm, P> = SlowPath<'a, 'm, P, dyn Protocol<P> + 'a>;
 
 impl<'m, P: PerCpu> Frames<'m, P> {
-    /// Allocates when the fast path found nothing.
+    /// Serves a request for which the fast path found nothing.
     #[inline]
     pub(crate) fn alloc_slow(
         &self,
@@ -75,8 +74,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         })
     }
 
-    /// Serves a request by a protocol: nearly every request ends here. What comes after a first
-    /// walk in vain, or a first begin, is written once for all protocols.
+    /// Serves a request by a protocol of this type; nearly every request ends here. The code behind
+    /// a first walk that fails, or a first begin, is compiled once for all protocols.
     #[cold]
     #[inline(never)]
     fn serve_slowly<R: Protocol<P>>(
@@ -88,10 +87,11 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     ) -> Option<Pfn> {
         info.slow = true;
         let mut first = None;
-        // Written twice, so that requests of handlers pass nothing that only a task may do.
+        // The call is written twice, so that requests of handlers skip all code that is for tasks
+        // only.
         let outcome = if task.is_none() {
-            // What cannot sleep cannot reclaim: nor may it go round an odd counter, which it may
-            // itself have interrupted.
+            // A handler cannot reclaim. Nor may it begin again while the counter is odd: it may
+            // have interrupted the writer.
             ac.gfp = ac.gfp.without(Gfp::DIRECT_RECLAIM);
             SlowPath::new(self, None, ac, info, protocol).begin_once(&mut first)
         } else {
@@ -109,7 +109,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
     }
 
-    /// Ends a request that got nothing: counts it in the zone where it would have begun, and warns.
+    /// Ends a request that failed: counts it in its preferred zone, and warns.
     #[inline(always)]
     fn fail(
         &self,
@@ -140,7 +140,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
 }
 
 impl AllocContext<'_> {
-    /// Returns what a report says of the request, which may use these nodes.
+    /// Returns the report of the request, which may use these nodes.
     pub(crate) fn report(&self, nodes: NodeMask, info: &WalkInfo) -> AllocReport {
         AllocReport {
             order: self.order,
@@ -153,7 +153,7 @@ impl AllocContext<'_> {
 }
 
 impl<'a, 'm, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, 'm, P, R> {
-    /// Makes a request that has not begun.
+    /// Makes the state of a request that has not begun.
     #[inline(always)]
     fn new(
         frames: &'a Frames<'m, P>,
@@ -180,7 +180,7 @@ impl<'a, 'm, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, 'm, P, R> {
         }
     }
 
-    /// Returns the request, whatever its protocol: what is rare takes it so.
+    /// Returns the request with a trait object as its protocol, for code that runs rarely.
     #[inline(always)]
     pub(crate) fn any(&mut self) -> AnySlowPath<'_, 'm, P> {
         SlowPath {
@@ -194,7 +194,7 @@ impl<'a, 'm, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, 'm, P, R> {
         }
     }
 
-    /// Goes from `restart` to its end, once; tells where it would have begun.
+    /// Runs one attempt from `restart` on, and stores its preferred zone in `first`.
     #[inline(always)]
     fn begin_once(mut self, first: &mut Option<ZoneId>) -> Outcome {
         let outcome = self.begin();
@@ -202,7 +202,8 @@ impl<'a, 'm, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, 'm, P, R> {
         outcome
     }
 
-    /// Goes from `restart` to its end, and notes for observers whether a rebuild overlapped.
+    /// Runs one attempt from `restart` on, and records for observers whether a rebuild overlapped
+    /// it.
     #[inline(always)]
     fn begin(&mut self) -> Outcome {
         let observed = self.protocol.observe();
@@ -218,7 +219,7 @@ impl<'a, 'm, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, 'm, P, R> {
         outcome
     }
 
-    /// Walks once at MIN, and goes on to `retry` if that can help.
+    /// Walks once at MIN, and goes on to the rounds if they can help.
     #[inline(always)]
     fn walk_and_go_on(&mut self) -> Outcome {
         if self.state.preferred.is_some()
@@ -229,21 +230,20 @@ impl<'a, 'm, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, 'm, P, R> {
         if self.goes_on() {
             return self.any().go_on();
         }
-        // A request that has not reclaimed and has no other reserves would walk the same walk
-        // again.
+        // Without reclaim and without more reserves, a round would repeat the same walk.
         self.frames.platform().point(Point::SlowCheckNopage);
         self.last_look(LastCheck::Nopage).unwrap_or(Outcome::Failed)
     }
 
-    /// Returns whether a request whose first walk found nothing comes to `retry`: it may reclaim,
-    /// or its task, or its flags, give it more of the reserves there.
+    /// Returns whether a request goes on to `retry` after its first walk has failed: it may
+    /// reclaim, or its task or flags give it more of the reserves there.
     #[inline(always)]
     fn goes_on(&self) -> bool {
         self.ac.gfp.contains(Gfp::DIRECT_RECLAIM) || self.role() != MemallocRole::Ordinary
     }
 
-    /// Looks at the cpuset, chooses the preferred entry of the list in force, and wakes the
-    /// background reclaimer of each node of it that the request may use.
+    /// Reads the cpuset, chooses the preferred entry of the list in force, and wakes the background
+    /// reclaimers of the usable nodes from it on.
     #[inline(always)]
     fn prefer(&self, begun: BeginCookie) -> BeginState {
         let Self { frames, ac, .. } = *self;
@@ -263,19 +263,19 @@ impl<'a, 'm, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, 'm, P, R> {
         BeginState {
             begun,
             confinement,
-            // A list has 32 entries at most.
+            // A list has at most 32 entries.
             start: self.start_of(at as u8),
             preferred: preferred.map(|(_, zone)| zone),
             walked: generation,
         }
     }
 
-    /// Walks the list once on the slow path, between its schedule points: one pinned section.
+    /// Walks the list once on the slow path, in one pinned section between its schedule points.
     #[inline(always)]
     pub(crate) fn walk_once(&mut self, limits: WalkLimits) -> Option<Pfn> {
         let Self { frames, ac, .. } = *self;
         frames.platform().point(Point::SlowWalk);
-        // The preferred entry is one of the nodes of the begin.
+        // The preferred entry was chosen for the nodes of the begin.
         let start = if limits.nodes == self.state.confinement.nodes {
             self.state.start
         } else {
@@ -296,7 +296,7 @@ impl<'a, 'm, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, 'm, P, R> {
 }
 
 impl<P: PerCpu> AnySlowPath<'_, '_, P> {
-    /// Goes on from the second begin.
+    /// Runs the attempts after the first one.
     #[cold]
     #[inline(never)]
     fn begin_again(mut self) -> Option<Pfn> {

@@ -18,27 +18,27 @@ use crate::{
 };
 use tidemark_sync::Task;
 
-/// Rounds without progress after which a request gives up reclaiming.
+/// The most rounds without progress. After them a request reclaims no more.
 const MAX_ROUNDS: u32 = 16;
 
-/// What a round without a frame leads to.
+/// Where a request goes after a round without success.
 enum Next {
     Retry,
     NoPage,
 }
 
-/// How a request ended that had come to OOM.
+/// The result of the last try before OOM, and of OOM.
 enum Oom {
-    /// The last try got a frame.
+    /// The last try got a block.
     Got(Pfn),
-    /// A victim dies: memory will come.
+    /// A victim dies, so memory will be freed.
     VictimDies,
     /// No task is killed for this request.
     NoVictim,
 }
 
 impl<P: PerCpu> AnySlowPath<'_, '_, P> {
-    /// Goes from the first walk in vain to the end of the begin.
+    /// Completes an attempt after its first walk has failed.
     #[inline(never)]
     pub(crate) fn go_on(&mut self) -> Outcome {
         if self.state.preferred.is_some()
@@ -70,8 +70,8 @@ impl<P: PerCpu> AnySlowPath<'_, '_, P> {
         }
     }
 
-    /// Compacts before the first reclaim. Costly orders lack a whole run, not frames, more often
-    /// than not; so do the others that would have to break into pageblocks of movable blocks.
+    /// Compacts before the first reclaim. Costly orders mostly lack a free run, not free frames. So
+    /// do unmovable requests, which would have to take from pageblocks of movable blocks.
     fn compact_first(&self) -> Option<Pfn> {
         let ac = self.ac;
         let is_larger = ac.order > Order::COSTLY || !ac.gfp.contains(Gfp::MOVABLE);
@@ -82,7 +82,7 @@ impl<P: PerCpu> AnySlowPath<'_, '_, P> {
         self.frames.compact(ac, self.limits(), task)
     }
 
-    /// Goes one round from `retry`: to an outcome, or where to go on.
+    /// Runs one round from `retry` on. Returns an outcome, or where the request goes on.
     fn retry_round(&mut self, rounds: &mut u32) -> Result<Outcome, Next> {
         let (frames, ac) = (self.frames, self.ac);
         frames.platform().point(Point::SlowRetry);
@@ -105,7 +105,7 @@ impl<P: PerCpu> AnySlowPath<'_, '_, P> {
         if let Some(pfn) = self.try_walk(limits) {
             return Ok(Outcome::Got(pfn));
         }
-        // What is missing may be kept in reserve, or lie in other CPUs' caches.
+        // The missing frames may be in the high-atomic reserve, or in other CPUs' caches.
         frames.give_back_high_atomic(ac, limits.eligible(), Keep::OnePageblock);
         frames.drain_all(task);
         if let Some(pfn) = self.try_walk(limits) {
@@ -142,14 +142,14 @@ impl<P: PerCpu> AnySlowPath<'_, '_, P> {
         let now = frames.platform().memalloc_role(task);
         let has_had_its_share = role == MemallocRole::Victim || ac.gfp.contains(Gfp::NOMEMALLOC);
         if now == MemallocRole::Victim && has_had_its_share {
-            // A victim frees what it has sooner if its request fails.
+            // A victim frees its memory sooner if its request fails.
             return Err(Next::NoPage);
         }
         frames.platform().relax(task);
         Err(Next::Retry)
     }
 
-    /// Tries a last time, and then has a victim killed.
+    /// Tries a last time, and then calls OOM, which kills a victim.
     fn out_of_memory(&mut self, task: &Task) -> Oom {
         let ac = self.ac;
         if let Some(pfn) = self.try_walk(self.limits_of_last_try()) {
@@ -169,7 +169,8 @@ impl<P: PerCpu> AnySlowPath<'_, '_, P> {
         }
     }
 
-    /// Serves NOFAIL at `nopage`: it goes below MIN and round (`Some(Err)`); others fail (`None`).
+    /// Serves NOFAIL at `nopage` by walks below MIN. If they fail, it returns `Some(Err)`, and the
+    /// request goes round. Other requests get `None`, and fail.
     fn never_fail(&mut self) -> Option<Result<Pfn, ()>> {
         let task = self.task?;
         if !self.ac.gfp.contains(Gfp::NOFAIL | Gfp::DIRECT_RECLAIM) {
@@ -184,7 +185,7 @@ impl<P: PerCpu> AnySlowPath<'_, '_, P> {
         Some(Err(()))
     }
 
-    /// Walks the list once, where a call costs nothing that matters.
+    /// Walks the list once, by a call that is not inlined: it is for walks that run rarely.
     #[inline(never)]
     pub(crate) fn try_walk(&mut self, limits: WalkLimits) -> Option<Pfn> {
         self.walk_once(limits)

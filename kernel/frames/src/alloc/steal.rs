@@ -1,4 +1,5 @@
-//! Taking from pageblocks of the other migrate type, when nothing of its own is left for a request.
+//! Steals: blocks from pageblocks of the other migrate type, for a request that finds none of its
+//! own.
 
 use crate::{
     alloc::context::ZoneRequest,
@@ -11,9 +12,9 @@ use crate::{
 };
 
 impl<'m, P: PerCpu> Frames<'m, P> {
-    /// Takes a block that is there only if this CPU gives up what it keeps in larger ones, or else
-    /// one of order 0 to 8 from pageblocks, or this CPU's cache, of another kind: nothing of its
-    /// own is left.
+    /// Takes a block for a request that found none of its migrate type. First this CPU gives back
+    /// its cached larger blocks, and the zone is searched again. Then an order 0 to 8 comes from
+    /// pageblocks of the other migrate type, or a single frame from this CPU's cache of it.
     #[cold]
     pub(crate) fn steal(&self, zone: ZoneId, wanted: ZoneRequest, cpu: ThisCpu<'_>) -> Option<Pfn> {
         let ZoneRequest {
@@ -42,8 +43,9 @@ impl<'m, P: PerCpu> Frames<'m, P> {
                     .flatten()
             });
         let Some(stolen) = stolen else {
-            // A handler that stole between the two searches may have turned the last pageblock of
-            // the other migrate type to this one: no longer foreign, and not looked at before.
+            // A handler that stole between the two searches may have converted the last pageblock
+            // of the other migrate type to this one. The first search passed it over as the
+            // other's, the second as its own.
             return self
                 .zone_table()
                 .take_from_zone(zone, order, migrate_type, &cpu.hints);

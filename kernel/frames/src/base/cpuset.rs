@@ -5,11 +5,11 @@ use crate::base::types::NodeMask;
 /// The nodes of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cpuset {
-    /// Nodes that its requests use.
+    /// Nodes that the task's requests use.
     pub nodes: NodeMask,
-    /// Nodes that its requests without HARDWALL may fall back to; a superset of `nodes`.
+    /// Nodes that the task's requests without HARDWALL may fall back to; a superset of `nodes`.
     pub wall: NodeMask,
-    /// Another number whenever the rest has changed.
+    /// A number that is different whenever the other fields have changed.
     pub generation: u32,
 }
 

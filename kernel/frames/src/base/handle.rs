@@ -2,9 +2,11 @@
 
 use crate::base::types::{Order, Pfn};
 
-/// A block on its way between contexts, without its allocator. Linear: neither `Copy` nor `Clone`.
+/// A block without its allocator, in one word that can be passed between contexts. The type is
+/// linear: it is neither `Copy` nor `Clone`.
 ///
-/// One word: the number of the first frame in bits 0 to 55, the order above.
+/// Bits 0 to 55 hold the number of the first frame, the bits above hold the order. A dropped handle
+/// does not free its block.
 #[derive(PartialEq, Eq)]
 #[must_use = "a handle that is dropped loses its frames"]
 pub struct FrameHandle(u64);
@@ -17,13 +19,14 @@ impl FrameHandle {
         Self(pfn.0 | (order.get() as u64) << Self::ORDER_SHIFT)
     }
 
-    /// Returns the handle once more, for a caller that gives this one up.
+    /// Returns a copy, for a caller that gives this handle up.
     #[inline]
     pub(crate) const fn again(&self) -> Self {
         Self(self.0)
     }
 
-    /// Returns the number of a single frame; of a larger block, one that no frame has.
+    /// Returns the whole word as a frame number. It is the frame's number at order 0; for a larger
+    /// block it is a number that no frame has.
     #[inline]
     pub(crate) const fn single(&self) -> Pfn {
         Pfn(self.0)
@@ -35,7 +38,7 @@ impl FrameHandle {
         Pfn(self.0 & ((1 << Self::ORDER_SHIFT) - 1))
     }
 
-    /// Returns the size.
+    /// Returns the order.
     #[inline]
     pub fn order(&self) -> Order {
         Order::truncated((self.0 >> Self::ORDER_SHIFT) as u8)
@@ -46,9 +49,9 @@ impl FrameHandle {
         self.pfn().0 << 8 | u64::from(self.order().get()) << 1 | 1
     }
 
-    /// Unpacks a word made by [`FrameHandle::into_raw`]; nothing for any other. The caller takes
-    /// care to unpack a word once: [`adopt`](crate::Frames::adopt) finds a second free only if
-    /// nobody got the frame in between.
+    /// Unpacks a word made by [`FrameHandle::into_raw`]; returns `None` for a word that cannot come
+    /// from there. The caller must unpack a word only once: [`adopt`](crate::Frames::adopt) finds a
+    /// second free only if the frame was not allocated again in between.
     pub fn from_raw(raw: u64) -> Option<Self> {
         let order = Order::new((raw >> 1 & 0x7f) as u8)?;
         (raw & 1 == 1).then_some(Self::new(Pfn(raw >> 8), order))

@@ -1,4 +1,4 @@
-//! The vocabulary: what everything else is said in.
+//! Types that the rest of the crate uses: numbers, requests, owners, the platform.
 
 pub(crate) mod cpuset;
 pub(crate) mod handle;

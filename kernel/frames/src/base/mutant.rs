@@ -6,21 +6,21 @@ use tidemark_sync::atomic::Ordering;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(test), expect(dead_code, reason = "chosen by tests only"))]
 pub(crate) enum Mutant {
-    /// As it should be.
+    /// No mistake.
     None,
     /// A free adds to the count before it clears the bits.
     AddBeforeClear,
-    /// A claim of several words that loses a race keeps what it has.
+    /// A claim of several words that loses a race keeps the bits that it has set.
     ClaimWithoutRollback,
-    /// A pageblock leaves by a load and a store.
+    /// A pageblock leaves by a load and a store instead of a compare-and-swap.
     LeaveInTwoSteps,
-    /// A free looks whether its pageblock is isolated before it adds to the count.
+    /// A free tests whether its pageblock is isolated before it adds to the count.
     IsolationReadBeforeAdd,
     /// A whole pageblock is broken up, but its bits are not set.
     BreakUpWithoutBits,
     /// The claim of bits does not acquire.
     RelaxedClaim,
-    /// A claim of several words that gives back what it has does not release that.
+    /// A claim of several words that rolls back clears the bits without releasing.
     RelaxedRollback,
     /// The clearing of bits does not release.
     RelaxedClear,
@@ -34,23 +34,23 @@ pub(crate) enum Mutant {
     RelaxedGive,
     /// A pageblock joins without releasing what was written for it.
     RelaxedJoin,
-    /// A pageblock is isolated without acquiring who joined it.
+    /// A pageblock is isolated without acquiring what the join released.
     RelaxedIsolate,
     /// The end of an isolation does not release.
     RelaxedUnisolate,
     /// A pageblock leaves without acquiring its last frees.
     RelaxedLeave,
-    /// The end of a drain is announced without releasing it.
+    /// The end of a drain is stored without releasing.
     RelaxedDrained,
-    /// A drain is asked for without releasing what was done before.
+    /// A drain is requested without releasing what was done before.
     RelaxedDrainAsked,
-    /// A drain is asked for without acquiring what those who asked before did.
+    /// A drain is requested without acquiring what earlier requests for one released.
     DrainAskedWithoutAcquire,
-    /// A cache tests for a wanted drain before its owner flag is clear.
+    /// The end of a gated section tests for an owed drain before it closes the gate.
     DrainTestedBeforeClear,
-    /// A cache's isolation test stands before its owner flag is set.
+    /// The test of the cache limit comes before the gate is opened.
     IsolationTestedBeforeFlag,
-    /// A gated section does not look whether it interrupts one.
+    /// A gated section does not test whether it interrupts one.
     FlagNotHeeded,
     /// A task is switched away inside a gated section.
     #[cfg_attr(
@@ -64,44 +64,45 @@ pub(crate) enum Mutant {
         expect(dead_code, reason = "chosen by enumerations only")
     )]
     SwitchedBeforeDrain,
-    /// A task is switched away between the end of a gated section and a grace period's word that is
-    /// owed.
+    /// A task is switched away between the end of a gated section and the acknowledgement that is
+    /// owed to a grace period.
     #[cfg_attr(
         all(test, loom),
         expect(dead_code, reason = "chosen by enumerations only")
     )]
     SwitchedBeforeGrace,
-    /// A free clears the owner flag before its frame is in the cache.
+    /// A free closes the gate before its frame is in the cache.
     FlagClearedEarly,
-    /// A free writes the entry when the bits say free already.
+    /// A free writes the entry after it has cleared the bits.
     EntryAfterBits,
-    /// A search for a whole pageblock that finds none does not look whether one has come.
+    /// A search for a whole pageblock that finds none does not compare the count of completed
+    /// pageblocks.
     FreeHugeNotRecounted,
-    /// The count of pageblocks that have become whole does not release.
+    /// The addition to the count of completed pageblocks does not release.
     RelaxedNote,
-    /// What is done after that count is not kept behind it.
+    /// No fence orders what is done after that addition behind it.
     NoteWithoutFence,
-    /// New zonelists are put in force without releasing them.
+    /// New zonelists are published without releasing.
     RelaxedPublish,
     /// Zonelists that may still be walked are written again.
     ReuseWithoutGrace,
-    /// A grace period's interrupt acknowledges although it interrupted a pin.
+    /// A grace period's interrupt acknowledges although it interrupted a pinned section.
     #[cfg_attr(
         all(test, not(loom)),
         expect(dead_code, reason = "chosen by models only")
     )]
     AcknowledgedInside,
-    /// A zone that crosses a watermark is followed without being counted.
+    /// A zone's sides of its watermarks are stored without the addition to the zone's word.
     FollowedWithoutCount,
-    /// The counting does not order what was moved before.
+    /// The addition to the zone's word does not order what was moved before.
     RelaxedFollow,
-    /// A zone's counter is moved without a full fence before the look at the watermark.
+    /// A zone's counter is moved, and no full fence stands before the watermark is read.
     #[cfg_attr(
         all(test, not(loom)),
         expect(dead_code, reason = "chosen by models only")
     )]
     CrossedWithoutFence,
-    /// A watermark is moved without a full fence before the look at the counter.
+    /// A watermark is moved, and no full fence stands before the counter is read.
     #[cfg_attr(
         all(test, not(loom)),
         expect(dead_code, reason = "chosen by models only")
@@ -109,11 +110,11 @@ pub(crate) enum Mutant {
     WatermarkMovedWithoutFence,
     /// A drain is acknowledged when its interrupt arrives.
     DrainAcknowledgedEarly,
-    /// A request gives up without a second look at its cpuset.
+    /// A request gives up without reading its cpuset again.
     CpusetNotRechecked,
-    /// Whoever ends an isolation ends everybody's.
+    /// The end of one isolation clears the bits of both.
     OneIsolationForAll,
-    /// Blocks of all sizes share pageblocks.
+    /// Blocks of all size classes share pageblocks.
     SizesMix,
     /// Nothing is compacted.
     NoCompaction,
@@ -126,7 +127,7 @@ std::thread_local! {
     static CHOSEN: core::cell::Cell<Mutant> = const { core::cell::Cell::new(Mutant::None) };
 }
 
-/// Returns whether `mutant` is the one under test on this thread.
+/// Returns whether `mutant` is under test on this thread.
 #[cfg(test)]
 pub(crate) fn is(mutant: Mutant) -> bool {
     CHOSEN.with(|chosen| chosen.get() == mutant)
@@ -139,7 +140,7 @@ pub(crate) const fn is(_mutant: Mutant) -> bool {
     false
 }
 
-/// Returns this ordering, or none if `mutant` is under test.
+/// Returns `ordering`, or `Relaxed` if `mutant` is under test.
 #[inline(always)]
 pub(crate) fn weakened(mutant: Mutant, ordering: Ordering) -> Ordering {
     if is(mutant) {
@@ -149,7 +150,7 @@ pub(crate) fn weakened(mutant: Mutant, ordering: Ordering) -> Ordering {
     }
 }
 
-/// Returns this ordering, or a weaker one if `mutant` is under test.
+/// Returns `ordering`, or `weaker` if `mutant` is under test.
 #[inline(always)]
 pub(crate) fn weakened_to(mutant: Mutant, weaker: Ordering, ordering: Ordering) -> Ordering {
     if is(mutant) { weaker } else { ordering }

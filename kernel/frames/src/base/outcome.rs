@@ -1,26 +1,26 @@
-//! What a request met on its way, and why it got nothing.
+//! What a request met on its way, and why it failed.
 
 use crate::base::types::{NodeId, Order};
 
 /// What one request met on its way; for counters by source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WalkInfo {
-    /// It entered the slow path.
+    /// The request entered the slow path.
     pub slow: bool,
-    /// The count was odd at (one of) its begins.
+    /// A begin of the protocol found its counter odd.
     pub odd: bool,
-    /// The count was odd at a begin, or another one at the end: the walk overlapped a rebuild. A
-    /// variant whose readers use no count keeps one for this.
+    /// A walk overlapped a rebuild: the counter was odd at its begin, or had changed at its end. A
+    /// protocol that lets readers ignore the counter keeps one for this field.
     pub overlapped: bool,
-    /// How often changed lists made it begin, or in `snapshot` walk, again.
+    /// How often changed lists made the request begin again, or walk again in `snapshot`.
     pub retries: u32,
-    /// How often a changed cpuset made it begin again.
+    /// How often a changed cpuset made the request begin again.
     pub cpuset_retries: u32,
-    /// How often it found the count odd while it waited for an even one.
+    /// How often the request found the counter odd while it waited for an even one.
     pub spins: u32,
 }
 
-/// Why no block came.
+/// Why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AllocError {
     /// No zone that the request may use had a block to give.

@@ -1,14 +1,14 @@
-//! Whose a frame is, and what state it is in.
+//! The frame's entry: its state, its order and its owner.
 
 use crate::base::types::Order;
 
-/// What kind of user holds a frame. `None` marks a birth or a death in flight.
+/// What kind of user holds a frame. `None` marks a birth or a death under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum OwnerKind {
-    /// Nobody yet, or nobody any more: an offline waits for it instead of naming it.
+    /// No owner yet, or no longer one: an offline waits for the frame instead of naming its owner.
     None,
-    /// The kernel itself; not movable. The number is free for the user.
+    /// The kernel itself; not movable. Its users choose the number.
     Kernel,
     /// The page cache; movable. The number is the page's index.
     PageCache,
@@ -65,7 +65,7 @@ impl OwnerKind {
 pub struct Owner(u32);
 
 impl Owner {
-    /// A birth or death in flight.
+    /// A birth or death under way.
     pub const NONE: Self = Self::new(OwnerKind::None, 0);
     /// The largest number.
     pub const MAX_NUMBER: u32 = (1 << 22) - 1;
@@ -77,7 +77,7 @@ impl Owner {
 
     /// Returns the kind.
     pub const fn kind(self) -> OwnerKind {
-        // No entry holds a kind that nobody packed; one that does is nobody's.
+        // No entry holds a kind that was never packed. If one does, it counts as `None`.
         let kind = (self.0 >> 22) as usize;
         OwnerKind::ALL[if kind < OwnerKind::ALL.len() { kind } else { 0 }]
     }
@@ -87,7 +87,7 @@ impl Owner {
         self.0 & Self::MAX_NUMBER
     }
 
-    /// Packs into 26 bits.
+    /// Packs the owner into 26 bits.
     pub(crate) const fn pack(self) -> u32 {
         self.0
     }
@@ -113,8 +113,8 @@ impl core::fmt::Display for Owner {
     }
 }
 
-/// A frame's entry: state in bits 30–31, order in 26–29, owner in 0–25. Only the first frame of an
-/// allocated block carries the block's entry; the others say free. Zero is free.
+/// A frame's entry: state in bits 30–31, order in 26–29, owner in 0–25. The entry of a block is
+/// that of its first frame; those of its other frames say *free*. A word of 0 is *free*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry(pub(crate) u32);
 
@@ -151,7 +151,7 @@ impl Entry {
         Owner::unpack(self.0)
     }
 
-    /// Returns whether it says allocated with this order, whoever the owner.
+    /// Returns whether the entry says *allocated* with this order, by any owner.
     #[inline]
     pub(crate) const fn is_allocated(self, order: Order) -> bool {
         self.0 >> 26 ^ order.get() as u32 == Self::ALLOCATED >> 26
@@ -173,7 +173,7 @@ impl Entry {
 /// What a frame's entry says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameState {
-    /// Free, or part of a larger allocated block whose first frame has the entry.
+    /// Free, or part of a larger allocated block; the entry of its first frame says so.
     Free,
     /// In a CPU's cache.
     Cached,
@@ -181,10 +181,10 @@ pub enum FrameState {
     Allocated {
         /// Order of the block.
         order: Order,
-        /// Whose it is.
+        /// Owner of the block.
         owner: Owner,
     },
-    /// Not the allocator's: a hole, firmware's, or the kernel's own image.
+    /// Not managed by the allocator: a hole, memory of the firmware, or the kernel's image.
     Absent,
 }
 

@@ -1,11 +1,11 @@
-//! Where code runs, as values without a size: what a function takes for granted is an argument.
+//! Proofs that code stays on its CPU, as arguments without a size.
 
 use crate::base::platform::Platform;
 use core::marker::PhantomData;
 use tidemark_sync::HardIrq;
 
-/// Proof that the running code stays on its CPU: while a pin is held, a gated section is open, or a
-/// handler runs. Not `Send`.
+/// Proof that the running code stays on its CPU: a pin is held, a gated section is open, or a
+/// handler runs. It is not `Send`.
 #[derive(Clone, Copy)]
 pub(crate) struct OnCpu<'p>(PhantomData<(&'p (), *const ())>);
 
@@ -18,8 +18,8 @@ impl<'p> OnCpu<'p> {
         Self::NEW
     }
 
-    /// Returns the proof where something else proves as much: a gated section that has been
-    /// entered, or the caches of this CPU, which were found by such a proof.
+    /// Returns the proof for a caller that has another one: an open gated section, or the caches of
+    /// this CPU, which such a proof led to.
     #[inline]
     pub(crate) const fn proven_otherwise() -> Self {
         Self::NEW

@@ -1,4 +1,4 @@
-//! What the allocator needs of its surroundings.
+//! The trait [`Platform`]: what the allocator needs of its surroundings.
 
 use crate::base::{
     cpuset::Cpuset,
@@ -13,42 +13,45 @@ use tidemark_sync::{ContextKind, CpuGate, LocalIrq, Task, atomic::spin_loop};
 
 /// The surroundings of the allocator: the kernel, a host test or a model checker.
 ///
-/// Unless said otherwise a method may be called in any context, an NMI included.
+/// Unless its doc says otherwise, the allocator may call a method in any context, an NMI included.
 pub trait Platform: LocalIrq + Sized {
-    /// Keeps the caller on its CPU (counted; no preemption) until [`Platform::unpin`].
+    /// Keeps the caller on its CPU until [`Platform::unpin`]: no preemption. Pins are counted, so
+    /// they nest.
     fn pin(&self);
 
-    /// Ends one pin. In a task it may switch threads if one is due.
+    /// Ends one pin. In a task it may switch threads, if a switch is due. It does what the platform
+    /// owes at the end of pins and gated sections, such as the acknowledgement of a grace period.
     fn unpin(&self);
 
-    /// Returns the word of a CPU about the gated section of its caches that is open there.
+    /// Returns the gate of a CPU's caches: the word that says whether a gated section is open
+    /// there, and what is owed at its end.
     ///
-    /// A gated section keeps its caller on its CPU as a pin does: whatever looks at pins
-    /// (preemption, grace periods) looks at [`CpuGate::holds`], too, and may leave what it wants to
-    /// the end by [`CpuGate::owe`], with bits from [`CpuGate::PLATFORM`] on.
+    /// A gated section keeps its caller on its CPU as a pin does. So code that tests for pins
+    /// (preemption, grace periods) must test [`CpuGate::holds`], too. It may leave its work to the
+    /// section's end by [`CpuGate::owe`], with bits from [`CpuGate::PLATFORM`] on.
     fn gate(&self, cpu: CpuId) -> &CpuGate;
 
     /// Returns whether a gated section is open on the running CPU. The caller need not be pinned.
     ///
-    /// This and the next two are done by the word of the CPU that runs them. The defaults look it
-    /// up by number: a platform whose tasks move between CPUs reaches its word in the same
-    /// instruction that changes it, and one that counts instructions does it without a lock.
+    /// This method and the next two act on the gate of the CPU that runs them. The defaults look it
+    /// up by the CPU's number. If tasks move between CPUs, the platform must find the gate and
+    /// change it in one instruction.
     #[inline]
     fn in_gate(&self) -> bool {
         self.gate(CpuId(Self::cpu())).is_open()
     }
 
-    /// Begins a gated section, where none was open a moment ago. A task that was moved to another
-    /// CPU in between finds none there either: a gated section of a task does not survive a switch,
-    /// and those of interrupts are over when they return.
+    /// Begins a gated section, just after [`Platform::in_gate`] has returned `false`. A task that
+    /// was moved to another CPU in between finds the gate closed there, too. No task is switched
+    /// away inside a gated section, and those of handlers end before they return.
     #[inline]
     fn enter_gate(&self) {
         self.gate(CpuId(Self::cpu())).begin();
     }
 
-    /// Ends a gated section; returns whether anything is owed. The allocator's share of that is
-    /// done by whoever ended it, which then pins and unpins: so [`Platform::unpin`] does the
-    /// platform's.
+    /// Ends a gated section, and returns whether anything is owed. The caller then does what the
+    /// allocator owes, and pins and unpins, so that [`Platform::unpin`] does what the platform
+    /// owes.
     #[inline]
     fn leave_gate(&self) -> bool {
         self.gate(CpuId(Self::cpu())).end()
@@ -57,81 +60,90 @@ pub trait Platform: LocalIrq + Sized {
     /// Returns the node of the CPU that runs this.
     fn local_node(&self) -> NodeId;
 
-    /// Returns whether this CPU came up: its cache is drained, and waited for.
+    /// Returns whether this CPU is online: drains interrupt it and wait for it.
     fn cpu_online(&self, cpu: CpuId) -> bool;
 
     /// Returns the monotonic time in nanoseconds.
     fn now_ns(&self) -> u64;
 
-    /// Returns the monotonic time in nanoseconds of what the running CPU does by itself: a platform
-    /// whose schedule points have hooks may leave out what hooks and NMIs took. Interrupts off.
+    /// Returns the monotonic time in nanoseconds that the running CPU spends on its own work. A
+    /// platform with hooks at its schedule points may leave out what hooks and NMIs took. Called
+    /// with interrupts off.
     #[inline]
     fn own_ns(&self) -> u64 {
         self.now_ns()
     }
 
-    /// Lets time pass in a task that waits: yields, or spins.
+    /// Lets time pass in a task that waits, by a yield or a spin. Task context.
     fn relax(&self, task: &Task);
 
     /// Runs [`Frames::drain_local`](crate::Frames::drain_local) in hard-interrupt context on every
-    /// online CPU but the caller's, and returns when all handlers have run.
+    /// online CPU but the caller's, and returns when all these handlers have run. Task context,
+    /// interrupts on.
     fn drain_others(&self, task: &Task);
 
-    /// Asks the background reclaimer of `node` to run. From an NMI only a bit and a self-IPI.
+    /// Asks the background reclaimer of `node` to run. An NMI may only set a bit and interrupt its
+    /// own CPU.
     fn wake_reclaim(&self, node: NodeId, context: ContextKind);
 
-    /// Returns the nodes whose reclaimer need not be asked: it has been, and has not begun to look
-    /// since, or there is none. A node may be missing here.
+    /// Returns nodes that need no call of [`Platform::wake_reclaim`]. Such a node has no reclaimer,
+    /// or one that has been asked and has not begun to look since. The set may leave out such
+    /// nodes.
     #[inline]
     fn reclaimers_asked(&self) -> NodeMask {
         NodeMask::NONE
     }
 
-    /// Frees up to `frames` reclaimable frames of `node` in zones up to `highest`; returns how
-    /// many.
+    /// Frees up to `frames` reclaimable frames of `node` in zones up to `highest`, and returns how
+    /// many it freed. Task context.
     fn shrink(&self, node: NodeId, highest: ZoneKind, frames: usize, task: &Task) -> usize;
 
     /// Returns about how many frames of `node` could be reclaimed from zones up to `highest`.
     fn reclaimable(&self, node: NodeId, highest: ZoneKind) -> usize;
 
     /// Moves the content of a movable block elsewhere and frees the block. `owner` is what the
-    /// entry of its first frame said; the platform must cope with its having changed meanwhile.
-    /// What it requests above order 0 for that goes without DIRECT_RECLAIM: it would compact in
-    /// turn.
+    /// entry of its first frame said; the platform must cope with an owner that has changed since.
+    /// Its own requests above order 0 must not have DIRECT_RECLAIM, or they would compact in turn.
+    /// Task context.
+    ///
+    /// # Errors
+    ///
+    /// [`MigrateError::Busy`] if the block cannot be moved at this moment;
+    /// [`MigrateError::Unmovable`] if its owner cannot move it at all.
     fn migrate(&self, pfn: Pfn, owner: Owner, task: &Task) -> Result<(), MigrateError>;
 
-    /// Returns whether each free claims its block by a locked exchange, so that a second one that
-    /// races with it is found at once. Without, it is found when the frame is handed out twice or
-    /// its cache drained.
+    /// Returns whether each free claims its block by a locked exchange, so that a second free that
+    /// races with it is found at once. Otherwise it is found when a cache hands the frame out a
+    /// second time, or is drained.
     #[inline]
     fn frees_by_exchange(&self) -> bool {
         false
     }
 
-    /// Returns whether [`Platform::cpuset`] gives a cpuset for any task at all: while it does,
-    /// tasks' requests go without the hot path. Asked by every request of a task, so one load at
+    /// Returns whether [`Platform::cpuset`] returns a cpuset for any task. While it does, no task's
+    /// request takes the hot path. Every request of a task asks this, so it should be one load at
     /// most.
     fn any_cpuset(&self) -> bool;
 
-    /// Returns the nodes that the task's requests may use, if that is not all of them; asked by the
-    /// fast path, too, so cheap where no cpuset is in force. It may change at any time: a request
-    /// that has begun looks again before it gives up.
+    /// Returns the nodes that the task's requests may use, if they may not use all. The fast path
+    /// asks this, too, so it should be cheap where no cpuset is in force. The answer may change at
+    /// any time: a request reads it again before it gives up.
     #[inline]
     fn cpuset(&self, task: &Task) -> Option<Cpuset> {
         let _ = task;
         None
     }
 
-    /// Returns what the task may take of the memory reserves. It may change at any time.
+    /// Returns what the task may take of the memory reserves. The answer may change at any time.
     fn memalloc_role(&self, task: &Task) -> MemallocRole {
         let _ = task;
         MemallocRole::Ordinary
     }
 
-    /// Reports that no progress is possible, and kills a victim if there is one.
+    /// Reports that no progress is possible, and kills a victim if there is one. Task context.
     fn oom(&self, report: &AllocReport, task: &Task) -> OomOutcome;
 
-    /// Hears that a request failed which did not ask for silence.
+    /// Receives the report of a failed request without NOWARN.
     fn alloc_failed(&self, report: &AllocReport, context: ContextKind) {
         let _ = (report, context);
     }
@@ -139,12 +151,13 @@ pub trait Platform: LocalIrq + Sized {
     /// Fills a block with zeroes.
     fn zero(&self, pfn: Pfn, order: Order);
 
-    /// Hears that a free, or a pop from a cache, found something that cannot be; the frame was left
+    /// Receives an error that a free, a pop from a cache or a drain has found. The frame was left
     /// alone.
     fn report(&self, error: &FreeError);
 
-    /// Takes one turn of a wait that may never end: for an even count, in any context. In a
-    /// lab run the watchdog may tell the waiter to give up; the request then goes on without.
+    /// Takes one turn of a wait that may never end: for an even counter, in any context. In a run
+    /// of the laboratory the watchdog may end the wait by `Break`; the request then goes on with an
+    /// odd counter.
     #[inline]
     fn spin(&self, at: Spin) -> ControlFlow<()> {
         let _ = at;
@@ -157,31 +170,31 @@ pub trait Platform: LocalIrq + Sized {
         work();
     }
 
-    /// Begins a grace period: asks every online CPU to say when it is outside its pins and gated
-    /// sections, at once or at its unpin. It waits for the asking only. One at a time; task
-    /// context, interrupts on, no spinlock and no pin held.
+    /// Begins a grace period: asks every online CPU to acknowledge as soon as it is outside its
+    /// pins and gated sections. It waits only until all have been asked. At most one grace period
+    /// runs at a time. Task context, interrupts on, no spinlock and no pin held.
     fn begin_grace(&self, task: &Task);
 
-    /// Waits for the end of the grace period that was begun last, if one was: every CPU has said
-    /// so, but for those that are not online or have stopped. As [`Platform::begin_grace`].
+    /// Waits for the end of the grace period that was begun last, if one was: every online CPU has
+    /// acknowledged, or has stopped. The context is that of [`Platform::begin_grace`].
     fn wait_for_grace(&self, task: &Task);
 
-    /// Marks a step inside a same-CPU protocol: an interrupt or NMI may come right here. A
-    /// platform that does nothing here pays nothing for it. The caller may be inside a gated
-    /// section of its CPU's cache: no lock is held, nothing may sleep.
+    /// Marks a step at which tests let an interrupt or NMI come. A platform that does nothing here
+    /// pays nothing for it. The caller may be inside a gated section; it holds no lock, and nothing
+    /// may sleep here.
     #[inline(always)]
     fn step(&self, step: &'static Step) {
         let _ = step;
     }
 
-    /// Marks a schedule point.
+    /// Marks a schedule point, at which tests and the laboratory may stop or delay the caller.
     #[inline(always)]
     fn point(&self, point: Point) {
         let _ = point;
     }
 
-    /// Returns whether the zonelist protocol makes this mistake on purpose. Asked by rebuilds and
-    /// the slow path only; a platform that answers with the constant `false` pays nothing.
+    /// Returns whether the zonelist protocol makes this mistake on purpose. Only rebuilds and the
+    /// slow path ask; a platform that returns the constant `false` pays nothing for it.
     #[inline(always)]
     fn planted(&self, mistake: Mistake) -> bool {
         let _ = mistake;
@@ -201,10 +214,10 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// One node with everything.
+    /// One node, with all memory and CPUs.
     pub const SINGLE: Self = Self::flat(NodeMask(1));
 
-    /// Returns these nodes, all with CPUs, 20 from each other.
+    /// Returns these nodes, all with CPUs, at distance 20 from each other.
     pub const fn flat(nodes: NodeMask) -> Self {
         let mut distance = [[20; MAX_NODES]; MAX_NODES];
         let mut node = 0;
@@ -220,24 +233,26 @@ impl Topology {
     }
 }
 
-/// Why a frame could not be moved.
+/// Why a block could not be moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MigrateError {
-    /// Try again later: the frame is in use at this moment, or no target frame was found.
+    /// The block is in use at this moment, or no target was found. A later try may succeed.
     Busy,
     /// The owner cannot be moved at all.
     Unmovable,
 }
 
-/// What a task is to the memory reserves, flags aside. NOMEMALLOC takes it back.
+/// A task's share of the memory reserves, whatever its flags. Requests with NOMEMALLOC do not get
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemallocRole {
     /// Nothing special.
     Ordinary,
-    /// It has been chosen as an OOM victim, and may take what it needs in order to end: half of
-    /// what its flags leave of MIN.
+    /// The task is an OOM victim. So that it can end, its requests keep only half of the floor that
+    /// their flags give them.
     Victim,
-    /// It reclaims: it ignores the watermarks, as with MEMALLOC, and reclaims no more inside.
+    /// The task reclaims. Its requests ignore the watermarks, as with MEMALLOC, and do not reclaim
+    /// in turn.
     Reclaimer,
 }
 
@@ -246,50 +261,51 @@ pub enum MemallocRole {
 pub enum OomOutcome {
     /// A victim was killed, or is dying: memory will come.
     VictimKilled,
-    /// There is nobody left to kill.
+    /// No victim is left.
     NoVictim,
 }
 
 /// A request that failed, or is about to.
 #[derive(Clone, Copy, Debug)]
 pub struct AllocReport {
-    /// Its size.
+    /// Its order.
     pub order: Order,
     /// Its flags.
     pub gfp: Gfp,
-    /// The node it wanted.
+    /// The node that it wanted.
     pub node: NodeId,
-    /// Nodes that it could use: what its caller permits, within its task's cpuset.
+    /// Nodes that it could use: those that its caller permits, within its task's cpuset.
     pub nodes: NodeMask,
     /// What its walks met.
     pub walk: WalkInfo,
 }
 
-/// What a free, or a pop from a cache, demanded and did not find.
+/// What a free, a pop from a cache or a drain found wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FreeFault {
     /// The frame is free already.
     DoubleFree,
-    /// The frame lies in a cache already.
+    /// The frame is in a cache already.
     DoubleFreeCached,
     /// The block was allocated with another order.
     WrongOrder,
-    /// Not a frame of the allocator, or not the first one of a block.
+    /// The frame is not the allocator's, or not the first one of a block.
     Foreign,
     /// A frame in a cache is not marked as cached: two CPUs freed it at once.
     CacheCorrupt,
-    /// The bits of the block were clear already: the last line of defence.
+    /// The bits of the block were clear already. This check comes last, and finds what the others
+    /// have missed.
     BitsClear,
 }
 
-/// A detected error, with both parties where known.
+/// An error found by a free, a pop from a cache or a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FreeError {
     /// What was wrong.
     pub fault: FreeFault,
     /// The frame.
     pub pfn: Pfn,
-    /// Order that the caller gave.
+    /// Order that was expected.
     pub order: Order,
     /// What the frame's entry says.
     pub found: FrameState,
@@ -297,15 +313,15 @@ pub struct FreeError {
     pub cpu: CpuId,
 }
 
-/// Where somebody waits for somebody who may never come.
+/// Where a wait may never end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Spin {
-    /// A reader of the zonelists at an odd count: `read_seqbegin`.
+    /// A reader of the zonelists waits for an even counter, as in `read_seqbegin`.
     ReadBegin,
 }
 
-/// A step of the fast path and of what it calls, by its place in the source: tests and the
-/// laboratory interrupt there. Steps are compared by place, and need no names.
+/// A place in the source at which tests and the laboratory interrupt an allocation or a free. Steps
+/// are compared by place, and need no names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Step {
     /// File, from the root of the workspace.
@@ -314,8 +330,8 @@ pub struct Step {
     pub line: u32,
 }
 
-/// A step of a protocol or of what it calls: see [`Platform::step`]. On a line of its own,
-/// since the line is the step's number.
+/// Marks a step: see [`Platform::step`]. It stands on a line of its own, since its line is the
+/// step's number.
 macro_rules! step {
     ($frames:expr) => {
         $frames.platform().step(
@@ -330,9 +346,9 @@ macro_rules! step {
 }
 pub(crate) use step;
 
-/// A place where another CPU may come between, on a way that only such a race opens: tests and
-/// explorations stand there as at a [`step!`]. It is not in the list of steps at which a kernel's
-/// own interrupts and NMIs are to be tried, since no handler of the same CPU leads there.
+/// Marks a step that code reaches only if another CPU has raced with it. Tests of the host
+/// interrupt there as at a [`step!`]. The list of steps for a kernel's own interrupts and NMIs
+/// leaves it out, since no handler of the same CPU leads there.
 macro_rules! window {
     ($frames:expr) => {
         $crate::base::platform::step!($frames)
@@ -343,21 +359,22 @@ pub(crate) use window;
 /// Named schedule points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Point {
-    /// Rebuild: the count is odd, no list is changed yet; the writers' lock is held, interrupts are
-    /// off where the variant has them off. In `snapshot`: the new lists are about to be published.
+    /// Rebuild: the counter is odd, no list is changed yet. The writers' lock is held, and
+    /// interrupts are off where the protocol turns them off. In `snapshot`: the new lists are about
+    /// to be published.
     RebuildOdd,
-    /// Rebuild: an entry's zone is stored, its index not yet. In `snapshot`, where they are one
-    /// word: an entry of the lists that nobody reads is stored; no lock is held.
+    /// Rebuild: an entry's zone is stored, its index not yet. In `snapshot`, where an entry is one
+    /// word: an entry of the side that no walk reads is stored, and no lock is held.
     RebuildEntry,
-    /// Rebuild: the lists are written, the count is about to become even. In `snapshot`: the new
-    /// lists are published, and may be written by nobody until the next rebuild.
+    /// Rebuild: the lists are written, the counter is about to become even. In `snapshot`: the new
+    /// lists are published, and are not written until the rebuild after next.
     RebuildEven,
-    /// Rebuild: the lock validator is told of the writer's begin. The count is odd already in
+    /// Rebuild: the lock validator is told of the writer's begin. The counter is odd already in
     /// `seqlock-irqsave`, and still even in `seqlock-annotated`. In `none`, `seed` and `snapshot`
     /// it is told of their spinlock, about to be taken.
     AnnotateBegin,
-    /// Rebuild: the lock validator is told of the writer's end; the count is odd still. In `none`,
-    /// `seed` and `snapshot` it is told of their spinlock, about to be released.
+    /// Rebuild: the lock validator is told of the writer's end; the counter is still odd. In
+    /// `none`, `seed` and `snapshot` it is told of their spinlock, about to be released.
     AnnotateEnd,
     /// Slow path: the cookie has just been read.
     SlowBegin,
@@ -367,9 +384,9 @@ pub enum Point {
     SlowWalked,
     /// Slow path: a round begins, at `retry`.
     SlowRetry,
-    /// Slow path: the retry check before OOM is next.
+    /// Slow path: the check before OOM is next.
     SlowCheckOom,
-    /// Slow path: the retry check at `nopage` is next.
+    /// Slow path: the check at `nopage` is next.
     SlowCheckNopage,
     /// Walk of the slow path: an entry's index was read, its zone not yet. The caller is
     /// pinned.
@@ -383,7 +400,7 @@ pub enum Point {
         /// The zone.
         zone: ZoneId,
     },
-    /// Hot path: it looks which zone serves requests of a class first; an entry's index was read,
+    /// Hot path: it reads from a list which zone serves a class first. An entry's index was read,
     /// its zone not yet. The caller is pinned.
     NoteEntry,
     /// Hot path: this zone's cache is remembered as the first of a class. The caller is pinned.
@@ -405,7 +422,7 @@ pub enum Point {
     OnlineDone,
 }
 
-/// Hands an error of a free to the platform.
+/// Reports an error to the platform.
 #[cold]
 pub(crate) fn report_fault<P: Platform>(
     platform: &P,

@@ -6,54 +6,54 @@ use crate::base::{
 };
 use core::ops::BitOr;
 
-/// Request flags, with the field's names.
+/// Request flags, with the names that Linux uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gfp(pub(crate) u32);
 
 impl Gfp {
-    /// Only the DMA zone.
+    /// Uses zones of kind DMA only.
     pub const DMA: Self = Self(1 << 0);
-    /// DMA32 or lower.
+    /// Uses zones up to DMA32.
     pub const DMA32: Self = Self(1 << 1);
-    /// The owner can be asked to move the frame: MOVABLE zones may be used.
+    /// The owner can be asked to move the block, so MOVABLE zones may be used.
     pub const MOVABLE: Self = Self(1 << 2);
-    /// May go below the MIN watermark.
+    /// Leaves less of the MIN watermark free than other requests must.
     pub const HIGH: Self = Self(1 << 3);
     /// Wakes the background reclaimer.
     pub const KSWAPD_RECLAIM: Self = Self(1 << 4);
-    /// May reclaim itself; acts only with a task token.
+    /// May reclaim and compact itself. Acts only in a call with a task token.
     pub const DIRECT_RECLAIM: Self = Self(1 << 5);
     /// Reclaim may start I/O.
     pub const IO: Self = Self(1 << 6);
     /// Reclaim may enter the file layer.
     pub const FS: Self = Self(1 << 7);
-    /// Failure is not reported.
+    /// A failure is not reported to the platform.
     pub const NOWARN: Self = Self(1 << 8);
     /// Gives up after one round of reclaim.
     pub const NORETRY: Self = Self(1 << 9);
-    /// Tries hard, but fails rather than kill.
+    /// Tries hard, but fails rather than kill an OOM victim.
     pub const RETRY_MAYFAIL: Self = Self(1 << 10);
-    /// Never fails; waits in a task.
+    /// Does not fail in a task, which waits instead.
     pub const NOFAIL: Self = Self(1 << 11);
-    /// Only the wanted node.
+    /// Uses the wanted node only.
     pub const THISNODE: Self = Self(1 << 12);
-    /// The frames are zeroed.
+    /// Fills the block with zeroes.
     pub const ZERO: Self = Self(1 << 13);
-    /// Never uses the reserves.
+    /// Does not use the reserves, whatever the task's memalloc role or MEMALLOC says.
     pub const NOMEMALLOC: Self = Self(1 << 14);
-    /// Ignores the watermarks: the request itself frees memory soon.
+    /// Ignores the watermarks. For requests that free more memory soon.
     pub const MEMALLOC: Self = Self(1 << 15);
-    /// Only nodes of the task's cpuset.
+    /// Uses only the nodes of the task's cpuset, not those of its wall.
     pub const HARDWALL: Self = Self(1 << 16);
 
     /// No flag.
     pub const NONE: Self = Self(0);
-    /// Ordinary kernel memory.
+    /// Ordinary kernel memory, asked for by a task that may wait.
     pub const KERNEL: Self =
         Self(Self::DIRECT_RECLAIM.0 | Self::KSWAPD_RECLAIM.0 | Self::IO.0 | Self::FS.0);
-    /// From contexts that cannot wait.
+    /// For contexts that cannot wait.
     pub const ATOMIC: Self = Self(Self::HIGH.0 | Self::KSWAPD_RECLAIM.0);
-    /// From contexts that cannot wait and can do without.
+    /// For contexts that cannot wait, and for requests that may fail without harm.
     pub const NOWAIT: Self = Self(Self::KSWAPD_RECLAIM.0 | Self::NOWARN.0);
 
     /// Returns whether every flag of `flags` is set.
@@ -62,7 +62,7 @@ impl Gfp {
         self.0 & flags.0 == flags.0
     }
 
-    /// Returns these without the other's.
+    /// Returns these flags without those of `flags`.
     #[must_use]
     #[inline]
     pub const fn without(self, flags: Self) -> Self {
@@ -101,24 +101,24 @@ impl BitOr for Gfp {
 pub struct Request {
     gfp: Gfp,
     order: Order,
-    /// Wanted node; `None` is the node of the CPU that asks.
+    /// Wanted node; `None` is the node of the CPU that runs the request.
     node: Option<NodeId>,
     /// Nodes that may be used.
     nodes: NodeMask,
-    /// The block's entry: size, and who will own it. [`Owner::NONE`] until the owner is set means
-    /// "in flight".
+    /// The block's entry: its order and its future owner. [`Owner::NONE`] says that the owner is
+    /// not set yet.
     entry: Entry,
-    /// What of the above the hot path wants to know; whoever changes them computes it anew.
+    /// The class, computed from the fields above after each change of them.
     class: Class,
-    /// The class that the request would have if it were for a single frame.
+    /// The class that the request would have at order 0.
     zones: Class,
 }
 
-/// What the hot path wants to know of a request: the zones that it may use if it is plain, that is
-/// for a single frame from anywhere, as it is.
+/// What the hot path tests of a request: the zones that it asks for, if it is plain. A plain
+/// request is for a single frame of any node, and has none of THISNODE, ZERO and HARDWALL.
 ///
-/// The plain ones are named by the zones that they ask for: the compiler then knows that a table
-/// with one entry each has a place for any of them.
+/// Each combination of the three zone flags is a variant. So the compiler knows that a table with
+/// one entry for each class has a place for every class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Class {
@@ -130,7 +130,7 @@ pub(crate) enum Class {
     DmaMovable,
     Dma32Movable,
     DmaDma32Movable,
-    /// Of requests that are not plain.
+    /// The class of requests that are not plain.
     Other,
 }
 
@@ -176,7 +176,7 @@ impl Class {
         self != Self::Other
     }
 
-    /// Returns the index into a table.
+    /// Returns the class's index into a table by class.
     #[inline]
     pub(crate) const fn index(self) -> usize {
         self as usize
@@ -184,7 +184,8 @@ impl Class {
 }
 
 impl Request {
-    /// Returns a request with these flags: local node first, any node allowed, no owner yet.
+    /// Returns a request with these flags and this order. It tries the local node first, may use
+    /// any node, and has no owner yet.
     #[inline]
     pub const fn new(gfp: Gfp, order: Order) -> Self {
         Self {
@@ -212,23 +213,23 @@ impl Request {
         self.class
     }
 
-    /// Returns the class that it would have if it were for a single frame.
+    /// Returns the class that the request would have at order 0.
     #[inline]
     pub(crate) const fn class_of_any_size(&self) -> Class {
         self.zones
     }
 
-    /// Flags.
+    /// Returns the flags.
     pub const fn gfp(&self) -> Gfp {
         self.gfp
     }
 
-    /// Returns the size.
+    /// Returns the order.
     pub const fn order(&self) -> Order {
         self.order
     }
 
-    /// Returns the wanted node; `None` is the node of the CPU that asks.
+    /// Returns the wanted node; `None` is the node of the CPU that runs the request.
     pub const fn node(&self) -> Option<NodeId> {
         self.node
     }
@@ -238,12 +239,12 @@ impl Request {
         self.nodes
     }
 
-    /// Returns the owner that the block will have.
+    /// Returns the owner that the block will get.
     pub const fn owner(&self) -> Owner {
         self.entry.owner()
     }
 
-    /// Returns what the block's entry will say.
+    /// Returns the entry that the block will get.
     #[inline]
     pub(crate) const fn entry(&self) -> Entry {
         self.entry
@@ -267,7 +268,7 @@ impl Request {
         Self::new(Gfp::NOWAIT, order)
     }
 
-    /// Makes a GFP_KERNEL request that may use MOVABLE zones: the owner must be movable.
+    /// Makes a GFP_KERNEL request that may use MOVABLE zones. Its owner must be movable.
     #[inline]
     pub const fn movable(order: Order) -> Self {
         Self::new(Gfp(Gfp::KERNEL.0 | Gfp::MOVABLE.0), order)
@@ -298,7 +299,7 @@ impl Request {
         Self { nodes, ..self }.classified()
     }
 
-    /// Returns the request with more flags.
+    /// Returns the request with these flags, too.
     #[inline]
     pub const fn with(self, gfp: Gfp) -> Self {
         Self {
@@ -308,7 +309,7 @@ impl Request {
         .classified()
     }
 
-    /// Returns these without the other's.
+    /// Returns the request without these flags.
     #[inline]
     pub const fn without(self, gfp: Gfp) -> Self {
         Self {

@@ -6,7 +6,7 @@ use tidemark_sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-/// Whether hot-plug, or set-up, is under way. Sizes, watermarks, lists and spans change only then.
+/// The lock that hot-plug and set-up hold. Sizes, watermarks, lists and spans change only then.
 #[derive(Debug)]
 pub(crate) struct ResizingLock(AtomicBool);
 
@@ -17,7 +17,8 @@ impl ResizingLock {
 
     /// Waits for the lock, by [`Platform::relax`], and takes it.
     pub(crate) fn lock<P: Platform>(&self, platform: &P, task: &Task) -> Resizing<'_> {
-        // Acquire: what the last holder wrote is visible.
+        // Acquire pairs with the release in `Resizing::drop`: what the last holder wrote is
+        // visible.
         while self.0.swap(true, Ordering::Acquire) {
             platform.relax(task);
         }
@@ -31,13 +32,13 @@ impl ResizingLock {
         Resizing(&self.0)
     }
 
-    /// Returns whether it is held.
+    /// Returns whether the lock is held.
     pub(crate) fn is_held(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// The hot-plug lock as its holder has it; it is given back when this is dropped. What changes
+/// The hot-plug lock while it is held; dropping it releases the lock. A function that changes
 /// sizes, watermarks, lists or spans takes a reference to it.
 pub(crate) struct Resizing<'a>(&'a AtomicBool);
 

@@ -1,4 +1,4 @@
-//! Numbers with a meaning: frames, orders, nodes, zones, CPUs.
+//! Numbers of frames, orders, nodes, zones, CPUs and memory sections.
 
 use core::fmt;
 
@@ -89,13 +89,13 @@ impl Order {
         }
     }
 
-    /// Returns the order of a number that `get` has given.
+    /// Returns the order of a number that [`Order::get`] has returned.
     #[inline]
     pub(crate) const fn truncated(order: u8) -> Self {
         Self(order)
     }
 
-    /// Returns the exponent.
+    /// Returns the exponent, 0 to 10.
     #[inline]
     pub const fn get(self) -> u8 {
         self.0
@@ -114,7 +114,7 @@ impl fmt::Display for Order {
     }
 }
 
-/// A NUMA node, 0 to [`MAX_NODES`] − 1.
+/// The number of a NUMA node, 0 to [`MAX_NODES`] − 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u8);
 
@@ -143,7 +143,7 @@ impl NodeMask {
         Self::NONE.with(node)
     }
 
-    /// Returns whether `node` is in the set; no set has nodes from [`MAX_NODES`] on.
+    /// Returns whether `node` is in the set. Numbers from [`MAX_NODES`] on are in no set.
     pub const fn contains(self, node: NodeId) -> bool {
         (node.0 as usize) < MAX_NODES && self.0 >> node.0 & 1 == 1
     }
@@ -179,7 +179,7 @@ impl NodeMask {
     }
 }
 
-/// The kinds of zone, lowest first. The number is the zone's index in zonelists.
+/// The kinds of zone, lowest first. A kind's number is its zones' index in zonelists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum ZoneKind {
@@ -187,9 +187,9 @@ pub enum ZoneKind {
     Dma,
     /// Below 4 GiB.
     Dma32,
-    /// The rest.
+    /// All other boot memory, and some hot-plugged memory.
     Normal,
-    /// Memory that is meant to leave: movable requests only.
+    /// Memory that is meant to leave. Only movable requests may use it.
     Movable,
 }
 
@@ -207,7 +207,7 @@ impl ZoneKind {
         }
     }
 
-    /// Returns the kind of boot memory at `pfn`.
+    /// Returns the kind of zone for boot memory at `pfn`.
     pub const fn of_boot_memory(pfn: Pfn) -> Self {
         match pfn.address() {
             0..0x100_0000 => Self::Dma,
@@ -238,7 +238,8 @@ impl ZoneId {
         Self(node.0 * ZoneKind::ALL.len() as u8 + kind as u8)
     }
 
-    /// Returns the zone of this number, the inverse of [`ZoneId::index`].
+    /// Returns the zone of this number; the inverse of [`ZoneId::index`]. Numbers above 255 are
+    /// truncated, and those from [`MAX_ZONES`] on name no zone.
     pub const fn from_index(index: usize) -> Self {
         Self(index as u8)
     }
@@ -265,11 +266,12 @@ impl fmt::Display for ZoneId {
     }
 }
 
-/// A CPU, 0 to [`MAX_CPUS`] − 1. Not its APIC id.
+/// The number of a CPU, 0 to [`MAX_CPUS`] − 1. It is not the APIC id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CpuId(pub usize);
 
-/// A memory section, the unit of hot-plug: the physical address divided by its size.
+/// The number of a memory section, which has 128 MiB and is the unit of hot-plug: the physical
+/// address divided by that size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SectionNo(pub usize);
 
@@ -279,11 +281,11 @@ impl SectionNo {
         Self((pfn.0 / crate::SECTION_FRAMES as u64) as usize)
     }
 
-    /// The first section that the allocator cannot manage: caches keep frame numbers in 32 bits,
+    /// The first section that the allocator cannot manage. Caches keep frame numbers in 32 bits,
     /// which is enough for 16 TiB.
     pub const END: Self = Self((1 << 32) / crate::SECTION_FRAMES);
 
-    /// Returns the section's first frame; that of the last section there is, for numbers beyond it.
+    /// Returns the section's first frame. Frame numbers saturate at the largest `u64`.
     pub const fn start(self) -> Pfn {
         Pfn(self.0.saturating_mul(crate::SECTION_FRAMES) as u64)
     }

@@ -1,5 +1,5 @@
-//! Batches between a CPU's cache and the pageblocks: refills, drains, and what both leave to the
-//! zone.
+//! Batches of single frames between a CPU's cache and the pageblocks: refills and drains; and frees
+//! into a pageblock.
 
 use crate::{
     base::{
@@ -25,14 +25,14 @@ use crate::{
 };
 use tidemark_sync::atomic::Ordering;
 
-/// Frames that a free which finds its cache full gives back at most: one free of a batch must not
-/// pay for all others.
+/// The most frames that a free gives back when it finds its cache full, so that no single free
+/// takes long.
 const FREES_AT_ONCE: u32 = 16;
 
 impl<'m, P: PerCpu> Caches<'m, P> {
-    /// Fills an empty cache, with no more than what the zone has above LOW; from a zone below that
-    /// with the one frame that is asked for, down to MIN. So a cached frame that is
-    /// handed out without a look at the watermarks is one that they had let go.
+    /// Fills an empty cache with no more frames than the zone has above LOW. From a zone below LOW
+    /// it takes one frame, down to MIN. So a cached frame can be handed out without a test of the
+    /// watermarks: it was made when the frame left the zone.
     #[inline(never)]
     pub(crate) fn refill(
         &self,
@@ -44,7 +44,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
     ) {
         let zone = self.zones.zone(zone_id);
         let above = |watermark| zone.free().saturating_sub(zone.watermark(watermark));
-        // A batch is one less than a power of two; so many empty words evenly.
+        // A batch is one less than a power of two. One frame more empties whole words.
         let batch = u64::from(zone.cache_batch()) + 1;
         let want = batch
             .min(above(Watermark::Low))
@@ -68,9 +68,9 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         events.refilled.add(came.into());
     }
 
-    /// Gives a batch of a full cache back, for one frame more. A frame by itself is not worth that:
-    /// its books are at hand, so that it goes to its pageblock for less than it takes to look up
-    /// another one's. Of frames that come in a row a word goes back by one step.
+    /// Gives back a batch of a full cache, to make room for one frame. This pays only for frames
+    /// that come in a row, since those of one word go back by one step. A frame alone goes to its
+    /// pageblock, which its free has looked up already.
     #[inline(never)]
     pub(crate) fn make_room(
         &self,
@@ -114,7 +114,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
                     self.report_corrupt(Pfn(first.0 + u64::from(bit)), found);
                     continue;
                 }
-                // Before the bit is clear: after that the frame is somebody else's.
+                // This comes before the bit is cleared: after that the frame may have another
+                // owner.
                 entry.store(Entry::FREE.0, Ordering::Relaxed);
                 mask |= 1 << bit;
                 frames += 1;
@@ -123,14 +124,14 @@ impl<'m, P: PerCpu> Caches<'m, P> {
             counted += returned.counted;
             completes |= returned.completes;
         }
-        // Cached frames keep their pageblocks in the zone, which has not counted them until now.
+        // Cached frames keep their pageblocks in the zone. Its counter gains the frames only now.
         self.zones
             .gain_returned(zone, Returned { counted, completes });
         events.drains.add(1);
         events.drained.add(drained);
     }
 
-    /// Reports that a frame in a cache was freed by two CPUs at once. It is left out for good.
+    /// Reports that a frame in a cache was freed by two CPUs at once. The frame is lost for good.
     #[cold]
     #[inline(never)]
     fn report_corrupt(&self, pfn: Pfn, found: Entry) {
@@ -143,7 +144,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         );
     }
 
-    /// Gives frames of one word back to their pageblock; returns what the zone is to count.
+    /// Gives frames of one word back to their pageblock; returns what this means to their zone.
     #[inline]
     fn return_run(
         &self,
@@ -163,8 +164,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         Returned::to(before, frames)
     }
 
-    /// Reports what only the bits tell: two CPUs freed a frame at once, unseen by its entry and its
-    /// cache. Returns how many frames of the word were still to be freed.
+    /// Reports clear bits: two CPUs freed a frame at once, which neither its entry nor its cache
+    /// has shown. Returns how many frames of the word had their bits set.
     #[cold]
     #[inline(never)]
     fn report_clear_bits(&self, first: Pfn, were_set: u64) -> u32 {
@@ -178,16 +179,16 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         were_set.count_ones()
     }
 
-    /// Adds cleared frames to their pageblock's count, and to the zone's unless the pageblock is
-    /// isolated.
+    /// Adds frames with cleared bits to their pageblock's count, and to the zone's counter unless
+    /// the pageblock is isolated.
     pub(crate) fn return_frames(&self, pageblock: PageblockRef<'m>, frames: u32) {
-        // Read before the addition, after which the pageblock may leave.
+        // The zone is read before the addition, after which the pageblock may leave.
         let zone = pageblock.zone();
         let before: State = pageblock.core().add(frames);
         self.zones.gain_returned(zone, Returned::to(before, frames));
     }
 
-    /// Frees frames of one word whose entries say free already.
+    /// Frees frames of one word. Their entries say *free* already.
     #[inline]
     pub(crate) fn free_mask(
         &self,
@@ -197,28 +198,28 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         frames: u32,
         _: OnCpu<'_>,
     ) {
-        // Read before the addition, after which the pageblock may leave.
+        // The zone is read before the addition, after which the pageblock may leave.
         let zone = pageblock.zone();
         let returned = self.return_run(pageblock, word, mask, frames);
         self.zones.gain_returned(zone, returned);
     }
 
-    /// Frees a single frame whose entry was checked into its pageblock.
+    /// Frees a single frame into its pageblock. Its entry was checked before.
     #[inline(always)]
     pub(crate) fn free_to_pageblock(&self, pfn: Pfn, meta: &'m SectionMeta, _: OnCpu<'_>) {
         let place = meta.entry_of(pfn);
-        // Before the bit says free: after that the entry is the next owner's.
+        // This comes before the bit is cleared: after that the entry is the next owner's.
         if !mutant::is(Mutant::EntryAfterBits) {
             place.store(Entry::FREE.0, Ordering::Relaxed);
         }
         step!(self);
         let pageblock = PageblockRef::of(meta, pfn);
-        // Read before the addition, after which the pageblock may leave.
+        // The zone is read before the addition, after which the pageblock may leave.
         let zone = pageblock.zone();
         let frame = pfn.0 as usize % PAGEBLOCK_FRAMES;
         let bit = 1 << (frame % 64);
         if pageblock.core().clear_mask(frame / 64, bit) != bit {
-            // There is nothing to be counted.
+            // No count changes.
             self.report_clear_bits(pageblock.start_of_word(frame / 64), 0);
             return;
         }

@@ -1,8 +1,8 @@
-//! Per-CPU caches of larger blocks: of the orders that are asked for again and again.
+//! Per-CPU caches of larger blocks, for the orders that are requested often.
 //!
-//! They obey the protocol of the caches of single frames, whose owner flag they share: see `pcp`.
-//! They are small, and a zone too small to miss their content has none. A cached block keeps its
-//! bits, or the state of its pageblocks, as an allocated one does; its entry says cached.
+//! They follow the protocol of the caches of single frames, and share their gate: see `pcp`. They
+//! are small, and a zone has none for orders that would take too much of it. A cached block keeps
+//! its bits, or the state of its pageblocks, as an allocated one does. Its entry says *cached*.
 
 use crate::{
     base::{
@@ -33,11 +33,11 @@ use crate::{
 use core::{array, ops::Deref};
 use tidemark_sync::atomic::Ordering;
 
-/// Blocks that come at once, if one pageblock has so many.
+/// The most blocks of one refill, all of one pageblock.
 const BLOCKS_AT_ONCE: u64 = 8;
 
-/// Blocks that came without a walk, by kind of context. Of one place, written inside gated
-/// sections.
+/// Blocks that the hot path took out of the cache at one place, by kind of context. Written inside
+/// gated sections.
 #[derive(Debug)]
 pub(crate) struct TakeCounts(pub(crate) [Counter; CONTEXTS]);
 
@@ -47,7 +47,7 @@ impl TakeCounts {
     }
 }
 
-/// Counts the blocks of each order that has caches, from the places of one zone.
+/// Returns the counts of each order that has caches, from the places of one zone.
 pub(crate) fn taken(places: &[TakeCounts]) -> impl Iterator<Item = (Order, [u64; CONTEXTS])> + '_ {
     let slots = places.chunks_exact(SLOTS);
     slots
@@ -55,7 +55,7 @@ pub(crate) fn taken(places: &[TakeCounts]) -> impl Iterator<Item = (Order, [u64;
         .map(|(order, taken)| (order, taken.0.each_ref().map(Counter::get)))
 }
 
-/// Blocks of one order, by their first frames, on a line of their own.
+/// Blocks of one order, by their first frames, on a cache line of their own.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct BlockCache(FrameStack<ROOM>);
@@ -81,15 +81,15 @@ pub(crate) fn with_orders(places: &[BlockCache]) -> impl Iterator<Item = (Order,
     slots.flat_map(|slots| CACHED_ORDERS.into_iter().zip(slots))
 }
 
-/// Returns every block cached there with its order.
+/// Returns every block cached at the places of one zone, with its order.
 pub(crate) fn each(places: &[BlockCache]) -> impl Iterator<Item = (Order, Pfn)> + '_ {
     with_orders(places).flat_map(|(order, cache)| cache.iter().map(move |pfn| (order, pfn)))
 }
 
 impl<'m, P: PerCpu> Caches<'m, P> {
-    /// Takes a block of a larger order from this CPU's cache of a zone, filling it first if it is
-    /// empty and blocks of the order come in numbers. Nothing if there is no such cache, or it
-    /// cannot be used now.
+    /// Takes a larger block from this CPU's cache of a zone. An empty cache of an order below 9 is
+    /// filled first. Returns `None` if there is no such cache, it cannot be used now, or the zone
+    /// has nothing for it.
     #[inline]
     pub(crate) fn take_cached_block(
         &self,
@@ -109,8 +109,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         })
     }
 
-    /// Fills an empty cache with blocks of one pageblock, with no more than what the zone has above
-    /// HIGH: what is kept in larger blocks is of no use to whoever wants less.
+    /// Fills an empty cache with blocks of one pageblock, but with no more frames than the zone has
+    /// above HIGH: cached larger blocks are of no use to smaller requests.
     #[inline(never)]
     fn refill_blocks(
         &self,
@@ -145,8 +145,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         events.refilled.add(u64::from(came) << order.get());
     }
 
-    /// Frees what is no single frame of the allocator's: a larger block, into this CPU's cache, if
-    /// there is one that has room; as `free_single`. Any context.
+    /// Frees a larger block into this CPU's cache, if it has one with room, as `free_single` does.
+    /// Reports a number that is no frame of the allocator. Any context.
     #[inline(never)]
     pub(crate) fn free_block(&self, handle: FrameHandle) {
         let (pfn, order) = (handle.pfn(), handle.order());
@@ -161,8 +161,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         if !self.claim_for_free(entry_of, order) {
             return self.report_late(pfn, order);
         }
-        // An order 10 lies in two pageblocks. They are one zone's, by `take_pair`; and what is
-        // wholly taken is not compacted. So the first one's flags speak for both.
+        // An order 10 lies in two pageblocks. They are in one zone, by `take_pair`, and a taken
+        // pageblock is not compacted. So the flags of the lower one are enough.
         let Some(flags) = meta.flags_of(pfn).cached_in() else {
             return self.free_uncached_block(handle, meta);
         };
@@ -188,14 +188,14 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         );
     }
 
-    /// Returns whether the cache has room, asked too early.
+    /// Returns whether the cache has room. Only a mutant asks this outside a gated section.
     fn has_room_for_block(&self, place: usize) -> bool {
         let pinned = Pinned::new(self.platform());
         let count = self.this_cpu(pinned.on_cpu()).blocks[place].len();
         self.zones.block_cache_limit(place).is_for(count)
     }
 
-    /// Frees a block whose cache has no room.
+    /// Ends the gated section and frees a block past its cache, which has no room.
     #[inline(never)]
     fn leave_then_free(&self, inside: Inside<'_>, handle: FrameHandle, meta: &'m SectionMeta) {
         step!(self);
@@ -203,13 +203,13 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         self.free_uncached_block(handle, meta);
     }
 
-    /// Frees a block above order 0 that no cache is for now.
+    /// Frees a block above order 0 into its pageblock.
     #[inline(never)]
     fn free_uncached_block(&self, handle: FrameHandle, meta: &'m SectionMeta) {
         let _pinned = Pinned::new(self.platform());
         let (pfn, order) = (handle.pfn(), handle.order());
         let entry = meta.entry_of(pfn);
-        // Before bits or state say free: after that the entry is the next owner's.
+        // This comes before bits or state say free: after that the entry is the next owner's.
         if !mutant::is(Mutant::EntryAfterBits) {
             entry.store(Entry::FREE.0, Ordering::Relaxed);
         }
@@ -222,7 +222,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         }
     }
 
-    /// Gives a CPU's blocks of a zone back to their pageblocks; returns how many frames.
+    /// Gives a CPU's cached blocks of a zone back to their pageblocks; returns how many frames they
+    /// had.
     pub(crate) fn drain_blocks(
         &self,
         places: &[BlockCache],
@@ -234,7 +235,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
             while let Some(pfn) = self.pop_checked(cache, order, inside) {
                 step!(self);
                 if let Some((pageblock, frame)) = self.books().pageblock_of(pfn) {
-                    // Before bits or state say free: after that the entry is the next owner's.
+                    // This comes before bits or state say free: after that the entry is the next
+                    // owner's.
                     pageblock
                         .entry(frame)
                         .store(Entry::FREE.0, Ordering::Relaxed);
@@ -250,8 +252,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         drained
     }
 
-    /// Gives back what this CPU keeps of a zone in larger blocks, for a request that found nothing
-    /// else; returns whether there was something.
+    /// Gives back the larger blocks that this CPU caches of a zone, for a request that found
+    /// nothing else. Returns whether there were any.
     #[cold]
     pub(crate) fn give_up_blocks(&self, zone: ZoneId, cpu: ThisCpu<'_>) -> bool {
         let Some(inside) = self.enter() else {

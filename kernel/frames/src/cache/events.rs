@@ -1,4 +1,4 @@
-//! Counts of events by zone: each CPU counts for itself, whoever looks adds up.
+//! Counters of events by zone. Each CPU has its own; a reader adds them up.
 
 use crate::{
     base::types::{MAX_ZONES, ORDERS, Order, ZoneId},
@@ -13,55 +13,54 @@ use tidemark_sync::{
 
 /// Kinds of context; the index is the [`ContextKind`] as a number.
 pub const CONTEXTS: usize = 3;
-/// Distances of fallbacks that are told apart: 1, 2, 3, and more zones passed over.
+/// Number of distances of fallbacks: 1, 2, 3, and 4 or more zones passed over.
 pub const DISTANCES: usize = 4;
 
-/// What happened in a zone since boot, summed over all CPUs; each number is exact by itself at
-/// rest.
+/// Numbers of events in a zone since boot, summed over all CPUs. Each is exact at rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ZoneEvents {
-    /// Blocks that were allocated, by order and by the kind of context that asked.
+    /// Blocks that were allocated, by order and by the kind of context of the request.
     pub allocs: [[u64; CONTEXTS]; ORDERS],
-    /// Those of them that came here after other zones that they might use had been passed over, by
-    /// how many: 1, 2, 3, 4 or more.
+    /// Those of them that passed over other zones that they might use, by the number of these
+    /// zones: 1, 2, 3, 4 or more.
     pub fallbacks: [u64; DISTANCES],
-    /// Requests that failed and would have begun here, by kind of context.
+    /// Failed requests that had this zone as their first, by kind of context.
     pub failures: [u64; CONTEXTS],
-    /// Blocks that came from a pageblock, or a cache, of the other migrate type: nothing else was
-    /// left.
+    /// Blocks that came from a pageblock, or a cache, of the other migrate type, because nothing
+    /// else was left.
     pub steals: u64,
-    /// Times that a CPU's cache was filled from the zone.
+    /// How often a CPU's cache was filled from the zone.
     pub refills: u64,
-    /// Frames that came into caches so.
+    /// Frames in these refills.
     pub refilled: u64,
-    /// Times that a batch of a CPU's cache, or all of it, went back.
+    /// How often a batch of a CPU's cache, or all of it, went back.
     pub drains: u64,
-    /// Frames that went back so.
+    /// Frames that went back.
     pub drained: u64,
-    /// Times that a task compacted the zone for a larger block.
+    /// How often a task compacted the zone for a larger block.
     pub compactions: u64,
-    /// Those of them that ended with the block.
+    /// Compactions that ended with the block.
     pub compacted: u64,
-    /// Frames that were moved for them.
+    /// Frames that compactions moved.
     pub compact_migrated: u64,
 }
 
 impl ZoneEvents {
-    /// Allocations of every order and context.
+    /// Returns the number of allocations of all orders and contexts.
     pub fn allocated(&self) -> u64 {
         self.allocs.iter().flatten().sum()
     }
 
-    /// Compactions that ended without the block.
+    /// Returns the number of compactions that ended without the block.
     pub fn compactions_failed(&self) -> u64 {
         self.compactions.saturating_sub(self.compacted)
     }
 }
 
-/// One CPU's counts of one zone. Atomics only: zeroed memory is a valid value.
+/// One CPU's counters of one zone. They are atomics only, so zeroed memory is a valid value.
 ///
-/// Nothing is locked: each counter has one kind of writer only, which does not interrupt itself. A
-/// context writes its own share, pinned; what counts the caches is written inside their gated
+/// No instruction is locked: each counter has one kind of writer only, which does not interrupt
+/// itself. A context writes its own share, pinned. Counters of the caches are written inside gated
 /// sections.
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -71,13 +70,13 @@ pub(crate) struct Counts {
     pub(crate) refilled: Counter,
     pub(crate) drains: Counter,
     pub(crate) drained: Counter,
-    /// Tasks only count compactions, pinned.
+    /// Compactions are counted by tasks only, pinned.
     pub(crate) compactions: Counter,
     pub(crate) compacted: Counter,
     pub(crate) compact_migrated: Counter,
 }
 
-/// What contexts of one kind counted.
+/// The counters of one kind of context.
 #[derive(Debug)]
 pub(crate) struct Share {
     allocs: [Counter; ORDERS],
@@ -86,7 +85,7 @@ pub(crate) struct Share {
     pub(crate) steals: Counter,
 }
 
-/// A count with one writer at a time.
+/// A counter with one writer at a time.
 #[derive(Debug)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -95,7 +94,8 @@ impl Counter {
         Self(AtomicU64::new(0))
     }
 
-    /// Adds without a locked instruction. Own CPU, and the counter's kind of writer, only.
+    /// Adds without a locked instruction. Only the counter's kind of writer calls it, on its own
+    /// CPU.
     #[inline]
     pub(crate) fn add(&self, more: u64) {
         let before = self.0.load(Ordering::Relaxed);
@@ -126,12 +126,12 @@ impl Counts {
         }
     }
 
-    /// Counts of every zone.
+    /// Returns counters for every zone.
     pub(crate) fn of_zones() -> [Self; MAX_ZONES] {
         array::from_fn(|_| Self::new())
     }
 
-    /// Returns what the running context counts. Pinned.
+    /// Returns the counters of the running context. The caller is pinned.
     #[inline]
     pub(crate) fn of(&self, context: ContextKind) -> &Share {
         &self.shares[context as usize]
@@ -159,7 +159,7 @@ impl Counts {
 }
 
 impl Share {
-    /// Counts blocks that came from the zone after `passed` others had been passed over.
+    /// Counts blocks that came from the zone after `passed` other zones.
     #[inline]
     pub(crate) fn count_allocs(&self, order: Order, blocks: u64, passed: usize) {
         self.allocs[order.get() as usize].add(blocks);
@@ -170,11 +170,11 @@ impl Share {
 }
 
 impl<P: PerCpu> Caches<'_, P> {
-    /// Returns what happened in a zone since boot. Any context.
+    /// Returns the numbers of events in a zone since boot. Any context.
     ///
     /// # Panics
     ///
-    /// Panics if the zone's node is beyond the storage.
+    /// Panics if the allocator has no node of this number.
     pub(crate) fn zone_events(&self, id: ZoneId) -> ZoneEvents {
         assert!(id.index() < self.zones.all().len());
         let mut sum = ZoneEvents::default();

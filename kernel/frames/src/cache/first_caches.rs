@@ -1,16 +1,16 @@
-//! Which cache serves each class of requests first.
+//! The cache that serves each class of requests first.
 
 use crate::base::request::Class;
 use core::array;
 use tidemark_sync::atomic::{AtomicU32, Ordering};
 
-/// Of each class of requests: the number of the cache that serves it first. Written by
-/// its own CPU, and by rebuilds, which forget.
+/// For each class of requests, the number of the cache to try first. The CPU itself sets it; every
+/// rebuild resets it to `UNKNOWN`.
 #[derive(Debug)]
 pub(crate) struct FirstCaches(pub(crate) [AtomicU32; Class::TABLE]);
 
 impl FirstCaches {
-    /// No cache's number.
+    /// A number that no cache has.
     pub(crate) const UNKNOWN: u32 = u32::MAX;
 
     pub(crate) fn new() -> Self {

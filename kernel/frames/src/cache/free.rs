@@ -1,4 +1,4 @@
-//! Freeing: the checks, then the cache or the pageblock.
+//! Frees: the checks of the entry, then the cache or the pageblock.
 
 use crate::{
     base::{
@@ -19,7 +19,7 @@ use crate::{
 use tidemark_sync::atomic::{AtomicU32, Ordering};
 
 impl<'m, P: PerCpu> Caches<'m, P> {
-    /// Frees a block: a single frame into this CPU's cache, if that has room. Any context.
+    /// Frees a block, a single frame into this CPU's cache if that has room. Any context.
     #[inline(never)]
     pub(crate) fn free_hot(&self, handle: FrameHandle) {
         let pfn = handle.single();
@@ -38,7 +38,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         self.free_single(pfn, meta);
     }
 
-    /// Frees a single frame whose entry was checked.
+    /// Frees a single frame. Its entry was checked before.
     #[inline]
     pub(crate) fn free_single(&self, pfn: Pfn, meta: &'m SectionMeta) {
         let tested_early = mutant::is(Mutant::IsolationTestedBeforeFlag)
@@ -65,7 +65,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         );
     }
 
-    /// Returns whether the cache has room, asked too early.
+    /// Returns whether the cache has room. Only a mutant asks this outside a gated section.
     fn has_room(&self, flags: PageblockFlags) -> bool {
         let pinned = Pinned::new(self.platform());
         let cpu = self.this_cpu(pinned.on_cpu());
@@ -74,15 +74,15 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         places.is_some_and(|(cache, cache_limit)| cache_limit.is_for(cache.len()))
     }
 
-    /// Frees a single frame that no cache is for now.
+    /// Frees a single frame that cannot go into a cache.
     #[inline(never)]
     fn free_uncached(&self, pfn: Pfn, meta: &'m SectionMeta) {
         let pinned = Pinned::new(self.platform());
         self.free_to_pageblock(pfn, meta, pinned.on_cpu());
     }
 
-    /// Frees a single frame whose cache has no room: into its pageblock, unless it lies in the word
-    /// of the one before it.
+    /// Frees a single frame past a full cache: into its pageblock, unless the last frame that came
+    /// here lies in the same word.
     #[inline(never)]
     fn free_to_full(&self, inside: Inside<'_>, cache: &Pcp, pfn: Pfn, meta: &'m SectionMeta) {
         if !cache.is_apart(pfn) {
@@ -92,7 +92,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         self.leave_unpinned(inside);
     }
 
-    /// Frees frames that come in a row past a full cache: some of its frames go back together.
+    /// Frees one of several frames that come in a row past a full cache. A batch of cached frames
+    /// goes back, and the frame goes into the cache.
     #[inline(never)]
     fn free_in_row(&self, inside: Inside<'_>, pfn: Pfn, meta: &'m SectionMeta) {
         let pinned = Pinned::new(self.platform());
@@ -115,8 +116,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         self.leave(inside, cpu);
     }
 
-    /// Claims a block whose entry was checked for its free, if the platform wants that: then the
-    /// entry says free from here on, a death in flight. Returns whether nobody else had claimed it.
+    /// Claims a block for its free, if the platform wants that; its entry was checked before. The
+    /// entry then says *free* from here on. Returns `false` if another free had claimed the block.
     #[inline]
     pub(crate) fn claim_for_free(&self, place: &AtomicU32, order: Order) -> bool {
         if !self.platform().frees_by_exchange() {
@@ -127,7 +128,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
             let entry = Entry(entry);
             entry.is_allocated(order).then_some(Entry::FREE.0)
         };
-        // Relaxed: the two frees agree on the entry alone.
+        // Relaxed: the entry alone decides between the two frees.
         place
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, claim)
             .is_ok()
@@ -143,7 +144,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         report_fault(self.platform(), FreeFault::DoubleFree, pfn, order, entry);
     }
 
-    /// Finds the pageblock and index of an allocated block; reports why not, otherwise.
+    /// Returns the pageblock and index of an allocated block. If the block is not allocated,
+    /// reports why, and returns `None`.
     #[inline]
     pub(crate) fn check_allocated(
         &self,
@@ -161,7 +163,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         None
     }
 
-    /// Reports why a block cannot be freed: its entry was found to say something else.
+    /// Reports why a block cannot be freed, by what its entry says.
     #[cold]
     #[inline(never)]
     pub(crate) fn report_not_allocated(&self, handle: FrameHandle, entry: Entry) {
@@ -178,7 +180,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         report_fault(self.platform(), fault, pfn, order, entry);
     }
 
-    /// Returns a larger block to its pageblocks; its entry says free already.
+    /// Returns a larger block to its pageblocks. Its entry says *free* already.
     pub(crate) fn return_block(&self, pageblock: PageblockRef<'m>, frame: u32, order: Order) {
         match order {
             Order::MAX => self.free_pair(pageblock),
@@ -187,9 +189,9 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         }
     }
 
-    /// Orders 1 to 8, into the pageblock.
+    /// Frees a block of orders 1 to 8 into its pageblock.
     fn free_run_of(&self, pageblock: PageblockRef<'m>, frame: u32, order: Order) {
-        // Read before the addition, after which the pageblock may leave.
+        // The zone is read before the addition, after which the pageblock may leave.
         let zone = pageblock.zone();
         let (cleared, before) = pageblock.core().free(frame, order);
         if u64::from(cleared) != order.frames() {
@@ -241,8 +243,9 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         self.zones.gain_returned(zone, Returned::whole(&before));
     }
 
-    /// Turns an allocated block into two halves; its sole owner calls it. An offline that scans
-    /// meanwhile may see the upper half without an entry: in flight, it looks again.
+    /// Turns an allocated block into two halves. Only the block's owner may call it. An offline
+    /// that scans meanwhile may see the upper half without an entry. It takes that for a birth
+    /// under way, and looks again.
     pub(crate) fn halve(&self, pfn: Pfn, order: Order, half: Order, owner: Owner) {
         if order == Order::HUGE
             && let Some((pageblock, _)) = self.books().pageblock_of(pfn)

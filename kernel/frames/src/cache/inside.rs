@@ -14,14 +14,14 @@ use crate::{
 };
 use tidemark_sync::CpuGate;
 
-/// An open gated section: the running CPU's caches are this code's alone, and it stays on its CPU,
-/// until [`Caches::leave_gate`], or one of the functions above it, takes this. It has no size: what
-/// belongs to the CPU is found by [`Caches::this_cpu`].
+/// An open gated section: only this code uses the running CPU's caches, and it stays on its CPU.
+/// The section ends when [`Caches::leave_gate`], or a function that calls it, takes this value. The
+/// value has no size: [`Caches::this_cpu`] finds the CPU's caches.
 #[must_use = "a gated section has to be left"]
 pub(crate) struct Inside<'c>(OnCpu<'c>);
 
 impl Inside<'_> {
-    /// Returns the proof that the gated section keeps its CPU.
+    /// Returns the proof that the gated section stays on its CPU.
     #[inline]
     pub(crate) const fn on_cpu(&self) -> OnCpu<'_> {
         self.0
@@ -38,7 +38,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         ThisCpu::new(self.platform().caches(self.cpus()))
     }
 
-    /// Returns the caches of the CPU that runs this, for a caller that hands one of them on to the
+    /// Returns the caches of the CPU that runs this, for a caller that passes one of them to the
     /// function that ends the gated section.
     #[inline]
     pub(crate) fn caches_of(&self, _: &Inside<'_>) -> &'m CpuCaches {
@@ -56,12 +56,12 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         !gate.is_open() && !gate.owes(CpuGate::DRAIN)
     }
 
-    /// Begins a gated section; nothing if this CPU is inside one already. The caller need not be
+    /// Begins a gated section; returns `None` if one is open on this CPU. The caller need not be
     /// pinned.
     #[inline]
     pub(crate) fn enter(&self) -> Option<Inside<'_>> {
-        // An interrupt between the two steps begins and ends its own gated section there: it leaves
-        // the flag as it found it.
+        // An interrupt between the two steps begins and ends its own gated section there, and
+        // leaves the gate closed, as it found it.
         if self.platform().in_gate() && !mutant::is(Mutant::FlagNotHeeded) {
             return None;
         }
@@ -70,7 +70,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         Some(Inside(OnCpu::proven_otherwise()))
     }
 
-    /// Ends a gated section, and drains if that was wanted meanwhile, on the caller's pin.
+    /// Ends a gated section, and does the drain if one is owed. The caller is pinned.
     #[inline]
     pub(crate) fn leave(&self, inside: Inside<'_>, cpu: ThisCpu<'_>) {
         if self.leave_gate(inside) {
@@ -78,16 +78,16 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         }
     }
 
-    /// Ends a gated section; returns whether anything is owed. A caller with a pin then comes to
-    /// [`Caches::drain_wanted`], and leaves the rest to its unpin; one without, to
-    /// [`Caches::settle`].
+    /// Ends a gated section; returns whether anything is owed. If so, a caller with a pin then
+    /// calls [`Caches::drain_wanted`], and leaves the rest to its unpin. A caller without a pin
+    /// calls [`Caches::settle`].
     #[inline]
     pub(crate) fn leave_gate(&self, inside: Inside<'_>) -> bool {
         let tested_early = mutant::is(Mutant::DrainTestedBeforeClear)
             .then(|| self.this_gate(inside.on_cpu()).owes(CpuGate::DRAIN));
         step!(self);
-        // The flag is cleared and what is owed is tested for in one step: an interrupt before it is
-        // seen here, one after it finds the flag clear and drains itself.
+        // One step closes the gate and tests what is owed. An interrupt before it is seen here; one
+        // after it finds the gate closed and drains itself.
         let is_owed = self.platform().leave_gate();
         step!(self);
         tested_early.unwrap_or(is_owed)

@@ -1,4 +1,4 @@
-//! What each CPU has for itself: caches of single frames and of larger blocks, and counters.
+//! Each CPU's own data: caches of single frames and of larger blocks, and counters.
 
 pub(crate) mod batch;
 pub(crate) mod blocks;

@@ -1,5 +1,5 @@
-//! One protocol for every cache of a CPU, of single frames as of larger blocks: enter, take or put,
-//! label, leave. A cache is a stack; how many places that has is all that tells them apart here.
+//! The protocol of every cache of a CPU, of single frames as of larger blocks: enter, take or put,
+//! label, leave. A cache is a stack. Here the caches differ only in the stack's size.
 
 use crate::{
     base::{
@@ -20,8 +20,8 @@ use crate::{
 use tidemark_sync::atomic::{AtomicU32, Ordering};
 
 impl<'m, P: PerCpu> Caches<'m, P> {
-    /// Takes a block of this order from a zone's cache on this CPU; `refill` fills that if it is
-    /// empty. Nothing if the cache cannot be used now, or nothing came.
+    /// Takes a block of this order from a zone's cache on this CPU, after `refill` has filled it if
+    /// it was empty. Returns `None` if the cache cannot be used now, or is still empty.
     #[inline]
     pub(super) fn take_from<const N: usize>(
         &self,
@@ -46,8 +46,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         taken
     }
 
-    /// Pops a block whose entry says cached. One that says otherwise was freed by two CPUs at once:
-    /// it is reported and left out for good.
+    /// Pops a block with an entry that says *cached* with this order. Any other block was freed by
+    /// two CPUs at once: it is reported, and lost for good.
     #[inline]
     pub(super) fn pop_checked<const N: usize>(
         &self,
@@ -67,8 +67,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         }
     }
 
-    /// Pops a block and labels it as the request's. Nothing if the cache is empty, or its top is
-    /// not what it should be: then it stays for the general path, which reports it.
+    /// Pops a block and writes the request's entry to it. Returns `None` if the cache is empty, or
+    /// the entry of its top is wrong: the general path then reports that block.
     #[inline(always)]
     pub(crate) fn pop_labelled<const N: usize>(
         &self,
@@ -77,8 +77,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         request: &Request,
         _: &Inside<'_>,
     ) -> Option<Pfn> {
-        // An offline that has just turned the caches off does not matter here: what is in the
-        // cache until its drain comes may be handed out, as it might have been a moment before.
+        // It does not matter here whether an offline has just turned the caches off: until its
+        // drain, cached blocks may still be handed out.
         let (pfn, _) = cache.top()?;
         step!(self);
         let place = self.books().books_of(pfn)?.entry_of(pfn);
@@ -87,15 +87,14 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         }
         cache.drop_top();
         step!(self);
-        // The block is the caller's alone; another CPU that looks at the entry meanwhile gets a
-        // hint.
+        // The block is the caller's alone. Another CPU that reads the entry meanwhile gets a hint.
         place.store(request.entry().0, Ordering::Relaxed);
         step!(self);
         Some(pfn)
     }
 
-    /// Puts a block whose entry was checked into this CPU's cache, and ends the gated section. If
-    /// the cache has no room, `full` ends it instead.
+    /// Puts a block, which had its entry checked, into this CPU's cache, and ends the gated
+    /// section. If the cache has no room, `full` ends it instead.
     #[inline(always)]
     pub(super) fn put_into<const N: usize>(
         &self,
@@ -107,10 +106,11 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         full: impl FnOnce(Inside<'_>),
     ) {
         step!(self);
-        // Inside the gated section: an offline turns the caches off first and drains then. Were
-        // this tested before the flag is set, its drain could run in between, and the block go into
-        // a drained cache. Pageblocks are isolated for an offline only while the caches of their
-        // zone are off; those that are being compacted have no cache's number.
+        // The limit is tested inside the gated section: an offline turns the caches off first and
+        // drains then. If it were tested before the gate is open, the drain could come in between,
+        // and the block would enter a drained cache. Pageblocks are isolated for an offline only
+        // while the caches of their zone are off, and those that are compacted have no cache's
+        // number.
         let count = cache.len();
         if !tested_early.unwrap_or_else(|| limit.is_for(count)) {
             return full(inside);
@@ -119,7 +119,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
             self.platform().leave_gate();
         }
         step!(self);
-        // The entry first: what is in a cache says so.
+        // The entry is written first, so that each block in a cache says *cached*.
         entry.store(Entry::cached(order).0, Ordering::Relaxed);
         step!(self);
         if !cache.put(count, pfn) {

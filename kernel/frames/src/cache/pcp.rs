@@ -1,16 +1,18 @@
-//! Per-CPU caches of single frames, behind an owner flag.
+//! Per-CPU caches of single frames, and the drain of all caches.
 //!
-//! The flag (`CpuGate`, the platform's) makes its CPU's caches private for the length of a gated
-//! section without masking anything: an interrupt or NMI that finds it set goes straight to the
-//! zone. It keeps the caller on its CPU as a pin does, so nobody else of this CPU can be inside.
-//! Order of steps: test the flag, set it, compiler fence, test whether the cache may take
-//! (`CacheLimit`), work, compiler fence, clear the flag and in the same step test what is owed. The
-//! short way in and out of these caches is `hot`.
+//! The platform's `CpuGate` makes its CPU's caches private for the length of a gated section,
+//! without masking anything. An interrupt or NMI that finds the gate open goes straight to the
+//! zone. A gated section keeps the caller on its CPU as a pin does, so no other task of this CPU
+//! can be inside.
 //!
-//! Only the drain interrupt on the CPU itself asks for a drain. It reads the flag: clear means it
-//! drains at once; set means that the gated section it interrupted does so on its way out.
-//! `drained` follows `wanted` only when the caches are empty, so a waiter never takes the arrival
-//! of the interrupt for the drain itself.
+//! The order of steps is: test that the gate is closed, open it, compiler fence, test that the
+//! cache may be used (`CacheLimit`), work, compiler fence. The last step closes the gate and tests
+//! what is owed. The hot path into and out of these caches is `hot`.
+//!
+//! Only the drain interrupt on the CPU itself makes a drain owed. If the gate is closed, the
+//! interrupt drains at once; otherwise the gated section that it hit drains on its way out.
+//! `drained` follows `wanted` only when the caches are empty, so no waiter takes the interrupt for
+//! the drain.
 
 use crate::{
     base::{
@@ -35,25 +37,26 @@ use tidemark_sync::{
     atomic::{AtomicU32, Ordering, compiler_fence},
 };
 
-/// Single frames of one zone, on a stack.
+/// A cache of single frames of one zone and migrate type.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Pcp {
-    /// Frames that the hot path took out, by kind of context.
+    /// Number of frames that the hot path took out, by kind of context.
     taken: [Counter; CONTEXTS],
-    /// The last frame that was freed while the cache was full.
+    /// The last frame for which [`Pcp::is_apart`] was asked: it was freed while the cache was full.
     last: AtomicU32,
     frames: FrameStack<CAPACITY>,
 }
 
-// A power of two: where a cache is follows from its number by a shift.
+// The size is a power of two, so that a shift of its number finds a cache.
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Pcp>() == 512);
 
-/// The drain's two numbers. Own CPU only, but for `drained`, which the drain's initiator reads.
+/// The numbers of a CPU's drains. Only the CPU itself uses them, but drains' initiators read
+/// `drained`.
 #[derive(Debug, Default)]
 pub(crate) struct DrainState {
-    /// Number of the drain that the interrupt asked for last; written by that interrupt only.
+    /// Number of the drain that the interrupt asked for last. Only the interrupt writes it.
     wanted: AtomicU32,
     /// Number of the last drain done.
     drained: AtomicU32,
@@ -77,7 +80,7 @@ impl Pcp {
         }
     }
 
-    /// Returns whether a frame is not of the same word as the last one of which this was asked.
+    /// Returns whether a frame is in another word of 64 than the frame of the last call.
     #[inline]
     pub(crate) fn is_apart(&self, pfn: Pfn) -> bool {
         let last = self.last.load(Ordering::Relaxed);
@@ -85,19 +88,19 @@ impl Pcp {
         (last ^ pfn.0 as u32) >= 64
     }
 
-    /// Returns the count of frames that the hot path took out for contexts of this kind.
+    /// Returns the counter of frames that the hot path took out for this kind of context.
     #[inline]
     pub(crate) fn taken_by(&self, context: ContextKind) -> &Counter {
         &self.taken[context as usize]
     }
 
-    /// Counts the frames that the hot path took out, by kind of context.
+    /// Returns how many frames the hot path took out, by kind of context.
     pub(crate) fn taken(&self) -> [u64; CONTEXTS] {
         array::from_fn(|context| self.taken[context].get())
     }
 }
 
-/// Number of the last drain that somebody asked for; numbers wrap.
+/// Number of the last drain that was asked for; numbers wrap.
 #[derive(Debug)]
 pub(crate) struct Drains(AtomicU32);
 
@@ -106,12 +109,13 @@ impl Drains {
         Self(AtomicU32::new(0))
     }
 
-    /// Asks for a drain; returns its number. What was turned off or isolated before is off and
-    /// isolated for every gated section behind it.
+    /// Asks for a drain; returns its number. Caches that were turned off, and pageblocks that were
+    /// isolated, before this call are so for every gated section behind the drain.
     pub(crate) fn ask(&self) -> u32 {
-        // Release pairs with the acquire in `last`; the additions of others carry it on. Acquire
-        // pairs with the release of earlier ones: a CPU that drains itself for this number without
-        // an interrupt acknowledges those, too, so it must see what their initiators shut.
+        // Release pairs with the acquire in `last`; later additions carry it on. Acquire pairs with
+        // the release of earlier additions: a CPU that drains itself for this number without an
+        // interrupt acknowledges the earlier drains, too. So it must see which caches their
+        // initiators have turned off.
         let order = mutant::weakened_to(
             Mutant::DrainAskedWithoutAcquire,
             Ordering::Release,
@@ -120,20 +124,20 @@ impl Drains {
         self.0.fetch_add(1, order).wrapping_add(1)
     }
 
-    /// Returns the last one asked for; the drain's interrupt reads it.
+    /// Returns the number of the last drain that was asked for. The drain's interrupt reads it.
     fn last(&self) -> u32 {
         self.0.load(Ordering::Acquire)
     }
 }
 
 impl DrainState {
-    /// Returns whether drain number `drain` is done. Pairs with the release in `acknowledge`: the
-    /// frames are back in their pageblocks.
+    /// Returns whether drain number `drain` is done. Its acquire pairs with the release in
+    /// `acknowledge`: the frames are back in their pageblocks.
     fn has_drained(&self, drain: u32) -> bool {
         !is_newer(drain, self.drained.load(Ordering::Acquire))
     }
 
-    /// Notes a drain as done; inside the gated section that did it.
+    /// Stores that a drain is done; called inside the gated section that did it.
     fn acknowledge(&self, drain: u32) {
         if is_newer(drain, self.drained.load(Ordering::Relaxed)) {
             let release = mutant::weakened(Mutant::RelaxedDrained, Ordering::Release);
@@ -143,8 +147,8 @@ impl DrainState {
 }
 
 impl<'m, P: PerCpu> Caches<'m, P> {
-    /// Takes a single frame from this CPU's cache of a zone, filling it first if it is empty.
-    /// Nothing if the cache cannot be used now, or the zone has nothing to fill it with.
+    /// Takes a single frame from this CPU's cache of a zone, which is filled first if it is empty.
+    /// Returns `None` if the cache cannot be used now, or the zone has nothing for it.
     #[inline]
     pub(crate) fn take_cached(
         &self,
@@ -158,7 +162,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         })
     }
 
-    /// Takes a single frame that is left in a cache, without filling that.
+    /// Takes a single frame from a cache, without a refill.
     pub(crate) fn take_left_over(
         &self,
         zone: ZoneId,
@@ -168,8 +172,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         self.take_from(zone, Order::ZERO, cache, cpu, |_| ())
     }
 
-    /// Takes up to `wanted` single frames out of this CPU's cache of a zone, without filling it,
-    /// and gives each to `got`; returns how many.
+    /// Takes up to `wanted` single frames from this CPU's cache of a zone, without a refill. Calls
+    /// `got` with the pageblock and index of each; returns how many it took.
     pub(crate) fn take_from_cache(
         &self,
         zone: ZoneId,
@@ -200,17 +204,18 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         taken
     }
 
-    /// Does all that is owed at the end of a gated section. Any context, not pinned.
+    /// Does all that is owed at the end of a gated section. Any context; the caller need not be
+    /// pinned.
     #[cold]
     pub(crate) fn settle(&self) {
-        // The end of the pin does what is the platform's.
+        // The end of the pin does what the platform owes.
         let pinned = Pinned::new(self.platform());
         self.drain_wanted(self.this_cpu(pinned.on_cpu()));
     }
 
-    /// Drains until nothing more is wanted, unless it interrupted a gated section, which will. An
-    /// NMI that ends a gated section in the gap between another one's flag and test may come here,
-    /// too: it finds the flag clear, does the whole drain, and leaves nothing to do.
+    /// Drains until no drain is owed. Returns at once if a gated section is open, which then drains
+    /// at its end. An NMI with a gated section of its own, just after another one has closed the
+    /// gate, may do the whole drain here, and leave nothing to do.
     #[cold]
     pub(crate) fn drain_wanted(&self, cpu: ThisCpu<'_>) {
         while self.this_gate(cpu.on_cpu()).owes(CpuGate::DRAIN) {
@@ -218,14 +223,15 @@ impl<'m, P: PerCpu> Caches<'m, P> {
             let Some(inside) = self.enter() else {
                 return;
             };
-            // Before the number is read: an interrupt after that asks anew.
+            // The bit is cleared before the number is read: a later interrupt sets it anew.
             self.this_gate(inside.on_cpu()).take(CpuGate::DRAIN);
             step!(self);
             self.drain_gate(inside, cpu, cpu.drain_state.wanted.load(Ordering::Relaxed));
         }
     }
 
-    /// Completes a gated section that empties the caches for drain number `drain`, read inside it.
+    /// Empties the caches for drain number `drain`, which was read inside this gated section, and
+    /// ends the section.
     fn drain_gate(&self, inside: Inside<'_>, cpu: ThisCpu<'_>, drain: u32) {
         for (zone, events) in self.zones.zone_ids().zip(&cpu.events) {
             let caches = cpu.caches(zone).iter();
@@ -236,14 +242,14 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         }
         step!(self);
         cpu.drain_state.acknowledge(drain);
-        // The caller looks next at what is owed.
+        // The caller tests next what is owed.
         let _ = inside;
         self.platform().leave_gate();
         step!(self);
     }
 
-    /// Handles the drain IPI: empties this CPU's caches, or leaves that to the gated section that
-    /// it interrupted, which does it on its way out.
+    /// Handles the drain interrupt: empties this CPU's caches, or leaves that to the gated section
+    /// that it interrupted, which does it at its end.
     pub(crate) fn drain_local(&self, irq: &HardIrq) {
         let cpu = self.this_cpu(OnCpu::of_handler(irq));
         let drain_state = &cpu.drain_state;
@@ -259,25 +265,25 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         self.drain_wanted(cpu);
     }
 
-    /// Empties every CPU's caches and returns when all of them are drained. Not on behalf of an
-    /// interrupt: it waits for the others.
+    /// Empties every online CPU's caches, and returns when all are drained. Only a task may call
+    /// it: it waits for the other CPUs.
     pub(crate) fn drain_all(&self, task: &Task) {
         let drain = self.drains.ask();
         self.drain_here(drain);
         while self.any_undrained(drain) {
             self.platform().drain_others(task);
-            // Between its own share and the asking the task may have moved: then the CPU where it
-            // asked from was left out. It is drained from here, or asked in the next round.
+            // The task may have moved to another CPU before it asked the others. Then the CPU that
+            // it asked from was left out, and is drained from here, or asked in the next round.
             self.drain_here(drain);
             if self.any_undrained(drain) {
-                // A handler that interrupted a gated section left the drain to it. That gated
-                // section keeps its CPU, so it ends without being waited for by anybody else.
+                // A handler that interrupted a gated section left the drain to it. The section
+                // stays on its CPU and waits for nothing, so it ends.
                 self.platform().relax(task);
             }
         }
     }
 
-    /// Returns whether a CPU that is online has yet to do drain number `drain`.
+    /// Returns whether an online CPU has not done drain number `drain` yet.
     fn any_undrained(&self, drain: u32) -> bool {
         let mut cpus = self.cpus.iter().enumerate();
         cpus.any(|(number, cpu)| {
@@ -285,7 +291,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         })
     }
 
-    /// Drains the CPU on which the initiator is now, unless that is done.
+    /// Drains the CPU that the initiator runs on now, unless it has done this drain.
     fn drain_here(&self, drain: u32) {
         let pinned = Pinned::new(self.platform());
         let cpu = self.this_cpu(pinned.on_cpu());
@@ -294,8 +300,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         }
     }
 
-    /// Drains the initiator's own CPU. As a task that is pinned it cannot have interrupted a
-    /// gated section.
+    /// Drains the initiator's own CPU. A pinned task cannot have interrupted a gated section, so
+    /// the gate is closed.
     fn drain_this_cpu(&self, cpu: ThisCpu<'_>, drain: u32) {
         let Some(inside) = self.enter() else {
             unreachable!("a pinned task met a gate of its own CPU");
@@ -304,7 +310,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         self.drain_wanted(cpu);
     }
 
-    /// Counts the frames in all caches of a zone; exact at rest.
+    /// Returns the number of frames in all CPUs' caches of a zone; exact at rest.
     pub(crate) fn cached_frames(&self, zone: ZoneId) -> u64 {
         self.cpus.iter().map(|cpu| cpu.held(zone)).sum()
     }

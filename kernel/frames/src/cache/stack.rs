@@ -1,11 +1,11 @@
-//! A stack of blocks by their first frames, of which each CPU has one for each kind that it caches.
+//! The stack of a cache: blocks, by the numbers of their first frames.
 
 use crate::base::{owner::Entry, types::Pfn};
 use core::array;
 use tidemark_sync::atomic::{AtomicU32, Ordering};
 
-/// At most `N` frame numbers below 2^32, 16 TiB. Touched inside gated sections only, so that what
-/// is read here and written back there is one step.
+/// Up to `N` frame numbers below 2^32, which is enough for 16 TiB. Only gated sections use it, so
+/// no interrupt or other CPU comes between its loads and stores.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct FrameStack<const N: usize> {
@@ -21,7 +21,7 @@ impl<const N: usize> FrameStack<N> {
         }
     }
 
-    /// Returns how many there are; exact inside a gated section.
+    /// Returns the number of blocks; exact inside a gated section.
     #[inline]
     pub(crate) fn len(&self) -> u32 {
         self.count.load(Ordering::Relaxed)
@@ -32,14 +32,14 @@ impl<const N: usize> FrameStack<N> {
         places.map(|pfn| Pfn(u64::from(pfn.load(Ordering::Relaxed))))
     }
 
-    /// Puts one on top of a stack that has a place left.
+    /// Puts a block on top of a stack that has room.
     #[inline]
     pub(crate) fn push(&self, pfn: Pfn) {
         let has_place = self.put(self.len(), pfn);
         debug_assert!(has_place, "{pfn} finds no place");
     }
 
-    /// Puts one on top of the `count` that there are; returns whether there was a place for it.
+    /// Puts a block on top of a stack of `count` blocks; returns whether there was room.
     #[inline]
     #[must_use = "what is not on the stack has to go elsewhere"]
     pub(crate) fn put(&self, count: u32, pfn: Pfn) -> bool {
@@ -51,8 +51,8 @@ impl<const N: usize> FrameStack<N> {
         true
     }
 
-    /// Puts frames of one word on top, the lowest one first, and says that they are cached in their
-    /// entries; calls `step` before each.
+    /// Puts frames of one word on top, the lowest one first, and sets their entries to *cached*.
+    /// Calls `step` before each.
     #[inline]
     pub(crate) fn push_word(
         &self,
@@ -63,13 +63,13 @@ impl<const N: usize> FrameStack<N> {
     ) {
         let mut free = &self.places[self.len() as usize..];
         while mask != 0 {
-            // One run of ones after the other: mostly there is one only.
+            // The loop takes one run of ones after the other. Mostly there is only one.
             let begin = mask.trailing_zeros();
             let end = begin + (!(mask >> begin)).trailing_zeros();
             let run = &entries[begin as usize..end as usize];
             let (places, rest) = free.split_at(run.len().min(free.len()));
             let mut pfn = first.0 as u32 | begin;
-            // Slices of one length: one comparison a frame.
+            // Both slices have one length, so that each frame takes one comparison.
             for (entry, place) in run[..places.len()].iter().zip(places) {
                 step();
                 entry.store(Entry::CACHED.0, Ordering::Relaxed);
@@ -77,36 +77,36 @@ impl<const N: usize> FrameStack<N> {
                 pfn = pfn.wrapping_add(1);
             }
             free = rest;
-            // The sum carries through the run.
+            // The sum carries through the run, and so clears it.
             mask &= mask.wrapping_add(1 << begin);
         }
         let count = N - free.len();
         self.count.store(count as u32, Ordering::Relaxed);
     }
 
-    /// Returns the one on top, and how many lie below it.
+    /// Returns the block on top, and how many lie below it.
     #[inline]
     pub(crate) fn top(&self) -> Option<(Pfn, u32)> {
-        // An empty stack wraps to a place that does not exist: one test for both.
+        // The index of an empty stack wraps, and is out of range: one test finds both.
         let below = self.len().wrapping_sub(1);
         let pfn = self.places.get(below as usize)?.load(Ordering::Relaxed);
         Some((Pfn(u64::from(pfn)), below))
     }
 
-    /// Leaves the lowest `count`, of more.
+    /// Leaves the lowest `count` blocks of a stack that has at least so many.
     #[inline]
     pub(crate) fn cut_to(&self, count: u32) {
         self.count.store(count, Ordering::Relaxed);
     }
 
-    /// Leaves all but the top of a stack that has one. It asks for the count anew, which costs less
-    /// than to keep it.
+    /// Removes the top of a stack that is not empty. It loads the count again, which costs less
+    /// than to keep it in a register.
     #[inline]
     pub(crate) fn drop_top(&self) {
         self.cut_to(self.len().wrapping_sub(1));
     }
 
-    /// Takes the one on top.
+    /// Takes the block on top.
     #[inline]
     pub(crate) fn pop(&self) -> Option<Pfn> {
         let (pfn, below) = self.top()?;
@@ -114,7 +114,8 @@ impl<const N: usize> FrameStack<N> {
         Some(pfn)
     }
 
-    /// Takes up to `frames` off the top. They stay readable for the rest of the gated section.
+    /// Takes up to `frames` blocks off the top. They stay readable for the rest of the gated
+    /// section.
     #[inline]
     pub(crate) fn cut(&self, frames: u32) -> &[AtomicU32] {
         let count = self.len() as usize;

@@ -1,14 +1,14 @@
 //! The lock-free core: pageblocks of 2 MiB, in pairs.
 //!
-//! A pageblock is one cache line of bits (1 = not free) and half a word of state. The state's count
-//! and the bits are kept in step by the order of steps, not by a lock:
+//! A pageblock is one cache line of bits (1 = not free) and half a word of state. No lock keeps the
+//! state's count and bits consistent, but the order of steps:
 //!
-//! * an allocation subtracts from the count ([`Pageblock::reserve_if`]), then claims bits; if it
-//!   finds no run it adds back ([`Pageblock::unreserve`]);
-//! * a free clears bits ([`Pageblock::clear`]), then adds to the count ([`Pageblock::add`]).
+//! * An allocation subtracts from the count ([`Pageblock::reserve_if`]), then claims bits. If it
+//!   finds no run it adds back ([`Pageblock::unreserve`]).
+//! * A free clears bits ([`Pageblock::clear`]), then adds to the count ([`Pageblock::add`]).
 //!
-//! So the zero bits are never fewer than the count and the open reservations together, and a count
-//! of 512 means: every bit is zero, nobody is about to claim one. Orders 9 and 10 therefore look at
+//! So the zero bits are never fewer than the count and the open reservations together. A count of
+//! 512 means that every bit is zero and no reservation is open. Orders 9 and 10 therefore look at
 //! the state only, and a pageblock leaves by one compare-and-swap.
 
 use crate::{
@@ -25,8 +25,8 @@ use tidemark_sync::atomic::{AtomicU64, Ordering, spin_loop};
 
 pub(crate) use crate::pageblock::state::{Isolation, State, StateFilter};
 
-/// Times that a claim of single frames goes round the bits before it gives up its reservation.
-/// The bits are there; a round misses them only if others free behind it and claim ahead of it.
+/// Rounds over the bits after which a claim of single frames gives up its reservation. A round
+/// misses zero bits only if other CPUs free behind it and claim ahead of it.
 const CLAIM_ROUNDS: u32 = 8;
 
 impl PageblockPair {
@@ -36,20 +36,20 @@ impl PageblockPair {
         State((self.0.load(Ordering::Relaxed) >> (half % 2 * 16)) as u16)
     }
 
-    /// States of both pageblocks, in one word: the lower pageblock's in the lower half.
+    /// Returns the states of both pageblocks, the lower one's in the lower half of the word.
     #[inline]
     pub(crate) fn word(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// States of both pageblocks.
+    /// Returns the states of both pageblocks.
     #[inline]
     pub(crate) fn states(&self) -> [State; 2] {
         let word = self.0.load(Ordering::Relaxed);
         [State(word as u16), State((word >> 16) as u16)]
     }
 
-    /// Takes both pageblocks as one order 10, if all of both is free and open.
+    /// Takes both pageblocks as one order 10, if both are open and wholly free.
     #[inline]
     pub(crate) fn take(&self) -> bool {
         const FREE: u32 = State::EMPTY.0 as u32 * 0x1_0001;
@@ -66,7 +66,7 @@ impl PageblockPair {
             .is_ok()
     }
 
-    /// Takes both pageblocks for the task that compacted them.
+    /// Takes both pageblocks for the task that compacted them, if both are wholly free.
     pub(crate) fn take_compacted(&self) -> bool {
         const FREE: u32 = State::COMPACTED_EMPTY.0 as u32 * 0x1_0001;
         const TAKEN: u32 = State::WHOLE.0 as u32 * 0x1_0001;
@@ -81,7 +81,7 @@ impl PageblockPair {
             .is_ok()
     }
 
-    /// Gives an order 10 back; returns the states before, or nothing if the pair was not taken.
+    /// Gives an order 10 back; returns the states before, or `None` if the pair was not taken.
     #[inline]
     pub(crate) fn give(&self) -> Option<[State; 2]> {
         const DELTA: u32 = (PAGEBLOCK_FRAMES as u32).wrapping_sub(State::TAKEN as u32);
@@ -97,7 +97,7 @@ impl PageblockPair {
     }
 }
 
-/// One pageblock: its bits and its half of the pair's word.
+/// A pageblock's bits and its half of the pair's word.
 #[derive(Clone, Copy)]
 pub(crate) struct Pageblock<'a> {
     pub(crate) bits: &'a PageblockBits,
@@ -113,7 +113,8 @@ impl Pageblock<'_> {
         State((self.pair.0.load(Ordering::Relaxed) >> self.shift) as u16)
     }
 
-    /// Changes the state by compare-and-swap for as long as `change` wants to.
+    /// Changes the state by compare-and-swap, until it succeeds or `change` returns `None`. Returns
+    /// the state before, if it was changed.
     #[inline]
     fn update(
         &self,
@@ -137,13 +138,13 @@ impl Pageblock<'_> {
         self.reserve_if(least, frames, |_| true)
     }
 
-    /// Reserves up to `frames` by steps of `least`, a power of two, in a state that suits the
-    /// caller; returns how many, 0 if the pageblock has not enough or is not open.
+    /// Reserves up to `frames`, in multiples of `least`, a power of two, if the pageblock is open
+    /// and `suits` its state. Returns how many; 0 if there are fewer than `least`.
     #[inline]
     pub(crate) fn reserve_if(&self, least: u32, frames: u32, suits: impl Fn(State) -> bool) -> u32 {
         let mut reserved = 0;
-        // Acquire pairs with `add`: the bits that the count stands for are seen as clear. It pairs
-        // with `join` as well: the pageblock's zone, read after this, is the one it has now.
+        // Acquire pairs with `add`: the bits of the counted frames are seen as clear. It pairs with
+        // `join` as well: the pageblock's zone, if read after this, is its present one.
         let acquire = weakened(Mutant::RelaxedReserve, Ordering::Acquire);
         let done = self.update(acquire, |state| {
             reserved = frames.min(state.free()) & least.wrapping_neg();
@@ -153,20 +154,20 @@ impl Pageblock<'_> {
         if done.is_some() { reserved } else { 0 }
     }
 
-    /// Gives up a reservation of which no bit is claimed; returns the state before.
+    /// Gives up a reservation for which no bit was claimed; returns the state before.
     #[inline]
     pub(crate) fn unreserve(&self, frames: u32) -> State {
         self.add(frames)
     }
 
-    /// Claims an aligned run for a reservation of that size; order 0 to 8. Returns the index of its
-    /// first frame, or nothing if there is no run.
+    /// Claims an aligned run for a reservation of that size, order 0 to 8. Returns the index of its
+    /// first frame, or `None` if there is no run.
     #[inline]
     pub(crate) fn claim(&self, order: Order) -> Option<u32> {
         self.claim_from(order, 0)
     }
 
-    /// Claims a run that is looked for from the word `first` on, once round.
+    /// Claims as [`Pageblock::claim`] does, but looks from the word `first` on, once round.
     #[inline]
     pub(crate) fn claim_from(&self, order: Order, first: usize) -> Option<u32> {
         match order.get() {
@@ -190,8 +191,9 @@ impl Pageblock<'_> {
         }
     }
 
-    /// Claims up to `frames` single frames for a reservation of that size, up to a word of them by
-    /// one compare-and-swap; tells `got` the word and mask of each. Returns how many.
+    /// Claims up to `frames` single frames for a reservation of that size, those of one word by one
+    /// compare-and-swap. Calls `got` with the index of each word and the mask of its claimed bits.
+    /// Returns how many frames there were.
     pub(crate) fn claim_singles(&self, frames: u32, mut got: impl FnMut(usize, u64)) -> u32 {
         let mut left = frames;
         for _ in 0..CLAIM_ROUNDS {
@@ -219,9 +221,8 @@ impl Pageblock<'_> {
         frames - left
     }
 
-    /// Returns the first word that seems to have a run of an order from 1 to 6, or the first of
-    /// several words that seem to be one of order 7 or 8: a look that costs less than a reservation
-    /// that has to be given up.
+    /// Returns the index of the first word that seems to have a free run of this order, 1 to 8, or
+    /// to begin one. This costs less than a reservation that has to be given up.
     #[inline]
     pub(crate) fn word_with_run(&self, order: Order) -> Option<usize> {
         let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
@@ -236,8 +237,8 @@ impl Pageblock<'_> {
     }
 
     /// Claims up to `count` runs of an order from 1 to 6 for a reservation of that size, those of
-    /// one word by one step; words are looked at from `first` on, once round. Tells `got` each word
-    /// and a bit for each run's first frame; returns how many there were.
+    /// one word by one step. Looks from the word `first` on, once round. Calls `got` with the index
+    /// of each word and a mask of the first frames of its runs. Returns how many runs there were.
     #[inline]
     pub(crate) fn claim_runs(
         &self,
@@ -256,7 +257,7 @@ impl Pageblock<'_> {
                 if starts == 0 {
                     break;
                 }
-                // Runs begin at least their length apart: the products do not overlap.
+                // Runs begin at least their length apart, so the products do not overlap.
                 let mask = starts.wrapping_mul(run_mask(order));
                 match word.compare_exchange(seen, seen | mask, claim_order(), Ordering::Relaxed) {
                     Ok(_) => {
@@ -274,8 +275,8 @@ impl Pageblock<'_> {
         count - left
     }
 
-    /// Orders 7 and 8: two or four whole words. A word lost to somebody else gives back those
-    /// already claimed: half a block must not be taken for a whole one.
+    /// Claims two or four whole words, for orders 7 and 8. If a bit of a word was taken meanwhile,
+    /// the words already claimed are given back.
     fn claim_words(&self, order: Order, first: usize) -> Option<u32> {
         let words = order.frames() as usize / 64;
         let (before, behind) = self
@@ -294,8 +295,8 @@ impl Pageblock<'_> {
                         return Some(start as u32);
                     }
                     for word in &run[..claimed] {
-                        // Only this claim has these bits: nobody else clears them.
-                        // Release hands on what their last owners wrote, which the claim acquired.
+                        // Only this claim has these bits, so a store may clear them. Release hands
+                        // on what the frames' last owners wrote, which the claim acquired.
                         word.store(0, weakened(Mutant::RelaxedRollback, Ordering::Release));
                     }
                     continue 'group;
@@ -313,7 +314,7 @@ impl Pageblock<'_> {
         if order.get() <= 6 {
             let mask = run_mask(order) << (index % 64);
             let were_set = self.clear_mask(word, mask);
-            // Counted only if something is wrong.
+            // The bits are counted only after an error: some were clear already.
             return if were_set == mask {
                 order.frames() as u32
             } else {
@@ -329,16 +330,17 @@ impl Pageblock<'_> {
     /// Clears bits of one word; returns those of them that were set.
     #[inline]
     pub(crate) fn clear_mask(&self, word: usize, mask: u64) -> u64 {
-        // Pairs with the claims: whoever claims the bit sees what was written before.
+        // Release pairs with the claims: the next claimer of a bit sees what was written before.
         let release = weakened(Mutant::RelaxedClear, Ordering::Release);
         self.bits.0[word].fetch_and(!mask, release) & mask
     }
 
-    /// Adds cleared frames to the count; returns the state before. Whether that was isolated tells
-    /// whether the zone's counter has them: this one step decides it.
+    /// Adds cleared frames to the count; returns the state before. Only that state decides whether
+    /// the zone's counter gains the frames.
     #[inline]
     pub(crate) fn add(&self, frames: u32) -> State {
-        // Pairs with `reserve_if`, `take` and `leave`, which may look at the count alone.
+        // Release pairs with `reserve_if`, `take` and `leave`, of which the last two look at the
+        // count alone.
         let release = weakened(Mutant::RelaxedAdd, Ordering::Release);
         let early = mutant::is(Mutant::IsolationReadBeforeAdd).then(|| self.state());
         let before = self.pair.0.fetch_add(frames << self.shift, release);
@@ -347,8 +349,8 @@ impl Pageblock<'_> {
         before
     }
 
-    /// Frees a run, order 0 to 8: clears its bits, then adds those that were set. Returns how many
-    /// they were, and the state before the addition.
+    /// Frees a run, order 0 to 8: clears its bits, then adds those that were set to the count.
+    /// Returns how many were set, and the state before the addition.
     #[inline]
     pub(crate) fn free(&self, index: u32, order: Order) -> (u32, State) {
         if mutant::is(Mutant::AddBeforeClear) {
@@ -359,7 +361,7 @@ impl Pageblock<'_> {
         (cleared, self.add(cleared))
     }
 
-    /// Takes the whole pageblock as one order 9, if all of it is free and open.
+    /// Takes the whole pageblock as one order 9, if it is open and wholly free.
     #[inline]
     pub(crate) fn take(&self) -> bool {
         // Acquire: as in `PageblockPair::take`.
@@ -369,7 +371,7 @@ impl Pageblock<'_> {
         .is_some()
     }
 
-    /// Gives an order 9 back; returns the state before, or nothing if the pageblock was not taken.
+    /// Gives an order 9 back; returns the state before, or `None` if the pageblock was not taken.
     #[inline]
     pub(crate) fn give(&self) -> Option<State> {
         // Release: as in `add`.
@@ -380,25 +382,25 @@ impl Pageblock<'_> {
         })
     }
 
-    /// Turns a wholly taken pageblock into 512 claimed bits. Its sole owner calls it.
+    /// Turns a wholly taken pageblock into 512 claimed bits. Only the block's owner may call it.
     pub(crate) fn break_up(&self) {
         if !mutant::is(Mutant::BreakUpWithoutBits) {
             for word in &self.bits.0 {
                 word.store(u64::MAX, Ordering::Relaxed);
             }
         }
-        // Relaxed: the count is 0, so nobody looks for a bit here until the owner frees a part of
-        // it, and `add` releases.
+        // Relaxed: the count is 0, so no claim looks for a bit here until the owner frees a part of
+        // the block, and `add` releases.
         self.update(Ordering::Relaxed, |state| {
             Some(State(state.0 & !State::TAKEN))
         });
     }
 
-    /// Forbids allocation; returns the frames that the zone's counter loses, or nothing if it was
-    /// forbidden so already, or if the pageblock is not there. A compaction takes open pageblocks
+    /// Forbids allocation; returns the frames that the zone's counter loses. Returns `None` if `by`
+    /// had forbidden it already, or if the pageblock is gone. A compaction isolates open pageblocks
     /// only.
     pub(crate) fn isolate(&self, by: Isolation) -> Option<u32> {
-        // Acquire pairs with `join`: the pageblock's zone, read after this, is the one it has now.
+        // Acquire pairs with `join`: the pageblock's zone, if read after this, is its present one.
         let acquire = weakened(Mutant::RelaxedIsolate, Ordering::Acquire);
         let before = self.update(acquire, |state| {
             let may = match by {
@@ -410,16 +412,17 @@ impl Pageblock<'_> {
         Some(before.counted())
     }
 
-    /// Permits allocation again, unless somebody else forbids it; returns the frames that the
-    /// zone's counter gains, or nothing if the pageblock was not isolated so.
+    /// Ends an isolation. Allocation is permitted again unless the other isolation forbids it.
+    /// Returns the frames that the zone's counter gains, or `None` if `by` had not isolated the
+    /// pageblock.
     pub(crate) fn unisolate(&self, by: Isolation) -> Option<u32> {
         let bits = if mutant::is(Mutant::OneIsolationForAll) {
             State::ISOLATED | State::COMPACTED
         } else {
             by.bit()
         };
-        // Release: whoever reserves here sees the pageblock's flags and the counters written for
-        // it.
+        // Release pairs with `reserve_if`: a reservation here sees the pageblock's flags and the
+        // counters that were written for it.
         let release = weakened(Mutant::RelaxedUnisolate, Ordering::Release);
         let before = self.update(release, |state| {
             (state.0 & by.bit() != 0).then_some(State(state.0 & !bits))
@@ -427,7 +430,8 @@ impl Pageblock<'_> {
         Some(State(before.0 & !bits).counted())
     }
 
-    /// Takes the whole pageblock as one order 9 for the one who compacted it, if all of it is free.
+    /// Takes the whole pageblock as one order 9 for the task that compacted it, if it is wholly
+    /// free.
     pub(crate) fn take_compacted(&self) -> bool {
         // Acquire: as in `PageblockPair::take`.
         self.update(weakened(Mutant::RelaxedTake, Ordering::Acquire), |state| {
@@ -436,9 +440,9 @@ impl Pageblock<'_> {
         .is_some()
     }
 
-    /// Claims an aligned run, order 0 to 8, for the one who compacts the pageblock. The zone's
-    /// counter does not have its frames. Returns the index of its first frame, or nothing if there
-    /// is no run, or if an offline has come in between.
+    /// Claims an aligned run, order 0 to 8, for the task that compacts the pageblock. The zone's
+    /// counter does not have its frames. Returns the index of its first frame, or `None` if there
+    /// is no run, or if an offline has isolated the pageblock, too.
     pub(crate) fn claim_compacted(&self, order: Order) -> Option<u32> {
         let frames = order.frames() as u16;
         // Acquire: as in `reserve_if`.
@@ -449,7 +453,8 @@ impl Pageblock<'_> {
         })?;
         let claimed = self.claim(order);
         if claimed.is_none() {
-            // Isolated it stays for as long as the caller compacts it: the counter is not touched.
+            // The pageblock stays isolated for as long as the caller compacts it, so the zone's
+            // counter is not changed.
             self.unreserve(u32::from(frames));
         }
         claimed
@@ -464,7 +469,7 @@ impl Pageblock<'_> {
             self.update(Ordering::Relaxed, |_| Some(State::GONE));
             return true;
         }
-        // Acquire pairs with `add`: every free of these frames lies before their leaving.
+        // Acquire pairs with `add`: every free of these frames happens before the pageblock leaves.
         let acquire = weakened(Mutant::RelaxedLeave, Ordering::Acquire);
         self.update(acquire, |state| {
             (state == State::ISOLATED_EMPTY).then_some(State::GONE)
@@ -472,7 +477,7 @@ impl Pageblock<'_> {
         .is_some()
     }
 
-    /// Joins the allocator in the given state; returns false if it was there already.
+    /// Joins the allocator in the given state; returns `false` if the pageblock was not gone.
     pub(crate) fn join(&self, joined: State) -> bool {
         // Release pairs with `reserve_if`: the pageblock's flags and the bits were written before.
         let release = weakened(Mutant::RelaxedJoin, Ordering::Release);

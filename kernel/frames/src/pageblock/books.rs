@@ -1,4 +1,4 @@
-//! The books of all memory, by frame.
+//! The table of all memory sections' books, searched by frame number.
 
 use crate::{
     base::{
@@ -12,7 +12,7 @@ use crate::{
 };
 use tidemark_sync::atomic::Ordering;
 
-/// The table of memory sections, with the books of those that have some.
+/// The table of memory sections, with the books of those that have been given some.
 #[derive(Debug)]
 pub struct Books<'m> {
     sections: &'m [SectionSlot<'m>],
@@ -23,12 +23,12 @@ impl<'m> Books<'m> {
         Self { sections }
     }
 
-    /// Returns the number of places for sections.
+    /// Returns the number of the table's slots.
     pub(crate) fn len(&self) -> usize {
         self.sections.len()
     }
 
-    /// Returns the place of a section; nothing beyond the table.
+    /// Returns the slot of a section, or `None` beyond the table.
     pub(crate) fn slot(&self, section: SectionNo) -> Option<&'m SectionSlot<'m>> {
         self.sections.get(section.0)
     }
@@ -40,8 +40,8 @@ impl<'m> Books<'m> {
         Some(PageblockRef::at(slot.meta()?, index))
     }
 
-    /// Returns the books of a frame's section; of one that has none those of
-    /// [`crate::SectionSlot::meta_or_none`].
+    /// Returns the books of a frame's section. A section that has none yields those of
+    /// [`crate::SectionSlot::meta_or_none`], a frame beyond the table `None`.
     #[inline]
     pub(crate) fn books_of(&self, pfn: Pfn) -> Option<&'m SectionMeta> {
         let slot = self.sections.get(pfn.0 as usize / SECTION_FRAMES)?;
@@ -55,7 +55,8 @@ impl<'m> Books<'m> {
         Some((pageblock, (pfn.0 % PAGEBLOCK_FRAMES as u64) as u32))
     }
 
-    /// Returns what a frame's entry says; [`FrameState::Absent`] for what is not the allocator's.
+    /// Returns what a frame's entry says; [`FrameState::Absent`] for a frame that the allocator
+    /// does not manage.
     pub(crate) fn frame_state(&self, pfn: Pfn) -> FrameState {
         match self.pageblock_of(pfn) {
             Some((pageblock, frame)) if pageblock.core().state().is_present() => {
@@ -65,7 +66,7 @@ impl<'m> Books<'m> {
         }
     }
 
-    /// Changes the owner of an allocated block by its first frame, if it is `from` now; returns
+    /// Changes the owner of the allocated block that begins at `pfn`, if it is `from` now; returns
     /// whether it was.
     pub(crate) fn change_owner(&self, pfn: Pfn, from: Owner, to: Owner) -> bool {
         let Some((pageblock, frame)) = self.pageblock_of(pfn) else {
@@ -74,7 +75,7 @@ impl<'m> Books<'m> {
         let FrameState::Allocated { order, .. } = pageblock.entry_now(frame).state() else {
             return false;
         };
-        // Relaxed: the entry is a label; what it labels is published by whoever hands the frame on.
+        // Relaxed: the entry is a label. The code that passes the block on publishes its content.
         pageblock
             .entry(frame)
             .compare_exchange(
@@ -86,7 +87,7 @@ impl<'m> Books<'m> {
             .is_ok()
     }
 
-    /// Writes the entry of an allocated block; its sole owner calls it.
+    /// Writes the entry of an allocated block. Only the block's owner may call it.
     pub(crate) fn label(&self, pfn: Pfn, order: Order, owner: Owner) {
         if let Some((pageblock, frame)) = self.pageblock_of(pfn) {
             let entry = Entry::allocated(order, owner);
@@ -94,7 +95,7 @@ impl<'m> Books<'m> {
         }
     }
 
-    /// Returns the zone of a frame's pageblock, while that is online.
+    /// Returns the zone of a frame's pageblock, or `None` if that is gone.
     pub(crate) fn zone_of(&self, pfn: Pfn) -> Option<ZoneId> {
         let (pageblock, _) = self.pageblock_of(pfn)?;
         pageblock

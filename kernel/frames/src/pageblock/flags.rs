@@ -1,27 +1,27 @@
-//! Whose a pageblock is, in one word: its zone, and the kind of blocks that it is for.
+//! A pageblock's flags, in one word: its zone, its kind, and the number of its cache.
 
 use crate::{
     base::types::{MAX_ZONES, ZoneId},
     pageblock::migrate_type::{MigrateType, PageblockKind, Size},
 };
 
-/// Caches of a CPU: two for each zone.
+/// A CPU's caches of single frames: two for each zone.
 pub(crate) const CACHES: usize = MAX_ZONES * 2;
 
-/// A pageblock's zone and kind. Its low byte is, for pageblocks whose single frames may be cached,
-/// the number of that cache; for the others it is no cache's number.
+/// A pageblock's zone and kind. If the pageblock's single frames may be cached, the low byte is the
+/// number of their cache; otherwise it is no cache's number.
 ///
-/// Bits 1 to 5 are the zone, bit 0 says movable, bit 6 that frames are kept out of caches, bit 7
-/// that the pageblock is in the high-atomic reserve; bits 8 and 9 are the size of its blocks.
+/// Bit 0 says movable; bits 1 to 5 are the zone. Bit 6 says that frames are kept out of caches, bit
+/// 7 that the pageblock is in the high-atomic reserve. Bits 8 and 9 are the size class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PageblockFlags(pub(crate) u32);
 
 impl PageblockFlags {
     const MOVABLE: u32 = 1;
-    /// Set while the pageblock is being compacted: what is freed into it is not to come back out of
-    /// a cache.
+    /// Set while the pageblock is being compacted, so that no cache hands out a frame that is freed
+    /// into it.
     pub(crate) const KEPT_OUT: u32 = 1 << 6;
-    /// Frames of the reserve are never cached.
+    /// Set in pageblocks of the high-atomic reserve. Their frames are never cached.
     const HIGH_ATOMIC: u32 = 1 << 7;
     const SIZE_SHIFT: u32 = 8;
 
@@ -34,19 +34,19 @@ impl PageblockFlags {
         Self((zone.index() as u32) << 1 | migrate_type | (kind.size as u32) << Self::SIZE_SHIFT)
     }
 
-    /// Returns the cache of single frames of a zone for one of the two kinds that are cached.
+    /// Returns the number of a zone's cache for one of the two migrate types that are cached.
     #[inline]
     pub(crate) const fn cache_of(zone: ZoneId, migrate_type: MigrateType) -> usize {
         zone.index() * 2 + migrate_type as usize % 2
     }
 
-    /// Returns both caches of a zone.
+    /// Returns the numbers of a zone's two caches.
     #[inline]
     pub(crate) const fn caches_of(zone: ZoneId) -> core::ops::Range<usize> {
         zone.index() * 2..zone.index() * 2 + 2
     }
 
-    /// Returns the zone whose cache has this number.
+    /// Returns the zone of the cache with this number.
     pub(crate) const fn zone_of_cache(number: usize) -> ZoneId {
         ZoneId::from_index(number / 2)
     }
@@ -72,13 +72,14 @@ impl PageblockFlags {
         }
     }
 
-    /// Returns the flags for another kind of blocks.
+    /// Returns the flags with this kind. The bit that keeps frames out of caches stays as it is.
     #[inline]
     pub(crate) const fn with(self, kind: PageblockKind) -> Self {
         Self(Self::new(self.zone(), kind).0 | self.0 & Self::KEPT_OUT)
     }
 
-    /// Returns whether it is this one, whatever else keeps frames of the pageblock out of caches.
+    /// Returns whether both have the same zone and kind, whether or not frames are kept out of
+    /// caches.
     #[inline]
     pub(crate) const fn is_for(self, flags: Self) -> bool {
         (self.0 ^ flags.0) & !Self::KEPT_OUT == 0
@@ -90,7 +91,8 @@ impl PageblockFlags {
         self.0 & Self::KEPT_OUT != 0
     }
 
-    /// Returns the index of the cache, which needs no test, if anything is cached.
+    /// Returns the number of the cache of single frames, in the range of the table; `None` if they
+    /// are not cached.
     #[inline]
     pub(crate) const fn cached_in(self) -> Option<usize> {
         if self.0 & (Self::KEPT_OUT | Self::HIGH_ATOMIC) == 0 {
@@ -100,7 +102,8 @@ impl PageblockFlags {
         }
     }
 
-    /// Returns the index into a CPU's caches; out of range where nothing is cached.
+    /// Returns the low byte: the number of the cache, or a number out of range if frames are not
+    /// cached.
     #[inline]
     pub(crate) const fn cache(self) -> usize {
         (self.0 & 0xff) as usize

@@ -1,14 +1,15 @@
-//! Which requests may share a pageblock: movable ones keep to theirs, unmovable ones to theirs, so
-//! that pageblocks can become whole again by migration.
+//! Which blocks may share a pageblock. Movable and unmovable ones are kept apart, so that migration
+//! can make pageblocks whole again.
 //!
-//! Blocks of like sizes share pageblocks as well: a large hole that a small block breaks up is gone
-//! for as long as that block lives, and pageblocks in which all sizes mix are never whole again.
+//! Blocks of different size classes are kept apart as well. A small block in a large hole breaks up
+//! the hole for as long as the block lives, and pageblocks in which all sizes mix are never whole
+//! again.
 //!
-//! A pageblock's kind is a few bits beside its state (`flags`): a policy, not a promise. The
-//! request that takes the first frame of a wholly free pageblock decides it. When a zone has
-//! neither room in pageblocks of a request's own kind nor a wholly free one, the request takes from
-//! pageblocks of other sizes; and when there is none of its migrate type either, it steals from the
-//! other one's. That is counted, and a pageblock of which half is still free changes sides.
+//! A pageblock's kind is in its flags; it is a policy, not a promise. The first block in a wholly
+//! free pageblock decides it. A request looks in pageblocks of its own kind first, then in wholly
+//! free ones, then in those of its migrate type and other sizes. At last it steals from those of
+//! the other migrate type. Steals are counted, and a pageblock that is still half free after one
+//! changes its kind.
 
 use crate::base::{
     mutant::{self, Mutant},
@@ -17,23 +18,22 @@ use crate::base::{
     types::{Order, ZoneId, ZoneKind},
 };
 
-/// Number of kinds that per-CPU caches tell apart.
+/// Number of migrate types that per-CPU caches tell apart.
 pub(crate) const CACHED_KINDS: usize = 2;
 
-/// Whether what is allocated can be asked to move; and the kind of pageblocks that hold such
-/// blocks.
+/// Whether a block can be moved; and which of these blocks a pageblock is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum MigrateType {
     #[default]
     Unmovable,
     Movable,
-    /// Of pageblocks only: kept for requests that cannot wait.
+    /// A migrate type of pageblocks only: they are kept for urgent requests that cannot wait.
     HighAtomic,
 }
 
 impl MigrateType {
-    /// Returns what the flags say.
+    /// Returns the migrate type of a request with these flags.
     #[inline]
     pub(crate) const fn of(gfp: Gfp) -> Self {
         if gfp.contains(Gfp::MOVABLE) {
@@ -43,7 +43,7 @@ impl MigrateType {
         }
     }
 
-    /// Returns what the owner says.
+    /// Returns the migrate type of a block of this owner.
     pub(crate) const fn of_owner(owner: Owner) -> Self {
         if owner.kind().is_movable() {
             Self::Movable
@@ -52,7 +52,7 @@ impl MigrateType {
         }
     }
 
-    /// Returns the kind that a request is of in this zone: MOVABLE zones have one only.
+    /// Returns the migrate type of a request in this zone. In MOVABLE zones all are movable.
     #[inline]
     pub(crate) const fn within(self, zone: ZoneId) -> Self {
         match zone.kind() {
@@ -61,7 +61,7 @@ impl MigrateType {
         }
     }
 
-    /// Returns the other kind that caches know.
+    /// Returns the other migrate type that is cached.
     pub(crate) const fn other(self) -> Self {
         match self {
             Self::Unmovable => Self::Movable,
@@ -70,22 +70,22 @@ impl MigrateType {
     }
 }
 
-/// What blocks of like sizes have in common.
+/// The size class of a block, or of the blocks that a pageblock is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Size {
-    /// Orders 0 to 3: those that are not costly.
+    /// Orders 0 to 3, which are not costly.
     Small,
-    /// Orders 4 to 6: up to a word of a pageblock.
+    /// Orders 4 to 6, up to a word of bits.
     Medium,
     /// Orders 7 and 8: a quarter of a pageblock, and half of one.
     Large,
 }
 
-/// Number of sizes.
+/// Number of size classes.
 pub(crate) const SIZES: usize = 3;
 
-/// The kind of a pageblock: what the blocks in it are like.
+/// The kind of a pageblock: migrate type and size class of the blocks that it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PageblockKind {
     pub(crate) migrate_type: MigrateType,
@@ -93,7 +93,8 @@ pub(crate) struct PageblockKind {
 }
 
 impl Size {
-    /// Returns the size of a block of this order. What is whole may be split: it counts as small.
+    /// Returns the size class of a block of this order. Orders 9 and 10 count as small, since their
+    /// owner may split them.
     #[inline]
     pub(crate) fn of(order: Order) -> Self {
         match order.get() {
@@ -112,7 +113,7 @@ impl PageblockKind {
         Self { migrate_type, size }
     }
 
-    /// Returns the kind for the other migrate type, or the reserve.
+    /// Returns the kind with this migrate type.
     pub(crate) const fn turned_to(self, migrate_type: MigrateType) -> Self {
         Self {
             migrate_type,

@@ -1,4 +1,4 @@
-//! 2 MiB of memory: its bits, its state, whose it is, and the table of the memory's books.
+//! Pageblocks of 2 MiB: bits, state and flags of each, and the table of the memory sections' books.
 
 pub(crate) mod bits;
 pub(crate) mod books;

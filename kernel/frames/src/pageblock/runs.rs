@@ -2,8 +2,8 @@
 
 use crate::base::types::Order;
 
-/// Returns the mask of the `count` lowest zeros of `word`, or of all of them if there are fewer;
-/// nothing for a `count` of 0.
+/// Returns the mask of the `count` lowest zeros of `word`, or of all its zeros if there are fewer;
+/// 0 for a `count` of 0.
 #[inline]
 pub(crate) fn lowest_zeros(word: u64, count: u32) -> u64 {
     let zeros = !word;
@@ -44,8 +44,8 @@ pub(crate) fn aligned_runs(word: u64, order: Order) -> u64 {
         0,
     ];
     let lasts = LASTS[order.get() as usize & 7];
-    // All bits of a run but the last, plus that many ones, carry into the last one if any is set,
-    // and never out of the run.
+    // To all bits of a run but the last, as many ones are added. The sum carries into the last bit
+    // if any of them is set, and never out of the run.
     let carried = (word & !lasts).wrapping_add(!lasts);
     let zeros = !(carried | word) & lasts;
     zeros >> (order.frames() - 1)

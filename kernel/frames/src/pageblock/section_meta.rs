@@ -1,4 +1,5 @@
-//! The memory that the allocator keeps its books in; the caller hands it in.
+//! A memory section's books: the metadata of its pageblocks and frames, in memory that the caller
+//! provides.
 
 use crate::{
     base::{
@@ -18,26 +19,26 @@ use tidemark_sync::{
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-/// Frames in a memory section.
+/// Frames in a memory section of 128 MiB.
 pub const SECTION_FRAMES: usize = 1 << 15;
 pub(crate) const PAGEBLOCK_FRAMES: usize = 512;
 pub(crate) const PAGEBLOCK_WORDS: usize = PAGEBLOCK_FRAMES / 64;
 pub(crate) const SECTION_PAGEBLOCKS: usize = SECTION_FRAMES / PAGEBLOCK_FRAMES;
 
-/// The books of one memory section: bits, pageblock states, the pageblocks' flags and the frame
-/// table; about 132 KiB. It consists of atomics only: zeroed memory is a valid value, and means
-/// that none of its frames are the allocator's yet.
+/// The books of one memory section, about 132 KiB: its pageblocks' bits, states and flags, and its
+/// frames' entries. They are atomics only, so zeroed memory is a valid value. It says that the
+/// allocator manages none of the frames yet.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct SectionMeta {
     pub(crate) bits: [PageblockBits; SECTION_PAGEBLOCKS],
     pub(crate) pairs: [PageblockPair; SECTION_PAGEBLOCKS / 2],
-    /// Of each pageblock; see [`PageblockFlags`].
+    /// The flags of each pageblock; see [`PageblockFlags`].
     pub(crate) flags: [AtomicU32; SECTION_PAGEBLOCKS],
     pub(crate) entries: [AtomicU32; SECTION_FRAMES],
 }
 
-/// One bit a frame of a 2 MiB pageblock, 1 = not free: one cache line.
+/// One bit for each frame of a pageblock, 1 = not free, in one cache line.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct PageblockBits(pub(crate) [AtomicU64; PAGEBLOCK_WORDS]);
@@ -60,20 +61,19 @@ impl SectionMeta {
 }
 
 impl SectionMeta {
-    /// Returns the zone and kind of a pageblock, and where its single frames are cached; only the
-    /// low 6 bits of `pageblock` count.
+    /// Returns the flags of a pageblock. Only the low 6 bits of `pageblock` count.
     #[inline]
     pub(crate) fn flags(&self, pageblock: usize) -> PageblockFlags {
         PageblockFlags(self.flags[pageblock % SECTION_PAGEBLOCKS].load(Ordering::Relaxed))
     }
 
-    /// Returns the flags of a frame; only the low 15 bits of its number count.
+    /// Returns the flags of a frame's pageblock. Only the low 15 bits of the frame's number count.
     #[inline]
     pub(crate) fn flags_of(&self, pfn: Pfn) -> PageblockFlags {
         self.flags(pfn.0 as usize / PAGEBLOCK_FRAMES)
     }
 
-    /// Returns the entry of a frame; only the low 15 bits of its number count.
+    /// Returns the entry of a frame. Only the low 15 bits of its number count.
     #[inline]
     pub(crate) fn entry_of(&self, pfn: Pfn) -> &AtomicU32 {
         &self.entries[pfn.0 as usize % SECTION_FRAMES]
@@ -90,7 +90,7 @@ impl Default for SectionMeta {
 const _: () = {
     assert!(size_of::<PageblockBits>() == 64);
     assert!(size_of::<PageblockPair>() == 4);
-    // Five bytes a frame at most: four of them are its entry.
+    // A frame takes five bytes at most, of which four are its entry.
     assert!(size_of::<SectionMeta>() <= SECTION_FRAMES * 5);
 };
 
@@ -98,7 +98,7 @@ const _: () = {
 #[derive(Clone, Copy)]
 pub(crate) struct PageblockRef<'m> {
     meta: &'m SectionMeta,
-    /// Index of the pageblock in the whole of memory: frame number / 512.
+    /// Index of the pageblock in the whole memory: frame number / 512.
     pub(crate) index: u64,
 }
 
@@ -133,27 +133,28 @@ impl<'m> PageblockRef<'m> {
         self.index as usize % SECTION_PAGEBLOCKS
     }
 
-    /// Returns where its single frames are cached, and whose it is.
+    /// Returns the flags.
     #[inline]
     pub(crate) fn flags(self) -> PageblockFlags {
         self.meta.flags(self.local())
     }
 
-    /// Returns the zone that has the pageblock. Fixed while a frame of it is reserved, allocated or
-    /// cached, or while hot-plug is locked: a pageblock changes zones only by leaving.
+    /// Returns the zone of the pageblock. It is fixed while a frame of the pageblock is reserved,
+    /// allocated or cached, or while the hot-plug lock is held: a pageblock changes its zone only
+    /// by leaving.
     #[inline]
     pub(crate) fn zone(self) -> ZoneId {
         self.flags().zone()
     }
 
-    /// Returns the kind of blocks that the pageblock is for. Anybody who takes of it may change it;
-    /// a stale look puts a block into the wrong pageblock, nothing worse.
+    /// Returns the kind of the pageblock. Any request that takes from the pageblock may change it.
+    /// A stale value puts a block into a pageblock of another kind, and does no other harm.
     #[inline]
     pub(crate) fn kind(self) -> PageblockKind {
         self.flags().kind()
     }
 
-    /// Returns the migrate type of its blocks.
+    /// Returns the migrate type of the pageblock.
     #[inline]
     pub(crate) fn migrate_type(self) -> MigrateType {
         self.kind().migrate_type
@@ -165,8 +166,8 @@ impl<'m> PageblockRef<'m> {
         now.kind() == from && self.exchange_flags(now, now.with(to))
     }
 
-    /// Replaces zone and kind, if they are `from` now; returns whether they were. `to` has the
-    /// same zone: a pageblock changes zones only by leaving.
+    /// Replaces the flags, if they are `from` now; returns whether they were. `to` has the same
+    /// zone: a pageblock changes its zone only by leaving.
     pub(crate) fn exchange_flags(self, from: PageblockFlags, to: PageblockFlags) -> bool {
         debug_assert_eq!(from.zone(), to.zone());
         // Relaxed: a policy, as above.
@@ -175,10 +176,10 @@ impl<'m> PageblockRef<'m> {
             .is_ok()
     }
 
-    /// Keeps frames that are freed into the pageblock out of all caches, or no more.
+    /// Sets whether frames that are freed into the pageblock are kept out of all caches.
     pub(crate) fn keep_out_of_caches(self, is_kept_out: bool) {
         let flags = &self.meta.flags[self.local()];
-        // Relaxed: a free that runs at this moment may go either way.
+        // Relaxed: a free that runs at the same time may or may not put its frame into a cache.
         if is_kept_out {
             flags.fetch_or(PageblockFlags::KEPT_OUT, Ordering::Relaxed);
         } else {
@@ -186,7 +187,7 @@ impl<'m> PageblockRef<'m> {
         }
     }
 
-    /// Makes it a pageblock for such blocks, unless it is kept in reserve.
+    /// Gives the pageblock this kind, unless it is in the high-atomic reserve.
     #[inline]
     pub(crate) fn turn_to(self, kind: PageblockKind) {
         let now = self.kind();
@@ -195,7 +196,7 @@ impl<'m> PageblockRef<'m> {
         }
     }
 
-    /// Writes the zone before the pageblock joins; published by [`Pageblock::join`].
+    /// Writes the zone before the pageblock joins. [`Pageblock::join`] publishes it.
     pub(crate) fn set_zone(self, zone: ZoneId, _: &Resizing<'_>) {
         let flags = PageblockFlags::new(
             zone,
@@ -210,8 +211,8 @@ impl<'m> PageblockRef<'m> {
         Pfn(self.index * PAGEBLOCK_FRAMES as u64)
     }
 
-    /// Returns the entry of a frame of the pageblock. Written by whoever holds the frame; anybody
-    /// may look, and gets a hint.
+    /// Returns the entry of a frame of the pageblock. The holder of the frame writes it; to other
+    /// readers it is a hint.
     #[inline]
     pub(crate) fn entry(self, frame: u32) -> &'m AtomicU32 {
         &self.meta.entries[self.local() * PAGEBLOCK_FRAMES + frame as usize]
@@ -224,7 +225,7 @@ impl<'m> PageblockRef<'m> {
         &words[self.local() * PAGEBLOCK_WORDS + word % PAGEBLOCK_WORDS]
     }
 
-    /// Returns first frame of one word of bits.
+    /// Returns the first frame of one word of bits.
     #[inline]
     pub(crate) fn start_of_word(self, word: usize) -> Pfn {
         Pfn(self.start().0 + word as u64 * 64)
@@ -236,8 +237,8 @@ impl<'m> PageblockRef<'m> {
         Entry(self.entry(frame).load(Ordering::Relaxed))
     }
 
-    /// Returns the first pageblock from this one on, in the same section and before `end`, in a
-    /// state that is looked for.
+    /// Returns the first pageblock from this one on, in the same section and before `end`, with a
+    /// state that the filter looks for.
     #[inline]
     pub(crate) fn first_seen(self, end: u64, filter: StateFilter) -> Option<Self> {
         let first = self.local();
@@ -249,7 +250,7 @@ impl<'m> PageblockRef<'m> {
         if first % 2 == 1 && filter.has(pairs[first / 2].state(1)) {
             return at(first);
         }
-        // A pair behind `end` is not looked at: `at` would refuse what is seen there.
+        // Pairs behind `end` are left out: `at` would refuse their pageblocks.
         let behind = first + (end - self.index) as usize;
         let from = first.div_ceil(2);
         let pair = from + filter.first_of(pairs.get(from..behind.div_ceil(2))?)?;
@@ -257,7 +258,7 @@ impl<'m> PageblockRef<'m> {
         at(pair * 2 + usize::from(is_upper))
     }
 
-    /// Returns the other pageblock of the pair, if this is the lower one.
+    /// Returns the upper pageblock of this one's pair.
     pub(crate) fn upper(self) -> Self {
         Self {
             index: self.index | 1,
@@ -266,7 +267,7 @@ impl<'m> PageblockRef<'m> {
     }
 }
 
-/// Indices of the set bits of a mask, from the lowest on.
+/// Yields the indices of the set bits of a mask, from the lowest on.
 #[inline]
 pub(crate) fn bits_of(mut mask: u64) -> impl Iterator<Item = u32> {
     core::iter::from_fn(move || {
@@ -276,15 +277,15 @@ pub(crate) fn bits_of(mut mask: u64) -> impl Iterator<Item = u32> {
     })
 }
 
-/// A place in the table of sections; index = section number. Once filled it stays so. Not valid
-/// when zeroed: write `SectionSlot::new()` into each.
+/// A slot of the table of memory sections; its index is the section's number. Once filled it stays
+/// filled. Zeroed memory is not a valid slot: write `SectionSlot::new()` into each.
 #[derive(Debug)]
 pub struct SectionSlot<'m> {
     meta: OnceOr<'m, SectionMeta>,
 }
 
-/// Returns the books of sections that have none: no frame is allocated or cached, and so nothing is
-/// ever written.
+/// Returns the books that stand for those of sections without any. They say that no frame is
+/// allocated or cached, and so they are never written.
 #[cfg(not(loom))]
 fn no_books() -> &'static SectionMeta {
     &NO_BOOKS
@@ -305,7 +306,7 @@ static NO_BOOKS: SectionMeta = SectionMeta {
 };
 
 impl<'m> SectionSlot<'m> {
-    /// Returns an empty place.
+    /// Returns an empty slot.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self {
@@ -313,7 +314,7 @@ impl<'m> SectionSlot<'m> {
         }
     }
 
-    /// Returns an empty place.
+    /// Returns an empty slot.
     #[cfg(loom)]
     pub fn new() -> Self {
         Self {
@@ -321,21 +322,21 @@ impl<'m> SectionSlot<'m> {
         }
     }
 
-    /// Returns the books, if there are some.
+    /// Returns the books, if the slot is filled.
     #[inline]
     pub(crate) fn meta(&self) -> Option<&'m SectionMeta> {
         let meta = self.meta.get();
         (!ptr::eq(meta, no_books())).then_some(meta)
     }
 
-    /// Returns the books, or those of no section, whose frames are all free: for a reader of an
-    /// entry, and goes no further unless that says more.
+    /// Returns the books, or those that stand for none, which say that all frames are free. For
+    /// readers of an entry that stop if the frame is free.
     #[inline]
     pub(crate) fn meta_or_none(&self) -> &'m SectionMeta {
         self.meta.get()
     }
 
-    /// Puts books into an empty place.
+    /// Puts books into an empty slot; returns them if the slot is filled already.
     pub(crate) fn fill(&self, meta: &'m SectionMeta) -> Result<(), &'m SectionMeta> {
         self.meta.set(no_books(), meta)
     }
@@ -350,7 +351,7 @@ impl Default for SectionSlot<'_> {
 /// Why memory could not be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddError {
-    /// The section's number is beyond the table, or it has no books.
+    /// The section's number is beyond the table, or the section has no books.
     NoSection {
         /// First frame concerned.
         at: Pfn,
@@ -364,15 +365,15 @@ pub enum AddError {
     OtherZone {
         /// First frame of the pageblock.
         at: Pfn,
-        /// The zone that has it.
+        /// The zone of the pageblock.
         zone: ZoneId,
     },
-    /// The frame is the allocator's already.
+    /// The allocator manages the frame already.
     Present {
         /// The frame.
         at: Pfn,
     },
-    /// The node's number is beyond the storage.
+    /// The allocator has no node of this number.
     NoNode,
 }
 

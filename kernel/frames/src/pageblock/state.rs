@@ -1,8 +1,8 @@
-//! What a pageblock is, in half a word: free frames, and who may have them.
+//! A pageblock's state, in half a word: the number of free frames, and what may take them.
 
 use crate::pageblock::section_meta::{PAGEBLOCK_FRAMES, PageblockPair};
 
-/// State of one pageblock. Zero means gone: not the allocator's.
+/// State of one pageblock. Zero means that it is gone: not managed by the allocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State(pub(crate) u16);
 
@@ -13,20 +13,20 @@ impl State {
     pub(crate) const TAKEN: u16 = 1 << 12;
     pub(crate) const COMPACTED: u16 = 1 << 13;
 
-    /// Not the allocator's.
+    /// Not managed by the allocator.
     pub(crate) const GONE: Self = Self(0);
     /// Present, nothing free.
     pub(crate) const FULL: Self = Self(Self::PRESENT);
     /// Present, all free.
     pub(crate) const EMPTY: Self = Self(Self::PRESENT | PAGEBLOCK_FRAMES as u16);
-    /// All free, but nobody may allocate: the pageblock is about to leave, or has just come.
+    /// All free, but allocation is forbidden: the pageblock is about to leave, or has just come.
     pub(crate) const ISOLATED_EMPTY: Self = Self(Self::EMPTY.0 | Self::ISOLATED);
-    /// All free, for the one who compacted it.
+    /// All free, for the task that compacted it.
     pub(crate) const COMPACTED_EMPTY: Self = Self(Self::EMPTY.0 | Self::COMPACTED);
     /// Wholly taken as part of an order 9 or 10.
     pub(crate) const WHOLE: Self = Self(Self::PRESENT | Self::TAKEN);
 
-    /// Counts the frames that may be reserved, 0 to 512.
+    /// Returns the number of free frames, 0 to 512.
     pub(crate) const fn free(self) -> u32 {
         (self.0 & Self::COUNT) as u32
     }
@@ -35,13 +35,13 @@ impl State {
         self.0 & Self::PRESENT != 0
     }
 
-    /// Returns whether anybody keeps the pageblock from being allocated from: what is freed stays
-    /// in it, and the zone's counter does not have its frames.
+    /// Returns whether an offline or a compaction isolates the pageblock. Frames that are freed
+    /// then stay in it, and the zone's counter does not have them.
     pub(crate) const fn is_isolated(self) -> bool {
         self.0 & (Self::ISOLATED | Self::COMPACTED) != 0
     }
 
-    /// Returns whether the pageblock is wholly taken; its bits are all zero then.
+    /// Returns whether the pageblock is wholly taken. Its bits are all zero then.
     pub(crate) const fn is_taken(self) -> bool {
         self.0 & Self::TAKEN != 0
     }
@@ -51,19 +51,19 @@ impl State {
         self.0 & !Self::COUNT == Self::PRESENT
     }
 
-    /// Counts the frames that the zone's counter has of the pageblock.
+    /// Returns how many of the pageblock's frames are in the zone's counter.
     pub(crate) const fn counted(self) -> u32 {
         if self.is_isolated() { 0 } else { self.free() }
     }
 }
 
-/// Who keeps a pageblock from being allocated from. Each has a bit of its own: an offline may
-/// isolate what is being compacted, and neither undoes the other's isolation.
+/// What isolates a pageblock. Each variant has a bit of its own: an offline may isolate a pageblock
+/// that is being compacted, and neither ends the other's isolation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Isolation {
-    /// It is about to leave, or has just come.
+    /// An offline or online: the pageblock is about to leave, or has just come.
     Offline,
-    /// Its frames are being moved for a request.
+    /// A compaction: the pageblock's blocks are being moved for a request.
     Compaction,
 }
 
@@ -76,40 +76,43 @@ impl Isolation {
     }
 }
 
-/// Which states a search stops at: a range of them as numbers, so that two pageblocks are looked at
-/// by one test.
+/// Which states a search looks for. They are a range of numbers, so that one test looks at two
+/// pageblocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StateFilter {
-    /// What brings the first one to `ABOVE`, for both halves of a pair's word.
+    /// `ABOVE` minus the range's first number, for both halves of a pair's word.
     to_above: u32,
-    /// The last one and `ABOVE`, for both halves.
+    /// `ABOVE` plus the range's last number, for both halves.
     last: u32,
 }
 
 impl StateFilter {
-    /// Above all states, which have the two highest bits clear: sums and differences with it do not
-    /// carry from one half of a pair's word into the other.
+    /// A number above all states, which have the two highest bits clear. Sums and differences with
+    /// it do not carry from one half of a pair's word into the other.
     const ABOVE: u16 = 1 << 15;
     const BOTH: u32 = 0x1_0001;
 
-    /// Any that is present: whatever the other bits, they are above it or below.
+    /// Every state that is present. The bits above `PRESENT` only make the number larger, and a
+    /// state that is gone is 0.
     pub(crate) const PRESENT: Self = Self::range(State::PRESENT, Self::ABOVE - 1);
     /// Wholly free and open.
     pub(crate) const EMPTY: Self = Self::open(PAGEBLOCK_FRAMES as u32, PAGEBLOCK_FRAMES as u32);
 
-    /// Seeks what is open, with at least so many frames free, 1 to 512, wholly free ones included.
+    /// Looks for open pageblocks with at least `least` free frames, 1 to 512, wholly free ones
+    /// included.
     #[inline]
     pub(crate) const fn free(least: u32) -> Self {
         Self::open(least, PAGEBLOCK_FRAMES as u32)
     }
 
-    /// Seeks the same without pageblocks that are wholly free.
+    /// Looks for open pageblocks with at least `least` free frames that are not wholly free.
     #[inline]
     pub(crate) const fn partial(least: u32) -> Self {
         Self::open(least, PAGEBLOCK_FRAMES as u32 - 1)
     }
 
-    /// Seeks what is open, which means that nothing but the count differs from `FULL`.
+    /// Looks for open pageblocks with `least` to `most` free frames. The state of an open pageblock
+    /// differs from `FULL` in its count only.
     #[inline]
     const fn open(least: u32, most: u32) -> Self {
         Self::range(State::FULL.0 + least as u16, State::FULL.0 + most as u16)
@@ -128,7 +131,8 @@ impl StateFilter {
         self.of_pair(state.0 as u32) != 0
     }
 
-    /// Tests the states in a pair's word: returns not zero if one of them is sought.
+    /// Tests the states in a pair's word: returns a number other than 0 if one of them is in the
+    /// range.
     #[inline]
     const fn of_pair(self, states: u32) -> u32 {
         let not_below = states.wrapping_add(self.to_above);
@@ -136,12 +140,12 @@ impl StateFilter {
         not_below & not_above & (Self::ABOVE as u32 * Self::BOTH)
     }
 
-    /// Returns the index of the first pair of which a pageblock is in a state that is sought. A
-    /// function of its own, so that its loop has the registers for itself.
+    /// Returns the index of the first pair of which one state is in the range. The function is not
+    /// inlined, so that its loop has all registers.
     #[inline(never)]
     pub(crate) fn first_of(self, pairs: &[PageblockPair]) -> Option<usize> {
         let of = |pair: &PageblockPair| self.of_pair(pair.word());
-        // Most are passed over: one test for four.
+        // Most pairs are passed over, so one test looks at four.
         let (fours, _) = pairs.as_chunks::<4>();
         let has = |four: &[PageblockPair; 4]| four.iter().fold(0, |any, pair| any | of(pair)) != 0;
         let passed = fours.iter().position(has).unwrap_or(fours.len()) * 4;
@@ -182,7 +186,7 @@ mod tests {
         for length in 0..14 {
             for first in 0..=length {
                 for half in [0, 16] {
-                    // The first one, and all behind it, are free by half.
+                    // One pageblock of the first pair, and of each behind it, has 7 frames free.
                     let states = |at| full + if at < first { 0 } else { 7 << half };
                     let pairs: Vec<_> = (0..length).map(|at| pair(states(at))).collect();
                     let expected = (first < length).then_some(first);

@@ -1,11 +1,11 @@
-//! Which zones are above their LOW watermark: a word for each highest zone that a request may have,
-//! so that the fast path finds by one test that it need not look anywhere.
+//! Which zones are above their LOW watermark, in one word for each highest zone of requests. By one
+//! test of it the fast path knows that no zone can give.
 //!
 //! The words are hints, for the fast path only. A bit that is set too long costs a look at the
-//! zone's counter, which decides; a bit that is clear too long sends a request into the slow path,
-//! which looks at the counters themselves and goes further down. So no request fails by one. It is
-//! too long only while somebody who moved the zone's counter, or its watermarks, has not yet said
-//! so (`sides`).
+//! zone's counter, which decides. A bit that is clear too long sends a request into the slow path,
+//! which reads the counters themselves and goes further down. So no request fails by a wrong bit. A
+//! bit is wrong only between a move of the zone's counter or watermarks and the end of the steps in
+//! `sides` that follow it.
 
 use crate::{
     base::{
@@ -19,15 +19,15 @@ use tidemark_sync::atomic::{AtomicU32, Ordering};
 
 const KINDS: usize = ZoneKind::ALL.len();
 
-/// A set of zones: a bit a zone, by its number.
+/// A set of zones, with one bit for each zone's number.
 pub(crate) type ZoneBits = u32;
 
 const _: () = assert!(MAX_ZONES <= ZoneBits::BITS as usize);
 
-/// The zones of each set of nodes.
+/// The zones of each set of nodes, by the set's bits.
 static ZONES_OF: [ZoneBits; 1 << NodeMask::ALL.0.count_ones()] = zones_of_each_set();
 
-/// The zones of each kind up to one.
+/// For each kind, the zones up to this kind on all nodes.
 const UP_TO: [ZoneBits; KINDS] = [0x1111_1111, 0x3333_3333, 0x7777_7777, ZoneBits::MAX];
 
 const fn zones_of_each_set() -> [ZoneBits; 256] {
@@ -46,20 +46,20 @@ const fn zones_of_each_set() -> [ZoneBits; 256] {
     zones
 }
 
-/// Returns the zones of some nodes.
+/// Returns the zones of these nodes.
 #[inline]
 pub(crate) fn zones_of(nodes: NodeMask) -> ZoneBits {
     ZONES_OF[usize::from(nodes.0)]
 }
 
-/// Returns the zones that requests up to `highest` may use on some nodes.
+/// Returns the zones that requests up to `highest` may use on these nodes.
 #[inline]
 pub(crate) fn usable(highest: ZoneKind, nodes: NodeMask) -> ZoneBits {
     zones_of(nodes) & UP_TO[highest as usize]
 }
 
-/// By highest zone of a request: the zones that would stay above LOW, and what they keep from it,
-/// without one more frame. Zones of higher kinds are never among them.
+/// For each highest zone of a request, the zones with more free frames than LOW plus the lowmem
+/// reserve for such requests. Zones of higher kinds are never among them.
 #[derive(Debug)]
 pub(crate) struct AboveLow([AtomicU32; KINDS]);
 
@@ -68,21 +68,22 @@ impl AboveLow {
         Self(array::from_fn(|_| AtomicU32::new(0)))
     }
 
-    /// Returns the zones above LOW. Relaxed: a hint, whose reader looks for itself.
+    /// Returns the zones above LOW. Relaxed: it is a hint, and its reader tests the watermark
+    /// itself.
     #[inline]
     pub(crate) fn zones(&self, highest: ZoneKind) -> ZoneBits {
         self.0[highest as usize].load(Ordering::Relaxed)
     }
 
-    /// Says that a zone has come to the other side of the floor. Relaxed: right in whatever order
-    /// several of them arrive.
+    /// Records that a zone has crossed the floor. Relaxed: the result is right in whatever order
+    /// several of these exclusive ors are done.
     pub(crate) fn flip(&self, highest: ZoneKind, zone: ZoneId) {
         self.0[highest as usize].fetch_xor(1 << zone.index(), Ordering::Relaxed);
     }
 }
 
 impl<P: Platform> Zones<'_, P> {
-    /// Finds a word in which the zone's bit is not what it should be at rest.
+    /// Finds a word in which the zone's bit is wrong at rest; returns that word's highest zone.
     pub(crate) fn wrong_above_low(&self, id: ZoneId) -> Option<ZoneKind> {
         let sides = self.sides_of(id);
         ZoneKind::ALL.into_iter().find(|&highest| {

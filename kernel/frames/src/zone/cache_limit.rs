@@ -1,9 +1,9 @@
-//! How much a CPU may keep in its caches of a zone's frames: nothing while the zone is below a
-//! watermark, LOW for single frames and HIGH for larger blocks, or while an offline keeps the
-//! caches away.
+//! How much a CPU may keep in its caches of a zone's frames. It is nothing while an offline keeps
+//! the zone's caches off, or while the zone is below a watermark: LOW for single frames, HIGH for
+//! larger blocks.
 //!
-//! A free that goes into a cache asks one word, and compares it with what is in the cache: limit,
-//! watermark and offline in one test.
+//! A free compares one word with the number of blocks in the cache: this tests limit, watermark and
+//! offline at once.
 
 use crate::{
     base::{platform::Platform, resizing::Resizing, types::ZoneId},
@@ -17,14 +17,16 @@ use crate::{
 };
 use tidemark_sync::atomic::{AtomicI32, Ordering};
 
-/// Room in the CPUs' caches of one kind of a zone's frames, or of its blocks of one order: a cache
-/// that holds `n` takes another one if `n` is below the word, taken as a signed number.
+/// The limit of every CPU's cache of a zone's frames of one migrate type, or of its blocks of one
+/// order. A cache that holds `n` may take another one if `n` is below the word, as a signed number.
 ///
-/// The word is 127 − fields, where the fields are: what the limit is short of 127, in bits 0 to 7;
-/// from bit 8 on, 1 while the zone is below the watermark; from bit 24 on, the offlines under way.
-/// Any of the latter two makes it negative or 0 at most. For a moment the second field may be 2 or
-/// −1, when of two crossings the later one is told first: a cache then takes none, or more than its
-/// limit; never more than it has places.
+/// The word is 127 minus the sum of three fields. The first one, in bits 0 to 7, is 127 minus the
+/// limit. The second one, from bit 8 on, is 1 while the zone is below the watermark. The third one,
+/// from bit 24 on, is the number of offlines under way. A second or third field above 0 makes the
+/// word negative.
+///
+/// The second field may be 2 or −1 for a moment, if the later of two crossings is recorded first. A
+/// cache then takes none, or more than its limit, but never more than fit in.
 #[derive(Debug)]
 pub(crate) struct CacheLimit(AtomicI32);
 
@@ -39,13 +41,13 @@ impl CacheLimit {
         Self(AtomicI32::new(0))
     }
 
-    /// Returns whether a cache that holds `count` frames may take another one. Inside a gated
-    /// section, for who is about to put one in.
+    /// Returns whether a cache that holds `count` blocks may take another one. A caller that is
+    /// about to put one in is inside a gated section.
     #[inline]
     pub(crate) fn is_for(&self, count: u32) -> bool {
-        // Relaxed: an offline that shuts the caches drains them next; a gated section that began
-        // before that drain is over when the drain is acknowledged, and one that begins later sees
-        // this through the drain's number (`Frames::drain_local`).
+        // Relaxed: an offline that shuts the caches drains them next. A gated section that began
+        // before that drain is over when the drain is acknowledged. One that begins later sees the
+        // shut limit through the drain's number (`Frames::drain_local`).
         (count as i32) < self.0.load(Ordering::Relaxed)
     }
 
@@ -53,8 +55,8 @@ impl CacheLimit {
         MOST - self.0.load(Ordering::Relaxed)
     }
 
-    /// Says that the zone has come to the other side of the watermark. Relaxed: an addition of its
-    /// own, right in whatever order several of them arrive.
+    /// Records that the zone has crossed the watermark. Relaxed: the result is right in whatever
+    /// order several of these additions are done.
     pub(crate) fn tell(&self, is_below: bool) {
         let difference = if is_below { -BELOW } else { BELOW };
         self.0.fetch_add(difference, Ordering::Relaxed);
@@ -67,11 +69,11 @@ impl CacheLimit {
     }
 
     fn is_shut_for_offline(&self) -> bool {
-        // The field below it may be negative for a moment.
+        // The second field may be negative for a moment, and borrow from this one.
         self.fields() >= OFFLINE / 2
     }
 
-    /// Shuts the caches for an offline. Release: see `is_for`.
+    /// Shuts the caches for an offline. Release: see [`CacheLimit::is_for`].
     pub(crate) fn shut_for_offline(&self) {
         self.0.fetch_sub(OFFLINE, Ordering::Release);
     }
@@ -80,7 +82,7 @@ impl CacheLimit {
         self.0.fetch_add(OFFLINE, Ordering::Release);
     }
 
-    /// Sets the limit: nothing else changes these bits.
+    /// Sets the limit. Only the holder of the hot-plug lock changes these bits.
     pub(crate) fn set_limit(&self, limit: u32, _: &Resizing<'_>) {
         let short = (MOST - limit as i32).clamp(0, MOST);
         let before = self.fields() & SHORT;
@@ -103,14 +105,14 @@ impl<P: Platform> Zones<'_, P> {
             .chain(self.block_cache_limits(zone))
     }
 
-    /// Returns whether an offline keeps the caches away from the zone.
+    /// Returns whether an offline keeps the zone's caches off.
     #[inline]
     pub(crate) fn caches_are_off(&self, zone: ZoneId) -> bool {
         self.cache_limits[PageblockFlags::caches_of(zone).start].is_shut_for_offline()
     }
 
-    /// Keeps frames of the zone out of all caches from now on; those that hold some are to be
-    /// drained. Counted: each is undone by one [`Zones::turn_caches_on`].
+    /// Keeps frames of the zone out of all caches from now on. The caller then drains the caches.
+    /// Calls are counted: one [`Zones::turn_caches_on`] undoes each.
     pub(crate) fn turn_caches_off(&self, zone: ZoneId) {
         self.all_cache_limits(zone)
             .for_each(CacheLimit::shut_for_offline);
@@ -121,7 +123,7 @@ impl<P: Platform> Zones<'_, P> {
             .for_each(CacheLimit::open_after_offline);
     }
 
-    /// Sets how much a cache may hold.
+    /// Sets the limits of a zone's caches.
     pub(crate) fn set_cache_limits(&self, zone: ZoneId, policy: &Policy, resizing: &Resizing<'_>) {
         for cache_limit in self.cache_limits(zone) {
             cache_limit.set_limit(policy.cache_high, resizing);
@@ -131,14 +133,14 @@ impl<P: Platform> Zones<'_, P> {
         }
     }
 
-    /// Tells the limits of single frames that the zone has crossed LOW. Any context.
+    /// Records in the limits of single frames that the zone has crossed LOW. Any context.
     pub(crate) fn tell_cache_limits(&self, id: ZoneId, is_below: bool) {
         self.cache_limits(id)
             .iter()
             .for_each(|cache_limit| cache_limit.tell(is_below));
     }
 
-    /// Tells the limits of larger blocks that the zone has crossed HIGH. Any context.
+    /// Records in the limits of larger blocks that the zone has crossed HIGH. Any context.
     pub(crate) fn tell_block_cache_limits(&self, id: ZoneId, is_below: bool) {
         for (place, cache_limit) in self.block_cache_limits(id).iter().enumerate() {
             if places::is_used(place) {
@@ -147,7 +149,7 @@ impl<P: Platform> Zones<'_, P> {
         }
     }
 
-    /// Returns whether the limits of the zone's caches say what they should at rest.
+    /// Returns whether the limits of the zone's caches are right; exact at rest.
     pub(crate) fn cache_limits_are_right(&self, id: ZoneId) -> bool {
         let (policy, sides) = (self.zone(id).policy(), self.sides_of(id));
         let is_right = |cache_limit: &CacheLimit, below, limit: u32| {

@@ -1,4 +1,4 @@
-//! A zone's free count: each change of it, and what has to follow.
+//! Changes of a zone's counter of free frames, and what must follow them.
 
 use crate::{
     base::{
@@ -9,17 +9,17 @@ use crate::{
     zone::Zones,
 };
 
-/// What frames that were given back to pageblocks mean to their zone.
+/// What frames that were given back to pageblocks change in their zone.
 #[derive(Clone, Copy)]
 pub(crate) struct Returned {
-    /// Frames added to the zone's free count.
+    /// Frames added to the zone's counter.
     pub(crate) counted: u32,
     /// Whether a pageblock is wholly free now.
     pub(crate) completes: bool,
 }
 
 impl Returned {
-    /// Returns what frames that were added to a pageblock mean to the zone.
+    /// Returns what `frames` more change in the zone, by the pageblock's state before.
     #[inline]
     pub(crate) fn to(before: State, frames: u32) -> Self {
         Self {
@@ -28,7 +28,7 @@ impl Returned {
         }
     }
 
-    /// Returns what whole pageblocks mean to the zone.
+    /// Returns what whole pageblocks that came back change in the zone, by their states before.
     #[inline]
     pub(crate) fn whole(before: &[State]) -> Self {
         let counted = before.iter().filter(|state| !state.is_isolated()).count();
@@ -40,7 +40,7 @@ impl Returned {
 }
 
 impl<P: Platform> Zones<'_, P> {
-    /// Counts frames that a zone gains.
+    /// Adds frames to a zone's counter.
     #[inline]
     pub(crate) fn gain(&self, id: ZoneId, frames: u32) {
         let returned = Returned {
@@ -50,7 +50,8 @@ impl<P: Platform> Zones<'_, P> {
         self.gain_returned(id, returned);
     }
 
-    /// Counts what a zone gains by frames that were returned to its pageblocks.
+    /// Adds frames that were returned to pageblocks to their zone's counter. Also counts a
+    /// completed pageblock, and updates what follows the watermarks.
     #[inline]
     pub(crate) fn gain_returned(&self, id: ZoneId, returned: Returned) {
         let zone = self.zone(id);
@@ -70,7 +71,7 @@ impl<P: Platform> Zones<'_, P> {
         self.crossed(id, before, before + i64::from(returned.counted));
     }
 
-    /// Counts frames that a zone loses.
+    /// Subtracts frames from a zone's counter, and updates what follows the watermarks.
     #[inline]
     pub(crate) fn lose(&self, id: ZoneId, frames: u32) {
         let zone = self.zone(id);

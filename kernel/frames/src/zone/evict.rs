@@ -1,4 +1,4 @@
-//! Moving what is in the way, out of isolated pageblocks: for an offline and for a compaction.
+//! Moving blocks out of isolated pageblocks, for an offline and for a compaction.
 
 use crate::{
     base::{
@@ -12,12 +12,12 @@ use crate::{
 use core::ops::Range;
 use tidemark_sync::{Task, atomic::Ordering};
 
-/// Whether a scan that has met an unmovable frame moves the others none the less.
+/// Whether a scan that has met an unmovable frame still moves the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AtUnmovable {
-    /// The unmovable one may go by itself meanwhile.
+    /// The scan goes on: the unmovable frame may be freed meanwhile.
     GoOn,
-    /// All or nothing.
+    /// The scan stops: the pageblock is of use only if all can be moved.
     Stop,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Scan {
     pub(crate) migrated: u64,
     /// The first frame that cannot be moved, and its owner.
     pub(crate) unmovable: Option<(Pfn, Owner)>,
-    /// The first frame that will go by itself or can be tried again.
+    /// The first frame that is about to be freed or allocated, or can be tried again.
     pub(crate) pending: Option<(Pfn, Owner)>,
 }
 
@@ -49,8 +49,8 @@ impl Scan {
 }
 
 impl<'m, P: Platform> Zones<'m, P> {
-    /// Looks at every frame of a part of an isolated pageblock that is not free, and moves what can
-    /// be moved; returns how many blocks and frames it found that are not free.
+    /// Looks at every frame in a part of an isolated pageblock that is not free, and moves the
+    /// blocks that can be moved. Returns how many blocks, and frames under way, it found.
     pub(crate) fn scan_frames(
         &self,
         pageblock: PageblockRef<'m>,
@@ -64,7 +64,7 @@ impl<'m, P: Platform> Zones<'m, P> {
             let word = pageblock.core().bits.0[frame as usize / 64].load(Ordering::Relaxed);
             let is_taken = pageblock.core().state().is_taken();
             if word >> (frame % 64) & 1 == 0 && !is_taken {
-                // On to the next set bit of the word, if there is one.
+                // Go on to the next set bit of the word, if there is one.
                 let rest = word >> (frame % 64);
                 frame += if rest == 0 {
                     64 - frame % 64
@@ -81,8 +81,8 @@ impl<'m, P: Platform> Zones<'m, P> {
                     self.evict(pfn, order, owner, scan, task);
                     order.frames() as u32
                 }
-                // A birth or a death in flight: bits and entry are not written at once. Or the
-                // upper half of an order 10, whose entry the lower half has.
+                // A birth or a death is under way: bits and entry are not written at once. Or this
+                // is the upper half of an order 10, which has its entry in the lower half.
                 FrameState::Free | FrameState::Cached | FrameState::Absent => {
                     scan.pending.get_or_insert((pfn, Owner::NONE));
                     if is_taken { PAGEBLOCK_FRAMES as u32 } else { 1 }
@@ -93,7 +93,7 @@ impl<'m, P: Platform> Zones<'m, P> {
         used
     }
 
-    /// Deals with one allocated block that is in the way.
+    /// Moves one allocated block away, or notes it as pending or unmovable.
     fn evict(&self, pfn: Pfn, order: Order, owner: Owner, scan: &mut Scan, task: &Task) {
         if owner == Owner::NONE {
             scan.pending.get_or_insert((pfn, owner));

@@ -1,13 +1,14 @@
-//! Searches for a whole pageblock (orders 9 and 10), and why they do not miss one.
+//! Searches for a wholly free pageblock (orders 9 and 10), and the count that keeps them from
+//! missing one.
 //!
-//! A search looks at one pageblock after the other. Behind it one may become free while the last
-//! one before it is taken, so that a search that was never without a whole pageblock in its zone
-//! finds none. Whoever completes a pageblock therefore counts it before its free returns, and a
-//! search that finds nothing begins again if one was counted meanwhile. What is whole but not
-//! counted yet is still being freed.
+//! A search looks at one pageblock after the other. One behind it may become free while the last
+//! one before it is taken. So a search may find none although its zone always had one. The free
+//! that completes a pageblock therefore counts it before it returns, and a search that finds
+//! nothing begins again if the count has changed. A wholly free pageblock that is not counted yet
+//! is still being freed.
 //!
-//! It begins again a few times only. An order 10 does not get forward by pageblocks that others
-//! give and take one by one, and it may be an NMI that asks: the search must end.
+//! A search begins again only a few times. Single pageblocks that other requests give and take are
+//! of no use to an order 10, and the search may run in an NMI, so it must end.
 
 use crate::{
     base::{
@@ -20,31 +21,32 @@ use crate::{
 };
 use tidemark_sync::atomic::{AtomicU32, Ordering, fence};
 
-/// Looks of one search at its zone, at most.
+/// The most looks of one search at its zone.
 const LOOKS: u64 = 8;
-/// Pageblocks that the looks after the first one go through together, at most, but for one look: in
-/// a zone above 128 GiB a search looks twice. An NMI may be what asks.
+/// The most pageblocks that the looks after the first one go through together, since a search may
+/// run in an NMI. One more look is always made, so in a zone above 128 GiB a search looks twice.
 const PAGEBLOCKS_AGAIN: u64 = 65_536;
 
-/// How many pageblocks of a zone have become wholly free; wraps.
+/// The number of pageblocks of a zone that have become wholly free. It wraps.
 #[derive(Debug, Default)]
 pub(crate) struct FreeHugeSeq(AtomicU32);
 
 impl FreeHugeSeq {
-    /// Counts a pageblock whose state says since before this that all of it is free.
+    /// Counts a pageblock that is wholly free by its state, which was changed before this call.
     pub(crate) fn note(&self) {
-        // Release pairs with the acquire in `search`: who begins after this sees the pageblock.
+        // Release pairs with the acquire in `search`: a search that begins after this sees the
+        // pageblock.
         let release = weakened(Mutant::RelaxedNote, Ordering::Release);
         self.0.fetch_add(1, release);
-        // Pairs with the fence in `search`: who sees a pageblock taken that was taken after this
-        // sees the count, too.
+        // The fence pairs with that in `search`: a search that sees a pageblock taken which was
+        // taken after this sees the count, too.
         if !mutant::is(Mutant::NoteWithoutFence) {
             fence(Ordering::SeqCst);
         }
     }
 
-    /// Repeats a search that finds nothing until no pageblock was counted during one, `looks` times
-    /// at most.
+    /// Repeats a search that finds nothing until no pageblock was counted during a look, but looks
+    /// at most `looks` times.
     #[inline]
     fn search<R>(&self, looks: u64, mut once: impl FnMut() -> Option<R>) -> Option<R> {
         for _ in 0..looks {
@@ -54,7 +56,7 @@ impl FreeHugeSeq {
             if found.is_some() || mutant::is(Mutant::FreeHugeNotRecounted) {
                 return found;
             }
-            // Pairs with the fence in `note`.
+            // The fence pairs with that in `note`.
             fence(Ordering::SeqCst);
             if self.0.load(Ordering::Relaxed) == before {
                 break;
@@ -64,13 +66,13 @@ impl FreeHugeSeq {
     }
 }
 
-/// Looks of one search at a zone that spans so many pageblocks.
+/// Returns the most looks of one search at a zone that spans `pageblocks` pageblocks.
 fn looks(pageblocks: u64) -> u64 {
     1 + (PAGEBLOCKS_AGAIN / pageblocks.max(1)).clamp(1, LOOKS - 1)
 }
 
 impl<'m, P: Platform> Zones<'m, P> {
-    /// Searches a zone for a pageblock that is wholly free, from pageblock `hint` on.
+    /// Searches a zone for a wholly free pageblock, from pageblock `hint` on.
     #[inline]
     pub(crate) fn search_huge<R>(
         &self,
@@ -103,8 +105,8 @@ mod tests {
         frames.alloc_in_zone(ContextKind::Task, NORMAL, Order::HUGE, test_owner(1))
     }
 
-    /// Three blocks have a pageblock each that may be free; another CPU goes round with one of
-    /// them, from step `first` of a search on, and has two at the most.
+    /// Three pageblocks may be free. From step `first` of a search on, another CPU takes them in
+    /// turn, and has two of them at most.
     fn chased(first: usize) {
         let frames = normal_machine(2, 3);
         let mut taken: Vec<_> = std::iter::from_fn(|| take(frames)).collect();
@@ -140,7 +142,7 @@ mod tests {
     fn a_search_ends_though_pageblocks_come_and_go_for_ever() {
         let frames = normal_machine(2, 1);
         let mut taken: Vec<_> = std::iter::from_fn(|| take(frames)).collect();
-        // A pageblock whose other half stays taken: no order 10 can come of it.
+        // The other half of this pair stays taken, so no order 10 can come of it.
         drop(taken.remove(7));
         frames.drain_all(&task());
         let theirs = Rc::new(RefCell::new(None));
@@ -162,8 +164,8 @@ mod tests {
         assert_sound(frames);
     }
 
-    /// Looks of a search that finds nothing while so many pageblocks come free during each of the
-    /// first ones.
+    /// Counts the looks of a search that finds nothing, while `coming` pageblocks become free
+    /// during each of its first `during` looks.
     fn looked(coming: u32, during: u64) -> u64 {
         let (free_huge, mut looks) = (FreeHugeSeq::default(), 0);
         let found = free_huge.search(LOOKS, || {
@@ -236,8 +238,8 @@ mod models {
         }
     }
 
-    /// One has a pageblock and exchanges it for the next one, twice, with two at most at a time;
-    /// another one searches: one of the three is free all the time.
+    /// A thread has a pageblock, and exchanges it for the next one twice, with two at most at a
+    /// time. Another thread searches; one of the three is always free.
     fn exchanged() {
         model(|| {
             let zone = Arc::new(Zone {
@@ -247,7 +249,7 @@ mod models {
             let other = Arc::clone(&zone);
             let exchange = thread::spawn(move || {
                 for pageblock in 0..2 {
-                    // Taken by the search: then that has found one.
+                    // If the search has taken it, the search has found one.
                     if !other.take(pageblock + 1) {
                         break;
                     }

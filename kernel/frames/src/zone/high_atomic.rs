@@ -1,9 +1,9 @@
-//! The high-atomic reserve: pageblocks kept for requests above order 0 that can neither wait nor go
-//! without (HIGH, non-blocking).
+//! The high-atomic reserve: pageblocks kept for urgent requests of orders 1 to 8 that cannot wait
+//! (HIGH, without DIRECT_RECLAIM and NOMEMALLOC).
 //!
-//! A zone of some size keeps up to a hundredth of itself so. A pageblock joins the reserve when
-//! such a request got a block of it on the slow path, and is given back when others would have to
-//! fail. For everybody else its frames do not count as free.
+//! The reserve is up to a hundredth of a zone, and empty in zones below 200 MiB. A pageblock joins
+//! it when such a request got a block of it on the slow path. It is given back before other
+//! requests would have to fail. For all other requests its frames do not count as free.
 
 use crate::{
     base::{
@@ -19,17 +19,17 @@ use crate::{
     zone::{AllocFlags, Zones, search::Part},
 };
 
-/// What the reserve is to a request.
+/// Whether a request may use the reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HighAtomic {
-    /// Its frames do not count as free.
+    /// The request may not use it; its frames do not count as free.
     Spared,
-    /// It comes before the rest of the zone.
+    /// The request may use it, and tries it before the rest of the zone.
     Usable,
 }
 
 impl HighAtomic {
-    /// Returns what flags and order permit on the slow path.
+    /// Returns what the flags and the order permit on the slow path.
     pub(crate) const fn of(gfp: Gfp, order: Order) -> Self {
         let is_high = gfp.contains(Gfp::HIGH);
         let barred = gfp.contains(Gfp::DIRECT_RECLAIM) || gfp.contains(Gfp::NOMEMALLOC);
@@ -46,7 +46,7 @@ impl HighAtomic {
 pub(crate) enum Keep {
     /// One pageblock of each zone.
     OnePageblock,
-    /// Nothing: the next step is OOM.
+    /// No pageblock: the next step is OOM.
     Nothing,
 }
 
@@ -60,20 +60,20 @@ impl Keep {
 }
 
 impl<'m, P: Platform> Zones<'m, P> {
-    /// Returns whether a request leaves the zone above its watermark, without the frames kept from
-    /// it.
+    /// Returns whether a request leaves the zone above its floor. Frames of the reserve do not
+    /// count, if the request may not use them.
     #[inline]
     pub(crate) fn watermark_ok(&self, id: ZoneId, order: Order, alloc_flags: AllocFlags) -> bool {
         let zone = self.zone(id);
         let free = zone.free();
-        // Most zones that are passed over are below their watermark with all that is free.
+        // Most zones that are passed over are below the floor even with the reserve's free frames.
         zone.watermark_ok_with(free, order, alloc_flags)
             && (zone.high_atomic() == 0
                 || self.watermark_ok_without_reserve(id, free, order, alloc_flags))
     }
 
-    /// Returns whether a zone that is above its watermark with everything free in it still is
-    /// without the frames kept from the request.
+    /// Returns whether a zone that is above its floor with all its free frames is so without the
+    /// reserve's, too, unless the request may use them.
     #[inline]
     pub(crate) fn watermark_ok_reserve(
         &self,
@@ -85,7 +85,7 @@ impl<'m, P: Platform> Zones<'m, P> {
             || self.watermark_ok_without_reserve(id, zone.free(), order, alloc_flags)
     }
 
-    /// Returns whether a request leaves the zone above its watermark, if `more` frames were free,
+    /// Returns whether a request would leave the zone above its floor if `more` frames were free,
     /// up to the zone's size.
     pub(crate) fn watermark_ok_with(
         &self,
@@ -104,8 +104,8 @@ impl<'m, P: Platform> Zones<'m, P> {
                 || self.watermark_ok_without_reserve(id, free, order, alloc_flags))
     }
 
-    /// Tests a watermark with the reserve's pageblocks counted as taken; if that is too little,
-    /// what of them is free is counted.
+    /// Tests the floor with all the reserve's pageblocks counted as not free. If too few frames are
+    /// left, subtracts only the reserve's free frames, which it counts.
     #[cold]
     fn watermark_ok_without_reserve(
         &self,
@@ -128,7 +128,7 @@ impl<'m, P: Platform> Zones<'m, P> {
         zone.watermark_ok_with(free.saturating_sub(unusable), order, alloc_flags)
     }
 
-    /// Visits the pageblocks of a zone's reserve until one gives something.
+    /// Visits the pageblocks of a zone's reserve until a visit returns something.
     pub(crate) fn each_reserved<R>(
         &self,
         zone: ZoneId,
@@ -149,7 +149,7 @@ impl<'m, P: Platform> Zones<'m, P> {
         )
     }
 
-    /// Takes a block of order 0 to 8 from the reserve, whatever the watermarks.
+    /// Takes a block of order 0 to 8 from the reserve, without a test of the watermarks.
     #[cold]
     pub(crate) fn take_reserved(&self, zone: ZoneId, order: Order) -> Option<Pfn> {
         self.each_reserved(zone, |pageblock| {
@@ -157,7 +157,7 @@ impl<'m, P: Platform> Zones<'m, P> {
         })
     }
 
-    /// Keeps the pageblock of a block that is held for the reserve, as far as that may grow.
+    /// Moves the pageblock of an allocated block into the reserve, if the reserve may grow.
     #[cold]
     pub(crate) fn reserve_pageblock_of(&self, id: ZoneId, pfn: Pfn) {
         let Some((pageblock, _)) = self.books.pageblock_of(pfn) else {
@@ -174,10 +174,11 @@ impl<'m, P: Platform> Zones<'m, P> {
         }
     }
 
-    /// Takes a pageblock out of its zone's reserve, if it is in it.
+    /// Takes a pageblock out of its zone's reserve, and gives it the migrate type `to`. Returns
+    /// `false` if it was not in the reserve.
     pub(crate) fn release_high_atomic(&self, pageblock: PageblockRef<'m>, to: MigrateType) -> bool {
-        // Zone and kind are one word: the exchange that changes the kind says whose count it is,
-        // wherever the pageblock may be behind it.
+        // Zone and kind are in one word. So the exchange that changes the kind also says which
+        // zone's reserve shrinks, even if the pageblock joins another zone afterwards.
         let flags = pageblock.flags();
         let kind = flags.kind();
         if kind.migrate_type != MigrateType::HighAtomic {

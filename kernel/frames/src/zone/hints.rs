@@ -1,4 +1,4 @@
-//! Where a CPU's searches begin.
+//! The pageblocks at which a CPU's searches begin.
 
 use crate::{
     base::types::{MAX_ZONES, ZoneId},
@@ -7,8 +7,8 @@ use crate::{
 use core::array;
 use tidemark_sync::atomic::{AtomicU32, Ordering};
 
-/// Where a CPU's searches of a zone begin: the pageblock that gave last. Own CPU only; a stale
-/// value costs time, nothing else.
+/// For each zone, the pageblock that gave last, at which a CPU's next search begins. Only the CPU
+/// itself uses it. A stale value costs only time.
 #[derive(Debug)]
 pub(crate) struct Hints([AtomicU32; MAX_ZONES]);
 
@@ -31,9 +31,9 @@ impl Hints {
 /// All hints of a CPU.
 #[derive(Debug)]
 pub(crate) struct CpuHints {
-    /// Of searches below an order of 9, by migrate type and size.
+    /// For searches of orders 0 to 8, by migrate type and size class.
     pub(super) small: [[Hints; SIZES]; CACHED_KINDS],
-    /// Of searches for whole pageblocks.
+    /// For searches of whole pageblocks.
     pub(super) huge: Hints,
 }
 

@@ -1,4 +1,4 @@
-//! Zones: free counters, watermarks, reserves.
+//! Zones: free counters, watermarks and reserves, and what follows from them.
 
 pub(crate) mod above;
 pub(crate) mod cache_limit;
@@ -36,13 +36,14 @@ use crate::{
 use core::array;
 use tidemark_sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
-/// One zone's counters and watermarks. Atomics only: zeroed memory is a valid value.
+/// One zone's counters and watermarks. They are atomics only, so zeroed memory is a valid value: an
+/// empty zone.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct Zone {
     free: FreeCount,
-    /// Watermarks, reserves, sizes: written under the hot-plug lock, read by anybody. A reader may
-    /// see some of them before and some after a change; each is a policy number that is sane by
+    /// Watermarks, reserves and sizes are written under the hot-plug lock and read without it. A
+    /// reader may see some of them before and some after a change; each is a valid policy by
     /// itself.
     min: AtomicU64,
     low: AtomicU64,
@@ -50,35 +51,37 @@ pub struct Zone {
     reserve: [AtomicU64; 4],
     managed: AtomicU64,
     present: AtomicU64,
-    /// Indices of the first pageblock and of the one after the last, holes included; grows only.
+    /// Indices of the first pageblock and of the one after the last, holes included. The span only
+    /// grows.
     first_pageblock: AtomicU64,
     end_pageblock: AtomicU64,
     cache_high: AtomicU32,
     cache_batch: AtomicU32,
-    /// Orders above 0, as bits, of which CPUs may keep blocks.
+    /// The orders above 0, as bits, that CPUs may cache.
     cached_orders: AtomicU32,
-    /// Frames of the pageblocks in the high-atomic reserve, free or not. Whoever changes the kind
-    /// of a pageblock changes it.
+    /// Frames of the pageblocks in the high-atomic reserve, free or not. The code that changes a
+    /// pageblock's kind changes this.
     high_atomic: AtomicU64,
-    /// What follows from watermarks and reserves, so that the test of a watermark is one load and a
-    /// comparison. Written with them.
+    /// Watermark floors with lowmem reserves, so that the test of a watermark is one load and a
+    /// comparison. They are written with the watermarks.
     floors: [AtomicU32; FLOORS * ZoneKind::ALL.len()],
     pub(crate) free_huge: FreeHugeSeq,
-    /// On which sides of its watermarks the zone is.
+    /// The sides of its watermarks on which the zone is.
     pub(crate) sides: Sides,
-    /// Pageblock at which the next compaction begins to look. Anybody who compacts writes it: a
-    /// hint.
+    /// Pageblock at which the next compaction begins to look. Every compaction writes it, so it is
+    /// a hint.
     compacted: AtomicU64,
 }
 
-/// Free frames, on a line of its own: every allocation and free that passes the caches writes it.
-/// Exact at rest: each change of a pageblock's count knows by the same step whether the pageblock
-/// was isolated, hence whether this counter had its frames. It may be below zero for a moment.
+/// The zone's counter of free frames, on a line of its own: every allocation and free that bypasses
+/// the caches writes it. It is exact at rest. The step that changes a pageblock's count also says
+/// whether the pageblock was isolated, and so whether this counter had its frames. The counter may
+/// be below zero for a moment.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 struct FreeCount(AtomicI64);
 
-/// The watermarks.
+/// A watermark of a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Watermark {
     Min,
@@ -86,17 +89,17 @@ pub(crate) enum Watermark {
     High,
 }
 
-/// How far down a request may take a zone.
+/// How far down a request may take a zone, and whether it may use the high-atomic reserve.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AllocFlags {
     pub(crate) floor: WatermarkFloor,
-    /// Highest zone of the request: lower ones keep a reserve from it.
+    /// Highest zone of the request. Lower zones keep a lowmem reserve from it.
     pub(crate) highest: ZoneKind,
     pub(crate) high_atomic: HighAtomic,
 }
 
 impl AllocFlags {
-    /// Returns what the fast path permits.
+    /// Returns the flags of the fast path.
     #[inline]
     pub(crate) const fn fast(highest: ZoneKind) -> Self {
         Self {
@@ -106,7 +109,7 @@ impl AllocFlags {
         }
     }
 
-    /// Returns the place of the floor among a zone's.
+    /// Returns the index of the floor in a zone's table of floors.
     #[inline]
     pub(crate) const fn place(self) -> usize {
         (self.highest as usize * FLOORS + self.floor as usize) % (FLOORS * ZoneKind::ALL.len())
@@ -119,7 +122,7 @@ impl Zone {
         Self::default()
     }
 
-    /// Counts free frames; returns at least 0.
+    /// Returns the number of free frames, at least 0.
     #[inline]
     pub(crate) fn free(&self) -> u64 {
         self.free.0.load(Ordering::Relaxed).max(0) as u64
@@ -130,20 +133,19 @@ impl Zone {
         self.free.0.load(Ordering::Relaxed)
     }
 
-    /// Returns the counter, for a look behind a move of the watermarks: SeqCst, so that either this
-    /// sees a move of the counter or that one's look sees the watermarks.
+    /// Returns the counter, for a look after a move of the watermarks. SeqCst: either this load
+    /// sees a move of the counter, or the look after that move sees the new watermarks.
     pub(crate) fn free_now(&self) -> i64 {
         self.free.0.load(Ordering::SeqCst)
     }
 
-    /// Returns a watermark, for a look behind a move of the counter: SeqCst, as in
-    /// [`Zone::free_now`].
+    /// Returns a watermark, for a look after a move of the counter. SeqCst: see [`Zone::free_now`].
     pub(crate) fn watermark_now(&self, watermark: Watermark) -> i64 {
         self.watermark_word(watermark).load(Ordering::SeqCst) as i64
     }
 
-    /// Returns a floor, for a look behind a move of the counter: SeqCst, as in [`Zone::free_now`].
-    /// On x86 that costs no more than a relaxed load.
+    /// Returns a floor, for a look after a move of the counter. SeqCst: see [`Zone::free_now`]. On
+    /// x86 that costs no more than a relaxed load.
     #[inline]
     pub(crate) fn floor_now(&self, alloc_flags: AllocFlags) -> i64 {
         self.floors[alloc_flags.place()]
@@ -151,14 +153,14 @@ impl Zone {
             .into()
     }
 
-    /// Adds free frames, and returns how many there were. Called by
-    /// [`Zones::gain_returned`] only. SeqCst: see [`Zone::free_now`].
+    /// Adds free frames, and returns the counter before. Only [`Zones::gain_returned`] calls it.
+    /// SeqCst: see [`Zone::free_now`].
     #[inline]
     pub(crate) fn add_free(&self, frames: u32) -> i64 {
         self.free.0.fetch_add(i64::from(frames), Ordering::SeqCst)
     }
 
-    /// Subtracts free frames, and returns how many there were. Called by [`Zones::lose`] only.
+    /// Subtracts free frames, and returns the counter before. Only [`Zones::lose`] calls it.
     /// SeqCst: see [`Zone::free_now`].
     #[inline]
     pub(crate) fn subtract_free(&self, frames: u32) -> i64 {
@@ -209,31 +211,31 @@ impl Zone {
         free > self.kept(alloc_flags) + (order.frames() - 1)
     }
 
-    /// Counts the frames that the zone keeps from a request, 0 if it may use everything.
+    /// Returns how many frames the zone keeps from a request; 0 if it may use everything.
     #[inline]
     fn kept(&self, alloc_flags: AllocFlags) -> u64 {
         self.floor(alloc_flags) as u64
     }
 
-    /// Returns what the zone keeps, for comparison with the counter as it is, which may be below
-    /// zero.
+    /// Returns how many frames the zone keeps from a request, as a signed number for comparison
+    /// with the counter, which may be below zero.
     #[inline]
     pub(crate) fn floor(&self, alloc_flags: AllocFlags) -> i64 {
         self.floor_at(alloc_flags.place())
     }
 
-    /// Returns the floor at a place that [`AllocFlags::place`] says.
+    /// Returns the floor at an index from [`AllocFlags::place`].
     #[inline]
     pub(crate) fn floor_at(&self, place: usize) -> i64 {
-        // No place is out of range; the mask says so to the compiler.
+        // No index is out of range; the mask says so to the compiler.
         self.floors[place % (FLOORS * ZoneKind::ALL.len())]
             .load(Ordering::Relaxed)
             .into()
     }
 
-    /// Returns the highest watermark that anybody follows: HIGH and the largest reserve, as
-    /// reserves grow with the highest zone of the request. A zone that stays above it crosses
-    /// neither HIGH nor any of the fast path's floors, nor LOW.
+    /// Returns the highest of the watermarks and floors that `sides` follows: HIGH plus the largest
+    /// lowmem reserve, which is that of the highest zone. A zone that stays above it crosses none
+    /// of them.
     #[inline]
     pub(crate) fn highest_followed(&self) -> i64 {
         self.floor_now(AllocFlags {
@@ -255,7 +257,8 @@ impl Zone {
         self.high_atomic.load(Ordering::Relaxed)
     }
 
-    /// Counts a pageblock more in the reserve, if it may still grow; returns whether.
+    /// Adds a pageblock to the size of the high-atomic reserve, if that may grow; returns whether
+    /// it did.
     pub(crate) fn grow_high_atomic(&self) -> bool {
         let pageblock = PAGEBLOCK_FRAMES as u64;
         let most = match self.managed() / 100 {
@@ -269,13 +272,13 @@ impl Zone {
             .is_ok()
     }
 
-    /// Counts a pageblock less in the reserve.
+    /// Subtracts a pageblock from the size of the high-atomic reserve.
     pub(crate) fn shrink_high_atomic(&self) {
         let pageblock = PAGEBLOCK_FRAMES as u64;
         self.high_atomic.fetch_sub(pageblock, Ordering::Relaxed);
     }
 
-    /// Counts the single frames that a request may take before the zone is at its watermark.
+    /// Returns how many single frames a request may take before the zone is at its floor.
     pub(crate) fn above(&self, alloc_flags: AllocFlags) -> u64 {
         let keeps = self.kept(alloc_flags) + self.high_atomic();
         self.free().saturating_sub(keeps)
@@ -291,13 +294,13 @@ impl Zone {
         self.cache_batch.load(Ordering::Relaxed)
     }
 
-    /// Returns whether CPUs may keep blocks of an order above 0.
+    /// Returns whether CPUs may cache blocks of an order above 0.
     #[inline]
     pub(crate) fn caches_order(&self, order: Order) -> bool {
         self.cached_orders.load(Ordering::Relaxed) >> order.get() & 1 != 0
     }
 
-    /// Indices of the first pageblock and of the one after the last.
+    /// Returns the indices of the first pageblock and of the one after the last.
     pub(crate) fn span(&self) -> (u64, u64) {
         (
             self.first_pageblock.load(Ordering::Relaxed),
@@ -317,20 +320,20 @@ impl Zone {
         }
     }
 
-    /// Counts frames that came.
+    /// Adds frames to the zone's sizes.
     pub(crate) fn grow(&self, frames: u64, _: &Resizing<'_>) {
         self.managed.fetch_add(frames, Ordering::Relaxed);
         self.present.fetch_add(frames, Ordering::Relaxed);
     }
 
-    /// Counts frames that left.
+    /// Subtracts frames from the zone's sizes.
     pub(crate) fn shrink(&self, frames: u64, _: &Resizing<'_>) {
         self.managed.fetch_sub(frames, Ordering::Relaxed);
         self.present.fetch_sub(frames, Ordering::Relaxed);
     }
 
-    /// Stores new watermarks, reserves and cache sizes; the caller makes what follows the
-    /// watermarks follow them. SeqCst: see [`Zone::free_now`].
+    /// Stores new watermarks, reserves and cache sizes. The caller then sets the cache limits and
+    /// calls [`Zones::follow_watermarks`]. SeqCst: see [`Zone::free_now`].
     pub(crate) fn set_policy(&self, policy: &Policy, _: &Resizing<'_>) {
         self.min.store(policy.watermarks.min, Ordering::Relaxed);
         self.low.store(policy.watermarks.low, Ordering::SeqCst);
@@ -348,14 +351,14 @@ impl Zone {
             .store(policy.cached_orders, Ordering::Relaxed);
     }
 
-    /// Returns the floors as they are stored, by highest zone, then by floor.
+    /// Returns the stored floors, ordered by highest zone, then by floor.
     pub(crate) fn floors(&self) -> [u32; FLOORS * ZoneKind::ALL.len()] {
         self.floors
             .each_ref()
             .map(|floor| floor.load(Ordering::Relaxed))
     }
 
-    /// Changes one floor alone, as nothing else does; returns what it was.
+    /// Changes one floor alone, which only a test does; returns the old one.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn set_floor(&self, place: usize, floor: u32) -> u32 {
         self.floors[place].swap(floor, Ordering::SeqCst)
@@ -376,14 +379,15 @@ impl Zone {
     }
 }
 
-/// All zones, with what follows from their counters and watermarks, over the books of memory.
+/// All zones, the cache limits and hints that follow from their counters and watermarks, and the
+/// memory's books.
 #[repr(C)]
 pub struct Zones<'m, P> {
     books: Books<'m>,
     zones: &'m [Zone],
-    /// By number of the cache: how much a CPU may keep in it.
+    /// The limits of the caches of single frames, by the cache's number.
     cache_limits: [CacheLimit; CACHES],
-    /// By place of the cache: how much a CPU may keep in it of larger blocks.
+    /// The limits of the caches of larger blocks, by the cache's place.
     block_cache_limits: [CacheLimit; PLACES],
     above_low: AboveLow,
     platform: P,
@@ -411,32 +415,32 @@ impl<'m, P: Platform> Zones<'m, P> {
         &self.books
     }
 
-    /// Returns every zone that the storage has room for, by its number.
+    /// Returns every zone, populated or not, by its number.
     #[inline]
     pub(crate) fn all(&self) -> &'m [Zone] {
         self.zones
     }
 
-    /// Returns what a CPU may keep in a cache of single frames, by the cache's number; nothing for
-    /// a number that is none.
+    /// Returns the limit of a cache of single frames, by its number; `None` if no cache has that
+    /// number.
     #[inline]
     pub(crate) fn cache_limit(&self, cache: usize) -> Option<&CacheLimit> {
         self.cache_limits.get(cache)
     }
 
-    /// Returns what a CPU may keep in a cache of larger blocks, by its place.
+    /// Returns the limit of a cache of larger blocks, by its place.
     #[inline]
     pub(crate) fn block_cache_limit(&self, place: usize) -> &CacheLimit {
         &self.block_cache_limits[place]
     }
 
-    /// Returns which zones are above LOW for requests up to this one.
+    /// Returns the zones that are above LOW for requests with this highest zone.
     #[inline]
     pub(crate) fn above_low(&self, highest: ZoneKind) -> ZoneBits {
         self.above_low.zones(highest)
     }
 
-    /// Says of a zone the opposite, as nothing does that is right.
+    /// Flips a zone's bit although it has crossed no floor.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn flip_above_low(&self, highest: ZoneKind, zone: ZoneId) {
         self.above_low.flip(highest, zone);

@@ -1,4 +1,4 @@
-//! Where the caches of larger blocks are among a CPU's, and how much each may hold.
+//! The places of a CPU's caches of larger blocks, and how much each may hold.
 
 use crate::{
     base::types::{Order, ZoneId},
@@ -14,16 +14,16 @@ pub(crate) const CACHED_ORDERS: [Order; 5] = [
     Order::HUGE,
     Order::MAX,
 ];
-/// Places for caches by order, a power of two: an index needs no test.
+/// Slots for caches by order, a power of two, so that an index needs no test.
 pub(crate) const SLOTS: usize = 8;
-/// The place of all other orders: a cache that stays empty, and takes nothing.
+/// The slot of all other orders: a cache that stays empty.
 const NO_SLOT: u8 = SLOTS as u8 - 1;
-/// Blocks that a cache has room for: a line with their count.
+/// Blocks that fit into a cache: with their count they fill a cache line.
 pub(crate) const ROOM: usize = 15;
 
 const _: () = assert!(CACHED_ORDERS.len() <= NO_SLOT as usize);
 
-/// The place of each order, and of numbers that are none: an index needs no test.
+/// The slot of each order, and of numbers that are no order, so that an index needs no test.
 static SLOT_OF: [u8; 256] = {
     let mut slots = [NO_SLOT; 256];
     let mut slot = 0;
@@ -34,7 +34,7 @@ static SLOT_OF: [u8; 256] = {
     slots
 };
 
-/// Returns the place of an order among the caches.
+/// Returns the slot of an order among the caches.
 #[inline]
 pub(crate) fn slot_of(order: Order) -> usize {
     SLOT_OF[usize::from(order.get())] as usize % SLOTS
@@ -46,7 +46,7 @@ pub(crate) fn has_slot(order: Order) -> bool {
     slot_of(order) != NO_SLOT as usize
 }
 
-/// Returns the most blocks of an order in a cache.
+/// Returns the most blocks of an order that a cache may hold.
 #[inline]
 pub(crate) const fn most(order: Order) -> u32 {
     if order.get() < Order::HUGE.get() {
@@ -56,19 +56,18 @@ pub(crate) const fn most(order: Order) -> u32 {
     }
 }
 
-/// Returns the orders, as bits, that a CPU may keep blocks of, if its share of a zone is so many
-/// frames.
+/// Returns the orders, as bits, that a CPU may cache if its share of a zone is `share` frames.
 pub(crate) fn cached_orders(share: u64) -> u32 {
     let fits = |order: &&Order| u64::from(most(**order)) * order.frames() * 2 <= share;
     let orders = CACHED_ORDERS.iter().filter(fits);
     orders.fold(0, |bits, order| bits | 1 << order.get())
 }
 
-/// Places of a CPU's caches of blocks: of each zone and kind as many as there are slots.
+/// Places of a CPU's caches of larger blocks: one for each slot of each zone and migrate type.
 pub(crate) const PLACES: usize = CACHES * SLOTS;
 
-/// Returns the place of a cache of blocks, by the number of the zone's and kind's cache of single
-/// frames.
+/// Returns the place of a cache of larger blocks, by the number of the cache of single frames with
+/// the same zone and migrate type.
 #[inline]
 pub(crate) fn place_of(cache: usize, order: Order) -> usize {
     cache % CACHES * SLOTS + slot_of(order)
@@ -80,12 +79,12 @@ pub(crate) fn places_of(zone: ZoneId) -> Range<usize> {
     caches.start * SLOTS..caches.end * SLOTS
 }
 
-/// Returns whether a place is some order's.
+/// Returns whether a place has an order that is cached.
 pub(crate) const fn is_used(place: usize) -> bool {
     place % SLOTS < CACHED_ORDERS.len()
 }
 
-/// Returns the most blocks in the cache at a place of a zone, of which these orders are cached, as
+/// Returns the most blocks in the cache at a place, in a zone with these cached orders, given as
 /// bits.
 pub(crate) fn limit_at(place: usize, orders: u32) -> u32 {
     let order = CACHED_ORDERS.get(place % SLOTS);

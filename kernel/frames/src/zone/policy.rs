@@ -1,4 +1,4 @@
-//! What the zones' sizes decide: watermarks, reserves, cache sizes.
+//! Policies that follow from the zones' sizes: watermarks, reserves, cache sizes.
 
 use crate::{
     base::{
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// What a zone's size decides.
+/// What follows from a zone's size. All numbers but `cached_orders` are frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Policy {
     pub(crate) watermarks: Watermarks,
@@ -36,7 +36,7 @@ impl<P: Platform> Zones<'_, P> {
         }
     }
 
-    /// Returns what a zone's watermarks, reserves and cache sizes should be.
+    /// Computes a zone's watermarks, reserves and cache sizes.
     pub(crate) fn wanted_policy(&self, zone: ZoneId, cpus: usize) -> Policy {
         let lowmem = self
             .zone_ids()
@@ -62,7 +62,7 @@ impl<P: Platform> Zones<'_, P> {
         }
     }
 
-    /// Returns every zone that the storage has room for.
+    /// Returns the number of every zone, populated or not.
     pub(crate) fn zone_ids(&self) -> impl Iterator<Item = ZoneId> + use<P> {
         (0..self.zones.len()).map(ZoneId::from_index)
     }

@@ -1,4 +1,4 @@
-//! The search of a zone for a pageblock that can give.
+//! The search of a zone for a pageblock that has what a request needs.
 
 use crate::{
     base::{
@@ -18,15 +18,14 @@ use crate::{
     },
 };
 
-/// Pageblocks that a search for single frames looks at in the hope of one that is in use already,
-/// before it breaks into a whole one.
+/// Pageblocks among which a search looks for one in use, before it takes from a wholly free one.
 const PARTIAL_WINDOW: u32 = 512;
 
-/// A search for frames below an order of 9.
+/// A search of orders 0 to 8.
 #[derive(Clone, Copy)]
 struct Search<'c> {
     zone: ZoneId,
-    /// What the request is.
+    /// The kind of the request.
     kind: PageblockKind,
     /// Pageblocks with fewer frames free are passed over.
     least: u32,
@@ -45,36 +44,37 @@ impl<'c> Search<'c> {
         }
     }
 
-    /// Returns what the pageblocks of its kind say of themselves.
+    /// Returns the flags of the zone's pageblocks of the request's kind.
     #[inline]
     fn flags(self) -> PageblockFlags {
         PageblockFlags::new(self.zone, self.kind)
     }
 }
 
-/// Which pageblocks a search takes.
+/// From which pageblocks a search takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SearchScope {
-    /// Those of its kind, and any that is wholly free.
+    /// Pageblocks of its kind, and wholly free ones of any kind.
     Own,
-    /// Those for blocks of its migrate type, but of other sizes.
+    /// Pageblocks of its migrate type, but of other size classes.
     OtherSizes,
-    /// Those for blocks of the other migrate type.
+    /// Pageblocks of the other migrate type.
     Foreign,
 }
 
-/// What of a pageblock a search wants.
+/// What a search takes of a pageblock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// What is free.
+    /// Any free frames.
     Free,
-    /// Its first frame: the pageblock changes its kind, and must be wholly free at that step.
+    /// The first frames: the pageblock changes its kind, and must be wholly free when they are
+    /// reserved.
     First,
 }
 
 impl<'m, P: Platform> Zones<'m, P> {
-    /// Takes a block from a zone's pageblocks, whatever the watermarks. `hints` are those of the
-    /// CPU that runs this.
+    /// Takes a block from a zone's pageblocks, without a test of the watermarks. `hints` are those
+    /// of the CPU that runs this.
     pub(crate) fn take_from_zone(
         &self,
         zone: ZoneId,
@@ -122,14 +122,14 @@ impl<'m, P: Platform> Zones<'m, P> {
         )
     }
 
-    /// Lets a pageblock change sides if at least half of it is free after something was stolen.
+    /// Changes a pageblock's kind, if at least half of it is free after a steal.
     pub(crate) fn convert(&self, pageblock: PageblockRef<'m>, kind: PageblockKind) {
         if pageblock.core().state().free() as usize >= PAGEBLOCK_FRAMES / 2 {
             pageblock.turn_to(kind);
         }
     }
 
-    /// Orders 0 to 8, from one pageblock.
+    /// Takes a block of order 0 to 8 from one pageblock.
     pub(crate) fn take_run(
         &self,
         pageblock: PageblockRef<'m>,
@@ -154,8 +154,8 @@ impl<'m, P: Platform> Zones<'m, P> {
         Some(Pfn(pageblock.start().0 + u64::from(index)))
     }
 
-    /// Takes up to `frames` single frames, all of one pageblock, given to `got` by words of it and
-    /// masks of them; returns how many came.
+    /// Takes up to `frames` single frames, all of one pageblock. Calls `got` with the pageblock,
+    /// the index of each word, and the mask of the frames taken in it. Returns how many it took.
     #[inline]
     pub(crate) fn take_singles(
         &self,
@@ -182,8 +182,8 @@ impl<'m, P: Platform> Zones<'m, P> {
         .unwrap_or(0)
     }
 
-    /// Takes up to `blocks` blocks of an order from 1 to 6, all of one pageblock, given to `got` by
-    /// their first frames; returns how many came.
+    /// Takes up to `blocks` blocks of an order from 1 to 6, all of one pageblock. Calls `got` with
+    /// the pageblock and the index of each block's first frame. Returns how many it took.
     pub(crate) fn take_runs(
         &self,
         zone: ZoneId,
@@ -217,7 +217,7 @@ impl<'m, P: Platform> Zones<'m, P> {
         .unwrap_or(0)
     }
 
-    /// Reserves frames of a pageblock that `zone` still has.
+    /// Reserves frames of a pageblock, if it still is in `zone`.
     #[inline]
     fn reserve_in(
         &self,
@@ -233,8 +233,7 @@ impl<'m, P: Platform> Zones<'m, P> {
             return None;
         }
         step!(self);
-        // Only now is the zone fixed: between the search's look and the reservation the pageblock
-        // may have left and come back in another zone.
+        // The zone is fixed only now: before, the pageblock may have joined another zone.
         if pageblock.zone() != zone {
             self.return_reservation(pageblock, reserved);
             return None;
@@ -252,8 +251,9 @@ impl<'m, P: Platform> Zones<'m, P> {
         self.reserve_in(pageblock, zone, frames, frames, Part::Free)
     }
 
-    /// Gives up a reservation. The zone's counter still has its frames, unless the pageblock was
-    /// isolated meanwhile: the isolation took only what it found free.
+    /// Gives up a reservation. The zone's counter still has the frames. If the pageblock was
+    /// isolated meanwhile, they are subtracted here: the isolation subtracted only the frames that
+    /// it found free.
     pub(crate) fn return_reservation(&self, pageblock: PageblockRef<'m>, frames: u32) {
         let zone = pageblock.zone();
         window!(self);
@@ -267,14 +267,14 @@ impl<'m, P: Platform> Zones<'m, P> {
         }
     }
 
-    /// Takes an order 9: one step on the pageblock's state.
+    /// Takes an order 9 by one step on the pageblock's state.
     fn take_pageblock(
         &self,
         zone: ZoneId,
         migrate_type: MigrateType,
         hints: &CpuHints,
     ) -> Option<Pfn> {
-        // From a lower pageblock on, so that both halves of a pair go before the next pair.
+        // The search begins at a lower pageblock, so that a pair is taken before the next one.
         let hint = hints.huge.get(zone) & !1;
         let pageblock = self.search_huge(zone, hint, |pageblock, flags| {
             let is_kept = flags.kind().migrate_type == MigrateType::HighAtomic;
@@ -291,13 +291,13 @@ impl<'m, P: Platform> Zones<'m, P> {
         })?;
         step!(self);
         self.lose(zone, PAGEBLOCK_FRAMES as u32);
-        // For when it is split.
+        // The kind matters if the block is split.
         pageblock.turn_to(PageblockKind::of(migrate_type, Order::HUGE));
         hints.huge.set(zone, pageblock.index);
         Some(pageblock.start())
     }
 
-    /// Takes an order 10: one step on the state of both pageblocks of a pair.
+    /// Takes an order 10 by one step on the states of both pageblocks of a pair.
     fn take_pair(&self, zone: ZoneId, migrate_type: MigrateType, hints: &CpuHints) -> Option<Pfn> {
         let hint = hints.huge.get(zone) & !1;
         let pageblock = self.search_huge(zone, hint, |pageblock, flags| {
@@ -331,7 +331,8 @@ impl<'m, P: Platform> Zones<'m, P> {
         Some(pageblock.start())
     }
 
-    /// Gives back a pageblock that turned out to be another zone's; as in `return_reservation`.
+    /// Gives back a pageblock that turned out to be in another zone. That zone's counter is
+    /// corrected as in `return_reservation`.
     fn untake(&self, pageblock: PageblockRef<'m>) {
         let zone = pageblock.zone();
         window!(self);
@@ -343,10 +344,10 @@ impl<'m, P: Platform> Zones<'m, P> {
         }
     }
 
-    /// Searches for frames below an order of 9 among pageblocks of the request's kind: first in the
-    /// one that gave last, then near it among those in use already, so that whole ones stay whole;
-    /// then everywhere, wholly free pageblocks of any kind included; then among pageblocks for
-    /// other sizes.
+    /// Searches for orders 0 to 8 in pageblocks of the request's kind. It begins with the one that
+    /// gave last, then looks near it among those in use already, so that wholly free ones stay
+    /// whole. Then it looks everywhere, also in wholly free pageblocks of any kind, and at last in
+    /// pageblocks of other size classes.
     #[inline]
     fn search_small<R>(
         &self,
@@ -364,7 +365,7 @@ impl<'m, P: Platform> Zones<'m, P> {
         self.search_around(search, last + 1, &mut take)
     }
 
-    /// Completes such a search, from a pageblock on.
+    /// Completes [`Zones::search_small`] after the hint, from the pageblock `from` on.
     #[inline(never)]
     fn search_around<R>(
         &self,
@@ -383,7 +384,8 @@ impl<'m, P: Platform> Zones<'m, P> {
             all,
             |pageblock, flags, filter| {
                 if pageblock.core().state() == State::EMPTY {
-                    // One that is whole is enough for now: those behind it are not even looked at.
+                    // One wholly free pageblock is enough, so the filter passes over those behind
+                    // it.
                     if flags.kind().migrate_type != MigrateType::HighAtomic {
                         whole = Some(pageblock.index);
                         *filter = StateFilter::partial(least);
@@ -398,13 +400,13 @@ impl<'m, P: Platform> Zones<'m, P> {
                 Some(taken)
             },
         );
-        // Whatever was seen before the whole one had nothing, or is not of the kind.
+        // The pageblocks before the wholly free one had nothing, or are of another kind.
         found
             .or_else(|| self.search_for(search, SearchScope::Own, whole.unwrap_or(from), take))
             .or_else(|| self.search_for(search, SearchScope::OtherSizes, from, take))
     }
 
-    /// Goes one round through all pageblocks of a zone.
+    /// Searches all pageblocks of a zone in this scope, once round.
     fn search_for<R>(
         &self,
         search: Search<'_>,
@@ -441,9 +443,10 @@ impl<'m, P: Platform> Zones<'m, P> {
         })
     }
 
-    /// Goes through the pageblocks of a zone that are in a state looked for, from `hint` on, once
-    /// round, and no further than `window` pageblocks. A visit is told the pageblock's flags, and
-    /// may change what is looked for from there on.
+    /// Visits the pageblocks of a zone with a state that the filter looks for, from `hint` on, once
+    /// round, and no further than `window` pageblocks. A visit gets the pageblock's flags, and may
+    /// change the filter for the pageblocks behind it. The search ends when a visit returns
+    /// something.
     pub(crate) fn search<R>(
         &self,
         zone: ZoneId,
@@ -465,7 +468,7 @@ impl<'m, P: Platform> Zones<'m, P> {
                 step!(self);
                 let next_section = (index | (SECTION_PAGEBLOCKS as u64 - 1)) + 1;
                 let Some(mut pageblock) = self.books.pageblock(index) else {
-                    // A section without books: on to the next one.
+                    // The section has no books: go on to the next one.
                     index = next_section;
                     continue;
                 };

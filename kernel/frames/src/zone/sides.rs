@@ -1,21 +1,19 @@
-//! On which side of each of its watermarks a zone is: what the limits of caches (`cache_limit`) and
-//! the words of zones above LOW (`above`) follow.
+//! The side of each of its watermarks on which a zone is. The cache limits (`cache_limit`) and the
+//! words of zones above LOW (`above`) follow it.
 //!
-//! The zone's counter and its watermarks are moved by anybody, in any context, an NMI included.
-//! Each such step that may lead across a watermark is followed by [`Sides::follow`], which never
-//! repeats anything:
+//! The zone's counter is moved by every CPU in any context, an NMI included, and the watermarks by
+//! hot-plug. After each move that may cross a watermark comes [`Sides::follow`], which has no loop:
 //!
-//! 1. it counts itself in the word, by an addition;
-//! 2. it looks at the counter and the watermarks;
-//! 3. it stores what it saw, if nobody has counted itself since.
+//! 1. It adds one to the count in the word.
+//! 2. It looks at the counter and the watermarks.
+//! 3. It stores what it saw, if the word is still the one of step 1.
 //!
-//! The additions are in one order. If the third step fails, a later one exists, whose look comes
-//! after the earlier one's move: it is left to that one. Nobody comes after the last one, so its
-//! third step succeeds, and its look sees all moves. So the word is right at rest, and nobody goes
-//! round.
+//! The additions have one order. If step 3 fails, a later addition exists, and the look behind it
+//! comes after this move. No addition comes after the last one, so its step 3 succeeds, and its
+//! look sees all moves. So the word is right at rest, and no step is repeated.
 //!
-//! Sides change one at a time, there and back again. Each change is handed on by an addition or an
-//! exclusive or, which come out the same in whatever order they arrive.
+//! Each change of a side is handed on by an addition or an exclusive or. They commute, so the
+//! result is right in whatever order they are done.
 
 use crate::{
     base::{
@@ -30,31 +28,31 @@ use tidemark_sync::atomic::{AtomicU64, Ordering, fence_for_models};
 /// Sides of the watermarks, as bits.
 pub(crate) type Flags = u64;
 
-/// Below LOW, without any reserve.
+/// Below LOW, with no lowmem reserve added.
 pub(crate) const BELOW_LOW: Flags = 1;
-/// Below HIGH, without any reserve.
+/// Below HIGH, with no lowmem reserve added.
 pub(crate) const BELOW_HIGH: Flags = 1 << 1;
 const FLAGS: Flags = TURN - 1;
-/// One more that has counted itself.
+/// One addition of step 1.
 const TURN: u64 = 1 << 8;
 
-/// Returns the bit that says above LOW and what the zone keeps from requests with this highest
-/// zone.
+/// Returns the bit that says that the zone is above LOW plus its lowmem reserve from requests with
+/// this highest zone.
 pub(crate) const fn above_low(highest: ZoneKind) -> Flags {
     1 << (2 + highest as u32)
 }
 
-/// A zone's sides in bits 0 to 5; from bit 8 on, how many have followed it. The counter of 56 bits
-/// does not come round while somebody is between the steps.
+/// A zone's sides in bits 0 to 5, and from bit 8 on the number of additions. This number of 56 bits
+/// does not come round while a CPU is between the steps.
 #[derive(Debug, Default)]
 pub(crate) struct Sides(AtomicU64);
 
 impl Sides {
     /// Brings the word up to date after the zone's counter or watermarks were moved; returns the
-    /// sides that changed, and how they are now. Wait-free; any context.
+    /// sides that changed, and all sides as they are now. Wait-free; any context.
     pub(crate) fn follow(&self, look: impl Fn() -> Flags) -> (Flags, Flags) {
-        // AcqRel: of two additions the later one sees what was moved before the earlier one. Those
-        // who only store release nothing, but carry the additions' releases on.
+        // AcqRel: of two additions the later one sees what was moved before the earlier one. The
+        // exchange below releases nothing, but carries the additions' releases on.
         let order = mutant::weakened(Mutant::RelaxedFollow, Ordering::AcqRel);
         let mine = match mutant::is(Mutant::FollowedWithoutCount) {
             true => self.0.load(Ordering::Acquire),
@@ -67,12 +65,12 @@ impl Sides {
             .compare_exchange(mine, new, Ordering::Relaxed, Ordering::Relaxed);
         match stored {
             Ok(_) => ((mine ^ new) & FLAGS, now),
-            // Somebody came later, and looks at what this one moved.
+            // A later addition was made, and the look behind it sees this move.
             Err(_) => (0, now),
         }
     }
 
-    /// Returns the sides as they were noted last; exact at rest.
+    /// Returns the sides as they were stored last; exact at rest.
     pub(crate) fn now(&self) -> Flags {
         self.0.load(Ordering::Relaxed) & FLAGS
     }
@@ -86,7 +84,7 @@ fn highest_for(kind: ZoneKind) -> impl Iterator<Item = ZoneKind> {
 }
 
 impl<P: Platform> Zones<'_, P> {
-    /// Looks at a zone's counter and its watermarks.
+    /// Computes a zone's sides from its counter and its watermarks.
     pub(crate) fn sides_of(&self, id: ZoneId) -> Flags {
         let zone = self.zone(id);
         let free = zone.free_now();
@@ -105,8 +103,8 @@ impl<P: Platform> Zones<'_, P> {
         flags
     }
 
-    /// Brings what follows the zone's watermarks up to date, if the counter's way from `before` to
-    /// `after` leads across one of them. Any context.
+    /// Calls [`Zones::follow_watermarks`], if the counter has crossed a watermark from `before` to
+    /// `after`. Any context.
     #[cold]
     #[inline(never)]
     pub(crate) fn crossed(&self, id: ZoneId, before: i64, after: i64) {
@@ -123,11 +121,11 @@ impl<P: Platform> Zones<'_, P> {
         }
     }
 
-    /// Brings what follows the zone's watermarks up to date, after its counter or its watermarks
-    /// were moved. Any context.
+    /// Updates the zone's sides, its cache limits and its bits in `AboveLow`, after its counter or
+    /// its watermarks were moved. Any context.
     pub(crate) fn follow_watermarks(&self, id: ZoneId) {
-        // Between the move and the look, whether that is at the counter or at a watermark: of two
-        // that move one each, one at least sees the other's.
+        // A full fence between the move and the look: if one CPU moves the counter and another a
+        // watermark, at least one of them sees the other's move.
         fence_for_models();
         let (changed, now) = self.zone(id).sides.follow(|| self.sides_of(id));
         if changed & BELOW_LOW != 0 {
@@ -153,7 +151,7 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    /// However often others come between, each looks once.
+    /// Each call looks once, however many others come between.
     #[test]
     fn nobody_looks_twice_and_the_last_one_is_right() {
         let (sides, looks) = (Sides::default(), Cell::new(0));
@@ -188,7 +186,7 @@ mod models {
     const ZONE: ZoneId = ZoneId::from_index(1);
     const KIND: ZoneKind = ZoneKind::Normal;
 
-    /// A zone's counter and its one watermark, and what follows them.
+    /// A zone's counter, its one watermark, and what follows them.
     struct Zone {
         free: AtomicI64,
         watermark: AtomicI64,
@@ -214,7 +212,7 @@ mod models {
             self.free.load(Ordering::Relaxed) < self.watermark.load(Ordering::Relaxed)
         }
 
-        /// As `follow_watermarks`.
+        /// Does what `follow_watermarks` does.
         fn follow(&self) {
             let look = || {
                 if self.is_below() {
@@ -232,7 +230,7 @@ mod models {
             }
         }
 
-        /// As `gain` and `lose`.
+        /// Does what `gain` and `lose` do.
         fn add(&self, frames: i64) {
             let before = self.free.fetch_add(frames, Ordering::Relaxed);
             if !mutant::is(Mutant::CrossedWithoutFence) {
@@ -244,7 +242,7 @@ mod models {
             }
         }
 
-        /// As `set_policy` and what comes behind it.
+        /// Does what `set_policy` and the calls behind it do.
         fn move_watermark(&self, watermark: i64) {
             self.watermark.store(watermark, Ordering::Relaxed);
             if !mutant::is(Mutant::WatermarkMovedWithoutFence) {

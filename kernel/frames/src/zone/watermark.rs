@@ -1,14 +1,15 @@
-//! Watermarks and lowmem reserves: the formulas, on plain numbers.
+//! The formulas of watermarks, lowmem reserves and cache sizes, on plain numbers.
 
 use crate::base::types::ZoneKind;
 
 /// Number of kinds of zone on a node.
 const KINDS: usize = ZoneKind::ALL.len();
-/// Kilobytes of a frame.
+/// Kilobytes in a frame.
 const FRAME_KB: u64 = 4;
 /// Distance between watermarks, in ten-thousandths of the zone.
 const WATERMARK_SCALE: u64 = 10;
-/// What a zone keeps back of each frame above it; Movable keeps nothing.
+/// Divisors of the lowmem reserve: a zone keeps one frame for so many frames in the zones above it.
+/// Movable keeps none.
 const RESERVE_RATIO: [u64; KINDS] = [256, 256, 32, 0];
 
 /// A zone's watermarks, in frames.
@@ -19,13 +20,14 @@ pub(crate) struct Watermarks {
     pub(crate) high: u64,
 }
 
-/// Counts the frames that the machine keeps for requests that cannot wait, by the managed frames of
-/// its zones below MOVABLE.
+/// Returns how many frames the machine keeps for requests that cannot wait, by the managed frames
+/// of its zones below MOVABLE.
 pub(crate) fn min_free_frames(lowmem: u64) -> u64 {
     (16 * lowmem * FRAME_KB).isqrt().clamp(128, 262_144) / FRAME_KB
 }
 
-/// Watermarks of a zone of this kind and size, by the managed frames of all zones below MOVABLE.
+/// Returns the watermarks of a zone of this kind and size. `lowmem` are the managed frames of all
+/// zones below MOVABLE.
 pub(crate) fn watermarks(kind: ZoneKind, managed: u64, lowmem: u64) -> Watermarks {
     if managed == 0 {
         return Watermarks::default();
@@ -44,7 +46,7 @@ pub(crate) fn watermarks(kind: ZoneKind, managed: u64, lowmem: u64) -> Watermark
     }
 }
 
-/// Returns what each zone of a node keeps back from requests by their highest zone.
+/// Returns how many frames each zone of a node keeps from requests, by their highest zone.
 pub(crate) fn lowmem_reserve(managed: [u64; KINDS]) -> [[u64; KINDS]; KINDS] {
     let mut reserve = [[0; KINDS]; KINDS];
     for (low, row) in reserve.iter_mut().enumerate() {
@@ -59,7 +61,7 @@ pub(crate) fn lowmem_reserve(managed: [u64; KINDS]) -> [[u64; KINDS]; KINDS] {
     reserve
 }
 
-/// Counts the frames that a CPU's cache of a zone moves at once, 1 to 63.
+/// Returns how many frames a CPU's cache of a zone moves at once, 1 to 63.
 pub(crate) fn batch(managed: u64) -> u32 {
     let quarter = (managed / 1024).min(256) as u32 / 4;
     let rounded = quarter + quarter / 2;
@@ -70,8 +72,9 @@ pub(crate) fn batch(managed: u64) -> u32 {
     }
 }
 
-/// Counts the frames that a CPU's cache of a zone may hold, up to `capacity`: the low watermark's
-/// share of the CPU, at least four batches, at most its share of an eighth of the zone.
+/// Returns how many frames a CPU's cache of a zone may hold, 1 to `capacity`. It is the CPU's share
+/// of the LOW watermark, at least four batches, and at most the CPU's share of an eighth of the
+/// zone.
 pub(crate) fn cache_high(managed: u64, low: u64, cpus: usize, batch: u32, capacity: u32) -> u32 {
     let cpus = cpus as u64;
     let most = (managed / 8 / cpus).clamp(1, u64::from(capacity)) as u32;
@@ -89,11 +92,12 @@ mod machine_tests;
 mod tests {
     use super::*;
 
-    /// Worked by hand from the formulas: 3 GiB, DMA 3,840 and DMA32 782,000 frames managed.
+    /// The numbers are worked by hand from the formulas, for 3 GiB: DMA 3,840 and DMA32 782,000
+    /// frames managed.
     #[test]
     fn watermarks_of_a_three_gibibyte_machine() {
         let lowmem = 3_840 + 782_000;
-        // 16 × 785,840 × 4 kB = 50,293,760; its root is 7,091 kB: 1,772 frames.
+        // 16 × 785,840 × 4 kB = 50,293,760; the root is 7,091 kB, which is 1,772 frames.
         assert_eq!(min_free_frames(lowmem), 1_772);
         assert_eq!(
             watermarks(ZoneKind::Dma, 3_840, lowmem),

@@ -1,30 +1,30 @@
-//! How low a request may take a zone: the watermarks, and what is left of MIN for those who may go
-//! below.
+//! How low a request may take a zone: a watermark, or a part of MIN for requests that may go below
+//! it.
 
 use crate::{
     base::{request::Gfp, types::ZoneKind},
     zone::watermark::Watermarks,
 };
 
-/// What a request leaves of a zone, but for the lowmem reserve.
+/// What a request must leave free in a zone, apart from the lowmem reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum WatermarkFloor {
-    /// The HIGH watermark: the last try before OOM.
+    /// The HIGH watermark, for the last try before OOM.
     High,
-    /// The LOW watermark: the fast path.
+    /// The LOW watermark, for the fast path.
     Low,
-    /// The MIN watermark: the slow path.
+    /// The MIN watermark, for the slow path.
     Min,
-    /// Half of MIN: HIGH, or an OOM victim.
+    /// Half of MIN, for HIGH, or an OOM victim.
     Half,
-    /// Three eighths: HIGH that cannot block.
+    /// Three eighths of MIN, for HIGH that cannot block.
     ThreeEighths,
-    /// A quarter: HIGH of an OOM victim.
+    /// A quarter of MIN, for HIGH of an OOM victim.
     Quarter,
-    /// Three sixteenths: HIGH of an OOM victim, if it cannot block either.
+    /// Three sixteenths of MIN, for HIGH of an OOM victim that cannot block.
     ThreeSixteenths,
-    /// Nothing at all, and no lowmem reserve: MEMALLOC.
+    /// No frame, and no lowmem reserve either, for MEMALLOC.
     Nothing,
 }
 
@@ -46,8 +46,8 @@ impl WatermarkFloor {
         Self::Nothing,
     ];
 
-    /// Returns what the flags permit on the slow path. NOMEMALLOC takes back what HIGH gets for not
-    /// being able to block.
+    /// Returns what the flags permit on the slow path. With NOMEMALLOC, HIGH keeps half of MIN even
+    /// if it cannot block.
     pub(crate) const fn of(gfp: Gfp) -> Self {
         let may_block = gfp.contains(Gfp::DIRECT_RECLAIM);
         match (gfp.contains(Gfp::HIGH), may_block) {
@@ -57,7 +57,7 @@ impl WatermarkFloor {
         }
     }
 
-    /// Returns what an OOM victim may do: it halves what is left.
+    /// Returns the floor of an OOM victim: half of this one, if it is MIN or a part of it.
     pub(crate) const fn of_victim(self) -> Self {
         match self {
             Self::Min => Self::Half,
@@ -67,8 +67,8 @@ impl WatermarkFloor {
         }
     }
 
-    /// Counts the frames that stay, lowmem reserve aside. Each step takes its part off, rounded
-    /// down.
+    /// Returns how many frames stay free, without the lowmem reserve. Each step subtracts its part,
+    /// rounded down.
     fn frames(self, watermarks: &Watermarks) -> u64 {
         let half = |watermark| watermark - watermark / 2;
         let three_quarters = |watermark| watermark - watermark / 4;
@@ -89,7 +89,8 @@ impl WatermarkFloor {
 pub(crate) fn floors(watermarks: &Watermarks, reserve: &[u64; ZoneKind::ALL.len()]) -> Floors {
     let with = |floor: WatermarkFloor, reserve| match floor {
         WatermarkFloor::Nothing => 0,
-        // 16 TiB of frames at most: no watermark and no reserve of a real zone comes near.
+        // Memory has 16 TiB at most, so no watermark and no reserve of a real zone comes near this
+        // limit.
         floor => u32::try_from(floor.frames(watermarks) + reserve).unwrap_or(u32::MAX),
     };
     reserve.map(|reserve| WatermarkFloor::ALL.map(|floor| with(floor, reserve)))
@@ -136,7 +137,7 @@ mod tests {
         }
     }
 
-    /// Worked by hand: MIN 1,763, so that every step rounds.
+    /// The numbers are worked by hand, for a MIN of 1,763 at which every step rounds.
     #[test]
     fn floors_are_rounded_step_by_step_and_have_the_reserve_on_top() {
         let watermarks = Watermarks {

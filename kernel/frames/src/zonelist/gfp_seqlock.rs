@@ -4,8 +4,8 @@ use super::{BeginCookie, Lists, Protocol, Reader, RetryCheck, seqlock::Seqlock};
 use crate::base::{platform::Platform, request::Gfp};
 use tidemark_sync::Cookie;
 
-/// The writer of `seqlock`; but only requests that may reclaim take a cookie, and they are tasks,
-/// which cannot interrupt the writer. The others take no notice of a rebuild (H1).
+/// The writer of `seqlock`, but only requests that may reclaim take a cookie. They are tasks, which
+/// cannot interrupt the writer. The others do not notice a rebuild (H1).
 pub(crate) struct GfpSeqlock<P: Platform>(Seqlock<P>);
 
 impl<P: Platform> GfpSeqlock<P> {

@@ -1,4 +1,4 @@
-//! The lists themselves: where a walk reads, and what a rebuild writes.
+//! The lists, which walks read and rebuilds write.
 
 use crate::{
     base::{
@@ -10,54 +10,54 @@ use crate::{
 use core::array;
 use tidemark_sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
-/// Which list of a node.
+/// A node's two lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListKind {
     /// All nodes, nearest first.
     Fallback,
-    /// The node itself: THISNODE.
+    /// The node itself, for THISNODE.
     NoFallback,
 }
 
 /// How the writer stores an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
-    /// Zone, then index, in a word each, deliberately: what a reader between the two stores sees is
-    /// the subject (H7).
+    /// Zone, then index, each in its own word. A reader between the two stores sees a torn entry,
+    /// which is wanted here (H7).
     TwoWords,
-    /// Both in the word of the zone; the word of the index stays 0.
+    /// Zone and index in the first word; the second one stays 0.
     OneWord,
 }
 
-/// Where the index stands in a word that holds both.
+/// First bit of the index in a word that holds both.
 const INDEX_SHIFT: u32 = 16;
 const ZONE_MASK: u32 = (1 << INDEX_SHIFT) - 1;
 
 /// An entry of a list: a zone, and its index for the comparison with a request's highest zone.
 ///
-/// One decoding serves both formats, so that no reader asks which it is: the zone is the low half
-/// of the first word, and the index the sum of its upper half and the second word.
+/// One decoding serves both formats, so that no reader asks for the format. The zone is the low
+/// half of the first word, the index the sum of its upper half and the second word.
 #[derive(Debug, Default)]
 pub(crate) struct ZoneRef {
-    /// Number of the zone plus one, and in the upper half the index in [`Format::OneWord`]. Zero
-    /// ends the list.
+    /// The zone's number plus one; 0 ends the list. In [`Format::OneWord`] the upper half is the
+    /// index.
     zone: AtomicU32,
-    /// The index in [`Format::TwoWords`], else zero.
+    /// The index in [`Format::TwoWords`], otherwise 0.
     index: AtomicU32,
 }
 
 impl ZoneRef {
-    /// Reads the index and then the zone, as (index, zone); nothing at the end. `point` runs
-    /// between the two.
+    /// Reads the index and then the zone, as (index, zone); returns `None` at the end of the list.
+    /// `point` runs between the two.
     #[inline]
     pub(crate) fn read(&self, point: impl FnOnce()) -> Option<(u32, ZoneId)> {
-        // Relaxed: what orders entries is the protocol's count, or the acquire load that chose the
-        // buffer (`Published`).
+        // Relaxed: entries are ordered by the protocol's counter, or by the acquire load that chose
+        // the side (`Published`).
         let index = self.index.load(Ordering::Relaxed);
         point();
         let word = self.zone.load(Ordering::Relaxed);
         let zone = (word & ZONE_MASK).checked_sub(1)?;
-        // One of the two is zero.
+        // One of the two is 0.
         let index = index.wrapping_add(word >> INDEX_SHIFT);
         Some((index, ZoneId::from_index(zone as usize)))
     }
@@ -72,8 +72,8 @@ impl ZoneRef {
     /// Writes a zone with its index. `point` runs between the stores, or after the only one.
     fn write(&self, zone: ZoneId, format: Format, point: impl FnOnce()) {
         let (number, index) = (zone.index() as u32 + 1, zone.kind() as u32);
-        // Relaxed stores: the order between entries and count, or publication, is the protocol's
-        // business, and there is none between these two.
+        // Relaxed stores: the protocol orders entries against its counter or the publication.
+        // Nothing orders these two stores.
         match format {
             Format::TwoWords => {
                 self.zone.store(number, Ordering::Relaxed);
@@ -93,26 +93,27 @@ impl ZoneRef {
     }
 }
 
-/// The entries of a list. Lists of one node have room for all as well: the place of a list is a sum
-/// then, and its length is known.
+/// The entries of a list. NOFALLBACK lists have room for all zones as well, so that a list is found
+/// by addition and has a fixed length.
 type Entries = [ZoneRef; MAX_ZONES];
 
 /// Both lists of a node, by [`ListKind`].
 type Buffer = [Entries; 2];
 
-/// One node's zonelists and its order of nodes. Atomics only: zeroed memory is a valid value.
+/// One node's zonelists and its order of nodes. They are atomics only, so zeroed memory is a valid
+/// value: empty lists.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Node {
-    /// The first is written in place under the writers' lock, and read by anybody at any time.
-    /// Where lists are published, only the one that nobody reads is written.
+    /// The two sides. Protocols that write in place write the first one under the writers' lock,
+    /// while any CPU may read it. `snapshot` writes only the spare side, which no walk reads.
     buffers: [Buffer; 2],
-    /// Nodes by preference, each plus one; zero ends. Written when the set of nodes changes, under
-    /// the hot-plug lock; read by the rebuild only.
+    /// Nodes in order of preference, each as its number plus one; 0 ends. Written under the
+    /// hot-plug lock when the set of nodes changes, and read by the rebuild only.
     order: [AtomicU8; MAX_NODES],
 }
 
-/// Which of a node's two buffers.
+/// One of a node's two sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Side(pub(super) usize);
 
@@ -125,7 +126,7 @@ impl Node {
         }
     }
 
-    /// Returns a list for reading.
+    /// Returns one side's list for reading.
     #[inline]
     pub(crate) fn list(&self, side: Side, kind: ListKind) -> List<'_> {
         List(&self.buffers[side.0 & 1][kind as usize])
@@ -144,8 +145,8 @@ impl Node {
             .map(NodeId)
     }
 
-    /// Returns the zones of nodes in this order that should be in the list, highest first within a
-    /// node.
+    /// Returns the populated zones that should be in the list, in its order: by the order of nodes,
+    /// and within a node the highest zone first.
     pub(crate) fn wanted<'a>(
         &'a self,
         own: NodeId,
@@ -190,7 +191,7 @@ impl Default for Node {
     }
 }
 
-/// A list as readers see it.
+/// A list, for readers.
 #[derive(Clone, Copy)]
 pub(crate) struct List<'a>(&'a Entries);
 
@@ -202,13 +203,13 @@ pub(crate) struct Eligible {
 }
 
 impl<'a> List<'a> {
-    /// Returns the entry at `at`, as (index, zone); nothing at the end.
+    /// Returns the entry at `at`, as (index, zone), or `None` at the end.
     #[inline]
     fn entry(self, at: usize, point: impl FnOnce()) -> Option<(u32, ZoneId)> {
         self.0.get(at)?.read(point)
     }
 
-    /// Returns all entries, those behind the end included.
+    /// Returns all entries, including those behind the end.
     #[inline]
     pub(crate) fn all(self) -> &'a [ZoneRef] {
         self.0
@@ -238,7 +239,8 @@ impl<'a> List<'a> {
         }
     }
 
-    /// Returns whether the entry at `at` is exactly `zone` with its own index, or the end.
+    /// Returns whether the entry at `at` is `zone` with its own index, or the end if `zone` is
+    /// `None`.
     pub(crate) fn is_exactly(self, at: usize, zone: Option<ZoneId>) -> bool {
         self.entry(at, || ()) == zone.map(|zone| (zone.kind() as u32, zone))
     }
@@ -248,11 +250,11 @@ impl<'a> List<'a> {
     }
 }
 
-/// The usable entries of a list. A struct of its own, and not a chain of adaptors: a walk passes
-/// over zones, and each costs what this loop costs.
+/// The usable entries of a list. It is no chain of adaptors: a walk passes over many zones, and
+/// this loop is cheaper.
 pub(crate) struct Usable<'a, F> {
     rest: core::slice::Iter<'a, ZoneRef>,
-    /// Position of the first of the rest.
+    /// Position of the first entry of `rest`.
     at: usize,
     eligible: Eligible,
     point: F,
@@ -266,7 +268,7 @@ impl<F: Fn()> Iterator for Usable<'_, F> {
         loop {
             let (index, zone) = self.rest.next()?.read(&self.point)?;
             let at = self.at;
-            // At most the length of the list.
+            // The sum is at most the length of the list.
             self.at = at.wrapping_add(1);
             let Eligible { highest, nodes } = self.eligible;
             if index <= highest as u32 && nodes.contains(zone.node()) {
@@ -276,14 +278,14 @@ impl<F: Fn()> Iterator for Usable<'_, F> {
     }
 }
 
-/// A zonelist at a moment.
+/// A copy of a zonelist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListSnapshot {
     pub(crate) zones: [Option<ZoneId>; MAX_ZONES],
 }
 
 impl ListSnapshot {
-    /// Returns the zones, in the order in which they are tried.
+    /// Returns the zones, in the order of the list.
     pub fn iter(&self) -> impl Iterator<Item = ZoneId> + '_ {
         self.zones.iter().map_while(|zone| *zone)
     }
@@ -302,8 +304,8 @@ mod tests {
     };
     const SIDE: Side = Side(0);
 
-    /// Puts MOVABLE before NORMAL, and returns what an unmovable request gets at each entry's
-    /// point.
+    /// Puts MOVABLE before NORMAL, and returns the zone that an unmovable request gets at each
+    /// entry's point.
     fn walks_during_a_rewriting(format: Format) -> Vec<ZoneId> {
         let zones: [Zone; 8] = array::from_fn(|_| Zone::new());
         let node = Node::new();

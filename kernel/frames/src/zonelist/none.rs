@@ -1,4 +1,4 @@
-//! `none`: before August 2022.
+//! `none`: Linux before August 2022.
 
 use super::{BeginCookie, Lists, Protocol, Reader, RetryCheck};
 use crate::base::{
@@ -8,7 +8,7 @@ use crate::base::{
 };
 use tidemark_sync::{Cookie, Rank, SeqCount, SpinLock};
 
-/// A plain spinlock keeps writers from each other; readers take no notice.
+/// A plain spinlock serialises writers; readers check nothing.
 pub(crate) struct Unprotected<P: Platform> {
     /// For observers only.
     observed: SeqCount,
@@ -35,7 +35,7 @@ impl<P: Platform> Protocol<P> for Unprotected<P> {
 
     fn rebuild(&self, lists: &Lists<'_, P>) {
         let _pinned = Pinned::new(lists.platform);
-        // The lock validator knows the spinlock only.
+        // The lock validator is told only of the spinlock.
         lists.platform.point(Point::AnnotateBegin);
         let _locked = self.writer.lock();
         self.observed.write(|| lists.rewrite_in_place());

@@ -5,9 +5,9 @@ use crate::base::{
     types::{MAX_NODES, NodeId, NodeMask},
 };
 
-/// Computes each node's order of nodes: itself, then repeatedly the nearest that is left. Ties go
-/// to nodes with higher numbers than ours and without CPUs, and then rotate among the lists, so
-/// that not every node's overflow lands on the same neighbour.
+/// Computes each node's order of nodes: itself, then repeatedly the nearest that is left. A node
+/// counts as farther by 1 if its number is lower than the list's own, and by 1 if it has CPUs. Ties
+/// rotate among the lists, so that not every node's fallbacks go to the same neighbour.
 pub(crate) fn node_orders(topology: &Topology) -> [[Option<NodeId>; MAX_NODES]; MAX_NODES] {
     let mut load = [0_u32; MAX_NODES];
     let mut orders = [[None; MAX_NODES]; MAX_NODES];
@@ -28,7 +28,8 @@ pub(crate) fn node_orders(topology: &Topology) -> [[Option<NodeId>; MAX_NODES]; 
             let Some(next) = left.min_by_key(cost) else {
                 break;
             };
-            // The first of a group of equally distant nodes has been preferred once more.
+            // The first of a group of equally distant nodes gets more load, so that other lists
+            // prefer another one.
             if distance(next) != distance(previous) {
                 load[next.0 as usize] += 1;
             }

@@ -1,4 +1,4 @@
-//! Which of the two sides readers read, and the writer's view of all lists.
+//! The side that readers read, and the writer's view of all lists.
 
 use super::list::{Format, Node, Side};
 use crate::{
@@ -13,16 +13,16 @@ use crate::{
 use core::cell::Cell;
 use tidemark_sync::atomic::{AtomicU32, Ordering};
 
-/// The lists that were published, by number. In-place variants stay at the first one.
+/// The number of published lists. Protocols that write in place keep the first one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Generation(u32);
 
 impl Generation {
-    /// The lists of boot.
+    /// The lists that boot writes.
     pub(crate) const FIRST: Self = Self(0);
 
-    /// Returns where these lists are. The number tells lists apart that are in the same place one
-    /// after the other.
+    /// Returns the side of these lists. Lists that are on one side one after the other have
+    /// different numbers.
     #[inline]
     pub(crate) fn side(self) -> Side {
         Side(self.0 as usize & 1)
@@ -33,8 +33,8 @@ impl Generation {
     }
 }
 
-/// The number of the lists that readers read: the one word that a walk loads, in every variant, so
-/// that none asks which variant it is.
+/// The number of the lists in force. A walk loads this word in every protocol, so that it need not
+/// ask for the protocol.
 #[derive(Debug)]
 pub(crate) struct Published(AtomicU32);
 
@@ -43,36 +43,38 @@ impl Published {
         Self(AtomicU32::new(0))
     }
 
-    /// Returns the lists in force. A walk loads it anew, pinned, and keeps nothing of it beyond the
-    /// pin.
+    /// Returns the lists in force. Each walk loads the number again, pinned, and does not use it
+    /// after the pin.
     #[inline]
     pub(crate) fn current(&self) -> Generation {
-        // Acquire pairs with the release in `publish`: the entries that are read next are not
-        // older.
+        // Acquire pairs with the release in `publish`: the entries that are read next are those of
+        // this publication or newer.
         Generation(self.0.load(Ordering::Acquire))
     }
 
-    /// Puts the spare side in force, where `current` is so far. Under the writers' lock.
+    /// Puts the spare side in force, in place of `current`. The caller holds the writers' lock.
     #[inline]
     pub(super) fn publish(&self, current: Generation) {
-        // Release: every entry of the spare side is visible before it is in force.
+        // Release pairs with the acquire in `current`: every entry of the spare side is visible
+        // before it is in force.
         let release = mutant::weakened(Mutant::RelaxedPublish, Ordering::Release);
         self.0.store(current.next().0, release);
     }
 }
 
-/// All lists, as the writer of a protocol sees them. Under the hot-plug lock.
+/// All lists, for the writer of a protocol. It holds the hot-plug lock.
 pub struct Lists<'a, P> {
     pub(crate) platform: &'a P,
     pub(crate) nodes: &'a [Node],
     pub(crate) zones: &'a [Zone],
     pub(crate) published: &'a Published,
-    /// How long the writer had interrupts off, from inside its lock; nothing if it leaves them on.
+    /// How long the writer had interrupts off, measured inside its lock; `None` if it leaves them
+    /// on.
     pub(crate) irq_off_ns: Cell<Option<u64>>,
 }
 
 impl<P: Platform> Lists<'_, P> {
-    /// Rewrites the lists where readers read them.
+    /// Rewrites the side that readers read.
     pub(super) fn rewrite_in_place(&self) {
         let rewrite =
             || self.change(|| self.write(self.published.current().side(), Format::TwoWords));
@@ -93,23 +95,23 @@ impl<P: Platform> Lists<'_, P> {
         }
     }
 
-    /// Builds the lists where readers read them already: see [`Mistake::PublishedEarly`].
+    /// Builds the lists on the side that readers read already: see [`Mistake::PublishedEarly`].
     pub(super) fn build_published(&self) {
         self.write(self.published.current().side(), Format::OneWord);
     }
 
-    /// Builds the lists where nobody reads them.
+    /// Builds the lists on the spare side, which no walk reads.
     pub(super) fn build_spare(&self) {
         self.write(self.published.current().next().side(), Format::OneWord);
     }
 
-    /// Puts the spare lists in force: one store, however many nodes there are.
+    /// Puts the spare side in force by one store, for all nodes.
     pub(super) fn publish_spare(&self) {
         let current = self.published.current();
         self.change(|| self.published.publish(current));
     }
 
-    /// Runs what the writer does with interrupts off, and notes how long it takes.
+    /// Runs the part of the writer that has interrupts off, and measures it.
     pub(super) fn interrupts_off(&self, work: impl FnOnce()) {
         let begun_ns = self.platform.own_ns();
         work();
@@ -117,7 +119,7 @@ impl<P: Platform> Lists<'_, P> {
         self.irq_off_ns.set(Some(taken_ns));
     }
 
-    /// Changes what readers see, between the schedule points of a rebuild.
+    /// Runs a change that readers see, between the schedule points of a rebuild.
     fn change(&self, change: impl FnOnce()) {
         self.platform.point(Point::RebuildOdd);
         change();

@@ -1,4 +1,4 @@
-//! Rebuilding the zonelists, and recomputing what follows from the zones' sizes.
+//! Rebuilds of the zonelists, and their times.
 
 use crate::{
     base::{platform::Platform, resizing::Resizing},
@@ -8,7 +8,7 @@ use crate::{
 use core::{array, cell::Cell};
 use tidemark_sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Rebuilds of the zonelists that are over, for those who remember what they read in a list.
+/// The number of finished rebuilds, for code that remembers what it read in a list. It wraps.
 #[derive(Debug)]
 pub(crate) struct Rebuilt(pub(crate) AtomicU32);
 
@@ -18,34 +18,34 @@ impl Rebuilt {
     }
 }
 
-/// Rebuilds of the zonelists so far. The stretches are 0 if the protocol's writer leaves interrupts
-/// on.
+/// The rebuilds of the zonelists so far. The stretches with interrupts off are 0 if the protocol's
+/// writer leaves interrupts on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RebuildStats {
-    /// How many.
+    /// Number of rebuilds.
     pub count: u64,
     /// The longest stretch with interrupts off, in nanoseconds.
     pub irq_off_max_ns: u64,
-    /// The median of the last 63 stretches at most, in nanoseconds.
+    /// The median of the last 63 stretches, or of all if there were fewer, in nanoseconds.
     pub irq_off_median_ns: u64,
     /// The last stretch, in nanoseconds.
     pub irq_off_last_ns: u64,
-    /// The last rebuild from its begin to its end, in nanoseconds: without the wait for readers of
-    /// `snapshot`, and with what interrupted it.
+    /// The time of the last rebuild, in nanoseconds: with what interrupted it, but without the wait
+    /// for a grace period in `snapshot`.
     pub whole_last_ns: u64,
 }
 
-/// Rebuilds whose time is remembered for the median.
+/// Number of rebuilds that the median is computed from.
 const REMEMBERED: usize = 63;
 
-/// Times of the rebuilds. Written under the hot-plug lock, read by anybody.
+/// Times of the rebuilds. They are written under the hot-plug lock, and read without it.
 #[derive(Debug)]
 pub(crate) struct RebuildTimes {
     count: AtomicU64,
     max_ns: AtomicU64,
-    /// The last rebuild from its begin to its end.
+    /// The time of the last rebuild.
     whole_ns: AtomicU64,
-    /// The last ones, in nanoseconds, as a ring.
+    /// The last stretches with interrupts off, in nanoseconds, as a ring.
     last_ns: [AtomicU32; REMEMBERED],
 }
 
@@ -91,9 +91,8 @@ impl RebuildTimes {
 }
 
 impl<P: Platform> Zonelists<'_, P> {
-    /// Writes the lists that the populated zones demand; `changed` runs once they are in force.
-    /// Everything that does not depend on which zones are
-    /// populated was done before, so that the stretch with interrupts off stays short.
+    /// Writes the lists of the populated zones; `changed` runs when they are in force. The orders
+    /// of nodes were computed before, so that the stretch with interrupts off stays short.
     pub(crate) fn build(&self, zones: &Zones<'_, P>, changed: impl FnOnce(), _: &Resizing<'_>) {
         let platform = zones.platform();
         let lists = Lists {
@@ -111,7 +110,7 @@ impl<P: Platform> Zonelists<'_, P> {
         self.times.note(irq_off_ns, whole_ns);
     }
 
-    /// Rebuilds so far.
+    /// Returns the number and times of the rebuilds so far.
     pub(crate) fn rebuild_stats(&self) -> RebuildStats {
         self.times.stats()
     }

@@ -7,8 +7,8 @@ use crate::base::{
 };
 use tidemark_sync::{Cookie, IrqSpinLock, Rank, SeqCount};
 
-/// The writer holds a private spinlock with interrupts off and makes a bare counter odd; a reader
-/// reads it plainly at begin and never waits; only a request that may reclaim looks again.
+/// The writer holds a private spinlock with interrupts off, and makes a bare counter odd. A reader
+/// reads the counter at its begin and never waits. Only a request that may reclaim checks it again.
 pub(crate) struct Seed<P: Platform> {
     counter: SeqCount,
     writer: IrqSpinLock<(), P>,
@@ -34,8 +34,8 @@ impl<P: Platform> Protocol<P> for Seed<P> {
     }
 
     fn rebuild(&self, lists: &Lists<'_, P>) {
-        // What the lock validator sees is the spinlock, as its lock and unlock tell it: at both
-        // ends the counter is even.
+        // The lock validator is told of the spinlock, by its lock and its unlock. The counter is
+        // even both times.
         lists.platform.point(Point::AnnotateBegin);
         let _locked = self.writer.lock();
         lists.interrupts_off(|| {

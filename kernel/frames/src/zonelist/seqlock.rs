@@ -8,8 +8,8 @@ use crate::base::{
 };
 use tidemark_sync::{Cookie, Rank, SeqCount, SpinLock};
 
-/// `write_seqlock` with interrupts on: one that comes while the count is odd, and makes a request
-/// that reaches the slow path, waits for the code that it interrupted (H2).
+/// `write_seqlock` with interrupts on. An interrupt that comes while the counter is odd, and makes
+/// a request that reaches the slow path, waits for the code that it interrupted (H2).
 pub(crate) struct Seqlock<P: Platform> {
     count: SeqCount,
     writer: SpinLock<P>,
@@ -23,13 +23,13 @@ impl<P: Platform> Seqlock<P> {
         }
     }
 
-    /// Compares the count, as its successors' readers do.
+    /// Compares the counter with the cookie, for this protocol and its successors.
     pub(super) fn look(count: &SeqCount, reader: &Reader<'_>) -> RetryCheck {
         RetryCheck::restart_if(count.changed(reader.begun.cookie))
     }
 
-    /// Runs `write_seqlock` around the rewriting, whose lock is held by the caller. The lock
-    /// validator is told inside, on both sides.
+    /// Runs the counter's part of `write_seqlock` around `rewrite`; the caller holds the lock. The
+    /// lock validator is told of begin and end while the counter is odd.
     pub(super) fn write_annotated_inside(count: &SeqCount, platform: &P, rewrite: impl FnOnce()) {
         write_counted(count, platform, || {
             platform.point(Point::AnnotateBegin);

@@ -9,9 +9,9 @@ use crate::base::{
 };
 use tidemark_sync::{Cookie, IrqSpinLock, Rank, SeqCount};
 
-/// As `seqlock-irqsave`, but the lock validator is told of the begin while the count is even still.
-/// The end was left as it was: it is told while the count is odd and the console deferred no more,
-/// which is half of H5.
+/// As `seqlock-irqsave`, but the lock validator is told of the begin while the counter is still
+/// even. It is told of the end while the counter is odd and the console no longer deferred, which
+/// is half of H5.
 pub(crate) struct SeqlockAnnotated<P: Platform> {
     pub(super) count: SeqCount,
     writer: IrqSpinLock<(), P>,
@@ -36,8 +36,7 @@ impl<P: Platform> Protocol<P> for SeqlockAnnotated<P> {
     }
 
     fn rebuild(&self, lists: &Lists<'_, P>) {
-        // The hot-plug lock keeps writers apart as well, so that the mistake is about interrupts
-        // alone.
+        // The hot-plug lock serialises writers as well, so the mistake concerns interrupts alone.
         let (_pinned, leaves_on) = (Pinned::new(lists.platform), Mistake::InterruptsOn);
         let _locked = (!lists.platform.planted(leaves_on)).then(|| self.writer.lock());
         let is_late = lists.platform.planted(Mistake::AnnotatedInside);

@@ -4,9 +4,9 @@ use super::{BeginCookie, Lists, Protocol, Reader, RetryCheck, seqlock::Seqlock};
 use crate::base::{mistake::Mistake, pin::Pinned, platform::Platform, request::Gfp};
 use tidemark_sync::{Cookie, IrqOff, Rank, SeqCount, SpinLock};
 
-/// Interrupts off, so that no handler on the writer's CPU meets an odd count (H2); then the console
-/// deferred, so that nothing under it waits for the port (H3, H5); then `write_seqlock`, whose lock
-/// may be one that sleeps, with interrupts off (H4).
+/// First interrupts go off, so that no handler on the writer's CPU meets an odd counter (H2). Then
+/// the console is deferred, so that nothing under it waits for the port (H3, H5). Then comes
+/// `write_seqlock`. Its lock may be one that sleeps, with interrupts off (H4).
 pub(crate) struct SeqlockIrqoff<P: Platform> {
     count: SeqCount,
     writer: SpinLock<P>,

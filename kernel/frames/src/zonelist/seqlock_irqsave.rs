@@ -4,8 +4,8 @@ use super::{BeginCookie, Lists, Protocol, Reader, RetryCheck, seqlock::Seqlock};
 use crate::base::{mistake::Mistake, pin::Pinned, platform::Platform, request::Gfp};
 use tidemark_sync::{Cookie, IrqSpinLock, Rank, SeqCount};
 
-/// `write_seqlock_irqsave`, and the console deferred inside: the lock validator is told when the
-/// count is odd already and the console not yet deferred (H5).
+/// `write_seqlock_irqsave`, with the console deferred inside. The lock validator is told when the
+/// counter is odd already and the console not yet deferred (H5).
 pub(crate) struct SeqlockIrqsave<P: Platform> {
     count: SeqCount,
     writer: IrqSpinLock<(), P>,
@@ -30,8 +30,7 @@ impl<P: Platform> Protocol<P> for SeqlockIrqsave<P> {
     }
 
     fn rebuild(&self, lists: &Lists<'_, P>) {
-        // The hot-plug lock keeps writers apart as well, so that the mistake is about interrupts
-        // alone.
+        // The hot-plug lock serialises writers as well, so the mistake concerns interrupts alone.
         let (_pinned, leaves_on) = (Pinned::new(lists.platform), Mistake::InterruptsOn);
         let _locked = (!lists.platform.planted(leaves_on)).then(|| self.writer.lock());
         lists.interrupts_off(|| {

@@ -6,8 +6,8 @@ use super::{
 use crate::base::{platform::Platform, request::Gfp};
 use tidemark_sync::Cookie;
 
-/// As `seqlock-annotated`, and readers look at `retry`, too: a start that has become stale is not
-/// gone round from for ever (H8).
+/// As `seqlock-annotated`, but readers check at `retry`, too. So no request goes round for ever
+/// from a start that has become stale (H8).
 pub(crate) struct SeqlockRecheck<P: Platform>(SeqlockAnnotated<P>);
 
 impl<P: Platform> SeqlockRecheck<P> {

@@ -1,4 +1,4 @@
-//! `snapshot`: this project's own.
+//! `snapshot`: this project's own protocol.
 
 use super::{BeginCookie, Lists, Protocol, Reader, RetryCheck};
 use crate::base::{
@@ -12,17 +12,18 @@ use tidemark_sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-/// New lists are built beside the old ones and put in force by one store; nobody waits, and nobody
-/// sees half a list. A reader is one walk: pinned, with the number of the lists loaded anew.
+/// New lists are built beside the old ones and put in force by one store. No reader waits, and none
+/// sees half a list. A reader is one pinned walk, which loads the number of the lists in force.
 ///
-/// Writers are serialised by the hot-plug lock, whose waiters sleep. A grace period begins when
-/// lists were replaced, and the next rebuild, which writes where they are, waits for its end:
-/// readers that came later are not waited for, and nobody waits before there is a need.
+/// The hot-plug lock, which sleeps, serialises writers. A grace period begins after lists were
+/// replaced. The next rebuild writes over the replaced lists, and so waits for its end. It does not
+/// wait for walks that began later.
 pub(crate) struct Snapshot<P: Platform> {
     /// For observers only.
     observed: SeqCount,
     writer: IrqSpinLock<(), P>,
-    /// Whether lists were replaced and no grace period begun since. Under the hot-plug lock.
+    /// Whether lists were replaced and no grace period has begun since. The hot-plug lock protects
+    /// it.
     grace_is_due: AtomicBool,
 }
 
@@ -42,7 +43,8 @@ impl<P: Platform> Protocol<P> for Snapshot<P> {
     }
 
     fn remembers_start(&self) -> bool {
-        // No position is kept across walks: each one skips for itself what the request may not use.
+        // No position is kept across walks: each walk skips the entries that the request may not
+        // use.
         false
     }
 
@@ -55,7 +57,7 @@ impl<P: Platform> Protocol<P> for Snapshot<P> {
     }
 
     fn prepare(&self, platform: &P, task: &Task) {
-        // At boot no grace period could be begun.
+        // The rebuild at boot could not begin a grace period.
         if self.grace_is_due.load(Ordering::Relaxed) {
             self.finish(platform, task);
         }
@@ -79,9 +81,10 @@ impl<P: Platform> Protocol<P> for Snapshot<P> {
             if !is_early {
                 lists.build_spare();
             }
-            // The lock validator knows the spinlock only.
+            // The lock validator is told only of the spinlock.
             lists.platform.point(Point::AnnotateBegin);
-            // Interrupts are off for one store: the stretch does not grow with the nodes.
+            // Interrupts are off for one store, so the stretch does not grow with the number of
+            // nodes.
             let locked = self.writer.lock();
             lists.interrupts_off(|| lists.publish_spare());
             lists.platform.point(Point::AnnotateEnd);
