@@ -110,6 +110,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     /// # Errors
     ///
     /// See [`OnlineError`]; nothing is changed.
+    #[doc(alias = "online_pages")]
     pub fn online_range(
         &self,
         range: PfnRange,

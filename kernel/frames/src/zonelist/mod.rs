@@ -1,4 +1,33 @@
-//! The fallback lists and the protocols that say who may look at them, one file a variant.
+//! The fallback lists, and the protocols between the requests that read them and the rebuild that
+//! writes them: one file a variant.
+//!
+//! Comments name hazards by number. With Linux's `zonelist_update_seq` they are:
+//!
+//! * H1: a walk starts at a remembered position, the list becomes shorter, and OOM comes with
+//!   memory free.
+//! * H2: an interrupt on the writer's CPU waits for an even count, for ever; H2-NMI: an NMI does.
+//! * H3: a reader waits while it holds the serial port, for which the writer waits to print.
+//! * H5: the lock validator prints while the count is odd: H3.
+//! * H7: a reader pairs an entry's old index with its new zone. H10: the entry where walks start is
+//!   another zone's by then.
+//! * H8: reclaim says that progress is possible, and the walk from a stale start never finds it.
+//! * H9: entries are read before the count, which only weak memory shows.
+//!
+//! H4 and H6 are about locks that sleep, which are not here yet.
+//!
+//! # A further protocol
+//!
+//! Write `zonelist/<name>.rs` with a type that implements `Protocol`, and give it a row in
+//! `zonelist/variant.rs`. The row has its name, its origin and what its readers and writer do; the
+//! options, the command line and the laboratory take it from there. `rebuild` has these duties:
+//!
+//! 1. It stays on its CPU (a `Pinned`, or interrupts off) and holds a writers' lock of rank
+//!    `ZonelistUpdate`.
+//! 2. It announces `Point::AnnotateBegin` and `Point::AnnotateEnd` where Linux calls the lock
+//!    validator, if Linux's version does.
+//! 3. It writes by `Lists::rewrite_in_place`, or by `Lists::build_spare` and
+//!    `Lists::publish_spare`, and has `Lists::timed` measure what it does with interrupts off.
+//! 4. `Protocol::observe` is odd from the first store to the last one.
 
 mod gfp_seqlock;
 mod list;

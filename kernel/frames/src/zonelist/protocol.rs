@@ -9,6 +9,7 @@ use crate::base::{
 use tidemark_sync::{Cookie, SeqCount, Task};
 
 /// What a request took with it at its begin.
+#[doc(alias = "zonelist_iter_cookie")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BeginCookie {
     /// What it compares with later, where the protocol has readers do so.
