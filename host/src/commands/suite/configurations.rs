@@ -58,8 +58,7 @@ pub fn configurations(args: &TestArgs) -> Vec<Configuration> {
             configuration("no-dimms", 4, 2, 3072, &[Part::Dimms]),
             configuration("8g", 4, 2, 8192, &[]),
         ]);
-        // The protocols besides the one that the other machines have; the machines bear their
-        // names.
+        // The other machines have the seed. These are called like their protocols.
         let others = Variant::ALL
             .into_iter()
             .filter(|other| *other != Variant::Seed);
