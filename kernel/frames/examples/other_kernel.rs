@@ -1,18 +1,18 @@
-//! The allocator in another kernel: the smallest one that shows everything it needs.
+//! The allocator in another kernel, the smallest one that shows everything that it needs.
 //!
 //! `cargo run -p tidemark-frames --example other_kernel`
 //!
-//! This "kernel" is a process. Its one CPU is the main thread, its memory is an allocation of the
-//! host's, its timer interrupt is a real signal that interrupts the thread at any instruction, in
-//! the middle of an allocation, too, and allocates. Read it in this order:
+//! This "kernel" is a process. Its one CPU is the main thread, and its memory is an allocation of
+//! the host. Its timer interrupt is a real signal, which comes at any instruction, even in an
+//! allocation, and allocates. Read it in this order:
 //!
 //! 1. [`Machine`] implements [`Platform`] (and, below it, [`LocalIrq`]): everything that the
-//!    allocator wants of a kernel. A method's documentation in the trait is its contract.
-//! 2. [`boot`] gives the allocator room for its books and brings the first memory in.
+//!   allocator needs of a kernel. A method's documentation in the trait is its contract.
+//! 2. [`boot`] gives the allocator memory for its books and adds the first memory.
 //! 3. [`tick`] is the interrupt handler, [`work`] the task that it interrupts.
 //! 4. [`pages`] fills a page cache in memory that is meant to leave; then that memory leaves, and
 //!    the allocator has the pages moved, one by one, by [`Machine::migrate`].
-//! 5. At the end `validate_at_rest` counts everything anew.
+//! 5. At the end `validate_at_rest` recounts everything.
 #![cfg(all(target_os = "linux", not(loom)))]
 
 use std::{
@@ -34,20 +34,20 @@ use tidemark_sync::{ContextKind, CpuGate, HardIrq, HeldRanks, IrqOff, LocalIrq, 
 // ---------------------------------------------------------------------------------------------
 // The machine: 256 MiB of memory from the physical address 128 MiB on, one CPU, one node.
 
-/// The memory that is there at boot, in a zone that every request may use.
+/// The memory at boot, in a zone that every request may use.
 const BOOT_SECTION: SectionNo = SectionNo(1);
-/// The "DIMM": it comes later, holds only what can be moved, and leaves again.
+/// The "DIMM". It comes later, holds only movable blocks, and leaves again.
 const DIMM_SECTION: SectionNo = SectionNo(2);
 
 const NODE: NodeId = NodeId(0);
 const BOOT_ZONE: ZoneId = ZoneId::new(NODE, ZoneKind::Dma32);
 const DIMM_ZONE: ZoneId = ZoneId::new(NODE, ZoneKind::Movable);
 
-/// The allocator, as a kernel has it: one for the whole machine, there for good.
+/// The allocator: a kernel has one for the whole machine, for good.
 static FRAMES: OnceLock<Frames<'static, Machine>> = OnceLock::new();
-/// Where the machine's memory lies in this process.
+/// Address of the machine's memory in this process.
 static MEMORY: AtomicUsize = AtomicUsize::new(0);
-/// When the machine was booted.
+/// Time of the boot.
 static BOOTED: OnceLock<Instant> = OnceLock::new();
 
 type OurBlock = Block<'static, 'static, Machine>;
@@ -56,12 +56,12 @@ fn frames() -> &'static Frames<'static, Machine> {
     FRAMES.get().expect("boot has made the allocator")
 }
 
-/// The frames of a memory section.
+/// Returns the frames of a memory section.
 fn range_of(block: SectionNo) -> PfnRange {
     PfnRange::new(block.start(), SectionNo(block.0 + 1).start())
 }
 
-/// The first word of a frame: the machine's "direct map".
+/// Returns the first word of a frame, by the machine's "direct map".
 fn word(pfn: Pfn) -> *mut u64 {
     let offset = (pfn.0 - BOOT_SECTION.start().0) * FRAME_SIZE;
     ptr::with_exposed_provenance_mut::<u64>(MEMORY.load(Relaxed) + offset as usize)
@@ -77,24 +77,25 @@ fn read(pfn: Pfn) -> u64 {
     unsafe { word(pfn).read_volatile() }
 }
 
-// ---------------------------------------------------------------------------------------------
-// What the allocator wants of a kernel.
+// --------------------------------------------------------------------------------------------- The
+// platform: what the allocator needs of a kernel.
 
 /// This kernel, as the allocator sees it.
 struct Machine;
 
-/// Interrupts are off for as long as this counts above 0.
+/// Nested interrupts-off sections. Interrupts are off while this is above 0.
 static IRQS_OFF: AtomicU32 = AtomicU32::new(0);
-/// Whether they were off before the outermost interrupts-off section.
+/// Whether interrupts were off before the outermost interrupts-off section.
 static WERE_OFF: AtomicBool = AtomicBool::new(false);
-/// The ranks of the locks that the CPU holds: the lock validator's.
+/// The ranks of the locks that the CPU holds, for the lock validator.
 static HELD: HeldRanks = HeldRanks::new();
 
 /// `LocalIrq` is for the few places that turn interrupts off: the writers of the zonelists. The
 /// allocation and freeing of frames never do.
 impl LocalIrq for Machine {
     fn push_off() {
-        // First off, then counted: a tick between the two would see books that are half done.
+        // Interrupts go off before the count: a tick between the two steps would see one of them
+        // done.
         let were_off = mask_tick(libc::SIG_BLOCK);
         if IRQS_OFF.fetch_add(1, Relaxed) == 0 {
             WERE_OFF.store(were_off, Relaxed);
@@ -129,7 +130,7 @@ fn mask_tick(how: libc::c_int) -> bool {
     }
 }
 
-/// Errors that the allocator has found in how it is used. There are none here.
+/// Number of errors that the allocator has reported. There are none here.
 static FAULTS: AtomicU32 = AtomicU32::new(0);
 
 impl PerCpu for Machine {}
@@ -139,8 +140,8 @@ impl Platform for Machine {
     fn pin(&self) {}
     fn unpin(&self) {}
 
-    // The tick finds here whether it has interrupted the allocator at work on this CPU's caches.
-    // With several CPUs: one word each.
+    // The tick reads here whether it has interrupted a gated section. With several CPUs each has
+    // its own gate.
     fn gate(&self, _: CpuId) -> &CpuGate {
         static SECTION: CpuGate = CpuGate::new();
         &SECTION
@@ -164,12 +165,12 @@ impl Platform for Machine {
         std::thread::yield_now();
     }
 
-    // With several CPUs: an interrupt to each of the others, whose handler calls
-    // `Frames::drain_local`, and a wait until all have run.
+    // With several CPUs, this would interrupt each of the others, let the handler call
+    // `Frames::drain_local`, and wait until all handlers have run.
     fn drain_others(&self, _: &Task) {}
 
     // A grace period ends when every CPU was seen outside its pins and gated sections. The caller
-    // is a task that is pinned by nothing, and on the only CPU.
+    // is a task without a pin, and on the only CPU.
     fn begin_grace(&self, _: &Task) {}
     fn wait_for_grace(&self, _: &Task) {}
 
@@ -178,7 +179,7 @@ impl Platform for Machine {
         false
     }
 
-    // This kernel has no background reclaimer, and nothing that it could give up.
+    // This kernel has no background reclaimer, and nothing that could be reclaimed.
     fn wake_reclaim(&self, _: NodeId, _: ContextKind) {}
     fn shrink(&self, _: NodeId, _: ZoneKind, _: usize, _: &Task) -> usize {
         0
@@ -190,8 +191,8 @@ impl Platform for Machine {
         OomOutcome::NoVictim
     }
 
-    /// Moves a page of the page cache, because the memory that it lies in is to leave, or is in the
-    /// way of a larger block.
+    /// Moves a page of the page cache, because the memory that it lies in is to leave, or is needed
+    /// for a larger block.
     fn migrate(&self, from: Pfn, owner: Owner, task: &Task) -> Result<(), MigrateError> {
         if owner.kind() != OwnerKind::PageCache {
             return Err(MigrateError::Unmovable);
@@ -201,7 +202,8 @@ impl Platform for Machine {
         let target = frames().alloc(task, &Request::movable(Order::ZERO).owned_by(owner));
         let target = target.map_err(|_| MigrateError::Busy)?;
         write(target.pfn(), read(from));
-        // The page's number leads to the new frame from now on; the old one is ours to free.
+        // The page's number leads to the new frame from now on, and this function frees the old
+        // one.
         let handle = FrameHandle::from_raw(page.swap(target.leak().into_raw(), AcqRel));
         let old = handle.and_then(|handle| frames().adopt(handle).ok());
         assert_eq!(old.map(|block| block.pfn()), Some(from));
@@ -211,7 +213,7 @@ impl Platform for Machine {
     fn zero(&self, pfn: Pfn, order: Order) {
         for frame in 0..order.frames() {
             let word = word(Pfn(pfn.0 + frame));
-            // SAFETY: the block was just taken and not yet handed out: nobody else has it.
+            // SAFETY: the block was just taken and not yet handed out, so it has no other user.
             unsafe { word.cast::<u8>().write_bytes(0, FRAME_SIZE as usize) };
         }
     }
@@ -224,24 +226,26 @@ impl Platform for Machine {
 // ---------------------------------------------------------------------------------------------
 // Boot.
 
-/// Memory for the allocator's books, which stays for good. A kernel carves it out of the boot map.
+/// Allocates memory for the allocator's books, which stays for good. A kernel takes it from the
+/// boot map.
 fn books<T>(count: usize, book: impl FnMut() -> T) -> &'static [T] {
     let books: Vec<T> = std::iter::repeat_with(book).take(count).collect();
     books.leak()
 }
 
-/// Makes the allocator, and gives it the memory that is there at boot.
+/// Makes the allocator, and gives it the memory at boot.
 fn boot() {
     BOOTED.get_or_init(Instant::now);
     let blocks = [BOOT_SECTION, DIMM_SECTION];
     let memory: Vec<u64> = vec![0; blocks.len() * SECTION_FRAMES * FRAME_SIZE as usize / 8];
     MEMORY.store(memory.leak().as_mut_ptr().expose_provenance(), Relaxed);
     let storage = Storage {
-        // Up to the highest block that may ever be there; block 0 has no books, so no memory.
+        // The table goes up to the highest section that may ever come. Section 0 has no books, so
+        // no memory.
         sections: books(DIMM_SECTION.0 + 1, SectionSlot::new),
         cpus: books(1, CpuCaches::new),
         nodes: books(1, Node::new),
-        // Always four a node, populated or not.
+        // A node always has four zones, populated or not.
         zones: books(ZoneKind::ALL.len(), Zone::new),
     };
     let made = Frames::new(Machine, storage, Variant::Seed);
@@ -251,20 +255,20 @@ fn boot() {
         let meta = &books(1, SectionMeta::new)[0];
         frames.add_section(block, meta).expect("the block is new");
     }
-    // Boot memory may be any frames: here, all of the block but its first 100 ("the kernel's
+    // Boot memory may be any frames. Here it is all of the section but its first 100 ("the kernel's
     // image").
     let all = range_of(BOOT_SECTION);
     let usable = PfnRange::new(Pfn(all.start.0 + 100), all.end);
     let added = frames.add_boot_range(usable, BOOT_ZONE);
     assert_eq!(added, Ok(usable.len()));
-    // Watermarks are computed, lists are built: from here on anybody may allocate.
+    // This computes watermarks and builds the lists. From here on every context may allocate.
     frames.finish_boot();
 }
 
 // ---------------------------------------------------------------------------------------------
 // The interrupt.
 
-/// Frames that the handler holds, as handles: an atomic word each.
+/// Frames that the handler holds, as handles in atomic words.
 static TAKEN: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 static TICKS: AtomicU32 = AtomicU32::new(0);
 /// Ticks that came while the task was inside the allocator.
@@ -273,10 +277,10 @@ static INSIDE: AtomicU32 = AtomicU32::new(0);
 static IS_INSIDE: AtomicBool = AtomicBool::new(false);
 static FAILED: AtomicU32 = AtomicU32::new(0);
 
-/// The handler: takes a frame, signs it, and gives back the one that it took 64 ticks ago.
+/// Handles the tick: takes a frame, signs it, and frees the one that it took 64 ticks ago.
 ///
 /// It may have interrupted the task anywhere in `alloc` or in a free, between any two instructions.
-/// It neither knows nor cares: there is no lock that the task could hold.
+/// That does not matter to it: there is no lock that the task could hold.
 extern "C" fn tick(_: libc::c_int) {
     // SAFETY: this is the entry of the interrupt's handler; signals of its kind are masked in it.
     let irq = unsafe { HardIrq::mint() };
@@ -292,7 +296,7 @@ extern "C" fn tick(_: libc::c_int) {
     give_back(place.swap(block.leak().into_raw(), Relaxed));
 }
 
-/// What an owner writes into a frame. Two owners of one frame would see it.
+/// Returns what an owner writes into a frame. Two owners of one frame would notice.
 fn signature(pfn: Pfn, owner: OwnerKind) -> u64 {
     pfn.0 << 8 | owner as u64
 }
@@ -341,7 +345,7 @@ fn set_timer(every: Duration) {
 // ---------------------------------------------------------------------------------------------
 // Tasks.
 
-/// Takes and frees blocks of several sizes until the timer has interrupted that often enough.
+/// Takes and frees blocks of several sizes until the timer has interrupted this often enough.
 fn work(task: &Task) -> u64 {
     let mut held: Vec<OurBlock> = Vec::new();
     let (mut operations, mut random) = (0_u64, 1_u64);
@@ -364,7 +368,7 @@ fn work(task: &Task) -> u64 {
             let block = held.swap_remove((random >> 40) as usize % held.len());
             check(&block, OwnerKind::Task);
             IS_INSIDE.store(true, Relaxed);
-            // To drop a block is to free it.
+            // Dropping a block frees it.
             drop(block);
             IS_INSIDE.store(false, Relaxed);
         }
@@ -372,7 +376,8 @@ fn work(task: &Task) -> u64 {
     operations
 }
 
-/// A page cache: a handle a page. The allocator asks for its pages to be moved by their number.
+/// A page cache, with a handle for each page. The allocator names a page by its number when it must
+/// be moved.
 static PAGES: [AtomicU64; 1000] = [const { AtomicU64::new(0) }; 1000];
 
 /// Fills the page cache. Movable requests prefer the zone of memory that is meant to leave.
@@ -386,7 +391,7 @@ fn pages(task: &Task) {
     }
 }
 
-/// Pages in a range, of those whose content is right.
+/// Returns how many pages with the right content lie in a range.
 fn pages_in(range: PfnRange) -> usize {
     let right = |&(number, page): &(usize, &AtomicU64)| {
         let handle = FrameHandle::from_raw(page.load(Acquire));
@@ -418,8 +423,8 @@ fn main() {
     let before = pages_in(dimm);
     println!("{before} of {} pages lie in it", PAGES.len());
 
-    // And leaves. An unmovable frame in it would make this fail at the deadline, and name its
-    // owner.
+    // It leaves again. An unmovable frame in it would make this fail at the deadline, with the
+    // owner's name.
     let deadline_ns = Machine.now_ns() + 5_000_000_000;
     let left = frames().offline_range(dimm, deadline_ns, task);
     println!("the DIMM leaves: {left:?}");
@@ -427,7 +432,8 @@ fn main() {
     println!("{after} pages lie elsewhere, and are what they were");
     assert_eq!(frames().frame_state(dimm.start), FrameState::Absent);
 
-    // At rest: nobody inside the allocator, no interrupt under way. Then the count must be exact.
+    // The machine is at rest now: no code runs in the allocator, and no interrupt comes. So the
+    // recount is exact.
     set_timer(Duration::ZERO);
     let irqs_off = IrqOff::<Machine>::new();
     let census = frames().validate_at_rest();

@@ -3,44 +3,44 @@
 use crate::plant::Plant;
 use tidemark_frames::Variant;
 
-/// What `--help` prints, and the error for an option that is not known ends with.
+/// The text that `--help` prints, and that ends the error for an unknown option.
 pub const USAGE: &str = "usage: stress [--seconds N] [--zonelist NAME|all] [--cpus N] [--seed N] \
     [--exchange on|off|alternate] [--hang SECONDS] [--plant NAME]";
 
-/// Which zonelist protocols run.
+/// The zonelist protocols to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Zonelists {
-    /// This one.
+    /// This protocol.
     One(Variant),
-    /// Every one, each in a process of its own; the seconds are divided between them.
+    /// Every protocol, each in a process of its own. They share the seconds.
     All,
 }
 
 /// Whether frees claim their block by a locked exchange: `Platform::frees_by_exchange`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exchange {
-    /// Always.
+    /// They always do.
     On,
-    /// Never.
+    /// They never do.
     Off,
-    /// In every other cycle of the hot-plug thread.
+    /// They do in every other cycle of the hot-plug thread.
     Alternate,
 }
 
-/// What the user asks for.
+/// The options of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Args {
     /// How long the CPUs work, in seconds, 1 to 86,400.
     pub seconds: u64,
     /// The protocols.
     pub zonelists: Zonelists,
-    /// CPUs, 2 to [`crate::cpu::MAX_CPUS`]; the last one plugs memory.
+    /// Number of CPUs, 2 to [`crate::cpu::MAX_CPUS`]. The last one plugs memory.
     pub cpus: usize,
-    /// Where the random choices begin. It repeats what is asked for, not when it happens.
+    /// Seed of the random choices. It repeats the requests, but not their times.
     pub seed: u64,
     /// How frees claim their block.
     pub exchange: Exchange,
-    /// A CPU that has not gone on for so many seconds hangs.
+    /// Seconds without progress after which a CPU counts as hung.
     pub hang_seconds: u64,
     /// The fault to make.
     pub plant: Option<Plant>,
@@ -50,7 +50,7 @@ impl Args {
     /// Reads the options.
     ///
     /// # Errors
-    /// One line that says which option or value is wrong.
+    /// Returns one line that names the wrong option or value.
     pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let mut args = Self {
             seconds: 10,
@@ -89,7 +89,7 @@ impl Args {
         Ok(args)
     }
 
-    /// The options of a process that runs one protocol for `seconds`.
+    /// Returns the options of a process that runs one protocol for `seconds`.
     pub fn for_one(&self, variant: Variant, seconds: u64) -> Vec<String> {
         let exchange = match self.exchange {
             Exchange::On => "on",

@@ -1,4 +1,4 @@
-//! What the run counts, beside what the allocator counts itself.
+//! Counts of the run, besides those of the allocator.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -11,17 +11,17 @@ impl Count {
         Self(AtomicU64::new(0))
     }
 
-    /// Adds.
+    /// Adds to the count.
     pub fn add(&self, more: u64) {
         self.0.fetch_add(more, Relaxed);
     }
 
-    /// Returns the sum so far.
+    /// Returns the sum.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 
-    /// Raises it to `value` if it is less.
+    /// Raises the count to `value` if it is less.
     pub fn at_least(&self, value: u64) {
         self.0.fetch_max(value, Relaxed);
     }
@@ -34,23 +34,23 @@ pub struct Counts {
     pub handlers: [Count; 3],
     /// Blocks that were signed.
     pub signed: Count,
-    /// Requests, of those traced, that read an odd counter.
+    /// Traced requests that read an odd counter.
     pub odd: [Count; 3],
-    /// Requests, of those traced, that overlapped a rebuild.
+    /// Traced requests that overlapped a rebuild.
     pub overlapped: [Count; 3],
-    /// Requests, of those traced, that began or walked again because of a rebuild.
+    /// Traced requests that began or walked again because of a rebuild.
     pub retries: Count,
     /// Blocks from a zone that their request may not use: hazard H7.
     pub strays: Count,
-    /// Waits for an even counter, in turns.
+    /// Turns of waits for an even counter.
     pub waited: Count,
     /// Waits for an even counter that were given up, because they would never have ended.
     pub given_up: [Count; 3],
-    /// Blocks of 128 MiB that left.
+    /// Memory sections that left.
     pub offlined: Count,
-    /// Blocks that could not leave before their deadline, and stayed.
+    /// Memory sections that could not leave before their deadline, and stayed.
     pub stayed: Count,
-    /// Blocks that came back in another zone.
+    /// Memory sections that came back in another zone.
     pub zone_changes: Count,
     /// Pages that were moved to another frame.
     pub migrated: Count,
@@ -58,11 +58,11 @@ pub struct Counts {
     pub reclaimed: Count,
     /// Blocks of frames that one CPU or context took and another one freed.
     pub handed_on: Count,
-    /// The most frames that lay in the high-atomic reserve when it was looked at.
+    /// The most frames that were seen in the high-atomic reserve.
     pub high_atomic: Count,
-    /// Requests that failed and had asked for that to be reported.
+    /// Requests without NOWARN that failed.
     pub warned: Count,
-    /// Times that `validate` was called in the run.
+    /// Calls of `validate` in the run.
     pub validated: Count,
 }
 

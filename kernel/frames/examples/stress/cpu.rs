@@ -1,4 +1,4 @@
-//! A CPU: a thread that stays what it is, with the words that its interrupts and its task share.
+//! A CPU: a thread, with the words that its interrupts and its task share.
 
 use crate::{
     random::Random,
@@ -17,7 +17,7 @@ use tidemark_sync::{ContextKind, CpuGate, HeldRanks};
 /// The most CPUs of a run.
 pub const MAX_CPUS: usize = 16;
 
-/// What a CPU's task is at: for the watchdog's report.
+/// What a CPU's task is doing, for the watchdog's report.
 #[derive(Clone, Copy, Debug)]
 #[repr(u32)]
 pub enum Doing {
@@ -68,25 +68,25 @@ impl Doing {
 pub struct Cpu {
     /// Its number.
     pub number: usize,
-    /// The allocator's word about the gated section that is open.
+    /// The gate of the CPU's caches.
     pub gate: CpuGate,
-    /// Pins that are open.
+    /// Number of pins held.
     pub pins: AtomicU32,
-    /// Gated sections with interrupts off that are open.
+    /// Number of open interrupts-off sections.
     pub irqs_off: AtomicU32,
-    /// Whether interrupts were off before the outermost of them.
+    /// Whether interrupts were off before the outermost one.
     pub were_off: AtomicBool,
-    /// The lock validator's.
+    /// The ranks of the locks held, for the lock validator.
     pub held: HeldRanks,
-    /// The thread, by the kernel's number.
+    /// The thread's number in the kernel.
     pub thread: AtomicI32,
     /// The timers of interrupts and NMIs.
     pub timers: [AtomicPtr<libc::c_void>; 2],
-    /// The number of the drain that was asked for last. Others add to it.
+    /// The number of the drain that was asked for last. Other CPUs add to it.
     pub drain_asked: AtomicU32,
     /// The number of the drain that its handler has served last.
     pub drain_done: AtomicU32,
-    /// Whether it is to acknowledge a grace period. Others set it.
+    /// Whether the CPU must acknowledge a grace period. Other CPUs set it.
     pub grace_asked: AtomicBool,
     /// Random choices, by context.
     pub random: [Random; 3],
@@ -113,8 +113,8 @@ static CPUS: [Cpu; MAX_CPUS] = {
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// The number of the CPU that this thread is. It has no destructor and needs no initialisation,
-    /// so that signal handlers may read it.
+    /// The number of this thread's CPU. It has no destructor and needs no initialisation, so that
+    /// signal handlers may read it.
     static HERE: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
@@ -142,7 +142,7 @@ impl Cpu {
         }
     }
 
-    /// The context that runs.
+    /// Returns the context that runs.
     pub fn context(&self) -> ContextKind {
         match self.context.load(Relaxed) {
             0 => ContextKind::Task,
@@ -151,35 +151,34 @@ impl Cpu {
         }
     }
 
-    /// Notes that a context begins; returns what it interrupts, for [`Cpu::leave`].
+    /// Records that a context begins; returns the one that it interrupts, for [`Cpu::leave`].
     pub fn enter(&self, context: ContextKind) -> usize {
         self.context.swap(context as usize, Relaxed)
     }
 
-    /// Notes that a context ends.
+    /// Records that a context ends.
     pub fn leave(&self, interrupted: usize) {
         self.context.store(interrupted, Relaxed);
     }
 
-    /// The random choices of the context that runs.
+    /// Returns the random choices of the context that runs.
     pub fn random(&self) -> &Random {
         &self.random[self.context.load(Relaxed)]
     }
 
-    /// Notes what the task is at; returns what it was at before.
+    /// Records what the task is doing; returns what it was doing before.
     pub fn doing(&self, doing: Doing) -> Doing {
         Doing::ALL[self.doing.swap(doing as u32, Relaxed) as usize]
     }
 
-    /// Notes that the task has finished an operation.
+    /// Records that the task has finished an operation.
     pub fn goes_on(&self) {
-        // Nobody else adds to it.
+        // Only this CPU adds to it.
         let operations = self.operations.load(Relaxed);
         self.operations.store(operations + 1, Relaxed);
     }
 
-    /// Takes the CPU away from what runs, for up to 200 µs, as a hypervisor does: the others go on.
-    /// Any context.
+    /// Stops the CPU for up to 200 µs, as a hypervisor may do; the others go on. Any context.
     pub fn is_stolen(&self) {
         let time = libc::timespec {
             tv_sec: 0,
@@ -189,8 +188,8 @@ impl Cpu {
         unsafe { libc::nanosleep(&time, ptr::null_mut()) };
     }
 
-    /// Notes that a step of the allocator is reached. Now and then an interrupt or an NMI comes
-    /// right there, or the CPU is stolen.
+    /// Records that a step of the allocator is reached. Now and then an interrupt or an NMI comes
+    /// right there, or the CPU is stopped.
     pub fn at_step(&self, step: &'static Step) {
         self.step.store(ptr::from_ref(step).cast_mut(), Relaxed);
         let left = self.countdown.load(Relaxed);
@@ -208,7 +207,7 @@ impl Cpu {
         }
     }
 
-    /// Where it is, as far as it has said so.
+    /// Returns what the CPU was doing last, and the last step that it has reached.
     pub fn whereabouts(&self) -> String {
         let context = match self.context() {
             ContextKind::Task => "a task",
@@ -240,7 +239,7 @@ impl Cpu {
     }
 }
 
-/// Says how many CPUs there are, and seeds their choices. Once, at boot.
+/// Sets the number of CPUs, and seeds their choices. Boot calls it once.
 pub fn boot(count: usize, seed: u64) {
     COUNT.store(count, Relaxed);
     for cpu in all() {
@@ -250,17 +249,18 @@ pub fn boot(count: usize, seed: u64) {
     }
 }
 
-/// The CPUs.
+/// Returns the CPUs.
 pub fn all() -> &'static [Cpu] {
     &CPUS[..COUNT.load(Relaxed)]
 }
 
-/// The CPU whose task plugs memory and rebuilds the zonelists: the only writer of the counter.
+/// Returns the CPU of the task that plugs memory and rebuilds the zonelists. It is the only writer
+/// of the counter.
 pub fn of_hotplug() -> &'static Cpu {
     &CPUS[COUNT.load(Relaxed) - 1]
 }
 
-/// The CPU that runs this.
+/// Returns the CPU that runs this.
 pub fn here() -> &'static Cpu {
     &CPUS[HERE.with(Cell::get)]
 }

@@ -1,4 +1,4 @@
-//! What is found to be wrong while the run goes on, in any context.
+//! Errors that any context finds while the run goes on.
 
 use crate::owners::Tag;
 use std::{
@@ -11,21 +11,21 @@ use std::{
 use tidemark_frames::{FreeError, Inconsistency, Order, Pfn, Variant, ZoneId};
 use tidemark_sync::ContextKind;
 
-/// Something wrong.
+/// An error.
 #[derive(Clone, Copy, Debug)]
 pub enum Finding {
-    /// A block came that another owner has.
+    /// A request got a block that another owner has.
     TwoOwners(Clash),
-    /// A block is not any more what its owner made it.
+    /// A block no longer has the owner that holds it.
     NotItsOwners(Clash),
     /// The allocator found an error.
     Reported(FreeError),
-    /// A handle names no allocated block any more.
+    /// A handle no longer names an allocated block.
     NotAllocated(Pfn, Order),
     /// `validate` found an inconsistency.
     Invalid(Inconsistency),
-    /// A wait that would never have ended, in a context in which the protocol has nobody wait for
-    /// what it has interrupted.
+    /// A wait that would never have ended, in a context in which the protocol rules out a wait for
+    /// interrupted code.
     Endless(Variant, ContextKind),
     /// A block from a zone that its request may not use, with a protocol that rules that out.
     Stray(Pfn, Order, ZoneId),
@@ -38,7 +38,7 @@ pub enum Finding {
 pub struct Clash {
     /// The frame.
     pub pfn: Pfn,
-    /// The size of its block.
+    /// The order of its block.
     pub order: Order,
     /// The owner that looked.
     pub by: Tag,
@@ -92,19 +92,18 @@ impl fmt::Display for Clash {
     }
 }
 
-/// Findings that are kept; more are counted only.
+/// The most findings that are kept. More are only counted.
 const KEPT: usize = 8;
 
 static FOUND: [OnceLock<Finding>; KEPT] = [const { OnceLock::new() }; KEPT];
 static COUNT: AtomicUsize = AtomicUsize::new(0);
-/// Frames with two owners, of what was found.
+/// Number of findings of frames with two owners.
 static DOUBLED: AtomicUsize = AtomicUsize::new(0);
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
-/// Notes something wrong, and ends the run: what comes after it would be its consequence. Any
-/// context.
+/// Records an error, and ends the run, since later errors would follow from it. Any context.
 pub fn found(finding: Finding) {
-    // Each place is set once, by the one that drew its number: nobody waits for anybody.
+    // Each place is set once, by the context that drew its number, so no context waits for another.
     if let Some(place) = FOUND.get(COUNT.fetch_add(1, Relaxed)) {
         let _ = place.set(finding);
     }
@@ -119,17 +118,17 @@ pub fn stop() {
     STOPPED.store(true, Relaxed);
 }
 
-/// Whether the run is to end.
+/// Returns whether the run must end.
 pub fn is_stopped() -> bool {
     STOPPED.load(Relaxed)
 }
 
-/// Owners that found another one at their frames.
+/// Returns how many owners found another one at their frames.
 pub fn doubled() -> usize {
     DOUBLED.load(Relaxed)
 }
 
-/// What was found, a line each.
+/// Returns a line for each finding.
 pub fn lines() -> Vec<String> {
     let mut lines: Vec<String> = FOUND
         .iter()

@@ -1,5 +1,5 @@
-//! What interrupts and NMIs do: they allocate, keep, hand on and free, whatever they have
-//! interrupted.
+//! The work of interrupts and NMIs: they allocate, keep, pass on and free blocks, whatever they
+//! have interrupted.
 
 use crate::{
     counts::COUNTS,
@@ -16,7 +16,7 @@ use tidemark_sync::{Context, ContextKind};
 /// Blocks that handlers of one kind on one CPU keep.
 type Keep = [Place; 16];
 
-/// What the interrupts and the NMIs of each CPU keep.
+/// The blocks that the interrupts and the NMIs of each CPU keep.
 static KEEPS: [[Keep; 2]; MAX_CPUS] =
     [const { [const { [const { Place::new() }; 16] }; 2] }; MAX_CPUS];
 
@@ -24,7 +24,7 @@ fn keep(cpu: usize, context: ContextKind) -> &'static Keep {
     &KEEPS[cpu][usize::from(context == ContextKind::Nmi)]
 }
 
-/// The work of an interrupt's or an NMI's handler on its CPU.
+/// Does the work of an interrupt's or an NMI's handler on its CPU.
 pub fn work(context: &impl Context, cpu: &Cpu) {
     let (kind, random) = (context.kind(), cpu.random());
     let tag = Tag::of(kind, cpu.number);
@@ -42,13 +42,13 @@ pub fn work(context: &impl Context, cpu: &Cpu) {
         } else if let Some(block) = requests::take(context, &requests::of_handler(random), tag)
             && let Some(before) = place.put(block)
         {
-            // An NMI in between has kept one here, too.
+            // An NMI in between has kept a block here, too.
             requests::give(before, tag);
         }
     }
 }
 
-/// Lets go of a block that the handler has kept: frees it, whole or in halves, or hands it on.
+/// Gives up a block that the handler has kept: frees it, whole or in halves, or passes it on.
 fn let_go(block: OurBlock, tag: Tag) {
     if plant::is_due(Plant::LostFrame) {
         let _lost: FrameHandle = block.leak();
@@ -68,7 +68,7 @@ fn let_go(block: OurBlock, tag: Tag) {
     }
 }
 
-/// Frees what the handlers of a CPU have kept. They do not come any more.
+/// Frees the blocks that the handlers of a CPU have kept, when they no longer come.
 pub fn clear(cpu: usize) {
     for context in [ContextKind::HardIrq, ContextKind::Nmi] {
         for block in keep(cpu, context).iter().filter_map(Place::take) {

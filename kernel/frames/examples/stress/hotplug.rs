@@ -1,5 +1,5 @@
-//! The task of the last CPU: memory leaves, and comes back in another zone; the zonelists are
-//! rebuilt; the oracle looks while everybody works.
+//! The task of the last CPU. It lets memory leave and come back in another zone, rebuilds the
+//! zonelists, and runs the oracle while all CPUs work.
 
 use crate::{
     args::Exchange,
@@ -14,12 +14,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tidemark_frames::{NodeId, NodeMask, Platform, SECTION_FRAMES, ZoneId};
 use tidemark_sync::Task;
 
-/// How long an offline tries, in nanoseconds: what holds its frames lets go of them within that.
+/// How long an offline tries, in nanoseconds. Owners free the range's frames within that time.
 const PATIENCE_NS: u64 = 200_000_000;
-/// Frames that are there when the thread has ended.
+/// Present frames when the thread has ended.
 static PRESENT: AtomicU64 = AtomicU64::new(0);
 
-/// Where a block of memory is; with none it has left.
+/// The zone of a memory section; without one it has left.
 struct Plugged {
     at: [Option<ZoneId>; PLUGGED.len()],
     last: [ZoneId; PLUGGED.len()],
@@ -53,12 +53,12 @@ pub fn work(task: &Task, exchange: Exchange) {
     PRESENT.store(FRAMES_THAT_STAY + blocks as u64, Relaxed);
 }
 
-/// Frames that are there after the run.
+/// Returns the number of present frames after the run.
 pub fn present() -> u64 {
     PRESENT.load(Relaxed)
 }
 
-/// Confines the tasks to a node now and then, with or without a way out.
+/// Confines the tasks to a node now and then, with a wall of that node or of all.
 fn confine(cpu: &Cpu) {
     let node = NodeMask::only(NodeId(cpu.random().below(2) as u8));
     switches::set_cpuset(match cpu.random().below(10) {
@@ -68,7 +68,7 @@ fn confine(cpu: &Cpu) {
     });
 }
 
-/// The part of the oracle that holds at any time.
+/// Runs the part of the oracle that holds at any time.
 fn look(cpu: &Cpu) {
     cpu.doing(Doing::Validate);
     COUNTS.validated.add(1);
@@ -80,7 +80,7 @@ fn look(cpu: &Cpu) {
 }
 
 impl Plugged {
-    /// Lets one block leave, or come. At times two are away.
+    /// Lets one memory section leave, or come. At times two are away.
     fn cycle(&mut self, task: &Task, cpu: &Cpu) {
         let which = cpu.random().below(PLUGGED.len());
         let range = range_of(PLUGGED[which].0);

@@ -1,4 +1,4 @@
-//! What the allocator wants of a kernel: threads as CPUs, signals as interrupts.
+//! The platform: threads are CPUs, signals are interrupts.
 
 use crate::{
     counts::COUNTS,
@@ -27,29 +27,29 @@ use tidemark_sync::{ContextKind, CpuGate, HeldRanks, LocalIrq, Task, grace::Grac
 #[derive(Debug)]
 pub struct Machine;
 
-/// A block of its memory.
+/// A block of the machine's memory.
 pub type OurBlock = Block<'static, 'static, Machine>;
 
 static FRAMES: OnceLock<Frames<'static, Machine>> = OnceLock::new();
 static BOOTED: OnceLock<Instant> = OnceLock::new();
 static GRACE: Grace = Grace::new();
-/// Owed at the end of a gated section: to acknowledge the grace period.
+/// The bit of the gate for an acknowledgement that is owed to the grace period.
 const OWES_GRACE: u32 = CpuGate::PLATFORM;
 /// Turns after which a wait that can never end is given up.
 const PATIENCE: u32 = 1_000;
 
-/// The allocator.
+/// Returns the allocator.
 pub fn frames() -> &'static Frames<'static, Machine> {
     FRAMES.get().expect("boot has made the allocator")
 }
 
-/// Makes this the allocator of the machine. Once.
+/// Makes this the machine's allocator. Called once.
 pub fn set_frames(made: Frames<'static, Machine>) {
     FRAMES.get_or_init(|| made);
     BOOTED.get_or_init(Instant::now);
 }
 
-/// Whether, by the protocol, a handler may wait for the rebuild that it has interrupted (H2,
+/// Returns whether the protocol lets a handler wait for the rebuild that it has interrupted (H2,
 /// H2-NMI).
 fn may_wait_for_itself(variant: Variant, context: ContextKind) -> bool {
     let is_let_in = context == ContextKind::Nmi || !variant.writes_with_interrupts_off();
@@ -57,7 +57,8 @@ fn may_wait_for_itself(variant: Variant, context: ContextKind) -> bool {
 }
 
 impl Machine {
-    /// Acknowledges the grace period if the CPU owes that, and is outside of its gated sections.
+    /// Acknowledges the grace period if the CPU owes that, and is outside of pins and gated
+    /// sections.
     fn acknowledge_grace(cpu: &Cpu) {
         let is_outside = cpu.pins.load(Relaxed) == 0 && !cpu.gate.holds();
         if is_outside && cpu.gate.take(OWES_GRACE) {
@@ -65,8 +66,8 @@ impl Machine {
         }
     }
 
-    /// The call of a grace period has come: it is acknowledged now, or at the end of the gated
-    /// section that was interrupted.
+    /// Handles the call of a grace period: acknowledges now, or leaves that to the end of the pin
+    /// or gated section that was interrupted.
     pub fn owe_grace(cpu: &Cpu) {
         cpu.gate.owe(OWES_GRACE);
         Self::acknowledge_grace(cpu);
@@ -78,7 +79,8 @@ impl LocalIrq for Machine {
         if plant::is(plant::Plant::IrqOn) {
             return;
         }
-        // First off, then counted: an interrupt between the two would see words that are half done.
+        // Interrupts go off before the count: an interrupt between the two steps would see one of
+        // them done.
         let were_off = signals::irqs_off();
         let cpu = cpu::here();
         if cpu.irqs_off.fetch_add(1, Relaxed) == 0 {
@@ -109,7 +111,7 @@ impl LocalIrq for Machine {
 impl PerCpu for Machine {}
 
 impl Platform for Machine {
-    // Threads stay the CPUs that they are, so a pin is for grace periods only.
+    // A thread is always the same CPU, so pins are for grace periods only.
     fn pin(&self) {
         cpu::here().pins.fetch_add(1, Relaxed);
         compiler_fence(SeqCst);
@@ -217,7 +219,7 @@ impl Platform for Machine {
         switches::cpuset()
     }
 
-    // Requests fail when there is nothing; nobody is killed.
+    // Requests fail when there is no memory. No task is killed.
     fn oom(&self, _: &AllocReport, _: &Task) -> OomOutcome {
         OomOutcome::NoVictim
     }
@@ -234,9 +236,9 @@ impl Platform for Machine {
         found(Finding::Reported(*error));
     }
 
-    /// A turn of a wait for the rebuild to end. The rebuild is the hot-plug thread's: a handler on
-    /// its CPU that finds the counter odd has interrupted it, and waits for itself (H2). Such a
-    /// wait is given up after some turns, and counted. Others end by themselves.
+    /// Takes a turn of a wait for the rebuild's end. The rebuild is the hot-plug thread's. A
+    /// handler on its CPU that finds the counter odd has interrupted it, and waits for itself (H2).
+    /// Such a wait is given up after some turns, and counted. Others end by themselves.
     fn spin(&self, _: Spin) -> ControlFlow<()> {
         let (cpu, context) = (cpu::here(), cpu::here().context());
         COUNTS.waited.add(1);
@@ -247,7 +249,7 @@ impl Platform for Machine {
             before.map(|before| cpu.doing(before));
             return ControlFlow::Continue(());
         }
-        // Nobody else could end it, so nobody is let run.
+        // No other thread could end the wait, so the CPU is not given up.
         std::hint::spin_loop();
         let turns = cpu.turns.load(Relaxed) + 1;
         cpu.turns.store(turns % PATIENCE, Relaxed);
@@ -265,9 +267,8 @@ impl Platform for Machine {
         cpu::here().at_step(step);
     }
 
-    /// Where memory or the lists are half done, interrupts and NMIs come to all CPUs. A reader of
-    /// the lists may lose its CPU between an entry's two halves (H7), and where it remembers an
-    /// entry.
+    /// At points of hot-plug and rebuilds, interrupts and NMIs come to all CPUs. A reader of the
+    /// lists may be stopped between an entry's two halves (H7), and where it remembers an entry.
     fn point(&self, point: Point) {
         let (every, steals) = match point {
             Point::RebuildOdd | Point::RebuildEven => (1, false),
@@ -277,7 +278,7 @@ impl Platform for Machine {
             _ => return,
         };
         let here = cpu::here();
-        // At boot no thread is a CPU yet, and nothing comes.
+        // At boot no thread is a CPU yet, and no interrupt comes.
         if !signals::is_armed() || !here.random().one_in(every) {
             return;
         }

@@ -1,12 +1,12 @@
-//! The allocator under stress: threads are CPUs, real signals are interrupts, calls and NMIs.
+//! The allocator under stress. Threads are CPUs; real signals are interrupts, calls and NMIs.
 //!
 //! `cargo run --release -p tidemark-frames --example stress -- --seconds 60 --zonelist all`
 //!
-//! Tasks take, split, hand on and free blocks of every order, and fill a page cache; interrupts and
-//! NMIs do the like in the middle of that; memory leaves, and comes back in another zone. Each
-//! frame has a word that names its owner, so that two owners are found at once. At the end
-//! everything is freed and the oracle counts. The last line is `SOUND`, or says what is wrong; the
-//! exit code is 0, or 1. It is 2 for an option that is not known.
+//! Tasks take, split, pass on and free blocks of every order, and fill a page cache. Interrupts and
+//! NMIs do so in the middle of that. Memory leaves, and comes back in another zone. Each frame has
+//! a word that names its owner, so that two owners are found at once. At the end everything is
+//! freed and the oracle counts. The last line is `SOUND`, or says what is wrong; the exit code is
+//! 0, or 1. It is 2 for an option that is not known.
 //!
 //! | module | |
 //! |---|---|
@@ -95,7 +95,7 @@ fn run_process(args: &Args, variant: Variant, seconds: u64) -> Result<(), String
         .args(args.for_one(variant, seconds))
         .spawn();
     let mut child = child.map_err(|error| error.to_string())?;
-    // Its own watchdog is the first one; this one is for a process that does not even have that.
+    // The process has a watchdog of its own. This one is for a process in which that hangs, too.
     let deadline = Instant::now() + Duration::from_secs(seconds + 3 * args.hang_seconds + 60);
     loop {
         match child.try_wait() {
@@ -118,7 +118,7 @@ fn run(variant: Variant, args: Args) -> bool {
     plant::choose(args.plant);
     cpu::boot(args.cpus, args.seed);
     signals::install();
-    // This thread stands for the first CPU before that has come, and after it has gone.
+    // This thread plays the first CPU before that begins, and after it has ended.
     cpu::become_cpu(0);
     memory::boot(variant, args.cpus);
     let run_cpu = |number| move || run_cpu(number, args);
@@ -134,10 +134,11 @@ fn run(variant: Variant, args: Args) -> bool {
     report::conclude(variant, &args)
 }
 
-/// CPUs whose task has ended: the others may wait for their answers to calls still.
+/// Number of CPUs that have come to the end of a stage. The others may still wait for their answers
+/// to calls.
 static IDLE: AtomicUsize = AtomicUsize::new(0);
 
-/// What a CPU's thread does from its begin to its end.
+/// Runs a CPU's thread from its begin to its end.
 fn run_cpu(number: usize, args: Args) {
     static TOGETHER: LazyLock<Barrier> = LazyLock::new(|| Barrier::new(cpu::all().len()));
     signals::attach(number);
@@ -161,7 +162,7 @@ fn run_cpu(number: usize, args: Args) {
         pages::drop_all();
         frames().drain_all(&task);
     }
-    // The drain's calls are answered until here.
+    // Until here this CPU answers the drain's calls.
     wait_for_others(4);
     signals::detach();
 }

@@ -1,5 +1,5 @@
-//! The machine's memory: two nodes, 640 MiB of physical addresses, and no byte behind them. What is
-//! there instead is a word for each frame, that names its owner.
+//! The machine's memory: two nodes, and 640 MiB of physical addresses without any bytes. Instead
+//! there is a word for each frame that names its owner.
 //!
 //! | block | at boot | |
 //! |---|---|---|
@@ -14,49 +14,49 @@ use tidemark_frames::{
     SectionNo, SectionSlot, Storage, Topology, Variant, Zone, ZoneId, ZoneKind,
 };
 
-/// Nodes of the machine.
+/// Number of nodes.
 pub const NODES: usize = 2;
 
 const DMA32_SECTION: SectionNo = SectionNo(31);
 const NORMAL_SECTION: SectionNo = SectionNo(32);
-/// Blocks that come and go, with their zones at boot.
+/// Memory sections that come and leave, with their zones at boot.
 pub const PLUGGED: [(SectionNo, ZoneId); 3] = [
     (SectionNo(33), ZoneId::new(NodeId(0), ZoneKind::Movable)),
     (SectionNo(34), ZoneId::new(NodeId(1), ZoneKind::Normal)),
     (SectionNo(35), ZoneId::new(NodeId(1), ZoneKind::Movable)),
 ];
-/// Zones that a block may come back in.
+/// Zones that a memory section may come back in.
 pub const PLUGGED_ZONES: [ZoneId; 4] = [
     ZoneId::new(NodeId(0), ZoneKind::Normal),
     ZoneId::new(NodeId(0), ZoneKind::Movable),
     ZoneId::new(NodeId(1), ZoneKind::Normal),
     ZoneId::new(NodeId(1), ZoneKind::Movable),
 ];
-/// Blocks, from the first one on.
+/// Number of memory sections, from the first one on.
 const SECTIONS: usize = 5;
-/// Frames that stay: half a block, and a whole one.
+/// Frames that stay: half a memory section, and a whole one.
 pub const FRAMES_THAT_STAY: u64 = SECTION_FRAMES as u64 * 3 / 2;
-/// Frames, if every block is there.
+/// Frames, if every memory section is present.
 pub const MOST_FRAMES: usize = SECTIONS * SECTION_FRAMES - SECTION_FRAMES / 2;
 
 static OWNERS: OnceLock<Vec<AtomicU32>> = OnceLock::new();
 
-/// The frames of a memory section.
+/// Returns the frames of a memory section.
 pub fn range_of(block: SectionNo) -> PfnRange {
     PfnRange::new(block.start(), SectionNo(block.0 + 1).start())
 }
 
-/// A word for each frame: see [`crate::owners`].
+/// Returns the word of each frame: see [`crate::owners`].
 pub fn owners() -> &'static [AtomicU32] {
     OWNERS.get().expect("boot has made them")
 }
 
-/// The place of a frame among the words.
+/// Returns the index of a frame's word.
 pub fn index_of(pfn: Pfn) -> usize {
     (pfn.0 - DMA32_SECTION.start().0) as usize
 }
 
-/// The frame of a word.
+/// Returns the frame of the word at an index.
 pub fn frame_at(index: usize) -> Pfn {
     Pfn(DMA32_SECTION.start().0 + index as u64)
 }

@@ -1,5 +1,5 @@
-//! A word for each frame that names its owner: set by each allocation, cleared by each free. Two
-//! owners of a frame meet there at once, whatever the allocator's own books say.
+//! A word for each frame that names its owner. Each allocation sets it, each free clears it. It
+//! shows at once that a frame has two owners, whatever the allocator's books say.
 
 use crate::{
     counts::COUNTS,
@@ -15,7 +15,7 @@ use std::{
 use tidemark_frames::{Order, Pfn};
 use tidemark_sync::ContextKind;
 
-/// An owner, as the words name it.
+/// An owner in a frame's word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag(pub u32);
 
@@ -27,17 +27,17 @@ impl Tag {
     const CONTEXT: u32 = 1 << 16;
     const PAGE: u32 = 1 << 31;
 
-    /// A context of a CPU.
+    /// Returns the tag of a context of a CPU.
     pub const fn of(context: ContextKind, cpu: usize) -> Self {
         Self((context as u32 + 1) * Self::CONTEXT + cpu as u32)
     }
 
-    /// A page of the page cache.
+    /// Returns the tag of a page of the page cache.
     pub const fn page(number: usize) -> Self {
         Self(Self::PAGE | number as u32)
     }
 
-    /// What runs here.
+    /// Returns the tag of the running context.
     pub fn here() -> Self {
         let cpu = cpu::here();
         Self::of(cpu.context(), cpu.number)
@@ -66,12 +66,12 @@ fn words_of(pfn: Pfn, order: Order) -> &'static [AtomicU32] {
     &memory::owners()[first..first + order.frames() as usize]
 }
 
-/// Changes the words of a block from one owner to another; returns the first frame whose word did
-/// not name the owner it should.
+/// Changes the words of a block from one owner to another; returns the first frame with a word that
+/// named a wrong owner.
 fn change(block: &OurBlock, from: Tag, to: Tag, by: Tag) -> Option<Clash> {
     let mut clash = None;
     for (frame, word) in words_of(block.pfn(), block.order()).iter().enumerate() {
-        // AcqRel: what one owner did with the frame comes before what the next one does.
+        // AcqRel: an owner's accesses to the frame come before those of the next one.
         let found = Tag(word.swap(to.0, AcqRel));
         if found != from && clash.is_none() {
             clash = Some(Clash {
@@ -94,19 +94,19 @@ pub fn sign(block: &OurBlock, tag: Tag) {
     }
 }
 
-/// Hands a block on from one owner to another.
+/// Passes a block from one owner to another.
 pub fn hand_on(block: &OurBlock, from: Tag, to: Tag) {
     if let Some(clash) = change(block, from, to, from) {
         found(Finding::NotItsOwners(clash));
     }
 }
 
-/// Strikes the owner out of a block that is about to be freed.
+/// Removes the owner from the words of a block that is about to be freed.
 pub fn strike(block: &OurBlock, tag: Tag) {
     hand_on(block, tag, Tag::NOBODY);
 }
 
-/// Checks that nobody has a block that the allocator has not yet handed out.
+/// Checks that a block that is not yet handed out has no owner.
 pub fn check_nobodys(pfn: Pfn, order: Order) {
     for (frame, word) in words_of(pfn, order).iter().enumerate() {
         let owner = Tag(word.load(std::sync::atomic::Ordering::Relaxed));
@@ -122,7 +122,7 @@ pub fn check_nobodys(pfn: Pfn, order: Order) {
     }
 }
 
-/// Frames that have an owner still, with the first one and its owner. At rest.
+/// Returns how many frames still have an owner, and the first one with its owner. Called at rest.
 pub fn left() -> (u64, Option<(Pfn, Tag)>) {
     let words = memory::owners().iter().enumerate();
     let mut owned = words.filter_map(|(index, word)| {

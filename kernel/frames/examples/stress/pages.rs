@@ -1,5 +1,5 @@
-//! A page cache: movable blocks that fill the machine, are reclaimed when memory is short, and move
-//! when the memory under them is to leave or stands in the way of a larger block.
+//! A page cache: movable blocks that fill the machine, and are reclaimed when memory is short. They
+//! move when their memory is to leave, or is needed for a larger block.
 
 use crate::{
     counts::COUNTS,
@@ -17,18 +17,18 @@ use tidemark_frames::{
 };
 use tidemark_sync::Task;
 
-/// Pages: in frames more than there are.
+/// Number of pages. They have more frames than the machine.
 const PAGES: usize = MOST_FRAMES;
-/// Of each page: the handle of its block, shifted by one, and whether it is locked. A lock is only
-/// tried, so that nobody waits for a page, and only tasks take it.
+/// For each page, the handle of its block, shifted by one, and whether it is locked. Only tasks
+/// take the lock, and they only try it, so that none waits for a page.
 static PAGE: [AtomicU64; PAGES] = [const { AtomicU64::new(0) }; PAGES];
 const LOCKED: u64 = 1;
-/// Frames of pages, by zone.
+/// Number of pages' frames, by zone.
 static RESIDENT: [AtomicI64; MAX_ZONES] = [const { AtomicI64::new(0) }; MAX_ZONES];
 /// The page at which the next reclaim begins.
 static HAND: AtomicUsize = AtomicUsize::new(0);
 
-/// The size of a page: most are single frames.
+/// Returns the order of a page: most are single frames.
 fn order_of(page: usize) -> Order {
     let order = match page % 64 {
         0 => 4,
@@ -38,7 +38,7 @@ fn order_of(page: usize) -> Order {
     Order::new(order).expect("the orders end at 10")
 }
 
-/// A page that is locked, until this is dropped.
+/// A page that is locked until this is dropped.
 struct Locked {
     page: usize,
     word: u64,
@@ -53,7 +53,7 @@ impl Locked {
             && PAGE[page]
                 .compare_exchange(word, word | LOCKED, Acquire, Relaxed)
                 .is_ok();
-        // Not `then_some`: what that makes and does not return, it drops.
+        // `then_some` would make the value in any case, and its drop would unlock the page.
         locked.then(|| Self { page, word })
     }
 
@@ -69,13 +69,14 @@ impl Locked {
         Owner::new(OwnerKind::PageCache, self.page as u32)
     }
 
-    /// What a block for the page is requested by.
+    /// Returns the request for the page's block.
     fn request(&self) -> Request {
         let request = Request::movable(order_of(self.page)).owned_by(self.owner());
         request.with(Gfp::NORETRY | Gfp::NOWARN)
     }
 
-    /// Takes a block for the page; returns whether one came. What it had is its caller's.
+    /// Takes a block for the page; returns whether it got one. The caller takes care of the page's
+    /// old block.
     fn fill(&mut self, task: &Task, request: &Request) -> bool {
         let Some(block) = requests::take(task, request, self.tag()) else {
             return false;
@@ -85,7 +86,7 @@ impl Locked {
         true
     }
 
-    /// Frees the block of a handle that the page had.
+    /// Frees a block that the page had.
     fn free(&self, handle: FrameHandle) {
         count_resident(handle.pfn(), -(handle.order().frames() as i64));
         if let Some(block) = requests::adopt(handle) {
@@ -115,7 +116,7 @@ fn count_resident(pfn: Pfn, frames: i64) {
     }
 }
 
-/// About how many frames of a node can be reclaimed from zones up to `highest`.
+/// Returns about how many frames of a node can be reclaimed from zones up to `highest`.
 pub fn resident(node: NodeId, highest: ZoneKind) -> usize {
     let kinds = ZoneKind::ALL.into_iter().filter(|&kind| kind <= highest);
     let frames = kinds.map(|kind| RESIDENT[ZoneId::new(node, kind).index()].load(Relaxed));
@@ -137,7 +138,7 @@ pub fn read(task: &Task, random: &Random, count: usize) {
     cpu::here().doing(before);
 }
 
-/// Drops a page, if it is there.
+/// Drops a random page, if it has a block.
 pub fn drop_one(random: &Random) {
     let before = cpu::here().doing(Doing::DropPage);
     if let Some(mut page) = Locked::try_lock(random.below(PAGES)) {
@@ -146,7 +147,8 @@ pub fn drop_one(random: &Random) {
     cpu::here().doing(before);
 }
 
-/// Frees up to `wanted` frames of pages of a node in zones up to `highest`; returns how many.
+/// Frees up to `wanted` frames of pages of a node in zones up to `highest`; returns how many it
+/// freed.
 pub fn shrink(node: NodeId, highest: ZoneKind, wanted: usize) -> usize {
     let before = cpu::here().doing(Doing::Reclaim);
     let mut freed = 0;
@@ -170,7 +172,7 @@ pub fn shrink(node: NodeId, highest: ZoneKind, wanted: usize) -> usize {
     freed
 }
 
-/// Moves the page whose block begins at `from`: `Platform::migrate`.
+/// Moves the page with a block that begins at `from`, for `Platform::migrate`.
 pub fn migrate(from: Pfn, owner: Owner, task: &Task) -> Result<(), MigrateError> {
     if owner.kind() != OwnerKind::PageCache {
         return Err(MigrateError::Unmovable);
@@ -180,7 +182,7 @@ pub fn migrate(from: Pfn, owner: Owner, task: &Task) -> Result<(), MigrateError>
     let old = page.handle().filter(|handle| handle.pfn() == from);
     let old = old.ok_or(MigrateError::Busy)?;
     let request = page.request();
-    // A larger block must not be compacted for, since this may be part of a compaction.
+    // A request for a larger block must not compact, since this may be part of a compaction.
     let request = if request.order() > Order::ZERO {
         request.without(Gfp::DIRECT_RECLAIM)
     } else {
@@ -194,7 +196,7 @@ pub fn migrate(from: Pfn, owner: Owner, task: &Task) -> Result<(), MigrateError>
     Ok(())
 }
 
-/// Drops every page. At the end, when no task holds one.
+/// Drops every page, at the end, when no task holds one.
 pub fn drop_all() {
     for page in 0..PAGES {
         if let Some(mut page) = Locked::try_lock(page) {

@@ -1,4 +1,4 @@
-//! Faults that are made on purpose: a verdict counts only if one of them turns it red.
+//! Faults that are made on purpose, to show that the verdict finds them.
 
 use crate::{
     counts::COUNTS,
@@ -16,23 +16,23 @@ use tidemark_frames::{FrameHandle, FrameState};
 pub enum Plant {
     /// An interrupt handler forgets a block that it holds.
     LostFrame,
-    /// A request is given a block that somebody has already.
+    /// A request gets a block that has an owner already.
     TwoOwners,
     /// A block is freed twice.
     DoubleFree,
-    /// A CPU's task turns interrupts off and goes on no more.
+    /// A CPU's task turns interrupts off and stops.
     Hang,
-    /// The writers' critical section leaves interrupts on: for protocols that turn them off.
+    /// The writers' critical section leaves interrupts on, in protocols that turn them off.
     IrqOn,
 }
 
 /// The fault of this run.
 static CHOSEN: OnceLock<Plant> = OnceLock::new();
 
-/// Whether it was made.
+/// Whether the fault was made.
 static MADE: AtomicBool = AtomicBool::new(false);
 
-/// Allocations of a run before a fault is made: the machine is full by then.
+/// Number of allocations before a fault is made. The machine is full by then.
 const AFTER: u64 = 50_000;
 
 impl Plant {
@@ -44,7 +44,7 @@ impl Plant {
         Self::IrqOn,
     ];
 
-    /// The name on the command line.
+    /// Returns the name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::LostFrame => "lost-frame",
@@ -55,12 +55,12 @@ impl Plant {
         }
     }
 
-    /// Every name.
+    /// Returns all names.
     pub fn names() -> String {
         Self::ALL.map(Self::name).join(", ")
     }
 
-    /// The fault of this name.
+    /// Returns the fault of this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|plant| plant.name() == name)
     }
@@ -73,25 +73,27 @@ pub fn choose(plant: Option<Plant>) {
     }
 }
 
-/// Whether this fault is to be made in this run.
+/// Returns whether this fault is to be made in this run.
 pub fn is(plant: Plant) -> bool {
     CHOSEN.get() == Some(&plant)
 }
 
-/// Whether this fault is to be made here and now: once in a run, after a while.
+/// Returns whether this fault is to be made now. It is once in a run, after a while.
 pub fn is_due(plant: Plant) -> bool {
     is(plant) && COUNTS.signed.get() >= AFTER && !MADE.swap(true, Relaxed)
 }
 
-/// Whether a fault of this run is still to be made. Interrupts that are left on are no event.
+/// Returns whether a fault of this run has not been made yet. Interrupts that are left on are no
+/// single event.
 pub fn is_pending() -> bool {
     let chosen = CHOSEN.get().filter(|&&plant| plant != Plant::IrqOn);
     chosen.is_some() && !MADE.load(Relaxed)
 }
 
-/// What an allocation returns: the block that came, or, planted, one that somebody has.
+/// Returns what an allocation returns: its block, or if a fault is planted, one that has an owner
+/// already.
 pub fn handed_out(came: OurBlock) -> OurBlock {
-    /// The block that came last, as a handle.
+    /// The last allocation's block, as a handle.
     static LAST: AtomicU64 = AtomicU64::new(0);
     if !is(Plant::TwoOwners) {
         return came;
@@ -115,7 +117,7 @@ fn is_allocated(handle: &FrameHandle) -> bool {
         FrameState::Allocated { order, .. } if order == handle.order())
 }
 
-/// Frees a block; planted, twice.
+/// Frees a block, and frees it twice if that is planted.
 pub fn freed(block: OurBlock) {
     if !is(Plant::DoubleFree) || !is_due(Plant::DoubleFree) {
         return drop(block);

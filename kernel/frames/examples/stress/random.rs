@@ -1,19 +1,19 @@
-//! Random choices, for contexts that interrupt each other.
+//! Random choices for contexts that interrupt each other.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A generator (xorshift, 64 bits) that one context of one CPU draws from: no step of it is
-/// interrupted by another one of the same context, so plain loads and stores suffice.
+/// A generator (xorshift, 64 bits) for one context of one CPU. The context does not interrupt
+/// itself, so plain loads and stores suffice.
 #[derive(Debug)]
 pub struct Random(AtomicU64);
 
 impl Random {
-    /// Returns one that has not been seeded.
+    /// Returns a generator that has not been seeded.
     pub const fn new() -> Self {
         Self(AtomicU64::new(1))
     }
 
-    /// Begins anew; equal seeds give equal choices.
+    /// Starts the generator again. Equal seeds give equal choices.
     pub fn seed(&self, seed: u64) {
         // One round of splitmix64, so that neighbouring seeds have little in common.
         let mut x = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -31,17 +31,17 @@ impl Random {
         x >> 11
     }
 
-    /// A number below `end`, which is above 0.
+    /// Returns a number below `end`, which is above 0.
     pub fn below(&self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
-    /// True once in `times`, on average.
+    /// Returns `true` once in `times` calls, on average.
     pub fn one_in(&self, times: usize) -> bool {
         self.below(times) == 0
     }
 
-    /// One of these.
+    /// Returns one of these.
     pub fn pick<T: Copy>(&self, from: &[T]) -> T {
         from[self.below(from.len())]
     }

@@ -1,4 +1,4 @@
-//! What a run prints at its end, and what makes it fail.
+//! The summary of a run, and the checks that can fail it.
 
 use crate::{
     args::Args,
@@ -11,7 +11,7 @@ use std::panic::PanicHookInfo;
 use tidemark_frames::{Variant, ZoneEvents, ZoneId, ZoneKind};
 use tidemark_sync::ContextKind;
 
-/// Every zone that the machine may have.
+/// Returns every zone that the machine may have.
 fn zones() -> impl Iterator<Item = ZoneId> {
     let nodes = 0..crate::memory::NODES as u8;
     nodes
@@ -27,8 +27,8 @@ fn by_context(counts: &[Count; 3]) -> String {
     format!("task {task}, irq {irq}, nmi {nmi}")
 }
 
-/// Prints the summary and the verdict; returns whether everything is sound. At rest, everything is
-/// freed and drained.
+/// Prints the summary and the verdict; returns whether everything is sound. Called at rest, when
+/// everything is freed and drained.
 pub fn conclude(variant: Variant, args: &Args) -> bool {
     let mut wrong = findings::lines();
     let census = frames().validate_at_rest();
@@ -66,7 +66,7 @@ pub fn conclude(variant: Variant, args: &Args) -> bool {
     wrong.is_empty()
 }
 
-/// What a run must come by and has not, or it says nothing.
+/// Returns the events that a run must have met and has not met. Without them it shows nothing.
 pub fn not_exercised() -> Vec<String> {
     let allocated = |context: ContextKind| {
         sum(|events| {
@@ -206,21 +206,20 @@ pub fn print_verdict(wrong: &[String]) {
     }
 }
 
-/// Says what is wrong and where each CPU is, and ends the process at once.
+/// Prints what is wrong and where each CPU is, and ends the process at once.
 pub fn end_now(what: &str) -> ! {
     let places: Vec<String> = cpu::all().iter().map(cpu::Cpu::whereabouts).collect();
     println!("{}", places.join("\n"));
     findings::lines().iter().for_each(|line| println!("{line}"));
     print_verdict(&[what.to_owned()]);
-    // SAFETY: no obligations. The other threads may hold anything, so nothing is run on the way
-    // out.
+    // SAFETY: no obligations. The other threads may hold any lock, so nothing runs at exit.
     unsafe { libc::_exit(1) }
 }
 
-/// A panic on any CPU ends the run with its words.
+/// Ends the run with the message of a panic on any CPU.
 pub fn on_panic(info: &PanicHookInfo<'_>) {
-    // First what needs no memory: the panic may be that of a handler which has interrupted
-    // `malloc`.
+    // This comes first because it needs no memory: the panic may be that of a handler which has
+    // interrupted `malloc`.
     println!("{info}");
     let backtrace = std::backtrace::Backtrace::force_capture();
     println!("{backtrace}");

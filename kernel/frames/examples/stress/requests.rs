@@ -1,5 +1,5 @@
-//! Blocks come and go through here: each is signed when it comes, and struck out before it is
-//! freed.
+//! Allocation and free of blocks: each is signed when it is allocated, and its owner removed before
+//! it is freed.
 
 use crate::{
     counts::COUNTS,
@@ -19,7 +19,7 @@ use tidemark_sync::{Context, ContextKind};
 /// Takes a block for an owner, and signs it.
 pub fn take(context: &impl Context, request: &Request, tag: Tag) -> Option<OurBlock> {
     let cpu = cpu::here();
-    // Every other one by the way that traces, which has code of its own.
+    // Half of the requests are traced ones, which have code of their own.
     let block = if cpu.random().one_in(2) {
         frames().alloc(context, request)
     } else {
@@ -37,7 +37,8 @@ pub fn take(context: &impl Context, request: &Request, tag: Tag) -> Option<OurBl
     Some(block)
 }
 
-/// Counts a block from a zone that its request may not use. It is in use, so its zone stays.
+/// Counts a block from a zone that its request may not use. The block is in use, so its zone does
+/// not change.
 pub fn check_zone(block: &OurBlock, request: &Request) {
     let Some(zone) = frames().zone_of(block.pfn()) else {
         return found(Finding::NotAllocated(block.pfn(), block.order()));
@@ -54,13 +55,13 @@ pub fn check_zone(block: &OurBlock, request: &Request) {
     }
 }
 
-/// Gives a block back.
+/// Frees a block.
 pub fn give(block: OurBlock, tag: Tag) {
     owners::strike(&block, tag);
     plant::freed(block);
 }
 
-/// Turns a handle back into a block; without success, that is a finding.
+/// Turns a handle back into a block; a failure is a finding.
 pub fn adopt(handle: FrameHandle) -> Option<OurBlock> {
     let block = frames().adopt(handle);
     block
@@ -68,7 +69,7 @@ pub fn adopt(handle: FrameHandle) -> Option<OurBlock> {
         .ok()
 }
 
-/// An order: most are small.
+/// Returns a random order. Most are small.
 pub fn any_order(random: &Random) -> Order {
     const ORDERS: [u8; 24] = [
         0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 3, 3, 3, 4, 5, 6, 7, 8, 9, 10,
@@ -76,7 +77,7 @@ pub fn any_order(random: &Random) -> Order {
     Order::new(random.pick(&ORDERS)).expect("the orders end at 10")
 }
 
-/// The request of a task: an order, and flags of every kind that may fail.
+/// Returns a random request of a task, with an order, and flags with which it may fail.
 pub fn of_task(random: &Random) -> Request {
     let order = any_order(random);
     let kernel = Gfp::KERNEL | Gfp::NOWARN;
@@ -104,7 +105,7 @@ pub fn of_task(random: &Random) -> Request {
     request.owned_by(Owner::new(OwnerKind::Task, cpu::here().number as u32))
 }
 
-/// The request of a handler.
+/// Returns a random request of a handler.
 pub fn of_handler(random: &Random) -> Request {
     let gfp = if random.one_in(8) {
         Gfp::NOWAIT
@@ -119,7 +120,7 @@ fn any_node(random: &Random) -> NodeId {
     NodeId(random.below(crate::memory::NODES) as u8)
 }
 
-/// Takes several blocks by one call, and frees most of them by another; some go on the shelf.
+/// Takes several blocks by one call, and frees most of them by another one. Some go on the shelf.
 pub fn bulk(context: &impl Context, random: &Random) {
     let tag = Tag::here();
     let is_task = context.kind() == ContextKind::Task;

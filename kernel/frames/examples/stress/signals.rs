@@ -1,4 +1,5 @@
-//! Interrupts, calls between CPUs and NMIs: real signals, which come between any two instructions.
+//! Interrupts, calls between CPUs and NMIs. They are real signals, which come between any two
+//! instructions.
 //!
 //! | signal | is | comes from | masks |
 //! |---|---|---|---|
@@ -6,8 +7,8 @@
 //! | SIGUSR2 | a call from another CPU: drains, grace periods | `drain_others`, `begin_grace` | the same |
 //! | SIGUSR1 | an NMI | as SIGALRM | all three |
 //!
-//! A timer is set anew at the end of its handler, so that the task gets on however slow the
-//! machine is. Code with interrupts off masks the first two; nothing masks an NMI but another one.
+//! A timer is set again at the end of its handler, so that the task goes on even on a slow machine.
+//! Code with interrupts off masks the first two. Only an NMI masks NMIs.
 
 use crate::{
     cpu::{self, Cpu},
@@ -31,7 +32,7 @@ pub enum Signal {
     Nmi,
 }
 
-/// Whether interrupts and NMIs come: not before the machine is up, nor after the last task.
+/// Whether interrupts and NMIs come. They do not before the machine is up, nor after the last task.
 static ARMED: AtomicBool = AtomicBool::new(false);
 
 impl Signal {
@@ -102,7 +103,7 @@ fn handle(signal: Signal, handler: extern "C" fn(libc::c_int), masks: &[Signal])
     assert_eq!(result, 0, "{signal:?} can be handled");
 }
 
-/// Makes this thread the CPU of this number: from now on it takes interrupts.
+/// Makes this thread the CPU of this number. From now on it takes interrupts.
 pub fn attach(number: usize) {
     cpu::become_cpu(number);
     let cpu = cpu::here();
@@ -114,7 +115,7 @@ pub fn attach(number: usize) {
     mask(libc::SIG_UNBLOCK, &Signal::ALL);
 }
 
-/// Ends this thread's time as a CPU: nothing comes any more. At rest.
+/// Ends this thread's work as a CPU: no signal comes any more. Called at rest.
 pub fn detach() {
     mask(libc::SIG_BLOCK, &Signal::ALL);
     for timer in &cpu::here().timers {
@@ -123,7 +124,7 @@ pub fn detach() {
     }
 }
 
-/// A timer that sends this thread a signal; it is not set.
+/// Makes a timer that sends this thread a signal, and does not set it.
 fn new_timer(signal: Signal) -> libc::timer_t {
     // SAFETY: the event is initialised, every field that the kind of notification reads included.
     unsafe {
@@ -138,7 +139,7 @@ fn new_timer(signal: Signal) -> libc::timer_t {
     }
 }
 
-/// Lets interrupts and NMIs come, or keeps them away. Calls between CPUs always come.
+/// Sets whether interrupts and NMIs come. Calls between CPUs always come.
 pub fn arm(armed: bool) {
     ARMED.store(armed, SeqCst);
 }
@@ -169,8 +170,8 @@ fn set_timer(cpu: &Cpu, which: usize) {
     unsafe { libc::timer_settime(cpu.timers[which].load(Acquire), 0, &spec, ptr::null_mut()) };
 }
 
-/// Sends a CPU a signal. One that is for this CPU is taken before this returns, unless it is
-/// masked. Interrupts and NMIs come only while they are let.
+/// Sends a CPU a signal. A signal to this CPU is taken before this returns, unless it is masked.
+/// Interrupts and NMIs are sent only while they are armed.
 pub fn raise(to: &Cpu, signal: Signal) {
     if signal != Signal::Call && !ARMED.load(Relaxed) {
         return;
@@ -180,7 +181,7 @@ pub fn raise(to: &Cpu, signal: Signal) {
     unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, signal.number()) };
 }
 
-/// Runs a handler's body: the interrupted code finds its `errno` as it was.
+/// Runs a handler's body, and leaves the interrupted code its `errno`.
 fn in_context(context: ContextKind, body: impl FnOnce(&'static Cpu)) {
     // SAFETY: the pointer is this thread's own, and valid.
     let errno = unsafe { *libc::__errno_location() };
@@ -220,7 +221,8 @@ extern "C" fn on_call(_: libc::c_int) {
     in_context(ContextKind::HardIrq, |cpu| {
         // SAFETY: this is the entry of an interrupt's handler; other interrupts are masked in it.
         let irq = unsafe { HardIrq::mint() };
-        // SeqCst: read before the caches are drained, and told after that; see `drain_others`.
+        // SeqCst: the number is read before the caches are drained, and stored after that; see
+        // `drain_others`.
         let asked = cpu.drain_asked.load(SeqCst);
         if asked != cpu.drain_done.load(Relaxed) {
             frames().drain_local(&irq);
@@ -232,7 +234,7 @@ extern "C" fn on_call(_: libc::c_int) {
     });
 }
 
-/// Whether interrupts and NMIs come.
+/// Returns whether interrupts and NMIs come.
 pub fn is_armed() -> bool {
     ARMED.load(Relaxed)
 }

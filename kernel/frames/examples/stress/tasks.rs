@@ -1,4 +1,4 @@
-//! What the task of a CPU does until the run ends.
+//! The work of a CPU's task until the run ends.
 
 use crate::{
     cpu::{self, Doing},
@@ -12,7 +12,7 @@ use crate::{
 use tidemark_frames::{Owner, OwnerKind, ZoneKind};
 use tidemark_sync::Task;
 
-/// Blocks and frames that a task holds at most.
+/// The most blocks, and frames, that a task holds.
 const MOST_BLOCKS: usize = 60;
 const MOST_FRAMES: u64 = 6_000;
 
@@ -40,7 +40,7 @@ impl Held {
     }
 }
 
-/// Works until the run is stopped, and gives everything back.
+/// Works until the run is stopped, and frees everything.
 pub fn work(task: &Task) {
     let mut held = Held {
         blocks: Vec::with_capacity(MOST_BLOCKS + 2),
@@ -106,8 +106,7 @@ fn act(task: &Task, random: &Random, held: &mut Held) {
     cpu.doing(Doing::Nothing);
 }
 
-/// Does what a background reclaimer of its own would do: the task of CPU 0 looks whether it is
-/// wanted.
+/// Does the work of a background reclaimer: the task of CPU 0 tests whether one is wanted.
 fn reclaim_in_background() {
     while let Some(node) = switches::take_reclaim() {
         let wanted = frames().reclaim_wanted(node).min(512);

@@ -1,4 +1,4 @@
-//! No run hangs for ever: a CPU whose task does not go on is named, and the process ends.
+//! The watchdog. If a CPU's task does not go on, it names the CPU and ends the process.
 
 use crate::{cpu, findings, report};
 use std::{
@@ -7,13 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often it looks.
+/// Time between two looks.
 const EVERY: Duration = Duration::from_millis(50);
-/// How much longer a run may take until it has come by everything: on a machine that is busy
-/// otherwise.
+/// How much longer a run may take to meet everything that it must, on a busy machine.
 const LONGER: Duration = Duration::from_secs(30);
 
-/// Lets the CPUs work for a time, and on until the run has come by everything that it must. Then it
+/// Lets the CPUs work for a time, and longer until the run has met everything that it must. Then it
 /// ends the run and waits for all threads. It does not return if a CPU hangs.
 pub fn watch(threads: &[JoinHandle<()>], time: Duration, hang: Duration) {
     let started = Instant::now();

@@ -93,7 +93,7 @@ fn a_bulk_stops_at_the_low_watermark_and_says_how_many_came() {
     let came = frames.alloc_bulk(&hard_irq(), &request, &mut blocks);
     assert_eq!(came, Ok(expected as usize));
     assert!(blocks[came.unwrap()..].iter().all(Option::is_none));
-    // Nothing above LOW is left: one comes by the slow path.
+    // Nothing above LOW is left, so one block comes by the slow path.
     let mut more = places(8);
     assert_eq!(frames.alloc_bulk(&hard_irq(), &request, &mut more), Ok(1));
     let nobody = Request::new(Gfp::NOWAIT | Gfp::DMA, Order::MAX);
@@ -130,7 +130,7 @@ fn frames_of_one_word_go_back_past_the_cache_in_any_order_and_strays_into_it() {
     blocks.insert(20, Some(stray));
     blocks[3] = None;
     assert_eq!(frames.free_bulk(&mut blocks), 64);
-    // Only the one that was dropped by itself, and the large one.
+    // Only the frame that was dropped alone, and the large block, are cached.
     assert_eq!(frames.zone_info(NORMAL).cached, 1 + 1_024);
     assert_sound(frames);
 }

@@ -17,7 +17,7 @@ fn the_oracle_says_of_a_preempted_compaction_that_it_is_under_way() {
     let under_way = Arc::clone(&seen);
     let hook = at_steps(move || {
         if frames.compacting().load(Ordering::Relaxed) > 0 {
-            // Expensive if it counts: so it is known that it does not.
+            // A recount at each step would take long, so the test's time shows that there is none.
             assert_eq!(frames.validate_at_rest(), Err(Inconsistency::NotAtRest));
             under_way.fetch_add(1, Ordering::Relaxed);
         }
@@ -53,7 +53,7 @@ fn a_compaction_that_ends_during_an_offline_leaves_its_isolation_alone() {
             );
             *target.lock().unwrap() = Some(pageblock);
         });
-        // It gives that pageblock up, and finds another one.
+        // The compaction gives that pageblock up, and finds another one.
         let block = ask(frames, Order::HUGE).unwrap();
         let pageblock = isolated.lock().unwrap().unwrap();
         assert_ne!(block.pfn(), pageblock.start());

@@ -1,9 +1,9 @@
-//! What lies in caches, in the way of a compaction.
+//! Compactions of runs with cached frames in them.
 
 use super::*;
 
-/// Asks for an order 9 of which one frame is in the way: a page, or in another CPU's cache. Returns
-/// how often the other CPUs drained for it, and how often it was waited.
+/// Requests an order 9 where one frame is in the way: a page, or a frame in another CPU's cache.
+/// Returns how often the other CPUs drained for it, and how often it waited.
 fn with_one_in_the_way(is_cached: bool) -> (usize, usize) {
     let mut pageblocks = Pageblocks::new(2, 2);
     pageblocks.pages(3, [0]);

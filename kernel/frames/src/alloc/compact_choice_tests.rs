@@ -1,4 +1,5 @@
-//! Which pageblock a compaction empties, how long it tries, and what becomes of it amid others.
+//! The pageblock that a compaction empties, how long it tries, and what other code does to it
+//! meanwhile.
 
 use super::tests_hook::isolate_and_give_up;
 use crate::pageblock::{bits::Isolation, migrate_type::MigrateType};
@@ -13,7 +14,7 @@ use std::{
 const NORMAL: ZoneId = zone(0, ZoneKind::Normal);
 const MOVABLE: ZoneId = zone(0, ZoneKind::Movable);
 const FIRST: usize = 16;
-/// Pageblocks that give the zone free frames, but no room for a larger block.
+/// Pageblocks that give the zone free frames, but no run for a larger block.
 const SLACK: std::ops::Range<usize> = 40..50;
 
 type Pages = Arc<Mutex<BTreeMap<u64, TestBlock>>>;
@@ -26,8 +27,8 @@ fn page(number: u32) -> Owner {
     Owner::new(OwnerKind::PageCache, number)
 }
 
-/// NORMAL of so many sections. Its protocol tests every entry of a walk (H10), so that a frame of
-/// another zone is the compaction's doing.
+/// Makes NORMAL of `sections` memory sections. Its protocol tests every entry of a walk (H10), so
+/// that only the compaction can bring a frame of another zone.
 fn machine(cpus: usize, sections: usize) -> &'static TestFrames {
     let frames = bare_machine_of(cpus, 1, Variant::Snapshot);
     for section in FIRST..FIRST + sections {
@@ -60,7 +61,7 @@ impl Pageblocks {
         }
     }
 
-    /// So many blocks of NORMAL; the pageblocks of [`SLACK`] have a frame in eight that stays.
+    /// Makes NORMAL of `blocks` memory sections. In [`SLACK`] a frame in eight stays in use.
     fn new(cpus: usize, blocks: usize) -> Self {
         let mut this = Self::of_zone(machine(cpus, blocks), NORMAL);
         for pageblock in SLACK {
@@ -102,7 +103,7 @@ impl Pageblocks {
         self.keep(pageblock, frames, page(1));
     }
 
-    /// Pages can be moved.
+    /// Lets pages be moved from now on.
     fn moves(&self) {
         let (frames, pages) = (self.frames, Arc::clone(&self.pages));
         self.migrate_by(move |pfn| move_page(frames, &pages, pfn));
@@ -126,7 +127,7 @@ impl Pageblocks {
         self.frames.alloc(&task(), &request.owned_by(test_owner(5)))
     }
 
-    /// Asks, and demands that this pageblock is emptied for it and so many frames are moved.
+    /// Demands that a request empties this pageblock by moving `moved` frames.
     fn expect(self, size: Order, pageblock: usize, moved: u64) -> Self {
         let block = self.ask(size).unwrap();
         assert_eq!(block.pfn(), self.pageblock(pageblock).start());
@@ -192,7 +193,7 @@ fn a_pair_is_judged_by_both_of_its_pageblocks_and_begins_with_the_lower_one() {
     for (pageblock, pages) in [(2, 1), (3, 100), (6, 10), (7, 10), (8, 100), (9, 2)] {
         pageblocks.pages(pageblock, 0..pages);
     }
-    // Upper halves of pairs whose lower half is taken.
+    // These are upper halves of pairs with a lower half that is taken.
     for pageblock in [11, 13, 15, 17, 19] {
         pageblocks.pages(pageblock, [0]);
     }
@@ -228,7 +229,8 @@ fn pageblocks_of_the_reserve_and_of_an_offline_are_no_candidates() {
             .pageblock(3)
             .change_kind(kind, kind.turned_to(MigrateType::HighAtomic))
     );
-    // Pageblocks that are not for movable blocks come last: this one, too, but it is no better.
+    // Pageblocks that are not for movable blocks come last. This one does, too, but it is no
+    // better.
     let other = pageblocks.pageblock(9);
     other.turn_to(other.kind().turned_to(MigrateType::Unmovable));
     pageblocks.expect(Order::HUGE, 9, 10);
@@ -256,7 +258,7 @@ fn pageblocks_of_the_reserve_and_of_an_offline_are_no_candidates() {
     drop(block);
 }
 
-/// Pageblocks of which a frame is moved; and how often each page was to be moved.
+/// Compacts while each move fails; returns how often each page was to be moved, too.
 fn in_vain(error: MigrateError) -> (Pageblocks, BTreeMap<u64, u32>) {
     let mut pageblocks = Pageblocks::new(1, 2);
     for pageblock in 3..9 {
@@ -314,7 +316,7 @@ fn rounds_that_move_something_are_not_counted() {
     assert_eq!(pageblocks.events().compactions, 1);
 }
 
-/// Does something between the look at a pageblock and its isolation, once.
+/// Runs `act` once between the look at a pageblock and its isolation.
 fn before_isolation(frames: &'static TestFrames, mut act: impl FnMut() + 'static) -> HookGuard {
     let mut is_over = false;
     at_steps(move || {
@@ -358,7 +360,7 @@ fn what_comes_free_in_a_pageblock_that_is_being_emptied_is_not_cached() {
 fn a_pageblock_that_has_changed_zones_before_its_isolation_is_not_taken() {
     for size in [order(4), Order::HUGE, Order::MAX] {
         let mut pageblocks = Pageblocks::new(2, 3);
-        // The first candidates lie in the block that leaves.
+        // The first candidates lie in the memory section that leaves.
         for (pageblock, distance) in [(2, 16), (3, 16), (130, 8), (131, 8)] {
             pageblocks.pages(pageblock, (0..512).step_by(distance));
         }
@@ -421,7 +423,7 @@ fn the_end_of_a_compaction_leaves_the_next_one_of_the_pageblock_alone() {
 
 #[test]
 fn a_compaction_goes_on_behind_the_pageblocks_that_the_last_one_looked_at() {
-    // One compaction goes through four windows: it ends before the last pageblock of 17 blocks.
+    // One compaction goes through four windows. It ends before the last pageblock of 17 sections.
     for (blocks, pageblock, compactions) in [(5, 300, 1), (17, 1_087, 2)] {
         let mut pageblocks = Pageblocks::new(1, blocks);
         pageblocks.pages(pageblock, 0..10);
@@ -448,14 +450,14 @@ fn zones_below_their_watermark_are_passed_over_and_that_is_counted() {
     let request = Request::movable(Order::HUGE).with(Gfp::NOWARN | Gfp::NORETRY);
     let block = frames.alloc(&task(), &request.owned_by(page(2))).unwrap();
     assert_eq!(block.pfn(), pageblocks.pageblock(3).start());
-    // The block, and the pages that made room for it.
+    // These are the block, and the pages that were moved for it.
     assert_eq!(pageblocks.events().fallbacks[0], 1 + 5);
     assert_eq!(frames.zone_events(MOVABLE).compactions, 0);
     drop((block, movable));
     pageblocks.assert_sound();
 }
 
-/// Order 3 of pages in every `every`th frame, but for one run that has a single one.
+/// Requests an order 3 among pages in every `every`th frame; one run has only a single page.
 fn small_run(every: usize, request: Request) -> (Pageblocks, TestBlock) {
     let mut pageblocks = Pageblocks::new(1, 2);
     let run = 160..168;

@@ -1,4 +1,4 @@
-//! Small runs that are not had, and whole pageblocks that are.
+//! Small runs that a compaction cannot take, and whole pageblocks that it takes instead.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn a_small_run_that_does_not_come_free_leaves_its_pageblock_as_it_was() {
     pageblocks.assert_sound();
 }
 
-/// An offline isolates the pageblock of a small run while a page of that is being moved.
+/// An offline isolates the pageblock of a small run while a page of it is being moved.
 #[test]
 fn a_small_run_of_which_an_offline_has_isolated_the_pageblock_is_not_taken() {
     let mut pageblocks = Pageblocks::new(1, 2);

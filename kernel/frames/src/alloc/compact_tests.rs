@@ -21,12 +21,12 @@ fn page(number: usize) -> Owner {
     Owner::new(OwnerKind::PageCache, number as u32)
 }
 
-/// Movable blocks by number; one that found no whole place to go to lies in parts.
+/// Movable blocks by number. One that found no run of its size when it was moved lies in parts.
 #[derive(Default)]
 struct Pages(Mutex<Vec<Vec<TestBlock>>>);
 
 impl Pages {
-    /// Pages that the machine's platform can move.
+    /// Makes pages that the machine's platform can move.
     fn new(frames: &'static TestFrames) -> Arc<Self> {
         let this = Arc::new(Self::default());
         let pages = Arc::clone(&this);
@@ -63,7 +63,7 @@ impl Pages {
         Ok(())
     }
 
-    /// Allocates a movable block; returns its number, or nothing if that failed.
+    /// Allocates a movable block; returns its number, or `None` if that failed.
     fn add(&self, frames: &'static TestFrames, size: Order) -> Option<usize> {
         let request = Request::movable(size).with(Gfp::NOWARN);
         let block = frames.alloc(&task(), &request).ok()?;
@@ -83,7 +83,7 @@ impl Pages {
     }
 }
 
-/// One zone of two blocks.
+/// Makes one zone of two memory sections.
 fn one_zone(cpus: usize) -> &'static TestFrames {
     let frames = bare_machine(cpus, 1);
     frames.finish_boot();
@@ -112,9 +112,9 @@ impl Random {
     }
 }
 
-/// Orders 0 to 9, each half as often as the one before, at 60 to 80 % full; everything movable.
-/// Then orders 9 for as long as enough is free. Returns the orders 9 that failed, and how many
-/// there were.
+/// Requests orders 0 to 9, each half as often as the one before, all movable, in a zone that is 60
+/// to 80 % full. Then requests orders 9 for as long as enough is free. Returns how many orders 9
+/// failed, and how many there were.
 fn mix(frames: &'static TestFrames, seed: u64) -> (usize, usize) {
     let pages = Pages::new(frames);
     let mut random = Random(seed);
@@ -193,7 +193,7 @@ fn ask(frames: &'static TestFrames, size: Order) -> Result<TestBlock, AllocError
     frames.alloc(&task(), &request.with(Gfp::NOWARN))
 }
 
-/// Everything is free again.
+/// Demands that everything is free again.
 fn assert_all_back(frames: &'static TestFrames, pages: &Pages) {
     pages.clear();
     frames.drain_all(&task());
@@ -263,7 +263,7 @@ fn blocks_in_the_caches_of_other_cpus_do_not_keep_a_pageblock() {
     scatter(frames, &pages);
     let good = section_range(32).start.0 + 40 * 512;
     let in_good = |pfn: Pfn| (good..good + 512).contains(&pfn.0);
-    // One pageblock's frames all come free, as blocks that CPU 1 may keep, and one page stays.
+    // All frames of one pageblock are freed, as blocks that CPU 1 may cache, but one page stays.
     on_cpu(1, || {
         for parts in pages.0.lock().unwrap().iter_mut() {
             if parts
@@ -343,7 +343,7 @@ fn interrupts_at_every_step_of_a_compaction_find_and_leave_sound_books() {
         } else {
             held.clear();
         }
-        // A page that may lie where it is being emptied goes by itself.
+        // A page that may lie in the run is freed by its owner.
         if let Ok(mut pages) = victims.0.try_lock() {
             pages[page.fetch_add(1, Ordering::Relaxed) as usize].clear();
         }
@@ -360,7 +360,7 @@ fn interrupts_at_every_step_of_a_compaction_find_and_leave_sound_books() {
     assert_all_back(frames, &pages);
 }
 
-/// A page of the pageblock that a compaction has isolated is being moved: something else happens.
+/// Runs `happens` while a page of the pageblock that a compaction has isolated is being moved.
 fn while_moving(frames: &'static TestFrames, mut happens: impl FnMut(Pfn) + Send + 'static) {
     let mut moves = frames.platform().migrate.lock().unwrap().take().unwrap();
     let mut count = 0;
@@ -380,7 +380,8 @@ fn an_offline_that_ends_during_a_compaction_leaves_its_isolation_alone() {
         let pages = Pages::new(frames);
         scatter(frames, &pages);
         while_moving(frames, move |pfn| {
-            // As an offline that is refused: isolates the pageblock, and undoes it.
+            // This does what an offline that fails does: it isolates the pageblock, and undoes
+            // that.
             let (pageblock, _) = frames.pageblock_of(pfn).unwrap();
             let free = frames.zone_info(NORMAL).free;
             assert_eq!(
@@ -441,7 +442,7 @@ fn tasks_compact_at_once_while_a_block_goes_and_comes() {
                 set_threaded(cpu, false);
             });
         }
-        // Here is CPU 0. When it is done, or has panicked, the others may play its handlers.
+        // This thread is CPU 0. When it is done, or has panicked, the others may run its handlers.
         let _ended = OnDrop(|| {
             set_threaded(0, false);
             stop.store(true, Ordering::Relaxed);

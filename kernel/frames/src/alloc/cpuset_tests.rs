@@ -19,7 +19,7 @@ fn only(node: u8) -> NodeMask {
     NodeMask::only(NodeId(node))
 }
 
-/// The zone of the block that comes, if one does.
+/// Returns the zone of the request's block, if it gets one.
 fn served(
     frames: &'static TestFrames,
     context: &impl tidemark_sync::Context,
@@ -58,7 +58,7 @@ fn what_a_cpu_keeps_of_a_node_is_not_for_a_task_that_may_not_use_it() {
     let frames = two_nodes(1);
     for order in [SINGLE, Order::COSTLY] {
         let request = Request::kernel(order);
-        // From the second time on the hot path knows its cache.
+        // From the second time on the hot path knows the first cache.
         for _ in 0..2 {
             assert_eq!(served(frames, &task(), &request).0, Some(FIRST));
         }
@@ -84,8 +84,8 @@ fn handlers_take_no_notice_of_the_cpuset_of_whom_they_interrupted() {
     assert_sound(frames);
 }
 
-/// Whether a request gets a frame of node 0, if the task's own node 1 has nothing and node 0 is
-/// within the wall, or not.
+/// Returns whether a request gets a frame of node 0, if the task's own node 1 has nothing, and
+/// `wall` has node 0 or not.
 fn falls_back(request: &Request, wall: NodeMask, role: MemallocRole) -> bool {
     let frames = two_nodes(1);
     confine(frames, only(1), wall, 1);
@@ -155,7 +155,7 @@ fn urgent_requests_and_those_with_reserves_ignore_the_cpuset() {
 fn a_node_mask_holds_within_the_cpuset_and_beyond_it() {
     let frames = two_nodes(1);
     confine(frames, only(1), only(1), 1);
-    // The cpuset and the mask have no node in common: nobody is killed for that.
+    // The cpuset and the mask have no node in common. No task is killed for that.
     *frames.platform().oom.lock().unwrap() = Some(Box::new(|report| panic!("{report:?}")));
     let relaxes = || frames.platform().relaxes.load(Ordering::Relaxed);
     let before = relaxes();
@@ -164,7 +164,7 @@ fn a_node_mask_holds_within_the_cpuset_and_beyond_it() {
     assert_eq!(relaxes(), before);
     let report = frames.platform().failed.lock().unwrap()[0];
     assert_eq!(report.nodes, NodeMask::NONE);
-    // An urgent one ignores the cpuset, not the mask.
+    // An urgent request ignores the cpuset, but not the mask.
     let request = Request::atomic(SINGLE).among(only(0));
     assert_eq!(served(frames, &task(), &request).0, Some(FIRST));
     let held = press(frames, FIRST, 0);
@@ -185,8 +185,9 @@ fn nofail_leaves_its_cpuset_before_it_goes_round() {
     assert_sound(frames);
 }
 
-/// A task is moved to the other node's cpuset when its request reaches `when`: its own node has
-/// nothing. Returns what came, what its walks met, and whether it went on to OOM.
+/// Moves a task to the other node's cpuset when its request reaches `when`; its own node has
+/// nothing free. Returns whether the other node served it, what its walks met, and whether it
+/// called OOM.
 fn moved_at(when: Point, gfp: Gfp) -> (bool, WalkInfo, bool) {
     let frames = two_nodes(1);
     confine(frames, only(1), only(1), 7);
@@ -211,7 +212,8 @@ fn moved_at(when: Point, gfp: Gfp) -> (bool, WalkInfo, bool) {
     (zone == Some(FIRST), info, killed)
 }
 
-/// Where a cpuset may change between a request's begin and its checks, and who comes there.
+/// Points between a request's begin and its checks, each with the flags of a request that comes
+/// there.
 const MOMENTS: [(Point, Gfp); 7] = [
     (Point::SlowBegin, Gfp::KERNEL),
     (Point::SlowWalk, Gfp::KERNEL),
@@ -226,7 +228,7 @@ const MOMENTS: [(Point, Gfp); 7] = [
 fn a_request_whose_cpuset_changes_under_it_begins_again_before_it_gives_up() {
     for (when, gfp) in MOMENTS {
         let (got, info, killed) = moved_at(when, gfp);
-        // Before the begin's look at the cpuset there is nothing to begin again.
+        // Before the begin has read the cpuset there is nothing to begin again.
         let again = u32::from(when != Point::SlowBegin);
         assert!(got && !killed, "{when:?} {gfp:?}");
         assert_eq!((info.cpuset_retries, info.retries), (again, 0), "{when:?}");

@@ -1,4 +1,4 @@
-//! What a CPU remembers of the lists, and what is owed and checked on the short way.
+//! The first caches that a CPU remembers, and what the hot path owes and checks.
 
 use super::*;
 use crate::{pageblock::flags::CACHES, testing::*, *};
@@ -20,7 +20,7 @@ fn take(frames: &'static TestFrames) -> Option<TestBlock> {
     frames.alloc_in_zone(ContextKind::Task, NORMAL, SINGLE, test_owner(1))
 }
 
-/// The cache that the CPU remembers for a request, if it does.
+/// Returns the number of the cache that the CPU remembers for a request, if it does.
 fn remembered(frames: &TestFrames, cpu: usize, request: &Request) -> Option<usize> {
     let cache = frames.caches().cpus()[cpu]
         .first_caches
@@ -28,7 +28,7 @@ fn remembered(frames: &TestFrames, cpu: usize, request: &Request) -> Option<usiz
     (cache < CACHES).then_some(cache)
 }
 
-/// Of each step of `work`, whether a tick there could switch the task away.
+/// Returns for each step of `work` whether a tick there could switch the task away.
 fn switches(frames: &'static TestFrames, work: impl FnOnce()) -> Vec<bool> {
     let seen = Rc::new(RefCell::new(Vec::new()));
     let sees = Rc::clone(&seen);
@@ -67,7 +67,7 @@ fn what_a_cpu_remembers_is_forgotten_by_a_rebuild() {
     assert_sound(frames);
 }
 
-/// NORMAL goes at each step of the request that would note it.
+/// NORMAL becomes empty at each step of the request that would note it.
 #[test]
 fn what_was_read_before_a_rebuild_is_not_remembered() {
     let request = Request::nowait(SINGLE);
@@ -115,14 +115,14 @@ fn what_is_remembered_of_a_class_does_not_depend_on_a_cpuset() {
         Some(zone(1, ZoneKind::Normal))
     );
     *frames.platform().cpuset.lock().unwrap() = None;
-    // From the cache that is remembered, and filled from there on.
+    // The blocks come from the cache that is remembered, which is refilled from then on.
     for _ in 0..3 {
         assert_eq!(frames.zone_of(plain(frames).pfn()), Some(NORMAL));
     }
     assert_sound(frames);
 }
 
-/// Takes everything but what CPU 0 keeps.
+/// Takes everything but the frames in CPU 0's caches.
 fn take_what_is_free(frames: &'static TestFrames) -> Vec<TestBlock> {
     let mut held = Vec::new();
     for info in frames.zones().collect::<Vec<_>>() {
@@ -140,7 +140,7 @@ fn what_a_cpu_keeps_comes_without_a_look_at_any_watermark() {
     for order in [SINGLE, Order::ONE, Order::COSTLY, Order::HUGE] {
         let frames = small_machine(2);
         let request = Request::nowait(order).owned_by(test_owner(1));
-        // Its class is known, and its cache has one.
+        // The first cache of the class is known, and has a block.
         drop(frames.alloc(&task(), &request).unwrap());
         let held = take_what_is_free(frames);
         let hook = at_points(|point| panic!("reached {point:?}"));
@@ -162,7 +162,7 @@ fn a_traced_request_pays_what_is_owed() {
             drop(frames.alloc(&task(), &request).unwrap());
             let mut info = WalkInfo::default();
             let block = frames.alloc_traced(&task(), &request, &mut info).unwrap();
-            // Before its free, which pays as well.
+            // This is tested before the block's free, which would do the drain as well.
             assert!(frames.is_at_rest(CpuId(0)), "the request leaves a drain");
             drop(block);
         });
@@ -213,7 +213,8 @@ fn plain_frames_are_counted_by_context() {
 fn a_free_that_finds_no_place_goes_to_its_pageblock() {
     let frames = small_machine(1);
     let held = (0..300).map(|_| take(frames).unwrap()).collect::<Vec<_>>();
-    // Of two crossings the later one is told first: for that time the limit does not hold.
+    // The later of two crossings is recorded first. Until the other one is, the limit does not
+    // hold.
     frames.tell_cache_limits(NORMAL, false);
     drop(held);
     assert!(frames.zone_info(NORMAL).cached <= crate::zone::policy::CAPACITY as u64);
@@ -248,7 +249,7 @@ fn a_free_past_a_cache_that_is_off_pays_what_is_owed() {
     assert_sound(frames);
 }
 
-/// The second of two frames of a word that find their cache off comes in a row.
+/// Two frames of a word find their cache off; the second one comes in a row.
 #[test]
 fn a_free_in_a_row_goes_past_a_cache_that_is_off() {
     let frames = small_machine(1);
@@ -274,7 +275,7 @@ fn a_free_in_a_row_goes_past_a_cache_that_is_off() {
     assert_sound(frames);
 }
 
-/// A task that is switched away behind the gated section would do what is owed on another CPU.
+/// A task that were switched away behind the gated section would do what is owed on another CPU.
 #[test]
 fn a_free_in_a_row_is_pinned() {
     let frames = small_machine(2);
@@ -292,14 +293,15 @@ fn a_free_in_a_row_is_pinned() {
     let in_row = switches(frames, || drop(row.next()));
     frames.turn_caches_on(NORMAL);
     drop(row);
-    // One by itself is not pinned: it does what is owed wherever it is.
+    // The free of one frame alone is not pinned: it does what is owed on the CPU that it is on
+    // then.
     assert_eq!((apart.last(), in_row.last()), (Some(&true), Some(&false)));
     drop(held);
     frames.drain_all(&task());
     assert_sound(frames);
 }
 
-/// A handler amid the rebuild reads lists that are about to be others.
+/// A handler in the middle of the rebuild reads lists that are about to change.
 #[test]
 fn what_was_learnt_amid_a_rebuild_is_forgotten_at_its_end() {
     let frames = small_machine(1);

@@ -9,7 +9,7 @@ const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
 const SINGLE: Order = Order::ZERO;
 const QUIET: Gfp = Gfp::NOWARN;
 
-/// One node with nothing free but `normal` frames of NORMAL.
+/// Makes one node with nothing free but `normal` frames of NORMAL.
 fn pressed(normal: impl Fn(&ZoneInfo) -> u64) -> (&'static TestFrames, Vec<Vec<TestBlock>>) {
     let frames = small_machine(1);
     let zones = frames.zones().collect::<Vec<_>>();
@@ -36,7 +36,7 @@ fn count_reclaims(frames: &TestFrames) -> Arc<AtomicUsize> {
     calls
 }
 
-/// Counts the calls of the OOM hook, which says `outcome`.
+/// Counts the calls of the OOM hook, which returns `outcome`.
 fn count_ooms(frames: &TestFrames, outcome: OomOutcome) -> Arc<AtomicUsize> {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
@@ -47,8 +47,8 @@ fn count_ooms(frames: &TestFrames, outcome: OomOutcome) -> Arc<AtomicUsize> {
     calls
 }
 
-/// With MIN a multiple of 16: what is left of it, in sixteenths. The last is of a task that may
-/// block; what it may take without reclaiming is seen before it fails.
+/// How much of MIN each request leaves, in sixteenths; MIN is a multiple of 16. A task that may
+/// block is last, and the test sees what it takes before it fails.
 const TABLE: [(&str, Gfp, MemallocRole, u64); 16] = [
     (
         "no discount without HIGH",
@@ -142,7 +142,7 @@ const TABLE: [(&str, Gfp, MemallocRole, u64); 16] = [
 fn every_discount_on_min_goes_as_far_down_as_the_table_says_and_no_further() {
     for (what, gfp, role, sixteenths) in TABLE {
         let part = |zone: &ZoneInfo| {
-            // Each step is rounded like the watermark itself: up to a frame.
+            // Each step is rounded up to a frame, as the watermark itself.
             let half = |watermark: u64| watermark - watermark / 2;
             match sixteenths {
                 16 => zone.min,
@@ -246,7 +246,7 @@ fn a_victim_that_has_had_its_share_fails_instead_of_going_round() {
                 .alloc(&task(), &Request::new(gfp | QUIET, SINGLE))
                 .is_err()
         );
-        // With NOMEMALLOC there is no share: it need not come back for it.
+        // With NOMEMALLOC it has no share, and need not go round for it.
         let expected = if gfp == Gfp::KERNEL { 2 } else { 1 };
         assert_eq!(calls.load(Ordering::Relaxed), expected, "{gfp:?}");
         drop(held);
@@ -297,7 +297,7 @@ fn the_last_try_before_oom_takes_what_is_above_high_and_nothing_else() {
         let ooms = count_ooms(frames, OomOutcome::NoVictim);
         let hook = at_points(move |point| {
             if point == Point::SlowCheckOom {
-                // Another one's victim gives back memory at the last moment.
+                // The victim of another task frees memory at the last moment.
                 singles.clear();
                 frames.drain_all(&task());
             }
@@ -366,7 +366,7 @@ fn progress_starts_the_count_of_rounds_anew_but_not_for_a_costly_order() {
         let reclaims = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&reclaims);
         *frames.platform().shrink.lock().unwrap() = Some(Box::new(move |_, _, _| {
-            // Somebody else takes what comes.
+            // Another CPU takes what is freed.
             usize::from(counted.fetch_add(1, Ordering::Relaxed) < 40)
         }));
         assert!(
@@ -475,7 +475,7 @@ fn nomemalloc_keeps_an_atomic_block_out_of_the_high_atomic_reserve() {
     assert_eq!(of(Gfp::NOWAIT, two), HighAtomic::Spared);
 }
 
-/// Each round asks the reclaimers anew, unless the request says that it must not.
+/// Each round asks the reclaimers again, unless the request's flags forbid it.
 #[test]
 fn rounds_wake_reclaimers_only_for_who_says_so() {
     for (gfp, is_woken) in [
@@ -487,7 +487,7 @@ fn rounds_wake_reclaimers_only_for_who_says_so() {
         platform.reclaimable.store(1 << 20, Ordering::Relaxed);
         let request = Request::new(gfp | QUIET, SINGLE);
         assert!(frames.alloc(&task(), &request).is_err());
-        // The begin asks once, and each round behind the first one.
+        // The begin asks once, and so does each round after the first one.
         let expected = if is_woken { 17 } else { 0 };
         assert_eq!(platform.wakes.load(Ordering::Relaxed), expected);
         drop(held);

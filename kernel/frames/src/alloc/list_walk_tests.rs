@@ -1,11 +1,11 @@
-//! Which zone a walk takes from, and what it leaves there.
+//! The zone that a walk takes from, and what it leaves there.
 
 use crate::{testing::*, *};
 
 const NORMAL: ZoneId = zone(0, ZoneKind::Normal);
 const DMA32: ZoneId = zone(0, ZoneKind::Dma32);
 
-/// What is free of a zone lies scattered: no two frames of it are a block.
+/// Scatters the free frames of a zone, so that no two of them make a block.
 fn scatter(frames: &'static TestFrames, id: ZoneId) -> Vec<TestBlock> {
     let take = || frames.alloc_in_zone(ContextKind::Task, id, Order::ZERO, test_owner(1));
     let all = std::iter::from_fn(take).collect::<Vec<_>>();
@@ -30,7 +30,7 @@ fn a_zone_that_gives_nothing_is_passed_over() {
         (Some(DMA32), false)
     );
     drop(block);
-    // On the slow path the one that has is below LOW.
+    // On the slow path, the zone that has such a block is below LOW.
     let info = frames.zone_info(DMA32);
     let low = info.low + info.reserve[ZoneKind::Normal as usize];
     let of_dma = press(frames, zone(0, ZoneKind::Dma), 0);
@@ -53,7 +53,7 @@ fn a_larger_order_leaves_the_watermark_as_well() {
         let others = others.map(|kind| press(frames, zone(0, kind), 0));
         let min = frames.zone_info(NORMAL).min;
         let all = press(frames, NORMAL, 0);
-        // A run of eight, and the others single.
+        // One run of eight frames is freed, and other frames alone.
         let (mut runs, rest): (Vec<_>, Vec<_>) = all
             .into_iter()
             .partition(|block| block.order() == Order::MAX);
@@ -83,7 +83,7 @@ fn a_larger_order_leaves_the_watermark_as_well() {
     }
 }
 
-/// The list goes by nodes: behind the zone that a request begins with stands a MOVABLE one.
+/// The list goes by nodes, so a MOVABLE zone comes after the zone that a request begins with.
 #[test]
 fn a_zone_higher_than_the_request_may_use_is_passed_over_on_the_slow_path() {
     let frames = two_nodes(1);
@@ -119,7 +119,7 @@ fn what_is_to_be_zero_is_zeroed_and_nothing_else() {
     let zeroed = || std::mem::take(&mut *frames.platform().zeroed.lock().unwrap());
     for order in [Order::ZERO, Order::COSTLY, Order::HUGE] {
         for request in [Request::kernel(order), Request::movable(order)] {
-            // The first one walks; the second one might come without.
+            // The first request walks; the second one might get its block without a walk.
             for _ in 0..2 {
                 let block = frames.alloc(&task(), &request.with(Gfp::ZERO)).unwrap();
                 assert_eq!(zeroed(), [(block.pfn(), order)]);

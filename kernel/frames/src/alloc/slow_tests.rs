@@ -28,7 +28,7 @@ const SINGLE: Order = Order::ZERO;
 #[test]
 fn a_request_above_the_low_watermark_never_sees_the_protocol() {
     let frames = small_machine(1);
-    // What the hot path notes in the list is read without a look at the counter.
+    // The hot path reads the list without a check of the counter.
     let _hook = at_points(|point| match point {
         Point::NoteEntry | Point::FirstNoted { .. } => {}
         _ => panic!("reached {point:?}"),
@@ -90,7 +90,8 @@ fn what_lies_in_another_cpus_cache_is_found_before_anything_is_given_up() {
     let frames = small_machine(2);
     let spare = |zone: &ZoneInfo| if zone.id == NORMAL { zone.low + 5 } else { 0 };
     let held = press_all(frames, spare);
-    // CPU 1 fills its cache with all that Normal has above LOW; then the rest goes, down to MIN.
+    // CPU 1 fills its cache with all that Normal has above LOW. Then the rest is taken, down to
+    // MIN.
     let cached = on_cpu(1, || {
         frames.alloc_in_zone(ContextKind::Task, NORMAL, SINGLE, test_owner(1))
     });
@@ -218,8 +219,8 @@ fn handlers_in_the_middle_of_a_rebuild_allocate_while_the_counter_is_odd() {
 
 #[test]
 fn a_request_that_may_not_reclaim_pays_the_price_and_one_that_may_starts_again() {
-    // H1: between the begin and the walk the zone that the request would start from goes. NORETRY
-    // comes to the check at `nopage`, the plain request to the one before OOM.
+    // H1: between the begin and the walk, the zone that the request would start from becomes empty.
+    // NORETRY comes to the check at `nopage`, the plain request to the one before OOM.
     let no_retry = Gfp::KERNEL | Gfp::NORETRY;
     for (gfp, succeeds) in [(Gfp::NOWAIT, false), (no_retry, true), (Gfp::KERNEL, true)] {
         let frames = small_machine(1);
@@ -262,7 +263,7 @@ fn direct_reclaim_flags_of_an_interrupt_do_not_act() {
     assert_sound(frames);
 }
 
-/// It may have interrupted the very writer whose end it would go round for.
+/// The handler may have interrupted the writer that it would wait for.
 #[test]
 fn a_handler_goes_round_no_odd_count_whatever_its_flags() {
     let frames = small_machine(1);

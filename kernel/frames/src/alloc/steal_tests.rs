@@ -6,7 +6,7 @@ use crate::*;
 const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
 const PAGE: Owner = Owner::new(OwnerKind::PageCache, 1);
 
-/// One CPU, and Normal of four pageblocks.
+/// Makes one CPU, and Normal of four pageblocks.
 fn four_pageblocks() -> &'static TestFrames {
     let frames = bare_machine(1, 1);
     add_section(frames, 32);
@@ -82,7 +82,8 @@ fn a_block_is_stolen_only_when_nothing_else_is_left_and_that_is_counted() {
     let stolen = take(frames, 3, test_owner(1));
     assert_eq!(pageblock_of(&stolen), pageblock_of(&page));
     assert_eq!(steals(frames), 1);
-    // Half of the pageblock and more was free: it is unmovable now, and the page's kind must steal.
+    // More than half of the pageblock was free. So it is unmovable now, and movable requests must
+    // steal.
     let next = take(frames, 3, test_owner(1));
     assert_eq!(
         (pageblock_of(&next), steals(frames)),
@@ -101,7 +102,7 @@ fn a_block_is_stolen_only_when_nothing_else_is_left_and_that_is_counted() {
 fn every_single_frame_can_be_had_by_either_kind() {
     for owner in [PAGE, test_owner(1)] {
         let frames = four_pageblocks();
-        // This CPU's caches hold frames of both kinds.
+        // This CPU's caches hold frames of both migrate types.
         for owner in [PAGE, test_owner(1)] {
             drop(take(frames, 0, owner));
         }
@@ -127,7 +128,7 @@ fn a_pageblock_that_has_become_wholly_free_is_for_whoever_comes_first() {
     assert_eq!(steals(frames), 0);
     let (lower, upper) = take(frames, 9, PAGE).split().unwrap();
     drop(lower);
-    // What was whole is a pageblock for small blocks once it is split.
+    // An order 9 that is split leaves a pageblock for small blocks.
     let page = take(frames, 3, PAGE);
     assert_eq!(pageblock_of(&page), pageblock_of(&upper));
     drop((page, upper));
@@ -154,9 +155,9 @@ fn a_movable_zone_knows_one_kind() {
     assert_sound(frames);
 }
 
-/// Two CPUs ask in turn for orders 0 to 9, each half as often as the one before, and free at
-/// random, each between 60 and 80 % of its half; nothing can be moved. Returns the requests that
-/// failed, of order 9 and in all, and how many orders 9 there were.
+/// Lets two CPUs request orders 0 to 9 in turn, each order half as often as the one before. Each
+/// frees at random, between 60 and 80 % of its half, and nothing can be moved. Returns how many
+/// requests failed, of order 9 and in all, and how many orders 9 there were.
 fn mix(turns: u32) -> (usize, usize, usize) {
     let frames = bare_machine(2, 1);
     for block in 32..36 {
@@ -271,8 +272,8 @@ fn a_pageblock_of_which_less_than_half_is_free_keeps_its_side() {
 }
 
 /// The only pageblock with free frames is for movable blocks. At any step of an unmovable request a
-/// handler makes one of its own, which steals from that pageblock and turns it: there is room for
-/// both.
+/// handler makes one of its own, which steals from that pageblock and converts it. There are frames
+/// for both.
 #[test]
 fn a_request_finds_what_a_handler_has_turned_to_its_migrate_type_meanwhile() {
     for at in 0.. {

@@ -1,4 +1,4 @@
-//! Batches and single frames on their way back to the pageblocks, with others at their steps.
+//! Batches and single frames on their way back to the pageblocks, with other CPUs at each step.
 
 use crate::{testing::*, *};
 use std::{
@@ -21,7 +21,7 @@ fn faults(frames: &TestFrames) -> Vec<FreeFault> {
     faults.into_iter().map(|error| error.fault).collect()
 }
 
-/// Calls `arrive` at one step, and counts them all.
+/// Calls `arrive` at one step, and counts all steps.
 fn at_step(at: usize, mut arrive: impl FnMut() + 'static) -> (HookGuard, Rc<Cell<usize>>) {
     let steps = Rc::new(Cell::new(0));
     let count = Rc::clone(&steps);
@@ -50,7 +50,7 @@ fn a_refill_takes_no_more_than_the_zone_has_above_low() {
     frames.drain_all(&task());
     held.extend(press(frames, NORMAL, low - 3));
     frames.drain_all(&task());
-    // Below LOW: the frame that is asked for, by a refill.
+    // Below LOW a refill takes one frame.
     let before = frames.zone_events(NORMAL).refills;
     held.extend(take(frames, Order::ZERO));
     assert_eq!(frames.zone_info(NORMAL).cached, 0);
@@ -95,7 +95,7 @@ fn a_frame_in_two_caches_is_reported_by_the_second_drain() {
     assert_sound(frames);
 }
 
-/// What another CPU's free of a frame leaves of it: a clear bit, and the count.
+/// Does what another CPU's free of the frame would do: clears the bit, and adds to the count.
 fn freed_elsewhere(frames: &TestFrames, pfn: Pfn) {
     let (pageblock, frame) = frames.pageblock_of(pfn).unwrap();
     pageblock
@@ -129,8 +129,7 @@ fn a_single_frame_whose_bit_is_clear_is_reported_by_its_free_and_not_counted() {
     assert_sound(frames);
 }
 
-/// A machine with a pageblock of which everything is free but one frame, and a frame of another
-/// one.
+/// Makes a machine with a pageblock that is free but for one frame, and frames of other pageblocks.
 fn nearly_whole() -> (&'static TestFrames, TestBlock, Vec<TestBlock>) {
     let frames = normal_machine(1, 1);
     let blocks: Vec<_> = (0..1_024)
@@ -153,7 +152,7 @@ fn a_pageblock_that_a_drain_completes_is_counted_whatever_is_drained_behind_it()
     let (frames, last, mut others) = nearly_whole();
     let free_huge = || format!("{:?}", frames.zone(NORMAL).free_huge);
     drop(others.pop());
-    // On top of the cache: it is drained first.
+    // The frame lies on top of the cache, so it is drained first.
     drop(last);
     let before = free_huge();
     frames.drain_all(&task());
@@ -232,7 +231,8 @@ const IN_BULK: Free = |frames, one, other| {
     frames.free_bulk(&mut [Some(one), Some(other)]);
 };
 
-/// The block of which the last frames are freed leaves and comes back elsewhere, at any step.
+/// Frees the last frames of a memory section. At each step in turn the section leaves and comes
+/// back in another zone.
 fn changes_zones(size: Order, free: Free, caches: bool) {
     let mut at = 0;
     loop {
@@ -246,7 +246,7 @@ fn changes_zones(size: Order, free: Free, caches: bool) {
         let (hook, steps) = at_step(at, move || {
             on_cpu(1, || {
                 if frames.platform().gate(CpuId(0)).is_open() {
-                    // Its caches cannot be drained.
+                    // CPU 0's caches cannot be drained now.
                     return;
                 }
                 let until = frames.platform().now_ns() + 10_000;

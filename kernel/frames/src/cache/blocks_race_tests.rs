@@ -1,4 +1,4 @@
-//! Larger blocks that two want at once: by a free of both, or by a drain and the next owner.
+//! Larger blocks that two CPUs want at once: by two frees, or by a drain and an allocation.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn of_two_frees_of_a_block_that_race_the_later_one_is_reported_and_does_nothing(
         frames.platform().by_exchange.store(true, Ordering::Relaxed);
         let pfn = take(frames, order).unwrap().leak().pfn();
         frames.drain_all(&task());
-        // CPU 0 has looked at the entry, and not claimed it yet.
+        // CPU 0 has read the entry, and not claimed it yet.
         let (hook, steps) = at_step(0, move || on_cpu(1, || frames.free_raw(pfn, order)));
         frames.free_raw(pfn, order);
         drop(hook);
@@ -19,15 +19,15 @@ fn of_two_frees_of_a_block_that_race_the_later_one_is_reported_and_does_nothing(
     }
 }
 
-/// A CPU's blocks are drained, and another CPU takes all that it can get at each step in turn: what
-/// it gets is its own, by the entry, too.
+/// A CPU's blocks are drained, and another CPU takes all that it can get at each step in turn. The
+/// entries must name it as the owner of what it gets.
 #[test]
 fn a_drained_block_is_left_alone_as_soon_as_it_can_be_had() {
     for order in super::super::CACHED_ORDERS {
         for at in 0.. {
             let frames = small_machine(2);
             drop(take(frames, order));
-            // Nothing else is free of that size, and nothing is taken out of caches.
+            // Nothing else of that size is free, and no block comes from a cache.
             let mut held = on_cpu(1, || take_all(frames, order));
             frames.turn_caches_off(NORMAL);
             let got = Rc::new(RefCell::new(Vec::new()));

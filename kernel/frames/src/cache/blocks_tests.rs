@@ -121,7 +121,7 @@ fn a_block_in_a_cache_that_is_not_marked_so_is_reported_and_left_out() {
     let faults = std::mem::take(&mut *frames.platform().faults.lock().unwrap());
     let faults: Vec<_> = faults.iter().map(|error| error.fault).collect();
     assert_eq!(faults, [FreeFault::CacheCorrupt]);
-    // It is somebody else's now.
+    // The entry names another owner now.
     drop(next);
     frames.free_raw(pfn, Order::HUGE);
     assert_sound(frames);
@@ -145,7 +145,7 @@ fn a_pair_is_of_one_zone_and_one_kind() {
     let frames = bare_machine(1, 1);
     add_section(frames, 0);
     let zones = [ZoneKind::Dma, ZoneKind::Dma32].map(|kind| ZoneId::new(NodeId(0), kind));
-    // The second pair is of both zones, by halves.
+    // The halves of the second pair are in different zones.
     for (zone, pageblocks) in zones.into_iter().zip([0..3, 3..8]) {
         let range = PfnRange::new(Pfn(pageblocks.start * 512), Pfn(pageblocks.end * 512));
         frames.add_boot_range(range, zone).unwrap();
@@ -171,7 +171,8 @@ fn a_plain_block_comes_without_a_walk_and_is_counted() {
     let frames = small_machine(1);
     for order in super::CACHED_ORDERS {
         let request = Request::nowait(order).owned_by(test_owner(1));
-        // The first learns which zone serves the class, and fills the cache on the whole way.
+        // The first request finds the zone that serves the class, and fills the cache on the
+        // general path.
         drop(frames.alloc(&task(), &request).unwrap());
         let before = frames.zone_events(NORMAL);
         let pfn = frames.alloc(&task(), &request).unwrap().pfn();
@@ -201,7 +202,7 @@ fn limits_are_those_of_the_orders() {
     }
 }
 
-/// Does `work` with a drain's interrupt at each of its steps in turn.
+/// Runs `work` with a drain's interrupt at each of its steps in turn.
 fn drained_at_each_step(frames: &'static TestFrames, mut work: impl FnMut()) {
     for at in 0.. {
         let (hook, steps) = at_step(at, move || {
@@ -218,7 +219,7 @@ fn drained_at_each_step(frames: &'static TestFrames, mut work: impl FnMut()) {
     }
 }
 
-/// Calls `arrive` at one step, and counts them all.
+/// Calls `arrive` at one step, and counts all steps.
 fn at_step(at: usize, mut arrive: impl FnMut() + 'static) -> (HookGuard, Rc<Cell<usize>>) {
     let steps = Rc::new(Cell::new(0));
     let count = Rc::clone(&steps);
@@ -316,7 +317,8 @@ fn a_block_that_finds_no_place_goes_to_its_pageblock() {
     let held = (0..40).map(|_| take(frames, Order::ONE).unwrap());
     let held = held.collect::<Vec<_>>();
     frames.drain_all(&task());
-    // Of two crossings the later one is told first: for that time the limit does not hold.
+    // The later of two crossings is recorded first. Until the other one is, the limit does not
+    // hold.
     frames.tell_block_cache_limits(NORMAL, false);
     drop(held);
     let blocks = frames.caches().cpus()[0].block_caches(NORMAL);
@@ -376,7 +378,7 @@ fn a_racing_double_free_of_a_block_is_not_handed_out_twice() {
         let (pageblock, frame) = frames.pageblock_of(pfn).unwrap();
         let label = Entry::allocated(order, test_owner(1));
         for cpu in 0..2 {
-            // Both have read the entry before the other one writes it.
+            // The entry is as both CPUs have read it before the other one wrote it.
             pageblock.entry(frame).store(label.0, Ordering::Relaxed);
             on_cpu(cpu, || frames.free_raw(pfn, order));
         }
@@ -417,7 +419,7 @@ fn a_drain_that_comes_while_blocks_are_given_up_is_done() {
     assert_sound(frames);
 }
 
-/// The number that stands for "not known" falls upon the last zone's cache, as an index.
+/// The number that stands for "unknown" would be the last zone's cache, if used as an index.
 #[test]
 fn a_block_of_a_class_that_is_not_known_yet_is_walked_for() {
     for order in super::CACHED_ORDERS {
@@ -452,7 +454,8 @@ fn a_block_that_no_cache_is_for_goes_back_to_its_own_place() {
     assert_sound(frames);
 }
 
-/// Of two crossings the later one may be told first: orders without caches have no room even then.
+/// The later of two crossings may be recorded first. Even then, orders without caches have a limit
+/// of 0.
 #[test]
 fn a_crossing_that_is_told_early_opens_no_cache_for_other_orders() {
     let frames = small_machine(1);

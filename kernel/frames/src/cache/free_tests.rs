@@ -147,8 +147,8 @@ fn a_block_is_split_down_to_frames_and_each_part_freed_by_itself() {
     assert_eq!(after.free, before.free + before.cached);
 }
 
-/// A block is freed where there is no other one, with an interrupt at each step that wants just
-/// such a block: whatever it gets must be its own, by the entry, too.
+/// Frees a block while no other one of its size is free. An interrupt at each step requests such a
+/// block; the entry must name it as the owner of what it gets.
 fn interrupted_where_nothing_else_is_free(order: Order) {
     let mut at = 0;
     loop {
@@ -158,7 +158,7 @@ fn interrupted_where_nothing_else_is_free(order: Order) {
         let range = PfnRange::new(start, Pfn(start.0 + 1024));
         let zone = zone(0, ZoneKind::Normal);
         frames.online_range(range, zone, &task()).unwrap();
-        // Whatever caches have at hand goes as well.
+        // The cached frames are taken as well.
         frames.turn_caches_off(zone);
         let take = move || frames.alloc_in_zone(ContextKind::Task, zone, order, test_owner(1));
         let mut all = std::iter::from_fn(take).collect::<Vec<_>>();
@@ -234,10 +234,11 @@ fn a_double_free_that_races_is_found_at_once_where_frees_claim_by_exchange() {
             let block = normal(frames, order);
             let pfn = block.pfn();
             let (pageblock, frame) = frames.pageblock_of(pfn).unwrap();
-            // CPU 1 has checked the entry and claimed it; then CPU 0 frees the block as a whole.
+            // CPU 1 has checked the entry and claimed it. Then CPU 0 does its whole free of the
+            // block.
             assert!(frames.claim_for_free(pageblock.entry(frame), order));
             drop(block);
-            // CPU 1 would go on here. Who stores plainly has no way to know what CPU 0 did.
+            // CPU 1 would go on here. With a plain store it could not know what CPU 0 did.
             let found = faults(frames);
             assert_eq!(found == [FreeFault::DoubleFree], by_exchange, "{order:?}");
             if by_exchange {

@@ -1,4 +1,4 @@
-//! Drains: their numbers, who does them, and when they are over.
+//! Drains: their numbers, the code that does them, and when they are over.
 
 use super::*;
 use crate::{pageblock::flags::PageblockFlags, testing::*, *};
@@ -38,7 +38,7 @@ fn a_drain_that_comes_while_the_last_frames_are_looked_for_is_done() {
         let pinned = Pinned::new(frames.platform());
         let cache = &cpu.pcp[PageblockFlags::cache_of(NORMAL, MigrateType::Unmovable)];
         let left = frames.take_left_over(NORMAL, cache, cpu);
-        // Before what comes behind it, which pays as well.
+        // This is tested before the calls behind it, which would do the drain as well.
         assert!(frames.is_at_rest(CpuId(0)), "the look leaves a drain");
         drop(pinned);
         if let Some(pfn) = left {
@@ -96,8 +96,8 @@ fn a_drain_that_comes_into_an_initiators_share_is_done() {
     assert_sound(frames);
 }
 
-/// Were the drain owed before its number is there, the NMI's gated section would do the one before,
-/// and leave nothing to be done for this one.
+/// If the drain were owed before its number is stored, the NMI's gated section would do the drain
+/// before it, and leave this one undone.
 #[test]
 fn an_nmi_that_comes_into_a_drains_interrupt_leaves_the_drain_to_it_or_does_it() {
     for at in 0.. {
@@ -123,7 +123,7 @@ fn an_nmi_that_comes_into_a_drains_interrupt_leaves_the_drain_to_it_or_does_it()
     }
 }
 
-/// A gated section of CPU 1 is open when its interrupt comes: it does the drain on its way out.
+/// A gated section of CPU 1 is open when its interrupt comes. It does the drain at its end.
 #[test]
 fn a_drain_is_over_when_the_last_cpu_has_done_it() {
     let frames = small_machine(2);

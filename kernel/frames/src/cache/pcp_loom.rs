@@ -1,5 +1,5 @@
-//! A drain between CPUs: what its initiator did before is seen by every gated section behind it,
-//! and what the gated section did is seen by the initiator when the drain is acknowledged.
+//! A drain between CPUs. Every gated section behind it sees what its initiator did before it. And
+//! the initiator sees what the drained section did, when the drain is acknowledged.
 
 use super::*;
 use crate::{base::resizing::ResizingLock, zone::cache_limit::CacheLimit};
@@ -12,12 +12,12 @@ struct Shared {
     cache_limit: CacheLimit,
     /// Frames in the CPU's cache.
     cached: AtomicU32,
-    /// Stands for the interrupt, which orders nothing here: only the numbers do.
+    /// Stands for the interrupt. It orders nothing here; only the numbers do.
     sent: AtomicU32,
 }
 
-/// The CPU: takes the interrupt if it has come, and then frees a frame, as `drain_local` and
-/// `free_to_cache` do.
+/// Plays the CPU: takes the interrupt if it has come, and then frees a frame, as `drain_local` and
+/// a free into the cache do.
 fn cpu(shared: &Shared) {
     if shared.sent.load(Ordering::Relaxed) == 0 {
         return;
@@ -46,7 +46,7 @@ impl Shared {
         Arc::new(shared)
     }
 
-    /// The wait for the first drain, and the look at the cache behind it.
+    /// Waits for the first drain, and looks at the cache after it.
     fn wait(&self) {
         if self.drain_state.has_drained(1) {
             let cached = self.cached.load(Ordering::Relaxed);
@@ -60,8 +60,8 @@ fn drained() {
         let shared = Shared::new();
         let (other, third) = (Arc::clone(&shared), Arc::clone(&shared));
         let cpu = thread::spawn(move || cpu(&other));
-        // The initiator's wait, as a thread of its own. loom 0.7 remembers one last access of each
-        // atomic, and would not try this load behind the CPU's store, but for this being last.
+        // The initiator's wait is a thread of its own. loom 0.7 remembers one last access of each
+        // atomic. It tries this load behind the CPU's store only because the load comes last.
         let wait = thread::spawn(move || third.wait());
         shared.cache_limit.shut_for_offline();
         assert_eq!(shared.drains.ask(), 1);
@@ -80,8 +80,8 @@ fn a_drain_that_is_acknowledged_has_happened_and_nothing_comes_after_it() {
     }
 }
 
-/// Two initiators: one shuts the caches and asks for a drain; the other one asks for a later drain
-/// and does its own CPU's share itself, as `drain_here` does, without an interrupt.
+/// Plays two initiators. One shuts the caches and asks for a drain. The other one asks for a later
+/// drain, and drains its own CPU without an interrupt, as `drain_here` does.
 fn acknowledged_by_a_later_one() {
     model(|| {
         let shared = Shared::new();
@@ -91,7 +91,7 @@ fn acknowledged_by_a_later_one() {
             if own == 2 {
                 other.cached.store(0, Ordering::Relaxed);
                 other.drain_state.acknowledge(own);
-                // A free on this CPU.
+                // This is a free on this CPU.
                 if other.cache_limit.is_for(0) {
                     other.cached.store(2, Ordering::Relaxed);
                 }

@@ -1,5 +1,5 @@
-//! An interrupt at every step of what a zone that is short of memory makes requests do: compaction,
-//! the reserve, steals, and frees that complete a pageblock.
+//! An interrupt at every step of requests in a zone that is short of memory: compaction, the
+//! reserve, steals, and frees that complete a pageblock.
 
 use super::*;
 use std::sync::{Arc, Mutex};
@@ -14,11 +14,10 @@ fn page(number: u32) -> Owner {
     Owner::new(OwnerKind::PageCache, number)
 }
 
-/// Pages that the platform can move; the others are in use for ever.
+/// Pages that the platform can move. The others stay in use.
 type Pages = Arc<Mutex<Vec<TestBlock>>>;
 
-/// A pageblock for movable blocks, one page in each of its quarters, in a zone that is taken
-/// otherwise.
+/// A pageblock for movable blocks with a page in each quarter. The rest of the zone is taken.
 struct Pageblock {
     pages: Pages,
     held: Vec<TestBlock>,
@@ -30,16 +29,16 @@ impl Drop for Pageblock {
     }
 }
 
-/// What the pageblocks of the zone are like beside the movable one.
+/// The other pageblocks of the zone.
 #[derive(Clone, Copy, PartialEq)]
 enum Others {
     Held,
-    /// In four of them every second run of order 6 is free, among unmovable ones.
+    /// In four of them every second run of order 6 is free, among unmovable blocks.
     Scattered,
 }
 
-/// Takes the zone but for a pageblock of which `movable` quarters have a page that can be moved,
-/// and the others one that cannot now.
+/// Takes the zone but for one pageblock. In `movable` of its quarters the page can be moved; in the
+/// others it cannot be moved now.
 fn movable_pageblock(run: &Run, movable: usize, others: Others) -> Pageblock {
     let frames = run.frames;
     run.quiet.set(true);
@@ -50,7 +49,7 @@ fn movable_pageblock(run: &Run, movable: usize, others: Others) -> Pageblock {
     let scattered = (0..4).map(|_| huge(test_owner(5)).unwrap());
     let scattered = scattered.collect::<Vec<_>>();
     let mut held = Vec::new();
-    // Down to order 3: a steal comes only where nothing of the own kind is left.
+    // The loop goes down to order 3: a steal comes only if nothing of the own migrate type is left.
     for size in (3..=9).rev().map(order) {
         held.extend(std::iter::from_fn(|| try_take(frames, size)));
         frames.drain_all(&task());
@@ -117,7 +116,7 @@ fn events(run: &Run) -> ZoneEvents {
     run.frames.zone_events(NORMAL)
 }
 
-/// A request that may compact; its block, if it got one.
+/// Makes a request that may compact; returns its block, if it got one.
 fn compact(run: &Run, size: Order) -> Option<TestBlock> {
     let request = Request::kernel(size).owned_by(test_owner(5));
     let request = request.with(Gfp::NORETRY | Gfp::NOWARN);
@@ -184,7 +183,8 @@ fn any_interrupt_may_come_at_any_step_of_a_compaction_or_a_steal() {
     enumerate_one(&WORK);
 }
 
-/// A hundred pageblocks, so that one may be kept, taken down below MIN; what is held stays so.
+/// Makes a zone of a hundred pageblocks, so that one may be in the reserve, and takes it down below
+/// MIN. The blocks taken for that are not freed.
 fn with_reserve() -> &'static TestFrames {
     let frames = bare_machine(1, 1);
     add_section(frames, 32);
@@ -207,7 +207,7 @@ fn atomic(run: &Run) -> Option<TestBlock> {
     run.frames.alloc(&hard_irq(), &request).ok()
 }
 
-/// A request that fails, and has the reserve given back first.
+/// Makes a request that fails, and makes the reserve give back a pageblock before.
 fn give_reserve_back(run: &Run) {
     let request = Request::kernel(Order::ZERO).with(Gfp::RETRY_MAYFAIL | Gfp::NOWARN);
     let block = run.frames.alloc(&task(), &request);

@@ -16,14 +16,14 @@ use tidemark_sync::LocalIrq;
 
 const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
 
-/// What arrives at one step.
+/// An event at one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Arrival {
     /// The drain interrupt of an offline that has just turned the caches off.
     Offline,
     /// The drain interrupt alone.
     Drain,
-    /// An NMI that allocates a frame and frees one, and the same with larger blocks.
+    /// An NMI that allocates a frame and frees one, and does so with larger blocks.
     Nmi,
     /// An NMI, and then the drain interrupt.
     NmiThenDrain,
@@ -44,11 +44,11 @@ const ARRIVALS: [Arrival; 5] = [
 struct Run {
     frames: &'static TestFrames,
     held: Rc<RefCell<Vec<TestBlock>>>,
-    /// Of each CPU, the number of the drain that the interrupt asked for.
+    /// For each CPU, the number of the drain that the interrupt asked for.
     drains: Rc<RefCell<Vec<u32>>>,
-    /// Steps do not count: what comes there was tried elsewhere.
+    /// Whether steps do not count, because their interrupts are tried elsewhere.
     quiet: Rc<Cell<bool>>,
-    /// There may be no larger block for an NMI.
+    /// Whether there may be no larger block for an NMI.
     is_pressed: Rc<Cell<bool>>,
 }
 
@@ -67,7 +67,7 @@ impl Run {
         }
     }
 
-    /// What arrives, as it happens.
+    /// Returns the function that makes the event happen.
     fn arrival(&self, arrival: Arrival) -> impl Fn() + use<> {
         let (frames, held) = (self.frames, Rc::clone(&self.held));
         let drains = Rc::clone(&self.drains);
@@ -97,8 +97,8 @@ impl Run {
             let drain = frames.caches().drains().ask();
             drains.borrow_mut()[Host::cpu()] = drain;
             frames.drain_local(&hard_irq());
-            // An acknowledged drain has happened: the gated section's own frames are all that may
-            // be left.
+            // A drain that was acknowledged has been done, so only the gated section's own frames
+            // may be left.
             let cpu = frames.this_cpu(HERE);
             if cpu.drain_state.has_drained(drain) {
                 assert_eq!(cpu.held(NORMAL), 0, "acknowledged, but not drained");
@@ -107,8 +107,8 @@ impl Run {
     }
 }
 
-/// One CPU, and 32 MiB of one zone; big enough for caches of some frames, and for those of blocks
-/// up to order 9.
+/// Makes one CPU, and 32 MiB of one zone. This is large enough for caches of some frames, and of
+/// blocks up to order 9.
 fn tiny_machine() -> &'static TestFrames {
     tiny_machine_of(1)
 }
@@ -141,7 +141,7 @@ fn plain(frames: &'static TestFrames, order: Order) -> TestBlock {
 
 type Work = fn(&Run);
 
-/// What is interrupted: each goes through other branches.
+/// The work that is interrupted. Each goes through other branches.
 const WORK: [(&str, Work); 10] = [
     ("a free into the cache", |run| {
         let block = run.held.borrow_mut().pop();
@@ -167,7 +167,7 @@ const WORK: [(&str, Work); 10] = [
         run.quiet.set(true);
         let more = (0..2 * high).map(|_| take(run.frames));
         let mut more = more.collect::<Vec<_>>().into_iter();
-        // A full cache makes room for a batch at a time.
+        // A full cache gives back a batch at a time.
         while more.len() > 20 {
             drop(more.next());
         }
@@ -192,13 +192,13 @@ const WORK: [(&str, Work); 10] = [
     }),
     ("a free in bulk", |run| {
         let mut all = run.held.take().into_iter().map(Some).collect::<Vec<_>>();
-        // What an NMI wants to free meanwhile.
+        // These are the blocks that an NMI frees meanwhile.
         run.held.borrow_mut().extend(all.pop().flatten());
         run.frames.free_bulk(&mut all);
     }),
 ];
 
-/// Larger blocks that come and go without a walk.
+/// Larger blocks that are allocated and freed without a walk.
 const LARGER: (&str, Work) = ("a plain order 3, and a 9, without a walk", |run| {
     for order in [Order::COSTLY, Order::HUGE] {
         drop(plain(run.frames, order));
@@ -206,7 +206,7 @@ const LARGER: (&str, Work) = ("a plain order 3, and a 9, without a walk", |run| 
     }
 });
 
-/// Lets `arrivals` happen at the given steps of `work`; returns how many steps there were.
+/// Runs `work` with `arrivals` at the given steps; returns how many steps there were.
 fn interrupted(frames: &'static TestFrames, work: Work, arrivals: &[(usize, Arrival)]) -> usize {
     frames.drain_all(&task());
     let run = Run::new(frames);
@@ -227,7 +227,7 @@ fn interrupted(frames: &'static TestFrames, work: Work, arrivals: &[(usize, Arri
             }
         })
     };
-    // Where it began: it may end elsewhere.
+    // The work begins on CPU 0, and may end on another one.
     on_cpu(0, || work(&run));
     drop(hook);
     let grace_is_over = frames.platform().grace_is_over();
@@ -274,7 +274,7 @@ fn any_interrupt_may_come_at_any_step() {
 
 fn enumerate_two() {
     let frames = tiny_machine();
-    // The others repeat what the first two do; all of them take minutes.
+    // The other ones repeat what the first two do. All of them take minutes.
     let most = match std::env::var_os("TIDEMARK_LONG") {
         Some(_) => WORK.len(),
         None => 3,
@@ -304,11 +304,12 @@ fn any_two_interrupts_may_come_at_any_two_steps() {
     enumerate_two();
 }
 
-/// A task is switched away wherever it may be, alone and behind a drain's interrupt.
+/// Switches a task away at each step where it may be switched, alone and behind a drain's
+/// interrupt.
 fn enumerate_switches() {
     let frames = tiny_machine_of(2);
     for (_, work) in &[WORK[0], WORK[1], LARGER] {
-        // From the second time on the hot path knows its cache.
+        // From the second time on the hot path knows the first cache.
         on_cpu(1, || interrupted(frames, *work, &[]));
         let steps = interrupted(frames, *work, &[]);
         for first in 0..=steps {
@@ -368,7 +369,7 @@ fn room_for_a_larger_block_that_is_looked_at_too_early_is_noticed() {
 fn a_drain_ends_although_its_initiator_moves() {
     let frames = tiny_machine_of(3);
     for (from, to) in [(0, 1), (0, 2), (1, 0)] {
-        // Something for each CPU to drain.
+        // Each CPU gets something to drain.
         (0..3).for_each(|cpu| on_cpu(cpu, || drop(take(frames))));
         let asked = frames.platform().drains.load(Ordering::Relaxed);
         frames.platform().moves_to.store(to + 1, Ordering::Relaxed);

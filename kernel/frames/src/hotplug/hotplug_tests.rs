@@ -267,7 +267,7 @@ fn a_search_that_looked_before_a_pageblock_changed_zones_gives_its_reservation_b
     assert_eq!(frames.platform().relaxes.load(Ordering::Relaxed), 0);
 }
 
-/// What lies in the next word of bits is not left to another scan because a word ends free.
+/// A word that ends with free frames does not end the scan: pages in the next word are moved, too.
 #[test]
 fn one_scan_moves_every_page() {
     let frames = small_machine(1);

@@ -1,4 +1,5 @@
-//! Memory comes, and what coming and leaving share. Leaving itself: `offline`.
+//! Memory hot-plug: onlines, and the types of onlines and offlines. The offline itself is in
+//! `offline`.
 
 mod offline;
 mod rebuild;
@@ -17,25 +18,25 @@ use crate::{
 };
 use tidemark_sync::Task;
 
-/// What an offline did.
+/// The result of an offline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OfflineStats {
     /// Frames that left.
     pub frames: u64,
-    /// Frames that were moved elsewhere.
+    /// Frames of blocks that were moved elsewhere.
     pub migrated: u64,
-    /// Scans of the range.
+    /// Number of scans of the range.
     pub scans: u64,
     /// Whether the zone became empty, so that the zonelists were rebuilt.
     pub zone_emptied: bool,
 }
 
-/// Why a range could not leave; everything was undone.
+/// Why an offline failed. All its steps have been undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OfflineError {
     /// The range is empty, or not aligned to 4 MiB.
     Misaligned,
-    /// A frame of the range is not the allocator's.
+    /// The allocator does not manage a frame of the range.
     Hole {
         /// The first such frame.
         at: Pfn,
@@ -45,23 +46,24 @@ pub enum OfflineError {
         /// First frame of the second zone.
         at: Pfn,
     },
-    /// An unmovable frame was still in the way at the deadline.
+    /// An unmovable frame was still in the range at the deadline.
     Unmovable {
         /// The frame.
         at: Pfn,
-        /// Whose it is.
+        /// Its owner.
         owner: Owner,
     },
-    /// The deadline passed with movable frames, or births and deaths in flight, still in the way.
+    /// At the deadline there were still movable frames in the range, or births and deaths under
+    /// way.
     Deadline {
         /// The first such frame.
         at: Pfn,
-        /// Whose it is; nobody, if in flight.
+        /// Its owner; [`Owner::NONE`] for a birth or a death under way.
         owner: Owner,
     },
 }
 
-/// What an online did.
+/// The result of an online.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OnlineStats {
     /// Frames that came.
@@ -70,7 +72,7 @@ pub struct OnlineStats {
     pub zone_was_empty: bool,
 }
 
-/// Why a range could not come; nothing was changed.
+/// Why an online failed. It has changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnlineError {
     /// The range is empty, or not aligned to 4 MiB.
@@ -80,19 +82,19 @@ pub enum OnlineError {
         /// First frame concerned.
         at: Pfn,
     },
-    /// A frame of the range is the allocator's already.
+    /// The allocator manages a frame of the range already.
     Present {
         /// First frame of its pageblock.
         at: Pfn,
     },
-    /// The node is beyond the storage.
+    /// The allocator has no node of this number.
     NoNode,
 }
 
 /// Frames of a pair of pageblocks.
 const PAIR_FRAMES: u64 = 2 * PAGEBLOCK_FRAMES as u64;
 
-/// Indices of the pageblocks of an aligned range.
+/// Returns the indices of an aligned range's pageblocks.
 pub(crate) fn pageblocks(range: PfnRange) -> core::ops::Range<u64> {
     range.start.0 / PAGEBLOCK_FRAMES as u64..range.end.0 / PAGEBLOCK_FRAMES as u64
 }
@@ -104,8 +106,9 @@ impl<'m, P: PerCpu> Frames<'m, P> {
             && range.end.0.is_multiple_of(PAIR_FRAMES)
     }
 
-    /// Brings a range of whole 4 MiB pairs into a zone; its sections have books. Task context,
-    /// interrupts on, no spinlock held.
+    /// Adds a range of whole 4 MiB pairs to a zone, and rebuilds the zonelists if the zone was
+    /// empty. The range's memory sections have books. One offline or online runs at a time; others
+    /// wait. Task context, interrupts on, no spinlock held.
     ///
     /// # Errors
     ///

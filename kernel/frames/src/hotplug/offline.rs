@@ -1,4 +1,5 @@
-//! Offline, step by step: each step is a guard that undoes itself.
+//! The steps of an offline. Those before the last frame is free are guards, which undo themselves
+//! on an error.
 
 use crate::{
     base::{
@@ -22,7 +23,7 @@ use crate::{
 };
 use tidemark_sync::Task;
 
-/// The caches of a zone are off for as long as this lives.
+/// A guard that keeps the caches of a zone off until it is dropped.
 pub(crate) struct CachesOff<'a, 'm, P: PerCpu> {
     frames: &'a Frames<'m, P>,
     zone: ZoneId,
@@ -41,8 +42,8 @@ impl<P: PerCpu> Drop for CachesOff<'_, '_, P> {
     }
 }
 
-/// A range is isolated for as long as this lives: nothing of it is handed out, what is freed into
-/// it stays, and its zone does not count it as free.
+/// A guard that isolates a range until it is dropped. No frame of it is allocated, frames that are
+/// freed into it stay, and its zone's counter does not have them.
 pub(crate) struct Isolated<'a, 'm, P: PerCpu> {
     frames: &'a Frames<'m, P>,
     zone: ZoneId,
@@ -63,7 +64,7 @@ impl<'a, 'm, P: PerCpu> Isolated<'a, 'm, P> {
         }
     }
 
-    /// Takes charge of a range that joined as isolated.
+    /// Makes the guard for a range that has joined as isolated.
     pub(crate) fn adopt(frames: &'a Frames<'m, P>, zone: ZoneId, range: PfnRange) -> Self {
         Self {
             frames,
@@ -75,7 +76,7 @@ impl<'a, 'm, P: PerCpu> Isolated<'a, 'm, P> {
 
 impl<P: PerCpu> Drop for Isolated<'_, '_, P> {
     fn drop(&mut self) {
-        // Pageblocks that have left meanwhile are not isolated any more.
+        // Pageblocks that have left are not isolated any more.
         for pageblock in
             pageblocks(self.range).filter_map(|index| self.frames.books().pageblock(index))
         {
@@ -89,11 +90,11 @@ impl<P: PerCpu> Drop for Isolated<'_, '_, P> {
 }
 
 impl<'m, P: PerCpu> Frames<'m, P> {
-    /// Takes a range of whole 4 MiB pairs out of its zone: isolates, drains, migrates, removes, and
-    /// rebuilds the zonelists if the zone became empty. `deadline_ns` is in
-    /// [`Platform::now_ns`](crate::Platform::now_ns)'s time: until then frames in use are moved or
-    /// waited for, the unmovable ones, too. One offline or online runs at a time; others wait. Task
-    /// context, interrupts on, no spinlock held.
+    /// Takes a range of whole 4 MiB pairs out of its zone: drains, isolates, migrates, removes, and
+    /// rebuilds the zonelists if the zone has become empty. `deadline_ns` is a time of
+    /// [`Platform::now_ns`](crate::Platform::now_ns). Until then frames in use are moved or waited
+    /// for, unmovable ones, too. One offline or online runs at a time; others wait. Task context,
+    /// interrupts on, no spinlock held.
     ///
     /// # Errors
     ///
@@ -114,7 +115,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
 
         let mut stats = self.empty(range, deadline_ns, task)?;
 
-        // Nobody reserves in an isolated pageblock, so what was all free stays all free.
+        // No request reserves in an isolated pageblock, so a wholly free one stays so.
         for pageblock in pageblocks(range).filter_map(|index| self.books().pageblock(index)) {
             let has_left = pageblock.core().leave();
             assert!(
@@ -140,7 +141,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         Ok(stats)
     }
 
-    /// Finds the one zone of a range that has no holes.
+    /// Returns the zone of a range, which must have no holes and lie in one zone.
     fn check_leaving(&self, range: PfnRange) -> Result<ZoneId, OfflineError> {
         if !Self::is_aligned(range) {
             return Err(OfflineError::Misaligned);
@@ -169,6 +170,10 @@ impl<'m, P: PerCpu> Frames<'m, P> {
 
     /// Scans and migrates until every pageblock of the range is wholly free, or the deadline has
     /// passed.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first frame that was left at the deadline.
     fn empty(
         &self,
         range: PfnRange,
@@ -199,7 +204,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
     }
 
-    /// Looks at every frame that is not free, and moves what can be moved.
+    /// Looks at every frame of the range that is not free, and moves the blocks that can be moved.
     fn scan(&self, range: PfnRange, deadline_ns: u64, task: &Task) -> Scan {
         let mut scan = Scan::new(AtUnmovable::GoOn);
         for pageblock in pageblocks(range).filter_map(|index| self.books().pageblock(index)) {
@@ -213,10 +218,10 @@ impl<'m, P: PerCpu> Frames<'m, P> {
                 task,
             );
             if used == 0 && pageblock.core().state() != State::ISOLATED_EMPTY {
-                // Bits are clear and the count does not say so yet, or a reservation is open.
+                // The bits are clear but not counted yet, or a reservation is open.
                 scan.pending.get_or_insert((pageblock.start(), Owner::NONE));
             }
-            // Migration is slow; a range full of pages must not make the deadline meaningless.
+            // Migration is slow, so the deadline is tested within a scan, too.
             let in_the_way = scan.unmovable.or(scan.pending);
             if self.platform().now_ns() >= deadline_ns && in_the_way.is_some() {
                 break;

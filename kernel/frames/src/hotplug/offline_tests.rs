@@ -1,4 +1,4 @@
-//! What an offline does in which order, what it names, and how long it tries.
+//! The order of an offline's steps, the frames that it names, and how long it tries.
 
 use crate::{testing::*, *};
 use std::sync::{
@@ -122,7 +122,7 @@ fn a_scan_behind_the_deadline_ends_with_the_pageblock_in_which_something_is_in_t
     assert_sound(frames);
 }
 
-/// Blocks that can be moved, by their first frames.
+/// Makes these blocks movable, by their first frames.
 fn movable(frames: &'static TestFrames, blocks: Vec<TestBlock>) -> Arc<Mutex<Vec<TestBlock>>> {
     let blocks = Arc::new(Mutex::new(blocks));
     let held = Arc::clone(&blocks);
@@ -140,7 +140,7 @@ fn movable(frames: &'static TestFrames, blocks: Vec<TestBlock>) -> Arc<Mutex<Vec
 fn one_scan_finds_every_page_and_counts_the_frames_of_each() {
     let frames = small_machine(1);
     let mut blocks = vec![take(frames, 3, PAGE)];
-    // One page in 61: in every word, and at the ends of some.
+    // One page in 61 stays: so there is one in every word, and at the ends of some.
     let all = (0..2_000).map(|_| take(frames, 0, PAGE));
     blocks.extend(all.filter(|page| page.pfn().0 % 61 == 0));
     let count = blocks.len() as u64 - 1;
@@ -178,7 +178,8 @@ fn an_offline_lets_time_pass_while_it_waits() {
     assert_sound(frames);
 }
 
-/// What comes is counted before anything of it is free: no zone has more free than it manages.
+/// An online adds its frames to the sizes before any is free, so no zone has more free than it
+/// manages.
 #[test]
 fn no_zone_has_more_free_than_it_manages_at_any_step_of_an_online() {
     let frames = small_machine(1);
@@ -191,7 +192,7 @@ fn no_zone_has_more_free_than_it_manages_at_any_step_of_an_online() {
     assert_sound(frames);
 }
 
-/// The watermarks of each zone, worked out by the formulas from the frames that are there.
+/// Checks the watermarks of each zone, computed by the formulas from its present frames.
 #[test]
 fn watermarks_and_caches_follow_the_frames_that_are_there() {
     let frames = small_machine(2);

@@ -1,4 +1,4 @@
-//! Rebuilding the zonelists after zones came or went.
+//! Rebuilds of the zonelists, and new policies, after zones have changed.
 
 use crate::{base::resizing::Resizing, cache::cpu::PerCpu, frames::Frames};
 use tidemark_sync::Task;
@@ -14,21 +14,21 @@ impl<P: PerCpu> Frames<'_, P> {
         self.zone_table().refresh_policy(cpus, resizing);
     }
 
-    /// Makes the zonelists what the populated zones demand.
+    /// Rebuilds the zonelists for the populated zones, by the protocol in force.
     pub(crate) fn rebuild_zonelists(&self, task: &Task, resizing: &Resizing<'_>) {
         self.lists().protocol().prepare(self.platform(), task);
         self.build_zonelists(resizing);
         self.lists().protocol().finish(self.platform(), task);
     }
 
-    /// Makes the zonelists what the populated zones demand, at boot, where no request can be
-    /// reading what is replaced.
+    /// Builds the zonelists for the populated zones, without the protocol's steps before and after
+    /// a rebuild. Boot calls it alone, when no request reads the lists yet.
     pub(crate) fn build_zonelists(&self, resizing: &Resizing<'_>) {
         self.lists()
             .build(self.zone_table(), || self.forget_firsts(resizing), resizing);
     }
 
-    /// Rebuilds the zonelists although no zone came or went: for tests of those who read them. Task
+    /// Rebuilds the zonelists although no zone has changed, for tests of their readers. Task
     /// context, interrupts on, no spinlock held.
     pub fn rebuild(&self, task: &Task) {
         let resizing = self.lock_resizing(task);

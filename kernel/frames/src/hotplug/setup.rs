@@ -1,4 +1,4 @@
-//! Setting up: nodes, books, boot memory.
+//! Set-up of nodes, books and boot memory.
 
 use crate::{
     base::{
@@ -18,8 +18,8 @@ use crate::{
 use tidemark_sync::atomic::Ordering;
 
 impl<'m, P: PerCpu> Frames<'m, P> {
-    /// Sets the nodes and their distances, and computes each node's order of nodes. At boot, before
-    /// [`Frames::finish_boot`]; nodes beyond the storage are left out.
+    /// Sets the nodes and their distances, and computes each node's order of nodes. Nodes that the
+    /// allocator does not have are left out. Boot calls it, before [`Frames::finish_boot`].
     pub fn set_topology(&self, topology: &Topology) {
         let mut known = *topology;
         known.nodes.0 &= (u16::MAX >> (16 - self.lists().nodes().len())) as u8;
@@ -29,8 +29,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
     }
 
-    /// Hands in the books of a memory section. They stay for good: a section that leaves and comes
-    /// back keeps them.
+    /// Gives a memory section its books. It keeps them for good, even if it leaves and comes back.
     ///
     /// # Errors
     ///
@@ -46,19 +45,19 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         slot.fill(meta).map_err(|_| AddError::Present { at })
     }
 
-    /// Returns whether a memory section has books.
+    /// Returns whether a memory section has books. Any context.
     pub fn has_section(&self, section: SectionNo) -> bool {
         let slot = self.books().slot(section);
         slot.is_some_and(|slot| slot.meta().is_some())
     }
 
-    /// Adds memory of the boot map, single frames if need be, to a zone; several ranges may share
-    /// a pageblock if they share the zone. Returns the number of frames added. Before other CPUs
-    /// allocate; follow with [`Frames::finish_boot`].
+    /// Adds memory of the boot map to a zone, in any number of frames. Ranges may share a pageblock
+    /// if they are added to the same zone. Returns the number of frames added. Boot calls it before
+    /// other CPUs allocate, and [`Frames::finish_boot`] afterwards.
     ///
     /// # Errors
     ///
-    /// See [`AddError`]; what lies in pageblocks of 2 MiB before the one concerned has been added.
+    /// See [`AddError`]. The range's frames in pageblocks before the one concerned have been added.
     pub fn add_boot_range(&self, range: PfnRange, zone: ZoneId) -> Result<u64, AddError> {
         if zone.index() >= self.zone_table().all().len() {
             return Err(AddError::NoNode);
@@ -78,7 +77,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         Ok(range.len())
     }
 
-    /// Adds some frames of a pageblock: all of it by one step, if it is new, else a word at a time.
+    /// Adds frames of a pageblock. A whole pageblock that is gone joins by one step, other frames
+    /// are added word by word.
     fn add_frames(
         &self,
         pageblock: PageblockRef<'m>,
@@ -90,7 +90,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         let zone = self.zone_table().zone(zone_id);
         let is_whole = frames == PAGEBLOCK_FRAMES as u32;
         if is_whole && pageblock.core().state() == State::GONE {
-            // Its bits are clear and its entries say free: they are new, or were left so.
+            // Its bits are clear and its entries say *free*: the books are new, or the pageblock
+            // has left them so.
             self.join_zone(pageblock, zone_id, State::EMPTY, resizing);
             self.zone_table().gain(zone_id, frames);
             zone.grow(frames.into(), resizing);
@@ -120,7 +121,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         Ok(())
     }
 
-    /// Makes a pageblock that is gone a part of a zone.
+    /// Adds a pageblock that is gone to a zone.
     fn join_zone(
         &self,
         pageblock: PageblockRef<'m>,
@@ -135,7 +136,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         pageblock.core().join(joined);
     }
 
-    /// Makes a pageblock present with all of its frames absent, if it is not present yet.
+    /// Adds a pageblock with all its frames absent to a zone, unless it is there already.
     fn open_pageblock(
         &self,
         pageblock: PageblockRef<'m>,
@@ -256,8 +257,8 @@ mod tests {
         assert!(none.is_none());
     }
 
-    /// Caches keep 32 bits of a frame's number: the last section below 16 TiB works, the next one
-    /// is refused, whatever the storage.
+    /// Caches keep 32 bits of a frame's number: the last section below 16 TiB works, and the next
+    /// one is refused.
     #[test]
     fn blocks_from_16_tib_on_are_refused_and_those_below_work() {
         let frames = machine_of_sections(SectionNo::END.0 + 1);

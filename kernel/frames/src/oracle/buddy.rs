@@ -1,5 +1,4 @@
-//! Free blocks by order, recounted from the bits: there are no free lists to read their lengths
-//! from.
+//! Numbers of free blocks by order, counted from the bits, since there are no free lists.
 
 use crate::{
     base::types::{ORDERS, Order, ZoneId},
@@ -12,7 +11,7 @@ use crate::{
 };
 use tidemark_sync::atomic::Ordering;
 
-/// Frames of a word that begin an aligned run, by order 1 to 6.
+/// Frames of a word that may begin an aligned run, by order 1 to 6.
 const ALIGNED: [u64; 6] = [
     0x5555_5555_5555_5555,
     0x1111_1111_1111_1111,
@@ -23,20 +22,20 @@ const ALIGNED: [u64; 6] = [
 ];
 
 impl<P: PerCpu> Frames<'_, P> {
-    /// Counts free blocks of a zone by order, each free frame counted once, in the largest aligned
-    /// block that it is part of. Caches and isolated pageblocks are not counted. Takes no lock; any
-    /// context.
+    /// Counts the free blocks of a zone by order. Each free frame counts once, in the largest
+    /// aligned free block that it is part of. Caches and isolated pageblocks are left out. It takes
+    /// no lock. Any context.
     ///
-    /// Exact at rest. While others allocate it errs on one side within each pageblock: a frame that
-    /// is being taken, or reserved, may still be counted.
+    /// The result is exact at rest. While other CPUs allocate, it may include frames that are
+    /// reserved or being taken.
     ///
     /// # Panics
     ///
-    /// Panics if the zone's node is beyond the storage.
+    /// Panics if the allocator has no node of this number.
     pub fn free_blocks(&self, zone: ZoneId) -> [u64; ORDERS] {
         let mut blocks = [0; ORDERS];
         let (first, end) = self.zone_table().zone(zone).span();
-        // Pairs: a pageblock's order 9 is half of an order 10 if its other half is free as well.
+        // The loop takes pairs: two pageblocks that are both wholly free are one order 10.
         for index in (first & !1..end).step_by(2) {
             let is_whole = |index| {
                 self.books()
@@ -73,7 +72,7 @@ fn count_bits(bits: &PageblockBits, blocks: &mut [u64; ORDERS]) -> bool {
     for (word, whole) in bits.0.iter().zip(&mut words) {
         *whole = count_word(!word.load(Ordering::Relaxed), blocks);
     }
-    // Orders 7 and 8: whole words, side by side.
+    // Orders 7 and 8 are neighbouring words that are wholly free.
     let mut whole = 0;
     for four in words.as_chunks::<4>().0 {
         let pairs = [four[0] && four[1], four[2] && four[3]];
@@ -117,7 +116,7 @@ mod tests {
         testing::*,
     };
 
-    /// The largest free block at each place, found one by one.
+    /// Finds the largest free block at each place, one by one.
     fn by_hand(free: &[bool]) -> [u64; ORDERS] {
         let mut blocks = [0; ORDERS];
         let mut at = 0;
@@ -151,7 +150,7 @@ mod tests {
                         .wrapping_add(1);
                     value |= u64::from(random >> 33 & 0x3f < density) << bit;
                 }
-                // Some words wholly free, for the orders that span words.
+                // Some words are wholly free, for the orders that span words.
                 let value = if random >> 40 & 1 == 0 { 0 } else { value };
                 word.store(value, Ordering::Relaxed);
             }

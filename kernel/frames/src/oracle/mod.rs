@@ -1,4 +1,4 @@
-//! What looks at the whole: recounts, and tables for people.
+//! Code that looks at the whole allocator: recounts, and tables for people.
 
 pub(crate) mod buddy;
 pub(crate) mod stats;

@@ -1,4 +1,4 @@
-//! What may be looked at: zones, lists, rebuilds.
+//! Numbers of zones and caches for observers.
 
 use crate::{
     base::types::{CpuId, NodeId, Pfn, PfnRange, ZoneId, ZoneKind},
@@ -8,14 +8,14 @@ use crate::{
     zone::Watermark,
 };
 
-/// A zone at a moment, in frames; each number is exact by itself, not together.
+/// A zone's numbers, in frames. Each was read by itself, so they may not fit together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ZoneInfo {
-    /// Which zone.
+    /// The zone.
     pub id: ZoneId,
-    /// Free, not counting caches and isolated pageblocks.
+    /// Free frames, without those in caches and in isolated pageblocks.
     pub free: u64,
-    /// In CPUs' caches.
+    /// Frames in CPUs' caches.
     pub cached: u64,
     /// MIN watermark.
     pub min: u64,
@@ -25,35 +25,35 @@ pub struct ZoneInfo {
     pub high: u64,
     /// Frames that the allocator manages.
     pub managed: u64,
-    /// Frames that are there, managed or not.
+    /// Frames that are present. The allocator manages all of them.
     pub present: u64,
-    /// What is kept back from requests whose highest zone is the index.
+    /// Lowmem reserve from requests, by their highest zone.
     pub reserve: [u64; 4],
-    /// Frames of pageblocks kept for requests above order 0 that cannot wait, free or not.
+    /// Frames of the pageblocks in the high-atomic reserve, free or not.
     pub high_atomic: u64,
-    /// First frame and frame after the last one, holes included.
+    /// The span of the zone, holes included.
     pub span: PfnRange,
 }
 
-/// One CPU's cache of a zone at a moment, in frames.
+/// One CPU's caches of a zone, in frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheInfo {
-    /// In it, single frames.
+    /// Single frames in both caches.
     pub count: u32,
-    /// Frames of larger blocks that the CPU keeps beside it.
+    /// Frames in the caches of larger blocks.
     pub in_blocks: u32,
-    /// Above this, it is drained by a batch.
+    /// Limit of each cache of single frames.
     pub high: u32,
-    /// Moved at once.
+    /// Batch of a refill, which takes up to one frame more.
     pub batch: u32,
 }
 
 impl<P: PerCpu> Frames<'_, P> {
-    /// Returns a zone's counters and watermarks.
+    /// Returns a zone's counters and watermarks. Any context.
     ///
     /// # Panics
     ///
-    /// Panics if the zone's node is beyond the storage.
+    /// Panics if the allocator has no node of this number.
     pub fn zone_info(&self, id: ZoneId) -> ZoneInfo {
         let zone = self.zone_table().zone(id);
         let (first, end) = zone.span();
@@ -73,11 +73,11 @@ impl<P: PerCpu> Frames<'_, P> {
         }
     }
 
-    /// Returns a CPU's cache of a zone; nothing for a CPU without caches.
+    /// Returns a CPU's caches of a zone, or `None` for a CPU without caches. Any context.
     ///
     /// # Panics
     ///
-    /// Panics if the zone's node is beyond the storage.
+    /// Panics if the allocator has no node of this number.
     pub fn cache_info(&self, id: ZoneId, cpu: CpuId) -> Option<CacheInfo> {
         let zone = self.zone_table().zone(id);
         let caches = self.caches().cpus().get(cpu.0)?;
@@ -89,7 +89,7 @@ impl<P: PerCpu> Frames<'_, P> {
         })
     }
 
-    /// Returns every zone with memory, by node, lowest kind first.
+    /// Returns every zone with memory, by node, lowest kind first. Any context.
     pub fn zones(&self) -> impl Iterator<Item = ZoneInfo> + '_ {
         self.zone_table()
             .zone_ids()
@@ -97,8 +97,8 @@ impl<P: PerCpu> Frames<'_, P> {
             .map(|zone| self.zone_info(zone))
     }
 
-    /// Counts the frames that are free in all zones; caches and isolated pageblocks are not
-    /// counted.
+    /// Returns the number of free frames in all zones, without those in caches and in isolated
+    /// pageblocks. Any context.
     pub fn free_frames(&self) -> u64 {
         self.zone_table()
             .zone_ids()
@@ -106,12 +106,12 @@ impl<P: PerCpu> Frames<'_, P> {
             .sum()
     }
 
-    /// Counts the frames that the background reclaimer of `node` should free so that each of its
-    /// zones is above its HIGH watermark.
+    /// Returns how many frames the background reclaimer of `node` should free, so that each of its
+    /// zones has as many free as its HIGH watermark. Any context.
     ///
     /// # Panics
     ///
-    /// Panics if the node is beyond the storage.
+    /// Panics if the allocator has no node of this number.
     pub fn reclaim_wanted(&self, node: NodeId) -> u64 {
         ZoneKind::ALL
             .into_iter()

@@ -1,4 +1,4 @@
-//! The oracle: recounts everything from the bits and names the first inconsistency.
+//! The oracle, which recounts everything from the bits and names the first inconsistency.
 
 use crate::{
     base::{
@@ -20,15 +20,15 @@ use tidemark_sync::atomic::Ordering;
 /// What the oracle found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inconsistency {
-    /// A count differs from what was counted.
+    /// A counter differs from the number that was counted.
     Count {
-        /// Name of the count.
+        /// Name of the counter.
         what: &'static str,
         /// The zone concerned.
         zone: ZoneId,
-        /// What the counter says.
+        /// Value of the counter.
         says: i64,
-        /// What was counted.
+        /// The number that was counted.
         counted: i64,
     },
     /// A frame's books contradict each other.
@@ -38,51 +38,51 @@ pub enum Inconsistency {
         /// The frame.
         at: Pfn,
     },
-    /// A zonelist is not what the populated zones and distances demand.
+    /// A zonelist is wrong for the populated zones and the distances.
     List {
         /// What is wrong.
         what: &'static str,
-        /// The node whose list it is.
+        /// The node of the list.
         node: NodeId,
         /// Index of the entry.
         entry: usize,
     },
-    /// A CPU is inside the allocator, or owes a drain.
+    /// A CPU has a gated section open, or owes a drain.
     Cpu {
-        /// Which one.
+        /// The CPU.
         cpu: CpuId,
     },
-    /// The limit of a zone's caches is not what its LOW watermark and its limit demand.
+    /// A limit of a zone's caches is wrong for the zone's policy and the sides of its watermarks.
     CacheLimit {
         /// The zone.
         zone: ZoneId,
     },
-    /// A zone's bit in the word of zones above LOW, of requests up to a highest zone, is wrong.
+    /// A zone's bit in a word of zones above LOW is wrong.
     AboveLow {
         /// The zone.
         zone: ZoneId,
-        /// Which word.
+        /// Highest zone of the word's requests.
         highest: ZoneKind,
     },
     /// The protocol's counter is odd, or hot-plug or a compaction is under way: its task was
-    /// preempted, and goes on later. Nothing was counted.
+    /// preempted, and goes on later. The recount was given up.
     NotAtRest,
 }
 
-/// What the oracle counted, in frames.
+/// The numbers that the oracle counted, in frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Census {
     /// Frames that the allocator manages.
     pub managed: u64,
-    /// Free ones.
+    /// Free frames.
     pub free: u64,
-    /// In CPUs' caches.
+    /// Frames in CPUs' caches.
     pub cached: u64,
-    /// Allocated ones.
+    /// Allocated frames.
     pub allocated: u64,
-    /// Allocated ones without an owner.
+    /// Allocated frames without an owner.
     pub ownerless: u64,
-    /// Allocated ones by kind of owner; see [`Census::owned`].
+    /// Allocated frames by kind of owner; see [`Census::owned`].
     by_owner: [u64; OwnerKind::ALL.len()],
 }
 
@@ -96,11 +96,12 @@ struct Tally {
 }
 
 impl<P: PerCpu> Frames<'_, P> {
-    /// Checks everything. Exact only at rest: nobody else is inside the allocator.
+    /// Checks everything. It is exact only at rest: while no other code runs in the allocator. Any
+    /// context.
     ///
     /// # Errors
     ///
-    /// The first inconsistency found.
+    /// Returns the first inconsistency found.
     pub fn validate_at_rest(&self) -> Result<Census, Inconsistency> {
         let mut census = Census::default();
         let mut tallies = [Tally::default(); MAX_ZONES];
@@ -129,12 +130,12 @@ impl<P: PerCpu> Frames<'_, P> {
         Ok(census)
     }
 
-    /// Checks what must hold at any time, while others allocate: watermarks in order, and no
-    /// counter beyond what it counts.
+    /// Checks what must hold at any time, even while other CPUs allocate: watermarks are in order,
+    /// and no zone has more frames free than it has. Any context.
     ///
     /// # Errors
     ///
-    /// The first inconsistency found.
+    /// Returns the first inconsistency found.
     pub fn validate(&self) -> Result<(), Inconsistency> {
         for id in self.zone_table().zone_ids() {
             let zone = self.zone_table().zone(id);
@@ -152,8 +153,8 @@ impl<P: PerCpu> Frames<'_, P> {
                     watermarks.high,
                 ));
             }
-            // Sizes may change between the two looks; and a reservation that is given back in an
-            // isolated pageblock leaves the counter a moment after it has left the pageblock.
+            // Sizes may change between the two looks. And the frames of a reservation that is given
+            // back in an isolated pageblock are in the counter for a moment too long.
             let before = zone.managed();
             let free = zone.free();
             let managed = zone.managed();
@@ -289,7 +290,7 @@ impl<P: PerCpu> Frames<'_, P> {
         Ok(())
     }
 
-    /// Checks a pageblock that is wholly taken: an order 9, or half of an order 10.
+    /// Checks a pageblock that is taken whole: an order 9, or half of an order 10.
     fn check_taken(
         &self,
         pageblock: PageblockRef<'_>,
@@ -407,7 +408,7 @@ impl<P: PerCpu> Frames<'_, P> {
 }
 
 impl Tally {
-    /// Counts frames of an owner, or else of a cache.
+    /// Counts frames of an owner, or of a cache if there is none.
     fn count_used(&mut self, frames: u64, owner: Option<Owner>, census: &mut Census) {
         self.managed += frames;
         match owner {
@@ -421,7 +422,7 @@ impl Tally {
 }
 
 impl Census {
-    /// Counts allocated frames of owners of this kind.
+    /// Returns the number of allocated frames of owners of this kind.
     pub fn owned(&self, kind: OwnerKind) -> u64 {
         self.by_owner[kind as usize]
     }

@@ -1,4 +1,4 @@
-//! Each inconsistency is planted, told by the oracle under its name, and taken back.
+//! Each inconsistency is planted, reported by the oracle under its name, and undone.
 
 use crate::{
     base::owner::Entry,
@@ -10,7 +10,7 @@ use tidemark_sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 const NORMAL: ZoneId = zone(0, ZoneKind::Normal);
 const DMA32: ZoneId = zone(0, ZoneKind::Dma32);
-/// An order that no cache keeps.
+/// An order without caches.
 const UNCACHED: Order = Order::new(4).unwrap();
 
 fn take(frames: &'static TestFrames, order: Order) -> TestBlock {
@@ -18,14 +18,14 @@ fn take(frames: &'static TestFrames, order: Order) -> TestBlock {
     block.unwrap()
 }
 
-/// Demands that the oracle says this of a frame.
+/// Demands that the oracle reports this of a frame.
 #[track_caller]
 fn assert_told(frames: &TestFrames, what: &'static str, at: Pfn) {
     let found = frames.validate_at_rest();
     assert_eq!(found, Err(Inconsistency::Frame { what, at }));
 }
 
-/// Demands that the oracle says of a zone's count that it is wrong.
+/// Demands that the oracle reports a zone's counter as wrong.
 #[track_caller]
 fn assert_miscounted(frames: &TestFrames, zone: ZoneId, name: &str) {
     let found = frames.validate_at_rest();
@@ -42,7 +42,7 @@ fn entry_of(frames: &'static TestFrames, pfn: Pfn) -> &'static AtomicU32 {
     pageblock.entry(frame)
 }
 
-/// The word with a frame's bit, and the bit.
+/// Returns the word with a frame's bit, and the bit.
 fn bit_of(frames: &'static TestFrames, pfn: Pfn) -> (&'static AtomicU64, u64) {
     let (pageblock, frame) = frames.pageblock_of(pfn).unwrap();
     (
@@ -51,7 +51,8 @@ fn bit_of(frames: &'static TestFrames, pfn: Pfn) -> (&'static AtomicU64, u64) {
     )
 }
 
-/// Demands that the oracle says this of a frame while its entry, or another one's, says that.
+/// Demands that the oracle reports this of a frame while an entry, its own or another one's, is
+/// changed.
 #[track_caller]
 fn assert_told_of_entry(
     frames: &'static TestFrames,
@@ -99,7 +100,7 @@ fn a_cached_block_says_so_and_is_in_one_cache_of_its_zone_once() {
     };
     let (pfn, _) = cache(NORMAL).top().unwrap();
     let what = "a cached block, but its entry does not say so";
-    // Of another order it is another block.
+    // With another order it would be another block.
     assert_told_of_entry(frames, (pfn, Entry::cached(Order::TWO)), what, pfn);
     cache(NORMAL).pop();
     cache(DMA32).push(pfn);
@@ -305,7 +306,7 @@ fn the_oracle_counts_nothing_while_something_is_under_way() {
     assert_sound(frames);
 }
 
-/// The count says by itself that lists are written, whether the hot-plug lock is held or not.
+/// The counter alone says that lists are being written, whether the hot-plug lock is held or not.
 #[test]
 fn the_oracle_counts_nothing_while_lists_are_written() {
     let frames = bare_machine(1, 1);
@@ -346,7 +347,7 @@ fn at_any_time_watermarks_are_in_order_and_no_more_is_free_than_there_is() {
         told("watermarks out of order");
         zone.set_policy(&right, &resizing());
     }
-    // What is in flight may be counted twice for a moment.
+    // Frames under way may be counted twice for a moment.
     let in_flight = 2 * 512;
     zone.add_free(in_flight);
     assert_eq!(frames.validate(), Ok(()));
@@ -357,7 +358,7 @@ fn at_any_time_watermarks_are_in_order_and_no_more_is_free_than_there_is() {
     assert_sound(frames);
 }
 
-/// Behind the end of a list lies what an earlier, longer one left.
+/// Entries of an earlier, longer list lie behind the end of a list.
 #[test]
 fn what_lies_behind_the_end_of_a_list_is_not_looked_at() {
     let frames = small_machine_of(1, Variant::Snapshot);
@@ -366,7 +367,7 @@ fn what_lies_behind_the_end_of_a_list_is_not_looked_at() {
     frames
         .online_range(section_range(33), movable, &task())
         .unwrap();
-    // Of two sides, one is written again: two zones fewer.
+    // One of the two sides is written again, so two zones leave.
     for block in [33, 32] {
         frames
             .offline_range(section_range(block), u64::MAX, &task())

@@ -3,8 +3,8 @@
 use super::*;
 use tidemark_sync::atomic::AtomicI64;
 
-/// An order 7 is freed while an offline isolates the pageblock, or ends that. The zone's counter
-/// must have what is free and not isolated: each frame once.
+/// Frees an order 7 while an offline isolates the pageblock, or ends that. The zone's counter must
+/// have each frame once that is free and not isolated.
 fn counted(flags: u16) {
     bounded(move || {
         let mut words = [0; 8];
@@ -41,8 +41,7 @@ fn a_frame_freed_while_its_pageblock_is_isolated_is_counted_once() {
     caught(Mutant::IsolationReadBeforeAdd, || counted(State::ISOLATED));
 }
 
-/// The last block of an isolated pageblock comes back, word by word, while the pageblock tries to
-/// leave.
+/// Frees the last block of an isolated pageblock, word by word, while the pageblock tries to leave.
 fn last_words_and_leaving() {
     bounded(|| {
         let mut words = [0; 8];
@@ -73,15 +72,15 @@ fn a_pageblock_leaves_after_the_last_word_of_its_last_block() {
     }
 }
 
-/// What is written for a pageblock before it comes.
+/// The books that are written for a pageblock before it joins.
 struct Books {
     shared: Arc<Shared>,
     zone: AtomicU32,
     managed: AtomicU32,
 }
 
-/// A pageblock comes while somebody uses it: at once, or isolated until the zone's sizes are
-/// written.
+/// Lets a pageblock join while another thread uses it: at once, or isolated until the zone's sizes
+/// are written.
 fn coming(joined: State, uses: fn(&Books) -> bool) {
     bounded(move || {
         let books = Arc::new(Books {
@@ -135,8 +134,7 @@ fn who_uses_a_pageblock_knows_its_zone() {
     caught(Mutant::RelaxedIsolate, to_compact);
 }
 
-/// The last frame of a pageblock that is being compacted comes back, and the compactor takes it
-/// whole.
+/// Frees the last frame of a pageblock that is being compacted, while the compactor takes it whole.
 fn compacted() {
     bounded(|| {
         let shared = Shared::with_one_taken(5, 0);
@@ -161,8 +159,7 @@ fn a_compacted_pageblock_is_taken_with_what_its_last_owner_wrote() {
     caught(Mutant::RelaxedAdd, compacted);
 }
 
-/// The last frame of a pair that is being compacted comes back, and the compactor takes both
-/// halves.
+/// Frees the last frame of a pair that is being compacted, while the compactor takes both halves.
 fn compacted_pair() {
     bounded(|| {
         let shared = Shared::with_one_taken(5, State::COMPACTED);
@@ -189,7 +186,7 @@ fn a_compacted_pair_is_taken_with_what_its_last_owner_wrote() {
     caught(Mutant::RelaxedAdd, compacted_pair);
 }
 
-/// The last frame of a run comes back while the compactor claims the run.
+/// Frees the last frame of a run while the compactor claims the run.
 fn compacted_run() {
     bounded(|| {
         let mut words = [u64::MAX; 8];

@@ -23,7 +23,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// A pageblock whose words are `words`, with as many frames free as bits are zero.
+    /// Makes a pageblock with these words of bits, and as many frames free as bits are zero.
     fn new(words: [u64; 8], flags: u16) -> Arc<Self> {
         let free: u32 = words.iter().map(|word| word.count_zeros()).sum();
         let state = State::PRESENT | flags | free as u16;
@@ -36,7 +36,7 @@ impl Shared {
         })
     }
 
-    /// All frames but `frame` are free.
+    /// Makes a pageblock with all frames free but `frame`.
     fn with_one_taken(frame: u32, flags: u16) -> Arc<Self> {
         let mut words = [0; 8];
         words[frame as usize / 64] = 1 << (frame % 64);
@@ -51,7 +51,7 @@ impl Shared {
         }
     }
 
-    /// An allocation as the zone makes it.
+    /// Allocates as the zone does.
     fn allocate(&self, order: Order) -> Option<u32> {
         let frames = order.frames() as u32;
         if self.pageblock().reserve(frames, frames) == 0 {
@@ -65,7 +65,7 @@ impl Shared {
         index
     }
 
-    /// The wrong one: bits first, count second.
+    /// Allocates in the wrong order: bits first, count second.
     fn allocate_bits_first(&self) -> Option<u32> {
         let index = self.pageblock().claim(ZERO)?;
         if self.pageblock().reserve(1, 1) == 0 {
@@ -75,7 +75,7 @@ impl Shared {
         Some(index)
     }
 
-    /// Writes the content as a frame's sole owner does; loom reports a race.
+    /// Writes the content as a frame's owner does; loom reports a race.
     fn write(&self) {
         self.content.with_mut(|_| ());
     }
@@ -96,8 +96,8 @@ fn bounded(body: impl Fn() + Sync + Send + 'static) {
 }
 
 /// Lets the others go first, without an ordering. loom 0.7 remembers one last access of each
-/// atomic: of a thread that loads before it stores it knows the load only, and would not try the
-/// other thread's load behind that store.
+/// atomic. If a thread loads before it stores, loom remembers the load, and does not try another
+/// thread's load behind the store.
 fn others_first() {
     thread::yield_now();
 }
@@ -108,9 +108,9 @@ fn caught(mistake: Mutant, model: fn()) {
     assert!(result.is_err(), "{mistake:?} passes");
 }
 
-/// One thread frees a frame, another one wants one. With `spare` a second frame is free: then the
-/// reservation may stand for the spare one and the claim still find the freed one, so that nothing
-/// but the bit lies between the two owners.
+/// Lets one thread free a frame, and another one allocate one. With `spare` a second frame is free.
+/// The reservation may then count the spare frame and the claim find the freed one, so that only
+/// the bit orders the two owners.
 fn handed_on(spare: u64) {
     bounded(move || {
         let mut words = [u64::MAX; 8];
@@ -139,15 +139,15 @@ fn a_freed_frame_is_handed_on_with_what_was_written() {
     handed_on(SPARE);
 }
 
-/// A count that is added before its bits are clear only makes a single frame's claim wait; what it
-/// breaks is who looks at the count alone: see the models of taking and leaving.
+/// A count that is added before its bits are clear only makes a single frame's claim wait. It
+/// breaks code that looks at the count alone: see the models of taking and leaving.
 #[test]
 fn handing_on_without_its_orderings_is_noticed() {
     caught(Mutant::RelaxedClear, || handed_on(SPARE));
     caught(Mutant::RelaxedClaim, || handed_on(SPARE));
 }
 
-/// The last frame of a pageblock comes back while another thread takes the pageblock whole.
+/// Frees the last frame of a pageblock while another thread takes the pageblock whole.
 fn taken_whole() {
     bounded(|| {
         let shared = Shared::with_one_taken(5, 0);
@@ -236,7 +236,7 @@ fn a_run_is_had_whoever_frees_beside_it() {
     });
 }
 
-/// An order 7 loses its second word to a single frame.
+/// Lets an order 7 lose its second word to a single frame.
 fn words_and_singles() {
     bounded(|| {
         let mut words = [u64::MAX; 8];
@@ -264,12 +264,12 @@ fn a_large_order_that_loses_a_word_owns_nothing() {
     caught(Mutant::ClaimWithoutRollback, words_and_singles);
 }
 
-/// Several runs are claimed by one step while single frames come and go in the same word.
+/// Claims several runs by one step while single frames are taken and freed in the same word.
 fn runs_and_singles() {
     const TWO: Order = Order::TWO;
     bounded(|| {
         let mut words = [u64::MAX; 8];
-        // Three aligned runs of four; frame 5, in the second of them, is in use.
+        // There are three aligned runs of four. Frame 5, in the second one, is in use.
         words[0] = !0xfff | 1 << 5;
         let shared = Shared::new(words, 0);
         let other = Arc::clone(&shared);
@@ -288,7 +288,7 @@ fn runs_and_singles() {
             shared.write();
         }
         shared.pageblock().unreserve(reserved - runs.count_ones());
-        // Nothing, if all twelve were reserved at that moment.
+        // It got no frame if all twelve were reserved at that moment.
         let single = singles.join().unwrap();
         let both = single.filter(|single| runs >> single & 1 == 1);
         assert_eq!(both, None, "two owners of a frame");
@@ -305,7 +305,7 @@ fn runs_that_are_claimed_at_once_are_nobody_elses() {
     caught(Mutant::RelaxedClaim, runs_and_singles);
 }
 
-/// The last frame of an isolated pageblock comes back while the pageblock tries to leave.
+/// Frees the last frame of an isolated pageblock while the pageblock tries to leave.
 fn last_free_and_leaving() {
     bounded(|| {
         let shared = Shared::with_one_taken(5, State::ISOLATED);
@@ -329,7 +329,7 @@ fn a_pageblock_leaves_after_its_last_free() {
     caught(Mutant::AddBeforeClear, last_free_and_leaving);
 }
 
-/// A thread allocates while another one isolates the pageblock and makes it leave.
+/// Allocates while another thread isolates the pageblock and makes it leave.
 fn allocation_and_leaving(allocate: fn(&Shared) -> Option<u32>) {
     bounded(move || {
         let shared = Shared::new([0; 8], 0);
@@ -342,7 +342,8 @@ fn allocation_and_leaving(allocate: fn(&Shared) -> Option<u32>) {
         }
         let got = allocation.join().unwrap();
         assert!(!(left && got.is_some()));
-        // What the isolation took from the zone's counter, and what the allocation took.
+        // These are the frames that the isolation, and those that the allocation took from the
+        // zone's counter.
         assert_eq!(counted + u32::from(got.is_some()), 512);
     });
 }
@@ -354,7 +355,7 @@ fn a_pageblock_leaves_only_if_nobody_has_reserved() {
     caught(Mutant::None, wrong);
 }
 
-/// A pageblock that is not isolated is allocated from while another thread makes it leave.
+/// Allocates from a pageblock that is not isolated while another thread makes it leave.
 fn open_and_leaving() {
     bounded(|| {
         let shared = Shared::new([0; 8], State::ISOLATED);
@@ -376,7 +377,8 @@ fn leaving_is_one_step() {
     caught(Mutant::LeaveInTwoSteps, open_and_leaving);
 }
 
-/// A compaction gives up, and somebody allocates, while an offline isolates the pageblock as well.
+/// Lets a compaction give up, and another thread allocate, while an offline isolates the pageblock
+/// as well.
 fn compaction_and_offline() {
     bounded(|| {
         let shared = Shared::new([0; 8], 0);
@@ -396,7 +398,7 @@ fn compaction_and_offline() {
         };
         let (change, got) = compaction.join().unwrap().unwrap_or_default();
         assert!(!(left && got), "a pageblock left under its owner");
-        // The zone's counter has what is free, when nothing is isolated any more.
+        // The zone's counter must have the free frames, when nothing is isolated any more.
         let counter = 512 - i64::from(lost) + i64::from(gained) + change - i64::from(got);
         assert_eq!(counter, i64::from(shared.pageblock().state().free()));
     });

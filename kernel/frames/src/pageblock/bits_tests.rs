@@ -70,7 +70,7 @@ fn every_small_order_fills_a_pageblock_exactly_and_empties_it_again() {
 fn a_run_is_aligned_and_found_between_single_frames() {
     for order in orders(1..=6) {
         let hole = order.frames() as u32;
-        // Everything is taken but one aligned run, and an unaligned one that must not do.
+        // Everything is taken but one aligned run, and an unaligned one that must not be claimed.
         let word = !(run_mask(order) << (64 - hole)) & !0b10;
         assert_eq!(aligned_runs(word, order), 1 << (64 - hole));
         assert_eq!(aligned_runs(!0b110, order), 0);
@@ -83,7 +83,7 @@ fn runs_are_claimed_by_the_word_and_only_where_there_are_some() {
         let frames = order.frames() as u32;
         let owned = Owned::new([State::GONE, State::EMPTY]);
         owned.bits.0[0].store(!0, Ordering::Relaxed);
-        // One frame in the first run of a word.
+        // One frame in the first run of a word is taken.
         owned.bits.0[1].store(1 << (frames - 1), Ordering::Relaxed);
         let seen = owned.pageblock().word_with_run(order);
         let mut got = Vec::new();
@@ -102,7 +102,7 @@ fn runs_are_claimed_by_the_word_and_only_where_there_are_some() {
             assert_eq!(taken, starts.count_ones() * frames + u32::from(word == 1));
         }
         owned.bits.0.iter().for_each(|word| {
-            // No aligned run anywhere.
+            // No word has an aligned run.
             word.store(ALIGNED_ENDS[order.get() as usize], Ordering::Relaxed);
         });
         assert_eq!(owned.pageblock().word_with_run(order), None);
@@ -411,13 +411,13 @@ fn a_run_of_what_is_compacted_is_its_compactions_or_stays_free() {
     );
     pageblock.unisolate(Isolation::Offline);
     assert_eq!(pageblock.state(), compacted(504));
-    // Frames enough, but no run.
+    // There are enough frames, but no run.
     for word in &owned.bits.0 {
         word.store(0x8080_8080_8080_8080, Ordering::Relaxed);
     }
     assert_eq!(pageblock.claim_compacted(order), None);
     assert_eq!(pageblock.state(), compacted(504));
-    // A run, but not reserved: somebody is about to claim it.
+    // There is a run, but one frame of it is not in the count: a reservation is about to claim it.
     owned.bits.0[4].store(0, Ordering::Relaxed);
     owned
         .pair

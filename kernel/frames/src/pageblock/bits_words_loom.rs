@@ -6,12 +6,12 @@ fn order(order: u8) -> Order {
     Order::new(order).unwrap()
 }
 
-/// Words of a pageblock: `free` are free, the others are not.
+/// Returns the words of a pageblock: those in `free` are free, the others are not.
 fn words(free: &[usize]) -> [u64; 8] {
     array::from_fn(|at| if free.contains(&at) { 0 } else { u64::MAX })
 }
 
-/// An order 8 and an order 7 want the same four words; there are others that fit neither, so the
+/// Lets an order 8 and an order 7 claim the same four words. Other free words fit neither, so the
 /// count lets both try.
 fn two_claims() {
     bounded(|| {
@@ -36,8 +36,8 @@ fn of_two_claims_of_several_words_each_has_all_or_nothing() {
     caught(Mutant::ClaimWithoutRollback, two_claims);
 }
 
-/// An order 7 is freed, and its words become another order 7's. With `spare` the count has as many
-/// frames more, that lie apart: then only the bits lie between the two owners.
+/// Frees an order 7, and lets its words become another order 7. With `spare` the count has as many
+/// frames more, which lie apart. Then only the bits order the two owners.
 fn handed_on(spare: &'static [usize]) {
     bounded(|| {
         let shared = Shared::new(words(spare), 0);
@@ -62,7 +62,7 @@ fn words_are_handed_on_with_what_was_written() {
     caught(Mutant::RelaxedClaim, || handed_on(&[3, 5]));
 }
 
-/// The last block of a pageblock is an order 7, and comes back while the pageblock is taken whole.
+/// Frees the last block of a pageblock, an order 7, while the pageblock is taken whole.
 fn taken_whole(take: fn(&Shared) -> bool) {
     bounded(move || {
         let shared = Shared::new(words(&[2, 3, 4, 5, 6, 7]), 0);
@@ -95,11 +95,11 @@ fn a_pageblock_is_whole_when_the_last_word_is_clear() {
     }
 }
 
-/// A claim that loses its second word gives the first one back, in which a frame was just freed.
+/// Lets a claim lose its second word, and give the first one back, in which a frame was just freed.
 fn rolled_back() {
     bounded(|| {
         let mut free = words(&[0, 2]);
-        // Frame 0 is somebody's still; a frame elsewhere makes up for it in the count.
+        // Frame 0 is still in use. Another free frame makes up for it in the count.
         free[0] = 1;
         free[7] = !1;
         let shared = Shared::new(free, 0);
@@ -109,7 +109,7 @@ fn rolled_back() {
             other.pageblock().free(0, ZERO);
             assert_eq!(other.allocate(order(7)), None);
         });
-        // The first zero is frame 0 once that is free.
+        // The first zero bit is frame 0, once that is free.
         if shared.allocate(ZERO) == Some(0) {
             shared.write();
         }
@@ -123,7 +123,7 @@ fn a_claim_that_gives_back_hands_on_what_it_acquired() {
     caught(Mutant::RelaxedRollback, rolled_back);
 }
 
-/// A whole block is given back, and taken again: whole, or a frame of it.
+/// Gives a whole block back, and takes it again: whole, or a frame of it.
 fn given_back(give: fn(&Shared), take: fn(&Shared) -> bool) {
     bounded(move || {
         let shared = Shared::new([0; 8], 0);
@@ -163,12 +163,11 @@ fn what_was_whole_is_handed_on_with_what_was_written() {
     weak(Mutant::RelaxedGive, pageblock, takes[1]);
     weak(Mutant::RelaxedTake, pair, takes[0]);
     weak(Mutant::RelaxedTake, pageblock, takes[1]);
-    // The bits of a whole pageblock are clear all the time: only the count lies between the two.
+    // The bits of a whole pageblock are always clear, so only the count orders the two owners.
     weak(Mutant::RelaxedReserve, pageblock, takes[2]);
 }
 
-/// The owner of a whole pageblock breaks it up and frees its upper half, from which somebody
-/// allocates.
+/// Breaks up a whole pageblock and frees its upper half, from which another thread allocates.
 fn broken_up() {
     bounded(|| {
         let shared = Shared::new([0; 8], 0);

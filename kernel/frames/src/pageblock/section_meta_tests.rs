@@ -1,4 +1,4 @@
-//! Where the books of a frame are, and what a pageblock says of itself.
+//! The place of a frame's books, and a pageblock's flags.
 
 use super::*;
 use crate::{
@@ -15,7 +15,7 @@ fn the_first_pageblock_that_is_seen_is_the_first_that_is_sought() {
     for round in 0..200 {
         for pair in &meta.pairs {
             random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-            // Mostly something that nobody looks for.
+            // Most states are ones that no filter looks for.
             let state = |bits: u64| match bits % 16 {
                 0 => State(State::FULL.0 + 7),
                 bits => states[bits as usize % if round % 2 == 0 { 3 } else { 4 }],

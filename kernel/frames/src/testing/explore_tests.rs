@@ -1,9 +1,9 @@
-//! The whole allocator on a few CPUs, explored by shuttle: it chooses at every step of the fast
-//! path, and of what that calls, which CPU goes on. A failure prints a schedule that repeats it.
+//! The whole allocator on a few CPUs, explored by shuttle: at every step of allocations and frees
+//! it chooses which CPU goes on. A failure prints a schedule that repeats it.
 //!
-//! loom looks at every interleaving of a few accesses; this looks at some of very many, of whole
-//! operations: caches, searches, drains and offlines together. Accesses between two steps are not
-//! taken apart, and none is reordered.
+//! loom looks at every interleaving of a few accesses. These tests look at some interleavings of
+//! whole operations: caches, searches, drains and offlines together. Accesses between two steps are
+//! not interleaved, and none is reordered.
 
 use crate::{
     base::mutant::{self, Mutant},
@@ -28,11 +28,11 @@ use std::{
 const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
 
 const SEED: u64 = 1;
-/// Seeds that a mistake is looked for with; most are found with the first.
+/// The most seeds that a mistake is looked for with. Most mistakes are found with the first one.
 const SEEDS: u64 = 16;
 
-/// Explores a scenario: half of the executions by a random walk, half with few preemptions at
-/// random places, each of which counts. The schedules are the same in each run.
+/// Explores a scenario: half of the executions choose at random at each step, half have a few
+/// preemptions at random places. The schedules are the same in each run.
 fn explore(seed: u64, scenario: impl Fn() + Send + Sync + 'static) {
     let is_long = env::var_os("TIDEMARK_LONG").is_some();
     let executions = if is_long { 1000 } else { 60 };
@@ -51,8 +51,8 @@ fn explore(seed: u64, scenario: impl Fn() + Send + Sync + 'static) {
         .run(move || on_cpu(0, || scenario()));
 }
 
-/// Explores a scenario with a mistake, which must be found: from other seeds, too, as a step more
-/// or less in the source makes other schedules of one.
+/// Explores a scenario with a mistake, which must be found. It tries several seeds, since a step
+/// more or less in the source changes the schedules of a seed.
 fn assert_caught(mistake: Mutant, scenario: fn()) {
     let is_caught =
         |seed| catch_unwind(|| mutant::with(mistake, || explore(seed, scenario))).is_err();
@@ -60,8 +60,8 @@ fn assert_caught(mistake: Mutant, scenario: fn()) {
     assert!(seeds.any(is_caught), "{mistake:?} passes");
 }
 
-/// Runs `work` on every CPU at once, and returns when all are done. Until then a CPU that is done
-/// idles, and takes interrupts.
+/// Runs `work` on every CPU at once, and returns when all are done. A CPU that is done before takes
+/// interrupts until then.
 fn on_all(frames: &'static TestFrames, work: impl Fn(usize) + Send + Sync + 'static) {
     let host = frames.platform();
     let set_explored = |is_explored| {
@@ -96,7 +96,7 @@ fn on_all(frames: &'static TestFrames, work: impl Fn(usize) + Send + Sync + 'sta
     });
 }
 
-/// Who has each frame of the zone: 0 is nobody.
+/// The owner of each frame of the zone; 0 is none.
 struct Owners(Vec<AtomicU32>);
 
 impl Owners {
@@ -127,7 +127,7 @@ impl Owners {
     }
 }
 
-/// Two CPUs allocate and free every order, and drain, in what little is left of a zone; the third
+/// Lets two CPUs allocate and free every order, and drain, in a zone with little left. The third
 /// one takes half of a section away and brings it back.
 fn storm() {
     let frames = normal_machine(3, 1);
@@ -135,7 +135,7 @@ fn storm() {
     let block = section_range(32);
     let middle = Pfn(block.start.0 + block.len() / 2);
     let taken = press(frames, NORMAL, block.len() / 2 + 6 * 512);
-    // The upper half can leave but for what the others take of it.
+    // The upper half can leave, unless the others have taken frames of it.
     let (low, high): (Vec<_>, Vec<_>) = taken.into_iter().partition(|block| block.pfn() < middle);
     drop(high);
     on_all(frames, move |cpu| {
@@ -190,7 +190,7 @@ fn no_two_cpus_ever_have_the_same_frame_and_none_is_lost() {
     assert_caught(Mutant::EntryAfterBits, storm);
 }
 
-/// Two CPUs take single frames and give them back, into their caches; nothing is kept.
+/// Lets two CPUs take single frames and free them into their caches. They keep none.
 fn offline() {
     let frames = normal_machine(3, 1);
     let block = section_range(32);

@@ -73,13 +73,13 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// What is allocated, by first frame: the plain model. It knows no bits, caches or counters.
+/// The plain model: allocated blocks by first frame. It has no bits, caches or counters.
 struct Model {
     frames: &'static TestFrames,
     live: BTreeMap<u64, TestBlock>,
     managed: u64,
     next_owner: u32,
-    /// Allocations and failures by context, as the allocator's counters should have them.
+    /// Allocations and failures by context, which the allocator's counters must show.
     events: ZoneEvents,
 }
 
@@ -92,7 +92,7 @@ impl Model {
         assert_eq!(start % block.order().frames(), 0);
         let zone = self.frames.zone_of(block.pfn()).unwrap();
         let (pageblock, _) = self.frames.pageblock_of(block.pfn()).unwrap();
-        // A pageblock changes sides only after a theft.
+        // A pageblock changes its migrate type only after a steal.
         if wanted.is_some_and(|wanted| pageblock.migrate_type() != wanted.within(zone)) {
             assert!(self.frames.zone_events(zone).steals > 0);
         }
@@ -298,7 +298,7 @@ proptest! {
     }
 }
 
-/// A small generator of numbers for threads; the seed is the thread's number.
+/// Returns the next random number of a thread; the seed is the thread's number.
 fn next(state: &mut u64) -> u64 {
     *state = state
         .wrapping_mul(6_364_136_223_846_793_005)
@@ -310,12 +310,12 @@ fn next(state: &mut u64) -> u64 {
 fn threads_never_share_a_frame_while_a_dimm_goes_and_comes() {
     const CPUS: usize = 4;
     const OPERATIONS: usize = 20_000;
-    /// The DIMM's cycles that the threads go on for; with a bound, so that the test ends.
+    /// Cycles of the DIMM that the threads go on for, so that the test ends.
     const CYCLES: usize = 5;
     const MOST_OPERATIONS: usize = 4_000_000;
     let frames = small_machine(CPUS + 1);
     let before = assert_sound(frames);
-    // One stamp a frame: who has it. Two holders would meet here.
+    // One stamp for each frame names its owner, so that two owners would meet here.
     let stamps: &[std::sync::atomic::AtomicU32] = Box::leak(
         std::iter::repeat_with(|| std::sync::atomic::AtomicU32::new(0))
             .take(33 * SECTION_FRAMES)
@@ -327,7 +327,7 @@ fn threads_never_share_a_frame_while_a_dimm_goes_and_comes() {
             assert_eq!(was, from, "frame {pfn:#x}");
         }
     };
-    // Blocks change hands here, first in first out, so that many are freed on another CPU and none
+    // Threads exchange blocks here, first in first out. So many are freed on another CPU, and none
     // stays for long.
     let exchange = Mutex::new(Vec::<TestBlock>::new());
     for cpu in 0..CPUS {

@@ -1,11 +1,11 @@
-//! Imports between folders run one way: from what a folder rests upon.
+//! Imports between folders go one way: a folder imports only from those before it.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// The folders, each after what it may use. Those on one line do not know each other.
+/// The folders, each after what it may use. Those on one line may not use each other.
 const ORDER: [&[&str]; 8] = [
     &["base"],
     &["pageblock"],
@@ -21,14 +21,14 @@ fn rank(folder: &str) -> Option<usize> {
     ORDER.iter().position(|line| line.contains(&folder))
 }
 
-/// The folder or file below `src` that a path is in.
+/// Returns the folder or file below `src` that a path is in.
 fn folder_of(path: &Path, src: &Path) -> String {
     let below = path.strip_prefix(src).unwrap();
     let first = below.components().next().unwrap().as_os_str();
     first.to_str().unwrap().trim_end_matches(".rs").to_owned()
 }
 
-/// The first names behind `crate::` in a source, those in braces as well.
+/// Returns the first names behind `crate::` in a source, including those in braces.
 fn imported(source: &str) -> Vec<String> {
     let mut names = Vec::new();
     for part in source.split("crate::").skip(1) {
@@ -59,14 +59,14 @@ fn name(text: &str) -> String {
     text.chars().take_while(is_part).collect()
 }
 
-/// What of a file is built into kernels: everything before its tests.
+/// Returns the part of a file that is built into kernels: everything before its tests.
 fn production(source: &str) -> &str {
     let tests = ["\n#[cfg(test)]\nmod ", "\n#[cfg(all(test"];
     let ends = tests.iter().filter_map(|mark| source.find(mark)).min();
     &source[..ends.unwrap_or(source.len())]
 }
 
-/// The imports of a source in `folder` that run against the order.
+/// Returns the imports of a source in `folder` that the order forbids.
 fn against(folder: &str, source: &str) -> Vec<String> {
     let own = rank(folder).expect("a folder that is in the order");
     let is_wrong =

@@ -1,4 +1,4 @@
-//! Failures known of other allocators, each a test that this one must pass.
+//! Known failures of other allocators, each as a test that this one must pass.
 
 use crate::{
     base::mutant::{self, Mutant},
@@ -56,7 +56,7 @@ fn claim_between_taken_frames() {
     }
 }
 
-/// An interrupt takes a frame of the last word of a run that is about to be claimed.
+/// Claims a run while an interrupt takes a frame of its last word.
 fn claim_that_loses_its_last_word() {
     for (order, words) in [(7, 2_u64), (8, 4)] {
         let order = Order::new(order).unwrap();
@@ -67,7 +67,7 @@ fn claim_that_loses_its_last_word() {
             }
             let frames = normal_machine(1, 1);
             let singles = take_all(frames, Order::ZERO);
-            // One pageblock has anything free: a run, and frames to spare.
+            // Only one pageblock has free frames: a run, and some more.
             let last = singles.iter().map(|block| block.pfn().0 / 512).max();
             let (kept, freed): (Vec<_>, Vec<_>) = singles.into_iter().partition(|block| {
                 let frame = block.pfn().0 % 512;
@@ -90,7 +90,7 @@ fn claim_that_loses_its_last_word() {
             drop(hook);
             steps_of_claim = step.get();
             let single: Option<TestBlock> = single.take();
-            // Too late for an interrupt if the run was claimed before it.
+            // If the run was claimed before the interrupt, both have got their frames.
             if let (Some(block), Some(single)) = (&block, &single) {
                 let run = block.pfn().0..block.pfn().0 + order.frames();
                 assert!(!run.contains(&single.pfn().0), "at step {at}");
@@ -139,7 +139,7 @@ fn memory_freed_by_one_cpu_is_had_by_another() {
     assert!(info.cached <= u64::from(frames.zone(NORMAL).cache_high()));
     let got = on_cpu(1, || take_all(frames, Order::ZERO));
     assert_eq!(got.len() as u64, info.managed - info.cached);
-    // The rest lies in the other CPU's cache: a drain brings it.
+    // The other frames are in the other CPU's cache, until a drain.
     on_cpu(1, || frames.drain_all(&task()));
     let rest = on_cpu(1, || take_all(frames, Order::ZERO));
     assert_eq!(rest.len() as u64, info.cached);
@@ -210,8 +210,8 @@ fn no_free_of_ten_thousand_pays_for_the_others() {
         let block = blocks.swap_remove((state >> 33) % blocks.len());
         worst = worst.max(steps(|| drop(block)));
     }
-    // At most 16 frames go back at once: two steps a frame, and those of two gated sections: the
-    // hot path's, which found the cache full, and the one that makes room.
+    // At most 16 frames go back at once, with two steps a frame. The other steps are those of the
+    // gated section that finds the cache full and makes room, and of its surroundings.
     assert!(worst <= 2 * 16 + 18, "{worst} steps");
     assert_sound(frames);
 }

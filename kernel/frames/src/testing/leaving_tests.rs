@@ -1,6 +1,6 @@
-//! A memory section leaves and comes back in another zone between any two steps of what works on
-//! it: a state or a count is changed for the zone that was read while the pageblock could not
-//! leave.
+//! A memory section leaves and comes back in another zone between any two steps of code that uses
+//! it. A state or a counter must be changed for the zone that was read while the pageblock could
+//! not leave.
 
 use crate::{alloc::compact::tests_hook, pageblock::migrate_type::MigrateType, testing::*};
 use std::{cell::Cell, rc::Rc};
@@ -10,11 +10,11 @@ const MOVABLE: ZoneId = zone(0, ZoneKind::Movable);
 /// The section that leaves.
 const LEAVES: usize = 32;
 
-/// What comes before: blocks that the work is given.
+/// The preparation: it makes the blocks that the work gets.
 type Prepare = fn(&'static TestFrames) -> Vec<TestBlock>;
 type Work = fn(&'static TestFrames, Vec<TestBlock>);
 
-/// Two CPUs; NORMAL of three sections, of which one leaves.
+/// Makes two CPUs, and NORMAL of three sections, of which one leaves.
 fn machine() -> &'static TestFrames {
     let frames = bare_machine(2, 1);
     frames.finish_boot();
@@ -38,7 +38,7 @@ fn change_zones(frames: &'static TestFrames) -> bool {
     is_gone
 }
 
-/// Does `work` with the section changing zones at each step in turn; returns how often it could.
+/// Runs `work`, with the section changing zones at each step in turn; returns how often it could.
 fn at_each_step(prepare: Prepare, work: Work) -> u32 {
     let changed = Rc::new(Cell::new(0));
     for at in 0.. {
@@ -49,7 +49,7 @@ fn at_each_step(prepare: Prepare, work: Work) -> u32 {
         let (counts, steps) = (Rc::clone(&changed), Rc::clone(&step));
         let armed = Rc::new(Cell::new(true));
         let hook = at_steps(move || {
-            // A gated section of this very stack cannot be waited for.
+            // A drain cannot wait for a gated section further up on this stack.
             let is_open = frames.platform().gate(CpuId(0)).is_open();
             if steps.replace(steps.get() + 1) >= at && !is_open && armed.replace(false) {
                 counts.set(counts.get() + u32::from(on_cpu(1, || change_zones(frames))));
@@ -68,7 +68,7 @@ fn at_each_step(prepare: Prepare, work: Work) -> u32 {
     changed.get()
 }
 
-/// A block of the part that leaves.
+/// Takes a block of the section that leaves.
 fn take_there(frames: &'static TestFrames, order: Order) -> Vec<TestBlock> {
     let mut others = Vec::new();
     loop {
@@ -134,10 +134,11 @@ fn while_the_last_frames_of_it_are_freed_in_bulk() {
     assert!(at_each_step(pair, work) > 0);
 }
 
-/// What is asked of NORMAL is not given out of what has become MOVABLE between look and claim.
+/// Requests a block of NORMAL: it must not come from a pageblock that has become MOVABLE before the
+/// claim.
 fn take_of_normal(frames: &'static TestFrames, size: Order) {
     let taken = frames.alloc_in_zone(ContextKind::Task, NORMAL, size, test_owner(2));
-    // What was taken before the section left keeps it from leaving.
+    // A block that was taken before keeps the section from leaving.
     let taken = taken.expect("NORMAL has two blocks more");
     assert_eq!(frames.zone_of(taken.pfn()), Some(NORMAL));
     drop(taken);
@@ -177,7 +178,8 @@ fn while_its_pageblock_of_the_reserve_is_given_back() {
         let kind = pageblock.kind();
         assert!(frames.zone(NORMAL).grow_high_atomic());
         assert!(pageblock.change_kind(kind, kind.turned_to(MigrateType::HighAtomic)));
-        // False if the section left meanwhile, which gives the pageblock back as well.
+        // This returns `false` if the section left meanwhile, which takes the pageblock out of the
+        // reserve as well.
         frames.release_high_atomic(pageblock, MigrateType::Unmovable);
         let kept = [NORMAL, MOVABLE].map(|zone| frames.zone_info(zone).high_atomic);
         assert_eq!(kept, [0, 0]);

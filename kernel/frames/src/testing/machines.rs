@@ -1,4 +1,4 @@
-//! Machines for tests, and what is done with their memory.
+//! Machines for tests, and helpers that fill and empty them.
 
 use super::*;
 use crate::base::{
@@ -13,15 +13,16 @@ fn leak<T>(count: usize, make: impl FnMut() -> T) -> &'static [T] {
         .leak()
 }
 
-/// The hot-plug lock of nothing, for tests that change by hand what it guards.
+/// Returns a hot-plug lock of its own, for tests that change by hand what the real one guards.
 pub(crate) fn resizing() -> Resizing<'static> {
     Box::leak(Box::new(ResizingLock::new())).lock_at_boot()
 }
 
-/// Proof that a test's thread stays on its CPU: it is one.
+/// Proof that a test's thread stays on its CPU: the thread is the CPU.
 pub(crate) const HERE: OnCpu<'static> = OnCpu::proven_otherwise();
 
-/// A machine without memory: `cpus`, `nodes` at distance 20, room for 48 sections.
+/// Makes a machine without memory: `cpus` CPUs, `nodes` nodes at distance 20, and slots for 48
+/// sections.
 pub(crate) fn bare_machine(cpus: usize, nodes: usize) -> &'static TestFrames {
     bare_machine_of(cpus, nodes, Variant::Seed)
 }
@@ -31,7 +32,7 @@ pub(crate) fn bare_machine_of(cpus: usize, nodes: usize, variant: Variant) -> &'
     machine(cpus, nodes, variant, 48)
 }
 
-/// One CPU and node without memory, and room for so many sections.
+/// Makes a machine of one CPU and node without memory, with slots for `sections` sections.
 pub(crate) fn machine_of_sections(sections: usize) -> &'static TestFrames {
     machine(1, 1, Variant::Seed, sections)
 }
@@ -64,7 +65,7 @@ pub(crate) fn add_section(frames: &'static TestFrames, section: usize) {
     frames.add_section(SectionNo(section), meta).unwrap();
 }
 
-/// The frames of a section.
+/// Returns the frames of a section.
 pub(crate) fn section_range(section: usize) -> PfnRange {
     PfnRange::new(SectionNo(section).start(), SectionNo(section + 1).start())
 }
@@ -73,7 +74,7 @@ pub(crate) const fn zone(node: u8, kind: ZoneKind) -> ZoneId {
     ZoneId::new(NodeId(node), kind)
 }
 
-/// One node: section 0 has 4,096 frames of DMA, with holes, and the rest DMA32; section 32 is
+/// Makes one node: section 0 has 4,096 frames of DMA, with holes, and the rest DMA32; section 32 is
 /// NORMAL.
 pub(crate) fn small_machine(cpus: usize) -> &'static TestFrames {
     small_machine_of(cpus, Variant::Seed)
@@ -99,7 +100,7 @@ pub(crate) fn small_machine_of(cpus: usize, variant: Variant) -> &'static TestFr
     frames
 }
 
-/// `cpus` CPUs, and from section 32 on NORMAL of `sections` memory sections.
+/// Makes `cpus` CPUs, and NORMAL of `sections` memory sections from section 32 on.
 pub(crate) fn normal_machine(cpus: usize, sections: usize) -> &'static TestFrames {
     let frames = bare_machine(cpus, 1);
     for section in 32..32 + sections {
@@ -112,7 +113,7 @@ pub(crate) fn normal_machine(cpus: usize, sections: usize) -> &'static TestFrame
     frames
 }
 
-/// Two nodes with a NORMAL zone of 128 MiB each.
+/// Makes two nodes with a NORMAL zone of 128 MiB each.
 pub(crate) fn two_nodes(cpus: usize) -> &'static TestFrames {
     let frames = bare_machine(cpus, 2);
     for (node, section) in [(0, 32), (1, 34)] {
@@ -140,7 +141,7 @@ pub(crate) fn press(frames: &'static TestFrames, zone: ZoneId, left: u64) -> Vec
     taken
 }
 
-/// Does something at its end, a panic included.
+/// A guard that runs a function when it is dropped, also by a panic.
 pub(crate) struct OnDrop<F: Fn()>(pub(crate) F);
 
 impl<F: Fn()> Drop for OnDrop<F> {
@@ -149,7 +150,7 @@ impl<F: Fn()> Drop for OnDrop<F> {
     }
 }
 
-/// Does `work` with a drain's interrupt at each of its steps in turn.
+/// Runs `work` with a drain's interrupt at each of its steps in turn.
 pub(crate) fn drained_at_each_step(frames: &'static TestFrames, mut work: impl FnMut()) {
     for at in 0.. {
         let steps = std::rc::Rc::new(std::cell::Cell::new(0));

@@ -1,4 +1,4 @@
-//! A machine for tests: threads are CPUs, interrupts are function calls at named steps.
+//! A machine for tests. Threads are CPUs, and interrupts are function calls at steps.
 
 use crate::{
     AllocReport, Census, CpuCaches, CpuId, Cpuset, Frames, FreeError, MemallocRole, MigrateError,
@@ -50,7 +50,7 @@ const IDLE: u8 = 0;
 const ASKED: u8 = 1;
 const RUNNING: u8 = 2;
 
-/// The surroundings, with everything that was reported.
+/// The platform of tests, with everything that was reported to it.
 #[derive(Default)]
 pub(crate) struct Host {
     frames: OnceLock<&'static TestFrames>,
@@ -58,24 +58,25 @@ pub(crate) struct Host {
     pub(crate) failed: Mutex<Vec<AllocReport>>,
     pub(crate) wakes: AtomicUsize,
     pub(crate) woken: Mutex<Vec<NodeId>>,
-    /// Nodes whose reclaimer has been asked and has not begun.
+    /// Nodes with a reclaimer that has been asked and has not begun.
     pub(crate) asked: AtomicU8,
     pub(crate) drains: AtomicUsize,
-    /// Where the scheduler moves a task that asks the other CPUs to drain, plus 1; once.
+    /// The CPU, plus 1, to which the scheduler moves a task once when it asks the other CPUs to
+    /// drain.
     pub(crate) moves_to: AtomicUsize,
     pub(crate) shrink: Mutex<Option<Shrink>>,
     pub(crate) reclaimable: AtomicUsize,
     pub(crate) migrate: Mutex<Option<Migrate>>,
     pub(crate) oom: Mutex<Option<Oom>>,
     pub(crate) cpuset: Mutex<Option<Cpuset>>,
-    /// [`MemallocRole::Ordinary`] if nothing is said.
+    /// The memalloc role of tasks; [`MemallocRole::Ordinary`] if there is none.
     pub(crate) role: Mutex<Option<MemallocRole>>,
     pub(crate) relaxes: AtomicUsize,
     now_ns: AtomicU64,
-    /// CPUs that run as threads of their own; interrupts to them are asked for here.
+    /// Whether each CPU runs as a thread of its own, and takes its interrupts itself.
     pub(crate) threaded: Vec<AtomicBool>,
     interrupt: Vec<AtomicU8>,
-    /// Pins that are open on each CPU.
+    /// Number of pins held on each CPU.
     pins: Vec<AtomicUsize>,
     gates: Vec<CpuGate>,
     grace: Grace,
@@ -86,10 +87,9 @@ pub(crate) struct Host {
     pub(crate) deferred: AtomicUsize,
     pub(crate) by_exchange: AtomicBool,
     pub(crate) zeroed: Mutex<Vec<(Pfn, Order)>>,
-    /// CPUs are threads of shuttle's, and every step is a place where it may go on with another
-    /// one.
+    /// Whether CPUs are threads of shuttle, which may switch between them at every step.
     pub(crate) is_explored: AtomicBool,
-    /// Turns of a wait for an even count until it is told to give up; 0 means never.
+    /// Turns of a wait for an even counter until it is ended; 0 means never.
     pub(crate) patience: AtomicUsize,
     spins: AtomicUsize,
 }
@@ -122,7 +122,7 @@ impl Host {
         self.frames.get().expect("the machine is set up")
     }
 
-    /// Lets others run, of whom this one waits for something.
+    /// Lets other threads run, since this one waits for them.
     fn give_way(&self) {
         if self.is_explored.load(Ordering::Relaxed) {
             switched(shuttle::thread::yield_now);
@@ -135,7 +135,7 @@ impl Host {
         &self.pins[CPU.get()]
     }
 
-    /// Whether the thread is to stay on its CPU.
+    /// Returns whether the thread must stay on its CPU.
     fn is_pinned(&self) -> bool {
         let gate = self.gate(CpuId(CPU.get()));
         let is_held = if mutant::is(Mutant::SwitchedBeforeDrain) {
@@ -148,15 +148,15 @@ impl Host {
         self.pins().load(Ordering::Relaxed) > 0 || is_held
     }
 
-    /// Switches the thread away and lets it go on as another CPU, if it is not to stay.
+    /// Switches the thread away and lets it go on as another CPU, unless it must stay on its own.
     pub(crate) fn switch_to(&self, cpu: usize) {
         if !self.is_pinned() {
             CPU.set(cpu);
         }
     }
 
-    /// Plays the grace period's interrupt, if the thread's CPU was sent one: acknowledges outside
-    /// of pins and gated sections, and else leaves that to the end of the last of them.
+    /// Runs the grace period's interrupt, if the thread's CPU was sent one. Outside of pins and
+    /// gated sections it acknowledges; otherwise it leaves that to the end of the last of them.
     fn take_grace_interrupt(&self) {
         if !self.grace_asked[CPU.get()].swap(false, Ordering::Acquire) {
             return;
@@ -169,8 +169,8 @@ impl Host {
         }
     }
 
-    /// Pays what is owed to a grace period, if the thread's CPU is outside of pins and gated
-    /// sections.
+    /// Acknowledges a grace period if that is owed, and the thread's CPU is outside of pins and
+    /// gated sections.
     fn pay_grace(&self) {
         let gate = self.gate(CpuId(CPU.get()));
         let is_outside = self.pins().load(Ordering::Relaxed) == 0 && !gate.is_open();
@@ -179,14 +179,14 @@ impl Host {
         }
     }
 
-    /// Begins a grace period of the thread's CPU alone, and sends it the interrupt.
+    /// Begins a grace period for the thread's CPU alone, and sends it the interrupt.
     pub(crate) fn begin_grace_here(&self) {
         self.grace.begin(1 << CPU.get());
         self.grace_asked[CPU.get()].store(true, Ordering::Release);
         self.take_grace_interrupt();
     }
 
-    /// Whether the grace period that was begun last is over.
+    /// Returns whether the grace period that was begun last is over.
     pub(crate) fn grace_is_over(&self) -> bool {
         self.grace.is_over(!0)
     }
@@ -250,7 +250,7 @@ impl Platform for Host {
         let others = || (0..self.frames().caches().cpus().len()).filter(|&cpu| cpu != here);
         let help = |cpu: usize| {
             if !self.threaded[cpu].load(Ordering::Acquire) {
-                // It has no thread: whoever waits plays its handler, one at a time.
+                // The CPU has no thread, so the waiting threads run its handler, one at a time.
                 on_cpu(cpu, || self.take_interrupts());
             }
             self.take_interrupts();
@@ -291,7 +291,7 @@ impl Platform for Host {
             self.take_interrupts();
             for (cpu, threaded) in self.threaded.iter().enumerate() {
                 if !threaded.load(Ordering::Acquire) {
-                    // Nobody runs there, or it is played further up on this very stack.
+                    // No thread runs as this CPU, or this one does so further up on its stack.
                     on_cpu(cpu, || {
                         let open = self.pins().load(Ordering::Relaxed);
                         assert_eq!(open, 0, "waits for a gated section of its own stack");
@@ -386,12 +386,12 @@ impl Platform for Host {
 
     fn step(&self, _step: &'static Step) {
         if self.is_explored.load(Ordering::Relaxed) {
-            // A load that shuttle knows is a place to switch at.
+            // A load of one of shuttle's atomics is a place to switch at.
             let place = shuttle::sync::atomic::AtomicBool::new(false);
             switched(|| _ = place.load(Ordering::SeqCst));
         }
         self.take_interrupts();
-        // Taken out while it runs: what it interrupts with does not interrupt itself.
+        // The hook is taken out while it runs, so that it does not interrupt itself.
         if let Some(mut step) = STEP.take() {
             step();
             STEP.with(|slot| {
@@ -410,10 +410,10 @@ impl Platform for Host {
     }
 }
 
-/// Runs what may go on with another of shuttle's threads, which all have this thread's variables.
+/// Runs code that may switch to another of shuttle's threads, which share this thread's variables.
 fn switched(switch: impl FnOnce()) {
     if std::thread::panicking() {
-        // The execution is over; blocks are dropped on the way out.
+        // The execution is over, and its blocks are being dropped.
         return;
     }
     let (cpu, off) = (CPU.get(), OFF.get());
@@ -430,17 +430,17 @@ pub(crate) fn on_cpu<R>(cpu: usize, body: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Whether interrupts are off on this thread's CPU.
+/// Returns whether interrupts are off on this thread's CPU.
 pub(crate) fn irqs_are_off() -> bool {
     OFF.get() > 0
 }
 
-/// How often this thread has turned interrupts off.
+/// Returns how often this thread has turned interrupts off.
 pub(crate) fn irqs_turned_off() -> u64 {
     TURNED_OFF.get()
 }
 
-/// Calls `hook` at every step of same-CPU protocols of this thread, until the guard is dropped.
+/// Calls `hook` at every step of this thread, until the guard is dropped.
 pub(crate) fn at_steps(hook: impl FnMut() + 'static) -> HookGuard {
     STEP.set(Some(Box::new(hook)));
     HookGuard
@@ -480,7 +480,7 @@ pub(crate) fn nmi() -> tidemark_sync::Nmi {
     unsafe { tidemark_sync::Nmi::mint() }
 }
 
-/// The oracle's verdict, with nothing reported.
+/// Demands that the oracle finds nothing wrong, and that no error was reported.
 #[track_caller]
 pub(crate) fn assert_sound(frames: &TestFrames) -> Census {
     let faults = frames.platform().faults.lock().unwrap();
@@ -488,7 +488,7 @@ pub(crate) fn assert_sound(frames: &TestFrames) -> Census {
     frames.validate_at_rest().unwrap()
 }
 
-/// A test's owner.
+/// Returns a test's owner.
 pub(crate) const fn test_owner(number: u32) -> Owner {
     Owner::new(OwnerKind::Test, number)
 }

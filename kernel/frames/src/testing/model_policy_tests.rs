@@ -1,11 +1,11 @@
-//! The model's policy: the field's rules, written down a second time, as sums and not as tables.
-//! Each can be left out.
+//! The model's policy: the rules of Linux, written a second time as sums and not as tables. Each
+//! rule can be left out.
 
 use super::Model;
 use crate::{cache::blocks, testing::*, *};
 use tidemark_sync::ContextKind;
 
-/// A rule of the model; one that is left out shows that the runs depend on it.
+/// A rule of the model. Leaving it out shows that the runs depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
     None,
@@ -34,7 +34,7 @@ pub(super) enum Rule {
     ReclaimersDoNotKill,
 }
 
-/// All that a rule may be, but none.
+/// Every rule.
 pub(super) const RULES: [Rule; 23] = [
     Rule::HighHalvesMin,
     Rule::NonBlockingTakesAQuarterMore,
@@ -71,21 +71,21 @@ pub(super) struct Ask {
     pub(super) cpuset: Option<Cpuset>,
 }
 
-/// What the model says of a request.
+/// The model's verdict on a request.
 #[derive(Debug, Default)]
 pub(super) struct Verdict {
     /// The zone that serves it.
     pub(super) zone: Option<ZoneId>,
-    /// Zones that could serve it before that one, if what they need lies in a cache.
+    /// Zones that could serve it before that one, if a cache has the frames for it.
     pub(super) perhaps: Vec<ZoneId>,
-    /// Whether it may drain the caches, and be served from what was in them.
+    /// Whether it may drain the caches, and be served from their frames.
     pub(super) drains: bool,
-    /// Whether somebody may be killed for it.
+    /// Whether OOM may be called for it.
     pub(super) kills: bool,
 }
 
 impl Model {
-    /// Zones in the order in which a request from this node tries them.
+    /// Returns the zones in the order in which a request from this node tries them.
     pub(super) fn list(&self, ask: &Ask) -> Vec<ZoneId> {
         let node = ask.request.node().map_or(ask.cpu as u8 % 2, |node| node.0);
         let gfp = ask.request.gfp();
@@ -149,8 +149,9 @@ impl Model {
         }
     }
 
-    /// The zone that may serve a plain request of any size whatever the watermarks, from its CPU's
-    /// caches: the first of the list, if they hold anything of that size.
+    /// Returns the zone that may serve a plain request of any order from its CPU's caches, without
+    /// a watermark test. It is the first zone of the list, if the caches have a block of that
+    /// order.
     fn hot(&self, ask: &Ask) -> Option<ZoneId> {
         let request = &ask.request;
         let not_plain = [Gfp::THISNODE, Gfp::ZERO, Gfp::HARDWALL];

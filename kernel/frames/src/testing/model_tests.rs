@@ -1,10 +1,10 @@
-//! Every kind of request against a plain model of the policy: zones with numbers, the field's rules
-//! written down a second time, as sums and not as tables.
+//! Every kind of request against a plain model of the policy: zones with numbers, and the rules of
+//! Linux, written a second time as sums and not as tables.
 //!
-//! The model knows which frames are taken and which zone they are of; of the allocator it is told
-//! only how many frames lie in caches, and whether a zone has a free block of an order. It says
-//! from which zone a request is served, or that it fails. Each of its rules is left out once, and
-//! must be missed: so the runs reach it. The high-atomic reserve needs zones of another size, and
+//! The model knows the taken frames and their zones. The allocator tells it only how many frames
+//! are in caches, and whether a zone has a free block of an order. It predicts the zone that serves
+//! a request, or a failure. Each of its rules is left out once, and a prediction must then be
+//! wrong: so the runs depend on the rule. The high-atomic reserve needs zones of another size, and
 //! has tests of its own.
 
 #[path = "model_policy_tests.rs"]
@@ -26,11 +26,11 @@ struct Model {
     random: u64,
     live: BTreeMap<u64, TestBlock>,
     taken: BTreeMap<ZoneId, u64>,
-    /// Blocks that the OOM hook frees, one a call.
+    /// Blocks that the OOM hook frees, one in each call.
     hostages: Arc<Mutex<Vec<TestBlock>>>,
     killed: Arc<Mutex<Vec<(ZoneId, u64)>>>,
     owners: u32,
-    /// How full it should be, in 64ths; moves on now and then.
+    /// How full the machine should be, in 64ths. It changes now and then.
     fill: u64,
 }
 
@@ -81,7 +81,7 @@ impl Model {
         }
     }
 
-    /// A number below `end`.
+    /// Returns a random number below `end`.
     fn below(&mut self, end: u64) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -101,7 +101,7 @@ impl Model {
         self.frames.zone_info(zone)
     }
 
-    /// Free frames of a zone, by what is taken.
+    /// Returns the free frames of a zone, by the taken ones.
     fn free(&self, zone: ZoneId) -> u64 {
         let info = self.info(zone);
         let taken = self.taken.get(&zone).copied().unwrap_or(0);
@@ -187,7 +187,7 @@ impl Model {
             },
             cpuset,
         };
-        // It would go round for ever where the model expects it to fail.
+        // Such a request would go round for ever where the model predicts a failure.
         let nofail = ask.request.with(Gfp::KERNEL | Gfp::NOFAIL);
         if order == Order::ZERO && self.one_in(4) {
             let never = Ask {
@@ -206,7 +206,7 @@ impl Model {
         ask
     }
 
-    /// Makes a request and compares.
+    /// Makes a request and compares the result with the prediction.
     fn alloc(&mut self) {
         let ask = self.ask();
         let host = self.frames.platform();
@@ -246,7 +246,7 @@ impl Model {
                 let spared = verdict.kills && somebody && killed.is_empty();
                 assert!(!spared, "{ask:?} failed, and nobody was killed");
                 if verdict.drains && killed.is_empty() {
-                    // What was in the caches is free now, and still not enough.
+                    // The cached frames are free now, and still not enough.
                     let now = self.verdict(&ask);
                     assert_eq!(now.zone, None, "{ask:?} failed after its drain");
                 }
@@ -385,7 +385,7 @@ proptest! {
 #[test]
 fn a_model_that_lacks_any_of_its_rules_is_contradicted() {
     let missed = RULES.into_iter().filter(|&rule| {
-        // What a rule is about is rare in some runs: one of them must come to it.
+        // Some runs hardly depend on a rule. One run at least must do so.
         let mut seeds = 0x5eed..0x5ef3;
         seeds.all(|seed| catch_unwind(|| Model::new(seed, rule).run(60_000, u64::MAX)).is_ok())
     });

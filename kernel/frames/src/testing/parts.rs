@@ -1,5 +1,4 @@
-//! Tests reach every part of the allocator by the allocator itself. Only they do: what the
-//! allocator consists of names its parts.
+//! Tests use every part of the allocator through the allocator itself. Other code names the part.
 
 use crate::{
     cache::{Caches, cpu::PerCpu},

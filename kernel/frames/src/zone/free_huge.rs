@@ -119,7 +119,8 @@ mod tests {
         assert!(theirs.borrow().is_some());
         let (mut step, ours) = (0, Rc::clone(&theirs));
         let exchange = move || {
-            // Bounded, since the search goes on for as long as pageblocks come and go.
+            // The number of exchanges is bounded, since the search goes on for as long as
+            // pageblocks come and go.
             step += 1;
             if (first..first + 8).contains(&step) {
                 on_cpu(1, || {

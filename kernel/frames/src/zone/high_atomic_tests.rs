@@ -5,8 +5,8 @@ use crate::*;
 const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
 const ORDER: Order = Order::COSTLY;
 
-/// One CPU and Normal of 256 MiB, of which two pageblocks may be kept; taken down to `free` of its
-/// watermarks.
+/// Makes one CPU and Normal of 256 MiB, with two pageblocks in the reserve at most, and takes it
+/// down to `free` of its watermarks.
 fn pressed(free: impl Fn(&ZoneInfo) -> u64) -> (&'static TestFrames, Vec<TestBlock>) {
     let frames = bare_machine(1, 1);
     for block in [32, 33] {
@@ -61,7 +61,7 @@ fn what_is_kept_is_not_free_for_others_and_comes_first_for_those_it_is_kept_for(
     let pageblock = first.pfn().0 / 512;
     assert_eq!(kept(frames), 512);
     let in_pageblock = |block: &TestBlock| block.pfn().0 / 512 == pageblock;
-    // Below the watermark without the kept frames, above it with them.
+    // The zone is below its watermark without the reserve's frames, and above it with them.
     let nowait = Request::nowait(Order::ZERO);
     let others = std::iter::from_fn(|| frames.alloc(&task(), &nowait).ok());
     let others = others.collect::<Vec<_>>();
@@ -163,7 +163,7 @@ fn flags_and_order_say_whether_the_reserve_may_be_used() {
     }
 }
 
-/// The pageblock of a block that no reserve has yet.
+/// Returns the pageblock of a block, which must not be in the reserve.
 fn pageblock_of(
     frames: &'static TestFrames,
     block: &TestBlock,
@@ -270,7 +270,7 @@ fn what_is_in_use_of_the_reserve_is_not_missing_twice() {
     let (frames, mut held) = pressed(|zone| zone.low);
     let block = atomic(frames).unwrap();
     let pageblock = pageblock_of(frames, &block);
-    // A whole pageblock comes free elsewhere: the zone is above its watermark by less than the
+    // Another pageblock becomes free. The zone is then above its watermark by less than the
     // reserve.
     drop(held.swap_remove(0));
     frames.drain_all(&task());

@@ -1,4 +1,4 @@
-//! What a search claims, what it passes over, and what it gives back.
+//! The frames that a search claims, passes over, and gives back.
 
 use super::*;
 use crate::{pageblock::bits::Isolation, testing::*, *};
@@ -26,7 +26,7 @@ fn take_all(frames: &'static TestFrames, order: Order) -> Vec<TestBlock> {
     std::iter::from_fn(|| take(frames, order)).collect()
 }
 
-/// Two CPUs, and NORMAL of so many pageblocks.
+/// Makes two CPUs, and NORMAL of `pageblocks` pageblocks.
 fn machine_of_pageblocks(pageblocks: u64) -> &'static TestFrames {
     let frames = bare_machine(2, 1);
     add_section(frames, 32);
@@ -36,12 +36,12 @@ fn machine_of_pageblocks(pageblocks: u64) -> &'static TestFrames {
     frames
 }
 
-/// The number of the pageblock in its zone.
+/// Returns the number of the block's pageblock in its zone.
 fn pageblock_in_zone(block: &TestBlock) -> u64 {
     (block.pfn().0 - section_range(32).start.0) / PAGEBLOCK_FRAMES as u64
 }
 
-/// Two pageblocks, of which nothing is free but what `is_free` says of the second one.
+/// Makes two pageblocks with nothing free but the frames of the second one that `is_free` selects.
 fn with_free(
     is_free: impl Fn(u64) -> bool,
 ) -> (&'static TestFrames, PageblockRef<'static>, Vec<TestBlock>) {
@@ -58,7 +58,7 @@ fn with_free(
     (frames, pageblock, kept)
 }
 
-/// Calls `arrive` at one step, and counts them all.
+/// Calls `arrive` at one step, and counts all steps.
 fn at_step(at: usize, mut arrive: impl FnMut() + 'static) -> (HookGuard, Rc<Cell<usize>>) {
     let steps = Rc::new(Cell::new(0));
     let count = Rc::clone(&steps);
@@ -74,8 +74,8 @@ fn free_huge(frames: &TestFrames) -> String {
     format!("{:?}", frames.zone(NORMAL).free_huge)
 }
 
-/// Four frames together, which two CPUs want, and others by themselves. The second CPU comes at
-/// each step of the first one's search; where `isolates`, an offline does as well.
+/// Lets two CPUs claim the only run of four frames; other free frames lie apart. The second CPU
+/// comes at each step of the first one's search, and with `isolates` an offline, too.
 fn a_run_is_lost(isolates: bool) {
     for at in 0.. {
         let (frames, pageblock, kept) =
@@ -119,7 +119,8 @@ fn a_reservation_that_is_given_up_in_an_isolated_pageblock_leaves_the_zones_coun
     a_run_is_lost(true);
 }
 
-/// Puts back the bits that others claimed without a reservation, and what came.
+/// Puts back the bits that others have claimed without a reservation, and frees the frames that
+/// came.
 fn give_back(
     frames: &TestFrames,
     pageblock: PageblockRef<'_>,
@@ -175,8 +176,8 @@ fn runs_that_are_reserved_in_vain_are_given_back() {
     drop(kept);
 }
 
-/// Each of two pageblocks has a run of an order; that of the one where a search begins goes at a
-/// step of it.
+/// Makes two pageblocks with a run of this order each. The run in the one where a search begins is
+/// taken at one of its steps.
 fn one_pageblock_gives_nothing(size: Order) {
     for at in 0.. {
         let frames = machine_of_pageblocks(2);
@@ -355,7 +356,8 @@ fn a_pageblock_that_is_given_up_is_counted() {
     frames.untake(pageblock);
     assert_ne!(free_huge(frames), before, "a search would miss it");
     assert_sound(frames);
-    // Isolated meanwhile: the isolation found nothing free, so the zone still counts what it was.
+    // If the pageblock is isolated meanwhile, the isolation finds nothing free, so the zone's
+    // counter still has its frames.
     assert!(pageblock.core().take());
     let counted = pageblock.core().isolate(Isolation::Offline).unwrap();
     frames.lose(NORMAL, counted);

@@ -1,4 +1,5 @@
-//! Whose pageblocks a search takes of, and whose counter what it gives up goes back to.
+//! The zone of the pageblocks that a search takes from, and of the counter that a reservation goes
+//! back to.
 
 use super::*;
 use crate::{
@@ -12,7 +13,7 @@ const NORMAL: ZoneId = zone(0, ZoneKind::Normal);
 const MOVABLE: ZoneId = zone(0, ZoneKind::Movable);
 const PAGE: Owner = Owner::new(OwnerKind::PageCache, 1);
 
-/// The block that leaves, and its first pageblock.
+/// The memory section that leaves, and its first pageblock.
 const LEAVES: usize = 32;
 const FIRST: u64 = (LEAVES * SECTION_PAGEBLOCKS) as u64;
 
@@ -24,7 +25,7 @@ fn take(frames: &'static TestFrames, order: Order) -> Option<TestBlock> {
     take_for(frames, order, test_owner(1))
 }
 
-/// Pageblocks of one block, each of the zone that is named.
+/// Makes pageblocks of one memory section, each of its zone in `zones`.
 fn machine_of(zones: &[ZoneId]) -> &'static TestFrames {
     let frames = bare_machine(1, 1);
     add_section(frames, LEAVES);
@@ -99,8 +100,8 @@ fn a_pair_of_two_zones_is_neithers() {
 
 type Step = fn(&TestFrames, PageblockRef<'static>);
 
-/// Takes of a pageblock that is isolated then, and gives that up. At each step in turn the
-/// isolation ends, and the whole block leaves and comes back in another zone.
+/// Reserves in a pageblock, isolates it, and gives the reservation up. At each step in turn the
+/// isolation ends, and the whole section leaves and comes back in another zone.
 fn given_up_while_its_pageblock_leaves(taken: Step, give_up: Step) {
     let changed = Rc::new(Cell::new(0));
     for at in 0.. {

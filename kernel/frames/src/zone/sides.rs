@@ -264,7 +264,7 @@ mod models {
         }
     }
 
-    /// Two CPUs move a zone across its watermark, one down and one up.
+    /// Lets two CPUs move a zone across its watermark, one down and one up.
     fn crossed() {
         model(|| {
             let zone = Zone::new(10, 10);
@@ -277,7 +277,7 @@ mod models {
         });
     }
 
-    /// The watermark is moved, under the hot-plug lock, while another CPU moves the counter.
+    /// Moves the watermark, under the hot-plug lock, while another CPU moves the counter.
     fn moved() {
         model(|| {
             let zone = Zone::new(10, 5);

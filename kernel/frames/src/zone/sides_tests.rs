@@ -1,4 +1,4 @@
-//! What follows a zone's counter, frame by frame and at once.
+//! Cache limits and words above LOW, after moves of a zone's counter by single frames and by many.
 
 use super::*;
 use crate::{testing::*, *};
@@ -9,7 +9,7 @@ fn free(frames: &TestFrames) -> u64 {
     frames.zone(NORMAL).free()
 }
 
-/// Moves the counter alone.
+/// Moves the zone's counter alone.
 fn move_to(frames: &TestFrames, to: u64) {
     let now = free(frames);
     if to < now {
@@ -19,7 +19,7 @@ fn move_to(frames: &TestFrames, to: u64) {
     }
 }
 
-/// What the watermarks demand, by the numbers of the zone's statistics.
+/// Demands that everything has followed the watermarks, by the zone's statistics.
 fn assert_followed(frames: &TestFrames) {
     let (info, now) = (frames.zone_info(NORMAL), free(frames));
     let mut demanded = 0;
@@ -53,7 +53,7 @@ fn assert_followed(frames: &TestFrames) {
     }
 }
 
-/// NORMAL keeps something from requests for MOVABLE.
+/// Makes a machine in which NORMAL keeps a lowmem reserve from requests for MOVABLE.
 fn machine() -> &'static TestFrames {
     let frames = small_machine(1);
     add_section(frames, 33);
@@ -101,8 +101,8 @@ fn a_zone_that_crosses_its_watermarks_at_once_is_followed() {
     assert_sound(frames);
 }
 
-/// Its watermarks are one number, which is the highest that is followed, with what is kept of the
-/// zone.
+/// The zone's watermarks are one number. With the lowmem reserve it is the highest that is
+/// followed.
 #[test]
 fn a_zone_of_a_few_frames_is_followed_down_to_its_watermarks() {
     let frames = bare_machine(1, 1);

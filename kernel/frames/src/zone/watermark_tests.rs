@@ -1,24 +1,23 @@
-//! Sizes and watermarks of a given machine against a table worked by hand.
+//! Sizes and watermarks of one machine against a table worked by hand.
 
 use crate::{testing::*, *};
 
-/// A zone of the table: managed, MIN, LOW, HIGH, and what it keeps back from requests by their
-/// highest zone.
+/// A zone of the table: managed frames; MIN, LOW, HIGH; lowmem reserves by highest zone.
 type Row = (ZoneId, u64, [u64; 3], [u64; 4]);
 
 const fn at(node: u8, kind: ZoneKind) -> ZoneId {
     ZoneId::new(NodeId(node), kind)
 }
 
-/// QEMU with 3 GiB on two nodes, 2 GiB and 1 GiB, and a DIMM of 256 MiB in each, the second as
-/// MOVABLE: what the kernel has after boot.
+/// QEMU with two nodes of 2 GiB and 1 GiB, and a DIMM of 256 MiB in each, the second one MOVABLE.
+/// These are the zones of the kernel after boot.
 ///
 /// Managed below MOVABLE: 849,098 frames, 3,396,392 kB. √(16 × 3,396,392) = 7,371 kB, 1,842 frames.
-/// Shares: 3,996 → 8; 389,120 → 844; 65,536 → 142; 128,302 → 278; 262,144 → 568. A quarter of the
-/// share is more than a thousandth of the zone nowhere: 3, 389, 65, 128, 262 lie between the
-/// watermarks. MOVABLE has 65,536 / 1,024 = 64, and 65 between. Reserves: DMA a 256th of (389,120;
-/// 454,656; the same), DMA32 of (65,536; the same), on node 1 of (262,144; 327,680); NORMAL a 32nd
-/// of 65,536.
+/// Shares: 3,996 → 8; 389,120 → 844; 65,536 → 142; 128,302 → 278; 262,144 → 568. In no zone a
+/// quarter of the share is more than a thousandth of the zone, so 3, 389, 65, 128 and 262 lie
+/// between the watermarks. MOVABLE has a MIN of 65,536 / 1,024 = 64, and 65 between the watermarks.
+/// Reserves: DMA a 256th of (389,120; 454,656; the same), DMA32 of (65,536; the same), on node 1 of
+/// (262,144; 327,680); NORMAL a 32nd of 65,536.
 const AFTER_BOOT: [Row; 6] = [
     (
         at(0, ZoneKind::Dma),
@@ -48,8 +47,8 @@ const AFTER_BOOT: [Row; 6] = [
     (at(1, ZoneKind::Movable), 65_536, [64, 129, 194], [0; 4]),
 ];
 
-/// That machine without the DIMMs: 783,562 frames, 3,134,248 kB; √(16 × 3,134,248) = 7,081 kB,
-/// 1,770 frames. Shares: 9; 878; 289; 592.
+/// That machine without the DIMMs. It has 783,562 frames, 3,134,248 kB; √(16 × 3,134,248) = 7,081
+/// kB, 1,770 frames. Shares: 9; 878; 289; 592.
 const WITHOUT_DIMMS: [Row; 4] = [
     (
         at(0, ZoneKind::Dma),
@@ -67,7 +66,7 @@ const WITHOUT_DIMMS: [Row; 4] = [
     (at(1, ZoneKind::Normal), 262_144, [592, 854, 1_116], [0; 4]),
 ];
 
-/// The machine of the tables, with its DIMMs.
+/// Makes the machine of the tables, with its DIMMs.
 fn machine() -> &'static TestFrames {
     let frames = bare_machine(2, 2);
     (0..44).for_each(|block| add_section(frames, block));
@@ -124,7 +123,7 @@ fn the_fast_path_stops_at_low_and_the_slow_path_at_min_of_the_table() {
     let held = press(frames, id, 208);
     let (mut blocks, mut first_slow) = (Vec::new(), None);
     loop {
-        // Without the cache, so that the counter is what the request meets.
+        // The caches are drained, so that the request depends on the counter.
         frames.drain_all(&task());
         let (free, mut info) = (frames.zone_info(id).free, WalkInfo::default());
         let Ok(block) = frames.alloc_traced(&task(), &request, &mut info) else {

@@ -1,4 +1,5 @@
-//! `snapshot` between CPUs: what is published, and when what was published before is written again.
+//! `snapshot` between CPUs: the lists that are published, and when the former ones are written
+//! again.
 
 use super::{Generation, Published};
 use crate::base::mutant::{self, Mutant};
@@ -17,26 +18,26 @@ const CPU: usize = 0;
 
 struct Shared {
     published: Published,
-    /// Two entries a side; a rebuild writes one value to both.
+    /// Two entries on each side. A rebuild writes one value to both.
     sides: [[AtomicU32; 2]; 2],
     grace: Grace,
-    /// The interrupts that asked the reader's CPU so far.
+    /// Number of the last interrupt that was sent to the reader's CPU.
     asked: AtomicU32,
 }
 
-/// The reader's CPU takes the interrupt: between any two of its steps, if it is pending.
+/// The reader's CPU. It takes a pending interrupt between any two of its steps.
 struct Reader<'a> {
     shared: &'a Shared,
-    /// The interrupts that it has taken.
+    /// Number of the last interrupt that it has taken.
     taken: u32,
     pins: u32,
-    /// The unpin has to acknowledge.
+    /// Whether the unpin must acknowledge.
     owes: bool,
 }
 
 impl Reader<'_> {
     fn take_interrupt(&mut self) {
-        // Acquire stands for what the sending and the taking of an interrupt order.
+        // Acquire stands for the order between the sending and the taking of an interrupt.
         let asked = self.shared.asked.load(Ordering::Acquire);
         if asked != self.taken {
             self.taken = asked;
@@ -48,7 +49,7 @@ impl Reader<'_> {
         }
     }
 
-    /// One walk; returns what it read, or nothing before the first publication.
+    /// Walks once; returns the values that it has read, which are 0 before the first publication.
     fn walk(&mut self) -> [u32; 2] {
         self.take_interrupt();
         self.pins += 1;
@@ -66,9 +67,9 @@ impl Reader<'_> {
     }
 }
 
-/// Builds lists of `value` and publishes them; there is one writer, which needs no lock. It knows
-/// what is in force: loom 0.7 remembers one last access of each atomic, and a thread's own load
-/// before its store would hide the reader's from it.
+/// Builds lists of `value` and publishes them. There is one writer, which needs no lock, and
+/// `current` tells it the lists in force. It does not load their number: loom 0.7 remembers one
+/// last access of each atomic, and would not try the reader's load then.
 fn rebuild(shared: &Shared, current: Generation, value: u32) -> Generation {
     let spare = current.next().side();
     for entry in &shared.sides[spare.0] {
@@ -81,9 +82,9 @@ fn rebuild(shared: &Shared, current: Generation, value: u32) -> Generation {
     current.next()
 }
 
-/// One reader, and a writer that publishes twice, so that the second one writes where the first
-/// lists were. Of loom's schedules, those in which the grace period does not end in time do not
-/// write: to wait for the reader by turns would have no end.
+/// Runs a reader, and a writer that publishes twice, so that the second one writes over the first
+/// lists. If the grace period has not ended by then, the writer does not write: a wait for the
+/// reader would have no end under loom.
 fn explore(chosen: Mutant) {
     model(move || {
         mutant::with(chosen, || {
@@ -114,7 +115,7 @@ fn explore(chosen: Mutant) {
             assert_eq!(seen[0], seen[1], "half a list");
             reader.take_interrupt();
             if writer.join().unwrap() && chosen == Mutant::None {
-                // Relaxed and from the standard library: loom does not see it.
+                // The counter is of the standard library, so that loom does not see it.
                 SEEN_BESIDE_TWO[seen[0] as usize]
                     .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             }
@@ -132,7 +133,7 @@ fn finds(chosen: Mutant) -> bool {
 #[test]
 fn a_walk_sees_whole_lists_while_they_are_replaced_twice() {
     explore(Mutant::None);
-    // Else the model is too narrow to show anything.
+    // Otherwise the model would be too narrow to show anything.
     let seen = [0, 1, 2]
         .map(|lists: usize| SEEN_BESIDE_TWO[lists].load(std::sync::atomic::Ordering::Relaxed));
     assert!(seen.iter().all(|&walks| walks > 0), "{seen:?}");

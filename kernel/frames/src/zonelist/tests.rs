@@ -1,4 +1,4 @@
-//! Each variant, with a reader in the middle of its rebuild.
+//! Each protocol, with a reader in the middle of its rebuild.
 
 use super::{Readers, Variant, Writes};
 use crate::base::mutant::{self, Mutant};
@@ -104,7 +104,7 @@ fn a_request_amid_a_rebuild_waits_where_its_variant_waits_and_nowhere_else() {
     }
 }
 
-/// What holds at a point of the writer.
+/// What the writer has and has not done at one of its points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct At {
     point: Point,
@@ -150,7 +150,8 @@ fn each_writer_takes_its_steps_in_its_own_order() {
             expected.insert(0, at(Point::AnnotateBegin, !told_first, defers_first));
             expected.push(at(Point::AnnotateEnd, true, defers_first));
         } else {
-            // Told of the spinlock, which the observers' count is inside of or around.
+            // The lock validator is told of the spinlock. The observers' counter changes inside of
+            // it or around it.
             let is_inside = variant == Variant::Snapshot;
             let told = |point, irqs_off| At {
                 point,
@@ -169,8 +170,8 @@ fn each_writer_takes_its_steps_in_its_own_order() {
     }
 }
 
-/// NORMAL is empty and MOVABLE is there, so that an unmovable request starts at entry 1; `act`
-/// takes MOVABLE away and gives memory to NORMAL, which is entry 0 from then on.
+/// NORMAL has nothing free, and MOVABLE comes before it, so an unmovable request starts at entry 1.
+/// Then `act` takes MOVABLE away and gives memory to NORMAL, which is entry 0 from then on.
 struct StaleStart {
     frames: &'static TestFrames,
     low: [Vec<TestBlock>; 2],
@@ -258,7 +259,7 @@ fn h8_a_stale_start_is_gone_round_from_for_ever_unless_retry_looks_again() {
             Point::SlowRetry => {
                 counted.set(counted.get() + 1);
                 if counted.get() == ENDLESS {
-                    // So that the test ends.
+                    // This ends the test.
                     lows.borrow_mut().take();
                 }
             }
@@ -275,8 +276,8 @@ fn h8_a_stale_start_is_gone_round_from_for_ever_unless_retry_looks_again() {
     }
 }
 
-/// MOVABLE memory arrives while an unmovable request reclaims: the entry that it starts from is
-/// MOVABLE's by then.
+/// MOVABLE memory comes while an unmovable request reclaims. The entry that the request starts from
+/// is then MOVABLE's.
 #[test]
 fn h10_a_start_that_is_not_tested_again_takes_a_zone_that_the_request_may_not_use() {
     for variant in Variant::ALL {
@@ -298,7 +299,7 @@ fn h10_a_start_that_is_not_tested_again_takes_a_zone_that_the_request_may_not_us
         let kind = frames.zone_of(result.unwrap().pfn()).unwrap().kind();
         let holds = variant == Variant::Snapshot;
         assert_eq!(kind != ZoneKind::Movable, holds, "{variant:?}: {info:?}");
-        // No check is reached: the request succeeds.
+        // The request succeeds before any check.
         assert_eq!(info.retries, 0, "{variant:?}: {info:?}");
         *frames.platform().shrink.lock().unwrap() = None;
         frames.drain_all(&task());
@@ -337,7 +338,7 @@ fn snapshot_walks_again_what_was_published_after_its_walk() {
     }
 }
 
-/// Entries that are stored with interrupts off, and in all, in one rebuild.
+/// Returns how many entries one rebuild stores with interrupts off, and in all.
 fn entries_stored(nodes: usize, variant: Variant) -> (usize, usize) {
     let frames = bare_machine_of(1, nodes, variant);
     for node in 0..nodes {
@@ -367,8 +368,8 @@ fn snapshot_stores_no_entry_with_interrupts_off_however_many_nodes_there_are() {
     }
 }
 
-/// A reader on another CPU stands inside its walk while the lists are rebuilt twice. It goes on
-/// when the writer waits for it, or writes where it reads.
+/// A reader on another CPU stops inside its walk while the lists are rebuilt twice. It goes on when
+/// the writer waits for it, or writes the side that it reads.
 fn two_rebuilds_around_one_walk() {
     static IS_IN: AtomicBool = AtomicBool::new(false);
     static HAS_LEFT: AtomicBool = AtomicBool::new(false);
@@ -419,7 +420,7 @@ fn two_rebuilds_around_one_walk() {
             );
         }
     });
-    // The first one neither waits for the reader nor touches what it walks.
+    // The first rebuild neither waits for the reader nor writes the side that it reads.
     frames.rebuild(&task());
     assert!(!HAS_LEFT.load(Ordering::SeqCst));
     is_second.set(true);

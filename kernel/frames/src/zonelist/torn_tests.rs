@@ -1,8 +1,9 @@
-//! What is seen, and remembered, of a list that is being rewritten.
+//! Entries that are read, and remembered, from a list that is being rewritten.
 
 use super::*;
 
-/// Node 0 has NORMAL in block 32; node 1 has MOVABLE in block 34 and NORMAL in block 36.
+/// Makes node 0 with NORMAL in section 32, and node 1 with MOVABLE in section 34 and NORMAL in
+/// section 36.
 fn two_nodes_one_with_movable(variant: Variant) -> &'static TestFrames {
     let frames = bare_machine_of(2, 2, variant);
     let zones = [
@@ -19,8 +20,8 @@ fn two_nodes_one_with_movable(variant: Variant) -> &'static TestFrames {
     frames
 }
 
-/// While node 0's list is rewritten an entry pairs MOVABLE with NORMAL's index (H7). A handler's
-/// first request walks it by the index; what its CPU remembers of that walk is not a MOVABLE cache.
+/// While node 0's list is rewritten, an entry pairs MOVABLE with NORMAL's index (H7). A handler's
+/// first request walks the list by index; its CPU must not remember a MOVABLE cache.
 #[test]
 fn a_torn_entry_is_not_remembered_by_the_hot_path() {
     let variants = Variant::ALL.into_iter();
@@ -28,7 +29,7 @@ fn a_torn_entry_is_not_remembered_by_the_hot_path() {
         let frames = two_nodes_one_with_movable(variant);
         let movable = zone(1, ZoneKind::Movable);
         let page = Owner::new(OwnerKind::PageCache, 1);
-        // CPU 0 has frames of MOVABLE in its cache, and gets others in the meantime.
+        // CPU 0 has frames of MOVABLE in its cache, and refills it now and then.
         let fill = move || {
             on_cpu(0, || {
                 drop(
@@ -67,7 +68,7 @@ fn a_torn_entry_is_not_remembered_by_the_hot_path() {
     }
 }
 
-/// A walk in the middle of a rebuild of `snapshot` sees the old list or the new one.
+/// A walk during a rebuild of `snapshot` sees the old list or the new one.
 #[test]
 fn a_walk_amid_a_snapshots_rebuild_sees_a_whole_list() {
     let frames = two_nodes_one_with_movable(Variant::Snapshot);
