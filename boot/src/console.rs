@@ -3,16 +3,12 @@
 use crate::error::Error;
 use core::fmt::{Display, Write as _};
 use core::panic::PanicInfo;
+use tidemark_facts::exit_value;
 use uart_16550::{Config, Uart16550Tty};
 use x86_64::instructions::{hlt, port::Port};
 
 /// The first port of COM1.
 const COM1: u16 = 0x3f8;
-/// The port of QEMU's isa-debug-exit device.
-const EXIT: u16 = 0xf4;
-/// The value that the loader writes there when it refuses to boot. QEMU's exit status is twice the
-/// value plus one. The kernel has values of its own (0x10 and up); the host's programs know both.
-pub const LOADER_REFUSED: u32 = 0x14;
 
 /// Prints what is wrong and ends the machine.
 pub fn refuse(error: &Error) -> ! {
@@ -35,9 +31,9 @@ fn end(line: &dyn Display) -> ! {
         // A failure here cannot be reported in any other way.
         let _ = writeln!(com1, "boot: {line}");
     }
-    let mut exit = Port::<u32>::new(EXIT);
-    // SAFETY: a write there ends QEMU, or does nothing if there is no such device.
-    unsafe { exit.write(LOADER_REFUSED) };
+    let mut exit = Port::<u32>::new(exit_value::PORT);
+    // SAFETY: writing there ends QEMU, or does nothing where the device is missing.
+    unsafe { exit.write(exit_value::LOADER_REFUSED) };
     loop {
         hlt();
     }

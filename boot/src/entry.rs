@@ -3,6 +3,7 @@
 
 use crate::start::start;
 use core::arch::global_asm;
+use tidemark_facts::exit_value;
 
 // QEMU looks for this note: owner "Xen", type 18 (XEN_ELFNOTE_PHYS32_ENTRY), value: the entry
 // point.
@@ -98,8 +99,8 @@ global_asm!(
     "out dx, al",
     "jmp 5b",
     "7:",
-    "mov eax, 0x14",
-    "mov dx, 0xf4",
+    "mov eax, {refused}",
+    "mov dx, {exit}",
     "out dx, eax",
     "8:",
     "hlt",
@@ -139,4 +140,6 @@ global_asm!(
     "loader_stack_top:",
     ".popsection",
     start = sym start,
+    exit = const exit_value::PORT,
+    refused = const exit_value::LOADER_REFUSED,
 );

@@ -1,9 +1,11 @@
 //! Holds the modules to their order: a folder uses only those below it, and there is no circle.
 //!
-//! The sources are read as text. Every path that begins with `crate` or `super` is a use, and so is
-//! every module that a `mod.rs` declares. Each use counts between siblings: the two parts, of the
-//! folder that contains both modules, that they belong to. So neither files nor folders are in a
-//! circle. Tests count as part of the module that they are about.
+//! The sources are read as text. Every path that begins with `crate` or `super` is a use; so is
+//! every module that a `mod.rs` declares. A use is one between siblings: of the folder that both
+//! modules are in, the two parts that they belong to. So neither files nor folders are in a circle.
+//! Tests count as part of the module that they are about.
+//!
+//! Of the kernel's sources only the topmost modules are held to it: no circle between two of those.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -24,7 +26,10 @@ type Uses = BTreeSet<(Module, Module)>;
 fn module(path: &str) -> Module {
     let path = path.trim_end_matches(".rs").trim_end_matches("_tests");
     let mut module: Module = path.split('/').map(str::to_owned).collect();
-    if matches!(module.last().map(String::as_str), Some("mod" | "main")) {
+    if matches!(
+        module.last().map(String::as_str),
+        Some("mod" | "main" | "lib")
+    ) {
         module.pop();
     }
     module
@@ -196,10 +201,26 @@ fn follow(tokens: &[&str], mut at: usize, mut path: Module, paths: &mut Vec<Modu
     }
 }
 
+/// Which module each exported macro is in: its path does not tell.
+fn macros(sources: &Sources) -> BTreeMap<Module, Module> {
+    let mut macros = BTreeMap::new();
+    for (module, text) in sources {
+        for part in tokens(text).windows(5) {
+            if let ["macro_export", "]", "macro_rules", "!", name] = *part {
+                macros.insert(vec![name.to_owned()], module.clone());
+            }
+        }
+    }
+    macros
+}
+
 fn uses(sources: &Sources) -> Uses {
-    let mut uses = Uses::new();
+    let (mut uses, macros) = (Uses::new(), macros(sources));
     for (module, text) in sources {
         for mut path in paths(module, text) {
+            if let Some(place) = macros.get(&path) {
+                path.clone_from(place);
+            }
             while !sources.contains_key(&path) {
                 path.pop();
             }
@@ -267,15 +288,36 @@ fn circles(uses: &Uses) -> Vec<String> {
     circles
 }
 
-fn sources() -> Sources {
+/// Leaves of each module the topmost one that it is in.
+fn at_the_top(uses: Uses) -> Uses {
+    let top = |module: Module| module.into_iter().take(1).collect();
+    uses.into_iter()
+        .map(|(from, to)| (top(from), top(to)))
+        .filter(|(from, to): &(Module, Module)| from != to)
+        .collect()
+}
+
+fn sources_in(folder: &str) -> Sources {
     let mut sources = Sources::new();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     read(&folder, "", &mut sources);
     sources
 }
 
-/// Returns what is wrong with the sources if the source at `path` also contains `text`: the uses
-/// against the order, and the circles.
+fn sources() -> Sources {
+    sources_in("src")
+}
+
+/// Lists the circles between the kernel's topmost modules if the source `path` says this, too.
+fn circles_of_the_kernel_with(path: &str, text: &str) -> Vec<String> {
+    let mut sources = sources_in("../kernel/src");
+    assert!(sources.contains_key(&module(path)), "no {path}");
+    add(&mut sources, path, text);
+    circles(&at_the_top(uses(&sources)))
+}
+
+/// Tells what is wrong with the sources if one of them says this, too: the uses against the order,
+/// and the circles.
 fn wrong_with(path: &str, text: &str) -> (Vec<String>, Vec<String>) {
     let mut sources = sources();
     assert!(sources.contains_key(&module(path)), "no {path}");
@@ -349,4 +391,47 @@ fn a_circle_is_found_between_files_and_between_folders() {
     ] {
         assert_eq!(wrong_with(path, text).1, circle, "{path}: {text}");
     }
+}
+
+#[test]
+fn no_topmost_modules_of_the_kernel_use_one_another_in_a_circle() {
+    assert_eq!(circles_of_the_kernel_with("lib.rs", ""), [""; 0]);
+}
+
+#[test]
+fn a_circle_between_topmost_modules_of_the_kernel_is_found() {
+    for (path, text, circle) in [
+        // An exported macro is where it is declared, and `console` uses `arch`.
+        (
+            "arch/apic.rs",
+            "crate::warn!(\"\");",
+            ["console uses arch", "arch uses console"],
+        ),
+        (
+            "thread/wait.rs",
+            "use crate::{arch::time, selftest::{Group, Test}};",
+            ["selftest uses console", "thread uses selftest"],
+        ),
+        (
+            "console/record.rs",
+            "pub fn f() { super::super::link::present(); }",
+            ["link uses console", "console uses link"],
+        ),
+        (
+            "hotplug/slot.rs",
+            "mod inner { fn f() { crate::lab::run() } }",
+            ["lab uses hotplug", "hotplug uses lab"],
+        ),
+    ] {
+        let found = circles_of_the_kernel_with(path, text).join("\n");
+        for line in circle {
+            assert!(
+                found.contains(&format!("in \"\" {line}")),
+                "{text}: {found}"
+            );
+        }
+    }
+    // Neither a comment nor a string is a use.
+    let silent = "// crate::lab::run()\nconst TEXT: &str = \"crate::shell::run\";";
+    assert_eq!(circles_of_the_kernel_with("mm/mod.rs", silent), [""; 0]);
 }

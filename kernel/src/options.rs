@@ -4,12 +4,14 @@ mod pattern;
 mod topics;
 
 pub use pattern::Pattern;
-pub use topics::{Topic, Topics};
+pub use tidemark_wire::{Plant, Pressure, Topic};
+pub use topics::Topics;
 
-use core::fmt;
+use Values::{Kind, Names, Nothing, Number};
+use core::fmt::{self, Write as _};
 use qemu_fw_cfg::FwCfg;
 use tidemark_frames::{Mistake, Variant};
-use tidemark_wire::{CMDLINE_ITEM, Hazard};
+use tidemark_wire::{Bounds, CMDLINE_ITEM, CYCLES, Hazard, STORM};
 
 /// Longest command line that is read, in bytes.
 pub const CMDLINE_BYTES: usize = 1024;
@@ -34,46 +36,6 @@ pub enum Mode {
     /// What requests that race a rebuild pay, in the protocol that is chosen.
     #[cfg(feature = "lab")]
     Price,
-}
-
-/// How scarce the demonstration makes memory while lists are rebuilt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pressure {
-    /// Every zone that atomic requests may use lies between its MIN and LOW watermarks.
-    Even,
-    /// One such zone does, and the others have nothing to give.
-    Uneven,
-}
-
-/// A fault planted on purpose, so that each verdict can be seen to fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plant {
-    /// A frame that nobody gives back.
-    LostFrame,
-    /// A page whose content changes behind its owner's back.
-    CorruptPage,
-    /// An atomic request that fails outside announced pressure.
-    AtomicFailure,
-    /// Atomic requests that fail if they began while the count was odd.
-    OddFailures,
-    /// Readers that do not look whether the lists have changed.
-    NoCheck,
-    /// A migrated page whose content changes on the way.
-    CorruptMigrated,
-    /// An eject that is never written.
-    MissedEject,
-    /// A rebuild with interrupts on.
-    IrqOn,
-    /// A panic.
-    Panic,
-    /// A CPU that spins with interrupts off.
-    Hang,
-    /// A triple fault.
-    TripleFault,
-    /// A self-test's write into a block that it has handed on.
-    StrayWrite,
-    /// A watchdog that asks nobody.
-    DeafWatchdog,
 }
 
 /// All options.
@@ -130,17 +92,50 @@ impl Options {
     };
 }
 
+/// Timer interrupts a second.
+const TIMER_HZ: Bounds = Bounds(10, 10_000);
+
+/// What may stand after `name=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Values {
+    /// Nothing, and no sign before it.
+    Nothing,
+    /// A word of this kind.
+    Kind(&'static str),
+    /// A number.
+    Number(Bounds),
+    /// One of these.
+    Names(&'static [&'static str]),
+}
+
+impl fmt::Display for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Values::Nothing => Ok(()),
+            Values::Kind(kind) => f.write_str(kind),
+            Values::Number(bounds) => write!(f, "{bounds}"),
+            Values::Names(names) => {
+                let mut between = "";
+                names.iter().try_for_each(|name| {
+                    write!(f, "{between}{name}")?;
+                    between = "|";
+                    Ok(())
+                })
+            }
+        }
+    }
+}
+
 /// One option that the kernel knows.
 struct Known {
     name: &'static str,
-    /// What may stand after `name=`; empty if nothing may.
-    values: &'static str,
+    values: Values,
     /// Sets it; None if the value is none of `values`.
     set: fn(&mut Options, &str) -> Option<()>,
 }
 
 macro_rules! known {
-    ($name:literal, $values:literal, |$options:ident, $value:ident| $set:expr) => {
+    ($name:literal, $values:expr, |$options:ident, $value:ident| $set:expr) => {
         Known {
             name: $name,
             values: $values,
@@ -155,7 +150,7 @@ macro_rules! known {
 const KNOWN: &[Known] = &[
     known!(
         "mode",
-        "demo|test|shell|bench|lab|price",
+        Names(&["demo", "test", "shell", "bench", "lab", "price"]),
         |o, v| o.mode = match v {
             "demo" => Mode::Demo,
             "test" => Mode::Test,
@@ -168,66 +163,32 @@ const KNOWN: &[Known] = &[
             _ => return None,
         }
     ),
-    known!("pattern", "TEXT", |o, v| o.pattern = Pattern::new(v)?),
-    known!("cycles", "1..10000", |o, v| o.cycles =
-        number(v, 1, 10_000)? as u32),
-    known!("seed", "NUMBER", |o, v| o.seed = number(v, 0, u64::MAX)?),
-    known!(
-        "zonelist",
-        "none|seqlock|seqlock-irqoff|seqlock-irqsave|seqlock-annotated|seqlock-recheck|gfp-seqlock|seed|snapshot",
-        |o, v| o.zonelist = Variant::from_name(v)?
-    ),
-    known!("pressure", "even|uneven", |o, v| o.pressure = match v {
-        "even" => Pressure::Even,
-        "uneven" => Pressure::Uneven,
-        _ => return None,
-    }),
-    known!(
-        "plant",
-        "lost-frame|corrupt-page|atomic-failure|odd-failures|no-check|corrupt-migrated|missed-eject|irq-on|panic|hang|triple-fault|stray-write|deaf-watchdog",
-        |o, v| o.plant = Some(match v {
-            "lost-frame" => Plant::LostFrame,
-            "corrupt-page" => Plant::CorruptPage,
-            "atomic-failure" => Plant::AtomicFailure,
-            "odd-failures" => Plant::OddFailures,
-            "no-check" => Plant::NoCheck,
-            "corrupt-migrated" => Plant::CorruptMigrated,
-            "missed-eject" => Plant::MissedEject,
-            "irq-on" => Plant::IrqOn,
-            "panic" => Plant::Panic,
-            "hang" => Plant::Hang,
-            "triple-fault" => Plant::TripleFault,
-            "stray-write" => Plant::StrayWrite,
-            "deaf-watchdog" => Plant::DeafWatchdog,
-            _ => return None,
-        })
-    ),
-    known!("no_nmi_requests", "", |o, _v| o.nmi_requests = false),
-    known!("verbose", "", |o, _v| o.verbose = true),
-    known!(
-        "dump",
-        "zoneinfo|buddyinfo|zonelists|meminfo|interrupts|threads|dimms",
-        |o, v| o.dump = Topics::parse(v)?
-    ),
-    known!("timer_hz", "10..10000", |o, v| o.timer_hz =
-        number(v, 10, 10_000)? as u32),
-    known!(
-        "hazard",
-        "H1|H2|H2-NMI|H3|H5-begin|H5-end|H7|H7-hot|H8",
-        |o, v| { o.hazard = Hazard::from_name(v)? }
-    ),
-    known!(
-        "mistake",
-        "everybody-looks|no-check-before-oom|no-check-at-nopage|no-check-at-retry|changed-without-odd|begin-waits|check-waits|interrupts-on|not-deferred|deferred-late|annotated-inside|count-stands|no-grace|published-early|start-remembered|torn-remembered",
-        |o, v| o.mistake = Some(Mistake::from_name(v)?)
-    ),
-    known!("storm", "200..100000000", |o, v| o.storm =
-        number(v, 200, 100_000_000)? as u32),
+    known!("pattern", Kind("TEXT"), |o, v| o.pattern = Pattern::new(v)?),
+    known!("cycles", Number(CYCLES), |o, v| o.cycles =
+        number(v, CYCLES)?),
+    known!("seed", Kind("NUMBER"), |o, v| o.seed = v.parse().ok()?),
+    known!("zonelist", Names(&Variant::NAMES), |o, v| o.zonelist =
+        Variant::from_name(v)?),
+    known!("pressure", Names(&Pressure::NAMES), |o, v| o.pressure =
+        Pressure::from_name(v)?),
+    known!("plant", Names(&Plant::NAMES), |o, v| o.plant =
+        Some(Plant::from_name(v)?)),
+    known!("no_nmi_requests", Nothing, |o, _v| o.nmi_requests = false),
+    known!("verbose", Nothing, |o, _v| o.verbose = true),
+    known!("dump", Names(&Topic::NAMES), |o, v| o.dump =
+        Topics::parse(v)?),
+    known!("timer_hz", Number(TIMER_HZ), |o, v| o.timer_hz =
+        number(v, TIMER_HZ)?),
+    known!("hazard", Names(&Hazard::NAMES), |o, v| o.hazard =
+        Hazard::from_name(v)?),
+    known!("mistake", Names(&Mistake::NAMES), |o, v| o.mistake =
+        Some(Mistake::from_name(v)?)),
+    known!("storm", Number(STORM), |o, v| o.storm = number(v, STORM)?),
 ];
 
-fn number(text: &str, lowest: u64, highest: u64) -> Option<u64> {
+fn number(text: &str, bounds: Bounds) -> Option<u32> {
     let number = text.parse().ok()?;
-    (lowest..=highest).contains(&number).then_some(number)
+    bounds.range::<u32>().contains(&number).then_some(number)
 }
 
 /// What is wrong with a command line.
@@ -240,7 +201,7 @@ pub enum Refusal<'c> {
         /// The whole word.
         word: &'c str,
         /// What it could be.
-        values: &'static str,
+        values: Values,
     },
     /// The command line is longer than the kernel reads, or is no text.
     Unreadable,
@@ -250,7 +211,10 @@ impl fmt::Display for Refusal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::Unknown(word) => write!(f, "unknown option \"{word}\""),
-            Refusal::BadValue { word, values: "" } => {
+            Refusal::BadValue {
+                word,
+                values: Values::Nothing,
+            } => {
                 write!(f, "bad option \"{word}\": it takes no value")
             }
             Refusal::BadValue { word, values } => {
@@ -266,6 +230,16 @@ impl fmt::Display for Refusal<'_> {
     }
 }
 
+/// Counts the bytes that are written.
+struct Length(usize);
+
+impl fmt::Write for Length {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 += text.len();
+        Ok(())
+    }
+}
+
 /// Lists the known options.
 pub struct KnownOptions;
 
@@ -274,14 +248,16 @@ impl fmt::Display for KnownOptions {
         f.write_str("known options:")?;
         let mut used = 0;
         for known in KNOWN {
-            let len = known.name.len() + known.values.len() + 2;
+            let mut values = Length(0);
+            write!(values, "{}", known.values)?;
+            let len = known.name.len() + values.0 + 2;
             used += len;
             if used > LIST_LINE_BYTES {
                 f.write_str("\n ")?;
                 used = len;
             }
             match known.values {
-                "" => write!(f, " {}", known.name)?,
+                Values::Nothing => write!(f, " {}", known.name)?,
                 values => write!(f, " {}={values}", known.name)?,
             }
         }
@@ -307,7 +283,7 @@ pub fn parse(cmdline: &str) -> Result<Options, Refusal<'_>> {
             .ok_or(Refusal::Unknown(word))?;
         value
             .or(Some(""))
-            .filter(|_| value.is_none() == known.values.is_empty())
+            .filter(|_| value.is_none() == (known.values == Values::Nothing))
             .and_then(|value| (known.set)(&mut options, value))
             .ok_or(Refusal::BadValue {
                 word,

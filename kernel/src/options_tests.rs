@@ -36,9 +36,9 @@ fn every_option_sets_its_own_field() {
 #[test]
 fn every_documented_value_is_taken() {
     for known in KNOWN {
-        for value in known.values.split('|') {
+        for value in known.values.to_string().split('|') {
             let word = match known.values {
-                "" => known.name.to_string(),
+                Values::Nothing => known.name.to_string(),
                 _ => std::format!("{}={value}", known.name),
             };
             let range = value.split_once("..");
@@ -58,43 +58,32 @@ fn every_documented_value_is_taken() {
 }
 
 #[test]
-fn every_zonelist_protocol_is_named_and_is_itself() {
-    let named = KNOWN.iter().find(|known| known.name == "zonelist").unwrap();
-    let names = named.values.split('|').collect::<std::vec::Vec<_>>();
-    assert_eq!(names, Variant::ALL.map(Variant::name));
-    for variant in Variant::ALL {
-        let word = std::format!("zonelist={}", variant.name());
-        assert_eq!(parse(&word).unwrap().zonelist, variant);
+fn every_name_means_what_bears_it() {
+    fn values<T: Copy>(all: &[T], name: fn(T) -> &'static str) -> std::vec::Vec<(T, Options)> {
+        let options = |one| {
+            let bears =
+                |known: &&Known| matches!(known.values, Names(names) if names.contains(&name(one)));
+            let known = KNOWN.iter().find(bears).unwrap();
+            let word = std::format!("{}={}", known.name, name(one));
+            parse(&word).unwrap()
+        };
+        all.iter().map(|one| (*one, options(*one))).collect()
     }
-}
-
-#[test]
-fn every_mistake_is_named_and_is_itself() {
-    let named = KNOWN.iter().find(|known| known.name == "mistake").unwrap();
-    let names = named.values.split('|').collect::<std::vec::Vec<_>>();
-    assert_eq!(names, Mistake::ALL.map(Mistake::name));
-    for mistake in Mistake::ALL {
-        let word = std::format!("mistake={}", mistake.name());
-        assert_eq!(parse(&word).unwrap().mistake, Some(mistake));
+    for (variant, options) in values(&Variant::ALL, Variant::name) {
+        assert_eq!(options.zonelist, variant);
     }
-}
-
-#[test]
-fn every_plant_is_itself() {
-    let plant = |name: &str| parse(&std::format!("plant={name}")).unwrap().plant;
-    assert_eq!(plant("lost-frame"), Some(Plant::LostFrame));
-    assert_eq!(plant("corrupt-page"), Some(Plant::CorruptPage));
-    assert_eq!(plant("atomic-failure"), Some(Plant::AtomicFailure));
-    assert_eq!(plant("odd-failures"), Some(Plant::OddFailures));
-    assert_eq!(plant("no-check"), Some(Plant::NoCheck));
-    assert_eq!(plant("corrupt-migrated"), Some(Plant::CorruptMigrated));
-    assert_eq!(plant("missed-eject"), Some(Plant::MissedEject));
-    assert_eq!(plant("irq-on"), Some(Plant::IrqOn));
-    assert_eq!(plant("panic"), Some(Plant::Panic));
-    assert_eq!(plant("hang"), Some(Plant::Hang));
-    assert_eq!(plant("triple-fault"), Some(Plant::TripleFault));
-    assert_eq!(plant("stray-write"), Some(Plant::StrayWrite));
-    assert_eq!(plant("deaf-watchdog"), Some(Plant::DeafWatchdog));
+    for (pressure, options) in values(&Pressure::ALL, Pressure::name) {
+        assert_eq!(options.pressure, pressure);
+    }
+    for (plant, options) in values(&Plant::ALL, Plant::name) {
+        assert_eq!(options.plant, Some(plant));
+    }
+    for (hazard, options) in values(&Hazard::ALL, Hazard::name) {
+        assert_eq!(options.hazard, hazard);
+    }
+    for (mistake, options) in values(&Mistake::ALL, Mistake::name) {
+        assert_eq!(options.mistake, Some(mistake));
+    }
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::num::NonZero;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
 use serde_json::{Value, json};
+use tidemark_frames::Variant;
 use tidemark_wire::PriceRow;
 
 use crate::guest::accel::usable;
@@ -20,7 +20,7 @@ use crate::guest::several::run_each;
 use crate::judge::json;
 use crate::judge::price;
 use crate::judge::report::seconds;
-use crate::terminal::cli::{PriceArgs, Zonelist, name_of};
+use crate::terminal::cli::PriceArgs;
 use crate::terminal::console::{BAD, Console, FAINT, GOOD, say};
 use crate::terminal::exit::EXIT_INTERRUPTED;
 use crate::terminal::interrupt;
@@ -33,7 +33,7 @@ const Z: f64 = 1.959_964;
 /// The result of a protocol's guest.
 #[derive(Clone, Debug)]
 struct Found {
-    zonelist: Zonelist,
+    zonelist: Variant,
     rows: Vec<PriceRow>,
     /// What is wrong with the run, or breaks a promise of the protocol.
     troubles: Vec<String>,
@@ -57,7 +57,7 @@ pub fn run(args: &PriceArgs) -> Result<i32> {
     let wanted = wanted(args);
     let found = run_all(&wanted, args, &built)?;
     for one in &found {
-        console.whole_log(&format!("price of {}", name_of(one.zonelist)), &one.log);
+        console.whole_log(&format!("price of {}", one.zonelist.name()), &one.log);
     }
     console.unfold();
     let machine = Machine::usual(args.cpus, args.accel).to_string();
@@ -99,8 +99,8 @@ pub fn run(args: &PriceArgs) -> Result<i32> {
     Ok(exit_code)
 }
 
-fn wanted(args: &PriceArgs) -> Vec<Zonelist> {
-    let all = Zonelist::value_variants().iter().copied();
+fn wanted(args: &PriceArgs) -> Vec<Variant> {
+    let all = Variant::ALL.into_iter();
     all.filter(|zonelist| args.variant.is_empty() || args.variant.contains(zonelist))
         .collect()
 }
@@ -108,13 +108,13 @@ fn wanted(args: &PriceArgs) -> Vec<Zonelist> {
 /// Cores for one guest: two, because only then do readers and writer run at once.
 const CORES_EACH: NonZero<usize> = NonZero::<usize>::MIN.saturating_add(1);
 
-/// Runs the guests, several at a time. The results are in the protocols' order.
-fn run_all(wanted: &[Zonelist], args: &PriceArgs, built: &Built) -> Result<Vec<Found>> {
+/// Runs the guests, several at a time; the results are in the protocols' order.
+fn run_all(wanted: &[Variant], args: &PriceArgs, built: &Built) -> Result<Vec<Found>> {
     let run = |zonelist| run_one(zonelist, args, built);
     run_each(wanted, CORES_EACH, run)?.into_iter().collect()
 }
 
-fn run_one(zonelist: Zonelist, args: &PriceArgs, built: &Built) -> Result<Found> {
+fn run_one(zonelist: Variant, args: &PriceArgs, built: &Built) -> Result<Found> {
     let mode = Mode::Price {
         removals: args.removals,
     };
@@ -128,7 +128,7 @@ fn run_one(zonelist: Zonelist, args: &PriceArgs, built: &Built) -> Result<Found>
         ..Spec::new(machine, options, built)
     };
     let (record, log) =
-        run_logged(&spec).with_context(|| format!("the guest of {}", name_of(zonelist)))?;
+        run_logged(&spec).with_context(|| format!("the guest of {}", zonelist.name()))?;
     let verdict = price::judge(zonelist, args.removals, args.cpus, &record);
     Ok(Found {
         zonelist,
@@ -138,8 +138,8 @@ fn run_one(zonelist: Zonelist, args: &PriceArgs, built: &Built) -> Result<Found>
     })
 }
 
-/// Returns 0 if every protocol that was asked for was measured and keeps its promises.
-fn exit_code(wanted: &[Zonelist], found: &[Found]) -> i32 {
+/// 0 if every protocol that was asked for was measured and keeps what it promises.
+fn exit_code(wanted: &[Variant], found: &[Found]) -> i32 {
     if interrupt::requested() {
         return EXIT_INTERRUPTED;
     }
@@ -191,10 +191,10 @@ fn table(found: &[Found], stalled: bool) -> Vec<String> {
         format!("{FAINT}{head}{FAINT:#}"),
     ];
     for one in found {
-        let mut name = name_of(one.zonelist);
+        let mut name = one.zonelist.name();
         for row in one.rows.iter().filter(|row| row.stalled == stalled) {
-            lines.push(line(&name, row));
-            name.clear();
+            lines.push(line(name, row));
+            name = "";
         }
     }
     lines
@@ -228,7 +228,7 @@ fn rows_as_json(one: &Found) -> Vec<Value> {
     let row = |row: &PriceRow| {
         let (low, high) = wilson(row.failed, row.overlapped);
         json!({
-            "zonelist": name_of(one.zonelist),
+            "zonelist": one.zonelist.name(),
             "context": row.context.name(),
             "stalled": row.stalled,
             "rebuilds": row.rebuilds,

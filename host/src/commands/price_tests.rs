@@ -42,7 +42,7 @@ fn a_line_has_the_share_and_its_interval() {
 #[test]
 fn the_json_has_a_row_a_context_and_half() {
     let found = Found {
-        zonelist: Zonelist::Seed,
+        zonelist: Variant::Seed,
         rows: rows(),
         troubles: Vec::new(),
         log: Vec::new(),

@@ -224,15 +224,9 @@ impl<'m> Conductor<'m> {
 
     /// Returns the record, once QEMU has ended with `status`.
     pub fn finish(mut self, status: std::process::ExitStatus, now: Instant) -> Record {
-        let guest_exit = [
-            exit_value::PASSED,
-            exit_value::FAILED,
-            exit_value::CRASHED,
-            exit_value::REFUSED,
-            exit_value::LOADER_REFUSED,
-        ]
-        .into_iter()
-        .find(|value| status.code() == Some(exit_value::qemu_status(*value)));
+        let guest_exit = exit_value::ALL
+            .into_iter()
+            .find(|value| status.code() == Some(exit_value::qemu_status(*value)));
         self.record.host.guest_exits = u64::from(guest_exit.is_some());
         self.record.ended = match (self.decided, guest_exit) {
             (Some(ended), _) => ended,

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
+use tidemark_wire::exit_value;
+
 use crate::terminal::cli::{Accel, Part};
 use crate::terminal::size::Mib;
 
@@ -13,9 +15,8 @@ pub const QEMU: &str = "qemu-system-x86_64";
 pub const DIMMS: u8 = 2;
 /// Size of each DIMM.
 pub const DIMM_SIZE: Mib = Mib(256);
-/// The unit of hot-plug in MiB, a memory section. Nodes begin on a multiple of it where memory
-/// suffices.
-const BLOCK: u64 = 128;
+/// Unit of hot-plug, a memory section, in MiB: nodes begin on it where memory suffices.
+const BLOCK: u64 = (tidemark_frames::SECTION_FRAMES as u64 * tidemark_frames::FRAME_SIZE) >> 20;
 
 /// A machine: its parts, and how QEMU runs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +131,10 @@ impl Machine {
                 options.replace(',', ",,")
             ),
         );
-        args.pair("-device", "isa-debug-exit,iobase=0xf4,iosize=4");
+        args.pair(
+            "-device",
+            format!("isa-debug-exit,iobase={:#x},iosize=4", exit_value::PORT),
+        );
         match wiring {
             Wiring::Inherited(ports) => {
                 // A guest that resets itself by a triple fault stays as it was, to be examined.

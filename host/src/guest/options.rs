@@ -1,6 +1,7 @@
 //! The kernel's options, as its fw_cfg item carries them.
 
-use crate::terminal::cli::{Mistake, Plant, Pressure, Zonelist, name_of};
+use tidemark_frames::{Mistake, Variant};
+use tidemark_wire::{Plant, Pressure};
 
 /// The task of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +40,7 @@ pub enum Mode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     pub mode: Mode,
-    pub zonelist: Zonelist,
+    pub zonelist: Variant,
     pub plant: Option<Plant>,
     /// Whether the kernel logs the lines that only `-v` and `--log` show.
     pub verbose: bool,
@@ -48,9 +49,9 @@ pub struct Options {
 }
 
 impl Options {
-    /// Returns options for a mode with a protocol. No fault is planted, no details are logged, and
-    /// no table is shown.
-    pub fn new(mode: Mode, zonelist: Zonelist) -> Self {
+    /// Asks for a mode with a protocol. No fault is planted, no details are logged, and no table is
+    /// shown.
+    pub fn new(mode: Mode, zonelist: Variant) -> Self {
         Options {
             mode,
             zonelist,
@@ -78,7 +79,7 @@ impl Options {
                     words.push("no_nmi_requests".to_owned());
                 }
                 if *pressure != Pressure::Even {
-                    words.push(format!("pressure={}", name_of(*pressure)));
+                    words.push(format!("pressure={}", pressure.name()));
                 }
                 words
             }
@@ -98,12 +99,12 @@ impl Options {
             ],
             Mode::Lab { hazard, mistake } => {
                 let mut words = vec!["mode=lab".to_owned(), format!("hazard={}", hazard.name())];
-                words.extend(mistake.map(|mistake| format!("mistake={}", name_of(mistake))));
+                words.extend(mistake.map(|mistake| format!("mistake={}", mistake.name())));
                 words
             }
         };
-        words.push(format!("zonelist={}", name_of(self.zonelist)));
-        words.extend(self.plant.map(|plant| format!("plant={}", name_of(plant))));
+        words.push(format!("zonelist={}", self.zonelist.name()));
+        words.extend(self.plant.map(|plant| format!("plant={}", plant.name())));
         if self.verbose {
             words.push("verbose".to_owned());
         }
@@ -127,7 +128,7 @@ mod tests {
                 nmi_requests: true,
                 pressure: Pressure::Even,
             },
-            zonelist: Zonelist::Seed,
+            zonelist: Variant::Seed,
             plant: Some(Plant::LostFrame),
             verbose: true,
             dump: vec!["zoneinfo".to_owned(), "dimms".to_owned()],

@@ -12,7 +12,6 @@ use crate::judge::promise;
 use crate::judge::symbols::Symbols;
 use crate::judge::tally::Tally;
 use crate::judge::verdict::{Expectation, Verdict, unexplained};
-use crate::terminal::cli::name_of;
 use crate::terminal::exit::EXIT_INTERRUPTED;
 
 /// Version of the layout. It rises when a field changes its meaning or goes.
@@ -95,8 +94,8 @@ pub fn demonstration(
         "ready_ms": record.ready.map(|ready| ready.after.as_millis() as u64),
         "wall_ms": record.wall.as_millis() as u64,
     });
-    result["zonelist"] = Value::from(name_of(expected.zonelist));
-    result["pressure"] = Value::from(name_of(expected.pressure));
+    result["zonelist"] = Value::from(expected.zonelist.name());
+    result["pressure"] = Value::from(expected.pressure.name());
     result["writer_turns_interrupts_off"] = json!(record.totals.map(|totals| totals.irqs_off));
     result["promise"] = promise_kept(expected, record, &totals);
     result

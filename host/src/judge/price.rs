@@ -1,15 +1,15 @@
 //! Judges a measurement of what requests that race a rebuild pay.
 
-use tidemark_wire::{PriceContext, PriceRow, exit_value};
+use tidemark_frames::Variant;
+use tidemark_wire::{Pressure, PriceContext, PriceRow, exit_value};
 
 use crate::guest::record::{Ended, Record};
 use crate::judge::promise;
 use crate::judge::verdict::{self, Outcome, Verdict};
-use crate::terminal::cli::{Pressure, Zonelist, name_of};
 
 /// Judges a guest's measurement.
-pub fn judge(zonelist: Zonelist, removals: u32, cpus: u16, record: &Record) -> Verdict {
-    let name = name_of(zonelist);
+pub fn judge(zonelist: Variant, removals: u32, cpus: u16, record: &Record) -> Verdict {
+    let name = zonelist.name();
     if let Some(mut verdict) = verdict::of_ending(record) {
         let named = verdict.reasons.into_iter();
         verdict.reasons = named.map(|reason| format!("{name}: {reason}")).collect();
@@ -27,9 +27,9 @@ pub fn judge(zonelist: Zonelist, removals: u32, cpus: u16, record: &Record) -> V
     Verdict { outcome, reasons }
 }
 
-/// Returns which rows are missing, and which of their values break the protocol's promise.
-fn troubles(zonelist: Zonelist, removals: u32, cpus: u16, rows: &[PriceRow]) -> Vec<String> {
-    let name = name_of(zonelist);
+/// What is missing of the rows, and what in them breaks what the protocol promises.
+fn troubles(zonelist: Variant, removals: u32, cpus: u16, rows: &[PriceRow]) -> Vec<String> {
+    let name = zonelist.name();
     let promised = promise::promise(zonelist, Pressure::Uneven, removals.into(), cpus.into());
     let mut troubles = Vec::new();
     if rows.len() != 2 * PriceContext::ALL.len() {

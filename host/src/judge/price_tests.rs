@@ -26,21 +26,21 @@ pub(crate) fn rows() -> Vec<PriceRow> {
 #[test]
 fn a_protocol_that_breaks_its_promise_or_says_too_little_is_noticed() {
     let found = |zonelist, rows: &[PriceRow]| troubles(zonelist, 10, 4, rows);
-    assert!(found(Zonelist::Snapshot, &rows()).is_empty());
+    assert!(found(Variant::Snapshot, &rows()).is_empty());
     let mut paid = rows();
     paid[4].failed = 1;
-    assert_eq!(found(Zonelist::Snapshot, &paid).len(), 1);
-    assert!(found(Zonelist::Seed, &paid).is_empty());
+    assert_eq!(found(Variant::Snapshot, &paid).len(), 1);
+    assert!(found(Variant::Seed, &paid).is_empty());
     paid[4].failed = 81;
-    assert_eq!(found(Zonelist::Seed, &paid).len(), 1);
+    assert_eq!(found(Variant::Seed, &paid).len(), 1);
     let mut task = rows();
     task[0].failed = 1;
-    assert_eq!(found(Zonelist::Seed, &task).len(), 1);
-    assert!(found(Zonelist::None, &task).is_empty());
-    assert_eq!(found(Zonelist::Seed, &rows()[..5]).len(), 1);
+    assert_eq!(found(Variant::Seed, &task).len(), 1);
+    assert!(found(Variant::None, &task).is_empty());
+    assert_eq!(found(Variant::Seed, &rows()[..5]).len(), 1);
     let mut idle = rows();
     idle[3].overlapped = 0;
-    assert!(found(Zonelist::Seed, &idle)[0].contains("no request of tasks"));
+    assert!(found(Variant::Seed, &idle)[0].contains("no request of tasks"));
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn a_guest_that_fails_or_crashes_is_no_pass() {
             price: rows(),
             ..Record::new()
         };
-        judge(Zonelist::Seed, 10, 4, &record).outcome
+        judge(Variant::Seed, 10, 4, &record).outcome
     };
     let exit = |value| judged(Ended::Exit(value));
     assert_eq!(exit(exit_value::PASSED), Outcome::Passed);

@@ -18,10 +18,10 @@
 //!
 //! A request that may reclaim looks again before it fails, in every protocol but `none`.
 
-use tidemark_wire::{Source, Totals};
+use tidemark_frames::{Readers, Variant, Writes};
+use tidemark_wire::{Pressure, Source, Totals};
 
 use crate::guest::record::Record;
-use crate::terminal::cli::{Pressure, Zonelist};
 
 /// Kinds of handlers that can interrupt one another on a CPU: an interrupt's and an NMI's.
 const KINDS_OF_HANDLERS: u64 = 2;
@@ -68,18 +68,13 @@ pub struct Paid {
     pub handlers_racing: u64,
 }
 
-/// Returns whether handlers' requests never look whether the lists changed.
-fn handlers_do_not_look(zonelist: Zonelist) -> bool {
-    matches!(
-        zonelist,
-        Zonelist::None | Zonelist::GfpSeqlock | Zonelist::Seed
-    )
-}
-
-/// Returns the promises of a protocol for this many removals on this many CPUs.
-pub fn promise(zonelist: Zonelist, pressure: Pressure, removals: u64, cpus: u64) -> Promise {
-    let looks = zonelist != Zonelist::None;
-    let for_tasks = if looks { Bound::AtMost(0) } else { Bound::None };
+/// What a protocol promises when memory was taken away so often on so many CPUs.
+pub fn promise(zonelist: Variant, pressure: Pressure, removals: u64, cpus: u64) -> Promise {
+    let looks = zonelist.rules().looks;
+    let for_tasks = match looks {
+        Readers::Nobody => Bound::None,
+        Readers::Reclaiming | Readers::Everybody => Bound::AtMost(0),
+    };
     let under_way = Bound::AtMost(removals * cpus * KINDS_OF_HANDLERS);
     match pressure {
         Pressure::Even => Promise {
@@ -89,10 +84,10 @@ pub fn promise(zonelist: Zonelist, pressure: Pressure, removals: u64, cpus: u64)
         },
         Pressure::Uneven => Promise {
             tasks: for_tasks,
-            handlers: if handlers_do_not_look(zonelist) {
-                under_way
-            } else {
-                Bound::AtMost(0)
+            handlers: match looks {
+                // They are never told that the lists changed.
+                Readers::Nobody | Readers::Reclaiming => under_way,
+                Readers::Everybody => Bound::AtMost(0),
             },
             held: for_tasks,
         },
@@ -116,17 +111,17 @@ pub fn paid(record: &Record) -> Paid {
     paid
 }
 
-/// Returns why a run that passes proves nothing about its protocol; nothing if it does prove
-/// something.
-pub fn says_nothing(zonelist: Zonelist, totals: &Totals) -> Option<&'static str> {
-    if zonelist == Zonelist::None {
+/// Why a run that passes says nothing about its protocol; nothing if it does.
+pub fn says_nothing(zonelist: Variant, totals: &Totals) -> Option<&'static str> {
+    if zonelist == Variant::None {
         return Some("none promises nothing");
     }
     if totals.probes_held == 0 {
         return Some("no request that may reclaim was held over a rebuild");
     }
-    // In `snapshot` a start is not kept across walks, so no request has to begin again.
-    if zonelist != Zonelist::Snapshot && totals.probes_retries == 0 {
+    // Where lists are written beside those in force, a start is not kept across walks, so nothing
+    // has to begin again.
+    if zonelist.rules().writes == Writes::InPlace && totals.probes_retries == 0 {
         return Some("no request that was held over a rebuild had to look again");
     }
     None
@@ -135,16 +130,15 @@ pub fn says_nothing(zonelist: Zonelist, totals: &Totals) -> Option<&'static str>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::ValueEnum;
 
     #[test]
     fn under_even_pressure_nobody_fails_and_only_none_may_miss_what_moved() {
-        for &zonelist in Zonelist::value_variants() {
+        for zonelist in Variant::ALL {
             let promise = promise(zonelist, Pressure::Even, 20, 4);
             assert_eq!(promise.tasks, Bound::AtMost(0));
             assert_eq!(promise.handlers, Bound::AtMost(0));
             let expected = match zonelist {
-                Zonelist::None => Bound::None,
+                Variant::None => Bound::None,
                 _ => Bound::AtMost(0),
             };
             assert_eq!(promise.held, expected, "{zonelist:?}");
@@ -154,18 +148,14 @@ mod tests {
     #[test]
     fn under_uneven_pressure_who_does_not_look_pays_once_a_removal_cpu_and_handler() {
         let of = |zonelist| promise(zonelist, Pressure::Uneven, 20, 4);
-        for zonelist in [Zonelist::None, Zonelist::GfpSeqlock, Zonelist::Seed] {
+        for zonelist in [Variant::None, Variant::GfpSeqlock, Variant::Seed] {
             assert_eq!(of(zonelist).handlers, Bound::AtMost(160), "{zonelist:?}");
         }
-        for zonelist in [
-            Zonelist::Seqlock,
-            Zonelist::SeqlockRecheck,
-            Zonelist::Snapshot,
-        ] {
+        for zonelist in [Variant::Seqlock, Variant::SeqlockRecheck, Variant::Snapshot] {
             assert_eq!(of(zonelist).handlers, Bound::AtMost(0), "{zonelist:?}");
         }
-        assert_eq!(of(Zonelist::None).tasks, Bound::None);
-        assert_eq!(of(Zonelist::Seed).tasks, Bound::AtMost(0));
+        assert_eq!(of(Variant::None).tasks, Bound::None);
+        assert_eq!(of(Variant::Seed).tasks, Bound::AtMost(0));
     }
 
     #[test]
@@ -182,14 +172,14 @@ mod tests {
             probes_retries: 1,
             ..Totals::default()
         };
-        assert_eq!(says_nothing(Zonelist::Seed, &held), None);
-        assert!(says_nothing(Zonelist::None, &held).is_some());
-        assert!(says_nothing(Zonelist::Seed, &Totals::default()).is_some());
+        assert_eq!(says_nothing(Variant::Seed, &held), None);
+        assert!(says_nothing(Variant::None, &held).is_some());
+        assert!(says_nothing(Variant::Seed, &Totals::default()).is_some());
         let unneeded = Totals {
             probes_retries: 0,
             ..held
         };
-        assert!(says_nothing(Zonelist::Seed, &unneeded).is_some());
-        assert_eq!(says_nothing(Zonelist::Snapshot, &unneeded), None);
+        assert!(says_nothing(Variant::Seed, &unneeded).is_some());
+        assert_eq!(says_nothing(Variant::Snapshot, &unneeded), None);
     }
 }

@@ -10,7 +10,6 @@ use crate::judge::diagnose;
 use crate::judge::promise::{self, Bound};
 use crate::judge::symbols::Symbols;
 use crate::judge::verdict::{Expectation, Outcome, Verdict};
-use crate::terminal::cli::name_of;
 use crate::terminal::console::{BAD, FAINT, GOOD};
 
 /// Most lines in a summary. A crash report repeats log lines beyond them.
@@ -121,7 +120,7 @@ fn table(record: &Record) -> Vec<String> {
 }
 
 fn facts(expected: &Expectation, record: &Record, totals: &Totals) -> Vec<String> {
-    let name = name_of(expected.zonelist);
+    let name = expected.zonelist.name();
     let (promised, paid) = (expected.promise(totals), promise::paid(record));
     let rows = [
         (
@@ -263,7 +262,7 @@ mod tests {
         judge,
         tests::{EXPECTED, good},
     };
-    use crate::terminal::cli::Zonelist;
+    use tidemark_frames::Variant;
 
     #[test]
     fn the_summary_begins_with_the_verdict_and_fits() {
@@ -304,7 +303,7 @@ mod tests {
     fn a_pass_that_says_nothing_about_the_protocol_says_so() {
         assert_eq!(lines_of(&EXPECTED, |_| ())[0], "PASS");
         let none = Expectation {
-            zonelist: Zonelist::None,
+            zonelist: Variant::None,
             ..EXPECTED
         };
         let lines = lines_of(&none, |totals| totals.probes_failed = 10);

@@ -1,10 +1,10 @@
 //! Judges a run: turns facts into a verdict.
 
-use tidemark_wire::{PROTOCOL_VERSION, Source, SourceCounts, Totals, exit_value};
+use tidemark_frames::Variant;
+use tidemark_wire::{PROTOCOL_VERSION, Pressure, Source, SourceCounts, Totals, exit_value};
 
 use crate::guest::record::{Ended, Record};
 use crate::judge::promise::{self, Promise};
-use crate::terminal::cli::{Pressure, Zonelist, name_of};
 use crate::terminal::console::split_stamp;
 use crate::terminal::exit::{EXIT_INTERRUPTED, EXIT_USAGE};
 
@@ -26,7 +26,7 @@ pub struct Expectation {
     pub cycles: u32,
     pub dimms: u8,
     pub cpus: u16,
-    pub zonelist: Zonelist,
+    pub zonelist: Variant,
     pub pressure: Pressure,
 }
 
@@ -41,8 +41,7 @@ impl Expectation {
         }
     }
 
-    /// Returns the number of zonelist rebuilds that the run must reach. Without a DIMM no zone
-    /// empties.
+    /// Variant rebuilds that the run must reach. Without a DIMM no zone empties.
     pub fn rebuilds(&self) -> u64 {
         if self.dimms == 0 {
             0
@@ -345,7 +344,7 @@ fn judge_promise(
     failures: &mut Vec<String>,
 ) {
     let (promise, paid) = (expected.promise(totals), promise::paid(record));
-    let name = name_of(expected.zonelist);
+    let name = expected.zonelist.name();
     for (bound, found, whose) in [
         (promise.tasks, paid.tasks, "tasks' requests"),
         (promise.handlers, paid.handlers, "handlers' requests"),

@@ -9,7 +9,7 @@ pub(crate) const EXPECTED: Expectation = Expectation {
     cycles: 10,
     dimms: 2,
     cpus: 4,
-    zonelist: Zonelist::Seed,
+    zonelist: Variant::Seed,
     pressure: Pressure::Even,
 };
 
@@ -189,16 +189,16 @@ fn a_protocol_is_held_to_what_it_promises_and_to_no_more() {
     };
     let (passed, failed) = (Outcome::Passed, Outcome::Failed);
     for (zonelist, pressure, handlers, held, wanted) in [
-        (Zonelist::Seed, Pressure::Even, 0, 0, passed),
-        (Zonelist::Seed, Pressure::Even, 1, 0, failed),
-        (Zonelist::None, Pressure::Even, 1, 0, failed),
-        (Zonelist::None, Pressure::Even, 0, 10, passed),
-        (Zonelist::GfpSeqlock, Pressure::Even, 0, 1, failed),
-        (Zonelist::Seed, Pressure::Uneven, 160, 0, passed),
-        (Zonelist::Seed, Pressure::Uneven, 161, 0, failed),
-        (Zonelist::Seed, Pressure::Uneven, 0, 1, failed),
-        (Zonelist::Snapshot, Pressure::Uneven, 1, 0, failed),
-        (Zonelist::SeqlockRecheck, Pressure::Uneven, 1, 0, failed),
+        (Variant::Seed, Pressure::Even, 0, 0, passed),
+        (Variant::Seed, Pressure::Even, 1, 0, failed),
+        (Variant::None, Pressure::Even, 1, 0, failed),
+        (Variant::None, Pressure::Even, 0, 10, passed),
+        (Variant::GfpSeqlock, Pressure::Even, 0, 1, failed),
+        (Variant::Seed, Pressure::Uneven, 160, 0, passed),
+        (Variant::Seed, Pressure::Uneven, 161, 0, failed),
+        (Variant::Seed, Pressure::Uneven, 0, 1, failed),
+        (Variant::Snapshot, Pressure::Uneven, 1, 0, failed),
+        (Variant::SeqlockRecheck, Pressure::Uneven, 1, 0, failed),
     ] {
         let found = outcome(zonelist, pressure, handlers, held);
         assert_eq!(found, wanted, "{zonelist:?} {pressure:?} {handlers} {held}");

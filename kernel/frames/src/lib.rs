@@ -1,7 +1,10 @@
 //! The physical frame allocator: nodes, zones, watermarks, zonelists, per-CPU caches over a
 //! lock-free core.
 //!
-//! It knows no hardware and prints nothing. Its surroundings are the trait [`Platform`].
+//! There is no buddy system and there are no free lists. A pageblock of 2 MiB is a line of bits and
+//! half a word of state, and a search looks for a pageblock that can give. A function that does
+//! what one of Linux's does has that one's name as a `doc(alias)`. The crate knows no hardware and
+//! prints nothing. Its surroundings are the trait [`Platform`].
 //!
 //! # The folders and their types
 //!
@@ -28,6 +31,15 @@
 //! * A function that changes sizes, watermarks, lists or spans takes a `Resizing`
 //!   (`base/resizing`): the hot-plug lock, while it is held.
 //!
+//! # What an interrupt or an NMI meets
+//!
+//! A handler allocates and frees by the same functions, at any step. If it finds its CPU's gate
+//! open, it has interrupted a gated section: it goes past the caches, to the zone's pageblocks. So
+//! its request can fail while frames lie in this CPU's caches. Otherwise it runs a gated section of
+//! its own, from begin to end. Pageblock states, bits and counters change by single atomic steps,
+//! which a handler falls between. A handler has no task: it never reclaims, and of the protocols
+//! only the seqlock variants let it wait (H2-NMI).
+//!
 //! # The road of one request
 //!
 //! A single frame that is in this CPU's cache:
@@ -39,18 +51,19 @@
 //!
 //! A single frame that is not:
 //!
-//! 1. `alloc/hot`, `alloc/fast`: the request becomes an `AllocContext`.
-//! 2. `zone/above`: is any zone above LOW?
-//! 3. `alloc/list_walk`: the first such zone of the list.
-//! 4. `zone/high_atomic`: is it above its watermark without the reserve?
-//! 5. `cache/pcp`, `cache/one`: its cache, which is empty.
-//! 6. `cache/batch`: a refill.
-//! 7. `zone/search`: a pageblock of the request's kind.
-//! 8. `pageblock/bits`: bits are claimed.
-//! 9. `zone/counter`: the zone's counter loses the frames.
-//! 10. `alloc/fast`: the frame's entry is written.
+//! 1. `alloc/hot`, `cache/inside`, `cache/one`: as above, but the stack is empty.
+//! 2. `alloc/fast`: the request becomes an `AllocContext`.
+//! 3. `zone/above`: is any zone above LOW?
+//! 4. `alloc/list_walk`: the first such zone of the list.
+//! 5. `zone/high_atomic`: is it above its watermark without the reserve?
+//! 6. `cache/pcp`, `cache/one`: its cache, which is empty.
+//! 7. `cache/batch`: a refill.
+//! 8. `zone/search`: a pageblock of the request's kind.
+//! 9. `pageblock/bits`: bits are claimed.
+//! 10. `zone/counter`: the zone's counter loses the frames.
+//! 11. `alloc/fast`: the frame's entry is written.
 //!
-//! When no zone is above LOW, `alloc/slow` makes a `SlowPath` of the request. It runs the
+//! When no zone above LOW had a block, `alloc/slow` makes a `SlowPath` of the request. It runs the
 //! protocol's checks in `alloc/look`, and walks by `alloc/list_walk` within `alloc/limits`. Its
 //! rounds are in `alloc/slow_rounds`, and use `alloc/reclaim`, `alloc/compact` and
 //! `alloc/high_atomic`.
@@ -116,4 +129,4 @@ pub use oracle::{
 };
 pub use pageblock::section_meta::{AddError, SECTION_FRAMES, SectionMeta, SectionSlot};
 pub use zone::Zone;
-pub use zonelist::{ListKind, ListSnapshot, Node, Variant, rebuild::RebuildStats};
+pub use zonelist::{ListKind, ListSnapshot, Node, Readers, Variant, Writes, rebuild::RebuildStats};

@@ -1,7 +1,7 @@
 //! Exceptions. One routine, which does not return, reports each of them once.
 
 use super::entry::TrapFrame;
-use super::{percpu, port, vectors};
+use super::{log, percpu, port, vectors};
 use core::sync::atomic::{AtomicU64, Ordering::*};
 use tidemark_sync::{Hook, hook};
 use tidemark_wire::exit_value;
@@ -74,7 +74,9 @@ fn is_interrupt_minus_one(frame: &TrapFrame) -> bool {
     let is =
         frame.vector as u8 == vectors::GENERAL_PROTECTION && frame.error == INTERRUPT_MINUS_ONE;
     if is && INTERRUPTS_MINUS_ONE.fetch_add(1, Relaxed) == 0 {
-        crate::debug!("the emulator delivered interrupt -1, for nothing; later ones are counted");
+        log::debug(format_args!(
+            "the emulator delivered interrupt -1, for nothing; later ones are counted"
+        ));
     }
     is
 }

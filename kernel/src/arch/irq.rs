@@ -4,7 +4,7 @@ use super::acpi::{Madt, Wiring};
 use super::context::HardIrq;
 use super::entry::TrapFrame;
 use super::percpu::{self, CpuId};
-use super::{apic, ioapic, ipi, timer, vectors};
+use super::{apic, ioapic, ipi, log, timer, vectors};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::*};
 use tidemark_sync::{Hook, hook};
@@ -96,7 +96,7 @@ pub(super) fn dispatch(frame: &TrapFrame, vector: u8) {
         vectors::STOP => ipi::stop_here(frame),
         vectors::SPURIOUS | vectors::WAKE | vectors::REST => {}
         vectors::APIC_ERROR => {
-            crate::warn!("local APIC error {:#x}", apic::take_errors());
+            log::warn(format_args!("local APIC error {:#x}", apic::take_errors()));
         }
         _ => other(&token, vector),
     }
@@ -113,7 +113,9 @@ fn other(token: &HardIrq, vector: u8) {
         let bit = 1 << (vector % 64);
         let seen = UNEXPECTED[usize::from(vector / 64)].fetch_or(bit, Relaxed);
         if seen & bit == 0 {
-            crate::warn!("interrupt {vector:#x} has no handler; counted from now on");
+            log::warn(format_args!(
+                "interrupt {vector:#x} has no handler; counted from now on"
+            ));
         }
         return;
     };

@@ -1,6 +1,7 @@
 //! `memcpy` and similar functions, which the compiler calls by name and no C library provides here.
 //!
 //! They move words: under `-icount` and TCG each `rep` step costs as much as an instruction.
+//! The loader compiles this file, too.
 
 use core::arch::asm;
 

@@ -14,6 +14,7 @@ pub mod interrupts;
 pub mod ioapic;
 pub mod ipi;
 pub mod irq;
+pub mod log;
 #[cfg(any(feature = "freestanding", test))]
 mod mem;
 pub mod nmi;

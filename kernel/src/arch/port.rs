@@ -1,5 +1,6 @@
 //! Port I/O, and the ways to end execution.
 
+use tidemark_wire::exit_value;
 use x86_64::instructions::port::Port;
 
 macro_rules! port {
@@ -36,10 +37,10 @@ pub unsafe fn inw(port: u16) -> u16 {
     unsafe { Port::new(port).read() }
 }
 
-/// Ends QEMU with a value of `tidemark_wire::exit_value`. Without the exit device, halts for good.
+/// Ends QEMU with a value of [`exit_value`]; without the exit device, halts for good.
 pub fn exit(value: u32) -> ! {
     // SAFETY: the debug-exit device does nothing but end the machine.
-    unsafe { outl(0xf4, value) };
+    unsafe { outl(exit_value::PORT, value) };
     halt_forever()
 }
 

@@ -5,8 +5,7 @@ use super::Missing;
 use super::measure::{Arena, MANY, OWNER, Spread, timed, undisturbed};
 use crate::arch::context::Task;
 use crate::demo::random::Random;
-use crate::mm;
-use crate::tests::support::frames::{Pile, take_down};
+use crate::mm::{self, Pile};
 use core::hint::black_box;
 use tidemark_frames::{NodeId, Order, Request, ZoneId, ZoneKind};
 
@@ -33,7 +32,7 @@ pub fn mix(task: &Task, arena: &mut Arena) -> Result<(Spread, Spread), Missing> 
         return Err(Missing::NotHere("50,000 frames above LOW in DMA32"));
     }
     let mut pile = Pile::new();
-    take_down(zone, left, &mut pile);
+    pile.take_down(zone, left, OWNER);
     frames.drain_all(task);
     let mut random = Random::new(2, 0);
     let (mut held, mut used, mut grows, mut failed) = (0_usize, 0_u64, true, false);

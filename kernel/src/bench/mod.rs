@@ -49,7 +49,7 @@ impl fmt::Display for Missing {
 
 /// Measures every row and sends it to the host.
 pub fn run(task: &Task) -> Verdict {
-    crate::tests::support::frames::quiet(task);
+    mm::quiet(task);
     let Some(mut arena) = Arena::new(task) else {
         warn!("bench: no memory for the samples");
         return Verdict::Incomplete;

@@ -6,14 +6,13 @@ use super::mix::mix;
 use crate::arch::context::Task;
 use crate::arch::interrupts;
 use crate::demo::random::Random;
-use crate::mm::{self, KernelFrames};
-use crate::tests::support::frames::unmovable;
+use crate::mm::{self, KernelFrames, Pile, unmovable};
 use core::hint::black_box;
 use tidemark_frames::{
     CpuCaches, Gfp, ListKind, Node, Order, Request, SECTION_FRAMES, SectionMeta, SectionNo,
     SectionSlot, Zone, ZoneId, ZoneInfo, ZoneKind,
 };
-use tidemark_sync::{Context, ContextKind};
+use tidemark_sync::Context;
 use tidemark_wire::BenchRow;
 
 const fn order(order: u8) -> Order {
@@ -146,14 +145,14 @@ fn zone_skipped(task: &Task, arena: &mut Arena) -> Result<Spread, Missing> {
         .ok_or(Missing::NotHere("a node"))?;
     let request = ATOMIC.on_node(node);
     let first = undisturbed(|| pair_cost(arena, task, &request))?;
-    let mut taken = 0;
+    let mut pile = Pile::new();
     let (mut skipped, mut last) = (0, first);
     for zone in frames.zonelist(node, ListKind::Fallback).iter() {
         if !unmovable(zone) {
             continue;
         }
         let level = lowest_for_normal(&frames.zone_info(zone));
-        take_down(task, zone, level, arena, &mut taken);
+        take_down(task, zone, level, &mut pile);
         let served = frames.alloc(
             task,
             &request.without(Gfp::KSWAPD_RECLAIM).with(Gfp::NOWARN),
@@ -171,7 +170,7 @@ fn zone_skipped(task: &Task, arena: &mut Arena) -> Result<Spread, Missing> {
         last = undisturbed(|| pair_cost(arena, task, &request))?;
         skipped += 1;
     }
-    arena.blocks.fill_with(|| None);
+    drop(pile);
     if skipped == 0 {
         return Err(Missing::NotHere("two zones"));
     }
@@ -190,27 +189,14 @@ fn lowest_for_normal(zone: &ZoneInfo) -> u64 {
     zone.low + zone.reserve[ZoneKind::Normal as usize]
 }
 
-/// Takes free frames of a zone, whatever its watermarks, until `free` are left. They go into the
-/// arena's places from `taken` on. No code writes to them: memory that the guest never touched
-/// costs the host nothing.
-fn take_down(task: &Task, zone: ZoneId, free: u64, arena: &mut Arena, taken: &mut usize) {
-    let frames = mm::frames();
-    loop {
-        // Frames left in the per-CPU caches by smaller blocks count as well.
-        frames.drain_all(task);
-        let before = *taken;
-        for order in (0..=Order::MAX.get()).rev().filter_map(Order::new) {
-            while frames.zone_info(zone).free >= free + order.frames()
-                && let Some(place) = arena.blocks.get_mut(*taken)
-                && let Some(block) = frames.alloc_in_zone(ContextKind::Task, zone, order, OWNER)
-            {
-                *place = Some(block);
-                *taken += 1;
-            }
-        }
-        if *taken == before {
-            return;
-        }
+/// Takes free frames of a zone until `free` are left, what smaller blocks left behind in the caches
+/// included.
+fn take_down(task: &Task, zone: ZoneId, free: u64, pile: &mut Pile) {
+    let mut before = u64::MAX;
+    while pile.frames() != before {
+        before = pile.frames();
+        mm::frames().drain_all(task);
+        pile.take_down(zone, free, OWNER);
     }
 }
 
@@ -222,9 +208,9 @@ fn failing(task: &Task, arena: &mut Arena) -> Result<Spread, Missing> {
         return Err(Missing::NotHere("two nodes"));
     }
     let request = ATOMIC.with(Gfp::NOWARN);
-    let mut taken = 0;
+    let mut pile = Pile::new();
     for zone in frames.zones() {
-        take_down(task, zone.id, 0, arena, &mut taken);
+        take_down(task, zone.id, 0, &mut pile);
     }
     let mut failures = 0;
     let spread = interrupts::without_interrupts(|| {
@@ -234,7 +220,7 @@ fn failing(task: &Task, arena: &mut Arena) -> Result<Spread, Missing> {
         });
         Spread::of(samples)
     });
-    arena.blocks.fill_with(|| None);
+    drop(pile);
     if (failures as usize) < REPETITIONS {
         return Err(Missing::NotHere("a machine without free frames"));
     }

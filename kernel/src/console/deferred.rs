@@ -56,9 +56,9 @@ impl Drop for Deferred {
 /// Returns whether the caller may only store its records. It may not write in an NMI, in a deferred
 /// section, or while it holds the port's lock or one that comes after it.
 ///
-/// For an unpinned caller the answer may be about a CPU that it has just left. It then stores and
-/// asks for the writing, which is correct on any CPU.
-pub(super) fn must_only_store() -> bool {
+/// An unpinned caller may be asked about a CPU that it has just left: it then stores and asks,
+/// which is right anywhere.
+pub(crate) fn must_only_store() -> bool {
     percpu::in_nmi()
         || depth().load(Ordering::Relaxed) > 0
         || !Irqs::held().may_take(Rank::SerialPort)

@@ -13,17 +13,17 @@ mod output;
 pub(crate) mod port;
 mod receive;
 mod record;
-pub mod selftests;
-mod typed;
 
 use crate::arch::context::Task;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 pub use deferred::Deferred;
+pub(crate) use deferred::must_only_store;
 pub use output::{Share, flush, init_early, lost_total};
 pub(crate) use output::{
-    anything_stored, drain_after_stop, finish_before_exit, prefix, write_out_from_hang,
+    all_written, anything_stored, drain_after_stop, finish_before_exit, prefix, room,
+    write_out_from_hang,
 };
 pub use receive::{RxSink, clear_rx_alloc_hook, set_rx_alloc_hook, set_rx_sink};
 
@@ -65,25 +65,12 @@ pub fn printk(level: Level, text: fmt::Arguments<'_>) {
     if level == Level::Debug && !SHOW_DEBUG.load(Ordering::Relaxed) {
         return;
     }
-    let mut lines = record::Lines::new(|line: &str| {
-        // The ring counts a refused record.
-        let _ = output::store(level, line);
-    });
-    // The writer above never fails. A `Display` that fails loses only the rest of its own text.
-    let _ = fmt::write(&mut lines, text);
-    lines.finish();
-    output::write_out_or_defer();
+    put(level, text, || {});
 }
 
 /// Prints lines without a time stamp. It loses none, because it waits for room in the ring.
 pub fn plain(_task: &Task, text: fmt::Arguments<'_>) {
-    let mut lines = record::Lines::new(|line: &str| {
-        output::wait_for_room();
-        let _ = output::store(Level::Plain, line);
-    });
-    let _ = fmt::write(&mut lines, text);
-    lines.finish();
-    output::write_out_or_defer();
+    put(Level::Plain, text, output::wait_for_room);
 }
 
 /// Prints text without stamps, and with only the line ends that it contains. It loses nothing,
@@ -91,10 +78,16 @@ pub fn plain(_task: &Task, text: fmt::Arguments<'_>) {
 ///
 /// A log line that comes before such a text has ended its line begins a new one.
 pub fn raw(_task: &Task, text: fmt::Arguments<'_>) {
-    let mut pieces = record::Pieces::new(|piece: &str| {
-        output::wait_for_room();
-        let _ = output::store(Level::Raw, piece);
+    put(Level::Raw, text, output::wait_for_room);
+}
+
+fn put(level: Level, text: fmt::Arguments<'_>, wait: fn()) {
+    let mut pieces = record::Pieces::new(level == Level::Raw, |piece: &str| {
+        wait();
+        // A refused record is counted by the ring.
+        let _ = output::store(level, piece);
     });
+    // The writer above never fails; a Display that does loses the rest of its own text only.
     let _ = fmt::write(&mut pieces, text);
     pieces.finish();
     output::write_out_or_defer();

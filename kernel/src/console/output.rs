@@ -42,6 +42,10 @@ static PORT_SEIZED: AtomicBool = AtomicBool::new(false);
 /// block must be loaded.
 pub fn init_early() {
     COM1.lock().init();
+    arch::log::set(
+        |text| super::printk(Level::Warn, text),
+        |text| super::printk(Level::Debug, text),
+    );
 }
 
 /// Stores one line as a record of the running CPU. Any context may call it.
@@ -82,8 +86,8 @@ pub(super) fn wait_for_room() {
     }
 }
 
-/// Returns the number of free places in the running CPU's ring at this moment.
-pub(super) fn room() -> usize {
+/// Free places in the running CPU's ring at this moment.
+pub(crate) fn room() -> usize {
     RINGS[arch::cpu_id().0].room()
 }
 
@@ -140,8 +144,8 @@ pub(crate) fn anything_stored() -> bool {
     RINGS[arch::cpu_id().0].head() != Head::Empty
 }
 
-/// Returns whether every CPU's ring is empty.
-pub(super) fn all_written() -> bool {
+/// Whether no CPU's ring holds anything.
+pub(crate) fn all_written() -> bool {
     RINGS.iter().all(|ring| ring.head() == Head::Empty)
 }
 

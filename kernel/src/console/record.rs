@@ -1,4 +1,4 @@
-//! Records: one line of the log as words, and texts cut into lines.
+//! One line of the log as a record of words, and texts cut into pieces.
 
 use super::Level;
 use core::fmt;
@@ -120,94 +120,48 @@ impl fmt::Display for Record {
     }
 }
 
-/// Cuts the text that is written to it into lines and gives each to `store`.
-#[derive(Debug)]
-pub struct Lines<F: FnMut(&str)> {
-    line: [u8; TEXT_BYTES],
-    used: usize,
-    store: F,
-}
-
-impl<F: FnMut(&str)> Lines<F> {
-    /// Starts with an empty line.
-    pub fn new(store: F) -> Self {
-        Lines {
-            line: [0; TEXT_BYTES],
-            used: 0,
-            store,
-        }
-    }
-
-    /// Stores the last line if it has no end of its own.
-    pub fn finish(mut self) {
-        if self.used > 0 {
-            self.end_line();
-        }
-    }
-
-    fn end_line(&mut self) {
-        (self.store)(core::str::from_utf8(&self.line[..self.used]).unwrap_or(""));
-        self.used = 0;
-    }
-}
-
-impl<F: FnMut(&str)> fmt::Write for Lines<F> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for character in text.chars() {
-            if character == '\n' {
-                self.end_line();
-                continue;
-            }
-            if self.used + character.len_utf8() > TEXT_BYTES {
-                self.end_line();
-            }
-            self.used += character.encode_utf8(&mut self.line[self.used..]).len();
-        }
-        Ok(())
-    }
-}
-
-/// Cuts the text that is written to it into pieces of at most [`TEXT_BYTES`] bytes, line ends kept,
-/// and gives each to `store`.
+/// Cuts what is written to it at line ends, and where a record is full, and gives each piece to
+/// `store`.
 #[derive(Debug)]
 pub struct Pieces<F: FnMut(&str)> {
-    piece: [u8; TEXT_BYTES],
-    used: usize,
+    piece: heapless::String<TEXT_BYTES>,
+    keeps_ends: bool,
     store: F,
 }
 
 impl<F: FnMut(&str)> Pieces<F> {
-    /// Starts with an empty piece.
-    pub fn new(store: F) -> Self {
+    /// Starts with nothing. Lines lose their ends, or keep them.
+    pub fn new(keeps_ends: bool, store: F) -> Self {
         Pieces {
-            piece: [0; TEXT_BYTES],
-            used: 0,
+            piece: heapless::String::new(),
+            keeps_ends,
             store,
         }
     }
 
     /// Stores the last piece.
     pub fn finish(mut self) {
-        self.end_piece();
+        if !self.piece.is_empty() {
+            self.end_piece();
+        }
     }
 
     fn end_piece(&mut self) {
-        if self.used > 0 {
-            (self.store)(core::str::from_utf8(&self.piece[..self.used]).unwrap_or(""));
-            self.used = 0;
-        }
+        (self.store)(&self.piece);
+        self.piece.clear();
     }
 }
 
 impl<F: FnMut(&str)> fmt::Write for Pieces<F> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for character in text.chars() {
-            if self.used + character.len_utf8() > TEXT_BYTES {
+            let is_end = character == '\n';
+            if (self.keeps_ends || !is_end) && self.piece.push(character).is_err() {
                 self.end_piece();
+                // An empty piece has room.
+                let _ = self.piece.push(character);
             }
-            self.used += character.encode_utf8(&mut self.piece[self.used..]).len();
-            // A line of the log must find a whole line before it.
-            if character == '\n' {
+            if is_end {
                 self.end_piece();
             }
         }
@@ -257,7 +211,7 @@ mod tests {
 
     fn lines(texts: &[&str]) -> Vec<String> {
         let mut stored = Vec::new();
-        let mut lines = Lines::new(|line: &str| stored.push(line.to_string()));
+        let mut lines = Pieces::new(false, |line: &str| stored.push(line.to_string()));
         for text in texts {
             lines.write_str(text).unwrap();
         }
@@ -280,7 +234,7 @@ mod tests {
     #[test]
     fn pieces_keep_line_ends_and_stay_within_a_record() {
         let mut stored = Vec::new();
-        let mut pieces = Pieces::new(|piece: &str| stored.push(piece.to_string()));
+        let mut pieces = Pieces::new(true, |piece: &str| stored.push(piece.to_string()));
         let long = "ä".repeat(TEXT_BYTES / 2 + 1);
         for text in ["one\ntw", "o\n\n", long.as_str(), "\n", "> "] {
             pieces.write_str(text).unwrap();

@@ -5,14 +5,11 @@
 //! reclaim and is held over the rebuild, the other zones of its node are too low.
 
 use crate::arch::{context::Task, time};
-use crate::mm::{self, KernelBlock};
+use crate::mm::{self, Pile, unmovable};
 use crate::options::{self, Pressure};
 use crate::thread;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
-use tidemark_frames::{
-    FrameHandle, MAX_ZONES, NodeId, Order, Owner, OwnerKind, ZoneId, ZoneInfo, ZoneKind,
-};
-use tidemark_sync::ContextKind;
+use tidemark_frames::{MAX_ZONES, NodeId, Owner, OwnerKind, ZoneId, ZoneInfo, ZoneKind};
 
 /// How often the balloon looks at the zones while it is wanted.
 const LOOK_EVERY_NS: u64 = 500_000;
@@ -56,7 +53,7 @@ enum Level {
 /// Returns the highest zone of a node that unmovable requests may use.
 pub fn highest_unmovable(node: NodeId) -> Option<ZoneId> {
     let zones = mm::frames().zones().map(|zone| zone.id);
-    let ours = |zone: &ZoneId| zone.node() == node && zone.kind() != ZoneKind::Movable;
+    let ours = |zone: &ZoneId| zone.node() == node && unmovable(*zone);
     zones.filter(ours).last()
 }
 
@@ -95,7 +92,7 @@ pub fn zone_to_probe(node: NodeId) -> Option<ZoneId> {
     let keeper = highest_unmovable(node)?;
     let is_other = |zone: &ZoneInfo| {
         let id = zone.id;
-        id.node() == node && id.kind() != ZoneKind::Movable && id != keeper
+        id.node() == node && unmovable(id) && id != keeper
     };
     let mut others = mm::frames().zones().filter(is_other);
     let fits = others.all(|zone| {
@@ -110,9 +107,7 @@ pub fn zone_to_probe(node: NodeId) -> Option<ZoneId> {
 /// that have memory have between their watermarks. So those frames alone cannot take the zones from
 /// LOW to MIN.
 pub fn share_of_handlers() -> u64 {
-    let usable = |zone: &ZoneInfo| {
-        zone.id.kind() != ZoneKind::Movable && level(zone.id) == Level::BetweenMinAndLow
-    };
+    let usable = |zone: &ZoneInfo| unmovable(zone.id) && level(zone.id) == Level::BetweenMinAndLow;
     let zones = mm::frames().zones().filter(usable);
     zones.map(|zone| zone.low - zone.min).sum::<u64>() / 2
 }
@@ -185,88 +180,13 @@ fn window(zone: &ZoneInfo, level: Level) -> (u64, u64, u64) {
     }
 }
 
-/// Words in an index frame: the handle of the index frame before it, then handles of blocks.
-const INDEX_WORDS: usize = 512;
-
-/// The blocks that the balloon holds of one zone: a stack of handles, in frames of the zone that
-/// are chained.
-///
-/// The blocks themselves are never touched. On a fresh machine the first touch of each would make
-/// the host find and clear memory for it, which takes longer than all the rest.
-struct Held {
-    /// The index frame in use, if any block is held, with the number of its words in use below.
-    index: Option<KernelBlock>,
-    used: usize,
-}
-
-impl Held {
-    const NONE: Self = Self {
-        index: None,
-        used: 0,
-    };
-
-    fn is_empty(&self) -> bool {
-        self.index.is_none()
-    }
-
-    /// Keeps a block. If there is no frame to note it in, frees it and returns false.
-    fn push(&mut self, zone: ZoneId, block: KernelBlock) -> bool {
-        if self.used == INDEX_WORDS || self.index.is_none() {
-            let Some(mut index) =
-                mm::frames().alloc_in_zone(ContextKind::Task, zone, Order::ZERO, owner(zone))
-            else {
-                return false;
-            };
-            let before = self.index.take();
-            mm::content_mut(&mut index)[0] = before.map_or(0, |index| index.leak().into_raw());
-            (self.index, self.used) = (Some(index), 1);
-        }
-        if let Some(index) = &mut self.index {
-            mm::content_mut(index)[self.used] = block.leak().into_raw();
-            self.used += 1;
-        }
-        true
-    }
-
-    /// Frees the block that was taken last; returns whether there was one.
-    fn pop(&mut self) -> bool {
-        let Some(index) = &self.index else {
-            return false;
-        };
-        self.used -= 1;
-        let word = mm::content(index)[self.used];
-        if self.used > 0 {
-            drop(adopt(word));
-        } else {
-            // The index frame is freed, and the full one before it is in use again.
-            self.index = adopt(word);
-            self.used = INDEX_WORDS;
-        }
-        true
-    }
-}
-
-/// Takes back the block whose handle was kept; returns nothing for a word that is no handle.
-fn adopt(word: u64) -> Option<KernelBlock> {
-    match mm::frames().adopt(FrameHandle::from_raw(word)?) {
-        Ok(block) => Some(block),
-        Err(handle) => {
-            crate::warn!(
-                "demo: the balloon's frame {} was freed by somebody else",
-                handle.pfn()
-            );
-            None
-        }
-    }
-}
-
 fn owner(zone: ZoneId) -> Owner {
     Owner::new(OwnerKind::Balloon, zone.index() as u32)
 }
 
 /// Runs as the balloon's thread.
 pub fn thread(task: &Task, _: usize) {
-    let mut held = [const { Held::NONE }; MAX_ZONES];
+    let mut held = [const { Pile::new() }; MAX_ZONES];
     while !OVER.load(Acquire) {
         if WANTED.load(Acquire) {
             let tight = adjust_all(&mut held);
@@ -274,7 +194,7 @@ pub fn thread(task: &Task, _: usize) {
             // good.
             TIGHT.store(tight && WANTED.load(Acquire), Release);
         } else {
-            release_all(&mut held);
+            held.fill_with(Pile::new);
             TIGHT.store(false, Release);
             if !WANTED.load(Acquire) {
                 RELEASED.store(true, Release);
@@ -282,62 +202,27 @@ pub fn thread(task: &Task, _: usize) {
         }
         thread::sleep_until(task, time::now_ns() + LOOK_EVERY_NS);
     }
-    release_all(&mut held);
-}
-
-fn release_all(held: &mut [Held; MAX_ZONES]) {
-    for zone in held.iter_mut() {
-        while zone.pop() {}
-    }
 }
 
 /// Brings every zone into its window; returns whether all of them are in it.
-fn adjust_all(held: &mut [Held; MAX_ZONES]) -> bool {
+fn adjust_all(held: &mut [Pile; MAX_ZONES]) -> bool {
     let mut tight = true;
-    for zone in mm::frames().zones() {
-        let held = &mut held[zone.id.index()];
-        if zone.id.kind() == ZoneKind::Movable {
-            continue;
-        }
-        adjust(zone.id, held);
-        let now = mm::frames().zone_info(zone.id);
-        let (_, most, _) = window(&now, level(zone.id));
+    let zones = mm::frames().zones().map(|zone| zone.id);
+    for zone in zones.filter(|&zone| unmovable(zone)) {
+        adjust(zone, &mut held[zone.index()]);
+        let now = mm::frames().zone_info(zone);
+        let (_, most, _) = window(&now, level(zone));
         tight &= now.free <= most;
     }
     tight
 }
 
-fn adjust(zone: ZoneId, held: &mut Held) {
-    let mut order = Order::MAX;
-    loop {
-        let now = mm::frames().zone_info(zone);
-        let (min, _, middle) = window(&now, level(zone));
-        if now.free <= min + (middle - min) / 2 && !held.is_empty() {
-            // The zone is too far down, because other users took frames meanwhile. The balloon took
-            // the small blocks last, so they are freed first.
-            held.pop();
-            if mm::frames().zone_info(zone).free > middle {
-                return;
-            }
-            continue;
-        }
-        if now.free < middle + order.frames() {
-            match order.get().checked_sub(1).and_then(Order::new) {
-                Some(smaller) => order = smaller,
-                None => return,
-            }
-            continue;
-        }
-        match mm::frames().alloc_in_zone(ContextKind::Task, zone, order, owner(zone)) {
-            Some(block) => {
-                if !held.push(zone, block) {
-                    return;
-                }
-            }
-            None => match order.get().checked_sub(1).and_then(Order::new) {
-                Some(smaller) => order = smaller,
-                None => return,
-            },
-        }
+fn adjust(zone: ZoneId, held: &mut Pile) {
+    let now = mm::frames().zone_info(zone);
+    let (min, _, middle) = window(&now, level(zone));
+    // Too far down: other users took frames meanwhile. Small blocks were taken last.
+    while mm::frames().zone_info(zone).free <= min + (middle - min) / 2 && !held.is_empty() {
+        drop(held.pop());
     }
+    held.take_down(zone, middle, owner(zone));
 }

@@ -27,10 +27,7 @@ const SLOW_PATH_ENTRIES: u64 = 1000;
 const REBUILDS_A_CYCLE: u64 = 4;
 
 /// The threads of the demonstration.
-struct Threads {
-    ids: [Option<ThreadId>; 2 * crate::arch::MAX_CPUS + 3],
-    count: usize,
-}
+struct Threads(heapless::Vec<ThreadId, { 2 * crate::arch::MAX_CPUS + 3 }>);
 
 impl Threads {
     fn start(
@@ -42,21 +39,18 @@ impl Threads {
         arg: usize,
     ) {
         match thread::spawn(name, place, priority, entry, arg) {
-            Ok(id) => {
-                self.ids[self.count] = Some(id);
-                self.count += 1;
-            }
+            // There is a place for each: two a CPU, and three.
+            Ok(id) => drop(self.0.push(id)),
             Err(error) => warn!("demo: no thread {name}: {error:?}"),
         }
     }
 
-    fn join_all(&mut self, task: &Task) {
-        for id in self.ids.iter_mut().filter_map(Option::take) {
+    fn join_all(self, task: &Task) {
+        for id in self.0 {
             if let Err(error) = thread::join(task, id) {
                 warn!("demo: a thread did not end: {error:?}");
             }
         }
-        self.count = 0;
     }
 }
 
@@ -68,10 +62,7 @@ pub fn run(task: &Task) -> Verdict {
         warn!("demo: the handlers could not be hooked in: {error:?}");
         return Verdict::Failed;
     }
-    let mut threads = Threads {
-        ids: [const { None }; 2 * crate::arch::MAX_CPUS + 3],
-        count: 0,
-    };
+    let mut threads = Threads(heapless::Vec::new());
     balloon::init();
     sources::arm();
     for cpu in percpu::online() {

@@ -49,9 +49,7 @@ pub static TRACE: Trace = Trace::new();
 /// Number of runs of the handlers of the laboratory's interrupt and NMI, on any CPU.
 pub static HANDLED: AtomicU64 = AtomicU64::new(0);
 
-const ROLES: [Role; Role::COUNT] = [Role::Reader, Role::Writer, Role::Feeder, Role::Watchdog];
-
-/// The open stage of a scenario. Dropping it closes the stage.
+/// Opens the stage for a scenario; dropping it closes it.
 #[must_use = "the stage closes when this is dropped"]
 pub struct Stage {
     _hooked: points::Hooked,
@@ -127,12 +125,11 @@ pub fn end_handler(before: u8) {
 pub(super) fn role_here() -> Option<Role> {
     let handler = HANDLER[arch::cpu_id().0].load(Relaxed);
     if handler != 0 {
-        return ROLES.get(usize::from(handler) - 1).copied();
+        return Some(Role::of(u64::from(handler) - 1));
     }
     let me = thread::current()?.number() + 1;
-    ROLES
-        .into_iter()
-        .find(|&role| THREADS[role as usize].load(Relaxed) == me)
+    let number = THREADS.iter().position(|role| role.load(Relaxed) == me)?;
+    Some(Role::of(number as u64))
 }
 
 fn context_here() -> LabContext {
@@ -269,9 +266,12 @@ fn hold(role: Role, at: LabPoint, until: &'static [Moment]) {
     }
 }
 
-/// Sends this CPU the laboratory's interrupt. With interrupts on, the CPU takes it here. With
-/// interrupts off, its APIC shows that it is pending, and the CPU takes it when the writer turns
-/// them on.
+fn in_vain(role: Role, at: LabPoint, until: LabPoint) {
+    note(role, LabPoint::TimedOut, Stay { at, until }.pack());
+}
+
+/// Sends this CPU the laboratory's interrupt. With interrupts on it is taken here. With interrupts
+/// off the CPU's APIC says that it is pending; it is taken when the writer turns them on.
 fn interrupt(role: Role) {
     let before = HANDLED.load(Acquire);
     let taken = || HANDLED.load(Acquire) != before;
@@ -281,14 +281,12 @@ fn interrupt(role: Role) {
     // Under multi-threaded emulation an interrupt is not taken at the very next instruction.
     if is_on {
         if !time::spin_until(HOLD_NS, taken) {
-            let (at, until) = (LabPoint::IrqRaised, LabPoint::IrqTaken);
-            note(role, LabPoint::TimedOut, Stay { at, until }.pack());
+            in_vain(role, LabPoint::IrqRaised, LabPoint::IrqTaken);
         }
     } else if time::spin_until(HOLD_NS, ipi::is_work_requested) && !taken() {
         note(role, LabPoint::IrqPending, 0);
     } else {
-        let (at, until) = (LabPoint::IrqRaised, LabPoint::IrqPending);
-        note(role, LabPoint::TimedOut, Stay { at, until }.pack());
+        in_vain(role, LabPoint::IrqRaised, LabPoint::IrqPending);
     }
 }
 
@@ -299,8 +297,7 @@ fn interrupt_by_nmi(role: Role) {
     play::expect_nmi(here);
     nmi::send(here);
     if !time::spin_until(HOLD_NS, || HANDLED.load(Acquire) != before) {
-        let (at, until) = (LabPoint::NmiSent, LabPoint::NmiTaken);
-        note(role, LabPoint::TimedOut, Stay { at, until }.pack());
+        in_vain(role, LabPoint::NmiSent, LabPoint::NmiTaken);
     }
 }
 

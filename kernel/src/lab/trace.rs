@@ -89,17 +89,8 @@ impl Trace {
                     order: order as u32,
                     at_us: slot.at_us.load(Relaxed),
                     cpu: byte(0),
-                    context: match byte(1) {
-                        0 => LabContext::Task,
-                        1 => LabContext::Interrupt,
-                        _ => LabContext::Nmi,
-                    },
-                    role: match byte(2) {
-                        0 => Role::Reader,
-                        1 => Role::Writer,
-                        2 => Role::Feeder,
-                        _ => Role::Watchdog,
-                    },
+                    context: LabContext::of(byte(1).into()),
+                    role: Role::of(byte(2).into()),
                     point: *LabPoint::ALL.get(usize::from(byte(3)))?,
                     detail: slot.detail.load(Relaxed),
                 };

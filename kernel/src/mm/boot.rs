@@ -17,12 +17,12 @@ use tidemark_frames::{
     SectionSlot, Storage, Topology, Variant, Zone, ZoneId, ZoneKind,
 };
 use tidemark_sync::Task;
+use tidemark_wire::LEAST_MEMORY_MIB;
 
 const SECTION_BYTES: u64 = SECTION_FRAMES * FRAME_BYTES;
 /// Least memory that the kernel works with.
-const LEAST_BYTES: u64 = 32 << 20;
-/// Frames of address space kept for DIMMs above the last memory, where no table says how much may
-/// come (64 GiB).
+const LEAST_BYTES: u64 = LEAST_MEMORY_MIB << 20;
+/// Room for DIMMs above the last memory where no table says how much there may be.
 const DEFAULT_WINDOW_FRAMES: u64 = (64 << 30) / FRAME_BYTES;
 /// Most frames that the table of memory sections is made for (8 TiB).
 const MOST_FRAMES: u64 = (8 << 40) / FRAME_BYTES;
@@ -44,12 +44,12 @@ impl fmt::Display for TooLittle {
             f,
             "{} MiB of memory: Tidemark needs at least {} MiB",
             self.bytes >> 20,
-            LEAST_BYTES >> 20
+            LEAST_MEMORY_MIB
         )
     }
 }
 
-/// Checks that a machine has at least 32 MiB.
+/// Checks that a machine has at least [`LEAST_MEMORY_MIB`].
 ///
 /// # Errors
 /// Returns [`TooLittle`] if it has less.

@@ -10,6 +10,7 @@ pub mod nodes;
 pub mod oom;
 pub mod oracle;
 pub mod page_cache;
+mod pile;
 pub mod platform;
 pub mod reclaim;
 pub mod report;
@@ -17,6 +18,7 @@ pub mod warnings;
 
 pub use boot::{check_size, init, start};
 pub use direct_map::{KernelBlock, content, content_mut};
+pub use pile::{Pile, between_min_and_low, quiet, unmovable};
 pub use platform::Kernel;
 
 use nodes::Nodes;

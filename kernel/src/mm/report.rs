@@ -30,7 +30,7 @@ impl fmt::Display for ZoneLine<'_> {
         let zone = self.0;
         write!(
             f,
-            "node {} {:<7} {:>8}: {:>7} of {:>7} frames free, marks min {} low {} high {}",
+            "node {} {:<7} {:>8}: {:>7} of {:>7} frames free, watermarks min {} low {} high {}",
             zone.id.node(),
             zone.id.kind(),
             Size(zone.managed),

@@ -1,16 +1,18 @@
 //! A short piece of text that options carry.
 
-/// A short piece of text, at most 48 bytes.
+use tidemark_wire::PATTERN_BYTES;
+
+/// A short piece of text, at most [`PATTERN_BYTES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pattern {
-    bytes: [u8; 48],
+    bytes: [u8; PATTERN_BYTES],
     len: u8,
 }
 
 impl Pattern {
     /// Matches everything.
     pub const EMPTY: Pattern = Pattern {
-        bytes: [0; 48],
+        bytes: [0; PATTERN_BYTES],
         len: 0,
     };
 

@@ -21,7 +21,7 @@ use core::ops::Range;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use registers::Registers;
-use symbols::Image;
+use symbols::{Image, Place};
 use tidemark_wire::exit_value;
 
 /// The value of [`DYING`] while no CPU dies.
@@ -168,12 +168,17 @@ impl Write for Report {
     }
 }
 
+/// The function that an address lies in, if the image names it.
+fn place_of(address: u64) -> Option<Place<'static>> {
+    IMAGE.get()?.place_of(address)
+}
+
 /// An address with the function that it lies in, if that is known.
 pub(crate) struct Named(pub u64);
 
 impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match IMAGE.get().and_then(|image| image.place_of(self.0)) {
+        match place_of(self.0) {
             Some(place) => write!(f, "{place} ({:#x})", self.0),
             None => write!(f, "{:#x}", self.0),
         }
@@ -210,8 +215,7 @@ fn write_backtrace(out: &mut dyn Write, frame_pointer: u64) -> fmt::Result {
 #[inline(never)]
 pub(crate) fn for_each_caller(mut f: impl FnMut(Option<&str>)) {
     backtrace::walk(&KernelStacks, own_frame_pointer(), |address| {
-        let place = IMAGE.get().and_then(|image| image.place_of(address - 1));
-        f(place.map(|place| place.symbol));
+        f(place_of(address - 1).map(|place| place.symbol));
     });
 }
 
@@ -223,7 +227,7 @@ pub(crate) fn for_each_return(frame_pointer: u64, f: impl FnMut(u64)) {
 
 /// Writes the name of the function that an address lies in; nothing if the image has none.
 pub(crate) fn write_function(out: &mut dyn Write, address: u64) -> fmt::Result {
-    match IMAGE.get().and_then(|image| image.place_of(address)) {
+    match place_of(address) {
         Some(place) => write!(out, "{:#}", rustc_demangle::demangle(place.symbol)),
         None => Ok(()),
     }
@@ -243,10 +247,7 @@ fn panicking_place(frame_pointer: u64) -> u64 {
 
 /// Returns whether an address lies in code that only carries a panic from its origin to the report.
 fn is_panic_machinery(address: u64) -> bool {
-    IMAGE
-        .get()
-        .and_then(|image| image.place_of(address))
-        .is_some_and(|place| place.is_panic_machinery())
+    place_of(address).is_some_and(|place| place.is_panic_machinery())
 }
 
 /// The stacks that threads and the processor use.

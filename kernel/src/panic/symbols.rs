@@ -4,6 +4,7 @@ use core::fmt::{self, Write};
 use elf::ElfBytes;
 use elf::abi::STT_FUNC;
 use elf::endian::LittleEndian;
+use tidemark_wire::Text;
 
 /// The kernel's ELF file in memory.
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +25,8 @@ pub struct Place<'i> {
 impl Place<'_> {
     /// Returns whether the function only carries a panic from its origin to here.
     pub fn is_panic_machinery(&self) -> bool {
-        let mut start = Start::new();
-        // The name may be cut off at the buffer's end: only its beginning is compared.
+        let mut start = Text::<40>::new();
+        // It cuts and never fails: the beginning is all that is asked about.
         let _ = write!(start, "{:#}", rustc_demangle::demangle(self.symbol));
         [
             "core::panicking::",
@@ -40,35 +41,6 @@ impl Place<'_> {
         ]
         .iter()
         .any(|carrier| start.as_str().starts_with(carrier))
-    }
-}
-
-/// A buffer that keeps the first bytes that are written to it.
-struct Start {
-    bytes: [u8; 40],
-    used: usize,
-}
-
-impl Start {
-    fn new() -> Self {
-        Start {
-            bytes: [0; 40],
-            used: 0,
-        }
-    }
-
-    fn as_str(&self) -> &str {
-        core::str::from_utf8(&self.bytes[..self.used]).unwrap_or("")
-    }
-}
-
-impl Write for Start {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = &mut self.bytes[self.used..];
-        let len = text.len().min(room.len());
-        room[..len].copy_from_slice(&text.as_bytes()[..len]);
-        self.used += len;
-        Ok(())
     }
 }
 

@@ -163,7 +163,7 @@ pub fn parse(line: &str) -> Result<Command<'_>, Bad<'_>> {
         },
         "alloc" if too_many => Err(Bad::Usage(ALLOC)),
         "alloc" => alloc(args),
-        _ => match Topic::named(name) {
+        _ => match Topic::from_name(name) {
             Some(topic) => none(Command::Show(topic), topic.name()),
             None => Err(Bad::Unknown(name)),
         },

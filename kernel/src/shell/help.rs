@@ -1,6 +1,8 @@
 //! The texts that `help` and `help COMMAND` print.
 
-/// The help for a command.
+use tidemark_wire::Topic;
+
+/// What is said about a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Help {
     /// The form in which it is typed.
@@ -44,7 +46,12 @@ const fn help(
     }
 }
 
-/// The usage of `alloc`.
+/// What is said about the command that shows a table.
+const fn table(topic: Topic, more: &'static str) -> Help {
+    help(topic.name(), topic.says(), more, topic.name())
+}
+
+/// How `alloc` is typed.
 pub const ALLOC: &str = "alloc [ORDER [FLAGS] [NODE]]";
 /// The usage of `free`.
 pub const FREE: &str = "free HANDLE";
@@ -65,47 +72,30 @@ pub const TEST: &str = "test [PATTERN]";
 
 /// Every command, in the order in which `help` lists them.
 pub const COMMANDS: &[Help] = &[
-    help(
-        "zoneinfo",
-        "zones: free and managed pages, marks, reserves, CPUs' caches",
+    table(
+        Topic::Zoneinfo,
         "Numbers are pages of 4 KiB. Pages in CPUs' caches are not free: pagesets shows them.",
-        "zoneinfo",
     ),
-    help(
-        "buddyinfo",
-        "free blocks of order 0 to 10 by zone; exact while nobody allocates",
+    table(
+        Topic::Buddyinfo,
         "A column an order: the first counts single pages, the last blocks of 4 MiB.",
-        "buddyinfo",
     ),
-    help(
-        "zonelists",
-        "the order in which requests of each node try the zones",
+    table(
+        Topic::Zonelists,
         "Also says how often the lists were rebuilt, and for how long interrupts were off.",
-        "zonelists",
     ),
-    help(
-        "meminfo",
-        "memory of the machine and of each node",
-        "Numbers are KiB, as in Linux.",
-        "meminfo",
-    ),
-    help(
-        "interrupts",
-        "interrupts by CPU",
+    table(Topic::Meminfo, "Numbers are KiB, as in Linux."),
+    table(
+        Topic::Interrupts,
         "A row a kind, a column a CPU; counted since boot.",
-        "interrupts",
     ),
-    help(
-        "threads",
-        "the kernel's threads",
+    table(
+        Topic::Threads,
         "Each with its CPU, its priority, and whether it runs or sleeps.",
-        "threads",
     ),
-    help(
-        "dimms",
-        "DIMM slots, with their memory sections of 128 MiB",
+    table(
+        Topic::Dimms,
         "Names the numbers that pull, plug, offline and online take.",
-        "dimms",
     ),
     help(
         OFFLINE,
@@ -199,6 +189,13 @@ mod tests {
                 // A command that needs a word has it in its usage.
                 help.usage.contains(' ') && !help.usage.contains('[')
             });
+        }
+    }
+
+    #[test]
+    fn every_table_has_a_command() {
+        for topic in Topic::ALL {
+            assert!(Help::of(topic.name()).is_some(), "{topic:?}");
         }
     }
 

@@ -14,6 +14,7 @@ use crate::mm::{
     self,
     oracle::{self, Recount},
 };
+use crate::show::Table;
 use crate::thread::{self, Placement, Priority};
 use crate::{hotplug, tests, warn};
 use command::Command;
@@ -97,7 +98,7 @@ fn execute(task: &Task, command: Command<'_>, mine: &mut Belongings) {
             say(task, format_args!("{}", help.more));
             say(task, format_args!("example: {}", help.example));
         }
-        Command::Show(topic) => console::raw(task, format_args!("{topic}")),
+        Command::Show(topic) => console::raw(task, format_args!("{}", Table(topic))),
         Command::Offline(block) => mine.offline(block, task),
         Command::Online(block) => mine.online(block, task),
         Command::Pull(dimm) => pull(task, dimm, mine),

@@ -76,7 +76,7 @@ fn events(f: &mut impl Write, events: &ZoneEvents) -> fmt::Result {
     line(f, "pgalloc_by_order", &by_order)?;
     line(f, "pgalloc_zones_passed_over", &events.fallbacks)?;
     for (name, number) in [
-        ("mobility_steal", events.steals),
+        ("migratetype_steal", events.steals),
         ("pcp_refill", events.refills),
         ("pcp_refill_pages", events.refilled),
         ("pcp_drain", events.drains),
@@ -290,7 +290,7 @@ Node 1, zone    DMA32
       pgalloc_fail_nmi 9
       pgalloc_by_order 123 0 0 0 0 0 0 0 0 0 4
       pgalloc_zones_passed_over 1 0 0 2
-      mobility_steal 10
+      migratetype_steal 10
       pcp_refill 11
       pcp_refill_pages 12
       pcp_drain 13

@@ -12,10 +12,12 @@ pub use crate::options::{Topic, Topics};
 use core::fmt;
 use tidemark_wire::{DUMP_BEGIN, DUMP_END};
 
-impl fmt::Display for Topic {
-    /// Writes the whole table.
+/// The whole table of a topic.
+pub struct Table(pub Topic);
+
+impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+        match self.0 {
             Topic::Zoneinfo => memory::zoneinfo(f),
             Topic::Buddyinfo => memory::buddyinfo(f),
             Topic::Zonelists => memory::zonelists(f),
@@ -30,10 +32,10 @@ impl fmt::Display for Topic {
 /// Prints topics, each between two lines that name it, without time stamps.
 pub fn dump(task: &Task, topics: Topics) {
     for topic in topics.iter() {
-        let name = topic.name();
+        let (name, table) = (topic.name(), Table(topic));
         console::raw(
             task,
-            format_args!("{DUMP_BEGIN}{name}\n{topic}{DUMP_END}{name}\n"),
+            format_args!("{DUMP_BEGIN}{name}\n{table}{DUMP_END}{name}\n"),
         );
     }
 }

@@ -7,7 +7,7 @@ use super::support::{
     dimms::{self, Dimm, OST_EJECT, OST_EJECTING, OST_IN_USE, OST_INSERTED},
     ensure, eventually,
     everywhere::call_everywhere,
-    frames::{OWNER, Pile, sign, take_down, unsigned},
+    frames::{OWNER, Pile, quiet, sign, take_down, unsigned},
     tests, walk, want,
 };
 use crate::{
@@ -280,8 +280,7 @@ const PAGES: u32 = 256;
 
 /// Reads pages while no zone has memory to spare but the DIMM's. Returns how many of them it holds.
 fn pages_in(dimm: &Dimm, task: &Task) -> usize {
-    page_cache::drop_all(task);
-    mm::frames().drain_all(task);
+    quiet(task);
     let mut elsewhere = Pile::new();
     for zone in mm::frames().zones().filter(|zone| zone.id != dimm.zone) {
         let unwanted = zone.low + zone.reserve[ZoneKind::Movable as usize];

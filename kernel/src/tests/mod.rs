@@ -3,6 +3,7 @@
 mod arch;
 mod boot;
 mod compaction;
+mod console;
 mod contexts;
 mod cpuset;
 mod frames;
@@ -15,14 +16,14 @@ mod slowpath;
 mod steps;
 mod storm;
 pub(crate) mod support;
+mod thread;
+mod watchdog;
 mod zonelist;
 
 use crate::{
     arch::context::Task,
-    console,
     mm::{self, free_errors},
     selftest::{self, Group, Report, Summary},
-    thread, watchdog,
 };
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tidemark_frames::OwnerKind;
@@ -31,9 +32,9 @@ use tidemark_frames::OwnerKind;
 const GROUPS: &[Group] = &[
     boot::GROUP,
     arch::GROUP,
-    thread::selftests::GROUP,
-    console::selftests::GROUP,
-    watchdog::selftests::GROUP,
+    thread::GROUP,
+    console::GROUP,
+    watchdog::GROUP,
     frames::GROUP,
     contexts::GROUP,
     #[cfg(feature = "lab")]

@@ -17,7 +17,6 @@ mod mutex;
 pub mod quiesce;
 mod runqueue;
 mod sched;
-pub mod selftests;
 mod stack;
 mod switch;
 mod table;

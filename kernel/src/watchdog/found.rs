@@ -225,11 +225,7 @@ impl Found {
 
     /// Returns the context that hangs.
     pub fn context(&self) -> LabContext {
-        match self.context.load(Relaxed) {
-            0 => LabContext::Task,
-            1 => LabContext::Interrupt,
-            _ => LabContext::Nmi,
-        }
+        LabContext::of(self.context.load(Relaxed).into())
     }
 
     /// Returns what it waits for.

@@ -17,7 +17,6 @@
 mod found;
 pub mod heartbeat;
 mod report;
-pub(crate) mod selftests;
 
 pub use found::{Found, Seen, Waits};
 #[cfg(feature = "lab")]
@@ -39,13 +38,13 @@ use tidemark_wire::LabPoint;
 /// How long the timer of a CPU must not tick for the CPU to be silent, in a scenario. Hangs are
 /// expected there, and CPUs few.
 const SILENT_IN_SCENARIO_NS: u64 = 1_000_000_000;
-/// How long the timer of a CPU must not tick for the CPU to be silent, outside of scenarios.
-const SILENT_NS: u64 = 2_000_000_000;
-/// Silence after which one NMI is enough, if no neighbour has sent any. It is then the host's NMI,
-/// to a machine in which no CPU is awake.
+/// How long a CPU is silent before it counts so, outside of scenarios.
+pub const SILENT_NS: u64 = 2_000_000_000;
+/// Silence after which one NMI is enough, if no neighbour has sent any: it is the host's, to a
+/// machine in which nobody is awake.
 const SURE_NS: u64 = 4_000_000_000;
-/// Time between two NMIs to a silent CPU, and the least time between the two that find a hang.
-const ASK_AGAIN_NS: u64 = 250_000_000;
+/// Time between two NMIs to a silent CPU, and what must lie between the two that find a hang.
+pub const ASK_AGAIN_NS: u64 = 250_000_000;
 const CERTAIN_NS: u64 = 200_000_000;
 /// Time after which a waiter that has not turned does not wait, or its host thread was switched
 /// away.

@@ -9,62 +9,25 @@ pub use detail::{
 use core::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The hazards that the laboratory can reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Hazard {
-    /// Spurious OOM from a stale start.
-    H1,
-    /// Livelock of a reader that interrupted the writer on its own CPU.
-    H2,
-    /// Livelock by an NMI, which also interrupts a writer that has interrupts off. It is not in the
-    /// specification, but this project's own finding.
-    H2Nmi,
-    /// Deadlock (ABBA) of the counter and the serial port's lock.
-    H3,
-    /// H3 by a print of the lock validator, at the writer's begin.
-    H5Begin,
-    /// H3 by a print of the lock validator, at the writer's end.
-    H5End,
-    /// A torn entry: new zone, old index.
-    H7,
-    /// A torn entry where the hot path remembers what it reads in a list.
-    H7Hot,
-    /// Endless retry from a stale start.
-    H8,
-}
-
-impl Hazard {
-    /// Every hazard, in the order of the matrix.
-    pub const ALL: [Self; 9] = [
-        Self::H1,
-        Self::H2,
-        Self::H2Nmi,
-        Self::H3,
-        Self::H5Begin,
-        Self::H5End,
-        Self::H7,
-        Self::H7Hot,
-        Self::H8,
-    ];
-
-    /// Returns the name that is used everywhere.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::H1 => "H1",
-            Self::H2 => "H2",
-            Self::H2Nmi => "H2-NMI",
-            Self::H3 => "H3",
-            Self::H5Begin => "H5-begin",
-            Self::H5End => "H5-end",
-            Self::H7 => "H7",
-            Self::H7Hot => "H7-hot",
-            Self::H8 => "H8",
-        }
-    }
-
-    /// Returns the hazard of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|hazard| hazard.name() == name)
+tidemark_facts::named! {
+    /// The hazards that the laboratory reaches, in the order of the matrix.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    pub enum Hazard {
+        H1 = "H1", "spurious OOM: a stale start, or half a list, misses memory that is free",
+        H2 = "H2", "livelock: an interrupt's reader waits for the writer that it interrupted",
+        /// An NMI interrupts a writer that has interrupts off, too. Not in the specification: this
+        /// project's own finding.
+        H2Nmi = "H2-NMI", "the same by an NMI, which nothing keeps out",
+        /// The counter and the serial port's lock.
+        H3 = "H3", "ABBA: the reader holds the port, the writer prints",
+        H5Begin = "H5-begin", "H3 by a print of the lock validator, told of the writer's begin",
+        H5End = "H5-end", "H3 by a print of the lock validator, told of the writer's end",
+        H7 = "H7",
+            "torn entry: new zone, old index, and an unmovable request in Movable memory",
+        H7Hot = "H7-hot", "the hot path remembers a torn entry, and serves requests by it",
+        H8 = "H8", "endless retry from a stale start, with reclaim that makes progress",
+        /// As H7, but the window is as long as direct reclaim.
+        H10 = "H10", "a stale start, misplaced: an unmovable request in Movable memory",
     }
 }
 

@@ -8,6 +8,7 @@
 mod bench;
 mod frame;
 mod lab;
+mod options;
 mod price;
 
 pub use bench::{BenchResult, BenchRow};
@@ -16,96 +17,36 @@ pub use lab::{
     AtCounter, Awaited, EntryRead, Hazard, LabContext, LabPoint, LabResult, LabStep, LabVerdict,
     ListNow, Party, Role, Stay, Text, WaitsFor, ZoneName, ZoneNow,
 };
+pub use options::{
+    Bounds, CMDLINE_ITEM, CYCLES, LEAST_MEMORY_MIB, PATTERN_BYTES, Plant, Pressure, STORM, Topic,
+};
 pub use price::{PriceContext, PriceRow};
+pub use tidemark_facts::exit_value;
 
 use serde::{Deserialize, Serialize};
 
 /// Version of the messages below; [`ToHost::Hello`] carries it and the host refuses another.
 pub const PROTOCOL_VERSION: u16 = 3;
 
-/// Values that the guest writes to QEMU's `isa-debug-exit` port; QEMU then exits with `2 * value +
-/// 1`.
-pub mod exit_value {
-    /// Every verdict passed.
-    pub const PASSED: u32 = 0x10;
-    /// A verdict failed.
-    pub const FAILED: u32 = 0x11;
-    /// The kernel panicked, or died of an exception.
-    pub const CRASHED: u32 = 0x12;
-    /// The kernel refused its configuration (too little memory, too many CPUs, an unknown option).
-    pub const REFUSED: u32 = 0x13;
-    /// The loader refused the kernel image. `boot` shares no crate with the host, so it repeats
-    /// this number.
-    pub const LOADER_REFUSED: u32 = 0x14;
-
-    /// QEMU's exit status for a value.
-    pub const fn qemu_status(value: u32) -> i32 {
-        (value as i32) * 2 + 1
-    }
-}
-
-/// Name of the fw_cfg item that holds the kernel's options, separated by white space.
-pub const CMDLINE_ITEM: &str = "opt/org.tidemark/cmdline";
-
 /// What the shell writes when it waits for a line; the host, feeding it from a pipe, waits for
 /// this.
 pub const SHELL_PROMPT: &str = "tidemark> ";
-
-/// What the kernel can show as a table: the shell's commands for that, and the values of the option
-/// `dump`.
-pub const TOPICS: [&str; 7] = [
-    "zoneinfo",
-    "buddyinfo",
-    "zonelists",
-    "meminfo",
-    "interrupts",
-    "threads",
-    "dimms",
-];
 
 /// A dumped table lies between a line of this with its name, and one of [`DUMP_END`] with its name.
 pub const DUMP_BEGIN: &str = "--- ";
 /// See [`DUMP_BEGIN`].
 pub const DUMP_END: &str = "--- end of ";
 
-/// A source of allocation requests: the rows of the summary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Source {
-    /// Kernel threads.
-    Task,
-    /// The LAPIC timer interrupt, on every CPU.
-    Timer,
-    /// The call-function IPI, on every CPU.
-    CallFunction,
-    /// COM1's receive interrupt.
-    SerialRx,
-    /// The ACPI system control interrupt.
-    Sci,
-    /// The non-maskable interrupt.
-    Nmi,
-}
-
-impl Source {
-    /// All sources, in the order in which tables show them.
-    pub const ALL: [Source; 6] = [
-        Source::Task,
-        Source::Timer,
-        Source::CallFunction,
-        Source::SerialRx,
-        Source::Sci,
-        Source::Nmi,
-    ];
-
-    /// The name used in logs and in JSON.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Source::Task => "task",
-            Source::Timer => "timer",
-            Source::CallFunction => "call-function",
-            Source::SerialRx => "serial-rx",
-            Source::Sci => "sci",
-            Source::Nmi => "nmi",
-        }
+tidemark_facts::named! {
+    /// A source of allocation requests: the rows of the summary, in the order of tables.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    pub enum Source {
+        Task = "task", "kernel threads",
+        Timer = "timer", "the LAPIC timer interrupt, on every CPU",
+        CallFunction = "call-function", "the call-function IPI, on every CPU",
+        SerialRx = "serial-rx", "COM1's receive interrupt",
+        Sci = "sci", "the ACPI system control interrupt",
+        Nmi = "nmi", "the non-maskable interrupt",
     }
 }
 

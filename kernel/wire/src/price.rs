@@ -2,29 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A context in which requests are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[repr(u8)]
-pub enum PriceContext {
-    /// Threads, whose requests may reclaim.
-    Task,
-    /// Hard interrupt handlers, whose requests are atomic.
-    Irq,
-    /// NMI handlers, whose requests are atomic.
-    Nmi,
-}
-
-impl PriceContext {
-    /// Every context, in the order of the table.
-    pub const ALL: [Self; 3] = [Self::Task, Self::Irq, Self::Nmi];
-
-    /// Returns the name used in tables and in JSON.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Task => "task",
-            Self::Irq => "irq",
-            Self::Nmi => "nmi",
-        }
+tidemark_facts::named! {
+    /// A context in which requests are made, in the order of the table.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    #[repr(u8)]
+    pub enum PriceContext {
+        Task = "task", "threads, whose requests may reclaim",
+        Irq = "irq", "hard interrupt handlers, whose requests are atomic",
+        Nmi = "nmi", "NMI handlers, whose requests are atomic",
     }
 }
 

@@ -1,6 +1,7 @@
 //! The half of the benchmark that counts guest instructions.
 
 use anyhow::{Context, Result, bail};
+use tidemark_frames::Variant;
 use tidemark_wire::{BenchResult, BenchRow};
 
 use super::table::Row;
@@ -14,7 +15,7 @@ use crate::guest::{build, qemu};
 use crate::judge::points::Traces;
 use crate::judge::report::crash_report;
 use crate::judge::symbols::Symbols;
-use crate::terminal::cli::{Accel, OutputArgs, Part, Verbosity, Zonelist};
+use crate::terminal::cli::{Accel, OutputArgs, Part, Verbosity};
 use crate::terminal::console::{Console, say};
 
 /// The result of a run in the guest.
@@ -109,7 +110,7 @@ pub fn build() -> Result<Built> {
 /// A tool is missing, the kernel does not build, or it sent no row.
 pub fn measure(output: &OutputArgs) -> Result<Measured> {
     let built = build()?;
-    let record = boot(&built, Mode::Bench, Zonelist::Seed, output)?;
+    let record = boot(&built, Mode::Bench, Variant::Seed, output)?;
     let complete = record.ended == Ended::Exit(tidemark_wire::exit_value::PASSED)
         && BenchRow::ALL
             .iter()
@@ -126,7 +127,7 @@ pub fn measure(output: &OutputArgs) -> Result<Measured> {
 ///
 /// # Errors
 /// QEMU cannot be started, or the guest sent no row.
-pub fn boot(built: &Built, mode: Mode, zonelist: Zonelist, output: &OutputArgs) -> Result<Record> {
+pub fn boot(built: &Built, mode: Mode, zonelist: Variant, output: &OutputArgs) -> Result<Record> {
     let symbols = Symbols::of_files(&[&built.unstripped, &built.loader]);
     let machine = Machine {
         without: vec![Part::Dimms],

@@ -2,13 +2,14 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
+use tidemark_frames::Variant;
 use tidemark_wire::{BenchResult, BenchRow, exit_value};
 
 use super::guest;
 use crate::guest::options::Mode;
 use crate::guest::record::Ended;
 use crate::judge::json::write;
-use crate::terminal::cli::{OutputArgs, Zonelist, name_of};
+use crate::terminal::cli::OutputArgs;
 use crate::terminal::console::{FAINT, say};
 use crate::terminal::exit::EXIT_INTERRUPTED;
 use crate::terminal::interrupt;
@@ -16,7 +17,7 @@ use crate::terminal::interrupt;
 /// The counts of a rebuild in one protocol.
 #[derive(Clone, Debug)]
 struct Counted {
-    zonelist: Zonelist,
+    zonelist: Variant,
     rows: Vec<BenchResult>,
     complete: bool,
 }
@@ -35,7 +36,7 @@ impl Counted {
     fn json(&self) -> Value {
         let milli = |result: &BenchResult| result.median_milli as f64 / 1000.0;
         json!({
-            "zonelist": name_of(self.zonelist),
+            "zonelist": self.zonelist.name(),
             "rebuild": self.row(BenchRow::Rebuild).map(milli),
             "interrupts_off": self.irq_off().map(milli),
             "unit": "instructions",
@@ -48,7 +49,7 @@ impl Counted {
 ///
 /// # Errors
 /// A tool is missing, the kernel does not build, or a guest sent no row.
-pub fn run(zonelists: &[Zonelist], output: &OutputArgs) -> Result<i32> {
+pub fn run(zonelists: &[Variant], output: &OutputArgs) -> Result<i32> {
     let built = guest::build()?;
     let mut all = Vec::new();
     for &zonelist in zonelists {
@@ -90,7 +91,7 @@ fn table(all: &[Counted]) -> Vec<String> {
         };
         lines.push(format!(
             "{:<18}{:>12}{:>20}",
-            name_of(counted.zonelist),
+            counted.zonelist.name(),
             number(counted.row(BenchRow::Rebuild), "-"),
             number(counted.irq_off(), "stay on"),
         ));
@@ -119,7 +120,7 @@ mod tests {
             ],
             complete: true,
         };
-        let all = [counted(Zonelist::None, 0), counted(Zonelist::Seed, 850_000)];
+        let all = [counted(Variant::None, 0), counted(Variant::Seed, 850_000)];
         let lines = table(&all);
         assert_eq!(
             lines[2],

@@ -1,23 +1,23 @@
 //! Lists the cells of the matrix. Each is a protocol at a hazard, with an expected verdict.
 
-use clap::ValueEnum;
+use tidemark_frames::{Mistake, Variant};
 use tidemark_wire::{Hazard, LabVerdict};
 
 use super::{expected, planted};
-use crate::terminal::cli::{LabArgs, Mistake, Zonelist, name_of};
+use crate::terminal::cli::LabArgs;
 
 /// A cell of the matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell {
-    pub variant: Zonelist,
+    pub variant: Variant,
     pub hazard: Hazard,
     /// The mistake that the protocol is to make.
     pub mistake: Option<Mistake>,
 }
 
 impl Cell {
-    /// Returns the cell of a protocol without mistakes.
-    pub fn of(variant: Zonelist, hazard: Hazard) -> Self {
+    /// The cell of the protocol as it is.
+    pub fn of(variant: Variant, hazard: Hazard) -> Self {
         Cell {
             variant,
             hazard,
@@ -26,25 +26,25 @@ impl Cell {
     }
 
     pub fn name(self) -> String {
-        format!("{} {}", name_of(self.variant), self.hazard.name())
+        format!("{} {}", self.variant.name(), self.hazard.name())
     }
 
     pub fn expected(self) -> Option<LabVerdict> {
         let flipped = self
             .mistake
             .and_then(|mistake| planted::flipped(mistake, self.variant, self.hazard));
-        flipped.or_else(|| expected::expected(&name_of(self.variant), self.hazard))
+        flipped.or_else(|| expected::expected(self.variant, self.hazard))
     }
 
     /// Returns the command that repeats exactly this cell.
     pub fn command(self, cpus: u16) -> String {
         let mistake = self
             .mistake
-            .map(|mistake| format!(" --mistake {}", name_of(mistake)))
+            .map(|mistake| format!(" --mistake {}", mistake.name()))
             .unwrap_or_default();
         format!(
             "cargo run -- lab --variant {} --hazard {}{mistake} --cpus {cpus} --show",
-            name_of(self.variant),
+            self.variant.name(),
             self.hazard.name()
         )
     }
@@ -53,12 +53,10 @@ impl Cell {
 /// Lists the cells that are asked for.
 pub fn cells(args: &LabArgs) -> Vec<Cell> {
     let mut cells = Vec::new();
-    for &variant in Zonelist::value_variants() {
+    for variant in Variant::ALL {
         for hazard in Hazard::ALL {
             let wanted = args.variant.is_none_or(|wanted| wanted == variant)
-                && args
-                    .hazard
-                    .is_none_or(|wanted| name_of(wanted).eq_ignore_ascii_case(hazard.name()));
+                && args.hazard.is_none_or(|wanted| wanted == hazard);
             if wanted {
                 cells.push(Cell {
                     variant,
@@ -78,7 +76,7 @@ mod tests {
 
     #[test]
     fn the_command_repeats_the_cell() {
-        let cell = Cell::of(Zonelist::Seed, Hazard::H2);
+        let cell = Cell::of(Variant::Seed, Hazard::H2);
         let line = cell.command(2);
         let words = line.strip_prefix("cargo run -- ").unwrap();
         let line = format!("tidemark {words}");

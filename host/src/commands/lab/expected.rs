@@ -1,6 +1,7 @@
 //! The verdicts that the specification's matrix gives for each cell, and those that this project
 //! adds.
 
+use tidemark_frames::Variant;
 use tidemark_wire::{Hazard, LabVerdict};
 
 use LabVerdict::{Fails, Holds, HoldsDirectOnly};
@@ -16,53 +17,62 @@ const SPECIFIED: [Hazard; 7] = [
     Hazard::H8,
 ];
 
-/// The specification's matrix, a row for each variant. It is a reading of the patches and threads.
-/// A cell that a correct test contradicts is named in [`CONTRADICTED`]. Its H5 is one column:
-/// "half" means that the begin holds and the end fails. For `seqlock` it has "n/a", which is
-/// nothing here: see [`ADDED`].
-const MATRIX: &[(&str, [Option<LabVerdict>; 7])] = &{
+/// What is expected of a variant.
+struct Row {
+    variant: Variant,
+    /// What the specification says, a cell a hazard of [`SPECIFIED`].
+    specified: [Option<LabVerdict>; 7],
+    /// What this project says of H2-NMI.
+    by_nmi: LabVerdict,
+}
+
+/// The specification's matrix, and a column that it does not have. The matrix is a reading of the
+/// patches and threads; a cell that a right test contradicts is named in [`CONTRADICTED`]. Its H5
+/// is one column: "half" says that the begin holds and the end fails. Of `seqlock` it says "n/a",
+/// which is nothing here: see [`ADDED`].
+///
+/// Its H2 knows interrupts only, and four variants keep those out by turning them off. Nothing
+/// keeps an NMI out, so each reader that waits fails.
+const MATRIX: &[Row] = &{
     const H: Option<LabVerdict> = Some(Holds);
     const D: Option<LabVerdict> = Some(HoldsDirectOnly);
     const F: Option<LabVerdict> = Some(Fails);
+    const fn row(variant: Variant, specified: [Option<LabVerdict>; 7], by_nmi: LabVerdict) -> Row {
+        Row {
+            variant,
+            specified,
+            by_nmi,
+        }
+    }
     [
-        ("none", [F, H, H, H, H, F, F]),
-        ("seqlock", [H, F, F, None, None, F, F]),
-        ("seqlock-irqoff", [H, H, H, H, H, F, F]),
-        ("seqlock-irqsave", [H, H, H, F, F, F, F]),
-        ("seqlock-annotated", [H, H, H, H, F, F, F]),
-        ("seqlock-recheck", [H, H, H, H, F, F, H]),
-        ("gfp-seqlock", [D, H, H, H, H, F, F]),
-        ("seed", [D, H, H, H, H, F, F]),
-        ("snapshot", [H, H, H, H, H, H, H]),
+        row(Variant::None, [F, H, H, H, H, F, F], Holds),
+        row(Variant::Seqlock, [H, F, F, None, None, F, F], Fails),
+        row(Variant::SeqlockIrqoff, [H, H, H, H, H, F, F], Fails),
+        row(Variant::SeqlockIrqsave, [H, H, H, F, F, F, F], Fails),
+        row(Variant::SeqlockAnnotated, [H, H, H, H, F, F, F], Fails),
+        row(Variant::SeqlockRecheck, [H, H, H, H, F, F, H], Fails),
+        row(Variant::GfpSeqlock, [D, H, H, H, H, F, F], Holds),
+        row(Variant::Seed, [D, H, H, H, H, F, F], Holds),
+        row(Variant::Snapshot, [H, H, H, H, H, H, H], Holds),
     ]
 };
 
-/// The column that the specification does not have. Its H2 knows interrupts only, and four variants
-/// keep those out by turning them off. Nothing keeps an NMI out, so each reader that waits fails.
-const BY_NMI: &[(&str, LabVerdict)] = &[
-    ("none", Holds),
-    ("seqlock", Fails),
-    ("seqlock-irqoff", Fails),
-    ("seqlock-irqsave", Fails),
-    ("seqlock-annotated", Fails),
-    ("seqlock-recheck", Fails),
-    ("gfp-seqlock", Holds),
-    ("seed", Holds),
-    ("snapshot", Holds),
-];
+fn row_of(variant: Variant) -> Option<&'static Row> {
+    MATRIX.iter().find(|row| row.variant == variant)
+}
 
-/// Cells of the specification's columns that it leaves out. The validator was asked only after
-/// `seqlock` had come. The hazard at which it fails there is H3, since any print inside it does.
-const ADDED: &[(&str, Hazard, LabVerdict)] = &[
-    ("seqlock", Hazard::H5Begin, Fails),
-    ("seqlock", Hazard::H5End, Fails),
+/// Cells of the specification's columns that it leaves out. `seqlock` came before the validator was
+/// asked about it; what fails there is H3, since any print inside it does.
+const ADDED: &[(Variant, Hazard, LabVerdict)] = &[
+    (Variant::Seqlock, Hazard::H5Begin, Fails),
+    (Variant::Seqlock, Hazard::H5End, Fails),
 ];
 
 /// A cell that the laboratory contradicts: the verdict that it finds, and the schedule that shows
 /// why.
 #[derive(Clone, Copy, Debug)]
 pub struct Contradiction {
-    pub variant: &'static str,
+    pub variant: Variant,
     pub hazard: Hazard,
     pub found: LabVerdict,
     pub why: &'static str,
@@ -71,40 +81,42 @@ pub struct Contradiction {
 /// The cells where a correct test and the specification differ.
 pub const CONTRADICTED: &[Contradiction] = &[];
 
-/// Returns the specification's verdict for a cell; nothing for a variant or a hazard that it does
-/// not have.
-pub fn specified(variant: &str, hazard: Hazard) -> Option<LabVerdict> {
-    let (_, row) = MATRIX.iter().find(|(name, _)| *name == variant)?;
+/// What the specification says of a cell; nothing for a hazard that it does not have.
+pub fn specified(variant: Variant, hazard: Hazard) -> Option<LabVerdict> {
+    let row = row_of(variant)?.specified;
     let column = SPECIFIED.iter().position(|known| *known == hazard)?;
     row.get(column).copied().flatten()
 }
 
-/// Returns this project's verdict for a cell that the specification does not have.
-fn added(variant: &str, hazard: Hazard) -> Option<LabVerdict> {
-    let by_nmi = BY_NMI
-        .iter()
-        .find(|(name, _)| *name == variant && hazard == Hazard::H2Nmi)
-        .map(|(_, verdict)| *verdict);
-    // The hot path is this kernel's own, and lies under every protocol.
+/// What this project says of a cell that the specification does not have.
+fn added(variant: Variant, hazard: Hazard) -> Option<LabVerdict> {
+    if hazard == Hazard::H2Nmi {
+        return row_of(variant).map(|row| row.by_nmi);
+    }
+    // The hot path is this kernel's own, and is under every protocol.
     let hot = (hazard == Hazard::H7Hot).then_some(Holds);
-    by_nmi.or(hot).or_else(|| {
+    // Every protocol but one remembers where a request's walks start.
+    let start = (hazard == Hazard::H10).then_some(match variant {
+        Variant::Snapshot => Holds,
+        _ => Fails,
+    });
+    hot.or(start).or_else(|| {
         let mut cells = ADDED.iter();
         let (_, _, verdict) =
-            cells.find(|(name, known, _)| (*name, *known) == (variant, hazard))?;
+            cells.find(|(other, known, _)| (*other, *known) == (variant, hazard))?;
         Some(*verdict)
     })
 }
 
-/// Returns the contradiction of a cell, if there is one.
-pub fn contradiction(variant: &str, hazard: Hazard) -> Option<&'static Contradiction> {
+/// The contradiction of a cell, if there is one.
+pub fn contradiction(variant: Variant, hazard: Hazard) -> Option<&'static Contradiction> {
     CONTRADICTED
         .iter()
         .find(|cell| cell.variant == variant && cell.hazard == hazard)
 }
 
-/// Returns the verdict that a run must find: the specification's, or the one that contradicts it or
-/// adds to it.
-pub fn expected(variant: &str, hazard: Hazard) -> Option<LabVerdict> {
+/// What a run must find: what the specification says, or what contradicts it or adds to it.
+pub fn expected(variant: Variant, hazard: Hazard) -> Option<LabVerdict> {
     contradiction(variant, hazard)
         .map(|cell| cell.found)
         .or_else(|| specified(variant, hazard))
@@ -128,24 +140,24 @@ pub fn scope(verdict: LabVerdict) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::terminal::cli::{Zonelist, name_of};
-    use clap::ValueEnum;
 
     #[test]
     fn every_variant_of_the_kernel_has_a_row() {
-        for variant in Zonelist::value_variants() {
+        for variant in Variant::ALL {
             for hazard in Hazard::ALL {
-                let name = name_of(*variant);
-                assert!(expected(&name, hazard).is_some(), "{name} {hazard:?}");
-                // A hazard is either the specification's or ours.
+                assert!(
+                    expected(variant, hazard).is_some(),
+                    "{variant:?} {hazard:?}"
+                );
+                // A hazard is the specification's or ours.
                 let is_added =
-                    |cell: &&(&str, Hazard, LabVerdict)| cell.0 == name && cell.1 == hazard;
-                let ours = matches!(hazard, Hazard::H2Nmi | Hazard::H7Hot)
+                    |cell: &&(Variant, Hazard, LabVerdict)| (cell.0, cell.1) == (variant, hazard);
+                let ours = matches!(hazard, Hazard::H2Nmi | Hazard::H7Hot | Hazard::H10)
                     || ADDED.iter().any(|cell| is_added(&cell));
                 assert_eq!(
-                    specified(&name, hazard).is_none(),
+                    specified(variant, hazard).is_none(),
                     ours,
-                    "{name} {hazard:?}"
+                    "{variant:?} {hazard:?}"
                 );
             }
         }

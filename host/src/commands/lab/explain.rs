@@ -4,7 +4,7 @@ use super::cells::Cell;
 use crate::guest::record::{Ended, Record};
 use crate::guest::watchdog::Hang;
 use crate::judge::verdict::Verdict;
-use crate::terminal::cli::{Zonelist, name_of};
+use tidemark_frames::Variant;
 use tidemark_wire::{Hazard, LabContext, LabVerdict};
 
 /// Returns the hazard at which a reader is stuck that waits, in this context, for the rebuild that
@@ -17,15 +17,15 @@ fn hazard_of(context: LabContext) -> Option<Hazard> {
     }
 }
 
-/// Returns whether the matrix has a protocol fail at a hazard.
-pub fn fails(variant: Zonelist, hazard: Hazard) -> bool {
+/// Whether the matrix says that a protocol fails at a hazard.
+pub fn fails(variant: Variant, hazard: Hazard) -> bool {
     Cell::of(variant, hazard).expected() == Some(LabVerdict::Fails)
 }
 
-/// Returns why a demonstration of this variant hangs with such a reader. It names the hazard, the
-/// matrix's verdict, and the command that repeats it alone.
-fn explanation(variant: Zonelist, context: LabContext) -> String {
-    let name = name_of(variant);
+/// Why a demonstration of this variant hangs with such a reader: the hazard, what the matrix says
+/// of it, and the command that repeats it alone.
+fn explanation(variant: Variant, context: LabContext) -> String {
+    let name = variant.name();
     let Some(hazard) = hazard_of(context) else {
         return format!("{name} hangs in a task, which no hazard of the lab explains");
     };
@@ -42,9 +42,9 @@ fn explanation(variant: Zonelist, context: LabContext) -> String {
     )
 }
 
-/// Adds to a verdict the explanation of a hang at one of the protocol's hazards. It names the
-/// hazard, the verdict of the laboratory's matrix, and the command that shows it alone.
-pub fn explained(mut verdict: Verdict, zonelist: Zonelist, record: &Record) -> Verdict {
+/// Puts a hang at a hazard of the protocol's down to it: the hazard, what the laboratory's matrix
+/// says of it, and the command that shows it alone.
+pub fn explained(mut verdict: Verdict, zonelist: Variant, record: &Record) -> Verdict {
     if let Ended::Hung(Hang::StuckReader { context, .. }) = record.ended {
         verdict.reasons.insert(0, explanation(zonelist, context));
     }
@@ -58,20 +58,20 @@ mod tests {
     #[test]
     fn a_hang_is_put_down_to_the_hazard_of_its_context() {
         let says = |variant, context| explanation(variant, context);
-        let by_nmi = says(Zonelist::SeqlockIrqsave, LabContext::Nmi);
+        let by_nmi = says(Variant::SeqlockIrqsave, LabContext::Nmi);
         assert_eq!(
             by_nmi,
             "seqlock-irqsave hangs at H2-NMI, as the matrix has it: cargo run -- lab --variant seqlock-irqsave --hazard H2-NMI --cpus 2 --show"
         );
-        let by_interrupt = says(Zonelist::Seqlock, LabContext::Interrupt);
+        let by_interrupt = says(Variant::Seqlock, LabContext::Interrupt);
         assert!(by_interrupt.starts_with("seqlock hangs at H2, as the matrix has it"));
         // A cell that holds in the matrix must not pass for a known failure.
         for (variant, context) in [
-            (Zonelist::SeqlockIrqsave, LabContext::Interrupt),
-            (Zonelist::Seed, LabContext::Nmi),
+            (Variant::SeqlockIrqsave, LabContext::Interrupt),
+            (Variant::Seed, LabContext::Nmi),
         ] {
             assert!(says(variant, context).contains("which the matrix does not have"));
         }
-        assert!(says(Zonelist::Seqlock, LabContext::Task).contains("no hazard"));
+        assert!(says(Variant::Seqlock, LabContext::Task).contains("no hazard"));
     }
 }

@@ -1,6 +1,6 @@
 //! Lists the cells that planted mistakes are run on, and finds which of them flipped.
 
-use clap::ValueEnum;
+use tidemark_frames::{Mistake, Variant};
 use tidemark_wire::{Hazard, LabVerdict};
 
 use super::cells::Cell;
@@ -8,13 +8,13 @@ use super::expected::{expected, words};
 use super::found::Found;
 use super::planted::{ROWS, Row};
 use crate::guest::machine::Machine;
-use crate::terminal::cli::{LabArgs, Mistake, Zonelist, name_of};
+use crate::terminal::cli::LabArgs;
 use crate::terminal::console::{BAD, GOOD, say};
 
 /// Returns the cells of all rows, or those of one variant if that is asked for.
 pub fn cells(args: &LabArgs) -> Vec<Cell> {
     let variants = |row: &'static Row| {
-        let wanted = move |variant: &&Zonelist| args.variant.is_none_or(|one| one == **variant);
+        let wanted = move |variant: &&Variant| args.variant.is_none_or(|one| one == **variant);
         row.variants.iter().copied().filter(move |v| wanted(&v))
     };
     ROWS.iter()
@@ -32,9 +32,9 @@ pub fn cells(args: &LabArgs) -> Vec<Cell> {
 /// Returns a few cells that mistakes flip, for the short suite.
 pub fn sample() -> Vec<Cell> {
     [
-        (Mistake::EverybodyLooks, Zonelist::Seed, Hazard::H2Nmi),
-        (Mistake::NoCheckBeforeOom, Zonelist::Seed, Hazard::H1),
-        (Mistake::NotDeferred, Zonelist::SeqlockAnnotated, Hazard::H3),
+        (Mistake::EverybodyLooks, Variant::Seed, Hazard::H2Nmi),
+        (Mistake::NoCheckBeforeOom, Variant::Seed, Hazard::H1),
+        (Mistake::NotDeferred, Variant::SeqlockAnnotated, Hazard::H3),
     ]
     .into_iter()
     .map(|(mistake, variant, hazard)| Cell {
@@ -80,8 +80,8 @@ pub fn print_table(found: &[Found], args: &LabArgs) {
         "{:<20} {:<18} cells that flip",
         "mistake", "variant"
     ));
-    for &mistake in Mistake::value_variants() {
-        for &variant in Zonelist::value_variants() {
+    for mistake in Mistake::ALL {
+        for variant in Variant::ALL {
             let own = || {
                 found.iter().filter(move |cell| {
                     (cell.cell.mistake, cell.cell.variant) == (Some(mistake), variant)
@@ -92,7 +92,7 @@ pub fn print_table(found: &[Found], args: &LabArgs) {
             }
             let flips: Vec<String> = own()
                 .filter_map(|cell| {
-                    let before = expected(&name_of(variant), cell.cell.hazard);
+                    let before = expected(variant, cell.cell.hazard);
                     let change = (before != Some(cell.verdict)).then_some(cell.verdict);
                     change.map(|after| {
                         let hazard = cell.cell.hazard.name();
@@ -106,7 +106,7 @@ pub fn print_table(found: &[Found], args: &LabArgs) {
             } else {
                 format!("{BAD}✗{BAD:#}")
             };
-            let (mistake, variant) = (name_of(mistake), name_of(variant));
+            let (mistake, variant) = (mistake.name(), variant.name());
             say(format!(
                 "{mistake:<20} {variant:<18} {} {mark}",
                 flips.join(", ")

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tidemark_frames::Mistake;
 use tidemark_wire::{LabResult, LabStep, LabVerdict};
 
 use super::cells::Cell;
@@ -10,7 +11,6 @@ use super::expected::{self, scope, words};
 use super::values;
 use crate::guest::record::Record;
 use crate::judge::verdict;
-use crate::terminal::cli::name_of;
 use crate::terminal::exit::EXIT_INTERRUPTED;
 use crate::terminal::interrupt;
 
@@ -78,9 +78,9 @@ impl Found {
     }
 
     pub fn json(&self, cpus: u16) -> Value {
-        let specified = expected::specified(&name_of(self.cell.variant), self.cell.hazard);
+        let specified = expected::specified(self.cell.variant, self.cell.hazard);
         json!({
-            "variant": name_of(self.cell.variant),
+            "variant": self.cell.variant.name(),
             "hazard": self.cell.hazard.name(),
             "verdict": words(self.verdict),
             "scope": scope(self.verdict),
@@ -89,7 +89,7 @@ impl Found {
             "as_expected": self.is_expected(),
             "how": self.how,
             "wait_for": values::wait_for(&self.steps),
-            "mistake": self.cell.mistake.map(name_of),
+            "mistake": self.cell.mistake.map(Mistake::name),
             "trouble": self.trouble,
             "command": self.cell.command(cpus),
             "steps": self.steps.len(),

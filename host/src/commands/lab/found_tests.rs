@@ -2,12 +2,12 @@
 
 use super::*;
 use crate::guest::record::Ended;
-use crate::terminal::cli::Zonelist;
 use std::fmt::Write as _;
+use tidemark_frames::Variant;
 use tidemark_wire::{Hazard, Text};
 
 fn cell() -> Cell {
-    Cell::of(Zonelist::Seed, Hazard::H2)
+    Cell::of(Variant::Seed, Hazard::H2)
 }
 
 fn record(verdict: LabVerdict, hazard: Hazard, sound: bool) -> Record {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::ValueEnum;
+use tidemark_frames::{Mistake, Variant};
 use tidemark_wire::{Hazard, LabVerdict};
 
 use super::cells::Cell;
@@ -10,11 +10,11 @@ use super::columns::{self, Style};
 use super::expected::{contradiction, scope, words};
 use super::found::Found;
 use super::steps::Writes;
-use super::{describe, values};
+use super::values;
 use crate::guest::machine::Machine;
 use crate::judge::report::seconds;
 use crate::judge::symbols::Symbols;
-use crate::terminal::cli::{LabArgs, Show, Zonelist, name_of};
+use crate::terminal::cli::{LabArgs, Show};
 use crate::terminal::console::{BAD, FAINT, GOOD, say};
 
 /// Width of a column of the matrix, in characters.
@@ -46,11 +46,11 @@ fn page(found: &Found, cpus: u16, what: Show, symbols: &Symbols) -> Vec<String> 
         ),
         format!(
             "  {}: {}",
-            name_of(found.cell.variant),
-            describe::origin(found.cell.variant)
+            found.cell.variant.name(),
+            found.cell.variant.origin()
         ),
     ];
-    let mistake = found.cell.mistake.map(describe::mistake);
+    let mistake = found.cell.mistake.map(Mistake::says);
     head.extend(mistake.map(|what| format!("  planted: {what}")));
     head.push(format!("  {}", found.how));
     head.extend(
@@ -84,7 +84,7 @@ fn page(found: &Found, cpus: u16, what: Show, symbols: &Symbols) -> Vec<String> 
         };
         (head, foot) = (fit(head), fit(foot));
     }
-    let writes = Writes::of(&name_of(found.cell.variant));
+    let writes = Writes::of(found.cell.variant);
     head.push(String::new());
     head.extend(columns::draw(&found.steps, writes, style));
     head.extend(foot);
@@ -99,7 +99,7 @@ fn mark(found: &Found) -> String {
     } else {
         (BAD, "✗")
     };
-    let star = contradiction(&name_of(found.cell.variant), found.cell.hazard);
+    let star = contradiction(found.cell.variant, found.cell.hazard);
     format!("{style}{sign}{style:#}{}", star.map_or("", |_| "*"))
 }
 
@@ -118,7 +118,7 @@ pub fn print_matrix(found: &[Found], args: &LabArgs) {
         head.push_str(&format!("{:<COLUMN$}", hazard.name()));
     }
     say(head.trim_end());
-    for &variant in Zonelist::value_variants() {
+    for variant in Variant::ALL {
         let row = |hazard: &Hazard| {
             found
                 .iter()
@@ -127,7 +127,7 @@ pub fn print_matrix(found: &[Found], args: &LabArgs) {
         if hazards.iter().all(|hazard| row(hazard).is_none()) {
             continue;
         }
-        let mut line = format!("{:<18}", name_of(variant));
+        let mut line = format!("{:<18}", variant.name());
         for hazard in &hazards {
             let Some(cell) = row(hazard) else {
                 line.push_str(&format!("{:<COLUMN$}", "-"));
@@ -167,8 +167,7 @@ pub fn print_matrix(found: &[Found], args: &LabArgs) {
         say(format!("  {}", cell.cell.command(args.cpus)));
     }
     for cell in found {
-        let name = name_of(cell.cell.variant);
-        if let Some(contradicted) = contradiction(&name, cell.cell.hazard) {
+        if let Some(contradicted) = contradiction(cell.cell.variant, cell.cell.hazard) {
             say(format!("* {}: {}", cell.cell.name(), contradicted.why));
         }
     }

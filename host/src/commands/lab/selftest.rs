@@ -2,7 +2,7 @@
 //! judge itself can fail.
 
 use anyhow::Result;
-use clap::ValueEnum;
+use tidemark_frames::{Mistake, Variant};
 use tidemark_wire::{Hazard, LabVerdict};
 
 use super::cells::Cell;
@@ -14,7 +14,7 @@ use crate::commands::cases::run_cases;
 use crate::guest::build::Built;
 use crate::guest::machine::Machine;
 use crate::judge::tally::Tally;
-use crate::terminal::cli::{Accel, LabArgs, OutputArgs, Part, Zonelist, name_of};
+use crate::terminal::cli::{Accel, LabArgs, OutputArgs, Part};
 
 /// Returns the arguments of the suite's runs.
 fn quiet(accel: Accel) -> LabArgs {
@@ -40,8 +40,8 @@ pub fn full_test(pattern: Option<&str>, accel: Accel, built: &Built) -> Result<T
     let args = &quiet(accel);
     let mut rows: Vec<(String, Vec<Cell>)> = Vec::new();
     for cell in flips::cells(args) {
-        let mistake = cell.mistake.map(name_of).unwrap_or_default();
-        let name = format!("lab-planted/{mistake}-{}", name_of(cell.variant));
+        let mistake = cell.mistake.map(Mistake::name).unwrap_or_default();
+        let name = format!("lab-planted/{mistake}-{}", cell.variant.name());
         match rows.last_mut().filter(|(known, _)| *known == name) {
             Some((_, cells)) => cells.push(cell),
             None => rows.push((name, vec![cell])),
@@ -71,24 +71,22 @@ pub fn full_test(pattern: Option<&str>, accel: Accel, built: &Built) -> Result<T
 pub fn self_test(pattern: Option<&str>, accel: Accel, built: &Built) -> Result<Tally> {
     let args = &quiet(accel);
     let sample = [
-        ("seed", Hazard::H2),
-        ("seed", Hazard::H7),
-        ("none", Hazard::H1),
-        ("seqlock", Hazard::H2),
-        ("seqlock-irqsave", Hazard::H2Nmi),
-        ("seqlock-annotated", Hazard::H5End),
-        ("snapshot", Hazard::H7),
+        (Variant::Seed, Hazard::H2),
+        (Variant::Seed, Hazard::H7),
+        (Variant::None, Hazard::H1),
+        (Variant::Seqlock, Hazard::H2),
+        (Variant::SeqlockIrqsave, Hazard::H2Nmi),
+        (Variant::SeqlockAnnotated, Hazard::H5End),
+        (Variant::Snapshot, Hazard::H7),
     ];
-    let cells = sample.into_iter().filter_map(|(variant, hazard)| {
-        let mut known = Zonelist::value_variants().iter();
-        let variant = *known.find(|known| name_of(**known) == variant)?;
-        Some(Cell::of(variant, hazard))
-    });
+    let cells = sample
+        .into_iter()
+        .map(|(variant, hazard)| Cell::of(variant, hazard));
     let cells = cells.chain(flips::sample()).map(|cell| {
-        let mistake = cell.mistake.map(|mistake| format!("-{}", name_of(mistake)));
+        let mistake = cell.mistake.map(|mistake| format!("-{}", mistake.name()));
         let name = format!(
             "lab/{}-{}{}",
-            name_of(cell.variant),
+            cell.variant.name(),
             cell.hazard.name(),
             mistake.unwrap_or_default()
         );
@@ -114,7 +112,7 @@ fn planted_not_reached(args: &LabArgs, built: &Built) -> Result<Result<(), Strin
         without: vec![Part::Dimms],
         ..Machine::usual(args.cpus, args.accel)
     };
-    let cell = Cell::of(Zonelist::Seed, Hazard::H7);
+    let cell = Cell::of(Variant::Seed, Hazard::H7);
     let found = run_cell_on(bare, cell, built)?;
     let noticed = found.verdict == LabVerdict::NotReached && exit_code(&[cell], &[found]) == 1;
     let problem = || "a run outside the window has a verdict".to_owned();

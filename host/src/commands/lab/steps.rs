@@ -1,5 +1,6 @@
 //! Puts a step of a trace into words.
 
+use tidemark_frames::{Readers, Variant};
 use tidemark_wire::{
     AtCounter, EntryRead, LabPoint, LabStep, ListNow, Stay, WaitsFor, ZoneName, ZoneNow,
 };
@@ -16,11 +17,12 @@ pub enum Writes {
 }
 
 impl Writes {
-    /// Returns how the variant of this name writes.
-    pub fn of(variant: &str) -> Self {
-        match variant {
-            "none" => Self::Uncounted,
-            "snapshot" => Self::Beside,
+    /// How a variant writes.
+    pub fn of(variant: Variant) -> Self {
+        let rules = variant.rules();
+        match (rules.writes, rules.looks) {
+            (tidemark_frames::Writes::Beside, _) => Self::Beside,
+            (_, Readers::Nobody) => Self::Uncounted,
             _ => Self::Counted,
         }
     }

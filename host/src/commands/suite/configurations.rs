@@ -1,8 +1,9 @@
 //! Lists the machines that the self-tests run on, and which self-tests each is for.
 
 use crate::guest::machine::Machine;
-use crate::terminal::cli::{Part, TestArgs, Zonelist};
+use crate::terminal::cli::{Part, TestArgs};
 use crate::terminal::size::Mib;
+use tidemark_frames::Variant;
 
 /// One machine that the self-tests run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,24 +11,12 @@ pub struct Configuration {
     pub name: &'static str,
     pub machine: Machine,
     /// The protocol of its zonelists.
-    pub zonelist: Zonelist,
-    /// Text that the names of its self-tests contain; empty for all self-tests.
+    pub zonelist: Variant,
+    /// Only the self-tests whose name contains this run on it; empty means all.
     pub only: &'static str,
 }
 
-/// The protocols besides the one that the other machines have. Each has a machine of its name.
-const OTHER_PROTOCOLS: [(&str, Zonelist); 8] = [
-    ("none", Zonelist::None),
-    ("seqlock", Zonelist::Seqlock),
-    ("seqlock-irqoff", Zonelist::SeqlockIrqoff),
-    ("seqlock-irqsave", Zonelist::SeqlockIrqsave),
-    ("seqlock-annotated", Zonelist::SeqlockAnnotated),
-    ("seqlock-recheck", Zonelist::SeqlockRecheck),
-    ("gfp-seqlock", Zonelist::GfpSeqlock),
-    ("snapshot", Zonelist::Snapshot),
-];
-
-/// Returns the machines of `test`, or of `test --full`, or the one that the options describe.
+/// The machines of `test`, or of `test --full`, or the one that the options describe.
 pub fn configurations(args: &TestArgs) -> Vec<Configuration> {
     let configuration = |name, cpus, nodes, memory, without: &[Part]| Configuration {
         name,
@@ -38,7 +27,7 @@ pub fn configurations(args: &TestArgs) -> Vec<Configuration> {
             accel: args.accel,
             without: without.to_vec(),
         },
-        zonelist: Zonelist::Seed,
+        zonelist: Variant::Seed,
         only: "",
     };
     if is_custom(args) {
@@ -52,7 +41,7 @@ pub fn configurations(args: &TestArgs) -> Vec<Configuration> {
                 without: args.without.clone(),
                 ..usual
             },
-            zonelist: args.zonelist.unwrap_or(Zonelist::Seed),
+            zonelist: args.zonelist.unwrap_or(Variant::Seed),
             only: "",
         }];
     }
@@ -69,10 +58,14 @@ pub fn configurations(args: &TestArgs) -> Vec<Configuration> {
             configuration("no-dimms", 4, 2, 3072, &[Part::Dimms]),
             configuration("8g", 4, 2, 8192, &[]),
         ]);
-        list.extend(OTHER_PROTOCOLS.map(|(name, zonelist)| Configuration {
+        // The other machines have the seed. These are called like their protocols.
+        let others = Variant::ALL
+            .into_iter()
+            .filter(|other| *other != Variant::Seed);
+        list.extend(others.map(|zonelist| Configuration {
             zonelist,
             only: "zonelist/",
-            ..configuration(name, 4, 2, 3072, &[])
+            ..configuration(zonelist.name(), 4, 2, 3072, &[])
         }));
     } else {
         list.push(Configuration {

@@ -1,8 +1,7 @@
 //! Tests the list of machines, and what runs on each.
 
 use super::*;
-use crate::terminal::cli::{self, Command, name_of};
-use clap::ValueEnum;
+use crate::terminal::cli::{self, Command};
 
 fn args(line: &str) -> TestArgs {
     let words = format!("tidemark test {line}");
@@ -22,11 +21,11 @@ fn the_matrix_is_the_documented_one() {
         names(""),
         ["1cpu-1node", "4cpu-2node", "2cpu-48m", "8cpu-storm", "16g"]
     );
-    assert_eq!(names("--full").len(), 17);
-    // Every protocol has a machine of its own name.
-    for &zonelist in Zonelist::value_variants() {
+    assert_eq!(names("--full").len(), 8 + Variant::ALL.len());
+    // Every protocol is there, under its own name.
+    for zonelist in Variant::ALL {
         let is_it = |c: &Configuration| {
-            c.zonelist == zonelist && (zonelist == Zonelist::Seed || c.name == name_of(zonelist))
+            c.zonelist == zonelist && (zonelist == Variant::Seed || c.name == zonelist.name())
         };
         assert!(
             configurations(&args("--full")).iter().any(is_it),
@@ -35,7 +34,7 @@ fn the_matrix_is_the_documented_one() {
     }
     assert_eq!(
         configurations(&args("--zonelist none"))[0].zonelist,
-        Zonelist::None
+        Variant::None
     );
     assert_eq!(names("--memory 8G"), ["custom"]);
 }

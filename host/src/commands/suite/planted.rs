@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use tidemark_frames::Variant;
+use tidemark_wire::{Plant, Pressure};
 
 use crate::commands::cases::run_cases;
 use crate::commands::suite::trial::Trial;
@@ -13,7 +15,7 @@ use crate::judge::ktap::{self, Parser, Results, Test};
 use crate::judge::price;
 use crate::judge::tally::Tally;
 use crate::judge::verdict::{Outcome, Verdict, judge, of_ending};
-use crate::terminal::cli::{Accel, Plant, Pressure, Zonelist, name_of};
+use crate::terminal::cli::Accel;
 use crate::terminal::console::Console;
 
 /// One run that must fail.
@@ -44,7 +46,7 @@ const CYCLES: u32 = 1;
 
 fn cases() -> Vec<Case> {
     let plant = |plant: Plant, ends| Case {
-        name: format!("plant/{}", name_of(plant)),
+        name: format!("plant/{}", plant.name()),
         plant: Some(plant),
         finder: Finder::Demonstration,
         image: None,
@@ -53,7 +55,7 @@ fn cases() -> Vec<Case> {
     let in_tests = |plant: Plant, pattern: &'static str, ends| Case {
         name: format!(
             "plant/{}-in-{}",
-            name_of(plant),
+            plant.name(),
             pattern.trim_end_matches('/')
         ),
         plant: Some(plant),
@@ -173,7 +175,7 @@ fn trial(case: &Case, kernel_image: Option<PathBuf>) -> Trial {
                 pressure: Pressure::Even,
             },
         },
-        zonelist: Zonelist::Seed,
+        zonelist: Variant::Seed,
         plant: case.plant,
         kernel_image,
     }
@@ -219,12 +221,11 @@ fn check(case: &Case, verdict: &Verdict) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::ValueEnum;
 
     #[test]
     fn every_plant_has_a_case() {
-        for plant in Plant::value_variants() {
-            assert!(cases().iter().any(|case| case.plant == Some(*plant)));
+        for plant in Plant::ALL {
+            assert!(cases().iter().any(|case| case.plant == Some(plant)));
         }
     }
 

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
+use tidemark_frames::Variant;
 
 use crate::commands::cases::run_cases;
 use crate::commands::suite::hosttests::Depth;
 use crate::guest::build;
 use crate::judge::tally::Tally;
-use crate::terminal::cli::{OutputArgs, Verbosity, Zonelist, name_of};
+use crate::terminal::cli::{OutputArgs, Verbosity};
 use crate::terminal::console::say;
 
 /// Seconds for the one protocol that is always run.
@@ -29,7 +29,7 @@ const HANG: &str = "5";
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Case {
     name: String,
-    zonelist: Zonelist,
+    zonelist: Variant,
     seconds: u32,
     plant: Option<&'static Plant>,
 }
@@ -38,7 +38,7 @@ struct Case {
 #[derive(Debug, PartialEq, Eq)]
 struct Plant {
     name: &'static str,
-    zonelist: Zonelist,
+    zonelist: Variant,
     seconds: u32,
     /// Words of which one must be in the last line.
     says: &'static [&'static str],
@@ -58,7 +58,7 @@ const PLANTS: [Plant; 5] = [
     ),
     plant("hang", &["hang: cpu"]),
     Plant {
-        zonelist: Zonelist::SeqlockIrqsave,
+        zonelist: Variant::SeqlockIrqsave,
         ..plant(
             "irq-on",
             &["a wait given up (HardIrq), which seqlock-irqsave rules out"],
@@ -69,23 +69,23 @@ const PLANTS: [Plant; 5] = [
 const fn plant(name: &'static str, says: &'static [&'static str]) -> Plant {
     Plant {
         name,
-        zonelist: Zonelist::Seed,
+        zonelist: Variant::Seed,
         seconds: PLANTED,
         says,
     }
 }
 
 fn cases(depth: Depth) -> Vec<Case> {
-    let of = |zonelist, seconds| Case {
-        name: format!("stress/{}", name_of(zonelist)),
+    let of = |zonelist: Variant, seconds| Case {
+        name: format!("stress/{}", zonelist.name()),
         zonelist,
         seconds,
         plant: None,
     };
     if depth == Depth::Short {
-        return vec![of(Zonelist::Seed, SHORT)];
+        return vec![of(Variant::Seed, SHORT)];
     }
-    let protocols = Zonelist::value_variants().iter();
+    let protocols = Variant::ALL.iter();
     let planted = PLANTS.iter().map(|plant| Case {
         name: format!("stress/plant-{}", plant.name),
         plant: Some(plant),
@@ -131,7 +131,7 @@ fn run(case: &Case, program: &Path) -> Result<(Option<i32>, Vec<String>)> {
     let mut command = Command::new(program);
     command
         .args(["--seconds", &case.seconds.to_string()])
-        .args(["--zonelist", &name_of(case.zonelist)])
+        .args(["--zonelist", case.zonelist.name()])
         .stdin(Stdio::null());
     if let Some(plant) = case.plant {
         command.args(["--plant", plant.name, "--hang", HANG]);
@@ -180,10 +180,10 @@ mod tests {
         };
         assert_eq!(names(Depth::Short), ["stress/seed"]);
         let full = names(Depth::Full);
-        for zonelist in Zonelist::value_variants() {
-            assert!(full.contains(&format!("stress/{}", name_of(*zonelist))));
+        for zonelist in Variant::ALL {
+            assert!(full.contains(&format!("stress/{}", zonelist.name())));
         }
-        assert_eq!(full.len(), Zonelist::value_variants().len() + PLANTS.len());
+        assert_eq!(full.len(), Variant::ALL.len() + PLANTS.len());
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
+use tidemark_frames::Variant;
+use tidemark_wire::{Plant, Pressure};
 
 use crate::guest::build::Built;
 use crate::guest::machine::Machine;
@@ -11,13 +13,13 @@ use crate::guest::options::{Mode, Options};
 use crate::guest::record::Record;
 use crate::guest::run::{Spec, run};
 use crate::judge::verdict::{Expectation, Verdict};
-use crate::terminal::cli::{Accel, Plant, Pressure, Zonelist};
+use crate::terminal::cli::Accel;
 use crate::terminal::console::Console;
 
 /// One run on the machine that cases share.
 pub struct Trial {
     pub mode: Mode,
-    pub zonelist: Zonelist,
+    pub zonelist: Variant,
     pub plant: Option<Plant>,
     /// The image that is booted instead of the kernel.
     pub kernel_image: Option<PathBuf>,

@@ -2,8 +2,8 @@
 //! laboratory's matrix gives.
 
 use anyhow::Result;
-use clap::ValueEnum;
-use tidemark_wire::Hazard;
+use tidemark_frames::Variant;
+use tidemark_wire::{Hazard, Pressure};
 
 use crate::commands::cases::run_cases;
 use crate::commands::lab;
@@ -12,7 +12,7 @@ use crate::guest::build::Built;
 use crate::guest::options::Mode;
 use crate::judge::tally::Tally;
 use crate::judge::verdict::{Outcome, Verdict, judge};
-use crate::terminal::cli::{Accel, Pressure, Zonelist, name_of};
+use crate::terminal::cli::Accel;
 use crate::terminal::console::Console;
 
 /// Cycles in a run.
@@ -21,7 +21,7 @@ const CYCLES: u32 = 2;
 /// One run of the demonstration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Case {
-    zonelist: Zonelist,
+    zonelist: Variant,
     nmi_requests: bool,
     pressure: Pressure,
 }
@@ -33,7 +33,7 @@ impl Case {
             Pressure::Even => "",
             Pressure::Uneven => "-uneven",
         };
-        format!("demonstration/{}{without}{uneven}", name_of(self.zonelist))
+        format!("demonstration/{}{without}{uneven}", self.zonelist.name())
     }
 
     /// Returns the hazards of the demonstration that end it. Without any, it passes.
@@ -51,7 +51,7 @@ impl Case {
 /// requests of NMIs as well. Protocols that pass also run under uneven pressure.
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for &zonelist in Zonelist::value_variants() {
+    for zonelist in Variant::ALL {
         for nmi_requests in [true, false] {
             if nmi_requests || lab::fails(zonelist, Hazard::H2Nmi) {
                 cases.push(Case {
@@ -160,7 +160,7 @@ mod tests {
         .to_vec()
     }
 
-    fn case(zonelist: Zonelist, nmi_requests: bool) -> Case {
+    fn case(zonelist: Variant, nmi_requests: bool) -> Case {
         Case {
             zonelist,
             nmi_requests,
@@ -170,12 +170,12 @@ mod tests {
 
     #[test]
     fn every_protocol_is_run_and_each_that_hangs_in_an_nmi_without_those_too() {
-        let with: Vec<Zonelist> = cases()
+        let with: Vec<Variant> = cases()
             .into_iter()
             .filter(|case| case.nmi_requests && case.pressure == Pressure::Even)
             .map(|case| case.zonelist)
             .collect();
-        assert_eq!(with, Zonelist::value_variants());
+        assert_eq!(with, Variant::ALL);
         assert_eq!(cases().len(), with.len() + 5 + 4);
     }
 
@@ -186,9 +186,9 @@ mod tests {
             reasons: Vec::new(),
         };
         for (zonelist, nmi_requests) in [
-            (Zonelist::Seed, true),
-            (Zonelist::None, true),
-            (Zonelist::SeqlockIrqsave, false),
+            (Variant::Seed, true),
+            (Variant::None, true),
+            (Variant::SeqlockIrqsave, false),
         ] {
             let case = case(zonelist, nmi_requests);
             assert!(check(case, &passed, &[]).is_ok(), "{case:?}");
@@ -196,8 +196,8 @@ mod tests {
             assert!(check(case, &hung, &log()).is_err(), "{case:?}");
         }
         for case in [
-            case(Zonelist::Seqlock, false),
-            case(Zonelist::SeqlockIrqsave, true),
+            case(Variant::Seqlock, false),
+            case(Variant::SeqlockIrqsave, true),
         ] {
             assert!(check(case, &passed, &[]).is_err(), "{case:?}");
         }
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_hang_counts_only_at_its_hazard_and_if_the_guest_has_found_it() {
-        let irqsave = case(Zonelist::SeqlockIrqsave, true);
+        let irqsave = case(Variant::SeqlockIrqsave, true);
         let right = "seqlock-irqsave hangs at H2-NMI, as the matrix has it: …";
         let hung = |reason| verdict(Outcome::Hung, reason);
         assert!(check(irqsave, &hung(right), &log()).is_ok());
@@ -220,7 +220,7 @@ mod tests {
             .is_err()
         );
         assert!(check(irqsave, &verdict(Outcome::Failed, right), &log()).is_err());
-        let seqlock = case(Zonelist::Seqlock, false);
+        let seqlock = case(Variant::Seqlock, false);
         assert!(check(seqlock, &hung(right), &log()).is_err());
         let interrupt = hung("seqlock hangs at H2, as the matrix has it: …");
         assert!(check(seqlock, &interrupt, &log()).is_ok());

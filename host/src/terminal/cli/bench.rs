@@ -1,10 +1,11 @@
 //! Defines the command line of `bench`.
 
 use clap::Args;
+use tidemark_frames::Variant;
 
 use super::output::OutputArgs;
 use super::parsing::parse_zonelists;
-use super::values::{Half, Zonelist};
+use super::values::Half;
 
 /// The benchmarks.
 #[derive(Args, Clone, Debug)]
@@ -24,7 +25,7 @@ pub struct BenchArgs {
         value_parser = parse_zonelists,
         conflicts_with_all = ["only", "check", "update", "markdown"]
     )]
-    pub zonelist: Vec<Vec<Zonelist>>,
+    pub zonelist: Vec<Vec<Variant>>,
     /// Fails if a count of guest instructions is more than 5 % above the table that is checked in.
     ///
     /// Counts are compared only if rustc and QEMU are those of the table.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::terminal::size::Mib;
 use clap::CommandFactory;
+use tidemark_frames::Variant;
 
 fn parsed(line: &str) -> Result<Cli, String> {
     parse(line.split_whitespace().map(OsString::from))
@@ -62,7 +63,7 @@ fn lab_is_a_matrix_or_the_price() {
         panic!("no lab");
     };
     assert!(lab.command.is_none());
-    assert_eq!(lab.args.variant, Some(Zonelist::Seed));
+    assert_eq!(lab.args.variant, Some(Variant::Seed));
     let words = "tidemark lab price --variant none,seed --removals 10 --cpus 2";
     let Some(Command::Lab(lab)) = parsed(words).unwrap().command else {
         panic!("no lab");
@@ -70,7 +71,7 @@ fn lab_is_a_matrix_or_the_price() {
     let Some(LabCommand::Price(price)) = lab.command else {
         panic!("no price");
     };
-    assert_eq!(price.variant, [Zonelist::None, Zonelist::Seed]);
+    assert_eq!(price.variant, [Variant::None, Variant::Seed]);
     assert_eq!((price.removals, price.cpus), (10, 2));
     for wrong in [
         "tidemark lab --show price",

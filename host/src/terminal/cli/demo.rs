@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
+use tidemark_frames::Variant;
+use tidemark_wire::{CYCLES, Plant, Pressure};
 
 use super::output::OutputArgs;
-use super::parsing::{parse_cpus, parse_memory, parse_nodes};
-use super::values::{Accel, Part, Plant, Pressure, Zonelist};
+use super::parsing::{one_of, one_of_explained, parse_cpus, parse_memory, parse_nodes};
+use super::values::{Accel, Part};
 use crate::terminal::size::Mib;
 
 /// The demonstration.
@@ -31,7 +33,7 @@ pub struct DemoArgs {
     /// How often both DIMMs are pulled and put back.
     ///
     /// Example: --cycles 50
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(CYCLES.range::<i64>()))]
     pub cycles: u32,
     /// Repeats the host's actions and the workload's choices, not the interleaving.
     ///
@@ -55,8 +57,8 @@ pub struct DemoArgs {
     /// a spinlock; snapshot publishes whole lists by one store.
     ///
     /// Example: --zonelist snapshot
-    #[arg(long, value_enum, default_value_t = Zonelist::Seed)]
-    pub zonelist: Zonelist,
+    #[arg(long, default_value = Variant::default().name(), value_parser = one_of(&Variant::ALL, Variant::name))]
+    pub zonelist: Variant,
     /// How scarce memory is while lists are rebuilt.
     ///
     /// even leaves each zone something for requests that enter the slow path, so that a walk which
@@ -64,7 +66,7 @@ pub struct DemoArgs {
     /// fails, which is the price of a protocol whose atomic requests do not look again.
     ///
     /// Example: --pressure uneven --zonelist none
-    #[arg(long, value_enum, default_value_t = Pressure::Even)]
+    #[arg(long, default_value = Pressure::Even.name(), value_parser = one_of_explained(&Pressure::ALL, Pressure::name, Pressure::says))]
     pub pressure: Pressure,
     /// Lets NMIs make no requests.
     ///
@@ -95,7 +97,7 @@ pub struct DemoArgs {
     #[arg(long, help_heading = "Output and debugging")]
     pub print_qemu: bool,
     /// Makes one verdict fail on purpose.
-    #[arg(long, value_enum, hide = true)]
+    #[arg(long, hide = true, value_parser = one_of(&Plant::ALL, Plant::name))]
     pub plant: Option<Plant>,
     /// Boots this file instead of the kernel.
     #[arg(long, hide = true, value_name = "FILE")]

@@ -1,10 +1,12 @@
 //! The command line of `lab`, and of `lab price`.
 
 use clap::{Args, Subcommand};
+use tidemark_frames::{Mistake, Variant};
+use tidemark_wire::{CYCLES, Hazard, Plant};
 
 use super::output::OutputArgs;
-use super::parsing::{MAX_CPUS, parse_cpus};
-use super::values::{Accel, HazardName, Mistake, Plant, Show, Zonelist};
+use super::parsing::{MAX_CPUS, one_of, parse_cpus};
+use super::values::{Accel, Show};
 
 /// `lab`, alone or with a command of its own.
 #[derive(Args, Clone, Debug)]
@@ -33,13 +35,13 @@ pub struct LabArgs {
     /// Only this protocol.
     ///
     /// Example: lab --variant seqlock
-    #[arg(long, value_enum, value_name = "NAME")]
-    pub variant: Option<Zonelist>,
+    #[arg(long, value_name = "NAME", value_parser = one_of(&Variant::ALL, Variant::name))]
+    pub variant: Option<Variant>,
     /// Only this hazard.
     ///
     /// Example: lab --hazard H2
-    #[arg(long, value_enum, value_name = "NAME", ignore_case = true)]
-    pub hazard: Option<HazardName>,
+    #[arg(long, value_name = "NAME", ignore_case = true, value_parser = one_of(&Hazard::ALL, Hazard::name))]
+    pub hazard: Option<Hazard>,
     /// Prints what ran, in a column a CPU; `values` adds the data, `mail` keeps to 72 plain
     /// columns.
     ///
@@ -49,7 +51,7 @@ pub struct LabArgs {
     /// Has the protocol make a mistake on purpose; `--list` names them.
     ///
     /// Example: lab --variant seed --hazard H2 --mistake everybody-looks --show
-    #[arg(long, value_enum, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = one_of(&Mistake::ALL, Mistake::name))]
     pub mistake: Option<Mistake>,
     /// Runs every protocol with each mistake that matters to it, and checks which cells change.
     ///
@@ -79,12 +81,12 @@ pub struct PriceArgs {
     /// Only these protocols.
     ///
     /// Example: lab price --variant none,seed
-    #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',')]
-    pub variant: Vec<Zonelist>,
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = one_of(&Variant::ALL, Variant::name))]
+    pub variant: Vec<Variant>,
     /// How often memory leaves, and comes back, in each half: 1 to 10,000.
     ///
     /// Example: lab price --removals 1000
-    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(CYCLES.range::<i64>()))]
     pub removals: u32,
     /// Number of CPUs, 1 to 64.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = parse_cpus)]
@@ -95,6 +97,6 @@ pub struct PriceArgs {
     #[command(flatten)]
     pub output: OutputArgs,
     /// Makes the verdict fail on purpose.
-    #[arg(long, value_enum, hide = true)]
+    #[arg(long, hide = true, value_parser = one_of(&Plant::ALL, Plant::name))]
     pub plant: Option<Plant>,
 }

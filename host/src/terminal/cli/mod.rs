@@ -22,7 +22,7 @@ pub use mutants::MutantsArgs;
 pub use output::{OutputArgs, Verbosity};
 pub use shell::ShellArgs;
 pub use test::TestArgs;
-pub use values::{Accel, Half, Mistake, Part, Plant, Pressure, Shard, Show, Zonelist, name_of};
+pub use values::{Accel, Half, Part, Shard, Show};
 
 const LONG_ABOUT: &str = "\
 Builds the Tidemark kernel and boots it under QEMU. The demonstration allocates from tasks, \

@@ -24,7 +24,7 @@ pub struct OutputArgs {
         long,
         value_name = "NAME",
         value_delimiter = ',',
-        value_parser = clap::builder::PossibleValuesParser::new(tidemark_wire::TOPICS),
+        value_parser = clap::builder::PossibleValuesParser::new(tidemark_wire::Topic::NAMES),
         help_heading = "Output and debugging"
     )]
     pub dump: Vec<String>,

@@ -1,16 +1,18 @@
 //! Reads the values of options that have bounds.
 
-use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use tidemark_frames::Variant;
+use tidemark_wire::{LEAST_MEMORY_MIB, PATTERN_BYTES};
 
-use super::values::{Shard, Zonelist, name_of};
+use super::values::Shard;
 use crate::terminal::size::{self, Mib};
 
-/// Fewest MiB that the kernel runs with; less is refused.
-pub const MIN_MEMORY: Mib = Mib(32);
 /// Most CPUs that the kernel runs with; more is refused.
-pub const MAX_CPUS: u16 = 64;
+pub const MAX_CPUS: u16 = tidemark_frames::MAX_CPUS as u16;
 /// Most NUMA nodes that a machine may have.
-pub const MAX_NODES: u8 = 8;
+pub const MAX_NODES: u8 = tidemark_frames::MAX_NODES as u8;
+/// Fewest MiB that the kernel runs with; less is refused.
+pub const MIN_MEMORY: Mib = Mib(LEAST_MEMORY_MIB);
 
 pub(super) fn parse_cpus(text: &str) -> Result<u16, String> {
     match text.parse::<u16>() {
@@ -45,25 +47,53 @@ pub(super) fn parse_shard(text: &str) -> Result<Shard, String> {
 }
 
 pub(super) fn parse_pattern(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.len() > 48 || text.contains(char::is_whitespace) {
-        return Err("1 to 48 characters without white space are wanted".to_owned());
+    if text.is_empty() || text.len() > PATTERN_BYTES || text.contains(char::is_whitespace) {
+        return Err(format!(
+            "1 to {PATTERN_BYTES} characters without white space are wanted"
+        ));
     }
     Ok(text.to_owned())
 }
 
-/// Reads the name of a protocol, or `all`.
-pub(super) fn parse_zonelists(text: &str) -> Result<Vec<Zonelist>, String> {
-    if text == "all" {
-        return Ok(Zonelist::value_variants().to_vec());
-    }
-    let found = Zonelist::from_str(text, false).map(|zonelist| vec![zonelist]);
-    found.map_err(|_| {
-        let names: Vec<String> = Zonelist::value_variants()
-            .iter()
-            .map(|zonelist| name_of(*zonelist))
-            .collect();
-        format!("one of all, {} is wanted", names.join(", "))
+/// Reads one of a table's names, in any case of letters if the option says so.
+pub(super) fn one_of<T: Copy + Send + Sync + 'static>(
+    all: &'static [T],
+    name: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    reads(all, name, move |one| PossibleValue::new(name(one)))
+}
+
+/// As [`one_of`]; the help says what each is.
+pub(super) fn one_of_explained<T: Copy + Send + Sync + 'static>(
+    all: &'static [T],
+    name: fn(T) -> &'static str,
+    says: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    reads(all, name, move |one| {
+        PossibleValue::new(name(one)).help(says(one))
     })
+}
+
+fn reads<T: Copy + Send + Sync + 'static>(
+    all: &'static [T],
+    name: fn(T) -> &'static str,
+    shown: impl Fn(T) -> PossibleValue,
+) -> impl TypedValueParser<Value = T> {
+    let values = all.iter().copied().map(shown);
+    PossibleValuesParser::new(values).try_map(move |typed| {
+        let mut all = all.iter().copied();
+        all.find(|one| name(*one).eq_ignore_ascii_case(&typed))
+            .ok_or("a name is wanted")
+    })
+}
+
+/// Reads the name of a protocol, or `all`.
+pub(super) fn parse_zonelists(text: &str) -> Result<Vec<Variant>, String> {
+    if text == "all" {
+        return Ok(Variant::ALL.to_vec());
+    }
+    let found = Variant::from_name(text).map(|zonelist| vec![zonelist]);
+    found.ok_or_else(|| format!("one of all, {} is wanted", Variant::NAMES.join(", ")))
 }
 
 #[cfg(test)]
@@ -72,9 +102,9 @@ mod tests {
 
     #[test]
     fn a_rebuild_is_counted_in_one_protocol_or_in_all() {
-        assert_eq!(parse_zonelists("seed"), Ok(vec![Zonelist::Seed]));
+        assert_eq!(parse_zonelists("seed"), Ok(vec![Variant::Seed]));
         let all = parse_zonelists("all").unwrap();
-        assert_eq!(all, Zonelist::value_variants());
+        assert_eq!(all, Variant::ALL);
         assert!(parse_zonelists("none-such").is_err());
     }
 }

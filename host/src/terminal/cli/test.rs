@@ -1,10 +1,12 @@
 //! Defines the command line of `test`.
 
 use clap::Args;
+use tidemark_frames::Variant;
+use tidemark_wire::STORM;
 
 use super::output::OutputArgs;
-use super::parsing::{parse_cpus, parse_memory, parse_nodes, parse_pattern};
-use super::values::{Accel, Part, Zonelist};
+use super::parsing::{one_of, parse_cpus, parse_memory, parse_nodes, parse_pattern};
+use super::values::{Accel, Part};
 use crate::terminal::size::Mib;
 
 /// The tests.
@@ -23,7 +25,7 @@ pub struct TestArgs {
     /// 10,000 rounds on 8 CPUs take about a minute on two cores.
     ///
     /// Example: test storm/ --cpus 8 --storm 100000
-    #[arg(long, value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(200..=100_000_000))]
+    #[arg(long, value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(STORM.range::<i64>()))]
     pub storm: Option<u32>,
     /// Runs the self-tests on one machine with this many CPUs, 1 to 64, and nothing else.
     ///
@@ -56,8 +58,8 @@ pub struct TestArgs {
     /// Tests about what a protocol does not do are skipped.
     ///
     /// Example: test --zonelist snapshot zonelist
-    #[arg(long, value_enum, conflicts_with = "full")]
-    pub zonelist: Option<Zonelist>,
+    #[arg(long, conflicts_with = "full", value_parser = one_of(&Variant::ALL, Variant::name))]
+    pub zonelist: Option<Variant>,
     /// How QEMU runs the guest.
     #[arg(long, value_enum, default_value_t = Accel::Tcg)]
     pub accel: Accel,

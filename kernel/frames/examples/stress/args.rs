@@ -122,7 +122,7 @@ fn zonelists(name: &str) -> Result<Zonelists, String> {
     if name == "all" {
         return Ok(Zonelists::All);
     }
-    let names = Variant::ALL.map(Variant::name).join(", ") + ", all";
+    let names = Variant::NAMES.join(", ") + ", all";
     let variant = Variant::from_name(name);
     variant
         .map(Zonelists::One)

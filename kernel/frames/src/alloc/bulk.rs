@@ -31,6 +31,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     /// # Errors
     ///
     /// See [`AllocError`]: there was an empty place, and the call got no block.
+    #[doc(alias = "alloc_pages_bulk")]
     pub fn alloc_bulk<'f>(
         &'f self,
         context: &impl Context,

@@ -25,7 +25,7 @@ use crate::{
     cache::cpu::PerCpu,
     frames::Frames,
     pageblock::{
-        bits::{Isolation, State, StateFilter},
+        bits::{Isolation, StateFilter},
         migrate_type::{MigrateType, PageblockKind},
         section_meta::{PAGEBLOCK_FRAMES, PageblockRef},
     },
@@ -139,7 +139,7 @@ impl<P: PerCpu> Drop for Compacting<'_, '_, P> {
                 step!(self.frames);
                 self.frames
                     .zone_table()
-                    .gain_returned(zone, Returned::to(State::FULL, counted));
+                    .gain_returned(zone, Returned::unisolated(counted));
             }
         }
         step!(self.frames);
@@ -158,6 +158,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     /// Makes a run for a request above order 0, in one of its zones that would stay above its
     /// floor, and takes it. The amount of work is bounded. It may wait for other CPUs and for
     /// owners of pages.
+    #[doc(alias = "__alloc_pages_direct_compact")]
     #[cold]
     pub(crate) fn compact(
         &self,

@@ -12,6 +12,7 @@ use crate::{
 use tidemark_sync::ContextKind;
 
 /// A request as its walks see it: what it may use, and which list it walks.
+#[doc(alias = "alloc_context")]
 pub(crate) struct AllocContext<'m> {
     pub(crate) gfp: Gfp,
     pub(crate) order: Order,

@@ -17,6 +17,7 @@ use crate::{
 use tidemark_sync::{Context, ContextKind, Task};
 
 /// The cpuset of a request on the slow path, as it was at the request's begin.
+#[doc(alias = "cpuset_mems_cookie")]
 #[derive(Clone, Copy)]
 pub(crate) struct Confinement {
     /// Nodes that the walks may use.

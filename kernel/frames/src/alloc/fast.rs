@@ -86,6 +86,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     }
 
     /// Makes the [`AllocContext`] of a request; returns `None` if its node does not exist.
+    #[doc(alias = "prepare_alloc_pages")]
     #[inline]
     pub(crate) fn prepare_alloc(
         &self,
@@ -144,6 +145,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     }
 
     /// Walks the list once, if some zones may be above LOW.
+    #[doc(alias = "get_page_from_freelist")]
     #[inline(never)]
     fn try_zones(&self, ac: &AllocContext, mut above: ZoneBits, usable: ZoneBits) -> Option<Pfn> {
         let alloc_flags = AllocFlags::fast(ac.eligible.highest);
@@ -164,6 +166,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
 
     /// Takes a block from a zone, without a test of its watermarks: from this CPU's cache, from the
     /// zone's pageblocks, or by a steal. The caller is pinned.
+    #[doc(alias = "rmqueue")]
     #[inline]
     pub(crate) fn take_pinned(
         &self,

@@ -43,6 +43,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
 
     /// Gives a pageblock of a reserve back, for a request that would have to fail; returns whether
     /// there was one. It comes from the first of the request's zones that can spare one.
+    #[doc(alias = "unreserve_highatomic_pageblock")]
     #[cold]
     pub(crate) fn give_back_high_atomic(
         &self,

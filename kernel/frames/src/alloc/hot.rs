@@ -56,6 +56,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     /// # Errors
     ///
     /// See [`AllocError`].
+    #[doc(alias("alloc_pages", "__alloc_pages"))]
     #[inline]
     pub fn alloc<'f>(
         &'f self,

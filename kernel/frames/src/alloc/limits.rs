@@ -44,6 +44,7 @@ impl<'a, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, '_, P, R> {
     }
 
     /// Returns the limits of the first walk: MIN, less the discount for HIGH.
+    #[doc(alias = "gfp_to_alloc_flags")]
     #[inline]
     pub(crate) fn limits(&self) -> WalkLimits {
         WalkLimits {
@@ -58,6 +59,7 @@ impl<'a, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, '_, P, R> {
 
     /// Returns the limits of a round's walks. Tasks with a memalloc role may use the reserves, and
     /// then heed no cpuset.
+    #[doc(alias = "__gfp_pfmemalloc_flags")]
     pub(crate) fn limits_of_round(&self, role: MemallocRole) -> WalkLimits {
         let mut limits = self.limits();
         if self.ac.gfp.contains(Gfp::NOMEMALLOC) || role == MemallocRole::Ordinary {

@@ -23,6 +23,7 @@ pub(crate) struct ZoneFound {
 }
 
 /// The start of a walk of the slow path.
+#[doc(alias = "preferred_zoneref")]
 #[derive(Clone, Copy)]
 pub(crate) struct WalkStart {
     /// Position of its first entry.

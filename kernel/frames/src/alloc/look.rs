@@ -26,6 +26,7 @@ impl<P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'_, '_, P, R> {
     }
 
     /// Runs the protocol's begin, and returns its cookie for the later checks.
+    #[doc(alias = "zonelist_iter_begin")]
     #[inline(always)]
     pub(crate) fn take_cookie(&self) -> BeginCookie {
         if self.is_planted(Mistake::BeginWaits) {
@@ -89,6 +90,7 @@ impl<P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'_, '_, P, R> {
     }
 
     /// Runs the protocol's check before OOM or at `nopage`.
+    #[doc(alias = "check_retry_zonelist")]
     #[inline(always)]
     fn look_at_last(&self, check: LastCheck) -> RetryCheck {
         let is_left_out = match check {
@@ -110,6 +112,7 @@ impl<P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'_, '_, P, R> {
     }
 
     /// Returns whether the task's cpuset has changed since the begin; counts it if so.
+    #[doc(alias = "check_retry_cpuset")]
     #[inline(always)]
     pub(crate) fn cpuset_has_changed(&mut self) -> bool {
         let confinement = &self.state.confinement;

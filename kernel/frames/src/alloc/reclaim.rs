@@ -19,6 +19,7 @@ const RECLAIM_FRAMES: usize = 32;
 impl<P: PerCpu> Frames<'_, P> {
     /// Wakes the background reclaimers of the nodes of a list's usable zones, from a position on.
     /// Reclaimers that have been asked and have not begun yet are left out. It does not sleep.
+    #[doc(alias = "wake_all_kswapds")]
     #[inline]
     pub(crate) fn wake_nodes(
         &self,
@@ -61,6 +62,7 @@ impl<P: PerCpu> AnySlowPath<'_, '_, P> {
     }
 
     /// Reclaims from each node that the request may use; returns how many frames were freed.
+    #[doc(alias = "__alloc_pages_direct_reclaim")]
     pub(crate) fn reclaim(&self, task: &Task) -> usize {
         let want = RECLAIM_FRAMES.max(self.ac.order.frames() as usize);
         let highest = self.ac.eligible.highest;
@@ -71,6 +73,7 @@ impl<P: PerCpu> AnySlowPath<'_, '_, P> {
 
     /// Returns whether a zone would be above its floor if everything reclaimable in it were free.
     /// It looks at the whole list, as Linux does, wherever the request's walks start (H8).
+    #[doc(alias = "should_reclaim_retry")]
     pub(crate) fn could_progress(&self, limits: WalkLimits) -> bool {
         let Self { frames, ac, .. } = *self;
         let highest = ac.eligible.highest;

@@ -62,6 +62,7 @@ pub(crate) type AnySlowPath<'a, 'm, P> = SlowPath<'a, 'm, P, dyn Protocol<P> + '
 
 impl<'m, P: PerCpu> Frames<'m, P> {
     /// Serves a request for which the fast path found nothing.
+    #[doc(alias = "__alloc_pages_slowpath")]
     #[inline]
     pub(crate) fn alloc_slow(
         &self,
@@ -130,6 +131,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         None
     }
 
+    #[doc(alias = "warn_alloc")]
     #[cold]
     #[inline(never)]
     fn warn(&self, task: Option<&Task>, ac: &AllocContext, info: &WalkInfo) {
@@ -244,6 +246,7 @@ impl<'a, 'm, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, 'm, P, R> {
 
     /// Reads the cpuset, chooses the preferred entry of the list in force, and wakes the background
     /// reclaimers of the usable nodes from it on.
+    #[doc(alias = "preferred_zoneref")]
     #[inline(always)]
     fn prefer(&self, begun: BeginCookie) -> BeginState {
         let Self { frames, ac, .. } = *self;
@@ -271,6 +274,7 @@ impl<'a, 'm, P: PerCpu, R: Protocol<P> + ?Sized> SlowPath<'a, 'm, P, R> {
     }
 
     /// Walks the list once on the slow path, in one pinned section between its schedule points.
+    #[doc(alias = "get_page_from_freelist")]
     #[inline(always)]
     pub(crate) fn walk_once(&mut self, limits: WalkLimits) -> Option<Pfn> {
         let Self { frames, ac, .. } = *self;

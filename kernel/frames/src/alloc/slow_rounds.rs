@@ -83,6 +83,7 @@ impl<P: PerCpu> AnySlowPath<'_, '_, P> {
     }
 
     /// Runs one round from `retry` on. Returns an outcome, or where the request goes on.
+    #[doc(alias = "should_reclaim_retry")]
     fn retry_round(&mut self, rounds: &mut u32) -> Result<Outcome, Next> {
         let (frames, ac) = (self.frames, self.ac);
         frames.platform().point(Point::SlowRetry);
@@ -150,6 +151,7 @@ impl<P: PerCpu> AnySlowPath<'_, '_, P> {
     }
 
     /// Tries a last time, and then calls OOM, which kills a victim.
+    #[doc(alias = "__alloc_pages_may_oom")]
     fn out_of_memory(&mut self, task: &Task) -> Oom {
         let ac = self.ac;
         if let Some(pfn) = self.try_walk(self.limits_of_last_try()) {

@@ -15,6 +15,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     /// Takes a block for a request that found none of its migrate type. First this CPU gives back
     /// its cached larger blocks, and the zone is searched again. Then an order 0 to 8 comes from
     /// pageblocks of the other migrate type, or a single frame from this CPU's cache of it.
+    #[doc(alias = "__rmqueue_fallback")]
     #[cold]
     pub(crate) fn steal(&self, zone: ZoneId, wanted: ZoneRequest, cpu: ThisCpu<'_>) -> Option<Pfn> {
         let ZoneRequest {

@@ -115,6 +115,7 @@ impl core::fmt::Display for Owner {
 
 /// A frame's entry: state in bits 30–31, order in 26–29, owner in 0–25. The entry of a block is
 /// that of its first frame; those of its other frames say *free*. A word of 0 is *free*.
+#[doc(alias("page", "page_owner"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry(pub(crate) u32);
 

@@ -33,6 +33,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
     /// Fills an empty cache with no more frames than the zone has above LOW. From a zone below LOW
     /// it takes one frame, down to MIN. So a cached frame can be handed out without a test of the
     /// watermarks: it was made when the frame left the zone.
+    #[doc(alias = "rmqueue_bulk")]
     #[inline(never)]
     pub(crate) fn refill(
         &self,
@@ -84,6 +85,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
 
     /// Gives up to `frames` frames of a zone's cache back to their pageblocks, those of one word by
     /// one step if they follow each other.
+    #[doc(alias = "free_pcppages_bulk")]
     pub(crate) fn drain_cache(
         &self,
         zone: ZoneId,

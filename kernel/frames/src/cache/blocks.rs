@@ -163,10 +163,10 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         }
         // An order 10 lies in two pageblocks. They are in one zone, by `take_pair`, and a taken
         // pageblock is not compacted. So the flags of the lower one are enough.
-        let Some(flags) = meta.flags_of(pfn).cached_in() else {
+        let Some(number) = meta.flags_of(pfn).cached_in() else {
             return self.free_uncached_block(handle, meta);
         };
-        let place = place_of(flags, order);
+        let place = place_of(number, order);
         let cache_limit = self.zones.block_cache_limit(place);
         let tested_early =
             mutant::is(Mutant::IsolationTestedBeforeFlag).then(|| self.has_room_for_block(place));

@@ -20,6 +20,7 @@ use tidemark_sync::atomic::{AtomicU32, Ordering};
 
 impl<'m, P: PerCpu> Caches<'m, P> {
     /// Frees a block, a single frame into this CPU's cache if that has room. Any context.
+    #[doc(alias = "free_unref_page")]
     #[inline(never)]
     pub(crate) fn free_hot(&self, handle: FrameHandle) {
         let pfn = handle.single();

@@ -38,6 +38,7 @@ use tidemark_sync::{
 };
 
 /// A cache of single frames of one zone and migrate type.
+#[doc(alias = "per_cpu_pages")]
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Pcp {
@@ -250,6 +251,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
 
     /// Handles the drain interrupt: empties this CPU's caches, or leaves that to the gated section
     /// that it interrupted, which does it at its end.
+    #[doc(alias = "drain_local_pages")]
     pub(crate) fn drain_local(&self, irq: &HardIrq) {
         let cpu = self.this_cpu(OnCpu::of_handler(irq));
         let drain_state = &cpu.drain_state;
@@ -267,6 +269,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
 
     /// Empties every online CPU's caches, and returns when all are drained. Only a task may call
     /// it: it waits for the other CPUs.
+    #[doc(alias = "drain_all_pages")]
     pub(crate) fn drain_all(&self, task: &Task) {
         let drain = self.drains.ask();
         self.drain_here(drain);

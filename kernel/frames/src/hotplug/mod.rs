@@ -112,7 +112,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     ///
     /// # Errors
     ///
-    /// See [`OnlineError`]. An error changes nothing.
+    /// See [`OnlineError`]; nothing is changed.
+    #[doc(alias = "online_pages")]
     pub fn online_range(
         &self,
         range: PfnRange,

@@ -83,7 +83,7 @@ impl<P: PerCpu> Drop for Isolated<'_, '_, P> {
             if let Some(counted) = pageblock.core().unisolate(Isolation::Offline) {
                 self.frames
                     .zone_table()
-                    .gain_returned(self.zone, Returned::to(State::FULL, counted));
+                    .gain_returned(self.zone, Returned::unisolated(counted));
             }
         }
     }
@@ -98,7 +98,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     ///
     /// # Errors
     ///
-    /// See [`OfflineError`]. An error undoes every step.
+    /// See [`OfflineError`]; every step is undone.
+    #[doc(alias = "offline_pages")]
     pub fn offline_range(
         &self,
         range: PfnRange,

@@ -106,11 +106,11 @@ impl<P: PerCpu> Frames<'_, P> {
         let mut census = Census::default();
         let mut tallies = [Tally::default(); MAX_ZONES];
         self.check_rest()?;
-        for block in 0..self.books().len() {
+        for section in 0..self.books().len() {
             for local in 0..SECTION_PAGEBLOCKS {
                 let Some(pageblock) = self
                     .books()
-                    .pageblock((block * SECTION_PAGEBLOCKS + local) as u64)
+                    .pageblock((section * SECTION_PAGEBLOCKS + local) as u64)
                 else {
                     break;
                 };
@@ -178,8 +178,8 @@ impl<P: PerCpu> Frames<'_, P> {
                 let cpu = CpuId(number);
                 return Err(Inconsistency::Cpu { cpu });
             }
-            for (flags, cache) in cpu.pcp.iter().enumerate() {
-                let zone = PageblockFlags::zone_of_cache(flags);
+            for (number, cache) in cpu.pcp.iter().enumerate() {
+                let zone = PageblockFlags::zone_of_cache(number);
                 for (depth, pfn) in cache.iter().enumerate() {
                     let frame = |what| Inconsistency::Frame { what, at: pfn };
                     if self.frame_state(pfn) != FrameState::Cached {

@@ -1,15 +1,14 @@
 //! The lock-free core: pageblocks of 2 MiB, in pairs.
 //!
-//! A pageblock is one cache line of bits (1 = not free) and half a word of state. No lock keeps the
-//! state's count and bits consistent, but the order of steps:
+//! A pageblock is one cache line of bits (1 = not free; all 0 while it is taken whole) and half a
+//! word of state. No lock keeps count and bits consistent, but the order of steps:
 //!
 //! * An allocation subtracts from the count ([`Pageblock::reserve_if`]), then claims bits. If it
 //!   finds no run it adds back ([`Pageblock::unreserve`]).
 //! * A free clears bits ([`Pageblock::clear`]), then adds to the count ([`Pageblock::add`]).
 //!
-//! So the zero bits are never fewer than the count and the open reservations together. A count of
-//! 512 means that every bit is zero and no reservation is open. Orders 9 and 10 therefore look at
-//! the state only, and a pageblock leaves by one compare-and-swap.
+//! So zero bits are never fewer than the count and the open reservations together. A count of 512
+//! means that every bit is zero and no reservation is open: orders 9 and 10 look at the state only.
 
 use crate::{
     base::{
@@ -399,6 +398,7 @@ impl Pageblock<'_> {
     /// Forbids allocation; returns the frames that the zone's counter loses. Returns `None` if `by`
     /// had forbidden it already, or if the pageblock is gone. A compaction isolates open pageblocks
     /// only.
+    #[doc(alias("set_migratetype_isolate", "MIGRATE_ISOLATE"))]
     pub(crate) fn isolate(&self, by: Isolation) -> Option<u32> {
         // Acquire pairs with `join`: the pageblock's zone, if read after this, is its present one.
         let acquire = weakened(Mutant::RelaxedIsolate, Ordering::Acquire);
@@ -415,6 +415,7 @@ impl Pageblock<'_> {
     /// Ends an isolation. Allocation is permitted again unless the other isolation forbids it.
     /// Returns the frames that the zone's counter gains, or `None` if `by` had not isolated the
     /// pageblock.
+    #[doc(alias = "unset_migratetype_isolate")]
     pub(crate) fn unisolate(&self, by: Isolation) -> Option<u32> {
         let bits = if mutant::is(Mutant::OneIsolationForAll) {
             State::ISOLATED | State::COMPACTED

@@ -22,6 +22,7 @@ use crate::base::{
 pub(crate) const CACHED_KINDS: usize = 2;
 
 /// Whether a block can be moved; and which of these blocks a pageblock is for.
+#[doc(alias = "migratetype")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum MigrateType {

@@ -28,6 +28,7 @@ pub(crate) const SECTION_PAGEBLOCKS: usize = SECTION_FRAMES / PAGEBLOCK_FRAMES;
 /// The books of one memory section, about 132 KiB: its pageblocks' bits, states and flags, and its
 /// frames' entries. They are atomics only, so zeroed memory is a valid value. It says that the
 /// allocator manages none of the frames yet.
+#[doc(alias = "mem_section")]
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct SectionMeta {
@@ -95,6 +96,7 @@ const _: () = {
 };
 
 /// A pageblock of a section that has books.
+#[doc(alias = "pageblock")]
 #[derive(Clone, Copy)]
 pub(crate) struct PageblockRef<'m> {
     meta: &'m SectionMeta,
@@ -149,6 +151,7 @@ impl<'m> PageblockRef<'m> {
 
     /// Returns the kind of the pageblock. Any request that takes from the pageblock may change it.
     /// A stale value puts a block into a pageblock of another kind, and does no other harm.
+    #[doc(alias = "get_pageblock_migratetype")]
     #[inline]
     pub(crate) fn kind(self) -> PageblockKind {
         self.flags().kind()
@@ -161,6 +164,7 @@ impl<'m> PageblockRef<'m> {
     }
 
     /// Changes the kind, if it is `from` now; returns whether it was.
+    #[doc(alias = "set_pageblock_migratetype")]
     pub(crate) fn change_kind(self, from: PageblockKind, to: PageblockKind) -> bool {
         let now = self.flags();
         now.kind() == from && self.exchange_flags(now, now.with(to))

@@ -62,10 +62,7 @@ fn name(text: &str) -> String {
 /// Returns the part of a file that is built into kernels: everything before its tests.
 fn production(source: &str) -> &str {
     let tests = ["\n#[cfg(test)]\nmod ", "\n#[cfg(all(test"];
-    let ends = tests
-        .iter()
-        .filter_map(|watermark| source.find(watermark))
-        .min();
+    let ends = tests.iter().filter_map(|mark| source.find(mark)).min();
     &source[..ends.unwrap_or(source.len())]
 }
 

@@ -27,6 +27,7 @@ use tidemark_sync::atomic::{AtomicI32, Ordering};
 ///
 /// The second field may be 2 or −1 for a moment, if the later of two crossings is recorded first. A
 /// cache then takes none, or more than its limit, but never more than fit in.
+#[doc(alias = "pcp_high")]
 #[derive(Debug)]
 pub(crate) struct CacheLimit(AtomicI32);
 

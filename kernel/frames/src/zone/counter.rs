@@ -28,6 +28,12 @@ impl Returned {
         }
     }
 
+    /// Returns what the free frames of a pageblock change whose isolation has ended.
+    #[inline]
+    pub(crate) fn unisolated(frames: u32) -> Self {
+        Self::to(State::FULL, frames)
+    }
+
     /// Returns what whole pageblocks that came back change in the zone, by their states before.
     #[inline]
     pub(crate) fn whole(before: &[State]) -> Self {

@@ -62,6 +62,7 @@ impl Keep {
 impl<'m, P: Platform> Zones<'m, P> {
     /// Returns whether a request leaves the zone above its floor. Frames of the reserve do not
     /// count, if the request may not use them.
+    #[doc(alias("zone_watermark_ok", "zone_watermark_fast"))]
     #[inline]
     pub(crate) fn watermark_ok(&self, id: ZoneId, order: Order, alloc_flags: AllocFlags) -> bool {
         let zone = self.zone(id);
@@ -158,6 +159,7 @@ impl<'m, P: Platform> Zones<'m, P> {
     }
 
     /// Moves the pageblock of an allocated block into the reserve, if the reserve may grow.
+    #[doc(alias = "reserve_highatomic_pageblock")]
     #[cold]
     pub(crate) fn reserve_pageblock_of(&self, id: ZoneId, pfn: Pfn) {
         let Some((pageblock, _)) = self.books.pageblock_of(pfn) else {

@@ -27,6 +27,7 @@ pub(crate) const CAPACITY: usize = 120;
 
 impl<P: Platform> Zones<'_, P> {
     /// Recomputes watermarks, reserves and cache sizes of every zone.
+    #[doc(alias = "setup_per_zone_wmarks")]
     pub(crate) fn refresh_policy(&self, cpus: usize, resizing: &Resizing<'_>) {
         for zone in self.zone_ids() {
             let policy = self.wanted_policy(zone, cpus);

@@ -75,6 +75,7 @@ pub(crate) enum Part {
 impl<'m, P: Platform> Zones<'m, P> {
     /// Takes a block from a zone's pageblocks, without a test of the watermarks. `hints` are those
     /// of the CPU that runs this.
+    #[doc(alias = "__rmqueue")]
     pub(crate) fn take_from_zone(
         &self,
         zone: ZoneId,

@@ -37,6 +37,7 @@ const ZONE_MASK: u32 = (1 << INDEX_SHIFT) - 1;
 ///
 /// One decoding serves both formats, so that no reader asks for the format. The zone is the low
 /// half of the first word, the index the sum of its upper half and the second word.
+#[doc(alias = "zoneref")]
 #[derive(Debug, Default)]
 pub(crate) struct ZoneRef {
     /// The zone's number plus one; 0 ends the list. In [`Format::OneWord`] the upper half is the

@@ -1,5 +1,33 @@
-//! The zonelists and the protocols between their readers and their writer, one file for each
-//! protocol.
+//! The fallback lists, and the protocols between the requests that read them and the rebuild that
+//! writes them: one file a variant.
+//!
+//! Comments name hazards by number. With Linux's `zonelist_update_seq` they are:
+//!
+//! * H1: a walk starts at a remembered position, the list becomes shorter, and OOM comes with
+//!   memory free.
+//! * H2: an interrupt on the writer's CPU waits for an even count, for ever; H2-NMI: an NMI does.
+//! * H3: a reader waits while it holds the serial port, for which the writer waits to print.
+//! * H5: the lock validator prints while the count is odd: H3.
+//! * H7: a reader pairs an entry's old index with its new zone. H10: the entry where walks start is
+//!   another zone's by then.
+//! * H8: reclaim says that progress is possible, and the walk from a stale start never finds it.
+//! * H9: entries are read before the count, which only weak memory shows.
+//!
+//! H4 and H6 are about locks that sleep, which are not here yet.
+//!
+//! # A further protocol
+//!
+//! Write `zonelist/<name>.rs` with a type that implements `Protocol`, and give it a row in
+//! `zonelist/variant.rs`. The row has its name, its origin and what its readers and writer do; the
+//! options, the command line and the laboratory take it from there. `rebuild` has these duties:
+//!
+//! 1. It stays on its CPU (a `Pinned`, or interrupts off) and holds a writers' lock of rank
+//!    `ZonelistUpdate`.
+//! 2. It announces `Point::AnnotateBegin` and `Point::AnnotateEnd` where Linux calls the lock
+//!    validator, if Linux's version does.
+//! 3. It writes by `Lists::rewrite_in_place`, or by `Lists::build_spare` and
+//!    `Lists::publish_spare`, and has `Lists::timed` measure what it does with interrupts off.
+//! 4. `Protocol::observe` is odd from the first store to the last one.
 
 mod gfp_seqlock;
 mod list;
@@ -21,15 +49,16 @@ pub(crate) use list::{Eligible, List};
 pub use list::{ListKind, ListSnapshot, Node};
 pub(crate) use order::node_orders;
 use protocol::write_counted;
-pub(crate) use protocol::{BeginCookie, Chosen, Protocol, Reader, RetryCheck, with_protocol};
+pub(crate) use protocol::{BeginCookie, Protocol, Reader, RetryCheck};
 pub(crate) use published::{Generation, Lists, Published};
-pub use variant::Variant;
+pub(crate) use variant::{Chosen, with_protocol};
+pub use variant::{Interrupts, Readers, Rules, Variant, Writes};
 
 use rebuild::{RebuildTimes, Rebuilt};
 
 use crate::base::{platform::Platform, types::NodeId};
 
-/// Every node's lists, the protocol in force, and the rebuilds' number and times.
+/// Every node's lists, the protocol in force, and what the rebuilds took.
 pub(crate) struct Zonelists<'m, P: Platform> {
     nodes: &'m [Node],
     chosen: Chosen<P>,
@@ -55,7 +84,7 @@ impl<'m, P: Platform> Zonelists<'m, P> {
         self.chosen.protocol()
     }
 
-    /// Returns the protocol in force, with its own type.
+    /// Returns the protocol in force, as the type that it is.
     #[inline]
     pub(crate) fn chosen(&self) -> &Chosen<P> {
         &self.chosen
@@ -72,17 +101,17 @@ impl<'m, P: Platform> Zonelists<'m, P> {
         &self.published
     }
 
-    /// Returns the number of finished rebuilds.
+    /// Counts rebuilds, for what is remembered of a list.
     #[inline]
     pub(crate) fn rebuilt(&self) -> &Rebuilt {
         &self.rebuilt
     }
 
-    /// Returns a copy of a node's list. The caller is pinned.
+    /// Returns a node's list as it is now. Pinned.
     ///
     /// # Panics
     ///
-    /// Panics if the allocator has no node of this number.
+    /// Panics if the node is beyond the storage.
     pub(crate) fn snapshot(&self, node: NodeId, list: ListKind) -> ListSnapshot {
         let generation = self.published.current();
         let node = &self.nodes[node.0 as usize];

@@ -1,18 +1,6 @@
-//! The trait of the protocols between the readers and the writer of the lists.
+//! What readers and the writer of the lists owe each other.
 
-use super::{
-    gfp_seqlock::GfpSeqlock,
-    none::Unprotected,
-    published::{Generation, Lists, Published},
-    seed::Seed,
-    seqlock::Seqlock,
-    seqlock_annotated::SeqlockAnnotated,
-    seqlock_irqoff::SeqlockIrqoff,
-    seqlock_irqsave::SeqlockIrqsave,
-    seqlock_recheck::SeqlockRecheck,
-    snapshot::Snapshot,
-    variant::Variant,
-};
+use super::published::{Generation, Lists, Published};
 use crate::base::{
     mistake::Mistake,
     platform::{Platform, Spin},
@@ -20,31 +8,31 @@ use crate::base::{
 };
 use tidemark_sync::{Cookie, SeqCount, Task};
 
-/// The result of a protocol's begin, which a request keeps.
+/// What a request took with it at its begin.
+#[doc(alias = "zonelist_iter_cookie")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BeginCookie {
-    /// The cookie, which later checks compare with the counter, if the protocol has such checks.
+    /// What it compares with later, where the protocol has readers do so.
     pub cookie: Cookie,
-    /// How often the begin found the counter odd while it waited for an even one.
+    /// How often it found the count odd while it waited for an even one.
     pub spins: u32,
 }
 
 impl BeginCookie {
-    /// The result of a begin that reads nothing.
+    /// A begin that takes nothing.
     pub(crate) const NOTHING: Self = Self {
         cookie: Cookie::from_value(0),
         spins: 0,
     };
 
-    /// Begins by a read of the counter, without a wait.
+    /// Begins by a look at the count, and never waits.
     #[inline]
     pub(super) fn at_once(count: &SeqCount) -> Self {
         let cookie = count.begin();
         Self { cookie, spins: 0 }
     }
 
-    /// Begins by a wait while the counter is odd. The function is not inlined, so that a backtrace
-    /// names it.
+    /// Waits while the count is odd. A function of its own, so that a backtrace names it.
     #[inline(never)]
     pub(super) fn read_seqbegin(count: &SeqCount, platform: &impl Platform) -> Self {
         let (cookie, spins) = count.begin_even(|| platform.spin(Spin::ReadBegin));
@@ -52,7 +40,7 @@ impl BeginCookie {
     }
 }
 
-/// Makes the counter odd, runs `rewrite`, and makes it even. Every writer with a counter calls it,
+/// Makes the count odd, runs `rewrite`, and makes it even: what every writer with a count does,
 /// under its lock.
 pub(super) fn write_counted<P: Platform>(count: &SeqCount, platform: &P, rewrite: impl FnOnce()) {
     if platform.planted(Mistake::CountStands) {
@@ -62,31 +50,31 @@ pub(super) fn write_counted<P: Platform>(count: &SeqCount, platform: &P, rewrite
     }
 }
 
-/// What a check gets of a request that is about to give up, or to begin another round.
+/// A request that found nothing and is about to give up, or to begin another round.
 pub struct Reader<'a> {
-    /// The request's flags; DIRECT_RECLAIM only if a task token lets it act.
+    /// Its flags; DIRECT_RECLAIM only if it may act on it.
     pub(crate) gfp: Gfp,
-    /// The result of its begin.
+    /// What its begin took.
     pub(crate) begun: BeginCookie,
-    /// The lists that its last walk read.
+    /// The lists that its last walk walked.
     pub(crate) walked: Generation,
     /// The lists in force now.
     pub(crate) published: &'a Published,
 }
 
-/// The result of a check.
+/// What a request is told when it looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryCheck {
     /// Nothing has changed, as far as this protocol can tell.
     Unchanged,
-    /// The lists may have changed: the request begins again.
+    /// The lists may have changed: begin again.
     Restart,
-    /// Other lists are in force: the request walks those, too.
+    /// Other lists are in force: walk those, too.
     WalkAgain,
 }
 
 impl RetryCheck {
-    /// Returns `Restart` if the lists changed.
+    /// Returns "restart" if the lists changed.
     pub(super) fn restart_if(changed: bool) -> Self {
         if changed {
             Self::Restart
@@ -96,9 +84,9 @@ impl RetryCheck {
     }
 }
 
-/// Turns a protocol's own type into a trait object.
+/// A protocol, whichever it is.
 pub trait AnyProtocol<P: Platform> {
-    /// Returns the protocol as a trait object.
+    /// Returns the protocol as any.
     fn any(&self) -> &dyn Protocol<P>;
 }
 
@@ -109,108 +97,41 @@ impl<P: Platform, R: Protocol<P>> AnyProtocol<P> for R {
     }
 }
 
-/// The trait of the protocols between the readers and the writer of the lists. The slow path uses
-/// only this trait; the fast path uses no protocol.
+/// What readers and the writer of the lists owe each other. The slow path is written once against
+/// it; the fast path never sees it.
 pub trait Protocol<P: Platform>: AnyProtocol<P> {
     /// Begins a reader's attempt, at `restart`. Any context.
     fn begin(&self, gfp: Gfp, platform: &P) -> BeginCookie;
 
-    /// Returns whether every walk of an attempt starts at its preferred entry. The walks then
-    /// remember its position and do not test it again, even if the list changes (H1, H8, H10).
+    /// Returns whether every walk of a begin starts at its preferred entry, remembered across walks
+    /// and not tested again, whatever becomes of the list (H1, H8, H10).
     fn remembers_start(&self) -> bool {
         true
     }
 
-    /// Checks for a change, before OOM and at `nopage`. Any context.
+    /// Looks again, before OOM and at `nopage`. Any context.
     fn look(&self, reader: &Reader<'_>) -> RetryCheck;
 
-    /// Checks for a change, at `retry`. Any context.
+    /// Looks again, at `retry`. Any context.
     fn look_at_retry(&self, reader: &Reader<'_>) -> RetryCheck {
         let _ = reader;
         RetryCheck::Unchanged
     }
 
-    /// Prepares a rebuild. The caller has interrupts on, and holds no lock but the hot-plug lock,
-    /// which sleeps. It is not called at boot.
+    /// Does what comes before a rebuild, with interrupts on and no lock held but the hot-plug lock,
+    /// which sleeps. Not at boot.
     fn prepare(&self, platform: &P, task: &Task) {
         let _ = (platform, task);
     }
 
-    /// Completes a rebuild. Its caller is in the same context as that of `prepare`.
+    /// Does what comes after a rebuild, in the same way.
     fn finish(&self, platform: &P, task: &Task) {
         let _ = (platform, task);
     }
 
-    /// Writes the lists of the populated zones. Task context, or boot.
+    /// Makes the lists what the populated zones demand. Task context, or boot.
     fn rebuild(&self, lists: &Lists<'_, P>);
 
-    /// Returns the counter for observers, which take no part in the protocol. It is odd while a
-    /// rebuild is under way.
+    /// Returns the count for observers, who do not take part: odd while a rebuild is under way.
     fn observe(&self) -> Cookie;
 }
-
-/// The protocol in force, with its counters and locks.
-pub(crate) enum Chosen<P: Platform> {
-    None(Unprotected<P>),
-    Seqlock(Seqlock<P>),
-    SeqlockIrqoff(SeqlockIrqoff<P>),
-    SeqlockIrqsave(SeqlockIrqsave<P>),
-    SeqlockAnnotated(SeqlockAnnotated<P>),
-    SeqlockRecheck(SeqlockRecheck<P>),
-    GfpSeqlock(GfpSeqlock<P>),
-    Seed(Seed<P>),
-    Snapshot(Snapshot<P>),
-}
-
-impl<P: Platform> Chosen<P> {
-    pub(crate) fn new(variant: Variant) -> Self {
-        match variant {
-            Variant::None => Self::None(Unprotected::new()),
-            Variant::Seqlock => Self::Seqlock(Seqlock::new()),
-            Variant::SeqlockIrqoff => Self::SeqlockIrqoff(SeqlockIrqoff::new()),
-            Variant::SeqlockIrqsave => Self::SeqlockIrqsave(SeqlockIrqsave::new()),
-            Variant::SeqlockAnnotated => Self::SeqlockAnnotated(SeqlockAnnotated::new()),
-            Variant::SeqlockRecheck => Self::SeqlockRecheck(SeqlockRecheck::new()),
-            Variant::GfpSeqlock => Self::GfpSeqlock(GfpSeqlock::new()),
-            Variant::Seed => Self::Seed(Seed::new()),
-            Variant::Snapshot => Self::Snapshot(Snapshot::new()),
-        }
-    }
-
-    pub(crate) fn variant(&self) -> Variant {
-        match self {
-            Self::None(_) => Variant::None,
-            Self::Seqlock(_) => Variant::Seqlock,
-            Self::SeqlockIrqoff(_) => Variant::SeqlockIrqoff,
-            Self::SeqlockIrqsave(_) => Variant::SeqlockIrqsave,
-            Self::SeqlockAnnotated(_) => Variant::SeqlockAnnotated,
-            Self::SeqlockRecheck(_) => Variant::SeqlockRecheck,
-            Self::GfpSeqlock(_) => Variant::GfpSeqlock,
-            Self::Seed(_) => Variant::Seed,
-            Self::Snapshot(_) => Variant::Snapshot,
-        }
-    }
-
-    pub(crate) fn protocol(&self) -> &dyn Protocol<P> {
-        with_protocol!(self, protocol => protocol)
-    }
-}
-
-/// Runs `$done` with the protocol in force as its own type. So the variant is tested once, and not
-/// at each step of the protocol.
-macro_rules! with_protocol {
-    ($chosen:expr, $protocol:ident => $done:expr) => {
-        match $chosen {
-            $crate::zonelist::Chosen::None($protocol) => $done,
-            $crate::zonelist::Chosen::Seqlock($protocol) => $done,
-            $crate::zonelist::Chosen::SeqlockIrqoff($protocol) => $done,
-            $crate::zonelist::Chosen::SeqlockIrqsave($protocol) => $done,
-            $crate::zonelist::Chosen::SeqlockAnnotated($protocol) => $done,
-            $crate::zonelist::Chosen::SeqlockRecheck($protocol) => $done,
-            $crate::zonelist::Chosen::GfpSeqlock($protocol) => $done,
-            $crate::zonelist::Chosen::Seed($protocol) => $done,
-            $crate::zonelist::Chosen::Snapshot($protocol) => $done,
-        }
-    };
-}
-pub(crate) use with_protocol;

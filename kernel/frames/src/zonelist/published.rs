@@ -112,7 +112,7 @@ impl<P: Platform> Lists<'_, P> {
     }
 
     /// Runs the part of the writer that has interrupts off, and measures it.
-    pub(super) fn interrupts_off(&self, work: impl FnOnce()) {
+    pub(super) fn timed(&self, work: impl FnOnce()) {
         let begun_ns = self.platform.own_ns();
         work();
         let taken_ns = self.platform.own_ns().saturating_sub(begun_ns);

@@ -93,6 +93,7 @@ impl RebuildTimes {
 impl<P: Platform> Zonelists<'_, P> {
     /// Writes the lists of the populated zones; `changed` runs when they are in force. The orders
     /// of nodes were computed before, so that the stretch with interrupts off stays short.
+    #[doc(alias = "__build_all_zonelists")]
     pub(crate) fn build(&self, zones: &Zones<'_, P>, changed: impl FnOnce(), _: &Resizing<'_>) {
         let platform = zones.platform();
         let lists = Lists {

@@ -38,7 +38,7 @@ impl<P: Platform> Protocol<P> for Seed<P> {
         // even both times.
         lists.platform.point(Point::AnnotateBegin);
         let _locked = self.writer.lock();
-        lists.interrupts_off(|| {
+        lists.timed(|| {
             write_counted(&self.counter, lists.platform, || lists.rewrite_in_place());
         });
         lists.platform.point(Point::AnnotateEnd);

@@ -24,7 +24,7 @@ impl<P: Platform> Seqlock<P> {
     }
 
     /// Compares the counter with the cookie, for this protocol and its successors.
-    pub(super) fn look(count: &SeqCount, reader: &Reader<'_>) -> RetryCheck {
+    pub(super) fn compare(count: &SeqCount, reader: &Reader<'_>) -> RetryCheck {
         RetryCheck::restart_if(count.changed(reader.begun.cookie))
     }
 
@@ -45,7 +45,7 @@ impl<P: Platform> Protocol<P> for Seqlock<P> {
     }
 
     fn look(&self, reader: &Reader<'_>) -> RetryCheck {
-        Self::look(&self.count, reader)
+        Self::compare(&self.count, reader)
     }
 
     fn rebuild(&self, lists: &Lists<'_, P>) {

@@ -32,7 +32,7 @@ impl<P: Platform> Protocol<P> for SeqlockAnnotated<P> {
     }
 
     fn look(&self, reader: &Reader<'_>) -> RetryCheck {
-        Seqlock::<P>::look(&self.count, reader)
+        Seqlock::<P>::compare(&self.count, reader)
     }
 
     fn rebuild(&self, lists: &Lists<'_, P>) {
@@ -40,7 +40,7 @@ impl<P: Platform> Protocol<P> for SeqlockAnnotated<P> {
         let (_pinned, leaves_on) = (Pinned::new(lists.platform), Mistake::InterruptsOn);
         let _locked = (!lists.platform.planted(leaves_on)).then(|| self.writer.lock());
         let is_late = lists.platform.planted(Mistake::AnnotatedInside);
-        lists.interrupts_off(|| {
+        lists.timed(|| {
             if !is_late {
                 lists.platform.point(Point::AnnotateBegin);
             }

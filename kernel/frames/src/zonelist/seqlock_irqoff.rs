@@ -27,13 +27,13 @@ impl<P: Platform> Protocol<P> for SeqlockIrqoff<P> {
     }
 
     fn look(&self, reader: &Reader<'_>) -> RetryCheck {
-        Seqlock::<P>::look(&self.count, reader)
+        Seqlock::<P>::compare(&self.count, reader)
     }
 
     fn rebuild(&self, lists: &Lists<'_, P>) {
         let (_pinned, leaves_on) = (Pinned::new(lists.platform), Mistake::InterruptsOn);
         let _irq_off = (!lists.platform.planted(leaves_on)).then(IrqOff::<P>::new);
-        lists.interrupts_off(|| {
+        lists.timed(|| {
             lists.deferring_console(&mut || {
                 let _locked = self.writer.lock();
                 Seqlock::write_annotated_inside(&self.count, lists.platform, || {

@@ -26,14 +26,14 @@ impl<P: Platform> Protocol<P> for SeqlockIrqsave<P> {
     }
 
     fn look(&self, reader: &Reader<'_>) -> RetryCheck {
-        Seqlock::<P>::look(&self.count, reader)
+        Seqlock::<P>::compare(&self.count, reader)
     }
 
     fn rebuild(&self, lists: &Lists<'_, P>) {
         // The hot-plug lock serialises writers as well, so the mistake concerns interrupts alone.
         let (_pinned, leaves_on) = (Pinned::new(lists.platform), Mistake::InterruptsOn);
         let _locked = (!lists.platform.planted(leaves_on)).then(|| self.writer.lock());
-        lists.interrupts_off(|| {
+        lists.timed(|| {
             Seqlock::write_annotated_inside(&self.count, lists.platform, || {
                 lists.deferring_console(&mut || lists.rewrite_in_place());
             });

@@ -86,7 +86,7 @@ impl<P: Platform> Protocol<P> for Snapshot<P> {
             // Interrupts are off for one store, so the stretch does not grow with the number of
             // nodes.
             let locked = self.writer.lock();
-            lists.interrupts_off(|| lists.publish_spare());
+            lists.timed(|| lists.publish_spare());
             lists.platform.point(Point::AnnotateEnd);
             drop(locked);
             if is_early {

@@ -1,6 +1,6 @@
 //! Each protocol, with a reader in the middle of its rebuild.
 
-use super::Variant;
+use super::{Readers, Variant, Writes};
 use crate::base::mutant::{self, Mutant};
 use crate::{testing::*, *};
 use std::{
@@ -18,13 +18,13 @@ const SINGLE: Order = Order::ZERO;
 const MOVABLE: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Movable);
 const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
 
-impl Variant {
-    /// Returns whether a request with these flags waits while the counter is odd.
-    fn waits(self, gfp: Gfp) -> bool {
+impl Readers {
+    /// Whether a request with these flags is one of them.
+    fn include(self, gfp: Gfp) -> bool {
         match self {
-            Self::None | Self::Seed | Self::Snapshot => false,
-            Self::GfpSeqlock => gfp.contains(Gfp::DIRECT_RECLAIM),
-            _ => true,
+            Self::Nobody => false,
+            Self::Reclaiming => gfp.contains(Gfp::DIRECT_RECLAIM),
+            Self::Everybody => true,
         }
     }
 }
@@ -89,7 +89,7 @@ fn a_request_amid_a_rebuild_waits_where_its_variant_waits_and_nowhere_else() {
                 info.slow && info.odd && info.overlapped,
                 "{variant:?}: {info:?}"
             );
-            let spins = if variant.waits(gfp) {
+            let spins = if variant.rules().waits.include(gfp) {
                 PATIENCE as u32
             } else {
                 0
@@ -224,18 +224,14 @@ fn h1_who_looks_again_is_served_and_who_does_not_fails_with_memory_free() {
             });
             let (result, info) = traced(frames, &task(), gfp);
             drop(hook);
-            let looks = match variant {
-                Variant::None => false,
-                Variant::GfpSeqlock | Variant::Seed => gfp.contains(Gfp::DIRECT_RECLAIM),
-                _ => true,
-            };
+            let looks = variant.rules().looks.include(gfp);
             assert_eq!(result.is_ok(), looks, "{variant:?} {gfp:?}: {info:?}");
             assert!(
                 info.overlapped && !info.odd,
                 "{variant:?} {gfp:?}: {info:?}"
             );
-            // A protocol that keeps no position needs no second walk.
-            let goes_back = looks && variant != Variant::Snapshot;
+            // Who keeps no index needs no second walk.
+            let goes_back = looks && variant.rules().writes == Writes::InPlace;
             assert_eq!(info.retries > 0, goes_back, "{variant:?} {gfp:?}");
             let spurious_oom = !looks && gfp == Gfp::KERNEL;
             assert_eq!(ooms.load(Ordering::Relaxed), spurious_oom.into());

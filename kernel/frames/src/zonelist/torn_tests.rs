@@ -25,7 +25,7 @@ fn two_nodes_one_with_movable(variant: Variant) -> &'static TestFrames {
 #[test]
 fn a_torn_entry_is_not_remembered_by_the_hot_path() {
     let variants = Variant::ALL.into_iter();
-    for variant in variants.filter(|variant| !variant.waits(Gfp::ATOMIC)) {
+    for variant in variants.filter(|variant| !variant.rules().waits.include(Gfp::ATOMIC)) {
         let frames = two_nodes_one_with_movable(variant);
         let movable = zone(1, ZoneKind::Movable);
         let page = Owner::new(OwnerKind::PageCache, 1);

@@ -1,75 +1,185 @@
-//! The protocols by name.
+//! The table of the variants: all that is said of a protocol outside its own file.
 
-/// The protocol between readers and the writer of the lists, chosen at boot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Variant {
-    /// A plain spinlock around the writer; readers check nothing.
-    None,
-    /// `write_seqlock` with interrupts on; readers wait while the counter is odd.
-    Seqlock,
+use super::protocol::Protocol;
+use crate::base::platform::Platform;
+use {Interrupts::*, Readers::*, Writes::*};
+
+/// Declares the variants, and what makes a protocol of each. A row is
+///
+/// `Variant = "name", "what it is, in a line", "where it comes from", module::Type { rules },`
+///
+/// The dollar sign before the rows is for the macro that it declares.
+macro_rules! variants {
+    ($dollar:tt
+        $(
+            $(#[$more:meta])*
+            $variant:ident = $name:literal, $says:literal, $origin:literal,
+            $module:ident::$protocol:ident { $($rule:ident: $value:ident),* $(,)? },
+        )+
+    ) => {
+        tidemark_facts::named! {
+            /// The protocol between readers and the writer of the lists, chosen at boot.
+            #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+            pub enum Variant {
+                $($(#[$more])* $variant = $name, $says,)+
+            }
+        }
+
+        impl Variant {
+            /// Returns the commit or the mail that it stands for.
+            pub const fn origin(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $origin,)+
+                }
+            }
+
+            /// Returns what its readers and its writer do.
+            pub const fn rules(self) -> Rules {
+                match self {
+                    $(Self::$variant => Rules { $($rule: $value),* },)+
+                }
+            }
+        }
+
+        /// The protocol in force, with what it shares.
+        pub(crate) enum Chosen<P: Platform> {
+            $($variant(super::$module::$protocol<P>),)+
+        }
+
+        impl<P: Platform> Chosen<P> {
+            pub(crate) fn new(variant: Variant) -> Self {
+                match variant {
+                    $(Variant::$variant => Self::$variant(super::$module::$protocol::new()),)+
+                }
+            }
+
+            pub(crate) fn variant(&self) -> Variant {
+                match self {
+                    $(Self::$variant(_) => Variant::$variant,)+
+                }
+            }
+
+            pub(crate) fn protocol(&self) -> &dyn Protocol<P> {
+                match self {
+                    $(Self::$variant(protocol) => protocol,)+
+                }
+            }
+        }
+
+        /// What is done with the protocol in force, as the type that it is: asked once, and not at
+        /// each of its steps.
+        macro_rules! with_protocol {
+            ($dollar chosen:expr, $dollar protocol:ident => $dollar done:expr) => {
+                match $dollar chosen {
+                    $($crate::zonelist::Chosen::$variant($dollar protocol) => $dollar done,)+
+                }
+            };
+        }
+        pub(crate) use with_protocol;
+    };
+}
+
+variants! { $
+    /// As before August 2022: a plain spinlock keeps writers from each other.
+    None = "none", "a spinlock for writers; readers take no notice", "Linux before August 2022",
+        none::Unprotected { waits: Nobody, looks: Nobody, interrupts: On, writes: InPlace },
+    /// `write_seqlock`.
+    Seqlock = "seqlock", "readers wait while the counter is odd; interrupts stay on",
+        "Linux commit 3d36424b3b58",
+        seqlock::Seqlock { waits: Everybody, looks: Everybody, interrupts: On, writes: InPlace },
     /// Interrupts off, then the console deferred, then `write_seqlock`.
-    SeqlockIrqoff,
+    SeqlockIrqoff = "seqlock-irqoff", "the same with interrupts off, then the console deferred",
+        "Linux commit 1007843a9190",
+        seqlock_irqoff::SeqlockIrqoff {
+            waits: Everybody, looks: Everybody, interrupts: Off, writes: InPlace
+        },
     /// `write_seqlock_irqsave`, then the console deferred; annotated after the increment.
-    SeqlockIrqsave,
-    /// As `SeqlockIrqsave`, but annotated before the first increment.
-    SeqlockAnnotated,
-    /// As `SeqlockAnnotated`, but readers check at `retry`, too.
-    SeqlockRecheck,
-    /// As `Seqlock`, but only requests that may reclaim take part.
-    GfpSeqlock,
-    /// The seed: a private spinlock with interrupts off, and a bare counter for which no reader
-    /// waits.
+    SeqlockIrqsave = "seqlock-irqsave", "the counter first, then the console deferred",
+        "Linux commit a2ebb5157582",
+        seqlock_irqsave::SeqlockIrqsave {
+            waits: Everybody, looks: Everybody, interrupts: Off, writes: InPlace
+        },
+    /// As `SeqlockIrqsave`, annotated before the first increment.
+    SeqlockAnnotated = "seqlock-annotated",
+        "the validator is told of the begin before the counter is odd",
+        "Linux commit 41b43b6c6e30",
+        seqlock_annotated::SeqlockAnnotated {
+            waits: Everybody, looks: Everybody, interrupts: Off, writes: InPlace
+        },
+    /// As `SeqlockAnnotated` otherwise.
+    SeqlockRecheck = "seqlock-recheck", "readers look at retry, too",
+        "Linux commit e05741fb10c3",
+        seqlock_recheck::SeqlockRecheck {
+            waits: Everybody, looks: Everybody, interrupts: Off, writes: InPlace
+        },
+    /// As `Seqlock` otherwise.
+    GfpSeqlock = "gfp-seqlock", "only requests that may reclaim wait and look",
+        "Tetsuo Handa's proposal of April 2023",
+        gfp_seqlock::GfpSeqlock {
+            waits: Reclaiming, looks: Reclaiming, interrupts: On, writes: InPlace
+        },
+    /// A private spinlock with interrupts off, and a bare counter.
     #[default]
-    Seed,
-    /// Lists that are built beside the old ones and published by one store.
-    Snapshot,
+    Seed = "seed", "nobody waits; only requests that may reclaim look again",
+        "Tetsuo Handa's mail of 29 July 2023",
+        seed::Seed { waits: Nobody, looks: Reclaiming, interrupts: Off, writes: InPlace },
+    /// Read in whole words, and reused after a grace period.
+    Snapshot = "snapshot", "new lists beside the old ones, put in force by one store",
+        "this project's own",
+        snapshot::Snapshot { waits: Nobody, looks: Everybody, interrupts: Off, writes: Beside },
+}
+
+/// What a protocol has its readers and its writer do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// The readers that wait for an even count at their begin.
+    pub waits: Readers,
+    /// The readers that look again whether the lists have changed, before OOM and at `nopage`.
+    pub looks: Readers,
+    /// Whether the writer has interrupts on while it rewrites, or publishes.
+    pub interrupts: Interrupts,
+    /// Where the writer writes.
+    pub writes: Writes,
+}
+
+/// Some of the readers, which may be in an interrupt's or an NMI's handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// None.
+    Nobody,
+    /// Requests that may reclaim.
+    Reclaiming,
+    /// All.
+    Everybody,
+}
+
+/// Whether interrupts are on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupts {
+    /// They are.
+    On,
+    /// They are not.
+    Off,
+}
+
+/// Where lists are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// Where readers read them.
+    InPlace,
+    /// Beside the lists that readers read, which they then replace.
+    Beside,
 }
 
 impl Variant {
-    /// Every variant, in historical order.
-    pub const ALL: [Self; 9] = [
-        Self::None,
-        Self::Seqlock,
-        Self::SeqlockIrqoff,
-        Self::SeqlockIrqsave,
-        Self::SeqlockAnnotated,
-        Self::SeqlockRecheck,
-        Self::GfpSeqlock,
-        Self::Seed,
-        Self::Snapshot,
-    ];
-
-    /// Returns the name used on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Seqlock => "seqlock",
-            Self::SeqlockIrqoff => "seqlock-irqoff",
-            Self::SeqlockIrqsave => "seqlock-irqsave",
-            Self::SeqlockAnnotated => "seqlock-annotated",
-            Self::SeqlockRecheck => "seqlock-recheck",
-            Self::GfpSeqlock => "gfp-seqlock",
-            Self::Seed => "seed",
-            Self::Snapshot => "snapshot",
-        }
-    }
-
-    /// Returns the variant of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|variant| variant.name() == name)
-    }
-
-    /// Returns whether every reader waits for an even counter at its begin, even in an interrupt's
-    /// or an NMI's handler.
+    /// Returns whether every reader, one in an interrupt's or an NMI's handler too, waits for an
+    /// even count at its begin.
     pub const fn every_reader_waits(self) -> bool {
-        !matches!(
-            self,
-            Self::None | Self::GfpSeqlock | Self::Seed | Self::Snapshot
-        )
+        matches!(self.rules().waits, Readers::Everybody)
     }
 
     /// Returns whether the writer rewrites, or publishes, with interrupts off.
     pub const fn writes_with_interrupts_off(self) -> bool {
-        !matches!(self, Self::None | Self::Seqlock | Self::GfpSeqlock)
+        matches!(self.rules().interrupts, Interrupts::Off)
     }
 }

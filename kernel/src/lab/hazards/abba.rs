@@ -15,7 +15,7 @@ use super::super::{
     schedule::{Action, Rule, Want, want},
     stage::{self, TRACE},
 };
-use super::{READER_CPU, WRITER, WRITER_CPU, h2};
+use super::{READER_CPU, WRITER, WRITER_CPU, h2, writer};
 use crate::arch::context::Task;
 use crate::arch::time;
 use crate::console::{self, Share};
@@ -62,93 +62,79 @@ const fn tty(point: LabPoint) -> Want {
         .within(LabContext::Interrupt)
 }
 
-/// A step of the writer.
-const fn writer(point: LabPoint) -> Want {
-    want(Writer, point).on(WRITER_CPU).within(LabContext::Task)
+/// A window: where the writer prints, its counter odd or even, and what follows once it has printed
+/// under the reader's lock.
+macro_rules! window {
+    ($means:literal, $at:expr, $($then:expr),+ $(,)?) => {
+        Window {
+            steps: &[$at, tty(PortLocked), writer(Print), $($then),+],
+            means: $means,
+        }
+    };
 }
 
-/// The windows in which the counter is odd where the writer prints.
-macro_rules! odd_windows {
+/// The windows of a run that holds, and of one that fails.
+macro_rules! windows {
     ($at:expr) => {
         (
             &[
-                Window {
-                    steps: &[
-                        writer($at).odd(),
-                        tty(PortLocked),
-                        writer(Print),
-                        writer(PrintStored),
-                        tty(Spins).past(0),
-                        tty(SlowBegin).past(1),
-                        tty(Failed).says(0),
-                        tty(PortFreed),
-                    ],
-                    means: "the reader waits, the print is stored for later",
-                },
-                Window {
-                    steps: &[
-                        writer($at).odd(),
-                        tty(PortLocked),
-                        writer(Print),
-                        writer(PortWanted),
-                        tty(SlowBegin).past(0),
-                        tty(SlowCheckNopage).past(0),
-                        tty(Failed).says(0),
-                        tty(PortFreed),
-                        writer(PortLocked),
-                    ],
-                    means: "the reader does not wait; the print waits for the port until it is done",
-                },
-                // The counter is even there; nothing else can keep the reader.
-                Window {
-                    steps: &[
-                        writer($at).even(),
-                        tty(PortLocked),
-                        writer(Print),
-                        writer(PortWanted),
-                        tty(SlowBegin),
-                        tty(SlowCheckNopage),
-                        tty(Failed).says(0),
-                        tty(PortFreed),
-                        writer(PortLocked),
-                    ],
-                    means: "the counter is even where the validator prints",
-                },
+                window!(
+                    "the reader waits, the print is stored for later",
+                    writer($at).odd(),
+                    writer(PrintStored),
+                    tty(Spins).past(0),
+                    tty(SlowBegin).past(1),
+                    tty(Failed).says(0),
+                    tty(PortFreed),
+                ),
+                window!(
+                    "the reader does not wait; the print waits for the port until it is done",
+                    writer($at).odd(),
+                    writer(PortWanted),
+                    tty(SlowBegin).past(0),
+                    tty(SlowCheckNopage).past(0),
+                    tty(Failed).says(0),
+                    tty(PortFreed),
+                    writer(PortLocked),
+                ),
+                // Nothing else can keep the reader.
+                window!(
+                    "the counter is even where the validator prints",
+                    writer($at).even(),
+                    writer(PortWanted),
+                    tty(SlowBegin),
+                    tty(SlowCheckNopage),
+                    tty(Failed).says(0),
+                    tty(PortFreed),
+                    writer(PortLocked),
+                ),
             ],
             &[
-                Window {
-                    steps: &[
-                        writer($at).odd(),
-                        tty(PortLocked),
-                        writer(Print),
-                        writer(PortWanted),
-                        tty(Spins).past(0),
-                        want(Watchdog, WaitsFor),
-                        want(Watchdog, WaitsFor),
-                        tty(GaveUp),
-                        tty(PortFreed),
-                        writer(PortLocked),
-                    ],
-                    means: "each waits for the other",
-                },
-                Window {
-                    steps: &[
-                        writer($at).odd(),
-                        tty(PortLocked),
-                        writer(Print),
-                        writer(PortWanted),
-                        tty(SlowBegin).past(0),
-                        tty(SlowCheckNopage).past(0),
-                        tty(SlowBegin).past(0),
-                        tty(GoesRound),
-                        want(Watchdog, WaitsFor),
-                        want(Watchdog, WaitsFor),
-                        tty(Got),
-                        tty(PortFreed),
-                        writer(PortLocked),
-                    ],
-                    means: "the reader goes round, the print waits for its port",
-                },
+                window!(
+                    "each waits for the other",
+                    writer($at).odd(),
+                    writer(PortWanted),
+                    tty(Spins).past(0),
+                    want(Watchdog, WaitsFor),
+                    want(Watchdog, WaitsFor),
+                    tty(GaveUp),
+                    tty(PortFreed),
+                    writer(PortLocked),
+                ),
+                window!(
+                    "the reader goes round, the print waits for its port",
+                    writer($at).odd(),
+                    writer(PortWanted),
+                    tty(SlowBegin).past(0),
+                    tty(SlowCheckNopage).past(0),
+                    tty(SlowBegin).past(0),
+                    tty(GoesRound),
+                    want(Watchdog, WaitsFor),
+                    want(Watchdog, WaitsFor),
+                    tty(Got),
+                    tty(PortFreed),
+                    writer(PortLocked),
+                ),
             ],
         )
     };
@@ -156,9 +142,9 @@ macro_rules! odd_windows {
 
 type Windows = (&'static [Window; 3], &'static [Window; 2]);
 
-const H3: Windows = odd_windows!(RebuildOdd);
-const H5_BEGIN: Windows = odd_windows!(AnnotateBegin);
-const H5_END: Windows = odd_windows!(AnnotateEnd);
+const H3: Windows = windows!(RebuildOdd);
+const H5_BEGIN: Windows = windows!(AnnotateBegin);
+const H5_END: Windows = windows!(AnnotateEnd);
 
 /// Runs H3: the writer prints while it rewrites.
 pub(super) fn h3(task: &Task) -> Result<Finding, Obstacle> {
@@ -186,7 +172,7 @@ fn run(
     console::flush(Share::All);
     let open = stage::Stage::open(rules, 0);
     play::expect_byte();
-    let threads = [play::cast("lab-writer", WRITER, h2::writer, 0)?];
+    let threads = [play::cast("lab-writer", WRITER, h2::rebuild, 0)?];
     let deadline = time::now_ns() + play::DEADLINE_NS;
     while stage::count((Writer, at)) == 0 && time::now_ns() < deadline {
         thread::sleep_ns(task, 100_000);

@@ -15,7 +15,7 @@ use super::super::{
     schedule::{Action, Moment, Rule, Want, left, released, want},
     stage::{self, TRACE},
 };
-use super::{READER, READER_CPU, WRITER, WRITER_CPU};
+use super::{READER, READER_CPU, WRITER, WRITER_CPU, reader, writer};
 use crate::arch::context::Task;
 use crate::mm;
 use tidemark_wire::{
@@ -94,29 +94,20 @@ static ARRIVING: &[Rule] = &[
     Rule::first(Reader, SlowWalked, Action::Hold(&[(Writer, OnlineDone, 1)])),
 ];
 
-/// A step of the reader, in a task or in a handler.
-const fn reader(point: LabPoint, context: LabContext) -> Want {
-    want(Reader, point).on(READER_CPU).within(context)
-}
-
-/// A step of the hot-plug thread.
-const fn hotplug(point: LabPoint) -> Want {
-    want(Writer, point).on(WRITER_CPU).within(LabContext::Task)
-}
-
+/// The window of a DIMM that leaves while the reader is held.
 macro_rules! leaving_window {
     ($at:expr, $context:expr, $($freed:expr)?) => {
         &[
-            hotplug(AsksToPull),
-            hotplug(SlotLeaves),
-            hotplug(OfflineLeft),
-            reader(Request, $context),
-            reader(SlowBegin, $context).even(),
-            reader($at, $context),
+            writer(AsksToPull),
+            writer(SlotLeaves),
+            writer(OfflineLeft),
+            reader(Request).within($context),
+            reader(SlowBegin).within($context).even(),
+            reader($at).within($context),
             released(Writer, OfflineLeft, $at),
-            $(hotplug($freed),)?
-            hotplug(RebuildOdd),
-            hotplug(RebuildEven),
+            $(writer($freed),)?
+            writer(RebuildOdd),
+            writer(RebuildEven),
             left(Reader, $at).on(READER_CPU).within($context),
         ]
     };
@@ -160,15 +151,15 @@ static PLAYS: [Play; 6] = [
         spare: 0,
         rules: Rules::In(&ARRIVING),
         window: &[
-            hotplug(AsksToPlug),
-            hotplug(SlotArrives),
-            hotplug(OnlineCounted),
-            reader(Request, TASK),
-            reader(SlowBegin, TASK),
-            reader(SlowWalked, TASK),
+            writer(AsksToPlug),
+            writer(SlotArrives),
+            writer(OnlineCounted),
+            reader(Request),
+            reader(SlowBegin),
+            reader(SlowWalked),
             released(Writer, OnlineCounted, SlowWalked),
-            hotplug(RebuildEven),
-            hotplug(OnlineDone),
+            writer(RebuildEven),
+            writer(OnlineDone),
             released(Reader, SlowWalked, OnlineDone)
                 .on(READER_CPU)
                 .within(TASK),
@@ -180,15 +171,15 @@ static PLAYS: [Play; 6] = [
         spare: 0,
         rules: Rules::InHalf,
         window: &[
-            hotplug(AsksToPlug),
-            hotplug(SlotArrives),
-            hotplug(OnlineCounted),
-            hotplug(RebuildEntry),
+            writer(AsksToPlug),
+            writer(SlotArrives),
+            writer(OnlineCounted),
+            writer(RebuildEntry),
             // The reader may be quicker than the writer's word that it is held: its end tells as
             // well.
-            reader(Request, TASK),
+            reader(Request),
             left(Writer, RebuildEntry).on(WRITER_CPU).within(TASK),
-            hotplug(OnlineDone),
+            writer(OnlineDone),
         ],
     },
 ];

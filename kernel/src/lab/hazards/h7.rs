@@ -19,12 +19,11 @@ use super::super::{
     schedule::{Action, Rule, Want, released, released_by_one, want},
     stage::{self, TRACE},
 };
-use super::{READER, READER_CPU, WRITER, WRITER_CPU};
+use super::{READER, READER_CPU, WRITER, reader, writer};
 use crate::arch::context::Task;
 use crate::mm;
 use tidemark_frames::ZoneKind;
 use tidemark_wire::{
-    LabContext,
     LabPoint::{
         self, AsksToPlug, AsksToPull, End, EntryRead, Got, GraceWait, OfflineDone, OfflineLeft,
         OnlineDone, RebuildEven, Request, SlotArrives, SlotLeaves, Start, WalkEntry,
@@ -47,16 +46,6 @@ static TWICE: &[Rule] = &[
         Action::Hold(&[(Writer, GraceWait, 2), (Writer, RebuildEven, 2)]),
     ),
 ];
-
-/// A step of the reader.
-const fn reader(point: LabPoint) -> Want {
-    want(Reader, point).on(READER_CPU).within(LabContext::Task)
-}
-
-/// A step of the hot-plug thread, or of the scenario's own writer.
-const fn writer(point: LabPoint) -> Want {
-    want(Writer, point).on(WRITER_CPU).within(LabContext::Task)
-}
 
 /// The lists were rewritten, and the new zone's memory was there to take, between the reader's two
 /// loads.

@@ -16,14 +16,13 @@ use super::super::{
     schedule::{Action, Rule, Want, released, want},
     stage::{self, TRACE},
 };
-use super::{READER, READER_CPU, WRITER, WRITER_CPU};
+use super::{READER, READER_CPU, WRITER, WRITER_CPU, reader, writer};
 use crate::arch::context::Task;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tidemark_frames::ZoneKind;
 use tidemark_wire::{
-    LabContext,
     LabPoint::{
-        self, AsksToPull, End, FirstNoted, Got, NoteEntry, OfflineDone, OfflineLeft, RebuildEntry,
+        AsksToPull, End, FirstNoted, Got, NoteEntry, OfflineDone, OfflineLeft, RebuildEntry,
         Request, SlotLeaves, Start,
     },
     LabVerdict,
@@ -46,18 +45,8 @@ static RULES: &[Rule] = &[
     Rule::nth(Writer, RebuildEntry, 4, Action::Hold(&[(Reader, Got, 2)])),
 ];
 
-/// A step of the reader.
-const fn reader(point: LabPoint) -> Want {
-    want(Reader, point).on(READER_CPU).within(LabContext::Task)
-}
-
-/// A step of the hot-plug thread.
-const fn writer(point: LabPoint) -> Want {
-    want(Writer, point).on(WRITER_CPU).within(LabContext::Task)
-}
-
-/// The third entry was rewritten between the two loads of the reader. The reader made another
-/// request before the rebuild was over.
+/// The third entry was rewritten between the two loads of the reader, who made another request
+/// before the rebuild was over.
 const WINDOW: &[Want] = &[
     writer(AsksToPull),
     writer(SlotLeaves),

@@ -11,10 +11,9 @@ use super::super::{
     schedule::{Action, Moment, Rule, Want, released, want},
     stage::{self, TRACE},
 };
-use super::{READER, READER_CPU, WRITER, WRITER_CPU, feeder};
+use super::{READER, READER_CPU, WRITER, feeder, reader, writer};
 use crate::arch::context::Task;
 use tidemark_wire::{
-    LabContext,
     LabPoint::{
         self, AsksToPull, End, Fed, Got, MemoryFreed, OfflineDone, OfflineLeft, RebuildEven,
         RebuildOdd, Request, SlotLeaves, SlowBegin, SlowRetry, SlowWalk, Start, WalkEntry,
@@ -37,16 +36,6 @@ const fn rules(at: LabPoint, reached: &'static [Moment]) -> [Rule; 6] {
 
 static AT_START: &[Rule] = &rules(SlowWalk, &[(Reader, SlowWalk, 1)]);
 static IN_WALK: &[Rule] = &rules(WalkEntry, &[(Reader, WalkEntry, 1)]);
-
-/// A step of the reader.
-const fn reader(point: LabPoint) -> Want {
-    want(Reader, point).on(READER_CPU).within(LabContext::Task)
-}
-
-/// A step of the hot-plug thread.
-const fn writer(point: LabPoint) -> Want {
-    want(Writer, point).on(WRITER_CPU).within(LabContext::Task)
-}
 
 const fn window(at: LabPoint) -> [Want; 14] {
     [

@@ -157,7 +157,7 @@ mod tests {
         write_tasks(&mut text, [VICTIM, ended].into_iter()).unwrap();
         write_victim(&mut text, &VICTIM).unwrap();
         let expected = "\
-node 1 Normal   256 MiB:    1036 of   65536 frames free, marks min 1763 low 2545 high 3327
+node 1 Normal   256 MiB:    1036 of   65536 frames free, watermarks min 1763 low 2545 high 3327
 node 1 Normal: free blocks 7*4 KiB 0*8 KiB 0*16 KiB 0*32 KiB 0*64 KiB 0*128 KiB 0*256 KiB 0*512 KiB \
 0*1024 KiB 0*2048 KiB 1*4 MiB; in caches 5, high-atomic 512, protection (0, 0, 0, 1024)
 tasks that may be killed:

@@ -1,21 +1,19 @@
-//! Frames in tests: signed blocks, piles of any height without a heap, zones taken down to a level.
+//! Frames in tests: signed blocks, zones taken down to a level.
 
 use crate::{
     arch::{context::Task, paging::phys_to_virt},
-    mm::{self, platform::Kernel},
+    mm,
 };
-use tidemark_frames::{FRAME_SIZE, FrameHandle, Order, Owner, OwnerKind, Pfn, ZoneId, ZoneInfo};
-use tidemark_sync::ContextKind;
+use tidemark_frames::{FRAME_SIZE, Order, Owner, OwnerKind, Pfn, ZoneId, ZoneInfo};
 
-/// An allocated block of the kernel's allocator.
-pub type Block = tidemark_frames::Block<'static, 'static, Kernel>;
+pub use mm::{KernelBlock as Block, Pile, between_min_and_low, quiet, unmovable};
 
 /// The owner of what tests hold.
 pub const OWNER: Owner = Owner::new(OwnerKind::Test, 1);
 
 const WORDS: usize = FRAME_SIZE as usize / 8;
 
-/// Words of a frame that carry its signature; word 0 is left to [`Pile`].
+/// Words of a frame that carry its signature.
 const SIGNED: [usize; 4] = [1, 2, WORDS / 2, WORDS - 1];
 
 fn word(pfn: Pfn, index: usize) -> *mut u64 {
@@ -69,73 +67,13 @@ pub fn is_zero(block: &Block) -> bool {
     })
 }
 
-/// Blocks stacked on each other: each one's first word leads to the next. Dropping the pile frees
-/// them.
-#[derive(Debug, Default)]
-pub struct Pile {
-    top: u64,
-    frames: u64,
-}
-
-impl Pile {
-    /// An empty pile.
-    pub const fn new() -> Self {
-        Self { top: 0, frames: 0 }
-    }
-
-    /// Puts a block on top.
-    pub fn push(&mut self, block: Block) {
-        self.frames += block.order().frames();
-        // SAFETY: the block is allocated and ours; word 0 is not part of the signature.
-        unsafe { word(block.pfn(), 0).write_volatile(self.top) };
-        self.top = block.leak().into_raw();
-    }
-
-    /// Takes the top block.
-    pub fn pop(&mut self) -> Option<Block> {
-        let handle = FrameHandle::from_raw(self.top)?;
-        // SAFETY: as in `push`, which wrote the word.
-        self.top = unsafe { word(handle.pfn(), 0).read_volatile() };
-        let block = mm::frames().adopt(handle).ok()?;
-        self.frames -= block.order().frames();
-        Some(block)
-    }
-
-    /// Frames in the pile.
-    pub fn frames(&self) -> u64 {
-        self.frames
-    }
-}
-
-impl Drop for Pile {
-    fn drop(&mut self) {
-        while self.pop().is_some() {}
-    }
-}
-
 /// Which free count a zone is taken down to.
 pub type Level = fn(&ZoneInfo) -> u64;
 
 /// Takes free frames of a zone, whatever its watermarks, until `free` are left. Returns what is
-/// free then: other users may have freed or taken some meanwhile.
+/// free then.
 pub fn take_down(zone: ZoneId, free: u64, pile: &mut Pile) -> u64 {
-    let frames = mm::frames();
-    let mut order = Order::MAX.get();
-    loop {
-        let now = frames.zone_info(zone).free;
-        let Some(size) = Order::new(order) else {
-            return now;
-        };
-        if now >= free + size.frames()
-            && let Some(block) = frames.alloc_in_zone(ContextKind::Task, zone, size, OWNER)
-        {
-            pile.push(block);
-        } else if order == 0 {
-            return now;
-        } else {
-            order -= 1;
-        }
-    }
+    pile.take_down(zone, free, OWNER)
 }
 
 /// Takes every zone whose kind passes `which` down to a level; caches are drained first.
@@ -144,23 +82,6 @@ pub fn take_all_down(task: &Task, which: fn(ZoneId) -> bool, level: Level, pile:
     for zone in mm::frames().zones().filter(|zone| which(zone.id)) {
         take_down(zone.id, level(&zone), pile);
     }
-}
-
-/// Empties the page cache, so that reclaim, which every slow path wakes, finds nothing to free
-/// while a test holds zones at a level.
-pub fn quiet(task: &Task) {
-    mm::page_cache::drop_all(task);
-    mm::frames().drain_all(task);
-}
-
-/// Zones that unmovable requests may use.
-pub fn unmovable(zone: ZoneId) -> bool {
-    zone.kind() != tidemark_frames::ZoneKind::Movable
-}
-
-/// Between MIN and LOW for requests without a zone flag: the fast path fails, the slow path passes.
-pub fn between_min_and_low(zone: &ZoneInfo) -> u64 {
-    zone.reserve[tidemark_frames::ZoneKind::Normal as usize] + (zone.min + zone.low) / 2
 }
 
 /// No request that respects MIN passes; one that may dip below it does.

@@ -38,7 +38,7 @@ pub(super) fn equal_threads_share(task: &Task, report: &mut Report) -> Outcome {
     let cpu = nth_cpu(1);
     for me in 0..2 {
         let started = crew.start(cpu, Priority::Normal, spinner, me);
-        ensure!(started, report, "no slot for spinner {me}");
+        ensure!(report, started, "no slot for spinner {me}");
     }
     // On a machine with one CPU the test's own thread takes turns with them as well.
     let give_up_ns = time::now_ns() + PATIENCE_NS;
@@ -53,8 +53,8 @@ pub(super) fn equal_threads_share(task: &Task, report: &mut Report) -> Outcome {
     }
     STOP.store(true, SeqCst);
     ensure!(
-        crew.wait(task),
         report,
+        crew.wait(task),
         "a spinner never ran beside the other"
     );
     Outcome::Pass
@@ -76,17 +76,17 @@ pub(super) fn urgent_preempts(task: &Task, report: &mut Report) -> Outcome {
         let here = cpu_id();
         drop(pin);
         ensure!(
-            crew.start(here, priority, urgent, 0),
             report,
+            crew.start(here, priority, urgent, 0),
             "no slot for the urgent thread"
         );
         let ran = URGENT_RAN.load(SeqCst);
         ensure!(
-            ran == (priority == Priority::High),
             report,
+            ran == (priority == Priority::High),
             "{priority:?}: ran at once: {ran}"
         );
-        ensure!(crew.wait(task), report, "{priority:?} never ran");
+        ensure!(report, crew.wait(task), "{priority:?} never ran");
     }
     Outcome::Pass
 }
@@ -114,13 +114,13 @@ pub(super) fn pin_holds_off(task: &Task, report: &mut Report) -> Outcome {
     drop(crate::mm::frames().alloc(task, &request));
     drop(crate::arch::pin());
     let after = URGENT_RAN.load(SeqCst);
-    ensure!(started, report, "no slot for the urgent thread");
-    ensure!(!while_pinned, report, "the pin did not hold");
-    ensure!(!half_pinned, report, "the inner of two pins ended both");
-    ensure!(asked, report, "no switch was asked for");
-    ensure!(!in_gate, report, "the gate did not hold");
-    ensure!(is_owed, report, "the gate's end does not owe the switch");
-    ensure!(after, report, "the end of the pin did not give way");
-    ensure!(crew.wait(task), report, "the urgent thread never finished");
+    ensure!(report, started, "no slot for the urgent thread");
+    ensure!(report, !while_pinned, "the pin did not hold");
+    ensure!(report, !half_pinned, "the inner of two pins ended both");
+    ensure!(report, asked, "no switch was asked for");
+    ensure!(report, !in_gate, "the gate did not hold");
+    ensure!(report, is_owed, "the gate's end does not owe the switch");
+    ensure!(report, after, "the end of the pin did not give way");
+    ensure!(report, crew.wait(task), "the urgent thread never finished");
     Outcome::Pass
 }

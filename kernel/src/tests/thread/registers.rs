@@ -13,7 +13,7 @@ use crate::{
         cpu_id, percpu, time, timer, vectors,
     },
     selftest::{Outcome, Report},
-    thread::Priority,
+    thread::{self, Priority},
 };
 
 /// The CPU whose ticks disturb, plus one; 0 for none.
@@ -179,13 +179,13 @@ pub(super) fn survive_timer(task: &Task, report: &mut Report) -> Outcome {
             finished(task);
         }
     }
-    ensure!(hook_timer(), report, "no room for a timer handler");
+    ensure!(report, hook_timer(), "no room for a timer handler");
     STOP.store(false, SeqCst);
     let here = cpu_id();
     let ticks = || percpu::of(here).taken(vectors::TIMER);
     let mut crew = Crew::new();
     let started = crew.start(here, Priority::Normal, rival, 0);
-    ensure!(started, report, "no slot for the rival");
+    ensure!(report, started, "no slot for the rival");
     let disturbance = Disturbance::here();
     let begin = ticks();
     let give_up_ns = time::now_ns() + PATIENCE_NS;
@@ -195,24 +195,24 @@ pub(super) fn survive_timer(task: &Task, report: &mut Report) -> Outcome {
         hold(&image, &mut left, 2000);
         for (at, (want, got)) in image.xmm.iter().zip(&left.xmm).enumerate() {
             ensure!(
-                want == got,
                 report,
+                want == got,
                 "xmm{at}: {got:x?} instead of {want:x?}"
             );
         }
         ensure!(
-            image.red_zone == left.red_zone,
             report,
+            image.red_zone == left.red_zone,
             "the red zone was overwritten"
         );
         ensure!(
-            time::now_ns() < give_up_ns,
             report,
+            time::now_ns() < give_up_ns,
             "the timer ticks too slowly"
         );
     }
     drop(disturbance);
-    ensure!(crew.wait(task), report, "the rival's registers were lost");
+    ensure!(report, crew.wait(task), "the rival's registers were lost");
     Outcome::Pass
 }
 
@@ -235,7 +235,7 @@ pub(super) fn float_control(task: &Task, report: &mut Report) -> Outcome {
     const TOWARDS_ZERO: u32 = 0x7f80;
     fn rival(task: &Task, _: usize) {
         let good = mxcsr() & !0x3f == DEFAULT;
-        super::super::yield_now(task);
+        thread::yield_now(task);
         if good && mxcsr() & !0x3f == DEFAULT {
             finished(task);
         }
@@ -245,15 +245,15 @@ pub(super) fn float_control(task: &Task, report: &mut Report) -> Outcome {
     let started = crew.start(cpu_id(), Priority::High, rival, 0);
     let after = mxcsr();
     set_mxcsr(DEFAULT);
-    ensure!(started, report, "no slot for the rival");
+    ensure!(report, started, "no slot for the rival");
     ensure!(
-        after & !0x3f == TOWARDS_ZERO,
         report,
+        after & !0x3f == TOWARDS_ZERO,
         "MXCSR came back as {after:#x}"
     );
     ensure!(
-        crew.wait(task),
         report,
+        crew.wait(task),
         "a new thread inherited another's MXCSR"
     );
     Outcome::Pass
@@ -264,7 +264,7 @@ pub(super) fn float_control(task: &Task, report: &mut Report) -> Outcome {
 pub(super) fn backward_memmove(task: &Task, report: &mut Report) -> Outcome {
     const HITS: u32 = 50;
     let _ = task;
-    ensure!(hook_timer(), report, "no room for a timer handler");
+    ensure!(report, hook_timer(), "no room for a timer handler");
     COPIES_HIT.store(0, SeqCst);
     WRONG_FILLS.store(0, SeqCst);
     // SAFETY: tests run one at a time, and only this thread uses the arena.
@@ -283,18 +283,18 @@ pub(super) fn backward_memmove(task: &Task, report: &mut Report) -> Outcome {
             COPYING.store(false, SeqCst);
         }
         let wrong = (8..copied.len()).find(|&at| copied[at] != value(at - 8));
-        ensure!(wrong.is_none(), report, "wrong byte copied at {wrong:?}");
+        ensure!(report, wrong.is_none(), "wrong byte copied at {wrong:?}");
         ensure!(
-            time::now_ns() < give_up_ns,
             report,
+            time::now_ns() < give_up_ns,
             "{} hits only",
             COPIES_HIT.load(SeqCst)
         );
     }
     let wrong = WRONG_FILLS.load(SeqCst);
     ensure!(
-        wrong == 0,
         report,
+        wrong == 0,
         "{wrong} of {HITS} handlers wrote backwards"
     );
     Outcome::Pass

@@ -1,14 +1,14 @@
 //! Self-tests of the watchdog: CPUs that hang on purpose, until they are found.
 
-use super::{Found, Seen, Waits, found};
+use super::ONE_CPU;
+use super::support::{MS, ensure, eventually, everywhere::Jobs, tests, want};
 use crate::arch::context::{Nmi, Task};
 use crate::arch::{CpuId, cpu_id, interrupts, nmi, percpu, time};
 use crate::console::{self, port::COM1};
 use crate::panic;
 use crate::selftest::{Group, Outcome, Report};
-use crate::tests::ONE_CPU;
-use crate::tests::support::{MS, ensure, eventually, everywhere::Jobs, tests, want};
 use crate::thread::{self, Placement, Priority};
+use crate::watchdog::{self, Found, Seen, Waits};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use tidemark_wire::{LabContext, Text};
 
@@ -43,7 +43,7 @@ fn pair() -> Option<(CpuId, CpuId)> {
 
 /// What was found of a CPU since [`SINCE`].
 fn found_now(cpu: CpuId) -> Option<&'static Found> {
-    found(cpu).filter(|found| found.at_ns() > Some(SINCE.load(SeqCst)))
+    watchdog::found(cpu).filter(|found| found.at_ns() > Some(SINCE.load(SeqCst)))
 }
 
 /// Stays until the running CPU was found to hang, [`MARK`] in r15. Interrupts are off.
@@ -85,7 +85,7 @@ fn with_the_ports_lock(_: &Task, _: usize) {
 fn busy_with_interrupts_on(_: &Task, _: usize) {
     let cpu = cpu_id();
     HANGS.store(true, SeqCst);
-    let end = SINCE.load(SeqCst) + super::SILENT_NS + 4 * super::ASK_AGAIN_NS;
+    let end = SINCE.load(SeqCst) + watchdog::SILENT_NS + 4 * watchdog::ASK_AGAIN_NS;
     while time::now_ns() < end && found_now(cpu).is_none() {
         core::hint::spin_loop();
     }
@@ -126,10 +126,10 @@ fn a_cpu_that_takes_interrupts_is_not_found_however_busy(
     let Some((cpu, _)) = pair() else {
         return Outcome::Skip(ONE_CPU);
     };
-    let before = super::ticks(cpu);
+    let before = watchdog::ticks(cpu);
     let ended = run_on(task, cpu, busy_with_interrupts_on);
     ensure!(report, ended, "the busy thread did not end");
-    let ticks = super::ticks(cpu).wrapping_sub(before);
+    let ticks = watchdog::ticks(cpu).wrapping_sub(before);
     ensure!(report, ticks > 20, "cpu{} ticked {ticks} times", cpu.0);
     ensure!(report, found_now(cpu).is_none(), "it was found to hang");
     Outcome::Pass
@@ -140,7 +140,7 @@ fn check(report: &mut Report, found: &Found, looks: CpuId, through: &str) -> Out
     let silent_ms = found.silent_ns() / MS;
     ensure!(
         report,
-        silent_ms >= super::SILENT_NS / MS,
+        silent_ms >= watchdog::SILENT_NS / MS,
         "silent for {silent_ms} ms only"
     );
     ensure!(

@@ -37,8 +37,8 @@ pub(super) fn idle_cpus_acknowledge(task: &Task, report: &mut Report) -> Outcome
         let give_up_ns = patience();
         while !grace::is_over() {
             ensure!(
-                Some(time::now_ns()) < give_up_ns,
                 report,
+                Some(time::now_ns()) < give_up_ns,
                 "round {round} does not end"
             );
             yield_now(task);
@@ -63,7 +63,7 @@ pub(super) fn waits_for_the_last_unpin(task: &Task, report: &mut Report) -> Outc
     let other = nth_cpu(usize::from(nth_cpu(0) == cpu_id()));
     let mut crew = Crew::new();
     let started = crew.start(other, Priority::Normal, reader, 0);
-    ensure!(started, report, "no slot for the reader");
+    ensure!(report, started, "no slot for the reader");
     let inside = INSIDE_QUEUE.wait_until(task, patience(), || INSIDE.load(SeqCst) == 1);
     grace::begin(task);
     let mut early = false;
@@ -74,11 +74,11 @@ pub(super) fn waits_for_the_last_unpin(task: &Task, report: &mut Report) -> Outc
     }
     STOP.store(true, SeqCst);
     let ended = crew.wait(task);
-    ensure!(inside.is_ok() && ended, report, "the reader did not end");
-    ensure!(!early, report, "it ended while a CPU was inside");
+    ensure!(report, inside.is_ok() && ended, "the reader did not end");
+    ensure!(report, !early, "it ended while a CPU was inside");
     ensure!(
-        INSIDE.load(SeqCst) == 0,
         report,
+        INSIDE.load(SeqCst) == 0,
         "it ended with the inner section"
     );
     grace::wait(task);

@@ -38,7 +38,7 @@ pub(super) fn nothing_moves(task: &Task, report: &mut Report) -> Outcome {
     for (index, count) in COUNTS.iter().enumerate().take(cpus) {
         count.store(0, SeqCst);
         let started = crew.start(nth_cpu(index), Priority::Normal, counter, index);
-        ensure!(started, report, "no slot for counter {index}");
+        ensure!(report, started, "no slot for counter {index}");
     }
     let mut slowest_ns = 0;
     for round in 0..5 {
@@ -46,8 +46,8 @@ pub(super) fn nothing_moves(task: &Task, report: &mut Report) -> Outcome {
         let give_up_ns = patience();
         while (0..cpus).any(|at| COUNTS[at].load(SeqCst) == before[at]) {
             ensure!(
-                Some(time::now_ns()) < give_up_ns,
                 report,
+                Some(time::now_ns()) < give_up_ns,
                 "round {round}: a counter stands still"
             );
             yield_now(task);
@@ -68,25 +68,25 @@ pub(super) fn nothing_moves(task: &Task, report: &mut Report) -> Outcome {
             }
         };
         slowest_ns = slowest_ns.max(reached_ns - begin_ns);
-        ensure!(first == second, report, "round {round}: something moved");
+        ensure!(report, first == second, "round {round}: something moved");
         ensure!(
-            first.iter().all(|(count, _)| count % 2 == 0),
             report,
+            first.iter().all(|(count, _)| count % 2 == 0),
             "round {round}: a pinned section was open"
         );
         ensure!(
-            held && !quiesce::nmis_held(),
             report,
+            held && !quiesce::nmis_held(),
             "NMIs were not held back, or still are"
         );
     }
     STOP.store(true, SeqCst);
-    ensure!(crew.wait(task), report, "a counter did not end");
+    ensure!(report, crew.wait(task), "a counter did not end");
     const IDLE_RESTS: u64 = 10;
     let begin_ns = time::now_ns();
     for _ in 0..IDLE_RESTS {
         let rest = quiesce::at_rest(task, || ());
-        ensure!(rest.is_ok(), report, "no rest while idle: {rest:?}");
+        ensure!(report, rest.is_ok(), "no rest while idle: {rest:?}");
     }
     report.note(format_args!(
         "at rest within {slowest_ns} ns while busy; {} ns for a rest while idle",
@@ -117,25 +117,25 @@ pub(super) fn pinned_thread_refuses(task: &Task, report: &mut Report) -> Outcome
     let other = nth_cpu(usize::from(nth_cpu(0) == cpu_id()));
     let mut crew = Crew::new();
     ensure!(
-        crew.start(other, Priority::Normal, holder, 0),
         report,
+        crew.start(other, Priority::Normal, holder, 0),
         "no slot for the holder"
     );
     let pinned = PINNED_QUEUE.wait_until(task, patience(), || PINNED.load(SeqCst));
     let refused = quiesce::at_rest_by(task, time::now_ns() + 20_000_000, || ());
     STOP.store(true, SeqCst);
     ensure!(
-        pinned.is_ok() && crew.wait(task),
         report,
+        pinned.is_ok() && crew.wait(task),
         "the holder did not end"
     );
     ensure!(
-        refused == Err(quiesce::NotAtRest { cpu: other }),
         report,
+        refused == Err(quiesce::NotAtRest { cpu: other }),
         "{refused:?} while cpu{} was pinned",
         other.0
     );
     let now = quiesce::at_rest(task, || ());
-    ensure!(now.is_ok(), report, "no rest after the pin ended: {now:?}");
+    ensure!(report, now.is_ok(), "no rest after the pin ended: {now:?}");
     Outcome::Pass
 }

@@ -1,65 +1,50 @@
 //! Self-tests of the console and of the backtraces; run in the guest.
 
-use super::port::COM1;
-use super::{Deferred, deferred, lost_total, output, typed};
+mod typed;
+
+use super::support::tests;
 use crate::arch::context::{HardIrq, Nmi, Task};
 use crate::arch::entry::TrapFrame;
 use crate::arch::{ipi, nmi, percpu, pin, time, without_interrupts};
-use crate::selftest::{Group, Outcome, Report, Test};
+use crate::console::{self, Deferred, lost_total, must_only_store, port::COM1};
+use crate::selftest::{Group, Outcome, Report};
 use crate::{info, panic};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use typed::typed_bytes_are_taken_under_the_port_lock_and_wake_after_it;
 
-/// Everything that this module checks.
+/// The group.
 pub const GROUP: Group = Group {
     name: "console",
-    tests: &[
-        Test {
-            name: "a_deferred_section_only_stores",
-            run: a_deferred_section_only_stores,
-        },
-        Test {
-            name: "a_print_under_the_port_lock_is_written_later",
-            run: a_print_under_the_port_lock_is_written_later,
-        },
-        Test {
-            name: "a_full_ring_counts_what_it_refuses",
-            run: a_full_ring_counts_what_it_refuses,
-        },
-        Test {
-            name: "every_context_of_every_cpu_prints_at_once",
-            run: every_context_of_every_cpu_prints_at_once,
-        },
-        Test {
-            name: "typed_bytes_are_taken_under_the_port_lock_and_wake_after_it",
-            run: typed::are_taken_under_the_port_lock_and_wake_after_it,
-        },
-        Test {
-            name: "a_backtrace_names_its_functions",
-            run: a_backtrace_names_its_functions,
-        },
+    tests: tests![
+        a_deferred_section_only_stores,
+        a_print_under_the_port_lock_is_written_later,
+        a_full_ring_counts_what_it_refuses,
+        every_context_of_every_cpu_prints_at_once,
+        typed_bytes_are_taken_under_the_port_lock_and_wake_after_it,
+        a_backtrace_names_its_functions,
     ],
 };
 
 /// How long anything here may take, on a slow machine too.
-pub(super) const PATIENCE_NS: u64 = 5_000_000_000;
+const PATIENCE_NS: u64 = 5_000_000_000;
 
-pub(super) fn passed(holds: bool) -> Outcome {
+fn passed(holds: bool) -> Outcome {
     if holds { Outcome::Pass } else { Outcome::Fail }
 }
 
 fn a_deferred_section_only_stores(_task: &Task, report: &mut Report) -> Outcome {
     let pinned = pin();
-    let before = deferred::must_only_store();
+    let before = must_only_store();
     let outer = Deferred::enter();
     let inner = Deferred::enter();
     info!("console test: stored in a deferred section");
-    let in_both = deferred::must_only_store();
+    let in_both = must_only_store();
     drop(inner);
-    let in_outer = deferred::must_only_store();
+    let in_outer = must_only_store();
     drop(outer);
-    let after = deferred::must_only_store();
+    let after = must_only_store();
     drop(pinned);
-    let written = time::spin_until(PATIENCE_NS, output::all_written);
+    let written = time::spin_until(PATIENCE_NS, console::all_written);
     report.note(format_args!(
         "only stores: before {before}, in both sections {in_both}, in the outer one {in_outer}, after {after}; written afterwards {written}"
     ));
@@ -70,9 +55,9 @@ fn a_print_under_the_port_lock_is_written_later(_task: &Task, report: &mut Repor
     let only_stores = {
         let _port = COM1.lock();
         info!("console test: stored under the port's lock");
-        deferred::must_only_store()
+        must_only_store()
     };
-    let written = time::spin_until(PATIENCE_NS, output::all_written);
+    let written = time::spin_until(PATIENCE_NS, console::all_written);
     report.note(format_args!(
         "only stores {only_stores}, written afterwards {written}"
     ));
@@ -84,19 +69,19 @@ const TOO_MANY: u64 = 7;
 
 fn a_full_ring_counts_what_it_refuses(_task: &Task, report: &mut Report) -> Outcome {
     let pinned = pin();
-    let empty = time::spin_until(PATIENCE_NS, output::all_written);
+    let empty = time::spin_until(PATIENCE_NS, console::all_written);
     // Nobody else stores on this CPU, and an owner elsewhere takes one line at most: then it waits
     // for the port.
     let (room, lost) = without_interrupts(|| {
         let _port = COM1.lock();
-        let (room, before) = (output::room() as u64, lost_total());
+        let (room, before) = (console::room() as u64, lost_total());
         for line in 0..room + TOO_MANY {
             info!("console test: line {line} of {room} and {TOO_MANY}");
         }
         (room, lost_total() - before)
     });
     drop(pinned);
-    let written = time::spin_until(PATIENCE_NS, output::all_written);
+    let written = time::spin_until(PATIENCE_NS, console::all_written);
     report.note(format_args!(
         "room for {room}, {TOO_MANY} more printed, {lost} lost; written afterwards {written}"
     ));
@@ -152,7 +137,7 @@ fn every_context_of_every_cpu_prints_at_once(task: &Task, report: &mut Report) -
         PRINTED_BY_NMI.load(Ordering::Relaxed),
         PRINTED_BY_CALL.load(Ordering::Relaxed),
     );
-    let written = time::spin_until(PATIENCE_NS, output::all_written);
+    let written = time::spin_until(PATIENCE_NS, console::all_written);
     report.note(format_args!(
         "{calls} interrupts and {nmis} NMIs on {cpus} CPUs printed; all written {written}, lost {}",
         lost_total() - lost

@@ -1,9 +1,9 @@
 //! A self-test of what is typed: the locks under which each byte is taken.
 
-use super::selftests::{PATIENCE_NS, passed};
-use super::{RxSink, clear_rx_alloc_hook, set_rx_alloc_hook, set_rx_sink};
+use super::{PATIENCE_NS, passed};
 use crate::arch::context::Task;
 use crate::arch::{Irqs, time};
+use crate::console::{RxSink, clear_rx_alloc_hook, set_rx_alloc_hook, set_rx_sink};
 use crate::link;
 use crate::selftest::{Outcome, Report};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -26,7 +26,7 @@ fn port_lock_is_held() -> bool {
     !Irqs::held().may_take(Rank::SerialPort)
 }
 
-pub(super) fn are_taken_under_the_port_lock_and_wake_after_it(
+pub(super) fn typed_bytes_are_taken_under_the_port_lock_and_wake_after_it(
     task: &Task,
     report: &mut Report,
 ) -> Outcome {

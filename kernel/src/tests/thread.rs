@@ -10,13 +10,14 @@ mod wake;
 
 use core::sync::atomic::{AtomicUsize, Ordering::*};
 
-use super::{Entry, Placement, Priority, WaitQueue, spawn};
+use super::support::ensure;
 use crate::{
     arch::{CpuId, context::Task, percpu, time},
     selftest::{Group, Outcome, Report, Test},
+    thread::{Entry, Placement, Priority, WaitQueue, spawn},
 };
 
-/// Everything that this module checks.
+/// The group.
 pub const GROUP: Group = Group {
     name: "thread",
     tests: &[
@@ -90,17 +91,6 @@ const PATIENCE_NS: u64 = 20_000_000_000;
 fn patience() -> Option<u64> {
     Some(time::now_ns() + PATIENCE_NS)
 }
-
-/// Fails the test, saying why, unless a condition holds.
-macro_rules! ensure {
-    ($condition:expr, $report:expr, $($why:tt)+) => {
-        if !$condition {
-            $report.note(format_args!($($why)+));
-            return Outcome::Fail;
-        }
-    };
-}
-use ensure;
 
 /// Threads of the running test that have finished.
 static FINISHED: AtomicUsize = AtomicUsize::new(0);

@@ -46,10 +46,10 @@ pub(super) fn two_threads_take_turns(task: &Task, report: &mut Report) -> Outcom
         let begin_ns = time::now_ns();
         let started = crew.start(nth_cpu(a), Priority::Normal, player, 0)
             && crew.start(nth_cpu(b), Priority::Normal, player, 1);
-        ensure!(started, report, "no slots for two threads");
+        ensure!(report, started, "no slots for two threads");
         ensure!(
-            crew.wait(task),
             report,
+            crew.wait(task),
             "the game stopped at turn {} of {}",
             TURN.load(SeqCst),
             2 * TURNS
@@ -72,10 +72,10 @@ pub(super) fn deadline(task: &Task, report: &mut Report) -> Outcome {
         let deadline_ns = time::now_ns() + 3_000_000;
         let waited = NEVER.wait_until(task, Some(deadline_ns), || false);
         let now_ns = time::now_ns();
-        ensure!(waited.is_err(), report, "a false condition was met");
+        ensure!(report, waited.is_err(), "a false condition was met");
         ensure!(
-            now_ns >= deadline_ns,
             report,
+            now_ns >= deadline_ns,
             "{} ns early",
             deadline_ns - now_ns
         );
@@ -105,12 +105,12 @@ pub(super) fn sleep_is_never_short(task: &Task, report: &mut Report) -> Outcome 
     let mut crew = Crew::new();
     for number in 0..8 {
         let started = crew.start(nth_cpu(number / 4), Priority::Normal, sleeper, number);
-        ensure!(started, report, "no slot for sleeper {number}");
+        ensure!(report, started, "no slot for sleeper {number}");
     }
-    ensure!(crew.wait(task), report, "a sleeper did not wake");
+    ensure!(report, crew.wait(task), "a sleeper did not wake");
     ensure!(
-        SHORT.load(SeqCst) == 0,
         report,
+        SHORT.load(SeqCst) == 0,
         "{} sleeps were short",
         SHORT.load(SeqCst)
     );
@@ -127,8 +127,8 @@ pub(super) fn hard_interrupt_wakes(task: &Task, report: &mut Report) -> Outcome 
     for cpu in percpu::online() {
         ipi::call_on(percpu::mask_of(cpu), CallKind::Call, signal, 0, task);
         ensure!(
-            CALLED.wait(task, patience()).is_ok(),
             report,
+            CALLED.wait(task, patience()).is_ok(),
             "no wake-up from cpu{}",
             cpu.0
         );
@@ -162,15 +162,15 @@ fn hook_nmi() -> bool {
 
 /// An NMI on each CPU raises a deferred wake-up of the test's thread.
 pub(super) fn nmi_wakes(task: &Task, report: &mut Report) -> Outcome {
-    ensure!(hook_nmi(), report, "no room for an NMI handler");
+    ensure!(report, hook_nmi(), "no room for an NMI handler");
     for cpu in percpu::online() {
         let seen = &NMI_SEEN[cpu.0];
         seen.store(false, SeqCst);
         nmi::send(cpu);
         let woken = NMI_QUEUE.wait_until(task, patience(), || seen.load(SeqCst));
         ensure!(
-            woken.is_ok(),
             report,
+            woken.is_ok(),
             "no wake-up from an NMI on cpu{}",
             cpu.0
         );
@@ -197,12 +197,12 @@ pub(super) fn mutex_admits_one(task: &Task, report: &mut Report) -> Outcome {
     let mut crew = Crew::new();
     for number in 0..2 * percpu::online_count().clamp(2, 8) {
         let started = crew.start(nth_cpu(number), Priority::Normal, adder, 0);
-        ensure!(started, report, "no slot for adder {number}");
+        ensure!(report, started, "no slot for adder {number}");
     }
-    ensure!(crew.wait(task), report, "a thread never got the lock");
+    ensure!(report, crew.wait(task), "a thread never got the lock");
     let total = *TOTAL.lock(task);
     let expected = crew.size as u64 * ROUNDS;
-    ensure!(total == expected, report, "{total} instead of {expected}");
+    ensure!(report, total == expected, "{total} instead of {expected}");
     Outcome::Pass
 }
 
@@ -228,11 +228,11 @@ pub(super) fn slots_are_reused(task: &Task, report: &mut Report) -> Outcome {
                 return Outcome::Fail;
             };
             let joined = join(task, id).and_then(|()| join(task, id));
-            ensure!(joined.is_ok() && !id.is_alive(), report, "{id:?} lives on");
+            ensure!(report, joined.is_ok() && !id.is_alive(), "{id:?} lives on");
         }
     }
     let run = RUN.load(SeqCst);
-    ensure!(run == 4 * ROUNDS, report, "{run} of {} ran", 4 * ROUNDS);
+    ensure!(report, run == 4 * ROUNDS, "{run} of {} ran", 4 * ROUNDS);
     Outcome::Pass
 }
 
@@ -255,7 +255,7 @@ pub(super) fn queue_from_interrupts(task: &Task, report: &mut Report) -> Outcome
         sign(cpu_id().0);
         ARRIVED.wake_one(irq);
     }
-    ensure!(hook_nmi(), report, "no room for an NMI handler");
+    ensure!(report, hook_nmi(), "no room for an NMI handler");
     let everyone = percpu::online_mask();
     let mut taken = 0;
     PUSHED.store(0, SeqCst);
@@ -267,11 +267,11 @@ pub(super) fn queue_from_interrupts(task: &Task, report: &mut Report) -> Outcome
         }
         ipi::call_on(everyone, CallKind::Call, push, 0, task);
         let some = ARRIVED.wait_until(task, patience(), || !SIGNED.is_empty());
-        ensure!(some.is_ok(), report, "nothing arrived in {PATIENCE_NS} ns");
+        ensure!(report, some.is_ok(), "nothing arrived in {PATIENCE_NS} ns");
         while let Some(cpu) = SIGNED.pop() {
             ensure!(
-                everyone >> cpu & 1 != 0,
                 report,
+                everyone >> cpu & 1 != 0,
                 "a value that nobody pushed: {cpu}"
             );
             taken += 1;
@@ -287,8 +287,8 @@ pub(super) fn queue_from_interrupts(task: &Task, report: &mut Report) -> Outcome
     });
     let pushed = PUSHED.load(SeqCst);
     ensure!(
-        all.is_err() && taken == pushed,
         report,
+        all.is_err() && taken == pushed,
         "{pushed} pushed, {taken} taken"
     );
     report.note(format_args!(
