@@ -2,9 +2,9 @@
 //! lock-free core.
 //!
 //! There is no buddy system and there are no free lists. A pageblock of 2 MiB is a line of bits and
-//! half a word of state, and a search looks for a pageblock that can give. A function that does
-//! what one of Linux's does has that one's name as a `doc(alias)`. The crate knows no hardware and
-//! prints nothing. Its surroundings are the trait [`Platform`].
+//! half a word of state, and a search looks for a pageblock that has what a request needs. A
+//! function that does what one of Linux does has the latter's name as a `doc(alias)`. The crate
+//! knows no hardware and prints nothing. Its surroundings are the trait [`Platform`].
 //!
 //! # The folders and their types
 //!
@@ -34,11 +34,11 @@
 //! # What an interrupt or an NMI meets
 //!
 //! A handler allocates and frees by the same functions, at any step. If it finds its CPU's gate
-//! open, it has interrupted a gated section: it goes past the caches, to the zone's pageblocks. So
-//! its request can fail while frames lie in this CPU's caches. Otherwise it runs a gated section of
+//! open, it has interrupted a gated section, and goes past the caches to the zone's pageblocks. So
+//! its request can fail while this CPU's caches have frames. Otherwise it runs a gated section of
 //! its own, from begin to end. Pageblock states, bits and counters change by single atomic steps,
-//! which a handler falls between. A handler has no task: it never reclaims, and of the protocols
-//! only the seqlock variants let it wait (H2-NMI).
+//! and a handler comes between two of them. A handler has no task: it never reclaims, and of the
+//! protocols only the seqlock variants let it wait (H2-NMI).
 //!
 //! # The road of one request
 //!

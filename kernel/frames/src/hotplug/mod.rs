@@ -112,7 +112,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     ///
     /// # Errors
     ///
-    /// See [`OnlineError`]; nothing is changed.
+    /// See [`OnlineError`]. An error changes nothing.
     #[doc(alias = "online_pages")]
     pub fn online_range(
         &self,

@@ -98,7 +98,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
     ///
     /// # Errors
     ///
-    /// See [`OfflineError`]; every step is undone.
+    /// See [`OfflineError`]. An error undoes every step.
     #[doc(alias = "offline_pages")]
     pub fn offline_range(
         &self,

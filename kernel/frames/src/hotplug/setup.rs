@@ -165,7 +165,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         Ok(())
     }
 
-    /// Computes watermarks and builds the zonelists for the first time. Once.
+    /// Computes watermarks and builds the zonelists for the first time. Boot calls it once, after
+    /// all boot memory was added.
     #[doc(alias = "build_all_zonelists")]
     pub fn finish_boot(&self) {
         let resizing = self.resizing_lock().lock_at_boot();

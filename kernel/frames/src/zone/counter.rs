@@ -28,7 +28,7 @@ impl Returned {
         }
     }
 
-    /// Returns what the free frames of a pageblock change whose isolation has ended.
+    /// Returns what the free frames of a pageblock change in the zone when its isolation ends.
     #[inline]
     pub(crate) fn unisolated(frames: u32) -> Self {
         Self::to(State::FULL, frames)

@@ -1,19 +1,19 @@
-//! The fallback lists, and the protocols between the requests that read them and the rebuild that
-//! writes them: one file a variant.
+//! The zonelists, and the protocols between the requests that read them and the rebuild that writes
+//! them. Each protocol has a file.
 //!
 //! Comments name hazards by number. With Linux's `zonelist_update_seq` they are:
 //!
-//! * H1: a walk starts at a remembered position, the list becomes shorter, and OOM comes with
-//!   memory free.
-//! * H2: an interrupt on the writer's CPU waits for an even count, for ever; H2-NMI: an NMI does.
+//! * H1: a walk starts at a remembered position, and the list becomes shorter. The task calls OOM
+//!   with memory free.
+//! * H2: an interrupt on the writer's CPU waits for an even counter, for ever. H2-NMI: an NMI does.
 //! * H3: a reader waits while it holds the serial port, for which the writer waits to print.
-//! * H5: the lock validator prints while the count is odd: H3.
-//! * H7: a reader pairs an entry's old index with its new zone. H10: the entry where walks start is
-//!   another zone's by then.
-//! * H8: reclaim says that progress is possible, and the walk from a stale start never finds it.
-//! * H9: entries are read before the count, which only weak memory shows.
+//! * H5: the lock validator prints while the counter is odd, which leads to H3.
+//! * H7: a reader pairs an entry's old index with its new zone. H10: the entry at which walks start
+//!   has become another zone's.
+//! * H8: the test for progress finds memory, and the walk from a stale start never does.
+//! * H9: entries are read before the counter, which only weakly ordered memory shows.
 //!
-//! H4 and H6 are about locks that sleep, which are not here yet.
+//! H4 and H6 depend on locks that sleep, which do not exist here yet.
 //!
 //! # A further protocol
 //!
@@ -58,7 +58,7 @@ use rebuild::{RebuildTimes, Rebuilt};
 
 use crate::base::{platform::Platform, types::NodeId};
 
-/// Every node's lists, the protocol in force, and what the rebuilds took.
+/// Every node's lists, the protocol in force, and the rebuilds' number and times.
 pub(crate) struct Zonelists<'m, P: Platform> {
     nodes: &'m [Node],
     chosen: Chosen<P>,
@@ -84,7 +84,7 @@ impl<'m, P: Platform> Zonelists<'m, P> {
         self.chosen.protocol()
     }
 
-    /// Returns the protocol in force, as the type that it is.
+    /// Returns the protocol in force, with its own type.
     #[inline]
     pub(crate) fn chosen(&self) -> &Chosen<P> {
         &self.chosen
@@ -101,17 +101,17 @@ impl<'m, P: Platform> Zonelists<'m, P> {
         &self.published
     }
 
-    /// Counts rebuilds, for what is remembered of a list.
+    /// Returns the number of finished rebuilds.
     #[inline]
     pub(crate) fn rebuilt(&self) -> &Rebuilt {
         &self.rebuilt
     }
 
-    /// Returns a node's list as it is now. Pinned.
+    /// Returns a copy of a node's list. The caller is pinned.
     ///
     /// # Panics
     ///
-    /// Panics if the node is beyond the storage.
+    /// Panics if the allocator has no node of this number.
     pub(crate) fn snapshot(&self, node: NodeId, list: ListKind) -> ListSnapshot {
         let generation = self.published.current();
         let node = &self.nodes[node.0 as usize];

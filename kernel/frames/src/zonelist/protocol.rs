@@ -1,4 +1,4 @@
-//! What readers and the writer of the lists owe each other.
+//! The trait of the protocols between the readers and the writer of the lists.
 
 use super::published::{Generation, Lists, Published};
 use crate::base::{
@@ -8,31 +8,32 @@ use crate::base::{
 };
 use tidemark_sync::{Cookie, SeqCount, Task};
 
-/// What a request took with it at its begin.
+/// The result of a protocol's begin, which a request keeps.
 #[doc(alias = "zonelist_iter_cookie")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BeginCookie {
-    /// What it compares with later, where the protocol has readers do so.
+    /// The cookie, which later checks compare with the counter, if the protocol has such checks.
     pub cookie: Cookie,
-    /// How often it found the count odd while it waited for an even one.
+    /// How often the begin found the counter odd while it waited for an even one.
     pub spins: u32,
 }
 
 impl BeginCookie {
-    /// A begin that takes nothing.
+    /// The result of a begin that reads nothing.
     pub(crate) const NOTHING: Self = Self {
         cookie: Cookie::from_value(0),
         spins: 0,
     };
 
-    /// Begins by a look at the count, and never waits.
+    /// Begins by a read of the counter, without a wait.
     #[inline]
     pub(super) fn at_once(count: &SeqCount) -> Self {
         let cookie = count.begin();
         Self { cookie, spins: 0 }
     }
 
-    /// Waits while the count is odd. A function of its own, so that a backtrace names it.
+    /// Begins by a wait while the counter is odd. The function is not inlined, so that a backtrace
+    /// names it.
     #[inline(never)]
     pub(super) fn read_seqbegin(count: &SeqCount, platform: &impl Platform) -> Self {
         let (cookie, spins) = count.begin_even(|| platform.spin(Spin::ReadBegin));
@@ -40,7 +41,7 @@ impl BeginCookie {
     }
 }
 
-/// Makes the count odd, runs `rewrite`, and makes it even: what every writer with a count does,
+/// Makes the counter odd, runs `rewrite`, and makes it even. Every writer with a counter calls it,
 /// under its lock.
 pub(super) fn write_counted<P: Platform>(count: &SeqCount, platform: &P, rewrite: impl FnOnce()) {
     if platform.planted(Mistake::CountStands) {
@@ -50,31 +51,31 @@ pub(super) fn write_counted<P: Platform>(count: &SeqCount, platform: &P, rewrite
     }
 }
 
-/// A request that found nothing and is about to give up, or to begin another round.
+/// What a check gets of a request that is about to give up, or to begin another round.
 pub struct Reader<'a> {
-    /// Its flags; DIRECT_RECLAIM only if it may act on it.
+    /// The request's flags; DIRECT_RECLAIM only if a task token lets it act.
     pub(crate) gfp: Gfp,
-    /// What its begin took.
+    /// The result of its begin.
     pub(crate) begun: BeginCookie,
-    /// The lists that its last walk walked.
+    /// The lists that its last walk read.
     pub(crate) walked: Generation,
     /// The lists in force now.
     pub(crate) published: &'a Published,
 }
 
-/// What a request is told when it looks.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryCheck {
     /// Nothing has changed, as far as this protocol can tell.
     Unchanged,
-    /// The lists may have changed: begin again.
+    /// The lists may have changed: the request begins again.
     Restart,
-    /// Other lists are in force: walk those, too.
+    /// Other lists are in force: the request walks those, too.
     WalkAgain,
 }
 
 impl RetryCheck {
-    /// Returns "restart" if the lists changed.
+    /// Returns `Restart` if the lists changed.
     pub(super) fn restart_if(changed: bool) -> Self {
         if changed {
             Self::Restart
@@ -84,9 +85,9 @@ impl RetryCheck {
     }
 }
 
-/// A protocol, whichever it is.
+/// Turns a protocol's own type into a trait object.
 pub trait AnyProtocol<P: Platform> {
-    /// Returns the protocol as any.
+    /// Returns the protocol as a trait object.
     fn any(&self) -> &dyn Protocol<P>;
 }
 
@@ -97,41 +98,42 @@ impl<P: Platform, R: Protocol<P>> AnyProtocol<P> for R {
     }
 }
 
-/// What readers and the writer of the lists owe each other. The slow path is written once against
-/// it; the fast path never sees it.
+/// A protocol between the readers and the writer of the lists. The slow path uses only this trait;
+/// the fast path uses no protocol.
 pub trait Protocol<P: Platform>: AnyProtocol<P> {
     /// Begins a reader's attempt, at `restart`. Any context.
     fn begin(&self, gfp: Gfp, platform: &P) -> BeginCookie;
 
-    /// Returns whether every walk of a begin starts at its preferred entry, remembered across walks
-    /// and not tested again, whatever becomes of the list (H1, H8, H10).
+    /// Returns whether every walk of an attempt starts at its preferred entry. The walks then
+    /// remember its position and do not test it again, even if the list changes (H1, H8, H10).
     fn remembers_start(&self) -> bool {
         true
     }
 
-    /// Looks again, before OOM and at `nopage`. Any context.
+    /// Checks for a change, before OOM and at `nopage`. Any context.
     fn look(&self, reader: &Reader<'_>) -> RetryCheck;
 
-    /// Looks again, at `retry`. Any context.
+    /// Checks for a change, at `retry`. Any context.
     fn look_at_retry(&self, reader: &Reader<'_>) -> RetryCheck {
         let _ = reader;
         RetryCheck::Unchanged
     }
 
-    /// Does what comes before a rebuild, with interrupts on and no lock held but the hot-plug lock,
-    /// which sleeps. Not at boot.
+    /// Prepares a rebuild. The caller has interrupts on, and holds no lock but the hot-plug lock,
+    /// which sleeps. It is not called at boot.
     fn prepare(&self, platform: &P, task: &Task) {
         let _ = (platform, task);
     }
 
-    /// Does what comes after a rebuild, in the same way.
+    /// Completes a rebuild. Its caller is in the same context as that of `prepare`.
     fn finish(&self, platform: &P, task: &Task) {
         let _ = (platform, task);
     }
 
-    /// Makes the lists what the populated zones demand. Task context, or boot.
+    /// Writes the lists of the populated zones. Task context, or boot.
     fn rebuild(&self, lists: &Lists<'_, P>);
 
-    /// Returns the count for observers, who do not take part: odd while a rebuild is under way.
+    /// Returns the counter for observers, which take no part in the protocol. It is odd while a
+    /// rebuild is under way.
     fn observe(&self) -> Cookie;
 }

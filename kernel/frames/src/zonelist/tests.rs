@@ -19,7 +19,7 @@ const MOVABLE: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Movable);
 const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
 
 impl Readers {
-    /// Whether a request with these flags is one of them.
+    /// Returns whether a request with these flags is one of these readers.
     fn include(self, gfp: Gfp) -> bool {
         match self {
             Self::Nobody => false,
@@ -230,7 +230,7 @@ fn h1_who_looks_again_is_served_and_who_does_not_fails_with_memory_free() {
                 info.overlapped && !info.odd,
                 "{variant:?} {gfp:?}: {info:?}"
             );
-            // Who keeps no index needs no second walk.
+            // A protocol that keeps no position needs no second walk.
             let goes_back = looks && variant.rules().writes == Writes::InPlace;
             assert_eq!(info.retries > 0, goes_back, "{variant:?} {gfp:?}");
             let spurious_oom = !looks && gfp == Gfp::KERNEL;

@@ -1,10 +1,10 @@
-//! The table of the variants: all that is said of a protocol outside its own file.
+//! The table of the protocols: everything about a protocol that is not in its own file.
 
 use super::protocol::Protocol;
 use crate::base::platform::Platform;
 use {Interrupts::*, Readers::*, Writes::*};
 
-/// Declares the variants, and what makes a protocol of each. A row is
+/// Declares the variants, and the functions that make their protocols. A row is
 ///
 /// `Variant = "name", "what it is, in a line", "where it comes from", module::Type { rules },`
 ///
@@ -26,14 +26,14 @@ macro_rules! variants {
         }
 
         impl Variant {
-            /// Returns the commit or the mail that it stands for.
+            /// Returns the origin of the protocol: a commit, a mail, or this project.
             pub const fn origin(self) -> &'static str {
                 match self {
                     $(Self::$variant => $origin,)+
                 }
             }
 
-            /// Returns what its readers and its writer do.
+            /// Returns the rules of its readers and its writer.
             pub const fn rules(self) -> Rules {
                 match self {
                     $(Self::$variant => Rules { $($rule: $value),* },)+
@@ -41,7 +41,7 @@ macro_rules! variants {
             }
         }
 
-        /// The protocol in force, with what it shares.
+        /// The protocol in force, with its counters and locks.
         pub(crate) enum Chosen<P: Platform> {
             $($variant(super::$module::$protocol<P>),)+
         }
@@ -66,8 +66,8 @@ macro_rules! variants {
             }
         }
 
-        /// What is done with the protocol in force, as the type that it is: asked once, and not at
-        /// each of its steps.
+        /// Runs an expression with the protocol in force as its own type. So the variant is tested
+        /// once, and not at each step of the protocol.
         macro_rules! with_protocol {
             ($dollar chosen:expr, $dollar protocol:ident => $dollar done:expr) => {
                 match $dollar chosen {
@@ -80,100 +80,101 @@ macro_rules! variants {
 }
 
 variants! { $
-    /// As before August 2022: a plain spinlock keeps writers from each other.
+    /// A plain spinlock serialises writers, as before August 2022.
     None = "none", "a spinlock for writers; readers take no notice", "Linux before August 2022",
         none::Unprotected { waits: Nobody, looks: Nobody, interrupts: On, writes: InPlace },
-    /// `write_seqlock`.
+    /// The writer uses `write_seqlock`.
     Seqlock = "seqlock", "readers wait while the counter is odd; interrupts stay on",
         "Linux commit 3d36424b3b58",
         seqlock::Seqlock { waits: Everybody, looks: Everybody, interrupts: On, writes: InPlace },
-    /// Interrupts off, then the console deferred, then `write_seqlock`.
+    /// The writer turns interrupts off, defers the console, and uses `write_seqlock`.
     SeqlockIrqoff = "seqlock-irqoff", "the same with interrupts off, then the console deferred",
         "Linux commit 1007843a9190",
         seqlock_irqoff::SeqlockIrqoff {
             waits: Everybody, looks: Everybody, interrupts: Off, writes: InPlace
         },
-    /// `write_seqlock_irqsave`, then the console deferred; annotated after the increment.
+    /// The writer uses `write_seqlock_irqsave`, annotated after the increment, and then defers the
+    /// console.
     SeqlockIrqsave = "seqlock-irqsave", "the counter first, then the console deferred",
         "Linux commit a2ebb5157582",
         seqlock_irqsave::SeqlockIrqsave {
             waits: Everybody, looks: Everybody, interrupts: Off, writes: InPlace
         },
-    /// As `SeqlockIrqsave`, annotated before the first increment.
+    /// It is as `SeqlockIrqsave`, but annotated before the first increment.
     SeqlockAnnotated = "seqlock-annotated",
         "the validator is told of the begin before the counter is odd",
         "Linux commit 41b43b6c6e30",
         seqlock_annotated::SeqlockAnnotated {
             waits: Everybody, looks: Everybody, interrupts: Off, writes: InPlace
         },
-    /// As `SeqlockAnnotated` otherwise.
+    /// Otherwise it is as `SeqlockAnnotated`.
     SeqlockRecheck = "seqlock-recheck", "readers look at retry, too",
         "Linux commit e05741fb10c3",
         seqlock_recheck::SeqlockRecheck {
             waits: Everybody, looks: Everybody, interrupts: Off, writes: InPlace
         },
-    /// As `Seqlock` otherwise.
+    /// Otherwise it is as `Seqlock`.
     GfpSeqlock = "gfp-seqlock", "only requests that may reclaim wait and look",
         "Tetsuo Handa's proposal of April 2023",
         gfp_seqlock::GfpSeqlock {
             waits: Reclaiming, looks: Reclaiming, interrupts: On, writes: InPlace
         },
-    /// A private spinlock with interrupts off, and a bare counter.
+    /// The writer holds a private spinlock with interrupts off, and changes a bare counter.
     #[default]
     Seed = "seed", "nobody waits; only requests that may reclaim look again",
         "Tetsuo Handa's mail of 29 July 2023",
         seed::Seed { waits: Nobody, looks: Reclaiming, interrupts: Off, writes: InPlace },
-    /// Read in whole words, and reused after a grace period.
+    /// Entries are whole words, and replaced lists are reused after a grace period.
     Snapshot = "snapshot", "new lists beside the old ones, put in force by one store",
         "this project's own",
         snapshot::Snapshot { waits: Nobody, looks: Everybody, interrupts: Off, writes: Beside },
 }
 
-/// What a protocol has its readers and its writer do.
+/// The rules of a protocol's readers and its writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// The readers that wait for an even count at their begin.
+    /// The readers that wait for an even counter at their begin.
     pub waits: Readers,
-    /// The readers that look again whether the lists have changed, before OOM and at `nopage`.
+    /// The readers that check whether the lists have changed, before OOM and at `nopage`.
     pub looks: Readers,
     /// Whether the writer has interrupts on while it rewrites, or publishes.
     pub interrupts: Interrupts,
-    /// Where the writer writes.
+    /// The place where the writer writes.
     pub writes: Writes,
 }
 
-/// Some of the readers, which may be in an interrupt's or an NMI's handler.
+/// A set of readers, which may be in an interrupt's or an NMI's handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readers {
-    /// None.
+    /// No reader.
     Nobody,
     /// Requests that may reclaim.
     Reclaiming,
-    /// All.
+    /// All readers.
     Everybody,
 }
 
 /// Whether interrupts are on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupts {
-    /// They are.
+    /// Interrupts are on.
     On,
-    /// They are not.
+    /// Interrupts are off.
     Off,
 }
 
-/// Where lists are written.
+/// The place where lists are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writes {
-    /// Where readers read them.
+    /// The side that readers read.
     InPlace,
-    /// Beside the lists that readers read, which they then replace.
+    /// A side that no reader reads, which then replaces the other one.
     Beside,
 }
 
 impl Variant {
-    /// Returns whether every reader, one in an interrupt's or an NMI's handler too, waits for an
-    /// even count at its begin.
+    /// Returns whether every reader waits for an even counter at its begin, even in an interrupt's
+    /// or an NMI's handler.
     pub const fn every_reader_waits(self) -> bool {
         matches!(self.rules().waits, Readers::Everybody)
     }
