@@ -43,7 +43,7 @@ pub fn frames() -> &'static Frames<'static, Machine> {
     FRAMES.get().expect("boot has made the allocator")
 }
 
-/// Makes this the machine's allocator. Called once.
+/// Makes this the machine's allocator. Boot calls it once.
 pub fn set_frames(made: Frames<'static, Machine>) {
     FRAMES.get_or_init(|| made);
     BOOTED.get_or_init(Instant::now);

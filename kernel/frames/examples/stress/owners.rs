@@ -122,7 +122,8 @@ pub fn check_nobodys(pfn: Pfn, order: Order) {
     }
 }
 
-/// Returns how many frames still have an owner, and the first one with its owner. Called at rest.
+/// Returns how many frames still have an owner, and the first one with its owner. It is called at
+/// rest.
 pub fn left() -> (u64, Option<(Pfn, Tag)>) {
     let words = memory::owners().iter().enumerate();
     let mut owned = words.filter_map(|(index, word)| {

@@ -27,8 +27,8 @@ fn by_context(counts: &[Count; 3]) -> String {
     format!("task {task}, irq {irq}, nmi {nmi}")
 }
 
-/// Prints the summary and the verdict; returns whether everything is sound. Called at rest, when
-/// everything is freed and drained.
+/// Prints the summary and the verdict; returns whether everything is sound. It is called at rest,
+/// when everything is freed and drained.
 pub fn conclude(variant: Variant, args: &Args) -> bool {
     let mut wrong = findings::lines();
     let census = frames().validate_at_rest();

@@ -115,7 +115,7 @@ pub fn attach(number: usize) {
     mask(libc::SIG_UNBLOCK, &Signal::ALL);
 }
 
-/// Ends this thread's work as a CPU: no signal comes any more. Called at rest.
+/// Ends this thread's work as a CPU: no signal comes any more. It is called at rest.
 pub fn detach() {
     mask(libc::SIG_BLOCK, &Signal::ALL);
     for timer in &cpu::here().timers {

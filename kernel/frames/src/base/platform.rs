@@ -67,8 +67,8 @@ pub trait Platform: LocalIrq + Sized {
     fn now_ns(&self) -> u64;
 
     /// Returns the monotonic time in nanoseconds that the running CPU spends on its own work. A
-    /// platform with hooks at its schedule points may leave out what hooks and NMIs took. Called
-    /// with interrupts off.
+    /// platform with hooks at its schedule points may leave out what hooks and NMIs took. The
+    /// caller has interrupts off.
     #[inline]
     fn own_ns(&self) -> u64 {
         self.now_ns()

@@ -21,7 +21,7 @@ impl Gfp {
     pub const HIGH: Self = Self(1 << 3);
     /// Wakes the background reclaimer.
     pub const KSWAPD_RECLAIM: Self = Self(1 << 4);
-    /// May reclaim and compact itself. Acts only in a call with a task token.
+    /// May reclaim and compact itself. It acts only in a call with a task token.
     pub const DIRECT_RECLAIM: Self = Self(1 << 5);
     /// Reclaim may start I/O.
     pub const IO: Self = Self(1 << 6);
@@ -41,7 +41,7 @@ impl Gfp {
     pub const ZERO: Self = Self(1 << 13);
     /// Does not use the reserves, whatever the task's memalloc role or MEMALLOC says.
     pub const NOMEMALLOC: Self = Self(1 << 14);
-    /// Ignores the watermarks. For requests that free more memory soon.
+    /// Ignores the watermarks. It is for requests that free more memory soon.
     pub const MEMALLOC: Self = Self(1 << 15);
     /// Uses only the nodes of the task's cpuset, not those of its wall.
     pub const HARDWALL: Self = Self(1 << 16);

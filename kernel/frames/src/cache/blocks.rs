@@ -36,8 +36,8 @@ use tidemark_sync::atomic::Ordering;
 /// The most blocks of one refill, all of one pageblock.
 const BLOCKS_AT_ONCE: u64 = 8;
 
-/// Blocks that the hot path took out of the cache at one place, by kind of context. Written inside
-/// gated sections.
+/// Blocks that the hot path took out of the cache at one place, by kind of context. They are
+/// counted inside gated sections.
 #[derive(Debug)]
 pub(crate) struct TakeCounts(pub(crate) [Counter; CONTEXTS]);
 

@@ -21,7 +21,7 @@ pub const DISTANCES: usize = 4;
 pub struct ZoneEvents {
     /// Blocks that were allocated, by order and by the kind of context of the request.
     pub allocs: [[u64; CONTEXTS]; ORDERS],
-    /// Those of them that passed over other zones that they might use, by the number of these
+    /// Allocated blocks for which other usable zones had been passed over, by the number of these
     /// zones: 1, 2, 3, 4 or more.
     pub fallbacks: [u64; DISTANCES],
     /// Failed requests that had this zone as their first, by kind of context.

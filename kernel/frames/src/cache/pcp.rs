@@ -138,7 +138,7 @@ impl DrainState {
         !is_newer(drain, self.drained.load(Ordering::Acquire))
     }
 
-    /// Stores that a drain is done; called inside the gated section that did it.
+    /// Stores that a drain is done. The gated section that did it calls this.
     fn acknowledge(&self, drain: u32) {
         if is_newer(drain, self.drained.load(Ordering::Relaxed)) {
             let release = mutant::weakened(Mutant::RelaxedDrained, Ordering::Release);

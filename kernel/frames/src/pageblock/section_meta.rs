@@ -333,8 +333,8 @@ impl<'m> SectionSlot<'m> {
         (!ptr::eq(meta, no_books())).then_some(meta)
     }
 
-    /// Returns the books, or those that stand for none, which say that all frames are free. For
-    /// readers of an entry that stop if the frame is free.
+    /// Returns the books, or those that stand for none, which say that all frames are free. It is
+    /// for readers of an entry that stop if the frame is free.
     #[inline]
     pub(crate) fn meta_or_none(&self) -> &'m SectionMeta {
         self.meta.get()

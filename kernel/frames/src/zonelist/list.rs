@@ -109,8 +109,8 @@ pub struct Node {
     /// The two sides. Protocols that write in place write the first one under the writers' lock,
     /// while any CPU may read it. `snapshot` writes only the spare side, which no walk reads.
     buffers: [Buffer; 2],
-    /// Nodes in order of preference, each as its number plus one; 0 ends. Written under the
-    /// hot-plug lock when the set of nodes changes, and read by the rebuild only.
+    /// Nodes in order of preference, each as its number plus one; 0 ends. They are written under
+    /// the hot-plug lock when the set of nodes changes, and read by the rebuild only.
     order: [AtomicU8; MAX_NODES],
 }
 
