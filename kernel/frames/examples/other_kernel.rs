@@ -7,7 +7,7 @@
 //! allocation, and allocates. Read it in this order:
 //!
 //! 1. [`Machine`] implements [`Platform`] (and, below it, [`LocalIrq`]): everything that the
-//!   allocator needs of a kernel. A method's documentation in the trait is its contract.
+//!    allocator needs of a kernel. A method's documentation in the trait is its contract.
 //! 2. [`boot`] gives the allocator memory for its books and adds the first memory.
 //! 3. [`tick`] is the interrupt handler, [`work`] the task that it interrupts.
 //! 4. [`pages`] fills a page cache in memory that is meant to leave; then that memory leaves, and
