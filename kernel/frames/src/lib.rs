@@ -40,6 +40,10 @@
 //! and a handler comes between two of them. A handler has no task: it never reclaims, and of the
 //! protocols only the seqlock variants let it wait (H2-NMI).
 //!
+//! Where watermarks are tested is a table in `zone/watermark_floor`; what writes a pageblock's
+//! state and flags is one in `pageblock/state`; what a further zonelist protocol owes is in
+//! [`zonelist`].
+//!
 //! # The road of one request
 //!
 //! A single frame that is in this CPU's cache:

@@ -1,4 +1,26 @@
 //! A pageblock's state, in half a word: the number of free frames, and what may take them.
+//!
+//! # What writes a pageblock's state and flags
+//!
+//! The states of a pair are one word. Each change is one atomic step on it (`pageblock/bits`), so
+//! that changes of other parts, or of the other half, are never lost.
+//!
+//! | part | changed by | on behalf of |
+//! |---|---|---|
+//! | count, down | `reserve_if` | an allocation, if the pageblock is open |
+//! | count, down | `claim_compacted` | the compaction that has isolated it |
+//! | count, up | `add`, `give` | a free, which has cleared its bits before |
+//! | count, up | `unreserve` | an allocation that has found no run |
+//! | taken, set | `take`, `take_compacted` | an allocation of order 9 or 10 |
+//! | taken, cleared | `give`, `break_up` | the owner of that block |
+//! | isolated | `isolate`, `unisolate` with `Isolation::Offline`, `join`, `leave` | hot-plug, under its lock |
+//! | compacted | `isolate`, `unisolate` with `Isolation::Compaction`, `take_compacted` | the one compaction that is at work there |
+//! | present | `join`, `leave` | hot-plug, under its lock, and boot |
+//!
+//! The flags (`pageblock/flags`) are a word of their own. The zone is written by `set_zone` only,
+//! under the hot-plug lock, while the pageblock is gone. The kind changes by compare-and-swap
+//! (`exchange_flags`): by an allocation that holds a frame there, by a request that gives the
+//! high-atomic reserve back, and by an offline. A compaction sets and clears KEPT_OUT.
 
 use crate::pageblock::section_meta::{PAGEBLOCK_FRAMES, PageblockPair};
 
@@ -8,9 +30,13 @@ pub(crate) struct State(pub(crate) u16);
 
 impl State {
     pub(crate) const COUNT: u16 = (1 << 10) - 1;
+    /// An offline is at work, or the pageblock has just joined.
     pub(crate) const ISOLATED: u16 = 1 << 10;
+    /// The allocator manages it.
     pub(crate) const PRESENT: u16 = 1 << 11;
+    /// It is allocated whole, as an order 9 or half an order 10.
     pub(crate) const TAKEN: u16 = 1 << 12;
+    /// A compaction is emptying it.
     pub(crate) const COMPACTED: u16 = 1 << 13;
 
     /// Not managed by the allocator.

@@ -1,5 +1,21 @@
 //! How low a request may take a zone: a watermark, or a part of MIN for requests that may go below
 //! it.
+//!
+//! # Where watermarks are tested
+//!
+//! | where | function | what has to hold |
+//! |---|---|---|
+//! | hot path | `alloc/hot`, `take_hot` | nothing: a cached frame has left the zone's free count |
+//! | fast path, at first | `alloc/fast`, `try_list`, by a bit of `zone/above` | free > LOW + lowmem reserve |
+//! | fast path, and bulk | `watermark_ok` in `zone/high_atomic` | free > LOW + lowmem reserve + 2^order − 1, frames of the high-atomic reserve not counted |
+//! | slow path | `first_above` and `take_found` in `alloc/list_walk` | as above, with the floor that `alloc/limits` chooses for the walk |
+//! | before another round | `could_progress` in `alloc/reclaim` | the round's floor, if all that is reclaimable were free |
+//! | compaction | `zones_to_compact` in `alloc/compact` | the round's floor |
+//! | refill with single frames | `refill` in `cache/batch` | as many as are above LOW; else one, above MIN; reserves are not deducted |
+//! | refill with larger blocks | `refill_blocks` in `cache/blocks` | as many as are above HIGH |
+//! | free into a cache | `put_into` in `cache/one`, by `zone/cache_limit` | free ≥ LOW; for larger blocks free ≥ HIGH |
+//!
+//! Linux's `__GFP_HIGH` is [`Gfp::HIGH`] here, and not the HIGH watermark.
 
 use crate::{
     base::{request::Gfp, types::ZoneKind},
@@ -16,13 +32,13 @@ pub(crate) enum WatermarkFloor {
     Low,
     /// The MIN watermark, for the slow path.
     Min,
-    /// Half of MIN, for HIGH, or an OOM victim.
+    /// Half of MIN, for `Gfp::HIGH`, or an OOM victim.
     Half,
-    /// Three eighths of MIN, for HIGH that cannot block.
+    /// Three eighths of MIN, for `Gfp::HIGH` that cannot block.
     ThreeEighths,
-    /// A quarter of MIN, for HIGH of an OOM victim.
+    /// A quarter of MIN, for `Gfp::HIGH` of an OOM victim.
     Quarter,
-    /// Three sixteenths of MIN, for HIGH of an OOM victim that cannot block.
+    /// Three sixteenths of MIN, for `Gfp::HIGH` of an OOM victim that cannot block.
     ThreeSixteenths,
     /// No frame, and no lowmem reserve either, for MEMALLOC.
     Nothing,
