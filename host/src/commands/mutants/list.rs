@@ -19,6 +19,9 @@ pub const CRATES: [(&str, &str); 2] = [
     ("kernel/sync", "tidemark-sync"),
 ];
 
+/// The folders of other crates of the workspace that those need.
+pub const NEEDED: [&str; 1] = ["kernel/facts"];
+
 /// Seconds that a named test may take until it counts as having no verdict.
 const DEADLINE_S: u64 = 120;
 /// The deadline, in seconds, where a test that does not end reveals the mistake.

@@ -1,4 +1,5 @@
-//! A copy of the two crates in which the mistakes are made, and the builds of cargo there.
+//! A copy of the two crates in which the mistakes are made, with what they need, and the builds of
+//! cargo there.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::list::{CRATES, Suite};
+use super::list::{CRATES, NEEDED, Suite};
 use crate::guest::build;
 use crate::terminal::interrupt;
 
@@ -59,12 +60,12 @@ impl Tree {
         if lock.try_lock().is_err() {
             bail!("another run is at work in {}", root.display());
         }
-        for (folder, _) in CRATES {
+        for folder in folders() {
             copy(&workspace.join(folder), &root.join(folder))?;
         }
         let manifest = fs::read_to_string(workspace.join("Cargo.toml"))?;
         let mut manifest: toml::Table = manifest.parse()?;
-        let members = CRATES.map(|(folder, _)| toml::Value::from(folder)).to_vec();
+        let members: Vec<_> = folders().map(toml::Value::from).collect();
         manifest
             .get_mut("workspace")
             .and_then(toml::Value::as_table_mut)
@@ -207,6 +208,11 @@ fn error_of(message: &Value) -> Option<String> {
     ))
 }
 
+/// The folders that are copied.
+fn folders() -> impl Iterator<Item = &'static str> {
+    CRATES.into_iter().map(|(folder, _)| folder).chain(NEEDED)
+}
+
 /// Makes the folder `to` equal to the folder `from`.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
@@ -240,4 +246,37 @@ fn write(path: &Path, text: &[u8]) -> Result<()> {
         return Ok(());
     }
     fs::write(path, text).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The copy builds by itself: a crate of the workspace that a copied one needs is copied, too.
+    #[test]
+    fn every_crate_that_the_copy_needs_is_in_it() {
+        let workspace = build::workspace();
+        let manifest = |folder: &str| -> toml::Table {
+            let text = fs::read_to_string(workspace.join(folder).join("Cargo.toml")).unwrap();
+            text.parse().unwrap()
+        };
+        let copied: BTreeSet<String> = folders()
+            .map(|folder| {
+                manifest(folder)["package"]["name"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect();
+        for folder in folders() {
+            for table in ["dependencies", "dev-dependencies", "build-dependencies"] {
+                let manifest = manifest(folder);
+                let needs = manifest.get(table).and_then(toml::Value::as_table);
+                let ours = needs.into_iter().flat_map(toml::Table::keys);
+                for name in ours.filter(|name| name.starts_with("tidemark")) {
+                    assert!(copied.contains(name), "{folder} needs {name}");
+                }
+            }
+        }
+    }
 }
