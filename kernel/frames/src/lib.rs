@@ -8,8 +8,7 @@
 //!
 //! # The folders and their types
 //!
-//! A folder may use those before it, and a test checks this. A method can use only the fields of
-//! its type.
+//! A folder may use those before it, and a test checks this. A method reaches what its type owns.
 //!
 //! | folder | type | what |
 //! |---|---|---|
@@ -38,7 +37,19 @@
 //! its request can fail while this CPU's caches have frames. Otherwise it runs a gated section of
 //! its own, from begin to end. Pageblock states, bits and counters change by single atomic steps,
 //! and a handler comes between two of them. A handler has no task: it never reclaims, and of the
-//! protocols only the seqlock variants let it wait (H2-NMI).
+//! protocols only those with `Variant::every_reader_waits` let it wait (H2-NMI, in [`zonelist`]).
+//!
+//! A free takes no lock and asks no protocol. An NMI that comes
+//!
+//! | while the interrupted free | finds, and does |
+//! |---|---|
+//! | has not entered its gate, or has left it | the gate closed: it uses the caches, and leaves the gate as it was |
+//! | is inside its gate | the gate open: it frees into pageblocks, and allocates from them |
+//! | has written the entry, and not put the block into its cache | a block that is nowhere yet: no search sees it |
+//! | has cleared its bits, and not raised the pageblock's count | fewer frames counted than there are: none is handed out twice |
+//! | has raised the pageblock's count, and not the zone's | the frame: it may take it, and the zone's counter is below zero for a moment |
+//! | follows a crossing of a watermark (`zone/sides`) | a turn to take: its own look comes later and stands |
+//! | closes its gate | one step, which also tests whether a drain became due |
 //!
 //! Where watermarks are tested is a table in `zone/watermark_floor`; what writes a pageblock's
 //! state and flags is one in `pageblock/state`; what a further zonelist protocol owes is in

@@ -164,8 +164,8 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         }
     }
 
-    /// Takes a block from a zone, without a test of its watermarks: from this CPU's cache, from the
-    /// zone's pageblocks, or by a steal. The caller is pinned.
+    /// Takes a block from a zone, without a test of its watermarks but a refill's: from this CPU's
+    /// cache, from the zone's pageblocks, or by a steal. The caller is pinned.
     #[doc(alias = "rmqueue")]
     #[inline]
     pub(crate) fn take_pinned(

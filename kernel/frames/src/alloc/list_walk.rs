@@ -70,9 +70,9 @@ impl<P: PerCpu> Frames<'_, P> {
 
     /// Finds the first zone from a start on that a request may use and that is above its floor.
     /// This walk of the slow path reads the zones' counters, and does not subtract the high-atomic
-    /// reserve. A remembered start is not tested, even if the entry has changed, as Linux does not
-    /// test its preferred entry (H10). The function is not inlined, so that its loop has all
-    /// registers.
+    /// reserve. A remembered start is not tested for zone kind and nodes, even if the entry has
+    /// changed, as Linux does not test its preferred entry (H10). The function is not inlined, so
+    /// that its loop has all registers.
     #[inline(never)]
     pub(crate) fn first_above(
         &self,

@@ -82,7 +82,7 @@ impl<P: PerCpu> AnySlowPath<'_, '_, P> {
         list.walk(0, limits.eligible(), || ()).any(|(_, zone)| {
             let reclaimable = frames.platform().reclaimable(zone.node(), highest) as u64;
             let zones = frames.zone_table();
-            zones.watermark_ok_with(zone, reclaimable, ac.order, limits.alloc_flags)
+            zones.watermark_ok_with_more(zone, reclaimable, ac.order, limits.alloc_flags)
         })
     }
 

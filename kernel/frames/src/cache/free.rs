@@ -19,12 +19,13 @@ use crate::{
 use tidemark_sync::atomic::{AtomicU32, Ordering};
 
 impl<'m, P: PerCpu> Caches<'m, P> {
-    /// Frees a block, a single frame into this CPU's cache if that has room. Any context.
-    #[doc(alias = "free_unref_page")]
+    /// Frees a block: into this CPU's cache, if there is one for its order that has room. Takes no
+    /// lock, and asks no zonelist protocol. Any context.
+    #[doc(alias("free_unref_page", "__free_pages", "free_pages_nolock"))]
     #[inline(never)]
     pub(crate) fn free_hot(&self, handle: FrameHandle) {
         let pfn = handle.single();
-        // A larger block has no books under this number.
+        // The number of a larger block has its order in its high bits: it has no books.
         let Some(meta) = self.books().books_of(pfn) else {
             return self.free_block(handle);
         };

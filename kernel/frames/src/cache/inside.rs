@@ -57,7 +57,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
     }
 
     /// Begins a gated section; returns `None` if one is open on this CPU. The caller need not be
-    /// pinned.
+    /// pinned: a task that moves between the two steps finds the other CPU's gate closed, too.
+    #[doc(alias = "pcp_spin_trylock")]
     #[inline]
     pub(crate) fn enter(&self) -> Option<Inside<'_>> {
         // An interrupt between the two steps begins and ends its own gated section there, and

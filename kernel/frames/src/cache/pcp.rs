@@ -6,8 +6,9 @@
 //! can be inside.
 //!
 //! The order of steps is: test that the gate is closed, open it, compiler fence, test that the
-//! cache may be used (`CacheLimit`), work, compiler fence. The last step closes the gate and tests
-//! what is owed. The hot path into and out of these caches is `hot`.
+//! cache may be used, work, compiler fence. The last step closes the gate and tests what is owed. A
+//! free tests the `CacheLimit`, a refill and a pop of the general path whether caches are off, and
+//! the hot path nothing. Blocks come out by `alloc/hot`, and in by `cache/free` and `cache/one`.
 //!
 //! Only the drain interrupt on the CPU itself makes a drain owed. If the gate is closed, the
 //! interrupt drains at once; otherwise the gated section that it hit drains on its way out.

@@ -149,7 +149,7 @@ impl<'m> PageblockRef<'m> {
         self.flags().zone()
     }
 
-    /// Returns the kind of the pageblock. Any request that takes from the pageblock may change it.
+    /// Returns the kind of the pageblock. What may change it is in `pageblock/state`.
     /// A stale value puts a block into a pageblock of another kind, and does no other harm.
     #[doc(alias = "get_pageblock_migratetype")]
     #[inline]
@@ -174,7 +174,7 @@ impl<'m> PageblockRef<'m> {
     /// zone: a pageblock changes its zone only by leaving.
     pub(crate) fn exchange_flags(self, from: PageblockFlags, to: PageblockFlags) -> bool {
         debug_assert_eq!(from.zone(), to.zone());
-        // Relaxed: a policy, as above.
+        // Relaxed: the kind is a policy. A stale one does no harm.
         self.meta.flags[self.local()]
             .compare_exchange(from.0, to.0, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok()

@@ -9,18 +9,20 @@
 //! |---|---|---|
 //! | count, down | `reserve_if` | an allocation, if the pageblock is open |
 //! | count, down | `claim_compacted` | the compaction that has isolated it |
-//! | count, up | `add`, `give` | a free, which has cleared its bits before |
-//! | count, up | `unreserve` | an allocation that has found no run |
-//! | taken, set | `take`, `take_compacted` | an allocation of order 9 or 10 |
-//! | taken, cleared | `give`, `break_up` | the owner of that block |
+//! | count, up | `add` | a free, which has cleared its bits before |
+//! | count, up | `unreserve` | an allocation, or a compaction, that has found no run |
+//! | count 512 → 0, taken set | `take`, `take_compacted` | an allocation of order 9 or 10; bits stay 0 |
+//! | taken cleared, count 0 → 512 | `give` | the free of that block, or an allocation that met another zone |
+//! | taken cleared | `break_up` | the owner, which splits the block |
 //! | isolated | `isolate`, `unisolate` with `Isolation::Offline`, `join`, `leave` | hot-plug, under its lock |
 //! | compacted | `isolate`, `unisolate` with `Isolation::Compaction`, `take_compacted` | the one compaction that is at work there |
-//! | present | `join`, `leave` | hot-plug, under its lock, and boot |
+//! | present, and the count with it | `join`, `leave` | hot-plug, under its lock, and boot |
 //!
-//! The flags (`pageblock/flags`) are a word of their own. The zone is written by `set_zone` only,
-//! under the hot-plug lock, while the pageblock is gone. The kind changes by compare-and-swap
-//! (`exchange_flags`): by an allocation that holds a frame there, by a request that gives the
-//! high-atomic reserve back, and by an offline. A compaction sets and clears KEPT_OUT.
+//! The flags (`pageblock/flags`) are a word of their own. `set_zone` writes all of it, under the
+//! hot-plug lock, while the pageblock is gone; nothing else changes the zone. The kind changes by
+//! compare-and-swap (`exchange_flags`): by an allocation that holds a frame there, by a request
+//! that gives the high-atomic reserve back, and by an offline. A compaction sets and clears
+//! KEPT_OUT.
 
 use crate::pageblock::section_meta::{PAGEBLOCK_FRAMES, PageblockPair};
 

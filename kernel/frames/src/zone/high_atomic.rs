@@ -60,8 +60,8 @@ impl Keep {
 }
 
 impl<'m, P: Platform> Zones<'m, P> {
-    /// Returns whether a request leaves the zone above its floor. Frames of the reserve do not
-    /// count, if the request may not use them.
+    /// Returns whether a request leaves the zone no lower than its floor. Frames of the reserve do
+    /// not count, if the request may not use them.
     #[doc(alias("zone_watermark_ok", "zone_watermark_fast"))]
     #[inline]
     pub(crate) fn watermark_ok(&self, id: ZoneId, order: Order, alloc_flags: AllocFlags) -> bool {
@@ -86,9 +86,9 @@ impl<'m, P: Platform> Zones<'m, P> {
             || self.watermark_ok_without_reserve(id, zone.free(), order, alloc_flags)
     }
 
-    /// Returns whether a request would leave the zone above its floor if `more` frames were free,
-    /// up to the zone's size.
-    pub(crate) fn watermark_ok_with(
+    /// Returns whether a request would leave the zone no lower than its floor if `more` frames were
+    /// free, up to the zone's size.
+    pub(crate) fn watermark_ok_with_more(
         &self,
         id: ZoneId,
         more: u64,

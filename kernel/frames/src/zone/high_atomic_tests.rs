@@ -232,12 +232,12 @@ fn a_zone_is_never_taken_to_have_more_frames_than_it_manages() {
     let range = PfnRange::new(start, Pfn(start.0 + 1024));
     frames.online_range(range, NORMAL, &task()).unwrap();
     let alloc_flags = AllocFlags::fast(ZoneKind::Normal);
-    assert!(!frames.watermark_ok_with(NORMAL, 1 << 40, Order::MAX, alloc_flags));
+    assert!(!frames.watermark_ok_with_more(NORMAL, 1 << 40, Order::MAX, alloc_flags));
     let held = press(frames, NORMAL, 0);
-    assert!(!frames.watermark_ok_with(NORMAL, 0, Order::ZERO, alloc_flags));
+    assert!(!frames.watermark_ok_with_more(NORMAL, 0, Order::ZERO, alloc_flags));
     let low = frames.zone_info(NORMAL).low;
-    assert!(!frames.watermark_ok_with(NORMAL, low, Order::ZERO, alloc_flags));
-    assert!(frames.watermark_ok_with(NORMAL, low + 1, Order::ZERO, alloc_flags));
+    assert!(!frames.watermark_ok_with_more(NORMAL, low, Order::ZERO, alloc_flags));
+    assert!(frames.watermark_ok_with_more(NORMAL, low + 1, Order::ZERO, alloc_flags));
     drop(held);
     frames.drain_all(&task());
     assert_sound(frames);

@@ -199,8 +199,9 @@ impl Zone {
         self.managed() > 0
     }
 
-    /// Returns whether a request of this order leaves the zone above its floor, if `free` frames
-    /// are free.
+    /// Returns whether a request of this order leaves the zone no lower than its floor, if `free`
+    /// frames are free.
+    #[doc(alias = "__zone_watermark_ok")]
     #[inline]
     pub(crate) fn watermark_ok_with(
         &self,

@@ -3,6 +3,10 @@
 //!
 //! # Where watermarks are tested
 //!
+//! The comparison is `Zone::watermark_ok_with`, with the lowmem reserve in the floor. There is no
+//! test by order, as Linux's `__zone_watermark_ok` has: without free lists nothing counts blocks by
+//! order. `zone/sides` compares as well, for the bits of `zone/above` and for the limits of caches.
+//!
 //! | where | function | what has to hold |
 //! |---|---|---|
 //! | hot path | `alloc/hot`, `take_hot` | nothing: a cached frame has left the zone's free count |

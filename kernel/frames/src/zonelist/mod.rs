@@ -13,16 +13,23 @@
 //! * H8: the test for progress finds memory, and the walk from a stale start never does.
 //! * H9: entries are read before the counter, which only weakly ordered memory shows.
 //!
-//! H4 and H6 depend on locks that sleep, which do not exist here yet.
+//! * H4: the writer's lock may sleep, but is taken with interrupts off. H6: a more urgent reader
+//!   preempts the writer and goes round. Both need a kernel whose spinlocks sleep; ours do not.
 //!
 //! # A further protocol
 //!
-//! Write `zonelist/<name>.rs` with a type that implements `Protocol`, and give it a row in
-//! `zonelist/variant.rs`. The row has its name, its origin and what its readers and writer do; the
-//! options, the command line and the laboratory take it from there. `rebuild` has these duties:
+//! Write `zonelist/<name>.rs`, declare it below, and give it a row in `zonelist/variant.rs`. The
+//! row has its name, its origin and what its readers and writer do; the options, the command line
+//! and the laboratory take it from there. The tests that list what each protocol does (`tests.rs`
+//! here, `host/src/commands/lab/expected.rs`) then ask for it. `seed.rs` is a model for one that
+//! writes in place, `snapshot.rs` for one that writes beside.
 //!
-//! 1. It stays on its CPU (a `Pinned`, or interrupts off) and holds a writers' lock of rank
-//!    `ZonelistUpdate`.
+//! The type is generic over the platform, has a `new` without arguments, and implements `Protocol`:
+//! `begin`, `look`, `rebuild` and `observe`; if it differs there, also `look_at_retry`,
+//! `remembers_start`, `prepare` and `finish`. `rebuild` has these duties:
+//!
+//! 1. While readers may see what it stores, it stays on its CPU (a `Pinned`, or interrupts off) and
+//!    holds a writers' lock of rank `ZonelistUpdate`. The hot-plug lock is held all along.
 //! 2. It announces `Point::AnnotateBegin` and `Point::AnnotateEnd` where Linux calls the lock
 //!    validator, if Linux's version does.
 //! 3. It writes by `Lists::rewrite_in_place`, or by `Lists::build_spare` and

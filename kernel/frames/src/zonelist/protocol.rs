@@ -41,8 +41,8 @@ impl BeginCookie {
     }
 }
 
-/// Makes the counter odd, runs `rewrite`, and makes it even. Every writer with a counter calls it,
-/// under its lock.
+/// Makes the counter odd, runs `rewrite`, and makes it even. Every writer calls it under its lock,
+/// if readers compare with the counter.
 pub(super) fn write_counted<P: Platform>(count: &SeqCount, platform: &P, rewrite: impl FnOnce()) {
     if platform.planted(Mistake::CountStands) {
         rewrite();
@@ -106,6 +106,7 @@ pub trait Protocol<P: Platform>: AnyProtocol<P> {
 
     /// Returns whether every walk of an attempt starts at its preferred entry. The walks then
     /// remember its position and do not test it again, even if the list changes (H1, H8, H10).
+    /// A protocol whose lists are never rewritten under a reader can afford to test it each time.
     fn remembers_start(&self) -> bool {
         true
     }

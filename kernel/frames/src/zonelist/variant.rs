@@ -1,4 +1,4 @@
-//! The table of the protocols: everything about a protocol that is not in its own file.
+//! The table of the protocols: their names, origins and rules.
 
 use super::protocol::Protocol;
 use crate::base::platform::Platform;

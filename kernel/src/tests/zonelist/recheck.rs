@@ -21,7 +21,9 @@ use crate::{
     thread::{self, Placement, Priority, ThreadId},
 };
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
-use tidemark_frames::{FrameHandle, Gfp, Order, Point, Request, Variant, WalkInfo, ZoneInfo};
+use tidemark_frames::{
+    FrameHandle, Gfp, Order, Point, Readers, Request, Variant, WalkInfo, Writes, ZoneInfo,
+};
 
 /// A block that is freed at a point, so that memory comes back where a test wants it; raw, or 0.
 static SPARE: AtomicU64 = AtomicU64::new(0);
@@ -263,10 +265,11 @@ fn rebuild_around_reader(
 /// Why the protocol in force has no reader that may wait, does not, and goes round on an odd
 /// counter: the seed's alone does.
 fn no_reader_goes_round() -> Option<&'static str> {
-    match mm::frames().variant() {
-        Variant::Seed => None,
-        Variant::None => Some(READERS_NEVER_LOOK),
-        Variant::Snapshot => Some(READERS_KEEP_NO_COUNTER),
+    let rules = mm::frames().variant().rules();
+    match (rules.waits, rules.looks, rules.writes) {
+        (_, Readers::Nobody, _) => Some(READERS_NEVER_LOOK),
+        (_, _, Writes::Beside) => Some(READERS_KEEP_NO_COUNTER),
+        (Readers::Nobody, _, _) => None,
         _ => Some(READERS_WAIT),
     }
 }
