@@ -174,6 +174,9 @@ fn frames_to_cover(map: &[Range], tables: &Tables) -> u64 {
 /// # Panics
 ///
 /// Panics if the memory at boot does not suffice for the allocator's metadata.
+// A frame of its own: kmain's lies under those that read the ACPI tables, and with them nearly
+// fills the boot CPU's first stack.
+#[inline(never)]
 pub fn init(mut memory: BumpAllocator, tables: &Tables, variant: Variant, seed: u64) {
     let nodes = NODES.call_once(|| read_nodes(tables));
     if nodes.ignored() > 0 {

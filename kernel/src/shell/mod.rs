@@ -99,8 +99,8 @@ fn execute(task: &Task, command: Command<'_>, mine: &mut Belongings) {
             say(task, format_args!("example: {}", help.example));
         }
         Command::Show(topic) => console::raw(task, format_args!("{}", Table(topic))),
-        Command::Offline(block) => mine.offline(block, task),
-        Command::Online(block) => mine.online(block, task),
+        Command::Offline(section) => mine.offline(section, task),
+        Command::Online(section) => mine.online(section, task),
         Command::Pull(dimm) => pull(task, dimm, mine),
         Command::Plug(dimm) => dimms::plug(task, dimm),
         Command::Alloc { order, gfp, node } => mine.alloc(order, gfp, node, task),
@@ -115,11 +115,11 @@ fn execute(task: &Task, command: Command<'_>, mine: &mut Belongings) {
 fn pull(task: &Task, dimm: u8, mine: &Belongings) {
     let range = hotplug::view(usize::from(dimm)).range;
     match range.and_then(|range| mine.offline_in(range)) {
-        Some(block) => say(
+        Some(section) => say(
             task,
             format_args!(
-                "block {0} of dimm{dimm} is offline: online {0} brings it back first",
-                block.0
+                "section {0} of dimm{dimm} is offline: online {0} brings it back first",
+                section.0
             ),
         ),
         None => dimms::pull(task, dimm),
