@@ -1,10 +1,7 @@
 use super::*;
 use crate::zone::places::*;
 use crate::{base::owner::FrameState, testing::*, *};
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-};
+use std::{cell::RefCell, rc::Rc};
 
 const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
 
@@ -200,35 +197,6 @@ fn limits_are_those_of_the_orders() {
         assert!(!has_slot(order) && !is_used(slot_of(order)));
         assert_eq!(limit_at(slot_of(order), u32::MAX), 0);
     }
-}
-
-/// Runs `work` with a drain's interrupt at each of its steps in turn.
-fn drained_at_each_step(frames: &'static TestFrames, mut work: impl FnMut()) {
-    for at in 0.. {
-        let (hook, steps) = at_step(at, move || {
-            frames.caches().drains().ask();
-            frames.drain_local(&hard_irq());
-        });
-        work();
-        drop(hook);
-        assert!(frames.is_at_rest(CpuId(0)), "a drain is left at step {at}");
-        if at >= steps.get() {
-            assert!(at > 2, "{at} steps");
-            return;
-        }
-    }
-}
-
-/// Calls `arrive` at one step, and counts all steps.
-fn at_step(at: usize, mut arrive: impl FnMut() + 'static) -> (HookGuard, Rc<Cell<usize>>) {
-    let steps = Rc::new(Cell::new(0));
-    let count = Rc::clone(&steps);
-    let hook = at_steps(move || {
-        if count.replace(count.get() + 1) == at {
-            arrive();
-        }
-    });
-    (hook, steps)
 }
 
 fn faults(frames: &TestFrames) -> Vec<FreeFault> {

@@ -5,6 +5,7 @@ use crate::base::{
     pin::OnCpu,
     resizing::{Resizing, ResizingLock},
 };
+use std::{cell::Cell, rc::Rc};
 
 fn leak<T>(count: usize, make: impl FnMut() -> T) -> &'static [T] {
     std::iter::repeat_with(make)
@@ -150,16 +151,27 @@ impl<F: Fn()> Drop for OnDrop<F> {
     }
 }
 
+/// Calls `arrive` at one step, and counts all steps.
+pub(crate) fn at_step(
+    at: usize,
+    mut arrive: impl FnMut() + 'static,
+) -> (HookGuard, Rc<Cell<usize>>) {
+    let steps = Rc::new(Cell::new(0));
+    let count = Rc::clone(&steps);
+    let hook = at_steps(move || {
+        if count.replace(count.get() + 1) == at {
+            arrive();
+        }
+    });
+    (hook, steps)
+}
+
 /// Runs `work` with a drain's interrupt at each of its steps in turn.
 pub(crate) fn drained_at_each_step(frames: &'static TestFrames, mut work: impl FnMut()) {
     for at in 0.. {
-        let steps = std::rc::Rc::new(std::cell::Cell::new(0));
-        let count = std::rc::Rc::clone(&steps);
-        let hook = at_steps(move || {
-            if count.replace(count.get() + 1) == at {
-                frames.caches().drains().ask();
-                frames.drain_local(&hard_irq());
-            }
+        let (hook, steps) = at_step(at, move || {
+            frames.caches().drains().ask();
+            frames.drain_local(&hard_irq());
         });
         work();
         drop(hook);

@@ -14,7 +14,7 @@ use super::super::{
     schedule::{Action, Rule, Want, released, want},
     stage::{self, TRACE},
 };
-use super::{READER, READER_CPU, WRITER, reader, writer};
+use super::{READER, READER_CPU, WRITER, plug, reader, writer};
 use crate::arch::context::Task;
 use tidemark_frames::ZoneKind;
 use tidemark_wire::{
@@ -70,13 +70,6 @@ fn request(task: &Task, _: usize) {
     stage::play_as(Reader);
     play::request(task, Kind::KernelAlone);
     stage::step(End, 0);
-}
-
-fn plug(task: &Task, _: usize) {
-    stage::play_as(Writer);
-    stage::step(Start, 0);
-    // The trace shows the result. From the asking on the hot-plug thread plays the role.
-    let _ = play::hotplug(task, Way::In);
 }
 
 pub(super) fn run(task: &Task) -> Result<Finding, Obstacle> {

@@ -19,7 +19,7 @@ use super::super::{
     schedule::{Action, Rule, Want, released, released_by_one, want},
     stage::{self, TRACE},
 };
-use super::{READER, READER_CPU, WRITER, reader, writer};
+use super::{READER, READER_CPU, WRITER, plug, reader, writer};
 use crate::arch::context::Task;
 use crate::mm;
 use tidemark_frames::ZoneKind;
@@ -81,13 +81,6 @@ fn request(task: &Task, _: usize) {
     stage::play_as(Reader);
     play::request(task, Kind::Kernel);
     stage::step(End, 0);
-}
-
-fn plug(task: &Task, _: usize) {
-    stage::play_as(Writer);
-    stage::step(Start, 0);
-    // What it comes to is seen by the trace: the role is the hot-plug thread's from the asking on.
-    let _ = play::hotplug(task, Way::In);
 }
 
 fn pull_and_rebuild(task: &Task, _: usize) {

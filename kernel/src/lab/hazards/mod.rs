@@ -9,8 +9,9 @@ mod h7_hot;
 mod h8;
 
 use super::Finding;
-use super::play::Obstacle;
+use super::play::{self, Obstacle, Way};
 use super::schedule::{Want, want};
+use super::stage;
 use crate::arch::CpuId;
 use crate::arch::context::Task;
 use crate::arch::percpu;
@@ -37,6 +38,14 @@ const fn writer(point: LabPoint) -> Want {
     want(Role::Writer, point)
         .on(WRITER_CPU)
         .within(LabContext::Task)
+}
+
+/// Plays the writer that makes the host plug the DIMM, from its start on.
+fn plug(task: &Task, _: usize) {
+    stage::play_as(Role::Writer);
+    stage::step(LabPoint::Start, 0);
+    // The trace shows the result. From the asking on the hot-plug thread plays the role.
+    let _ = play::hotplug(task, Way::In);
 }
 
 /// The feeder's CPU: the last one, which is on the squeezed node.
