@@ -173,7 +173,7 @@ fn table(found: &[Found], stalled: bool) -> Vec<String> {
         "readers as they come:"
     };
     let head = format!(
-        "{:<18}{:<6}{:>10}{:>8}{:>8}{:>9}  {:<14}{:>7}{:>9}{:>7}",
+        "{:<24}{:<6}{:>10}{:>8}{:>8}{:>9}  {:<14}{:>7}{:>9}{:>7}",
         "protocol",
         "",
         "requests",
@@ -211,7 +211,7 @@ fn line(name: &str, row: &PriceRow) -> String {
         )
     };
     format!(
-        "{name:<18}{:<6}{:>10}{:>8}{:>8}{share:>9}  {interval:<14}{:>7}{:>9}{:>7}",
+        "{name:<24}{:<6}{:>10}{:>8}{:>8}{share:>9}  {interval:<14}{:>7}{:>9}{:>7}",
         row.context.name(),
         row.requests,
         row.overlapped,

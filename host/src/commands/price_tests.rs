@@ -26,7 +26,7 @@ fn a_line_has_the_share_and_its_interval() {
     let words = line("seed", &paid);
     assert!(
         words.starts_with(
-            "seed              irq        10000     400      40    10.00  7.43 to 13.33"
+            "seed                    irq        10000     400      40    10.00  7.43 to 13.33"
         ),
         "{words}"
     );

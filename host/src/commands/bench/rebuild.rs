@@ -79,7 +79,7 @@ fn table(all: &[Counted]) -> Vec<String> {
         "A rebuild of the zonelists, one CPU, 2 nodes with 4 zones, in guest instructions:"
             .to_owned(),
         format!(
-            "{FAINT}{:<18}{:>12}{:>20}{FAINT:#}",
+            "{FAINT}{:<24}{:>12}{:>20}{FAINT:#}",
             "protocol", "rebuild", "interrupts off"
         ),
     ];
@@ -90,7 +90,7 @@ fn table(all: &[Counted]) -> Vec<String> {
             })
         };
         lines.push(format!(
-            "{:<18}{:>12}{:>20}",
+            "{:<24}{:>12}{:>20}",
             counted.zonelist.name(),
             number(counted.row(BenchRow::Rebuild), "-"),
             number(counted.irq_off(), "stay on"),
@@ -124,11 +124,11 @@ mod tests {
         let lines = table(&all);
         assert_eq!(
             lines[2],
-            "none                       900             stay on"
+            "none                             900             stay on"
         );
         assert_eq!(
             lines[3],
-            "seed                       900                 850"
+            "seed                             900                 850"
         );
         assert!(all[0].json()["interrupts_off"].is_null());
         assert_eq!(all[1].json()["interrupts_off"], 850.0);

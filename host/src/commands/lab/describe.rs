@@ -10,11 +10,11 @@ pub fn print() {
     say("protocols (--variant), each with what it stands for");
     for known in Variant::ALL {
         let (name, what, origin) = (known.name(), known.says(), known.origin());
-        say(format!("  {name:<18}{what} ({origin})"));
+        say(format!("  {name:<24}{what} ({origin})"));
     }
     say("hazards (--hazard)");
     for known in Hazard::ALL {
-        say(format!("  {:<18}{}", known.name(), known.says()));
+        say(format!("  {:<24}{}", known.name(), known.says()));
     }
     say("mistakes (--mistake), which --planted runs");
     for known in Mistake::ALL {

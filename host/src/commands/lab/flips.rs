@@ -77,7 +77,7 @@ pub fn print_table(found: &[Found], args: &LabArgs) {
         Hazard::ALL.len()
     ));
     say(format!(
-        "{:<20} {:<18} cells that flip",
+        "{:<20} {:<23} cells that flip",
         "mistake", "variant"
     ));
     for mistake in Mistake::ALL {
@@ -108,7 +108,7 @@ pub fn print_table(found: &[Found], args: &LabArgs) {
             };
             let (mistake, variant) = (mistake.name(), variant.name());
             say(format!(
-                "{mistake:<20} {variant:<18} {} {mark}",
+                "{mistake:<20} {variant:<23} {} {mark}",
                 flips.join(", ")
             ));
             for problem in problems {

@@ -11,8 +11,8 @@ use tidemark_wire::{Hazard, LabVerdict};
 use Hazard::{H1, H2, H2Nmi, H3, H5Begin, H5End, H7, H7Hot, H8, H10};
 use LabVerdict::{Fails, Holds, HoldsDirectOnly, NotReached};
 use Variant::{
-    GfpSeqlock, Seed, Seqlock, SeqlockAnnotated, SeqlockIrqoff, SeqlockIrqsave, SeqlockRecheck,
-    Snapshot,
+    GfpSeqlock, Seed, Seqlock, SeqlockAnnotated, SeqlockIrqoff, SeqlockIrqoffRecheck,
+    SeqlockIrqsave, SeqlockRecheck, Snapshot,
 };
 
 /// A mistake of some protocols, and the new verdicts of their cells.
@@ -62,11 +62,15 @@ pub const ROWS: &[Row] = &[
     ),
     row(
         Mistake::NoCheckAtNopage,
-        &[Seqlock, SeqlockRecheck, Snapshot],
+        &[Seqlock, SeqlockIrqoffRecheck, SeqlockRecheck, Snapshot],
         &[(H1, HoldsDirectOnly)],
     ),
     row(Mistake::NoCheckAtNopage, &[Seed], &[(H1, Fails)]),
-    row(Mistake::NoCheckAtRetry, &[SeqlockRecheck], &[(H8, Fails)]),
+    row(
+        Mistake::NoCheckAtRetry,
+        &[SeqlockIrqoffRecheck, SeqlockRecheck],
+        &[(H8, Fails)],
+    ),
     row(Mistake::ChangedWithoutOdd, &[Seed], &[(H1, Fails)]),
     // A wait where the protocol promises none.
     row(Mistake::BeginWaits, &[Seed], &[(H2Nmi, Fails), (H3, Fails)]),
@@ -76,6 +80,7 @@ pub const ROWS: &[Row] = &[
         Mistake::InterruptsOn,
         &[
             SeqlockIrqoff,
+            SeqlockIrqoffRecheck,
             SeqlockIrqsave,
             SeqlockAnnotated,
             SeqlockRecheck,
@@ -87,6 +92,12 @@ pub const ROWS: &[Row] = &[
         &[SeqlockIrqoff],
         &[(H3, Fails), (H5Begin, Fails), (H5End, Fails)],
     ),
+    // Here the counter is still even at the begin.
+    row(
+        Mistake::NotDeferred,
+        &[SeqlockIrqoffRecheck],
+        &[(H3, Fails), (H5End, Fails)],
+    ),
     row(
         Mistake::NotDeferred,
         &[SeqlockIrqsave, SeqlockAnnotated, SeqlockRecheck],
@@ -96,6 +107,11 @@ pub const ROWS: &[Row] = &[
         Mistake::DeferredLate,
         &[SeqlockIrqoff],
         &[(H5Begin, Fails), (H5End, Fails)],
+    ),
+    row(
+        Mistake::DeferredLate,
+        &[SeqlockIrqoffRecheck],
+        &[(H5End, Fails)],
     ),
     row(
         Mistake::AnnotatedInside,
@@ -127,6 +143,7 @@ pub const ROWS: &[Row] = &[
             Variant::None,
             Seqlock,
             SeqlockIrqoff,
+            SeqlockIrqoffRecheck,
             SeqlockIrqsave,
             SeqlockAnnotated,
             SeqlockRecheck,

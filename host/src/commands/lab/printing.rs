@@ -113,7 +113,7 @@ pub fn print_matrix(found: &[Found], args: &LabArgs) {
         "{}, a fresh guest a cell",
         Machine::usual(args.cpus, args.accel)
     ));
-    let mut head = format!("{:<18}", "variant");
+    let mut head = format!("{:<24}", "variant");
     for hazard in &hazards {
         head.push_str(&format!("{:<COLUMN$}", hazard.name()));
     }
@@ -127,7 +127,7 @@ pub fn print_matrix(found: &[Found], args: &LabArgs) {
         if hazards.iter().all(|hazard| row(hazard).is_none()) {
             continue;
         }
-        let mut line = format!("{:<18}", variant.name());
+        let mut line = format!("{:<24}", variant.name());
         for hazard in &hazards {
             let Some(cell) = row(hazard) else {
                 line.push_str(&format!("{:<COLUMN$}", "-"));

@@ -176,7 +176,7 @@ mod tests {
             .map(|case| case.zonelist)
             .collect();
         assert_eq!(with, Variant::ALL);
-        assert_eq!(cases().len(), with.len() + 5 + 4);
+        assert_eq!(cases().len(), with.len() + 6 + 4);
     }
 
     #[test]

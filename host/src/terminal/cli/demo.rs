@@ -71,7 +71,7 @@ pub struct DemoArgs {
     /// Lets NMIs make no requests.
     ///
     /// Where readers wait for a rebuild (seqlock to seqlock-recheck), the request of an NMI that
-    /// has interrupted one waits for ever: hazard H2-NMI of the lab. Without such requests the four
+    /// has interrupted one waits for ever: hazard H2-NMI of the lab. Without such requests the five
     /// that turn interrupts off pass.
     ///
     /// Example: --zonelist seqlock-irqsave --no-nmi-requests

@@ -47,6 +47,7 @@ mod seed;
 mod seqlock;
 mod seqlock_annotated;
 mod seqlock_irqoff;
+mod seqlock_irqoff_recheck;
 mod seqlock_irqsave;
 mod seqlock_recheck;
 mod snapshot;

@@ -37,6 +37,16 @@ impl<P: Platform> Seqlock<P> {
             platform.point(Point::AnnotateEnd);
         });
     }
+
+    /// Runs the same part with the lock validator told of the begin while the counter is even. It
+    /// is told of the end while the counter is odd.
+    pub(super) fn write_annotated_before(count: &SeqCount, platform: &P, rewrite: impl FnOnce()) {
+        platform.point(Point::AnnotateBegin);
+        write_counted(count, platform, || {
+            rewrite();
+            platform.point(Point::AnnotateEnd);
+        });
+    }
 }
 
 impl<P: Platform> Protocol<P> for Seqlock<P> {

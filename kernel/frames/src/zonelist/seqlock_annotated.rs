@@ -1,12 +1,7 @@
 //! `seqlock-annotated`: Linux commit 41b43b6c6e30.
 
-use super::{BeginCookie, Lists, Protocol, Reader, RetryCheck, seqlock::Seqlock, write_counted};
-use crate::base::{
-    mistake::Mistake,
-    pin::Pinned,
-    platform::{Platform, Point},
-    request::Gfp,
-};
+use super::{BeginCookie, Lists, Protocol, Reader, RetryCheck, seqlock::Seqlock};
+use crate::base::{mistake::Mistake, pin::Pinned, platform::Platform, request::Gfp};
 use tidemark_sync::{Cookie, IrqSpinLock, Rank, SeqCount};
 
 /// As `seqlock-irqsave`, but the lock validator is told of the begin while the counter is still
@@ -39,18 +34,14 @@ impl<P: Platform> Protocol<P> for SeqlockAnnotated<P> {
         // The hot-plug lock serialises writers as well, so the mistake concerns interrupts alone.
         let (_pinned, leaves_on) = (Pinned::new(lists.platform), Mistake::InterruptsOn);
         let _locked = (!lists.platform.planted(leaves_on)).then(|| self.writer.lock());
+        let rewrite = || lists.deferring_console(&mut || lists.rewrite_in_place());
         let is_late = lists.platform.planted(Mistake::AnnotatedInside);
         lists.timed(|| {
-            if !is_late {
-                lists.platform.point(Point::AnnotateBegin);
+            if is_late {
+                Seqlock::write_annotated_inside(&self.count, lists.platform, rewrite);
+            } else {
+                Seqlock::write_annotated_before(&self.count, lists.platform, rewrite);
             }
-            write_counted(&self.count, lists.platform, || {
-                if is_late {
-                    lists.platform.point(Point::AnnotateBegin);
-                }
-                lists.deferring_console(&mut || lists.rewrite_in_place());
-                lists.platform.point(Point::AnnotateEnd);
-            });
         });
     }
 

@@ -19,6 +19,18 @@ impl<P: Platform> SeqlockIrqoff<P> {
             writer: SpinLock::new(Rank::ZonelistUpdate),
         }
     }
+
+    /// Runs `write` under the lock, with interrupts off and the console deferred around the lock.
+    pub(super) fn locked(&self, lists: &Lists<'_, P>, write: impl Fn(&SeqCount)) {
+        let (_pinned, leaves_on) = (Pinned::new(lists.platform), Mistake::InterruptsOn);
+        let _irq_off = (!lists.platform.planted(leaves_on)).then(IrqOff::<P>::new);
+        lists.timed(|| {
+            lists.deferring_console(&mut || {
+                let _locked = self.writer.lock();
+                write(&self.count);
+            });
+        });
+    }
 }
 
 impl<P: Platform> Protocol<P> for SeqlockIrqoff<P> {
@@ -31,15 +43,8 @@ impl<P: Platform> Protocol<P> for SeqlockIrqoff<P> {
     }
 
     fn rebuild(&self, lists: &Lists<'_, P>) {
-        let (_pinned, leaves_on) = (Pinned::new(lists.platform), Mistake::InterruptsOn);
-        let _irq_off = (!lists.platform.planted(leaves_on)).then(IrqOff::<P>::new);
-        lists.timed(|| {
-            lists.deferring_console(&mut || {
-                let _locked = self.writer.lock();
-                Seqlock::write_annotated_inside(&self.count, lists.platform, || {
-                    lists.rewrite_in_place();
-                });
-            });
+        self.locked(lists, |count| {
+            Seqlock::write_annotated_inside(count, lists.platform, || lists.rewrite_in_place());
         });
     }
 

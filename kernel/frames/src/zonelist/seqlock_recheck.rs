@@ -1,4 +1,4 @@
-//! `seqlock-recheck`: Linux commit e05741fb10c3, mainline in 2026.
+//! `seqlock-recheck`: Linux commit e05741fb10c3, in Linux 6.15.
 
 use super::{
     BeginCookie, Lists, Protocol, Reader, RetryCheck, seqlock_annotated::SeqlockAnnotated,

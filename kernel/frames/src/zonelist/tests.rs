@@ -49,8 +49,8 @@ fn below_low(frames: &'static TestFrames) -> Vec<Vec<TestBlock>> {
 
 #[test]
 fn names_are_the_specifications_and_lead_back() {
-    let names = "none seqlock seqlock-irqoff seqlock-irqsave seqlock-annotated seqlock-recheck \
-                 gfp-seqlock seed snapshot";
+    let names = "none seqlock seqlock-irqoff seqlock-irqoff-recheck seqlock-irqsave \
+                 seqlock-annotated seqlock-recheck gfp-seqlock seed snapshot";
     assert_eq!(Variant::ALL.map(Variant::name).join(" "), names);
     for variant in Variant::ALL {
         assert_eq!(Variant::from_name(variant.name()), Some(variant));
@@ -133,8 +133,14 @@ fn each_writer_takes_its_steps_in_its_own_order() {
         drop(hook);
         let annotates = !matches!(variant, Variant::None | Variant::Seed | Variant::Snapshot);
         let defers = annotates && variant.writes_with_interrupts_off();
-        let defers_first = variant == Variant::SeqlockIrqoff;
-        let told_first = matches!(variant, Variant::SeqlockAnnotated | Variant::SeqlockRecheck);
+        let defers_first = matches!(
+            variant,
+            Variant::SeqlockIrqoff | Variant::SeqlockIrqoffRecheck
+        );
+        let told_first = matches!(
+            variant,
+            Variant::SeqlockIrqoffRecheck | Variant::SeqlockAnnotated | Variant::SeqlockRecheck
+        );
         let irqs_off = variant.writes_with_interrupts_off();
         let at = |point, is_odd, is_deferred| At {
             point,
@@ -268,7 +274,10 @@ fn h8_a_stale_start_is_gone_round_from_for_ever_unless_retry_looks_again() {
         let (result, info) = traced(frames, &task(), Gfp::KERNEL);
         drop(hook);
         assert!(result.is_ok(), "{variant:?}");
-        let ends = matches!(variant, Variant::SeqlockRecheck | Variant::Snapshot);
+        let ends = matches!(
+            variant,
+            Variant::SeqlockIrqoffRecheck | Variant::SeqlockRecheck | Variant::Snapshot
+        );
         assert_eq!(rounds.get() < 4, ends, "{variant:?}: {info:?}");
         assert_eq!(rounds.get() >= ENDLESS, !ends, "{variant:?}: {info:?}");
         drop((result, low));

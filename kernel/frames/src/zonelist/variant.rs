@@ -93,6 +93,12 @@ variants! { $
         seqlock_irqoff::SeqlockIrqoff {
             waits: Everybody, looks: Everybody, interrupts: Off, writes: InPlace
         },
+    /// The writer is as `SeqlockIrqoff`'s, but annotated before the first increment.
+    SeqlockIrqoffRecheck = "seqlock-irqoff-recheck", "the same, and readers look at retry, too",
+        "Linux commit e05741fb10c3 in the stable series 5.10, 5.15 and 6.1",
+        seqlock_irqoff_recheck::SeqlockIrqoffRecheck {
+            waits: Everybody, looks: Everybody, interrupts: Off, writes: InPlace
+        },
     /// The writer uses `write_seqlock_irqsave`, annotated after the increment, and then defers the
     /// console.
     SeqlockIrqsave = "seqlock-irqsave", "the counter first, then the console deferred",

@@ -108,6 +108,15 @@ macro_rules! windows {
                     tty(PortFreed),
                     writer(PortLocked),
                 ),
+                window!(
+                    "the counter is even where the validator prints, and the print is stored",
+                    writer($at).even(),
+                    writer(PrintStored),
+                    tty(SlowBegin),
+                    tty(SlowCheckNopage),
+                    tty(Failed).says(0),
+                    tty(PortFreed),
+                ),
             ],
             &[
                 window!(
@@ -140,7 +149,7 @@ macro_rules! windows {
     };
 }
 
-type Windows = (&'static [Window; 3], &'static [Window; 2]);
+type Windows = (&'static [Window; 4], &'static [Window; 2]);
 
 const H3: Windows = windows!(RebuildOdd);
 const H5_BEGIN: Windows = windows!(AnnotateBegin);
