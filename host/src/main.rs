@@ -23,7 +23,7 @@ mod terminal;
 use std::io::Write;
 use std::process::ExitCode;
 
-use commands::{bench, demo, lab, mutants, price, shell, suite};
+use commands::{bench, demo, lab, linux, mutants, price, shell, suite};
 use guest::build;
 use terminal::exit::{EXIT_INTERRUPTED, EXIT_USAGE};
 use terminal::{cli, interrupt};
@@ -44,6 +44,7 @@ fn main() -> ExitCode {
             Some(cli::Command::Bench(args)) => bench::run(args),
             Some(cli::Command::Lab(line)) => match &line.command {
                 Some(cli::LabCommand::Price(args)) => price::run(args),
+                Some(cli::LabCommand::Linux(args)) => linux::run(args),
                 None => lab::lab(&line.args),
             },
             Some(cli::Command::Mutants(args)) => mutants::run(args),

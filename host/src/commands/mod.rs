@@ -4,6 +4,7 @@ pub mod bench;
 pub mod cases;
 pub mod demo;
 pub mod lab;
+pub mod linux;
 pub mod mutants;
 pub mod price;
 pub mod shell;

@@ -11,3 +11,4 @@ pub mod skips;
 pub mod symbols;
 pub mod tally;
 pub mod verdict;
+pub mod words;

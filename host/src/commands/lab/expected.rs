@@ -144,15 +144,6 @@ pub fn expected(variant: Variant, hazard: Hazard) -> Option<LabVerdict> {
         .or_else(|| added(variant, hazard))
 }
 
-/// Returns a verdict in the words of the specification.
-pub fn words(verdict: LabVerdict) -> &'static str {
-    match verdict {
-        Holds | HoldsDirectOnly => "holds",
-        Fails => "FAILS",
-        LabVerdict::NotReached => "not reached",
-    }
-}
-
 /// Returns the restriction of a verdict, in words.
 pub fn scope(verdict: LabVerdict) -> Option<&'static str> {
     (verdict == HoldsDirectOnly).then_some("direct reclaim only")

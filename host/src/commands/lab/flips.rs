@@ -4,10 +4,11 @@ use tidemark_frames::{Mistake, Variant};
 use tidemark_wire::{Hazard, LabVerdict};
 
 use super::cells::Cell;
-use super::expected::{expected, words};
+use super::expected::expected;
 use super::found::Found;
 use super::planted::{ROWS, Row};
 use crate::guest::machine::Machine;
+use crate::judge::words::words;
 use crate::terminal::cli::LabArgs;
 use crate::terminal::console::{BAD, GOOD, say};
 

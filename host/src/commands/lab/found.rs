@@ -7,10 +7,11 @@ use tidemark_frames::Mistake;
 use tidemark_wire::{LabResult, LabStep, LabVerdict};
 
 use super::cells::Cell;
-use super::expected::{self, scope, words};
+use super::expected::{self, scope};
 use super::values;
 use crate::guest::record::Record;
 use crate::judge::verdict;
+use crate::judge::words::words;
 use crate::terminal::exit::EXIT_INTERRUPTED;
 use crate::terminal::interrupt;
 

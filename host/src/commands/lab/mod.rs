@@ -2,6 +2,7 @@
 //!
 //! Each cell runs in a fresh guest. Two guests run at a time where two cores allow it.
 
+mod beside;
 mod cells;
 mod columns;
 mod describe;
@@ -44,6 +45,8 @@ pub fn lab(args: &LabArgs) -> Result<i32> {
         return Ok(0);
     }
     json::prepare(args.output.json.as_deref())?;
+    let linux = args.linux.then(|| beside::Columns::read(printing::COLUMN));
+    let linux = linux.transpose().map_err(anyhow::Error::msg)?;
     qemu::require()?;
     let args = &LabArgs {
         accel: usable(args.accel),
@@ -67,7 +70,7 @@ pub fn lab(args: &LabArgs) -> Result<i32> {
     if args.planted {
         flips::print_table(&found, args);
     } else if args.show.is_none() || found.len() > 1 {
-        printing::print_matrix(&found, args);
+        printing::print_matrix(&found, args, linux.as_ref());
     }
     let exit_code = found::exit_code(&cells, &found);
     if let Some(path) = &args.output.json {

@@ -5,20 +5,22 @@ use std::time::Duration;
 use tidemark_frames::{Mistake, Variant};
 use tidemark_wire::{Hazard, LabVerdict};
 
+use super::beside::Columns;
 use super::cells::Cell;
 use super::columns::{self, Style};
-use super::expected::{contradiction, scope, words};
+use super::expected::{contradiction, scope};
 use super::found::Found;
 use super::steps::Writes;
 use super::values;
 use crate::guest::machine::Machine;
 use crate::judge::report::seconds;
 use crate::judge::symbols::Symbols;
+use crate::judge::words::words;
 use crate::terminal::cli::{LabArgs, Show};
 use crate::terminal::console::{BAD, FAINT, GOOD, say};
 
 /// Width of a column of the matrix, in characters.
-const COLUMN: usize = 10;
+pub const COLUMN: usize = 10;
 
 /// Most characters in a line of a page for a mail.
 const MAIL: usize = 72;
@@ -104,7 +106,7 @@ fn mark(found: &Found) -> String {
 }
 
 /// Prints the matrix.
-pub fn print_matrix(found: &[Found], args: &LabArgs) {
+pub fn print_matrix(found: &[Found], args: &LabArgs, linux: Option<&Columns>) {
     let hazards: Vec<Hazard> = Hazard::ALL
         .into_iter()
         .filter(|hazard| found.iter().any(|cell| cell.cell.hazard == *hazard))
@@ -117,6 +119,8 @@ pub fn print_matrix(found: &[Found], args: &LabArgs) {
     for hazard in &hazards {
         head.push_str(&format!("{:<COLUMN$}", hazard.name()));
     }
+    let of_ours = head.len();
+    head.push_str(&linux.map(Columns::head).unwrap_or_default());
     say(head.trim_end());
     for variant in Variant::ALL {
         let row = |hazard: &Hazard| {
@@ -143,7 +147,13 @@ pub fn print_matrix(found: &[Found], args: &LabArgs) {
             let gap = COLUMN.saturating_sub(verdict.chars().count() + 2 + star);
             line.push_str(&format!("{verdict} {sign}{:gap$}", ""));
         }
+        let kernels = linux.map(|linux| linux.lines(variant)).unwrap_or_default();
+        let mut kernels = kernels.iter();
+        line.push_str(kernels.next().map_or("", String::as_str));
         say(line.trim_end());
+        for kernel in kernels {
+            say(format!("{:of_ours$}{kernel}", "").trim_end());
+        }
     }
     let has = |verdict| found.iter().any(|cell| cell.verdict == verdict);
     if has(LabVerdict::HoldsDirectOnly) {
@@ -152,6 +162,11 @@ pub fn print_matrix(found: &[Found], args: &LabArgs) {
     say(
         "✓ as expected, and an expected FAILS is one; ✗ not; none: the window was not reached. lab --list explains the names",
     );
+    if linux.is_some() {
+        say(
+            "on Linux: recorded runs of lab linux on Debian's kernels; docs/linux.md explains them",
+        );
+    }
     for cell in found.iter().filter(|cell| !cell.is_expected()) {
         let expected = cell.cell.expected().map_or("nothing", words);
         say(format!(

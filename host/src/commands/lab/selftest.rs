@@ -6,7 +6,6 @@ use tidemark_frames::{Mistake, Variant};
 use tidemark_wire::{Hazard, LabVerdict};
 
 use super::cells::Cell;
-use super::expected::words;
 use super::flips;
 use super::found::exit_code;
 use super::running::{run_cell, run_cell_on};
@@ -14,11 +13,13 @@ use crate::commands::cases::run_cases;
 use crate::guest::build::Built;
 use crate::guest::machine::Machine;
 use crate::judge::tally::Tally;
+use crate::judge::words::words;
 use crate::terminal::cli::{Accel, LabArgs, OutputArgs, Part};
 
 /// Returns the arguments of the suite's runs.
 fn quiet(accel: Accel) -> LabArgs {
     LabArgs {
+        linux: false,
         variant: None,
         hazard: None,
         show: None,

@@ -1,5 +1,7 @@
 //! The command line of `lab`, and of `lab price`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use tidemark_frames::{Mistake, Variant};
 use tidemark_wire::{CYCLES, Hazard, Plant};
@@ -27,6 +29,12 @@ pub enum LabCommand {
     /// Each protocol runs in a guest of its own, once with readers as they come and once with
     /// readers that stay inside their walk while lists are rewritten.
     Price(PriceArgs),
+    /// Shows hazards on Linux itself: H10, H8 and H1 on Debian's own kernels.
+    ///
+    /// A module of ours holds one request in its direct reclaim while memory comes online or goes
+    /// offline. The first call fetches kernels and headers (70 to 140 MB each) into target/linux,
+    /// without root; nothing is installed. docs/linux.md explains what follows.
+    Linux(LinuxArgs),
 }
 
 /// The laboratory.
@@ -58,6 +66,11 @@ pub struct LabArgs {
     /// Example: lab --planted
     #[arg(long, conflicts_with_all = ["hazard", "mistake"])]
     pub planted: bool,
+    /// Prints the recorded verdicts of `lab linux` beside the matrix.
+    ///
+    /// Example: lab --linux
+    #[arg(long, conflicts_with_all = ["planted", "list"])]
+    pub linux: bool,
     /// Explains protocols, hazards and mistakes, a line each, and runs nothing.
     ///
     /// Example: lab --list
@@ -73,6 +86,55 @@ pub struct LabArgs {
     pub accel: Accel,
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// Linux itself.
+#[derive(Args, Clone, Debug)]
+pub struct LinuxArgs {
+    /// Only these kernels, as `uname -r` names them; `--list` tells what can be had.
+    ///
+    /// Without it: the newest of each suite of this machine's Debian.
+    /// Example: lab linux --kernel 6.1.0-56-amd64
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub kernel: Vec<String>,
+    /// Only this hazard.
+    ///
+    /// Example: lab linux --hazard H10
+    #[arg(long, value_name = "NAME", ignore_case = true, value_parser = one_of(&[Hazard::H10, Hazard::H8, Hazard::H1], Hazard::name))]
+    pub hazard: Option<Hazard>,
+    /// Prints what the kernel logged: the lists, the request's walks, its page.
+    ///
+    /// Example: lab linux --hazard H10 --show
+    #[arg(long)]
+    pub show: bool,
+    /// How often each hazard is played, 1 to 100.
+    ///
+    /// Example: lab linux --times 10
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub times: u32,
+    /// Holds nobody: counts how often H10 happens by itself under load.
+    ///
+    /// Example: lab linux --natural --minutes 5
+    #[arg(long, conflicts_with_all = ["hazard", "show", "times", "log"])]
+    pub natural: bool,
+    /// How long the load of `--natural` runs, 1 to 600 minutes.
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "natural", value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub minutes: u32,
+    /// Lists the kernels that Debian's archive has, and runs nothing.
+    #[arg(long, conflicts_with_all = ["kernel", "hazard", "show", "natural", "clean"])]
+    pub list: bool,
+    /// Removes what was fetched and built.
+    #[arg(long, conflicts_with_all = ["kernel", "hazard", "show", "natural"])]
+    pub clean: bool,
+    /// Writes the result to a file; docs/output.md describes it.
+    #[arg(long, value_name = "FILE", help_heading = "Output and debugging")]
+    pub json: Option<PathBuf>,
+    /// Writes what the module told to a file, from which the verdicts follow.
+    #[arg(long, value_name = "FILE", help_heading = "Output and debugging")]
+    pub log: Option<PathBuf>,
+    /// Has the module read the allocator's data at a wrong place, which it must refuse.
+    #[arg(long, hide = true, value_parser = ["layout"])]
+    pub plant: Option<String>,
 }
 
 /// The price.

@@ -17,7 +17,7 @@ use clap::{Parser, Subcommand};
 
 pub use bench::BenchArgs;
 pub use demo::DemoArgs;
-pub use lab::{LabArgs, LabCommand, LabLine, PriceArgs};
+pub use lab::{LabArgs, LabCommand, LabLine, LinuxArgs, PriceArgs};
 pub use mutants::MutantsArgs;
 pub use output::{OutputArgs, Verbosity};
 pub use shell::ShellArgs;

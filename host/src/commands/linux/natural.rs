@@ -1,0 +1,162 @@
+//! Nobody is held: a guest that swaps to a slow disk, threads that allocate, and memory that is
+//! onlined as Movable. Counts how often the hazard happens by itself.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::initrd::DRIVERS;
+use super::plays;
+use super::printing;
+use super::ready::{self, Ready};
+use super::session::{Images, Session};
+use super::trouble::{Outcome, Trouble};
+use crate::judge::report::seconds;
+use crate::terminal::console::say;
+
+/// Size of the disk that the guest swaps to.
+const DISK: u64 = 2 << 30;
+/// Operations a second of that disk.
+const OPERATIONS: u32 = 300;
+/// Threads that allocate GFP_KERNEL pages and look at their zone.
+const THREADS: u32 = 6;
+/// Processes that touch more memory than there is, and MiB of each.
+const HOGS: (u32, u32) = (2, 300);
+/// Seconds of load before each onlining, and after it.
+const BEFORE: u64 = 6;
+const AFTER: u64 = 3;
+
+/// A file that is removed when this goes.
+struct Disk(PathBuf);
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    /// How often memory came online, and how often at least one page was misplaced then.
+    onlines: u32,
+    hits: u32,
+    /// Pages that were misplaced.
+    misplaced: i64,
+    requests: i64,
+    reclaims: i64,
+}
+
+/// Runs the load for some minutes.
+///
+/// # Errors
+/// The guest fails, or the disk's file cannot be created.
+pub fn run(ready: &Ready, minutes: u32) -> Outcome<Value> {
+    let disk = Disk(ready::folder().join(format!("swap-{}", std::process::id())));
+    let made = fs::File::create(&disk.0).and_then(|file| file.set_len(DISK));
+    made.map_err(|error| Trouble::of_file("created", &disk.0, &error))?;
+    let (kernel, initrd) = (ready.kernel(), ready.initrd());
+    let mut session = Session::boot(Images {
+        kernel: &kernel,
+        initrd: &initrd,
+        disk: Some((&disk.0, OPERATIONS)),
+    })?;
+    printing::kernel(&ready.facts, &ready.facts.steps(), session.boot);
+    say(format!(
+        "  nobody is held: {THREADS} threads allocate GFP_KERNEL, {} processes touch {} MiB each of 512, \
+         swap on a disk of {OPERATIONS} operations a second; {minutes} min",
+        HOGS.0, HOGS.1
+    ));
+    plays::load(&mut session, "")?;
+    let block = session.plug()?;
+    begin_load(&mut session)?;
+    let until = Instant::now() + Duration::from_secs(u64::from(minutes) * 60);
+    let mut counts = Counts::default();
+    while Instant::now() < until || counts.onlines == 0 {
+        let (reclaims, misplaced) = once(&mut session, block)?;
+        counts.onlines += 1;
+        counts.hits += u32::from(misplaced > 0);
+        counts.misplaced += misplaced;
+        counts.reclaims += reclaims;
+        say(format!(
+            "  online {:>3}: {reclaims} direct reclaims before it, {misplaced} GFP_KERNEL pages of Movable",
+            counts.onlines
+        ));
+    }
+    plays::load_threads(&mut session, 0)?;
+    counts.requests = plays::read(&mut session)?.load.requests;
+    say(format!(
+        "  {} of {} onlines with a misplaced page, {} pages, {} requests, {} direct reclaims",
+        counts.hits, counts.onlines, counts.misplaced, counts.requests, counts.reclaims
+    ));
+    say(format!(
+        "  a rate under emulation is of this setting, and says nothing about other machines ({} of load)",
+        seconds(Duration::from_secs(u64::from(minutes) * 60))
+    ));
+    Ok(json!({
+        "release": ready.facts.release,
+        "version": ready.facts.version,
+        "onlines": counts.onlines,
+        "onlines_with_misplaced": counts.hits,
+        "misplaced": counts.misplaced,
+        "requests": counts.requests,
+        "direct_reclaims": counts.reclaims,
+    }))
+}
+
+/// Turns the swap on and starts threads and processes.
+fn begin_load(session: &mut Session) -> Outcome<()> {
+    // Which of them needs which has changed, so each is tried as often as there are drivers. What
+    // the kernel has built in is no file.
+    for driver in DRIVERS.iter().cycle().take(DRIVERS.len() * 3) {
+        session.ask(
+            &format!("[ ! -e /mod/{driver}.ko ] || insmod /mod/{driver}.ko"),
+            60,
+        )?;
+    }
+    session.run(
+        "for i in $(seq 200); do [ -e /dev/vda ] && break; usleep 50000; done; mkswap /dev/vda >/dev/null && swapon /dev/vda",
+        120,
+    )?;
+    let (hogs, size) = HOGS;
+    session.run(
+        &format!("for i in $(seq {hogs}); do hog {size} </dev/null >/dev/null 2>&1 & done"),
+        60,
+    )?;
+    plays::load_threads(session, THREADS)
+}
+
+/// Lets the load run, brings the memory online, and takes it away again. Returns the direct
+/// reclaims before and the pages that were misplaced.
+fn once(session: &mut Session, block: u64) -> Outcome<(i64, i64)> {
+    let before = reclaims(session)?;
+    session.run(&format!("sleep {BEFORE}"), BEFORE + 300)?;
+    let reclaims = reclaims(session)? - before;
+    let known = plays::read(session)?.load.misplaced;
+    plays::set_block(session, block, true, 120)?;
+    session.run(&format!("sleep {AFTER}"), AFTER + 300)?;
+    let misplaced = plays::read(session)?.load.misplaced - known;
+    // The threads give up what they hold: the block can go only then.
+    plays::load_threads(session, 0)?;
+    let is_gone = plays::set_block(session, block, false, 60)?;
+    plays::load_threads(session, THREADS)?;
+    if is_gone {
+        Ok((reclaims, misplaced))
+    } else {
+        Err(Trouble::Hung(format!(
+            "memory block {block} does not go offline"
+        )))
+    }
+}
+
+fn reclaims(session: &mut Session) -> Outcome<i64> {
+    let text = session.run("grep -E '^allocstall_' /proc/vmstat", 300)?;
+    let numbers = text
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1));
+    Ok(numbers
+        .filter_map(|number| number.parse::<i64>().ok())
+        .sum())
+}
