@@ -147,6 +147,9 @@ static int request_thread(void *unused)
 void request_end(void)
 {
 	if (held.thread) {
+		/* Its thread leaves the list of what was taken alone from then on. */
+		if (held.sleeps)
+			give_back(ULONG_MAX);
 		WRITE_ONCE(held.progress, false);
 		WRITE_ONCE(held.go, true);
 		kthread_stop(held.thread);

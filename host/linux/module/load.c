@@ -2,6 +2,7 @@
 /* The load: threads that are not held, and look at the zone of what they get. */
 #include <linux/gfp.h>
 #include <linux/kthread.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
@@ -23,6 +24,8 @@ static int worker_thread(void *data)
 {
 	struct worker *worker = data;
 
+	/* The guest's shell and its other processes go first. */
+	set_user_nice(current, 15);
 	while (!kthread_should_stop()) {
 		struct page *page = alloc_pages(GFP_KERNEL | __GFP_NOWARN | __GFP_RETRY_MAYFAIL, 0);
 

@@ -10,8 +10,16 @@
  * How the request is watched: a return probe on get_page_from_freelist() logs the thread's walks. A
  * probe on out_of_memory() counts its calls. The verdict needs neither: it is the zone of the page.
  *
- * One file, /proc/zonelist_lab, takes commands and tells the state; see commands[] and state_show().
- * Each line of the state is a word and pairs of key=value.
+ * One file, /proc/zonelist_lab, takes a command:
+ *
+ *   request N   take all memory, ask for a page, wait until that request sleeps, give N pages back
+ *   progress N  have reclaim report progress to the request (1), or not (0)
+ *   go          let the request go on, and wait until it returns
+ *   give        give back the memory that was taken; the request's page stays
+ *   end         free the page, too
+ *   load N      have N threads allocate, not held; 0 ends them
+ *
+ * Read, it tells the state: lines of a word and pairs of key=value.
  *
  * This is the project's own source, "Dual MIT/GPL".
  */

@@ -160,7 +160,7 @@ int watch_begin(void)
 	if (layout_is_known())
 		return 0;
 	watch_end();
-	pr_err(NAME ": refused: this kernel lays the allocator's context out otherwise than the releases that the module knows\n");
+	pr_err(NAME ": refused: the allocator's context is laid out otherwise than in the releases that the module knows\n");
 	return -EOPNOTSUPP;
 }
 

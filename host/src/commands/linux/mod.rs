@@ -84,6 +84,10 @@ fn run_kernels(args: &LinuxArgs) -> Outcome<i32> {
     if args.list {
         return list();
     }
+    if let Some(path) = &args.log {
+        // A log that cannot be written is told before the run.
+        tools::write(path, "")?;
+    }
     let existed = ready::folder().exists();
     let ready = get_ready(args);
     if ready.is_err() && !existed {

@@ -24,9 +24,9 @@ const OPERATIONS: u32 = 300;
 const THREADS: u32 = 6;
 /// Processes that touch more memory than there is, and MiB of each.
 const HOGS: (u32, u32) = (2, 300);
-/// Seconds of load before each onlining, and after it.
-const BEFORE: u64 = 6;
-const AFTER: u64 = 3;
+/// Direct reclaims after which memory comes online, and the seconds that they may take.
+const RECLAIMS: i64 = 40;
+const BEFORE: u64 = 45;
 
 /// A file that is removed when this goes.
 struct Disk(PathBuf);
@@ -106,7 +106,7 @@ pub fn run(ready: &Ready, minutes: u32) -> Outcome<Value> {
     }))
 }
 
-/// Turns the swap on and starts threads and processes.
+/// Turns the swap on and starts the threads.
 fn begin_load(session: &mut Session) -> Outcome<()> {
     // Which of them needs which has changed, so each is tried as often as there are drivers. What
     // the kernel has built in is no file.
@@ -120,30 +120,33 @@ fn begin_load(session: &mut Session) -> Outcome<()> {
         "for i in $(seq 200); do [ -e /dev/vda ] && break; usleep 50000; done; mkswap /dev/vda >/dev/null && swapon /dev/vda",
         120,
     )?;
-    let (hogs, size) = HOGS;
-    session.run(
-        &format!("for i in $(seq {hogs}); do hog {size} </dev/null >/dev/null 2>&1 & done"),
-        60,
-    )?;
     plays::load_threads(session, THREADS)
 }
 
-/// Lets the load run, brings the memory online, and takes it away again. Returns the direct
+/// Has the guest swap, brings the memory online, and takes it away again. Returns the direct
 /// reclaims before and the pages that were misplaced.
 fn once(session: &mut Session, block: u64) -> Outcome<(i64, i64)> {
-    let before = reclaims(session)?;
-    session.run(&format!("sleep {BEFORE}"), BEFORE + 300)?;
-    let reclaims = reclaims(session)? - before;
+    let (hogs, size) = HOGS;
+    let begin = reclaims(session)?;
+    let start = format!("for i in $(seq {hogs}); do hog {size} </dev/null >/dev/null 2>&1 & done");
+    session.run(&start, 300)?;
+    let deadline = Instant::now() + Duration::from_secs(BEFORE);
+    let mut reclaimed = 0;
+    while reclaimed < RECLAIMS && Instant::now() < deadline {
+        session.run("usleep 500000", 300)?;
+        reclaimed = reclaims(session)? - begin;
+    }
     let known = plays::read(session)?.load.misplaced;
     plays::set_block(session, block, true, 120)?;
-    session.run(&format!("sleep {AFTER}"), AFTER + 300)?;
+    session.run("usleep 500000", 300)?;
     let misplaced = plays::read(session)?.load.misplaced - known;
-    // The threads give up what they hold: the block can go only then.
+    // The block can go only when nobody holds a page of it that cannot move.
+    session.run("killall hog; sleep 1", 300)?;
     plays::load_threads(session, 0)?;
     let is_gone = plays::set_block(session, block, false, 60)?;
     plays::load_threads(session, THREADS)?;
     if is_gone {
-        Ok((reclaims, misplaced))
+        Ok((reclaimed, misplaced))
     } else {
         Err(Trouble::Hung(format!(
             "memory block {block} does not go offline"
@@ -151,6 +154,7 @@ fn once(session: &mut Session, block: u64) -> Outcome<(i64, i64)> {
     }
 }
 
+/// Reads how often requests went to direct reclaim since boot.
 fn reclaims(session: &mut Session) -> Outcome<i64> {
     let text = session.run("grep -E '^allocstall_' /proc/vmstat", 300)?;
     let numbers = text

@@ -71,7 +71,10 @@ pub fn run(command: &mut Command, what: &str) -> Outcome<String> {
 
 /// Finds the line that says why a program failed.
 pub fn reason(words: &str) -> String {
-    let lines = || words.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines = || {
+        let lines = words.lines().map(str::trim);
+        lines.filter(|line| !line.is_empty() && !line.contains("ing directory '"))
+    };
     let tells = |line: &&str| {
         line.starts_with("E: ")
             || line.contains("No space left")
@@ -125,6 +128,8 @@ mod tests {
         assert_eq!(reason(make), "main.c:3:1: error: unknown type name 'x'");
         let full = "E: Write error - write (28: No space left on device)\nE: more\n";
         assert!(reason(full).contains("No space left"), "{}", reason(full));
+        let silent = "make[1]: *** [x.o] Error 1\nmake: Leaving directory '/x'\n";
+        assert_eq!(reason(silent), "make[1]: *** [x.o] Error 1");
         assert_eq!(reason("\n"), "it did not say why");
     }
 
