@@ -37,6 +37,7 @@ pub fn run(args: &DemoArgs) -> Result<i32> {
             "tidemark: {}; seed {}, {} cycles",
             spec.machine, args.seed, args.cycles
         ));
+        args.zonelist.alias().iter().for_each(say);
     }
     if args.gdb {
         say(format!(
@@ -53,7 +54,7 @@ pub fn run(args: &DemoArgs) -> Result<i32> {
         zonelist: args.zonelist,
         pressure: args.pressure,
     };
-    let verdict = lab::explained(judge(&expected, &record), args.zonelist, &record);
+    let verdict = lab::explained(judge(&expected, &record), args.zonelist.variant, &record);
     let symbols = Symbols::of_files(&[&spec.built.unstripped, &spec.built.loader]);
     for line in crash_report(&record, &symbols) {
         say(line);
@@ -88,7 +89,7 @@ fn spec(args: &DemoArgs) -> Result<Spec> {
         plant: args.plant,
         verbose: args.output.wants_details(),
         dump: args.output.dump.clone(),
-        ..Options::new(mode, args.zonelist)
+        ..Options::new(mode, args.zonelist.variant)
     };
     Ok(Spec {
         kernel_image: args.kernel_image.clone(),

@@ -65,6 +65,8 @@ pub fn run(args: &PriceArgs) -> Result<i32> {
         "{machine}, a fresh guest a protocol; {} removals and as many arrivals in each half",
         args.removals
     ));
+    let aliases = args.variant.iter().filter_map(|asked| asked.alias());
+    aliases.for_each(say);
     for stalled in [false, true] {
         table(&found, stalled).iter().for_each(say);
     }
@@ -101,8 +103,10 @@ pub fn run(args: &PriceArgs) -> Result<i32> {
 
 fn wanted(args: &PriceArgs) -> Vec<Variant> {
     let all = Variant::ALL.into_iter();
-    all.filter(|zonelist| args.variant.is_empty() || args.variant.contains(zonelist))
-        .collect()
+    all.filter(|zonelist| {
+        args.variant.is_empty() || args.variant.iter().any(|asked| asked.variant == *zonelist)
+    })
+    .collect()
 }
 
 /// Cores for one guest: two, because only then do readers and writer run at once.

@@ -94,7 +94,9 @@ pub fn demonstration(
         "ready_ms": record.ready.map(|ready| ready.after.as_millis() as u64),
         "wall_ms": record.wall.as_millis() as u64,
     });
-    result["zonelist"] = Value::from(expected.zonelist.name());
+    result["zonelist"] = Value::from(expected.zonelist.variant.name());
+    let release = expected.zonelist.release;
+    result["linux"] = json!(release.map(|release| release.to_string()));
     result["pressure"] = Value::from(expected.pressure.name());
     result["writer_turns_interrupts_off"] = json!(record.totals.map(|totals| totals.irqs_off));
     result["promise"] = promise_kept(expected, record, &totals);
@@ -105,7 +107,7 @@ pub fn demonstration(
 fn promise_kept(expected: &Expectation, record: &Record, totals: &Totals) -> Value {
     let (promised, paid) = (expected.promise(totals), promise::paid(record));
     json!({
-        "says_nothing_because": promise::says_nothing(expected.zonelist, totals),
+        "says_nothing_because": promise::says_nothing(expected.zonelist.variant, totals),
         "tasks_failed": paid.tasks,
         "tasks_at_most": promised.tasks.number(),
         "handlers_failed": paid.handlers,

@@ -19,7 +19,7 @@ pub const MAX_LINES: usize = 25;
 pub fn summary(expected: &Expectation, record: &Record, verdict: &Verdict) -> Vec<String> {
     let nothing = record
         .totals
-        .and_then(|totals| promise::says_nothing(expected.zonelist, &totals));
+        .and_then(|totals| promise::says_nothing(expected.zonelist.variant, &totals));
     let mut lines = vec![heading(verdict, nothing)];
     lines.extend(reasons(verdict));
     if record.counts.iter().any(Option::is_some) {
@@ -120,7 +120,7 @@ fn table(record: &Record) -> Vec<String> {
 }
 
 fn facts(expected: &Expectation, record: &Record, totals: &Totals) -> Vec<String> {
-    let name = expected.zonelist.name();
+    let name = expected.zonelist.says();
     let (promised, paid) = (expected.promise(totals), promise::paid(record));
     let rows = [
         (
@@ -262,6 +262,7 @@ mod tests {
         judge,
         tests::{EXPECTED, good},
     };
+    use crate::terminal::release::Zonelist;
     use tidemark_frames::Variant;
 
     #[test]
@@ -303,7 +304,7 @@ mod tests {
     fn a_pass_that_says_nothing_about_the_protocol_says_so() {
         assert_eq!(lines_of(&EXPECTED, |_| ())[0], "PASS");
         let none = Expectation {
-            zonelist: Variant::None,
+            zonelist: Zonelist::of(Variant::None),
             ..EXPECTED
         };
         let lines = lines_of(&none, |totals| totals.probes_failed = 10);

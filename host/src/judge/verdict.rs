@@ -1,12 +1,12 @@
 //! Judges a run: turns facts into a verdict.
 
-use tidemark_frames::Variant;
 use tidemark_wire::{PROTOCOL_VERSION, Pressure, Source, SourceCounts, Totals, exit_value};
 
 use crate::guest::record::{Ended, Record};
 use crate::judge::promise::{self, Promise};
 use crate::terminal::console::split_stamp;
 use crate::terminal::exit::{EXIT_INTERRUPTED, EXIT_USAGE};
+use crate::terminal::release::Zonelist;
 
 /// Number of cycles from which the full numbers are expected.
 const FULL_CYCLES: u64 = 10;
@@ -26,7 +26,7 @@ pub struct Expectation {
     pub cycles: u32,
     pub dimms: u8,
     pub cpus: u16,
-    pub zonelist: Variant,
+    pub zonelist: Zonelist,
     pub pressure: Pressure,
 }
 
@@ -41,7 +41,7 @@ impl Expectation {
         }
     }
 
-    /// Variant rebuilds that the run must reach. Without a DIMM no zone empties.
+    /// Returns the number of rebuilds that the run must reach. Without a DIMM no zone empties.
     pub fn rebuilds(&self) -> u64 {
         if self.dimms == 0 {
             0
@@ -53,7 +53,12 @@ impl Expectation {
     /// Returns the protocol's promises, given what happened.
     pub fn promise(&self, totals: &Totals) -> Promise {
         let removals = totals.pulls_confirmed;
-        promise::promise(self.zonelist, self.pressure, removals, self.cpus.into())
+        promise::promise(
+            self.zonelist.variant,
+            self.pressure,
+            removals,
+            self.cpus.into(),
+        )
     }
 
     /// Returns the number of removals that the run makes.
@@ -344,7 +349,7 @@ fn judge_promise(
     failures: &mut Vec<String>,
 ) {
     let (promise, paid) = (expected.promise(totals), promise::paid(record));
-    let name = expected.zonelist.name();
+    let name = expected.zonelist.variant.name();
     for (bound, found, whose) in [
         (promise.tasks, paid.tasks, "tasks' requests"),
         (promise.handlers, paid.handlers, "handlers' requests"),

@@ -4,12 +4,13 @@ use super::*;
 use crate::guest::record::HostCounts;
 use crate::guest::watchdog::Hang;
 use std::time::Duration;
+use tidemark_frames::Variant;
 
 pub(crate) const EXPECTED: Expectation = Expectation {
     cycles: 10,
     dimms: 2,
     cpus: 4,
-    zonelist: Variant::Seed,
+    zonelist: Zonelist::of(Variant::Seed),
     pressure: Pressure::Even,
 };
 
@@ -181,7 +182,7 @@ fn a_protocol_is_held_to_what_it_promises_and_to_no_more() {
             totals.probes_failed = held;
         }
         let expected = Expectation {
-            zonelist,
+            zonelist: Zonelist::of(zonelist),
             pressure,
             ..EXPECTED
         };

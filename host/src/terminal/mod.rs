@@ -5,4 +5,5 @@ pub mod console;
 pub mod exit;
 pub mod interrupt;
 pub mod raw;
+pub mod release;
 pub mod size;

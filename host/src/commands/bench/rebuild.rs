@@ -13,6 +13,7 @@ use crate::terminal::cli::OutputArgs;
 use crate::terminal::console::{FAINT, say};
 use crate::terminal::exit::EXIT_INTERRUPTED;
 use crate::terminal::interrupt;
+use crate::terminal::release::Zonelist;
 
 /// The counts of a rebuild in one protocol.
 #[derive(Clone, Debug)]
@@ -49,10 +50,12 @@ impl Counted {
 ///
 /// # Errors
 /// A tool is missing, the kernel does not build, or a guest sent no row.
-pub fn run(zonelists: &[Variant], output: &OutputArgs) -> Result<i32> {
+pub fn run(zonelists: &[Zonelist], output: &OutputArgs) -> Result<i32> {
     let built = guest::build()?;
     let mut all = Vec::new();
-    for &zonelist in zonelists {
+    let aliases = zonelists.iter().filter_map(|asked| asked.alias());
+    aliases.for_each(say);
+    for zonelist in zonelists.iter().map(|asked| asked.variant) {
         let record = guest::boot(&built, Mode::BenchRebuild, zonelist, output)?;
         if interrupt::requested() {
             return Ok(EXIT_INTERRUPTED);

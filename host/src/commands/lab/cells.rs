@@ -55,7 +55,7 @@ pub fn cells(args: &LabArgs) -> Vec<Cell> {
     let mut cells = Vec::new();
     for variant in Variant::ALL {
         for hazard in Hazard::ALL {
-            let wanted = args.variant.is_none_or(|wanted| wanted == variant)
+            let wanted = args.variant.is_none_or(|wanted| wanted.variant == variant)
                 && args.hazard.is_none_or(|wanted| wanted == hazard);
             if wanted {
                 cells.push(Cell {

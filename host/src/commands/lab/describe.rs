@@ -4,6 +4,7 @@ use tidemark_frames::{Mistake, Variant};
 use tidemark_wire::Hazard;
 
 use crate::terminal::console::say;
+use crate::terminal::release;
 
 /// Prints all of it.
 pub fn print() {
@@ -11,6 +12,10 @@ pub fn print() {
     for known in Variant::ALL {
         let (name, what, origin) = (known.name(), known.says(), known.origin());
         say(format!("  {name:<24}{what} ({origin})"));
+    }
+    say("releases of Linux (--variant linux-X), each with the protocol that stands for it");
+    for (series, steps) in release::listed() {
+        say(format!("  {series:<24}{steps}"));
     }
     say("hazards (--hazard)");
     for known in Hazard::ALL {
@@ -34,6 +39,9 @@ mod tests {
         for variant in Variant::NAMES {
             assert!(design.contains(&format!("\n| `{variant}` |")), "{variant}");
             assert!(lab.contains(&format!("\n    {variant} ")), "{variant}");
+        }
+        for (series, _) in release::listed() {
+            assert!(lab.contains(&format!("\n| {series} |")), "{series}");
         }
         for hazard in Hazard::NAMES {
             assert!(lab.contains(&format!("\n| {hazard} |")), "{hazard}");

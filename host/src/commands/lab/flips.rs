@@ -15,7 +15,8 @@ use crate::terminal::console::{BAD, GOOD, say};
 /// Returns the cells of all rows, or those of one variant if that is asked for.
 pub fn cells(args: &LabArgs) -> Vec<Cell> {
     let variants = |row: &'static Row| {
-        let wanted = move |variant: &&Variant| args.variant.is_none_or(|one| one == **variant);
+        let wanted =
+            move |variant: &&Variant| args.variant.is_none_or(|one| one.variant == **variant);
         row.variants.iter().copied().filter(move |v| wanted(&v))
     };
     ROWS.iter()

@@ -28,7 +28,8 @@ use crate::guest::{build, qemu};
 use crate::judge::json;
 use crate::judge::symbols::Symbols;
 use crate::terminal::cli::LabArgs;
-use crate::terminal::console::Console;
+use crate::terminal::console::{Console, say};
+use crate::terminal::release::Zonelist;
 pub use explain::{explained, fails};
 pub use selftest::{full_test, self_test};
 
@@ -61,6 +62,8 @@ pub fn lab(args: &LabArgs) -> Result<i32> {
         cells::cells(args)
     };
     let found = running::run_all(&cells, args, &built, &mut console)?;
+    let alias = args.variant.and_then(Zonelist::alias);
+    alias.iter().for_each(say);
     if let Some(what) = args.show {
         let symbols = Symbols::of_files(&[&built.unstripped]);
         found
@@ -74,12 +77,14 @@ pub fn lab(args: &LabArgs) -> Result<i32> {
     }
     let exit_code = found::exit_code(&cells, &found);
     if let Some(path) = &args.output.json {
+        let release = args.variant.and_then(|asked| asked.release);
         let result = json!({
             "schema": SCHEMA,
             "kind": "lab",
             "verdict": if exit_code == 0 { "passed" } else { "failed" },
             "exit_code": exit_code,
             "machine": Machine::usual(args.cpus, args.accel).to_string(),
+            "linux": release.map(|release| release.to_string()),
             "cells": found.iter().map(|cell| cell.json(args.cpus)).collect::<Vec<_>>(),
         });
         json::write(path, &result)?;

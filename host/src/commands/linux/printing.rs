@@ -5,6 +5,7 @@ use std::time::Duration;
 use tidemark_frames::Variant;
 use tidemark_wire::Hazard;
 
+use super::packages::upstream;
 use super::plays::{Pinned, Play};
 use super::protocol::Steps;
 use super::ready::Facts;
@@ -13,6 +14,7 @@ use super::verdict::{Judged, judge};
 use crate::judge::report::seconds;
 use crate::judge::words::words;
 use crate::terminal::console::{BAD, FAINT, GOOD, say};
+use crate::terminal::release::{Release, release};
 
 /// Says which kernel runs, and which protocol it has.
 pub fn kernel(facts: &Facts, steps: &Steps, boot: Duration) {
@@ -23,8 +25,12 @@ pub fn kernel(facts: &Facts, steps: &Steps, boot: Duration) {
         seconds(boot)
     ));
     say(format!("  protocol: {}", steps.line()));
+    let differs = release(upstream(&facts.version)).and_then(Release::differs);
+    let differs = differs
+        .map(|clause| format!(", {clause}"))
+        .unwrap_or_default();
     let ours = match steps.variant().map(Variant::name) {
-        Some(name) => format!("our variant {name}"),
+        Some(name) => format!("our variant {name}{differs}"),
         None => "no variant of ours".to_owned(),
     };
     say(format!("  which is {ours}"));

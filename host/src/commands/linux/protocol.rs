@@ -56,7 +56,7 @@ pub const STEPS: [Step; 5] = [
         name: "recheck at retry",
         commit: "e05741fb10c3",
         title: "mm/page_alloc.c: avoid infinite retries caused by cpuset race",
-        since: (6, 16),
+        since: (6, 15),
     },
 ];
 

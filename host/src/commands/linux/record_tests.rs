@@ -1,8 +1,10 @@
 //! Tests of records, and of the verdicts on those that are checked in.
 
+use super::super::packages::upstream;
 use super::super::verdict::{HAZARDS, judge};
 use super::*;
 use crate::guest::build::workspace;
+use crate::terminal::release::{Release, release as release_of};
 
 #[test]
 fn every_run_in_the_folder_is_read() {
@@ -28,7 +30,11 @@ fn a_recorded_run_has_the_verdicts_that_its_protocol_tells() {
     for record in &records {
         let release = &record.facts.release;
         let steps = record.steps();
-        assert!(steps.variant().is_some(), "{release}");
+        // The table of releases and the package's changelog agree.
+        let upstream = upstream(&record.facts.version);
+        let by_table = release_of(upstream).map(Release::variant);
+        assert!(by_table.is_some(), "{release}");
+        assert_eq!(steps.variant(), by_table, "{release}");
         for hazard in HAZARDS {
             let play = record
                 .plays

@@ -42,6 +42,7 @@ pub fn run(args: &ShellArgs) -> Result<i32> {
     let log = log.transpose()?;
     let spec = spec(args)?;
     say(format!("tidemark: {}", spec.machine));
+    args.zonelist.alias().iter().for_each(say);
     let raw = Raw::enter().context("the terminal cannot be made raw")?;
     if raw.is_some() {
         say("tidemark: Ctrl-] ends the machine at once");
@@ -84,7 +85,7 @@ fn spec(args: &ShellArgs) -> Result<Spec> {
     };
     let options = Options {
         verbose: args.verbose,
-        ..Options::new(Mode::Shell, args.zonelist)
+        ..Options::new(Mode::Shell, args.zonelist.variant)
     };
     Ok(Spec {
         extra: args.extra.clone(),

@@ -41,7 +41,7 @@ pub fn configurations(args: &TestArgs) -> Vec<Configuration> {
                 without: args.without.clone(),
                 ..usual
             },
-            zonelist: args.zonelist.unwrap_or(Variant::Seed),
+            zonelist: args.zonelist.map_or(Variant::Seed, |asked| asked.variant),
             only: "",
         }];
     }

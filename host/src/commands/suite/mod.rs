@@ -28,6 +28,7 @@ use crate::terminal::cli::TestArgs;
 use crate::terminal::console::{BAD, Console, GOOD, say};
 use crate::terminal::exit::{EXIT_INTERRUPTED, EXIT_USAGE};
 use crate::terminal::interrupt;
+use crate::terminal::release::Zonelist;
 use configurations::{Configuration, configurations, is_custom, obstacle, pattern};
 use hosttests::Depth;
 use selftests::self_tests;
@@ -55,6 +56,8 @@ pub fn test(args: &TestArgs) -> Result<i32> {
         ..args.clone()
     };
     let started = Instant::now();
+    let alias = args.zonelist.and_then(Zonelist::alias);
+    alias.iter().for_each(say);
     let mut parts: Vec<(String, Tally)> = Vec::new();
     if !is_custom(args) {
         let depth = if args.full { Depth::Full } else { Depth::Short };

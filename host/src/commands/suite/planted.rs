@@ -152,7 +152,7 @@ pub fn run_all(
                     Finder::SelfTests(_) => judge_tests(record, results(log)),
                     Finder::Demonstration => judge(expected, record),
                     Finder::Price => {
-                        price::judge(expected.zonelist, REMOVALS, expected.cpus, record)
+                        price::judge(expected.zonelist.variant, REMOVALS, expected.cpus, record)
                     }
                 },
             )?;

@@ -15,6 +15,7 @@ use crate::guest::run::{Spec, run};
 use crate::judge::verdict::{Expectation, Verdict};
 use crate::terminal::cli::Accel;
 use crate::terminal::console::Console;
+use crate::terminal::release::Zonelist;
 
 /// One run on the machine that cases share.
 pub struct Trial {
@@ -47,7 +48,7 @@ impl Trial {
             },
             dimms: machine.dimms(),
             cpus: machine.cpus,
-            zonelist: self.zonelist,
+            zonelist: Zonelist::of(self.zonelist),
             pressure: match self.mode {
                 Mode::Demo { pressure, .. } => pressure,
                 _ => Pressure::Even,

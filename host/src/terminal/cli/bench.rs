@@ -1,11 +1,11 @@
 //! Defines the command line of `bench`.
 
 use clap::Args;
-use tidemark_frames::Variant;
 
 use super::output::OutputArgs;
 use super::parsing::parse_zonelists;
 use super::values::Half;
+use crate::terminal::release::Zonelist;
 
 /// The benchmarks.
 #[derive(Args, Clone, Debug)]
@@ -25,7 +25,7 @@ pub struct BenchArgs {
         value_parser = parse_zonelists,
         conflicts_with_all = ["only", "check", "update", "markdown"]
     )]
-    pub zonelist: Vec<Vec<Variant>>,
+    pub zonelist: Vec<Vec<Zonelist>>,
     /// Fails if a count of guest instructions is more than 5 % above the table that is checked in.
     ///
     /// Counts are compared only if rustc and QEMU are those of the table.

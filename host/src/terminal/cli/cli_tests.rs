@@ -1,4 +1,5 @@
 use super::*;
+use crate::terminal::release::Zonelist;
 use crate::terminal::size::Mib;
 use clap::CommandFactory;
 use tidemark_frames::Variant;
@@ -30,6 +31,9 @@ fn what_is_wrong_is_said_on_one_line() {
         ("tidemark --cycles 0", "0 is not in"),
         ("tidemark --accel xen", "tcg, kvm"),
         ("tidemark tset", "tset"),
+        ("tidemark --zonelist seqcount", "seqlock-irqoff-recheck, "),
+        ("tidemark --zonelist linux-5.4.290", "6.0 to 6.19"),
+        ("tidemark lab --variant linux-7.9", "7.0 to 7.2"),
         ("tidemark -v -q", "cannot be used with"),
         ("tidemark test --full --cpus 2", "cannot be used with"),
     ] {
@@ -63,7 +67,7 @@ fn lab_is_a_matrix_or_the_price() {
         panic!("no lab");
     };
     assert!(lab.command.is_none());
-    assert_eq!(lab.args.variant, Some(Variant::Seed));
+    assert_eq!(lab.args.variant, Some(Zonelist::of(Variant::Seed)));
     let words = "tidemark lab price --variant none,seed --removals 10 --cpus 2";
     let Some(Command::Lab(lab)) = parsed(words).unwrap().command else {
         panic!("no lab");
@@ -71,7 +75,10 @@ fn lab_is_a_matrix_or_the_price() {
     let Some(LabCommand::Price(price)) = lab.command else {
         panic!("no price");
     };
-    assert_eq!(price.variant, [Variant::None, Variant::Seed]);
+    assert_eq!(
+        price.variant,
+        [Variant::None, Variant::Seed].map(Zonelist::of)
+    );
     assert_eq!((price.removals, price.cpus), (10, 2));
     for wrong in [
         "tidemark lab --show price",
@@ -80,4 +87,11 @@ fn lab_is_a_matrix_or_the_price() {
     ] {
         assert!(parsed(wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn a_protocol_is_named_by_a_release_of_linux() {
+    let cli = parsed("tidemark --zonelist linux-6.1.192").unwrap();
+    assert_eq!(cli.demo.zonelist.variant, Variant::SeqlockIrqoffRecheck);
+    assert!(cli.demo.zonelist.release.is_some());
 }

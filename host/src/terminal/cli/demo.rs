@@ -8,8 +8,11 @@ use tidemark_frames::Variant;
 use tidemark_wire::{CYCLES, Plant, Pressure};
 
 use super::output::OutputArgs;
-use super::parsing::{one_of, one_of_explained, parse_cpus, parse_memory, parse_nodes};
+use super::parsing::{
+    ZonelistName, one_of, one_of_explained, parse_cpus, parse_memory, parse_nodes,
+};
 use super::values::{Accel, Part};
+use crate::terminal::release::Zonelist;
 use crate::terminal::size::Mib;
 
 /// The demonstration.
@@ -54,11 +57,12 @@ pub struct DemoArgs {
     ///
     /// none to gfp-seqlock are the steps of the field's argument; some of them hang or fail here,
     /// which is what they are kept for. seed is the seqcount whose writer disables interrupts under
-    /// a spinlock; snapshot publishes whole lists by one store.
+    /// a spinlock; snapshot publishes whole lists by one store. linux-6.1.192 stands for the
+    /// protocol of that release; lab --list has the table.
     ///
     /// Example: --zonelist snapshot
-    #[arg(long, default_value = Variant::default().name(), value_parser = one_of(&Variant::ALL, Variant::name))]
-    pub zonelist: Variant,
+    #[arg(long, default_value = Variant::default().name(), value_parser = ZonelistName)]
+    pub zonelist: Zonelist,
     /// How scarce memory is while lists are rebuilt.
     ///
     /// even leaves each zone something for requests that enter the slow path, so that a walk which

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use tidemark_frames::{Mistake, Variant};
+use tidemark_frames::Mistake;
 use tidemark_wire::{CYCLES, Hazard, Plant};
 
 use super::output::OutputArgs;
-use super::parsing::{MAX_CPUS, one_of, parse_cpus};
+use super::parsing::{MAX_CPUS, ZonelistName, one_of, parse_cpus};
 use super::values::{Accel, Show};
+use crate::terminal::release::Zonelist;
 
 /// `lab`, alone or with a command of its own.
 #[derive(Args, Clone, Debug)]
@@ -40,11 +41,11 @@ pub enum LabCommand {
 /// The laboratory.
 #[derive(Args, Clone, Debug)]
 pub struct LabArgs {
-    /// Only this protocol.
+    /// Only this protocol, or that of a release of Linux.
     ///
-    /// Example: lab --variant seqlock
-    #[arg(long, value_name = "NAME", value_parser = one_of(&Variant::ALL, Variant::name))]
-    pub variant: Option<Variant>,
+    /// Example: lab --variant linux-6.1.192
+    #[arg(long, value_name = "NAME", value_parser = ZonelistName)]
+    pub variant: Option<Zonelist>,
     /// Only this hazard.
     ///
     /// Example: lab --hazard H2
@@ -71,7 +72,7 @@ pub struct LabArgs {
     /// Example: lab --linux
     #[arg(long, conflicts_with_all = ["planted", "list"])]
     pub linux: bool,
-    /// Explains protocols, hazards and mistakes, a line each, and runs nothing.
+    /// Explains protocols, releases, hazards and mistakes, a line each, and runs nothing.
     ///
     /// Example: lab --list
     #[arg(long, conflicts_with_all = ["variant", "hazard", "mistake", "planted", "show"])]
@@ -143,8 +144,8 @@ pub struct PriceArgs {
     /// Only these protocols.
     ///
     /// Example: lab price --variant none,seed
-    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = one_of(&Variant::ALL, Variant::name))]
-    pub variant: Vec<Variant>,
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = ZonelistName)]
+    pub variant: Vec<Zonelist>,
     /// How often memory leaves, and comes back, in each half: 1 to 10,000.
     ///
     /// Example: lab price --removals 1000

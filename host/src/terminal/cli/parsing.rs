@@ -1,10 +1,14 @@
 //! Reads the values of options that have bounds.
 
+use std::ffi::OsStr;
+
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Arg, Command};
 use tidemark_frames::Variant;
 use tidemark_wire::{LEAST_MEMORY_MIB, PATTERN_BYTES};
 
 use super::values::Shard;
+use crate::terminal::release::Zonelist;
 use crate::terminal::size::{self, Mib};
 
 /// Most CPUs that the kernel runs with; more is refused.
@@ -87,13 +91,34 @@ fn reads<T: Copy + Send + Sync + 'static>(
     })
 }
 
-/// Reads the name of a protocol, or `all`.
-pub(super) fn parse_zonelists(text: &str) -> Result<Vec<Variant>, String> {
-    if text == "all" {
-        return Ok(Variant::ALL.to_vec());
+/// Reads the name of a protocol, or a release of Linux.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ZonelistName;
+
+impl TypedValueParser for ZonelistName {
+    type Value = Zonelist;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Zonelist, clap::Error> {
+        Zonelist::parse.parse_ref(command, arg, value)
     }
-    let found = Variant::from_name(text).map(|zonelist| vec![zonelist]);
-    found.ok_or_else(|| format!("one of all, {} is wanted", Variant::NAMES.join(", ")))
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let names = Variant::NAMES.into_iter().chain(["linux-X"]);
+        Some(Box::new(names.map(PossibleValue::new)))
+    }
+}
+
+/// Reads the name of a protocol, a release of Linux, or `all`.
+pub(super) fn parse_zonelists(text: &str) -> Result<Vec<Zonelist>, String> {
+    if text == "all" {
+        return Ok(Variant::ALL.map(Zonelist::of).to_vec());
+    }
+    Zonelist::parse(text).map(|zonelist| vec![zonelist])
 }
 
 #[cfg(test)]
@@ -102,9 +127,10 @@ mod tests {
 
     #[test]
     fn a_rebuild_is_counted_in_one_protocol_or_in_all() {
-        assert_eq!(parse_zonelists("seed"), Ok(vec![Variant::Seed]));
+        let seed = Zonelist::of(Variant::Seed);
+        assert_eq!(parse_zonelists("seed"), Ok(vec![seed]));
         let all = parse_zonelists("all").unwrap();
-        assert_eq!(all, Variant::ALL);
+        assert_eq!(all, Variant::ALL.map(Zonelist::of));
         assert!(parse_zonelists("none-such").is_err());
     }
 }

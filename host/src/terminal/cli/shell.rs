@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 use tidemark_frames::Variant;
 
-use super::parsing::{one_of, parse_cpus, parse_memory, parse_nodes};
+use super::parsing::{ZonelistName, parse_cpus, parse_memory, parse_nodes};
 use super::values::{Accel, Part};
+use crate::terminal::release::Zonelist;
 use crate::terminal::size::Mib;
 
 /// The shell.
@@ -26,8 +27,8 @@ pub struct ShellArgs {
     #[arg(long, value_enum, default_value_t = Accel::Tcg)]
     pub accel: Accel,
     /// The protocol by which readers and rebuilds of the zonelists meet.
-    #[arg(long, default_value = Variant::default().name(), value_parser = one_of(&Variant::ALL, Variant::name))]
-    pub zonelist: Variant,
+    #[arg(long, default_value = Variant::default().name(), value_parser = ZonelistName)]
+    pub zonelist: Zonelist,
     /// What the machine lacks: dimms, or srat (the table of nodes, and with it the DIMMs).
     #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
     pub without: Vec<Part>,

@@ -1,12 +1,12 @@
 //! Defines the command line of `test`.
 
 use clap::Args;
-use tidemark_frames::Variant;
 use tidemark_wire::STORM;
 
 use super::output::OutputArgs;
-use super::parsing::{one_of, parse_cpus, parse_memory, parse_nodes, parse_pattern};
+use super::parsing::{ZonelistName, parse_cpus, parse_memory, parse_nodes, parse_pattern};
 use super::values::{Accel, Part};
+use crate::terminal::release::Zonelist;
 use crate::terminal::size::Mib;
 
 /// The tests.
@@ -58,8 +58,8 @@ pub struct TestArgs {
     /// Tests about what a protocol does not do are skipped.
     ///
     /// Example: test --zonelist snapshot zonelist
-    #[arg(long, conflicts_with = "full", value_parser = one_of(&Variant::ALL, Variant::name))]
-    pub zonelist: Option<Variant>,
+    #[arg(long, conflicts_with = "full", value_parser = ZonelistName)]
+    pub zonelist: Option<Zonelist>,
     /// How QEMU runs the guest.
     #[arg(long, value_enum, default_value_t = Accel::Tcg)]
     pub accel: Accel,
