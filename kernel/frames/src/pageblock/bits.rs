@@ -51,32 +51,22 @@ impl PageblockPair {
     /// Takes both pageblocks as one order 10, if both are open and wholly free.
     #[inline]
     pub(crate) fn take(&self) -> bool {
-        const FREE: u32 = State::EMPTY.0 as u32 * 0x1_0001;
-        const TAKEN: u32 = State::WHOLE.0 as u32 * 0x1_0001;
-        // Acquire pairs with the release in `add` and `give`: what the last owners wrote into the
-        // frames and their entries is visible.
-        self.0
-            .compare_exchange(
-                FREE,
-                TAKEN,
-                weakened(Mutant::RelaxedTake, Ordering::Acquire),
-                Ordering::Relaxed,
-            )
-            .is_ok()
+        self.take_if_both(State::EMPTY)
     }
 
     /// Takes both pageblocks for the task that compacted them, if both are wholly free.
     pub(crate) fn take_compacted(&self) -> bool {
-        const FREE: u32 = State::COMPACTED_EMPTY.0 as u32 * 0x1_0001;
-        const TAKEN: u32 = State::WHOLE.0 as u32 * 0x1_0001;
-        // Acquire: as in `take`.
+        self.take_if_both(State::COMPACTED_EMPTY)
+    }
+
+    #[inline]
+    fn take_if_both(&self, are: State) -> bool {
+        let both = |state: State| u32::from(state.0) * 0x1_0001;
+        // Acquire pairs with the release in `add` and `give`: what the last owners wrote into the
+        // frames and their entries is visible.
+        let acquire = weakened(Mutant::RelaxedTake, Ordering::Acquire);
         self.0
-            .compare_exchange(
-                FREE,
-                TAKEN,
-                weakened(Mutant::RelaxedTake, Ordering::Acquire),
-                Ordering::Relaxed,
-            )
+            .compare_exchange(both(are), both(State::WHOLE), acquire, Ordering::Relaxed)
             .is_ok()
     }
 
@@ -363,11 +353,15 @@ impl Pageblock<'_> {
     /// Takes the whole pageblock as one order 9, if it is open and wholly free.
     #[inline]
     pub(crate) fn take(&self) -> bool {
-        // Acquire: as in `PageblockPair::take`.
-        self.update(weakened(Mutant::RelaxedTake, Ordering::Acquire), |state| {
-            (state == State::EMPTY).then_some(State::WHOLE)
-        })
-        .is_some()
+        self.take_if(State::EMPTY)
+    }
+
+    #[inline]
+    fn take_if(&self, is: State) -> bool {
+        // Acquire: as in `PageblockPair::take_if_both`.
+        let acquire = weakened(Mutant::RelaxedTake, Ordering::Acquire);
+        self.update(acquire, |state| (state == is).then_some(State::WHOLE))
+            .is_some()
     }
 
     /// Gives an order 9 back; returns the state before, or `None` if the pageblock was not taken.
@@ -434,11 +428,7 @@ impl Pageblock<'_> {
     /// Takes the whole pageblock as one order 9 for the task that compacted it, if it is wholly
     /// free.
     pub(crate) fn take_compacted(&self) -> bool {
-        // Acquire: as in `PageblockPair::take`.
-        self.update(weakened(Mutant::RelaxedTake, Ordering::Acquire), |state| {
-            (state == State::COMPACTED_EMPTY).then_some(State::WHOLE)
-        })
-        .is_some()
+        self.take_if(State::COMPACTED_EMPTY)
     }
 
     /// Claims an aligned run, order 0 to 8, for the task that compacts the pageblock. The zone's
