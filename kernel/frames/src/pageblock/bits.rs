@@ -13,6 +13,7 @@
 use crate::{
     base::{
         mutant::{self, Mutant, weakened},
+        resizing::Resizing,
         types::Order,
     },
     pageblock::{
@@ -393,12 +394,12 @@ impl Pageblock<'_> {
     /// had forbidden it already, or if the pageblock is gone. A compaction isolates open pageblocks
     /// only.
     #[doc(alias("set_migratetype_isolate", "MIGRATE_ISOLATE"))]
-    pub(crate) fn isolate(&self, by: Isolation) -> Option<u32> {
+    pub(crate) fn isolate(&self, by: Isolation<'_>) -> Option<u32> {
         // Acquire pairs with `join`: the pageblock's zone, if read after this, is its present one.
         let acquire = weakened(Mutant::RelaxedIsolate, Ordering::Acquire);
         let before = self.update(acquire, |state| {
             let may = match by {
-                Isolation::Offline => state.is_present() && state.0 & State::ISOLATED == 0,
+                Isolation::Offline(_) => state.is_present() && state.0 & State::ISOLATED == 0,
                 Isolation::Compaction => state.is_open(),
             };
             may.then_some(State(state.0 | by.bit()))
@@ -410,7 +411,7 @@ impl Pageblock<'_> {
     /// Returns the frames that the zone's counter gains, or `None` if `by` had not isolated the
     /// pageblock.
     #[doc(alias = "unset_migratetype_isolate")]
-    pub(crate) fn unisolate(&self, by: Isolation) -> Option<u32> {
+    pub(crate) fn unisolate(&self, by: Isolation<'_>) -> Option<u32> {
         let bits = if mutant::is(Mutant::OneIsolationForAll) {
             State::ISOLATED | State::COMPACTED
         } else {
@@ -452,7 +453,7 @@ impl Pageblock<'_> {
     }
 
     /// Leaves the allocator: (512 free, isolated) → gone, in one step. Returns whether it did.
-    pub(crate) fn leave(&self) -> bool {
+    pub(crate) fn leave(&self, _: &Resizing<'_>) -> bool {
         if mutant::is(Mutant::LeaveInTwoSteps) {
             if self.state().free() as usize != PAGEBLOCK_FRAMES {
                 return false;
@@ -469,7 +470,7 @@ impl Pageblock<'_> {
     }
 
     /// Joins the allocator in the given state; returns `false` if the pageblock was not gone.
-    pub(crate) fn join(&self, joined: State) -> bool {
+    pub(crate) fn join(&self, joined: State, _: &Resizing<'_>) -> bool {
         // Release pairs with `reserve_if`: the pageblock's flags and the bits were written before.
         let release = weakened(Mutant::RelaxedJoin, Ordering::Release);
         self.update(release, |state| (state == State::GONE).then_some(joined))
@@ -480,6 +481,10 @@ impl Pageblock<'_> {
 fn claim_order() -> Ordering {
     weakened(Mutant::RelaxedClaim, Ordering::Acquire)
 }
+
+#[cfg(test)]
+#[path = "bits_owned.rs"]
+mod owned;
 
 #[cfg(all(test, not(loom)))]
 #[path = "bits_tests.rs"]
