@@ -43,7 +43,7 @@ use tidemark_wire::{ToHost, exit_value};
 static FOUND: spin::Once<Found> = spin::Once::new();
 
 struct Found {
-    tables: &'static Tables,
+    tables: &'static Tables<'static>,
     smp: smp::Report,
 }
 
@@ -66,7 +66,7 @@ pub fn kmain(boot: &'static mut BootInfo) -> ! {
     timer::set_hz(options.timer_hz);
     panic::init(kernel_file(boot), boot.kernel_image_offset);
     let tables = arch::init(boot, &mut early).unwrap_or_else(|error| refuse(&error));
-    let cpus = tables.madt.cpus.len();
+    let cpus = tables.madt.cpus().count();
     if cpus > MAX_CPUS {
         refuse(&format_args!(
             "{cpus} CPUs: Tidemark runs on {MAX_CPUS} at most"

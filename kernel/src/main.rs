@@ -12,8 +12,7 @@ const CONFIG: BootloaderConfig = {
     config.mappings.physical_memory = Some(Mapping::Dynamic);
     // The kernel uses only the upper half: identity mappings and the trampoline need the lower one.
     config.mappings.dynamic_range_start = Some(0xffff_8000_0000_0000);
-    // The frames that read the ACPI tables take 56 KiB of it: the tables are values of 25 KiB.
-    config.kernel_stack_size = 128 * 1024;
+    config.kernel_stack_size = 64 * 1024;
     config
 };
 

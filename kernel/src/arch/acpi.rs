@@ -14,26 +14,26 @@ pub use table::{AcpiError, PhysicalMemory};
 
 use super::paging::{self, direct::direct_mapped};
 
-/// The contents of the firmware's tables.
+/// The firmware's tables. All but the FADT are read where they lie, each time.
 #[derive(Debug)]
-pub struct Tables {
+pub struct Tables<'m> {
     /// CPUs and interrupt controllers.
-    pub madt: Madt,
+    pub madt: Madt<'m>,
     /// Power-management registers.
     pub fadt: Fadt,
     /// The nodes of CPUs and memory; None without NUMA.
-    pub srat: Result<Option<Srat>, AcpiError>,
+    pub srat: Result<Option<Srat<'m>>, AcpiError>,
     /// The distances between nodes; None if all are equally far from each other.
-    pub slit: Result<Option<Slit>, AcpiError>,
+    pub slit: Result<Option<Slit<'m>>, AcpiError>,
 }
 
-/// Reads the tables behind the root pointer at physical address `rsdp`. MADT and FADT must be
-/// there; a bad SRAT or SLIT is left to the caller to report.
+/// Finds and checks the tables behind the root pointer at physical address `rsdp`. MADT and FADT
+/// must be there; a bad SRAT or SLIT is left to the caller to report.
 ///
 /// # Errors
 ///
 /// Returns the [`AcpiError`] of the first bad or missing table among the root table, MADT and FADT.
-pub fn read<'m>(rsdp: u64, memory: &impl PhysicalMemory<'m>) -> Result<Tables, AcpiError> {
+pub fn read<'m>(rsdp: u64, memory: &impl PhysicalMemory<'m>) -> Result<Tables<'m>, AcpiError> {
     let root = table::Root::find(rsdp, memory)?;
     let missing = |signature| AcpiError::Missing { signature };
     let madt = root.table(b"APIC")?.ok_or(missing(*b"APIC"))?;
@@ -41,10 +41,10 @@ pub fn read<'m>(rsdp: u64, memory: &impl PhysicalMemory<'m>) -> Result<Tables, A
     let srat = root.table(b"SRAT");
     let slit = root.table(b"SLIT");
     Ok(Tables {
-        madt: Madt::parse(&madt)?,
+        madt: Madt::parse(madt)?,
         fadt: Fadt::parse(&fadt)?,
-        srat: srat.and_then(|table| table.map(|table| Srat::parse(&table)).transpose()),
-        slit: slit.and_then(|table| table.map(|table| Slit::parse(&table)).transpose()),
+        srat: srat.and_then(|table| table.map(Srat::parse).transpose()),
+        slit: slit.and_then(|table| table.map(Slit::parse).transpose()),
     })
 }
 

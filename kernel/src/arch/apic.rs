@@ -63,15 +63,15 @@ fn write(register: usize, value: u32) {
 }
 
 /// Maps the registers. It is called once, on the boot CPU.
-pub(super) fn init(madt: &Madt, tables: FrameSource<'_>) -> Result<(), PagingError> {
-    let registers = paging::map_mmio(madt.local_apic, 4096, tables)?;
+pub(super) fn init(madt: &Madt<'_>, tables: FrameSource<'_>) -> Result<(), PagingError> {
+    let registers = paging::map_mmio(madt.local_apic(), 4096, tables)?;
     REGISTERS.store(registers.cast(), Relaxed);
     Ok(())
 }
 
 /// Sets up the running CPU's APIC: it is on with nothing pending, NMI pins as the MADT has them,
 /// timer off.
-pub(super) fn enable(madt: &Madt, uid: u32) {
+pub(super) fn enable(madt: &Madt<'_>, uid: u32) {
     let mut base = Msr::new(APIC_BASE_MSR);
     // SAFETY: this turns the APIC on at the address that it has already.
     unsafe {

@@ -51,9 +51,9 @@ impl Chip {
 static CHIPS: IrqSpinLock<Vec<Chip, 8>, Irqs> = IrqSpinLock::new(Rank::IrqChip, Vec::new());
 
 /// Maps the IO-APICs, masks all their lines, and masks those of the legacy controllers.
-pub(super) fn init(madt: &Madt, tables: FrameSource<'_>) -> Result<(), PagingError> {
+pub(super) fn init(madt: &Madt<'_>, tables: FrameSource<'_>) -> Result<(), PagingError> {
     mask_legacy();
-    for found in &madt.io_apics {
+    for found in madt.io_apics() {
         let registers = paging::map_mmio(u64::from(found.address), 0x20, &mut *tables)?;
         let mut chip = Chip {
             registers: registers.cast(),
@@ -64,7 +64,7 @@ pub(super) fn init(madt: &Madt, tables: FrameSource<'_>) -> Result<(), PagingErr
         for line in 0..chip.lines {
             chip.set(line, MASKED, 0);
         }
-        // The push cannot fail: the MADT's table has no more entries than this one.
+        // The lines of a chip beyond the eighth stay masked.
         let _ = CHIPS.lock().push(chip);
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Hard interrupts: handlers by vector and by IO-APIC line.
 
-use super::acpi::{Madt, Wiring};
+use super::acpi::Wiring;
 use super::context::HardIrq;
 use super::entry::TrapFrame;
 use super::percpu::{self, CpuId};
@@ -37,12 +37,6 @@ impl fmt::Display for IrqError {
 static HANDLERS: [Hook<Handler>; 256] = [const { hook!(fn(&HardIrq)) }; 256];
 /// The vectors without a handler that came nevertheless and were reported, as bits.
 static UNEXPECTED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
-static MADT: spin::Once<Madt> = spin::Once::new();
-
-/// Keeps the part of the wiring that [`request_isa`] needs.
-pub(super) fn init(madt: &Madt) {
-    MADT.call_once(|| madt.clone());
-}
 
 /// Adds the handler of `vector`.
 ///
@@ -62,8 +56,8 @@ pub fn register(vector: u8, handler: Handler) -> Result<(), IrqError> {
 ///
 /// Returns an [`IrqError`] if no IO-APIC serves the line, or if it has a handler already.
 pub fn request_isa(irq: u8, handler: Handler) -> Result<(), IrqError> {
-    let madt = MADT.get().ok_or(IrqError::NoSuchGsi(u32::from(irq)))?;
-    request(madt.isa(irq), handler)
+    let tables = super::tables().ok_or(IrqError::NoSuchGsi(u32::from(irq)))?;
+    request(tables.madt.isa(irq), handler)
 }
 
 fn request(wiring: Wiring, handler: Handler) -> Result<(), IrqError> {

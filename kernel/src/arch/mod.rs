@@ -82,7 +82,7 @@ impl From<SmpError> for ArchError {
     }
 }
 
-static TABLES: spin::Once<Tables> = spin::Once::new();
+static TABLES: spin::Once<Tables<'static>> = spin::Once::new();
 
 /// Sets up the boot CPU, whose gs is set ([`percpu::init_boot_cpu`]). It takes over the page tables
 /// and makes descriptor tables and interrupt stacks. Then it reads ACPI's tables and starts time
@@ -91,7 +91,10 @@ static TABLES: spin::Once<Tables> = spin::Once::new();
 /// # Errors
 ///
 /// Returns an [`ArchError`] if the machine lacks something that the kernel needs.
-pub fn init(boot: &BootInfo, early: &mut BumpAllocator) -> Result<&'static Tables, ArchError> {
+pub fn init(
+    boot: &BootInfo,
+    early: &mut BumpAllocator,
+) -> Result<&'static Tables<'static>, ArchError> {
     let offset = boot.physical_memory_offset.into_option();
     paging::init(offset.ok_or(ArchError::NoPhysicalMap)?)?;
     paging::stack::set_boot_stack(boot.kernel_stack_bottom, boot.kernel_stack_len);
@@ -114,13 +117,12 @@ pub fn init(boot: &BootInfo, early: &mut BumpAllocator) -> Result<&'static Table
     let tables = TABLES.call_once(|| tables);
     let madt = &tables.madt;
     apic::init(madt, &mut || early.frame())?;
-    let cpu = madt.cpus.iter().find(|cpu| cpu.apic_id == apic::id());
+    let cpu = madt.cpus().find(|cpu| cpu.apic_id == apic::id());
     if let Some(cpu) = cpu {
-        block.set_firmware_ids(*cpu);
+        block.set_firmware_ids(cpu);
     }
     apic::enable(madt, block.uid());
     ioapic::init(madt, &mut || early.frame())?;
-    irq::init(madt);
     let hz = time::calibrate(&tables.fadt, apic::timer_ticks());
     apic::set_timer_hz(hz);
     timer::start();
@@ -129,6 +131,6 @@ pub fn init(boot: &BootInfo, early: &mut BumpAllocator) -> Result<&'static Table
 }
 
 /// Returns the contents of the firmware's tables, once [`init`] has read them.
-pub fn tables() -> Option<&'static Tables> {
+pub fn tables() -> Option<&'static Tables<'static>> {
     TABLES.get()
 }

@@ -9,7 +9,7 @@ use super::paging::{self, PagingError};
 use super::percpu::{self, CpuId, MAX_CPUS, PerCpu};
 use super::{gdt, idt, port, time, timer};
 use core::fmt;
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::*};
+use core::sync::atomic::{AtomicU64, Ordering::*};
 use heapless::Vec;
 use tidemark_sync::{Hook, hook};
 use x86_64::registers::control::Cr3;
@@ -65,16 +65,15 @@ pub type ApMain = fn(CpuId) -> !;
 static AP_MAIN: Hook<ApMain> = hook!(fn(CpuId) -> !);
 /// The top of each CPU's first stack; written before the CPU starts.
 static STACK_TOP: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
-static MADT: AtomicPtr<Madt> = AtomicPtr::new(core::ptr::null_mut());
 
 /// Gives each CPU a number: the boot CPU 0, the others as the firmware lists them. CPUs that an
 /// 8-bit APIC id cannot name, and those beyond [`MAX_CPUS`], are counted as left out.
-fn number(cpus: &[Cpu], boot: u32) -> (Vec<(CpuId, Cpu), MAX_CPUS>, usize) {
+fn number(cpus: impl Iterator<Item = Cpu>, boot: u32) -> (Vec<(CpuId, Cpu), MAX_CPUS>, usize) {
     let mut numbered = Vec::new();
     let mut left_out = 0;
-    for cpu in cpus.iter().filter(|cpu| cpu.apic_id != boot) {
+    for cpu in cpus.filter(|cpu| cpu.apic_id != boot) {
         let id = CpuId(numbered.len() + 1);
-        if id.0 >= MAX_CPUS || cpu.apic_id >= 0xff || numbered.push((id, *cpu)).is_err() {
+        if id.0 >= MAX_CPUS || cpu.apic_id >= 0xff || numbered.push((id, cpu)).is_err() {
             left_out += 1;
         }
     }
@@ -88,11 +87,11 @@ fn number(cpus: &[Cpu], boot: u32) -> (Vec<(CpuId, Cpu), MAX_CPUS>, usize) {
 ///
 /// Returns an [`SmpError`] if memory for the CPUs cannot be had.
 pub fn start_others(
-    madt: &'static Madt,
+    madt: &Madt<'_>,
     early: &mut BumpAllocator,
     ap_main: ApMain,
 ) -> Result<Report, SmpError> {
-    let (others, left_out) = number(&madt.cpus, apic::id());
+    let (others, left_out) = number(madt.cpus(), apic::id());
     let mut report = Report {
         online: 1,
         failed: Vec::new(),
@@ -102,7 +101,6 @@ pub fn start_others(
         return Ok(report);
     }
     AP_MAIN.set(ap_main);
-    MADT.store(core::ptr::from_ref(madt).cast_mut(), Relaxed);
     let low = early.alloc_real_mode().ok_or(SmpError::NoLowFrame)?;
     let page = paging::phys_to_virt(low.start_address().as_u64());
     let setup = trampoline::Setup {
@@ -199,9 +197,8 @@ extern "C" fn ap_rust(cpu: usize) -> ! {
         percpu::load(block);
     }
     idt::load();
-    // SAFETY: `start_others` stored it from a static reference.
-    let madt = unsafe { &*MADT.load(Relaxed) };
-    apic::enable(madt, block.uid());
+    let tables = super::tables().expect("the boot CPU has read them");
+    apic::enable(&tables.madt, block.uid());
     timer::start();
     percpu::set_online();
     let main = AP_MAIN.get().expect("`start_others` sets it first");
@@ -215,7 +212,7 @@ mod tests {
     #[test]
     fn cpus_are_numbered_without_gaps_from_the_boot_cpu_on() {
         let cpus = [0, 4, 8, 300, 12].map(|apic_id| Cpu { apic_id, uid: 0 });
-        let (others, left_out) = number(&cpus, 4);
+        let (others, left_out) = number(cpus.into_iter(), 4);
         let numbers: Vec<_, 8> = others.iter().map(|(id, cpu)| (id.0, cpu.apic_id)).collect();
         assert_eq!(numbers.as_slice(), [(1, 0), (2, 8), (3, 12)]);
         assert_eq!(left_out, 1);
@@ -223,11 +220,8 @@ mod tests {
 
     #[test]
     fn cpus_beyond_the_64th_are_left_out() {
-        let cpus: [Cpu; 80] = core::array::from_fn(|n| Cpu {
-            apic_id: n as u32,
-            uid: 0,
-        });
-        let (others, left_out) = number(&cpus, 0);
+        let cpus = (0..80).map(|apic_id| Cpu { apic_id, uid: 0 });
+        let (others, left_out) = number(cpus, 0);
         assert_eq!((others.len(), left_out), (63, 16));
     }
 }

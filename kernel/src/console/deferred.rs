@@ -108,8 +108,7 @@ fn on_work(irq: &HardIrq) {
 
 fn write_when_asked(task: &Task, _argument: usize) {
     loop {
-        // The wait has no deadline, so it cannot time out.
-        let _ = RECORDS_WAIT.wait(task, None);
+        RECORDS_WAIT.wait_forever(task);
         output::flush(output::Share::All);
     }
 }

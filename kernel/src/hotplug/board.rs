@@ -124,7 +124,7 @@ pub fn wait(
     task: &Task,
 ) -> Result<SlotView, TimedOut> {
     let mut seen = EMPTY;
-    CHANGED.wait_until(task, Some(deadline_ns), || {
+    CHANGED.wait_until(task, deadline_ns, || {
         seen = view(slot);
         is(&seen)
     })?;

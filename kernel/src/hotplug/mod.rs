@@ -62,8 +62,7 @@ pub fn init(fadt: &Fadt, placement: Placement, task: &Task) {
     let thread = thread::spawn("hotplug", placement, Priority::High, run, 0)
         .expect("a slot for the hot-plug thread");
     THREAD.call_once(|| thread);
-    let waited = PROBED_EVENT.wait(task, None);
-    debug_assert!(waited.is_ok(), "a wait without a deadline timed out");
+    PROBED_EVENT.wait_forever(task);
     report::overview(Level::Info);
     let sci = u8::try_from(fadt.sci_gsi).unwrap_or(u8::MAX);
     if let Err(error) = irq::request_isa(sci, on_sci) {
@@ -107,8 +106,7 @@ fn run(task: &Task, _: usize) {
     loop {
         // An event between the probe and the enabling of the interrupt stays in the status
         // register. It raises the line when the interrupt is enabled.
-        let waited = ANNOUNCED.wait(task, None);
-        debug_assert!(waited.is_ok(), "a wait without a deadline timed out");
+        ANNOUNCED.wait_forever(task);
         worker.serve(task);
     }
 }

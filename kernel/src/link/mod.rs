@@ -142,7 +142,7 @@ pub fn ask(task: &Task, ask: Ask) -> Result<bool, LinkError> {
     let started = time::now_ns();
     send(task, &ToHost::Ask { id, ask });
     let mut answer = None;
-    let _ = CHANGED.wait_until(task, Some(started + ANSWER_PATIENCE_NS), || {
+    let _ = CHANGED.wait_until(task, started + ANSWER_PATIENCE_NS, || {
         answer = INBOX.answer_to(id);
         answer.is_some()
     });
@@ -166,7 +166,7 @@ pub fn wait_dimm(
     done: impl Fn(&DimmEvents) -> bool,
 ) -> (DimmEvents, bool) {
     let mut seen = dimm_events(dimm);
-    let in_time = CHANGED.wait_until(task, Some(deadline_ns), || {
+    let in_time = CHANGED.wait_until(task, deadline_ns, || {
         seen = dimm_events(dimm);
         done(&seen)
     });

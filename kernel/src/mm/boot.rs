@@ -93,7 +93,7 @@ unsafe fn zeroed<T>(memory: &mut BumpAllocator, count: usize) -> &'static mut [T
     unsafe { core::slice::from_raw_parts_mut(room.as_mut_ptr().cast::<T>(), count) }
 }
 
-fn read_nodes(tables: &Tables) -> Nodes {
+fn read_nodes(tables: &Tables<'_>) -> Nodes {
     let srat = match &tables.srat {
         Ok(srat) => srat.as_ref(),
         Err(error) => {
@@ -108,8 +108,8 @@ fn read_nodes(tables: &Tables) -> Nodes {
             None
         }
     };
-    let memory = srat.iter().flat_map(|srat| srat.memory.iter());
-    let cpus = srat.iter().flat_map(|srat| srat.cpus.iter());
+    let memory = srat.iter().flat_map(|srat| srat.memory());
+    let cpus = srat.iter().flat_map(|srat| srat.cpus());
     Nodes::new(
         memory.map(|m| nodes::MemoryAffinity {
             start: m.start,
@@ -122,7 +122,7 @@ fn read_nodes(tables: &Tables) -> Nodes {
     )
 }
 
-fn topology(nodes: &Nodes, tables: &Tables) -> Topology {
+fn topology(nodes: &Nodes, tables: &Tables<'_>) -> Topology {
     let mut mask = NodeMask::NONE;
     let mut distance = [[nodes::DISTANCE_REMOTE; MAX_NODES]; MAX_NODES];
     for (from, row) in distance.iter_mut().enumerate().take(nodes.len()) {
@@ -133,7 +133,7 @@ fn topology(nodes: &Nodes, tables: &Tables) -> Topology {
     }
     let mut with_cpus = NodeMask::NONE;
     if let Ok(Some(srat)) = &tables.srat {
-        for cpu in &srat.cpus {
+        for cpu in srat.cpus() {
             if let Some(node) = nodes.node_of_proximity(cpu.domain) {
                 with_cpus = with_cpus.with(NodeId(node));
             }
@@ -155,12 +155,12 @@ fn frames_in(ranges: &[Range]) -> u64 {
 
 /// Returns the number of frames that the table of memory sections must cover: memory at boot and
 /// every DIMM that may come.
-fn frames_to_cover(map: &[Range], tables: &Tables) -> u64 {
+fn frames_to_cover(map: &[Range], tables: &Tables<'_>) -> u64 {
     let memory = map.iter().map(|r| r.end / FRAME_BYTES).max().unwrap_or(0);
     let srat = tables.srat.as_ref().ok().and_then(Option::as_ref);
     let window = srat
         .iter()
-        .flat_map(|srat| srat.memory.iter())
+        .flat_map(|srat| srat.memory())
         .filter(|m| m.hotpluggable)
         .map(|m| m.start.saturating_add(m.len) / FRAME_BYTES)
         .max()
@@ -174,10 +174,7 @@ fn frames_to_cover(map: &[Range], tables: &Tables) -> u64 {
 /// # Panics
 ///
 /// Panics if the memory at boot does not suffice for the allocator's metadata.
-// A frame of its own: kmain's lies under those that read the ACPI tables, and with them nearly
-// fills the boot CPU's first stack.
-#[inline(never)]
-pub fn init(mut memory: BumpAllocator, tables: &Tables, variant: Variant, seed: u64) {
+pub fn init(mut memory: BumpAllocator, tables: &Tables<'_>, variant: Variant, seed: u64) {
     let nodes = NODES.call_once(|| read_nodes(tables));
     if nodes.ignored() > 0 {
         warn!(
@@ -189,7 +186,7 @@ pub fn init(mut memory: BumpAllocator, tables: &Tables, variant: Variant, seed: 
     let before = &ranges[..len];
     let total_frames = frames_in(before);
     let cover = frames_to_cover(before, tables);
-    let cpus = tables.madt.cpus.len().clamp(1, MAX_CPUS);
+    let cpus = tables.madt.cpus().count().clamp(1, MAX_CPUS);
     // SAFETY: these types consist of atomics only, as their documentation promises, so zeroes are a
     // value.
     let (cpus, node_storage, zones, pages) = unsafe {
@@ -289,7 +286,7 @@ fn tell(total_frames: u64, map: &MemoryMap, nodes: &Nodes) {
 
 /// Notes which CPU is on which node, and starts the background reclaimers, which need threads. It
 /// is called once, when all CPUs are up.
-pub fn start(tables: &Tables, _task: &Task) {
+pub fn start(tables: &Tables<'_>, _task: &Task) {
     if let Ok(Some(srat)) = &tables.srat {
         for cpu in crate::arch::percpu::online() {
             let apic_id = crate::arch::percpu::of(cpu).apic_id();

@@ -137,10 +137,9 @@ fn background(task: &Task, node: usize) {
     let node = NodeId(node as u8);
     let bit = NodeMask::only(node).0;
     loop {
-        let waited = reclaimer.queue.wait_until(task, None, || {
-            ASKED.fetch_and(!bit, Ordering::Acquire) & bit != 0
-        });
-        debug_assert!(waited.is_ok(), "a wait without a deadline timed out");
+        reclaimer
+            .queue
+            .wait_forever(task, || ASKED.fetch_and(!bit, Ordering::Acquire) & bit != 0);
         BACKGROUND_RUNS.fetch_add(1, Ordering::Relaxed);
         loop {
             let wanted = frames().reclaim_wanted(node);

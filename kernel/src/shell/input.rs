@@ -67,8 +67,7 @@ pub fn read(task: &Task, editor: &mut Editor) -> Ended {
 fn next(task: &Task) -> u8 {
     let mut byte = None;
     while byte.is_none() {
-        // The wait has no deadline, so it cannot time out.
-        let _ = TYPED.wait_until(task, None, || {
+        TYPED.wait_forever(task, || {
             byte = byte.or_else(|| AHEAD.pop());
             byte.is_some()
         });

@@ -31,7 +31,7 @@ pub const GROUP: Group = Group {
 
 fn every_cpu_of_the_tables_is_online_or_left_out(_: &Task, report: &mut Report) -> Outcome {
     let tables = want!(report, arch::tables(), "no tables");
-    let listed = tables.madt.cpus.len();
+    let listed = tables.madt.cpus().count();
     let online = percpu::online_count();
     // On this emulator every CPU that may come up does.
     let expected = listed.min(arch::MAX_CPUS);
@@ -42,7 +42,7 @@ fn every_cpu_of_the_tables_is_online_or_left_out(_: &Task, report: &mut Report) 
     );
     for cpu in percpu::online() {
         let apic_id = percpu::of(cpu).apic_id();
-        let known = tables.madt.cpus.iter().any(|cpu| cpu.apic_id == apic_id);
+        let known = tables.madt.cpus().any(|cpu| cpu.apic_id == apic_id);
         ensure!(
             report,
             known,

@@ -34,7 +34,7 @@ static HANGS: AtomicBool = AtomicBool::new(false);
 /// Whether the report was written when the port's lock was still held.
 static WAS_WRITTEN: AtomicBool = AtomicBool::new(false);
 
-/// The CPU that a test lets hang: the last one; and who looks at it.
+/// Returns the CPU that a test lets hang, which is the last one, and the CPU that looks at it.
 fn pair() -> Option<(CpuId, CpuId)> {
     let hangs = percpu::online().last()?;
     let looks = percpu::online().filter(|&cpu| cpu != hangs).last()?;
@@ -200,7 +200,7 @@ fn a_cpu_that_hangs_with_the_serial_ports_lock_gets_its_report_out(
     let Some((cpu, looks)) = pair() else {
         return Outcome::Skip(ONE_CPU);
     };
-    // Who printed now would wait for the port, and be found to hang as well.
+    // A CPU that printed now would wait for the port, and be found to hang as well.
     console::flush(console::Share::All);
     WAS_WRITTEN.store(false, SeqCst);
     let ended = run_on(task, cpu, with_the_ports_lock);

@@ -254,10 +254,9 @@ pub fn join(task: &Task, id: ThreadId) -> Result<(), JoinError> {
     if current_slot() == Some(id.slot()) && id.is_alive() {
         return Err(JoinError::Itself);
     }
-    let waited = thread(id.slot())
+    thread(id.slot())
         .ended
-        .wait_until(task, None, || !id.is_alive());
-    debug_assert!(waited.is_ok(), "a wait without deadline timed out");
+        .wait_forever(task, || !id.is_alive());
     Ok(())
 }
 

@@ -67,9 +67,9 @@ impl WaitQueue {
         }
     }
 
-    /// Sleeps until `cond` returns true or the clock reaches `deadline_ns` (since boot). Without a
-    /// deadline it waits for ever. The waiting thread calls `cond`, with no lock held, at least
-    /// once, and once more after the deadline.
+    /// Sleeps until `cond` returns true or the clock reaches `deadline_ns` (since boot). The
+    /// waiting thread calls `cond`, with no lock held, at least once, and once more after the
+    /// deadline.
     ///
     /// # Errors
     ///
@@ -77,6 +77,21 @@ impl WaitQueue {
     pub fn wait_until(
         &self,
         _task: &Task,
+        deadline_ns: u64,
+        cond: impl FnMut() -> bool,
+    ) -> Result<(), TimedOut> {
+        self.wait(Some(deadline_ns), cond)
+    }
+
+    /// Sleeps until `cond` returns true. The waiting thread calls `cond` at least once, with no
+    /// lock held.
+    pub fn wait_forever(&self, _task: &Task, cond: impl FnMut() -> bool) {
+        let waited = self.wait(None, cond);
+        debug_assert!(waited.is_ok(), "a wait without a deadline timed out");
+    }
+
+    fn wait(
+        &self,
         deadline_ns: Option<u64>,
         mut cond: impl FnMut() -> bool,
     ) -> Result<(), TimedOut> {
@@ -127,7 +142,7 @@ impl WaitQueue {
 
     /// Wakes up to `most` waiters, for callers that are known not to be NMIs.
     pub(super) fn wake(&self, most: u32) {
-        // Pairs with the fence in `wait_until`, as the type's documentation explains.
+        // Pairs with the fence in `wait`, as the type's documentation explains.
         fence(SeqCst);
         if self.count.load(Relaxed) == 0 {
             return;
@@ -202,8 +217,13 @@ impl Event {
     /// # Errors
     ///
     /// Returns [`TimedOut`] if that did not happen by `deadline_ns` (since boot).
-    pub fn wait(&self, task: &Task, deadline_ns: Option<u64>) -> Result<(), TimedOut> {
+    pub fn wait_until(&self, task: &Task, deadline_ns: u64) -> Result<(), TimedOut> {
         self.queue.wait_until(task, deadline_ns, || self.take())
+    }
+
+    /// Sleeps until the event is signalled, and takes the signal.
+    pub fn wait_forever(&self, task: &Task) {
+        self.queue.wait_forever(task, || self.take());
     }
 }
 

@@ -1,8 +1,8 @@
 //! What the kernel and its host say to each other on the second serial port.
 //!
-//! A message is one COBS frame of [postcard](https://postcard.jamesmunns.com) bytes that ends with
-//! a zero byte, so a reader that joins late, or that meets a damaged frame, resumes at the next
-//! zero. The console (COM1) carries text only; nothing here is ever parsed out of the log.
+//! A message is one COBS frame of [postcard](https://postcard.jamesmunns.com) bytes. It ends with a
+//! zero byte, so a reader that joins late, or that meets a damaged frame, resumes at the next zero.
+//! The console (COM1) carries text only; nothing here is ever parsed out of the log.
 #![no_std]
 
 mod bench;
@@ -181,7 +181,7 @@ pub enum ToHost {
     },
     /// One row of the summary.
     Counts {
-        /// Who made the requests.
+        /// What made the requests.
         source: Source,
         /// What happened to them.
         counts: SourceCounts,

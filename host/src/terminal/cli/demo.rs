@@ -55,19 +55,19 @@ pub struct DemoArgs {
     pub accel: Accel,
     /// The protocol by which readers and rebuilds of the zonelists meet.
     ///
-    /// none to gfp-seqlock are the steps of the field's argument; some of them hang or fail here,
-    /// which is what they are kept for. seed is the seqcount whose writer disables interrupts under
-    /// a spinlock; snapshot publishes whole lists by one store. linux-6.1.192 stands for the
-    /// protocol of that release; lab --list has the table.
+    /// The protocols none to gfp-seqlock are the steps of the field's argument. Some of them hang
+    /// or fail here, which is what they are kept for. The protocol seed is the seqcount whose
+    /// writer disables interrupts under a spinlock; snapshot publishes whole lists by one store.
+    /// The name linux-6.1.192 stands for the protocol of that release; lab --list has the table.
     ///
     /// Example: --zonelist snapshot
     #[arg(long, default_value = Variant::default().name(), value_parser = ZonelistName)]
     pub zonelist: Zonelist,
     /// How scarce memory is while lists are rebuilt.
     ///
-    /// even leaves each zone something for requests that enter the slow path, so that a walk which
-    /// misses one zone finds another. uneven leaves one zone something: a walk that misses it
-    /// fails, which is the price of a protocol whose atomic requests do not look again.
+    /// With even, each zone has something left for requests that enter the slow path: a walk that
+    /// misses one zone finds another. With uneven, one zone has something left. A walk that misses
+    /// it fails, which is the price of a protocol whose atomic requests do not look again.
     ///
     /// Example: --pressure uneven --zonelist none
     #[arg(long, default_value = Pressure::Even.name(), value_parser = one_of_explained(&Pressure::ALL, Pressure::name, Pressure::says))]

@@ -45,12 +45,7 @@ fn a_compaction_that_ends_during_an_offline_leaves_its_isolation_alone() {
         let target = Arc::clone(&isolated);
         while_moving(frames, move |pfn| {
             let (pageblock, _) = frames.pageblock_of(pfn).unwrap();
-            assert_eq!(
-                pageblock
-                    .core()
-                    .isolate(crate::pageblock::bits::Isolation::Offline),
-                Some(0)
-            );
+            assert_eq!(isolate(frames, pageblock), Some(0));
             *target.lock().unwrap() = Some(pageblock);
         });
         // The compaction gives that pageblock up, and finds another one.
@@ -58,11 +53,7 @@ fn a_compaction_that_ends_during_an_offline_leaves_its_isolation_alone() {
         let pageblock = isolated.lock().unwrap().unwrap();
         assert_ne!(block.pfn(), pageblock.start());
         assert!(pageblock.core().state().is_isolated());
-        let counted = pageblock
-            .core()
-            .unisolate(crate::pageblock::bits::Isolation::Offline)
-            .unwrap();
-        frames.gain(NORMAL, counted);
+        unisolate(frames, pageblock).unwrap();
         assert_sound(frames);
         drop(block);
         assert_all_back(frames, &pages);

@@ -239,20 +239,12 @@ fn pageblocks_of_the_reserve_and_of_an_offline_are_no_candidates() {
     pageblocks.pages(9, 0..10);
     for pageblock in 3..8 {
         pageblocks.pages(pageblock, [0]);
-        let counted = pageblocks
-            .pageblock(pageblock)
-            .core()
-            .isolate(Isolation::Offline);
-        pageblocks.frames.lose(NORMAL, counted.unwrap());
+        isolate(pageblocks.frames, pageblocks.pageblock(pageblock)).unwrap();
     }
     let block = pageblocks.ask(Order::HUGE).unwrap();
     assert_eq!(block.pfn(), pageblocks.pageblock(9).start());
     for pageblock in 3..8 {
-        let counted = pageblocks
-            .pageblock(pageblock)
-            .core()
-            .unisolate(Isolation::Offline);
-        pageblocks.frames.gain(NORMAL, counted.unwrap());
+        unisolate(pageblocks.frames, pageblocks.pageblock(pageblock)).unwrap();
     }
     pageblocks.assert_sound();
     drop(block);

@@ -20,14 +20,13 @@ fn a_small_run_of_which_an_offline_has_isolated_the_pageblock_is_not_taken() {
     let (frames, pages) = (pageblocks.frames, Arc::clone(&pageblocks.pages));
     let pageblock = pageblocks.pageblock(3);
     pageblocks.migrate_by(move |pfn| {
-        if let Some(counted) = pageblock.core().isolate(Isolation::Offline) {
+        if let Some(counted) = isolate(frames, pageblock) {
             assert_eq!(counted, 0, "the compaction has taken it off the counter");
         }
         move_page(frames, &pages, pfn)
     });
     assert!(pageblocks.ask(Order::COSTLY).is_err());
-    let counted = pageblock.core().unisolate(Isolation::Offline).unwrap();
-    frames.gain(NORMAL, counted);
+    unisolate(frames, pageblock).unwrap();
     pageblocks.assert_sound();
 }
 

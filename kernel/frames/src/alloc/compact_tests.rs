@@ -384,18 +384,8 @@ fn an_offline_that_ends_during_a_compaction_leaves_its_isolation_alone() {
             // that.
             let (pageblock, _) = frames.pageblock_of(pfn).unwrap();
             let free = frames.zone_info(NORMAL).free;
-            assert_eq!(
-                pageblock
-                    .core()
-                    .isolate(crate::pageblock::bits::Isolation::Offline),
-                Some(0)
-            );
-            assert_eq!(
-                pageblock
-                    .core()
-                    .unisolate(crate::pageblock::bits::Isolation::Offline),
-                Some(0)
-            );
+            assert_eq!(isolate(frames, pageblock), Some(0));
+            assert_eq!(unisolate(frames, pageblock), Some(0));
             assert_eq!(frames.zone_info(NORMAL).free, free);
         });
         let block = ask(frames, Order::HUGE).unwrap();

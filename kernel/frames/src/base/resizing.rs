@@ -42,6 +42,14 @@ impl ResizingLock {
 /// sizes, watermarks, lists or spans takes a reference to it.
 pub(crate) struct Resizing<'a>(&'a AtomicBool);
 
+/// Returns a hot-plug lock of its own, for tests that change by hand what the real one guards.
+#[cfg(test)]
+pub(crate) fn resizing() -> &'static Resizing<'static> {
+    Box::leak(Box::new(Resizing(Box::leak(Box::new(AtomicBool::new(
+        true,
+    ))))))
+}
+
 impl Drop for Resizing<'_> {
     fn drop(&mut self) {
         // Release pairs with the acquire in `lock`.

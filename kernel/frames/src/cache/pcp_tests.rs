@@ -2,7 +2,6 @@
 
 use crate::{
     base::mutant::{self, Mutant},
-    pageblock::bits::Isolation,
     testing::*,
     *,
 };
@@ -391,15 +390,13 @@ fn cached_frames_that_are_drained_into_an_isolated_pageblock_stay_isolated() {
     let (pageblock, _) = frames.pageblock_of(block.pfn()).unwrap();
     drop(block);
     assert!(frames.cached_frames(NORMAL) > 0);
-    let counted = pageblock.core().isolate(Isolation::Offline).unwrap();
-    frames.lose(NORMAL, counted);
+    isolate(frames, pageblock).unwrap();
     let free = frames.zone_info(NORMAL).free;
     frames.drain_all(&task());
     assert_eq!(frames.cached_frames(NORMAL), 0);
     assert_eq!(pageblock.core().state().free(), 512);
     assert_eq!(frames.zone_info(NORMAL).free, free);
-    let counted = pageblock.core().unisolate(Isolation::Offline).unwrap();
-    frames.gain(NORMAL, counted);
+    unisolate(frames, pageblock).unwrap();
     assert_sound(frames);
 }
 

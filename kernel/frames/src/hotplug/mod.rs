@@ -128,9 +128,9 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         zone.cover(span.start, span.end, &resizing);
         for pageblock in span.filter_map(|index| self.books().pageblock(index)) {
             pageblock.set_zone(zone_id, &resizing);
-            pageblock.core().join(State::ISOLATED_EMPTY);
+            pageblock.core().join(State::ISOLATED_EMPTY, &resizing);
         }
-        let isolated = Isolated::adopt(self, zone_id, range);
+        let isolated = Isolated::adopt(self, zone_id, range, &resizing);
         zone.grow(range.len(), &resizing);
         self.platform().point(Point::OnlineCounted);
         if was_empty {

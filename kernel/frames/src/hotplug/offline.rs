@@ -48,28 +48,37 @@ pub(crate) struct Isolated<'a, 'm, P: PerCpu> {
     frames: &'a Frames<'m, P>,
     zone: ZoneId,
     range: PfnRange,
+    by: Isolation<'a>,
 }
 
 impl<'a, 'm, P: PerCpu> Isolated<'a, 'm, P> {
-    fn new(frames: &'a Frames<'m, P>, zone: ZoneId, range: PfnRange) -> Self {
+    fn new(
+        frames: &'a Frames<'m, P>,
+        zone: ZoneId,
+        range: PfnRange,
+        resizing: &'a Resizing<'a>,
+    ) -> Self {
+        let this = Self::adopt(frames, zone, range, resizing);
         for pageblock in pageblocks(range).filter_map(|index| frames.books().pageblock(index)) {
-            if let Some(counted) = pageblock.core().isolate(Isolation::Offline) {
+            if let Some(counted) = pageblock.core().isolate(this.by) {
                 frames.zone_table().lose(zone, counted);
             }
         }
-        Self {
-            frames,
-            zone,
-            range,
-        }
+        this
     }
 
     /// Makes the guard for a range that has joined as isolated.
-    pub(crate) fn adopt(frames: &'a Frames<'m, P>, zone: ZoneId, range: PfnRange) -> Self {
+    pub(crate) fn adopt(
+        frames: &'a Frames<'m, P>,
+        zone: ZoneId,
+        range: PfnRange,
+        resizing: &'a Resizing<'a>,
+    ) -> Self {
         Self {
             frames,
             zone,
             range,
+            by: Isolation::Offline(resizing),
         }
     }
 }
@@ -80,7 +89,7 @@ impl<P: PerCpu> Drop for Isolated<'_, '_, P> {
         for pageblock in
             pageblocks(self.range).filter_map(|index| self.frames.books().pageblock(index))
         {
-            if let Some(counted) = pageblock.core().unisolate(Isolation::Offline) {
+            if let Some(counted) = pageblock.core().unisolate(self.by) {
                 self.frames
                     .zone_table()
                     .gain_returned(self.zone, Returned::unisolated(counted));
@@ -110,14 +119,14 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         let zone_id = self.check_leaving(range)?;
         let caches = CachesOff::new(self, zone_id, &resizing);
         self.drain_all(task);
-        let isolated = Isolated::new(self, zone_id, range);
+        let isolated = Isolated::new(self, zone_id, range, &resizing);
         self.platform().point(Point::OfflineIsolated);
 
         let mut stats = self.empty(range, deadline_ns, task)?;
 
         // No request reserves in an isolated pageblock, so a wholly free one stays so.
         for pageblock in pageblocks(range).filter_map(|index| self.books().pageblock(index)) {
-            let has_left = pageblock.core().leave();
+            let has_left = pageblock.core().leave(&resizing);
             assert!(
                 has_left,
                 "a free, isolated pageblock at {} was used",

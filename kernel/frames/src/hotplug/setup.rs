@@ -133,7 +133,7 @@ impl<'m, P: PerCpu> Frames<'m, P> {
         self.zone_table()
             .zone(zone)
             .cover(pageblock.index, pageblock.index + 1, resizing);
-        pageblock.core().join(joined);
+        pageblock.core().join(joined, resizing);
     }
 
     /// Adds a pageblock with all its frames absent to a zone, unless it is there already.

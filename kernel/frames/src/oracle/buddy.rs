@@ -203,18 +203,11 @@ mod tests {
             .unwrap();
         frames.drain_all(&task());
         let (pageblock, _) = frames.pageblock_of(block.pfn()).unwrap();
-        let counted = pageblock
-            .core()
-            .isolate(crate::pageblock::bits::Isolation::Offline)
-            .unwrap();
-        frames.lose(normal, counted);
+        isolate(frames, pageblock).unwrap();
         let blocks = frames.free_blocks(normal);
         assert_eq!(frames_in(blocks), frames.zone_info(normal).free);
         assert_eq!((blocks[9], blocks[10]), (1, 31));
-        pageblock
-            .core()
-            .unisolate(crate::pageblock::bits::Isolation::Offline);
-        frames.gain(normal, counted);
+        unisolate(frames, pageblock).unwrap();
         drop(block);
         frames.drain_all(&task());
         assert_sound(frames);

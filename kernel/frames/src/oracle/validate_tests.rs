@@ -118,7 +118,7 @@ fn a_cached_block_says_so_and_is_in_one_cache_of_its_zone_once() {
 fn at_rest_no_pageblock_is_isolated_or_kept_out_of_the_caches() {
     let frames = small_machine(1);
     let (pageblock, _) = frames.pageblock_of(section_range(32).start).unwrap();
-    for by in [Isolation::Offline, Isolation::Compaction] {
+    for by in [Isolation::Offline(resizing()), Isolation::Compaction] {
         pageblock.core().isolate(by).unwrap();
         let what = "isolated, but nobody is going offline or compacting";
         assert_told(frames, what, pageblock.start());
@@ -206,9 +206,9 @@ fn counters_are_what_is_counted() {
     zone.add_free(1);
     assert_miscounted(frames, NORMAL, "free");
     zone.subtract_free(1);
-    zone.grow(1, &resizing());
+    zone.grow(1, resizing());
     assert_miscounted(frames, NORMAL, "managed");
-    zone.shrink(1, &resizing());
+    zone.shrink(1, resizing());
     let cache =
         &frames.caches().cpus()[0].pcp[PageblockFlags::cache_of(NORMAL, MigrateType::Unmovable)];
     let pfn = cache.pop().unwrap();
@@ -233,9 +233,9 @@ fn watermarks_reserves_and_floors_are_those_of_the_sizes() {
             "high" => wrong.watermarks.high += 1,
             _ => wrong.reserve[3] += 1,
         }
-        zone.set_policy(&wrong, &resizing());
+        zone.set_policy(&wrong, resizing());
         assert_miscounted(frames, NORMAL, name);
-        zone.set_policy(&right, &resizing());
+        zone.set_policy(&right, resizing());
     }
     let floor = zone.set_floor(0, 1 << 20);
     assert_miscounted(frames, NORMAL, "floor");
@@ -320,8 +320,8 @@ fn the_oracle_counts_nothing_while_lists_are_written() {
         );
         assert_eq!(found == Err(Inconsistency::NotAtRest), is_odd, "{point:?}");
     });
-    frames.refresh_policy(&resizing());
-    frames.build_zonelists(&resizing());
+    frames.refresh_policy(resizing());
+    frames.build_zonelists(resizing());
     drop(hook);
     assert_sound(frames);
 }
@@ -343,9 +343,9 @@ fn at_any_time_watermarks_are_in_order_and_no_more_is_free_than_there_is() {
     ] {
         let mut wrong = right;
         (wrong.watermarks.min, wrong.watermarks.low) = (min, low);
-        zone.set_policy(&wrong, &resizing());
+        zone.set_policy(&wrong, resizing());
         told("watermarks out of order");
-        zone.set_policy(&right, &resizing());
+        zone.set_policy(&right, resizing());
     }
     // Frames under way may be counted twice for a moment.
     let in_flight = 2 * 512;

@@ -13,6 +13,7 @@
 use crate::{
     base::{
         mutant::{self, Mutant, weakened},
+        resizing::Resizing,
         types::Order,
     },
     pageblock::{
@@ -51,32 +52,22 @@ impl PageblockPair {
     /// Takes both pageblocks as one order 10, if both are open and wholly free.
     #[inline]
     pub(crate) fn take(&self) -> bool {
-        const FREE: u32 = State::EMPTY.0 as u32 * 0x1_0001;
-        const TAKEN: u32 = State::WHOLE.0 as u32 * 0x1_0001;
-        // Acquire pairs with the release in `add` and `give`: what the last owners wrote into the
-        // frames and their entries is visible.
-        self.0
-            .compare_exchange(
-                FREE,
-                TAKEN,
-                weakened(Mutant::RelaxedTake, Ordering::Acquire),
-                Ordering::Relaxed,
-            )
-            .is_ok()
+        self.take_if_both(State::EMPTY)
     }
 
     /// Takes both pageblocks for the task that compacted them, if both are wholly free.
     pub(crate) fn take_compacted(&self) -> bool {
-        const FREE: u32 = State::COMPACTED_EMPTY.0 as u32 * 0x1_0001;
-        const TAKEN: u32 = State::WHOLE.0 as u32 * 0x1_0001;
-        // Acquire: as in `take`.
+        self.take_if_both(State::COMPACTED_EMPTY)
+    }
+
+    #[inline]
+    fn take_if_both(&self, are: State) -> bool {
+        let both = |state: State| u32::from(state.0) * 0x1_0001;
+        // Acquire pairs with the release in `add` and `give`: what the last owners wrote into the
+        // frames and their entries is visible.
+        let acquire = weakened(Mutant::RelaxedTake, Ordering::Acquire);
         self.0
-            .compare_exchange(
-                FREE,
-                TAKEN,
-                weakened(Mutant::RelaxedTake, Ordering::Acquire),
-                Ordering::Relaxed,
-            )
+            .compare_exchange(both(are), both(State::WHOLE), acquire, Ordering::Relaxed)
             .is_ok()
     }
 
@@ -363,11 +354,15 @@ impl Pageblock<'_> {
     /// Takes the whole pageblock as one order 9, if it is open and wholly free.
     #[inline]
     pub(crate) fn take(&self) -> bool {
-        // Acquire: as in `PageblockPair::take`.
-        self.update(weakened(Mutant::RelaxedTake, Ordering::Acquire), |state| {
-            (state == State::EMPTY).then_some(State::WHOLE)
-        })
-        .is_some()
+        self.take_if(State::EMPTY)
+    }
+
+    #[inline]
+    fn take_if(&self, is: State) -> bool {
+        // Acquire: as in `PageblockPair::take_if_both`.
+        let acquire = weakened(Mutant::RelaxedTake, Ordering::Acquire);
+        self.update(acquire, |state| (state == is).then_some(State::WHOLE))
+            .is_some()
     }
 
     /// Gives an order 9 back; returns the state before, or `None` if the pageblock was not taken.
@@ -399,12 +394,12 @@ impl Pageblock<'_> {
     /// had forbidden it already, or if the pageblock is gone. A compaction isolates open pageblocks
     /// only.
     #[doc(alias("set_migratetype_isolate", "MIGRATE_ISOLATE"))]
-    pub(crate) fn isolate(&self, by: Isolation) -> Option<u32> {
+    pub(crate) fn isolate(&self, by: Isolation<'_>) -> Option<u32> {
         // Acquire pairs with `join`: the pageblock's zone, if read after this, is its present one.
         let acquire = weakened(Mutant::RelaxedIsolate, Ordering::Acquire);
         let before = self.update(acquire, |state| {
             let may = match by {
-                Isolation::Offline => state.is_present() && state.0 & State::ISOLATED == 0,
+                Isolation::Offline(_) => state.is_present() && state.0 & State::ISOLATED == 0,
                 Isolation::Compaction => state.is_open(),
             };
             may.then_some(State(state.0 | by.bit()))
@@ -416,7 +411,7 @@ impl Pageblock<'_> {
     /// Returns the frames that the zone's counter gains, or `None` if `by` had not isolated the
     /// pageblock.
     #[doc(alias = "unset_migratetype_isolate")]
-    pub(crate) fn unisolate(&self, by: Isolation) -> Option<u32> {
+    pub(crate) fn unisolate(&self, by: Isolation<'_>) -> Option<u32> {
         let bits = if mutant::is(Mutant::OneIsolationForAll) {
             State::ISOLATED | State::COMPACTED
         } else {
@@ -434,11 +429,7 @@ impl Pageblock<'_> {
     /// Takes the whole pageblock as one order 9 for the task that compacted it, if it is wholly
     /// free.
     pub(crate) fn take_compacted(&self) -> bool {
-        // Acquire: as in `PageblockPair::take`.
-        self.update(weakened(Mutant::RelaxedTake, Ordering::Acquire), |state| {
-            (state == State::COMPACTED_EMPTY).then_some(State::WHOLE)
-        })
-        .is_some()
+        self.take_if(State::COMPACTED_EMPTY)
     }
 
     /// Claims an aligned run, order 0 to 8, for the task that compacts the pageblock. The zone's
@@ -462,7 +453,7 @@ impl Pageblock<'_> {
     }
 
     /// Leaves the allocator: (512 free, isolated) → gone, in one step. Returns whether it did.
-    pub(crate) fn leave(&self) -> bool {
+    pub(crate) fn leave(&self, _: &Resizing<'_>) -> bool {
         if mutant::is(Mutant::LeaveInTwoSteps) {
             if self.state().free() as usize != PAGEBLOCK_FRAMES {
                 return false;
@@ -479,7 +470,7 @@ impl Pageblock<'_> {
     }
 
     /// Joins the allocator in the given state; returns `false` if the pageblock was not gone.
-    pub(crate) fn join(&self, joined: State) -> bool {
+    pub(crate) fn join(&self, joined: State, _: &Resizing<'_>) -> bool {
         // Release pairs with `reserve_if`: the pageblock's flags and the bits were written before.
         let release = weakened(Mutant::RelaxedJoin, Ordering::Release);
         self.update(release, |state| (state == State::GONE).then_some(joined))
@@ -490,6 +481,10 @@ impl Pageblock<'_> {
 fn claim_order() -> Ordering {
     weakened(Mutant::RelaxedClaim, Ordering::Acquire)
 }
+
+#[cfg(test)]
+#[path = "bits_owned.rs"]
+mod owned;
 
 #[cfg(all(test, not(loom)))]
 #[path = "bits_tests.rs"]

@@ -19,10 +19,10 @@ fn counted(flags: u16) {
             others.fetch_add(counts(before.is_isolated(), cleared), Ordering::Relaxed);
         });
         if was_isolated {
-            let gained = shared.pageblock().unisolate(Isolation::Offline).unwrap();
+            let gained = shared.pageblock().unisolate(offline()).unwrap();
             counter.fetch_add(gained.into(), Ordering::Relaxed);
         } else {
-            let lost = shared.pageblock().isolate(Isolation::Offline).unwrap();
+            let lost = shared.pageblock().isolate(offline()).unwrap();
             counter.fetch_sub(lost.into(), Ordering::Relaxed);
         }
         owner.join().unwrap();
@@ -52,7 +52,7 @@ fn last_words_and_leaving() {
             other.write();
             other.pageblock().free(0, Order::new(7).unwrap());
         });
-        if shared.pageblock().leave() {
+        if shared.pageblock().leave(resizing()) {
             shared.write();
             assert_eq!(shared.set_bits(), 0, "a pageblock left with a frame in use");
         }
@@ -102,10 +102,10 @@ fn coming(joined: State, uses: fn(&Books) -> bool) {
         });
         let pageblock = comes.shared.pageblock();
         comes.zone.store(2, Ordering::Relaxed);
-        assert!(pageblock.join(joined));
+        assert!(pageblock.join(joined, resizing()));
         comes.managed.store(512, Ordering::Relaxed);
         if joined == State::ISOLATED_EMPTY {
-            pageblock.unisolate(Isolation::Offline);
+            pageblock.unisolate(offline());
         }
         user.join().unwrap();
     });

@@ -1,12 +1,15 @@
 //! Models of the pageblock's protocol: every interleaving and every permitted reordering of a few
 //! steps.
 
-use super::*;
-use crate::base::mutant;
-use core::array;
+use super::{
+    owned::{Owned, offline},
+    *,
+};
+use crate::base::{mutant, resizing::resizing};
+use core::{array, ops::Deref};
 use loom::{cell::UnsafeCell, model, sync::Arc, thread};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use tidemark_sync::atomic::{AtomicU32, AtomicU64};
+use tidemark_sync::atomic::AtomicU32;
 
 #[path = "bits_isolation_loom.rs"]
 mod isolation;
@@ -17,8 +20,7 @@ const ZERO: Order = Order::ZERO;
 
 /// A pageblock in the upper half of a pair, and the content of its frame 5.
 struct Shared {
-    bits: PageblockBits,
-    pair: PageblockPair,
+    owned: Owned,
     content: UnsafeCell<u32>,
 }
 
@@ -28,10 +30,7 @@ impl Shared {
         let free: u32 = words.iter().map(|word| word.count_zeros()).sum();
         let state = State::PRESENT | flags | free as u16;
         Arc::new(Self {
-            bits: PageblockBits(array::from_fn(|at| AtomicU64::new(words[at]))),
-            pair: PageblockPair(AtomicU32::new(
-                u32::from(state) << 16 | u32::from(State::EMPTY.0),
-            )),
+            owned: Owned::new(words, [State::EMPTY, State(state)]),
             content: UnsafeCell::new(0),
         })
     }
@@ -41,28 +40,6 @@ impl Shared {
         let mut words = [0; 8];
         words[frame as usize / 64] = 1 << (frame % 64);
         Self::new(words, flags)
-    }
-
-    fn pageblock(&self) -> Pageblock<'_> {
-        Pageblock {
-            bits: &self.bits,
-            pair: &self.pair,
-            shift: 16,
-        }
-    }
-
-    /// Allocates as the zone does.
-    fn allocate(&self, order: Order) -> Option<u32> {
-        let frames = order.frames() as u32;
-        if self.pageblock().reserve(frames, frames) == 0 {
-            return None;
-        }
-        let index = self.pageblock().claim(order);
-        if index.is_none() {
-            assert!(order > ZERO, "a reserved single frame was not to be found");
-            self.pageblock().unreserve(frames);
-        }
-        index
     }
 
     /// Allocates in the wrong order: bits first, count second.
@@ -79,12 +56,13 @@ impl Shared {
     fn write(&self) {
         self.content.with_mut(|_| ());
     }
+}
 
-    fn set_bits(&self) -> u32 {
-        let words = self.bits.0.iter();
-        words
-            .map(|word| word.load(Ordering::Acquire).count_ones())
-            .sum()
+impl Deref for Shared {
+    type Target = Owned;
+
+    fn deref(&self) -> &Owned {
+        &self.owned
     }
 }
 
@@ -314,7 +292,7 @@ fn last_free_and_leaving() {
             freeing.write();
             freeing.pageblock().free(5, ZERO)
         });
-        if shared.pageblock().leave() {
+        if shared.pageblock().leave(resizing()) {
             shared.write();
             assert_eq!(shared.set_bits(), 0, "a pageblock left with a frame in use");
         }
@@ -335,8 +313,8 @@ fn allocation_and_leaving(allocate: fn(&Shared) -> Option<u32>) {
         let shared = Shared::new([0; 8], 0);
         let other = Arc::clone(&shared);
         let allocation = thread::spawn(move || allocate(&other));
-        let counted = shared.pageblock().isolate(Isolation::Offline).unwrap();
-        let left = shared.pageblock().leave();
+        let counted = shared.pageblock().isolate(offline()).unwrap();
+        let left = shared.pageblock().leave(resizing());
         if left {
             assert_eq!(shared.set_bits(), 0, "a pageblock left with a bit claimed");
         }
@@ -362,10 +340,10 @@ fn open_and_leaving() {
         let other = Arc::clone(&shared);
         // The isolation is undone, and the pageblock used, between a leaving's look and its step.
         let allocation = thread::spawn(move || {
-            other.pageblock().unisolate(Isolation::Offline)?;
+            other.pageblock().unisolate(offline())?;
             other.allocate(ZERO)
         });
-        let left = shared.pageblock().leave();
+        let left = shared.pageblock().leave(resizing());
         let got = allocation.join().unwrap();
         assert!(!(left && got.is_some()), "a pageblock left under its owner");
     });
@@ -389,12 +367,12 @@ fn compaction_and_offline() {
             let got = other.allocate(ZERO).is_some();
             Some((i64::from(gained) - i64::from(lost), got))
         });
-        let lost = shared.pageblock().isolate(Isolation::Offline).unwrap();
-        let left = shared.pageblock().leave();
+        let lost = shared.pageblock().isolate(offline()).unwrap();
+        let left = shared.pageblock().leave(resizing());
         let gained = if left {
             0
         } else {
-            shared.pageblock().unisolate(Isolation::Offline).unwrap()
+            shared.pageblock().unisolate(offline()).unwrap()
         };
         let (change, got) = compaction.join().unwrap().unwrap_or_default();
         assert!(!(left && got), "a pageblock left under its owner");

@@ -1,41 +1,12 @@
-use super::*;
-use core::array;
-use tidemark_sync::atomic::{AtomicU32, AtomicU64};
+use super::{
+    owned::{Owned, offline},
+    *,
+};
+use crate::base::resizing::resizing;
 
-struct Owned {
-    bits: PageblockBits,
-    pair: PageblockPair,
-}
-
-impl Owned {
-    fn new(states: [State; 2]) -> Self {
-        Self {
-            bits: PageblockBits(array::from_fn(|_| AtomicU64::new(0))),
-            pair: PageblockPair(AtomicU32::new(
-                u32::from(states[0].0) | u32::from(states[1].0) << 16,
-            )),
-        }
-    }
-
-    fn pageblock(&self) -> Pageblock<'_> {
-        Pageblock {
-            bits: &self.bits,
-            pair: &self.pair,
-            shift: 16,
-        }
-    }
-
-    fn allocate(&self, order: Order) -> Option<u32> {
-        let frames = order.frames() as u32;
-        if self.pageblock().reserve(frames, frames) == 0 {
-            return None;
-        }
-        let index = self.pageblock().claim(order);
-        if index.is_none() {
-            self.pageblock().unreserve(frames);
-        }
-        index
-    }
+/// Makes a pair with these states, whose bits are zero.
+fn all_clear(states: [State; 2]) -> Owned {
+    Owned::new([0; PAGEBLOCK_WORDS], states)
 }
 
 fn orders(range: core::ops::RangeInclusive<u8>) -> impl Iterator<Item = Order> {
@@ -45,7 +16,7 @@ fn orders(range: core::ops::RangeInclusive<u8>) -> impl Iterator<Item = Order> {
 #[test]
 fn every_small_order_fills_a_pageblock_exactly_and_empties_it_again() {
     for order in orders(0..=8) {
-        let owned = Owned::new([State::GONE, State::EMPTY]);
+        let owned = all_clear([State::GONE, State::EMPTY]);
         let mut taken = Vec::new();
         while let Some(index) = owned.allocate(order) {
             assert_eq!(index as u64 % order.frames(), 0);
@@ -81,7 +52,7 @@ fn a_run_is_aligned_and_found_between_single_frames() {
 fn runs_are_claimed_by_the_word_and_only_where_there_are_some() {
     for order in orders(1..=6) {
         let frames = order.frames() as u32;
-        let owned = Owned::new([State::GONE, State::EMPTY]);
+        let owned = all_clear([State::GONE, State::EMPTY]);
         owned.bits.0[0].store(!0, Ordering::Relaxed);
         // One frame in the first run of a word is taken.
         owned.bits.0[1].store(1 << (frames - 1), Ordering::Relaxed);
@@ -141,7 +112,7 @@ fn a_claim_begins_at_the_word_that_it_is_given_and_goes_once_round() {
         let words = (order.frames() as usize).div_ceil(64);
         for only in (0..PAGEBLOCK_WORDS).step_by(words) {
             for first in 0..PAGEBLOCK_WORDS {
-                let owned = Owned::new([State::GONE, State::EMPTY]);
+                let owned = all_clear([State::GONE, State::EMPTY]);
                 assert_eq!(owned.pageblock().word_with_run(order), Some(0));
                 let begun = owned.pageblock().claim_from(order, first).unwrap() as usize;
                 assert_eq!(begun, first / words * words * 64, "{order:?} from {first}");
@@ -173,24 +144,18 @@ const ALIGNED_ENDS: [u64; 7] = [
 #[test]
 fn words_of_a_large_order_are_given_back_when_one_is_lost() {
     let order = Order::new(8).unwrap();
-    let owned = Owned::new([State::GONE, State::EMPTY]);
+    let owned = all_clear([State::GONE, State::EMPTY]);
     // One frame in the last word of each group makes both groups fail at their last step.
     for word in [3, 7] {
         owned.bits.0[word].store(1 << 17, Ordering::Relaxed);
     }
     assert_eq!(owned.pageblock().claim(order), None);
-    let set: u32 = owned
-        .bits
-        .0
-        .iter()
-        .map(|word| word.load(Ordering::Relaxed).count_ones())
-        .sum();
-    assert_eq!(set, 2);
+    assert_eq!(owned.set_bits(), 2);
 }
 
 #[test]
 fn singles_come_by_the_word_and_never_twice() {
-    let owned = Owned::new([State::GONE, State::EMPTY]);
+    let owned = all_clear([State::GONE, State::EMPTY]);
     let mut seen = [0_u64; 8];
     for want in [63, 64, 1, 200, 184] {
         assert_eq!(owned.pageblock().reserve(1, want), want);
@@ -206,7 +171,7 @@ fn singles_come_by_the_word_and_never_twice() {
 
 #[test]
 fn a_huge_block_needs_all_frames_and_an_order_10_both_pageblocks() {
-    let owned = Owned::new([State::EMPTY, State::EMPTY]);
+    let owned = all_clear([State::EMPTY, State::EMPTY]);
     let frame = owned.allocate(Order::ZERO).unwrap();
     assert!(!owned.pageblock().take());
     assert!(!owned.pair.take());
@@ -220,39 +185,34 @@ fn a_huge_block_needs_all_frames_and_an_order_10_both_pageblocks() {
     assert_eq!(owned.pair.states(), [State::EMPTY, State::WHOLE]);
     owned.pageblock().break_up();
     assert_eq!(owned.pageblock().state(), State::FULL);
-    let words = owned.bits.0.iter();
-    assert!(
-        words
-            .map(|word| word.load(Ordering::Relaxed))
-            .all(|word| word == u64::MAX)
-    );
+    assert_eq!(owned.set_bits(), 512);
     assert_eq!(owned.pageblock().free(256, Order::new(8).unwrap()).0, 256);
     assert_eq!(owned.pageblock().state().free(), 256);
 }
 
 #[test]
 fn an_isolated_pageblock_gives_nothing_takes_frees_and_leaves_when_empty() {
-    let owned = Owned::new([State::GONE, State::EMPTY]);
+    let owned = all_clear([State::GONE, State::EMPTY]);
     let frame = owned.allocate(Order::ZERO).unwrap();
-    assert_eq!(owned.pageblock().isolate(Isolation::Offline), Some(511));
-    assert_eq!(owned.pageblock().isolate(Isolation::Offline), None);
+    assert_eq!(owned.pageblock().isolate(offline()), Some(511));
+    assert_eq!(owned.pageblock().isolate(offline()), None);
     assert_eq!(owned.pageblock().reserve(1, 1), 0);
-    assert!(!owned.pageblock().leave());
+    assert!(!owned.pageblock().leave(resizing()));
     assert!(owned.pageblock().free(frame, Order::ZERO).1.is_isolated());
     assert!(!owned.pageblock().take());
-    assert!(owned.pageblock().leave());
+    assert!(owned.pageblock().leave(resizing()));
     assert_eq!(owned.pageblock().state(), State::GONE);
-    assert!(owned.pageblock().join(State::ISOLATED_EMPTY));
-    assert!(!owned.pageblock().join(State::ISOLATED_EMPTY));
-    assert_eq!(owned.pageblock().unisolate(Isolation::Offline), Some(512));
+    assert!(owned.pageblock().join(State::ISOLATED_EMPTY, resizing()));
+    assert!(!owned.pageblock().join(State::ISOLATED_EMPTY, resizing()));
+    assert_eq!(owned.pageblock().unisolate(offline()), Some(512));
     assert_eq!(owned.pageblock().state(), State::EMPTY);
 }
 
 #[test]
 fn an_isolated_order_10_stays_isolated_when_it_is_given_back() {
-    let owned = Owned::new([State::EMPTY, State::EMPTY]);
+    let owned = all_clear([State::EMPTY, State::EMPTY]);
     assert!(owned.pair.take());
-    owned.pageblock().isolate(Isolation::Offline);
+    owned.pageblock().isolate(offline());
     let before = owned.pair.give().unwrap();
     assert_eq!(before.map(State::is_isolated), [false, true]);
     assert_eq!(owned.pair.states(), [State::EMPTY, State::ISOLATED_EMPTY]);
@@ -260,7 +220,7 @@ fn an_isolated_order_10_stays_isolated_when_it_is_given_back() {
 
 #[test]
 fn clearing_clear_bits_is_noticed() {
-    let owned = Owned::new([State::GONE, State::EMPTY]);
+    let owned = all_clear([State::GONE, State::EMPTY]);
     let frame = owned.allocate(Order::ZERO).unwrap();
     assert_eq!(owned.pageblock().clear(frame, Order::ZERO), 1);
     assert_eq!(owned.pageblock().clear(frame, Order::ZERO), 0);
@@ -268,7 +228,7 @@ fn clearing_clear_bits_is_noticed() {
 
 #[test]
 fn each_half_of_a_pair_has_its_own_state() {
-    let owned = Owned::new([State::GONE, State::EMPTY]);
+    let owned = all_clear([State::GONE, State::EMPTY]);
     let halves = [0, 1, 2, 3].map(|half| owned.pair.state(half));
     let [lower, upper] = owned.pair.states();
     assert_eq!(halves, [lower, upper, lower, upper]);
@@ -278,7 +238,7 @@ fn each_half_of_a_pair_has_its_own_state() {
 #[test]
 fn a_reservation_is_of_whole_steps_and_of_what_suits() {
     let seven = State(State::PRESENT | 7);
-    let owned = Owned::new([State::EMPTY, seven]);
+    let owned = all_clear([State::EMPTY, seven]);
     let pageblock = owned.pageblock();
     assert_eq!(pageblock.reserve_if(1, 1, |_| false), 0);
     assert_eq!(pageblock.reserve_if(1, 1, |state| state == State::EMPTY), 0);
@@ -293,7 +253,7 @@ fn a_reservation_is_of_whole_steps_and_of_what_suits() {
 
 #[test]
 fn a_claim_says_how_many_it_has() {
-    let owned = Owned::new([State::GONE, State::EMPTY]);
+    let owned = all_clear([State::GONE, State::EMPTY]);
     for word in &owned.bits.0 {
         word.store(u64::MAX, Ordering::Relaxed);
     }
@@ -307,7 +267,7 @@ fn a_claim_says_how_many_it_has() {
 
 #[test]
 fn a_large_run_is_seen_only_where_all_its_words_are_clear() {
-    let owned = Owned::new([State::GONE, State::EMPTY]);
+    let owned = all_clear([State::GONE, State::EMPTY]);
     for word in [1, 2, 5, 7] {
         owned.bits.0[word].store(1 << 20, Ordering::Relaxed);
     }
@@ -322,13 +282,13 @@ fn a_large_run_is_seen_only_where_all_its_words_are_clear() {
 
 #[test]
 fn only_what_is_there_is_isolated_and_only_what_is_isolated_leaves() {
-    let owned = Owned::new([State::EMPTY, State::GONE]);
-    for by in [Isolation::Offline, Isolation::Compaction] {
+    let owned = all_clear([State::EMPTY, State::GONE]);
+    for by in [offline(), Isolation::Compaction] {
         assert_eq!(owned.pageblock().isolate(by), None);
         assert_eq!(owned.pageblock().unisolate(by), None);
     }
-    assert!(owned.pageblock().join(State::EMPTY));
-    assert!(!owned.pageblock().leave());
+    assert!(owned.pageblock().join(State::EMPTY, resizing()));
+    assert!(!owned.pageblock().leave(resizing()));
     assert!(owned.pageblock().take());
     assert_eq!(
         owned.pageblock().isolate(Isolation::Compaction),
@@ -336,16 +296,16 @@ fn only_what_is_there_is_isolated_and_only_what_is_isolated_leaves() {
         "taken"
     );
     owned.pageblock().give().unwrap();
-    assert_eq!(owned.pageblock().isolate(Isolation::Offline), Some(512));
+    assert_eq!(owned.pageblock().isolate(offline()), Some(512));
     assert_eq!(owned.pageblock().isolate(Isolation::Compaction), None);
     assert!(!owned.pageblock().take());
-    assert!(owned.pageblock().leave());
+    assert!(owned.pageblock().leave(resizing()));
     assert_eq!(owned.pair.states(), [State::EMPTY, State::GONE]);
 }
 
 #[test]
 fn two_isolations_keep_each_other_and_takers_out_and_are_counted_once() {
-    let owned = Owned::new([State::EMPTY, State::EMPTY]);
+    let owned = all_clear([State::EMPTY, State::EMPTY]);
     let pageblock = owned.pageblock();
     let frame = owned.allocate(Order::ZERO).unwrap();
     assert_eq!(pageblock.isolate(Isolation::Compaction), Some(511));
@@ -354,10 +314,10 @@ fn two_isolations_keep_each_other_and_takers_out_and_are_counted_once() {
     assert!(!pageblock.take() && !owned.pair.take());
     assert_eq!(pageblock.reserve(1, 1), 0);
     assert_eq!(pageblock.isolate(Isolation::Compaction), None);
-    assert_eq!(pageblock.isolate(Isolation::Offline), Some(0));
-    assert!(!pageblock.take_compacted() && !pageblock.leave());
-    assert_eq!(pageblock.unisolate(Isolation::Offline), Some(0));
-    assert_eq!(pageblock.unisolate(Isolation::Offline), None);
+    assert_eq!(pageblock.isolate(offline()), Some(0));
+    assert!(!pageblock.take_compacted() && !pageblock.leave(resizing()));
+    assert_eq!(pageblock.unisolate(offline()), Some(0));
+    assert_eq!(pageblock.unisolate(offline()), None);
     assert!(pageblock.take_compacted());
     assert_eq!(owned.pair.states(), [State::EMPTY, State::WHOLE]);
     assert!(!owned.pair.take_compacted() && !owned.pair.take());
@@ -370,7 +330,7 @@ fn two_isolations_keep_each_other_and_takers_out_and_are_counted_once() {
 
 #[test]
 fn an_order_10_is_taken_by_its_compaction_only_where_both_halves_are_compacted() {
-    let owned = Owned::new([State::EMPTY, State::EMPTY]);
+    let owned = all_clear([State::EMPTY, State::EMPTY]);
     assert!(!owned.pair.take_compacted());
     owned.pageblock().isolate(Isolation::Compaction);
     assert!(!owned.pair.take_compacted());
@@ -387,7 +347,7 @@ fn an_order_10_is_taken_by_its_compaction_only_where_both_halves_are_compacted()
 fn what_is_taken_by_half_is_not_given_back_as_an_order_10() {
     let halves = [State::WHOLE, State::EMPTY];
     for states in [halves, [halves[1], halves[0]], [State::EMPTY; 2]] {
-        let owned = Owned::new(states);
+        let owned = all_clear(states);
         assert_eq!(owned.pair.give(), None);
         assert_eq!(owned.pair.states(), states);
     }
@@ -396,20 +356,20 @@ fn what_is_taken_by_half_is_not_given_back_as_an_order_10() {
 #[test]
 fn a_run_of_what_is_compacted_is_its_compactions_or_stays_free() {
     let order = Order::new(3).unwrap();
-    let owned = Owned::new([State::GONE, State::EMPTY]);
+    let owned = all_clear([State::GONE, State::EMPTY]);
     let pageblock = owned.pageblock();
     assert_eq!(pageblock.claim_compacted(order), None, "open");
     pageblock.isolate(Isolation::Compaction);
     assert_eq!(pageblock.claim_compacted(order), Some(0));
     let compacted = |free: u16| State(State::PRESENT | State::COMPACTED | free);
     assert_eq!(pageblock.state(), compacted(504));
-    pageblock.isolate(Isolation::Offline);
+    pageblock.isolate(offline());
     assert_eq!(
         pageblock.claim_compacted(order),
         None,
         "an offline has come"
     );
-    pageblock.unisolate(Isolation::Offline);
+    pageblock.unisolate(offline());
     assert_eq!(pageblock.state(), compacted(504));
     // There are enough frames, but no run.
     for word in &owned.bits.0 {

@@ -83,7 +83,7 @@ fn each_pageblock_has_books_of_its_own() {
         assert!(std::ptr::eq(core.pair, &meta.pairs[number / 2]));
         assert_eq!(core.shift, [0, 16][number % 2]);
         let zone = ZoneId::from_index(number % crate::MAX_ZONES);
-        pageblock.set_zone(zone, &resizing());
+        pageblock.set_zone(zone, resizing());
         meta.flags[number].fetch_xor(3 << 8, Ordering::Relaxed);
         assert_eq!(pageblock.zone(), zone);
         assert_eq!(pageblock.flags(), meta.flags_of(last));
@@ -122,7 +122,7 @@ fn a_pageblock_that_joins_is_for_small_blocks_of_what_its_zone_knows() {
     let pageblock = PageblockRef::of(&meta, Pfn(512));
     for zone in ZoneKind::ALL.map(|kind| zone(0, kind)) {
         let migrate_type = MigrateType::default().within(zone);
-        pageblock.set_zone(zone, &resizing());
+        pageblock.set_zone(zone, resizing());
         assert_eq!(
             pageblock.flags(),
             PageblockFlags::new(zone, PageblockKind::of(migrate_type, Order::ZERO))
@@ -135,7 +135,7 @@ fn a_pageblock_that_joins_is_for_small_blocks_of_what_its_zone_knows() {
 fn a_kind_changes_only_from_the_one_named() {
     let meta = SectionMeta::new();
     let pageblock = PageblockRef::of(&meta, Pfn(512));
-    pageblock.set_zone(NORMAL, &resizing());
+    pageblock.set_zone(NORMAL, resizing());
     let first = pageblock.kind();
     for (from, to) in [(KINDS[0], KINDS[1]), (KINDS[1], KINDS[2])] {
         let (before, other) = (pageblock.flags(), before_or_behind(from));

@@ -14,17 +14,19 @@
 //! | count 512 → 0, taken set | `take`, `take_compacted` | an allocation of order 9 or 10; bits stay 0 |
 //! | taken cleared, count 0 → 512 | `give` | the free of that block, or an allocation that met another zone |
 //! | taken cleared | `break_up` | the owner, which splits the block |
-//! | isolated | `isolate`, `unisolate` with `Isolation::Offline`, `join`, `leave` | hot-plug, under its lock |
+//! | isolated | `isolate`, `unisolate` with `Isolation::Offline`, `join`, `leave` | hot-plug |
 //! | compacted | `isolate`, `unisolate` with `Isolation::Compaction`, `take_compacted` | the one compaction that is at work there |
-//! | present, and the count with it | `join`, `leave` | hot-plug, under its lock, and boot |
+//! | present, and the count with it | `join`, `leave` | hot-plug, and boot |
 //!
-//! The flags (`pageblock/flags`) are a word of their own. `set_zone` writes all of it, under the
-//! hot-plug lock, while the pageblock is gone; nothing else changes the zone. The kind changes by
-//! compare-and-swap (`exchange_flags`): by an allocation that holds a frame there, by a request
-//! that gives the high-atomic reserve back, and by an offline. A compaction sets and clears
-//! KEPT_OUT.
+//! The flags (`pageblock/flags`) are a word of their own. `set_zone` writes all of it, while the
+//! pageblock is gone; nothing else changes the zone. The kind changes by compare-and-swap
+//! (`exchange_flags`): by an allocation that holds a frame there, by a request that gives the
+//! high-atomic reserve back, and by an offline. A compaction sets and clears KEPT_OUT.
 
-use crate::pageblock::section_meta::{PAGEBLOCK_FRAMES, PageblockPair};
+use crate::{
+    base::resizing::Resizing,
+    pageblock::section_meta::{PAGEBLOCK_FRAMES, PageblockPair},
+};
 
 /// State of one pageblock. Zero means that it is gone: not managed by the allocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,18 +89,18 @@ impl State {
 
 /// What isolates a pageblock. Each variant has a bit of its own: an offline may isolate a pageblock
 /// that is being compacted, and neither ends the other's isolation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Isolation {
+#[derive(Clone, Copy)]
+pub(crate) enum Isolation<'a> {
     /// An offline or online: the pageblock is about to leave, or has just come.
-    Offline,
+    Offline(#[expect(dead_code, reason = "it proves that the lock is held")] &'a Resizing<'a>),
     /// A compaction: the pageblock's blocks are being moved for a request.
     Compaction,
 }
 
-impl Isolation {
+impl Isolation<'_> {
     pub(crate) const fn bit(self) -> u16 {
         match self {
-            Self::Offline => State::ISOLATED,
+            Self::Offline(_) => State::ISOLATED,
             Self::Compaction => State::COMPACTED,
         }
     }

@@ -1,9 +1,9 @@
 //! Machines for tests, and helpers that fill and empty them.
 
 use super::*;
-use crate::base::{
-    pin::OnCpu,
-    resizing::{Resizing, ResizingLock},
+use crate::{
+    base::pin::OnCpu,
+    pageblock::{bits::Isolation, section_meta::PageblockRef},
 };
 use std::{cell::Cell, rc::Rc};
 
@@ -14,9 +14,20 @@ fn leak<T>(count: usize, make: impl FnMut() -> T) -> &'static [T] {
         .leak()
 }
 
-/// Returns a hot-plug lock of its own, for tests that change by hand what the real one guards.
-pub(crate) fn resizing() -> Resizing<'static> {
-    Box::leak(Box::new(ResizingLock::new())).lock_at_boot()
+/// Isolates a pageblock as an offline does. Returns the frames that its zone's counter lost, or
+/// `None` if it was isolated, or is gone.
+pub(crate) fn isolate(frames: &TestFrames, pageblock: PageblockRef<'_>) -> Option<u32> {
+    let counted = pageblock.core().isolate(Isolation::Offline(resizing()))?;
+    frames.lose(pageblock.zone(), counted);
+    Some(counted)
+}
+
+/// Ends an isolation by [`isolate`]. Returns the frames that the zone's counter got back, or `None`
+/// if the pageblock was not isolated so.
+pub(crate) fn unisolate(frames: &TestFrames, pageblock: PageblockRef<'_>) -> Option<u32> {
+    let counted = pageblock.core().unisolate(Isolation::Offline(resizing()))?;
+    frames.gain(pageblock.zone(), counted);
+    Some(counted)
 }
 
 /// Proof that a test's thread stays on its CPU: the thread is the CPU.

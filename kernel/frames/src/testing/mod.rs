@@ -1,5 +1,6 @@
 //! A machine for tests. Threads are CPUs, and interrupts are function calls at steps.
 
+pub(crate) use crate::base::resizing::resizing;
 use crate::{
     AllocReport, Census, CpuCaches, CpuId, Cpuset, Frames, FreeError, MemallocRole, MigrateError,
     Node, NodeId, NodeMask, OomOutcome, Order, Owner, OwnerKind, Pfn, PfnRange, Platform, Point,

@@ -185,7 +185,7 @@ mod tests {
     fn the_word_keeps_limit_watermark_and_offlines_apart() {
         let cache_limit = CacheLimit::new();
         for limit in [0, 1, 63, MOST] {
-            cache_limit.set_limit(limit as u32, &resizing());
+            cache_limit.set_limit(limit as u32, resizing());
             for below in [true, false] {
                 if cache_limit.is_below() != below {
                     cache_limit.tell(below);
@@ -212,10 +212,10 @@ mod tests {
     #[test]
     fn a_limit_leaves_the_other_fields_alone() {
         let cache_limit = CacheLimit::new();
-        cache_limit.set_limit(9, &resizing());
+        cache_limit.set_limit(9, resizing());
         cache_limit.tell(true);
         cache_limit.shut_for_offline();
-        cache_limit.set_limit(5, &resizing());
+        cache_limit.set_limit(5, resizing());
         assert!(cache_limit.is_below() && cache_limit.is_shut_for_offline());
         cache_limit.tell(false);
         cache_limit.open_after_offline();
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn a_crossing_that_is_told_late_hides_no_offline() {
         let cache_limit = CacheLimit::new();
-        cache_limit.set_limit(MOST as u32, &resizing());
+        cache_limit.set_limit(MOST as u32, resizing());
         cache_limit.tell(false);
         assert!(!cache_limit.is_shut_for_offline());
         cache_limit.shut_for_offline();

@@ -1,7 +1,7 @@
 //! The frames that a search claims, passes over, and gives back.
 
 use super::*;
-use crate::{pageblock::bits::Isolation, testing::*, *};
+use crate::{testing::*, *};
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
@@ -86,16 +86,14 @@ fn a_run_is_lost(isolates: bool) {
         let (hook, steps) = at_step(at, move || {
             held.replace(on_cpu(1, || take(frames, order(2))));
             if isolates {
-                let counted = pageblock.core().isolate(Isolation::Offline).unwrap();
-                frames.lose(NORMAL, counted);
+                isolate(frames, pageblock).unwrap();
                 isolated.set(true);
             }
         });
         let ours = take(frames, order(2));
         drop(hook);
         if is_isolated.get() {
-            let counted = pageblock.core().unisolate(Isolation::Offline).unwrap();
-            frames.gain(NORMAL, counted);
+            unisolate(frames, pageblock).unwrap();
         }
         frames.drain_all(&task());
         assert_sound(frames);
@@ -359,11 +357,9 @@ fn a_pageblock_that_is_given_up_is_counted() {
     // If the pageblock is isolated meanwhile, the isolation finds nothing free, so the zone's
     // counter still has its frames.
     assert!(pageblock.core().take());
-    let counted = pageblock.core().isolate(Isolation::Offline).unwrap();
-    frames.lose(NORMAL, counted);
+    isolate(frames, pageblock).unwrap();
     frames.untake(pageblock);
-    let counted = pageblock.core().unisolate(Isolation::Offline).unwrap();
-    frames.gain(NORMAL, counted);
+    unisolate(frames, pageblock).unwrap();
     assert_sound(frames);
 }
 

@@ -2,11 +2,7 @@
 //! back to.
 
 use super::*;
-use crate::{
-    pageblock::{bits::Isolation, section_meta::SECTION_FRAMES},
-    testing::*,
-    *,
-};
+use crate::{pageblock::section_meta::SECTION_FRAMES, testing::*, *};
 use std::{cell::Cell, rc::Rc};
 
 const NORMAL: ZoneId = zone(0, ZoneKind::Normal);
@@ -108,12 +104,8 @@ fn given_up_while_its_pageblock_leaves(taken: Step, give_up: Step) {
         let frames = normal_machine(2, 2);
         let pageblock = frames.pageblock(FIRST).unwrap();
         taken(frames, pageblock);
-        let counted = pageblock.core().isolate(Isolation::Offline).unwrap();
-        frames.lose(NORMAL, counted);
-        let end_isolation = move || {
-            let counted = pageblock.core().unisolate(Isolation::Offline).unwrap();
-            frames.gain(NORMAL, counted);
-        };
+        isolate(frames, pageblock).unwrap();
+        let end_isolation = move || unisolate(frames, pageblock).unwrap();
         let (steps, counts) = (Rc::new(Cell::new(0)), Rc::clone(&changed));
         let count = Rc::clone(&steps);
         let hook = at_steps(move || {

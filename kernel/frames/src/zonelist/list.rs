@@ -311,12 +311,12 @@ mod tests {
         let zones: [Zone; 8] = array::from_fn(|_| Zone::new());
         let node = Node::new();
         node.set_order(&array::from_fn(|at| (at < 2).then_some(NodeId(at as u8))));
-        zones[NORMAL.index()].grow(10, &resizing());
+        zones[NORMAL.index()].grow(10, resizing());
         node.write(NodeId(0), SIDE, format, &zones, |_| ());
         let list = node.list(SIDE, ListKind::Fallback);
         assert!(list.is_exactly(0, Some(NORMAL)));
         assert!(list.is_exactly(1, None));
-        zones[MOVABLE.index()].grow(10, &resizing());
+        zones[MOVABLE.index()].grow(10, resizing());
         let mut seen = Vec::new();
         node.write(NodeId(0), SIDE, format, &zones, |_| {
             seen.extend(list.walk(0, UNMOVABLE, || ()).map(|(_, zone)| zone).next());

@@ -1,7 +1,6 @@
 //! The MADT: CPUs, IO-APICs and the wiring of interrupt lines. ACPI 6.5, section 5.2.12.
 
 use super::table::{AcpiError, Table};
-use heapless::Vec;
 
 /// A CPU that may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,65 +62,42 @@ pub struct LocalNmi {
     pub polarity: Polarity,
 }
 
-/// CPUs and interrupt controllers.
-#[derive(Debug, Clone)]
-pub struct Madt {
-    /// Physical address of the local APICs' registers.
-    pub local_apic: u64,
-    /// The CPUs that the firmware enabled, in its order.
-    pub cpus: Vec<Cpu, 256>,
-    /// The IO-APICs.
-    pub io_apics: Vec<IoApic, 8>,
-    /// The legacy interrupts that are wired differently from the ISA bus.
-    pub overrides: Vec<Isa, 32>,
-    /// The NMI pins.
-    pub nmis: Vec<LocalNmi, 64>,
+/// One record of the table.
+enum Record {
+    LocalApic(u64),
+    Cpu(Cpu),
+    IoApic(IoApic),
+    Isa(Isa),
+    Nmi(LocalNmi),
+    /// A record that the kernel has no use for.
+    Other,
 }
 
-const ENABLED: u32 = 1;
-
-impl Madt {
-    /// Reads the table.
-    ///
-    /// # Errors
-    ///
-    /// Returns an [`AcpiError`] if the table is malformed or has too many records.
-    pub fn parse(table: &Table<'_>) -> Result<Self, AcpiError> {
-        let mut madt = Self {
-            local_apic: u64::from(table.u32(36)?),
-            cpus: Vec::new(),
-            io_apics: Vec::new(),
-            overrides: Vec::new(),
-            nmis: Vec::new(),
+impl Record {
+    fn parse(record: &Table<'_>) -> Result<Self, AcpiError> {
+        let cpu = |uid, apic_id, flags: u32| match flags & ENABLED {
+            0 => Self::Other,
+            _ => Self::Cpu(Cpu { apic_id, uid }),
         };
-        for record in table.records(44) {
-            madt.add(&record?)?;
-        }
-        Ok(madt)
-    }
-
-    fn add(&mut self, record: &Table<'_>) -> Result<(), AcpiError> {
-        let mut cpu = |uid, apic_id, flags: u32| {
-            if flags & ENABLED == 0 {
-                return Ok(());
-            }
-            let cpu = Cpu { apic_id, uid };
-            self.cpus.push(cpu).map_err(|_| record.too_many("CPUs"))
+        let nmi = |uid, flags, lint| {
+            let (polarity, _) = mode(flags, Polarity::High, Trigger::Edge);
+            Self::Nmi(LocalNmi {
+                uid,
+                lint,
+                polarity,
+            })
         };
-        match record.u8(0)? {
+        Ok(match record.u8(0)? {
             0 => cpu(
                 u32::from(record.u8(2)?),
                 u32::from(record.u8(3)?),
                 record.u32(4)?,
-            )?,
-            9 => cpu(record.u32(12)?, record.u32(4)?, record.u32(8)?)?,
-            1 => self
-                .io_apics
-                .push(IoApic {
-                    address: record.u32(4)?,
-                    gsi_base: record.u32(8)?,
-                })
-                .map_err(|_| record.too_many("IO-APICs"))?,
+            ),
+            9 => cpu(record.u32(12)?, record.u32(4)?, record.u32(8)?),
+            1 => Self::IoApic(IoApic {
+                address: record.u32(4)?,
+                gsi_base: record.u32(8)?,
+            }),
             2 => {
                 let (polarity, trigger) = mode(record.u16(8)?, Polarity::High, Trigger::Edge);
                 let wiring = Wiring {
@@ -130,40 +106,81 @@ impl Madt {
                     trigger,
                 };
                 let irq = record.u8(3)?;
-                self.overrides
-                    .push(Isa { irq, wiring })
-                    .map_err(|_| record.too_many("overrides"))?;
+                Self::Isa(Isa { irq, wiring })
             }
             4 => {
                 let uid = record.u8(2)?;
                 let uid = (uid != 0xff).then_some(u32::from(uid));
-                self.add_nmi(record, uid, record.u16(3)?, record.u8(5)?)?;
+                nmi(uid, record.u16(3)?, record.u8(5)?)
             }
             10 => {
                 let uid = record.u32(4)?;
                 let uid = (uid != u32::MAX).then_some(uid);
-                self.add_nmi(record, uid, record.u16(2)?, record.u8(8)?)?;
+                nmi(uid, record.u16(2)?, record.u8(8)?)
             }
-            5 => self.local_apic = record.u64(4)?,
-            _ => {}
+            5 => Self::LocalApic(record.u64(4)?),
+            _ => Self::Other,
+        })
+    }
+}
+
+/// CPUs and interrupt controllers.
+#[derive(Debug, Clone, Copy)]
+pub struct Madt<'m> {
+    table: Table<'m>,
+}
+
+const ENABLED: u32 = 1;
+/// Offset of the field that has the local APICs' address.
+const LOCAL_APIC: usize = 36;
+/// Offset of the first record.
+const RECORDS: usize = 44;
+
+impl<'m> Madt<'m> {
+    /// Checks every record of the table.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`AcpiError`] if the table is malformed.
+    pub fn parse(table: Table<'m>) -> Result<Self, AcpiError> {
+        table.u32(LOCAL_APIC)?;
+        for record in table.records(RECORDS) {
+            Record::parse(&record?)?;
         }
-        Ok(())
+        Ok(Self { table })
     }
 
-    fn add_nmi(
-        &mut self,
-        record: &Table<'_>,
-        uid: Option<u32>,
-        flags: u16,
-        lint: u8,
-    ) -> Result<(), AcpiError> {
-        let (polarity, _) = mode(flags, Polarity::High, Trigger::Edge);
-        let nmi = LocalNmi {
-            uid,
-            lint,
-            polarity,
-        };
-        self.nmis.push(nmi).map_err(|_| record.too_many("NMI pins"))
+    fn records(&self) -> impl Iterator<Item = Record> {
+        // `parse` has found no error.
+        let records = self.table.records(RECORDS).flatten();
+        records.filter_map(|record| Record::parse(&record).ok())
+    }
+
+    /// Returns the physical address of the local APICs' registers.
+    pub fn local_apic(&self) -> u64 {
+        let wide = self.records().filter_map(|record| match record {
+            Record::LocalApic(address) => Some(address),
+            _ => None,
+        });
+        // `parse` has found no error.
+        let narrow = self.table.u32(LOCAL_APIC).unwrap_or_default();
+        wide.last().unwrap_or(u64::from(narrow))
+    }
+
+    /// Returns the CPUs that the firmware enabled, in its order.
+    pub fn cpus(&self) -> impl Iterator<Item = Cpu> {
+        self.records().filter_map(|record| match record {
+            Record::Cpu(cpu) => Some(cpu),
+            _ => None,
+        })
+    }
+
+    /// Returns the IO-APICs.
+    pub fn io_apics(&self) -> impl Iterator<Item = IoApic> {
+        self.records().filter_map(|record| match record {
+            Record::IoApic(io_apic) => Some(io_apic),
+            _ => None,
+        })
     }
 
     /// Returns how legacy interrupt `irq` is wired.
@@ -173,13 +190,19 @@ impl Madt {
             polarity: Polarity::High,
             trigger: Trigger::Edge,
         };
-        let found = self.overrides.iter().find(|isa| isa.irq == irq);
-        found.map_or(default, |isa| isa.wiring)
+        let found = self.records().find_map(|record| match record {
+            Record::Isa(isa) if isa.irq == irq => Some(isa.wiring),
+            _ => None,
+        });
+        found.unwrap_or(default)
     }
 
     /// Returns the NMI pin `lint` of the CPU `uid`, if NMIs arrive there.
     pub fn nmi(&self, uid: u32, lint: u8) -> Option<LocalNmi> {
-        let mut nmis = self.nmis.iter().copied();
+        let mut nmis = self.records().filter_map(|record| match record {
+            Record::Nmi(nmi) => Some(nmi),
+            _ => None,
+        });
         nmis.find(|nmi| nmi.lint == lint && nmi.uid.is_none_or(|other| other == uid))
     }
 }
@@ -206,11 +229,11 @@ mod tests {
     use super::super::tests::table;
     use super::*;
 
-    fn madt(records: &[&[u8]]) -> Result<Madt, AcpiError> {
+    fn madt(records: &[&[u8]]) -> Result<Madt<'static>, AcpiError> {
         let mut body = std::vec![0, 0, 0xe0, 0xfe, 1, 0, 0, 0];
         body.extend(records.concat());
-        let bytes = table(b"APIC", &body);
-        Madt::parse(&Table::new(&bytes, 0).unwrap())
+        let bytes = table(b"APIC", &body).leak();
+        Madt::parse(Table::new(bytes, 0).unwrap())
     }
 
     #[test]
@@ -222,10 +245,11 @@ mod tests {
             &[9, 16, 0, 0, 0x2c, 1, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0],
         ])
         .unwrap();
-        assert_eq!(madt.local_apic, 0xfee0_0000);
-        assert_eq!(
-            madt.cpus.as_slice(),
-            [(0, 0), (8, 2), (0x12c, 7)].map(|(apic_id, uid)| Cpu { apic_id, uid })
+        assert_eq!(madt.local_apic(), 0xfee0_0000);
+        let expected = [(0, 0), (8, 2), (0x12c, 7)];
+        assert!(
+            madt.cpus()
+                .eq(expected.map(|(apic_id, uid)| Cpu { apic_id, uid }))
         );
     }
 
@@ -246,7 +270,7 @@ mod tests {
         assert_eq!(madt.isa(0), wiring(2, Polarity::High, Trigger::Edge));
         assert_eq!(madt.isa(4), wiring(4, Polarity::High, Trigger::Edge));
         assert_eq!(madt.isa(11), wiring(11, Polarity::Low, Trigger::Level));
-        assert_eq!(madt.io_apics[0].address, 0xfec0_0000);
+        assert_eq!(madt.io_apics().next().unwrap().address, 0xfec0_0000);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The SRAT and the SLIT: nodes and distances. ACPI 6.5, sections 5.2.16 and 5.2.17.
 
 use super::table::{AcpiError, Table};
-use heapless::Vec;
 
 /// A CPU's proximity domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,58 +24,30 @@ pub struct MemoryAffinity {
     pub hotpluggable: bool,
 }
 
-/// The proximity domains of CPUs and memory.
-#[derive(Debug, Clone, Default)]
-pub struct Srat {
-    /// The enabled CPU records.
-    pub cpus: Vec<CpuAffinity, 256>,
-    /// The enabled memory records.
-    pub memory: Vec<MemoryAffinity, 128>,
+/// One record of the SRAT.
+enum Record {
+    Cpu(CpuAffinity),
+    Memory(MemoryAffinity),
+    /// A record that is disabled, or of no use to the kernel.
+    Other,
 }
 
-const ENABLED: u32 = 1;
-const HOT_PLUGGABLE: u32 = 2;
-
-impl Srat {
-    /// Reads the table.
-    ///
-    /// # Errors
-    ///
-    /// Returns an [`AcpiError`] if the table is malformed or has too many records.
-    pub fn parse(table: &Table<'_>) -> Result<Self, AcpiError> {
-        let mut srat = Self::default();
-        for record in table.records(48) {
-            srat.add(&record?)?;
-        }
-        Ok(srat)
-    }
-
-    fn add(&mut self, record: &Table<'_>) -> Result<(), AcpiError> {
-        let mut cpu = |flags: u32, affinity| {
-            if flags & ENABLED == 0 {
-                return Ok(());
-            }
-            let pushed = self.cpus.push(affinity);
-            pushed.map_err(|_| record.too_many("CPUs"))
+impl Record {
+    fn parse(record: &Table<'_>) -> Result<Self, AcpiError> {
+        let cpu = |flags: u32, apic_id, domain| match flags & ENABLED {
+            0 => Self::Other,
+            _ => Self::Cpu(CpuAffinity { apic_id, domain }),
         };
-        match record.u8(0)? {
+        Ok(match record.u8(0)? {
             0 => {
                 let domain = [record.u8(2)?, record.u8(9)?, record.u8(10)?, record.u8(11)?];
                 cpu(
                     record.u32(4)?,
-                    CpuAffinity {
-                        apic_id: u32::from(record.u8(3)?),
-                        domain: u32::from_le_bytes(domain),
-                    },
+                    u32::from(record.u8(3)?),
+                    u32::from_le_bytes(domain),
                 )
             }
-            2 => cpu(
-                record.u32(12)?,
-                CpuAffinity {
-                    apic_id: record.u32(8)?,
-                    domain: record.u32(4)?,
-                },
-            ),
+            2 => cpu(record.u32(12)?, record.u32(8)?, record.u32(4)?),
             1 => {
                 let flags = record.u32(28)?;
                 let affinity = MemoryAffinity {
@@ -86,58 +57,100 @@ impl Srat {
                     hotpluggable: flags & HOT_PLUGGABLE != 0,
                 };
                 if flags & ENABLED == 0 || affinity.len == 0 {
-                    return Ok(());
+                    return Ok(Self::Other);
                 }
-                let pushed = self.memory.push(affinity);
-                pushed.map_err(|_| record.too_many("memory ranges"))
+                Self::Memory(affinity)
             }
-            _ => Ok(()),
+            _ => Self::Other,
+        })
+    }
+}
+
+/// The proximity domains of CPUs and memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Srat<'m> {
+    table: Table<'m>,
+}
+
+const ENABLED: u32 = 1;
+const HOT_PLUGGABLE: u32 = 2;
+/// Offset of the SRAT's first record.
+const RECORDS: usize = 48;
+
+impl<'m> Srat<'m> {
+    /// Checks every record of the table.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`AcpiError`] if the table is malformed.
+    pub fn parse(table: Table<'m>) -> Result<Self, AcpiError> {
+        for record in table.records(RECORDS) {
+            Record::parse(&record?)?;
         }
+        Ok(Self { table })
+    }
+
+    fn records(&self) -> impl Iterator<Item = Record> {
+        // `parse` has found no error.
+        let records = self.table.records(RECORDS).flatten();
+        records.filter_map(|record| Record::parse(&record).ok())
+    }
+
+    /// Returns the enabled CPU records.
+    pub fn cpus(&self) -> impl Iterator<Item = CpuAffinity> {
+        self.records().filter_map(|record| match record {
+            Record::Cpu(cpu) => Some(cpu),
+            _ => None,
+        })
+    }
+
+    /// Returns the enabled memory records.
+    pub fn memory(&self) -> impl Iterator<Item = MemoryAffinity> {
+        self.records().filter_map(|record| match record {
+            Record::Memory(memory) => Some(memory),
+            _ => None,
+        })
     }
 
     /// Returns the domain of the CPU with this APIC id.
     pub fn domain_of(&self, apic_id: u32) -> Option<u32> {
-        let found = self.cpus.iter().find(|cpu| cpu.apic_id == apic_id);
+        let found = self.cpus().find(|cpu| cpu.apic_id == apic_id);
         found.map(|cpu| cpu.domain)
     }
 }
 
-/// The most domains that a SLIT is read for.
-pub const MAX_DOMAINS: usize = 64;
-
 /// Distances between domains: 10 is local.
-#[derive(Debug, Clone)]
-pub struct Slit {
+#[derive(Debug, Clone, Copy)]
+pub struct Slit<'m> {
+    table: Table<'m>,
     /// Number of domains in the matrix.
-    pub domains: usize,
-    distances: [[u8; MAX_DOMAINS]; MAX_DOMAINS],
+    domains: usize,
 }
 
-impl Slit {
-    /// Reads the table.
+/// Offset of the SLIT's matrix.
+const MATRIX: usize = 44;
+
+impl<'m> Slit<'m> {
+    /// Checks that the table has all of its matrix.
     ///
     /// # Errors
     ///
-    /// Returns an [`AcpiError`] if the table is malformed or has too many domains.
-    pub fn parse(table: &Table<'_>) -> Result<Self, AcpiError> {
-        let domains = table.u64(36)?;
-        let domains = usize::try_from(domains).unwrap_or(usize::MAX);
-        if domains > MAX_DOMAINS {
-            return Err(table.too_many("domains"));
+    /// Returns an [`AcpiError`] if it has not.
+    pub fn parse(table: Table<'m>) -> Result<Self, AcpiError> {
+        // No table has that many, and the square of this number fits.
+        let domains = table.u64(36)?.min(u32::MAX.into()) as usize;
+        if let Some(last) = (domains * domains).checked_sub(1) {
+            table.u8(MATRIX + last)?;
         }
-        let mut distances = [[0; MAX_DOMAINS]; MAX_DOMAINS];
-        for (from, row) in distances.iter_mut().enumerate().take(domains) {
-            for (to, distance) in row.iter_mut().enumerate().take(domains) {
-                *distance = table.u8(44 + from * domains + to)?;
-            }
-        }
-        Ok(Self { domains, distances })
+        Ok(Self { table, domains })
     }
 
     /// Returns the distance between two domains, if the table has both.
     pub fn distance(&self, from: u32, to: u32) -> Option<u8> {
         let (from, to) = (from as usize, to as usize);
-        (from < self.domains && to < self.domains).then(|| self.distances[from][to])
+        let is_there = from < self.domains && to < self.domains;
+        let at = is_there.then(|| MATRIX + from * self.domains + to)?;
+        self.table.u8(at).ok()
     }
 }
 
@@ -165,26 +178,24 @@ mod tests {
         body.extend(memory(1, 0x1_4000_0000, 0x2_0000_0000, 3));
         body.extend(memory(0, 0, 0xa_0000, 0));
         let bytes = table(b"SRAT", &body);
-        let srat = Srat::parse(&Table::new(&bytes, 0).unwrap()).unwrap();
+        let srat = Srat::parse(Table::new(&bytes, 0).unwrap()).unwrap();
         assert_eq!(srat.domain_of(5), Some(1));
         assert_eq!(srat.domain_of(6), None, "disabled");
-        assert_eq!(
-            srat.memory.as_slice(),
-            [
-                MemoryAffinity {
-                    start: 0x1_0000_0000,
-                    len: 0x4000_0000,
-                    domain: 1,
-                    hotpluggable: false
-                },
-                MemoryAffinity {
-                    start: 0x1_4000_0000,
-                    len: 0x2_0000_0000,
-                    domain: 1,
-                    hotpluggable: true
-                },
-            ]
-        );
+        let expected = [
+            MemoryAffinity {
+                start: 0x1_0000_0000,
+                len: 0x4000_0000,
+                domain: 1,
+                hotpluggable: false,
+            },
+            MemoryAffinity {
+                start: 0x1_4000_0000,
+                len: 0x2_0000_0000,
+                domain: 1,
+                hotpluggable: true,
+            },
+        ];
+        assert!(srat.memory().eq(expected));
     }
 
     #[test]
@@ -192,13 +203,16 @@ mod tests {
         let mut body = 2u64.to_le_bytes().to_vec();
         body.extend([10, 20, 31, 10]);
         let bytes = table(b"SLIT", &body);
-        let slit = Slit::parse(&Table::new(&bytes, 0).unwrap()).unwrap();
+        let slit = Slit::parse(Table::new(&bytes, 0).unwrap()).unwrap();
         assert_eq!(slit.distance(0, 1), Some(20));
         assert_eq!(slit.distance(1, 0), Some(31));
         assert_eq!(slit.distance(0, 2), None);
         body.pop();
         let bytes = table(b"SLIT", &body);
-        let error = Slit::parse(&Table::new(&bytes, 0).unwrap()).unwrap_err();
+        let error = Slit::parse(Table::new(&bytes, 0).unwrap()).unwrap_err();
         assert!(matches!(error, AcpiError::Truncated { offset: 48, .. }));
+        let bytes = table(b"SLIT", &[u8::MAX; 12]);
+        let error = Slit::parse(Table::new(&bytes, 0).unwrap()).unwrap_err();
+        assert!(matches!(error, AcpiError::Truncated { .. }));
     }
 }

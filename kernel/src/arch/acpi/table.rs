@@ -21,11 +21,6 @@ pub enum AcpiError {
     Truncated { signature: [u8; 4], offset: usize },
     /// A record within a table has an impossible length.
     Record { signature: [u8; 4], offset: usize },
-    /// A table holds more records of one kind than the kernel keeps.
-    TooMany {
-        signature: [u8; 4],
-        what: &'static str,
-    },
     /// A table that the kernel needs is not there.
     Missing { signature: [u8; 4] },
 }
@@ -65,9 +60,6 @@ impl fmt::Display for AcpiError {
                     "ACPI table {} has a bad record at {offset:#x}",
                     Name(signature)
                 )
-            }
-            Self::TooMany { signature, what } => {
-                write!(f, "ACPI table {} lists too many {what}", Name(signature))
             }
             Self::Missing { signature } => write!(f, "no ACPI table {}", Name(signature)),
         }
@@ -111,14 +103,6 @@ impl<'m> Table<'m> {
             return Err(bad(len));
         }
         Table::new(memory.bytes(phys, len as usize).ok_or(bad(len))?, phys)
-    }
-
-    /// Returns the error for too many records of the kind `what`.
-    pub(super) fn too_many(&self, what: &'static str) -> AcpiError {
-        AcpiError::TooMany {
-            signature: self.signature,
-            what,
-        }
     }
 
     fn read<const N: usize>(&self, offset: usize) -> Result<[u8; N], AcpiError> {

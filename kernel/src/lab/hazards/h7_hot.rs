@@ -45,7 +45,7 @@ static RULES: &[Rule] = &[
     Rule::nth(Writer, RebuildEntry, 4, Action::Hold(&[(Reader, Got, 2)])),
 ];
 
-/// The third entry was rewritten between the two loads of the reader, who made another request
+/// The third entry was rewritten between the two loads of the reader, which made another request
 /// before the rebuild was over.
 const WINDOW: &[Want] = &[
     writer(AsksToPull),

@@ -38,7 +38,7 @@ pub(super) fn idle_cpus_acknowledge(task: &Task, report: &mut Report) -> Outcome
         while !grace::is_over() {
             ensure!(
                 report,
-                Some(time::now_ns()) < give_up_ns,
+                time::now_ns() < give_up_ns,
                 "round {round} does not end"
             );
             yield_now(task);

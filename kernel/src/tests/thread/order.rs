@@ -1,4 +1,4 @@
-//! Who runs, and when.
+//! Which thread runs, and when.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 
@@ -109,7 +109,7 @@ pub(super) fn pin_holds_off(task: &Task, report: &mut Report) -> Outcome {
     time::spin_ns(10_000_000);
     let in_gate = URGENT_RAN.load(SeqCst);
     let is_owed = preempt::leave_gate();
-    // What whoever ends a section does, if anything is owed: a drain may have come, too.
+    // The end of a section does this if anything is owed. A drain may have come, too.
     let request = tidemark_frames::Request::nowait(tidemark_frames::Order::ZERO);
     drop(crate::mm::frames().alloc(task, &request));
     drop(crate::arch::pin());

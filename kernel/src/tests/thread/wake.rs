@@ -70,7 +70,7 @@ pub(super) fn deadline(task: &Task, report: &mut Report) -> Outcome {
     let mut worst_ns = 0;
     for _ in 0..10 {
         let deadline_ns = time::now_ns() + 3_000_000;
-        let waited = NEVER.wait_until(task, Some(deadline_ns), || false);
+        let waited = NEVER.wait_until(task, deadline_ns, || false);
         let now_ns = time::now_ns();
         ensure!(report, waited.is_err(), "a false condition was met");
         ensure!(
@@ -128,7 +128,7 @@ pub(super) fn hard_interrupt_wakes(task: &Task, report: &mut Report) -> Outcome 
         ipi::call_on(percpu::mask_of(cpu), CallKind::Call, signal, 0, task);
         ensure!(
             report,
-            CALLED.wait(task, patience()).is_ok(),
+            CALLED.wait_until(task, patience()).is_ok(),
             "no wake-up from cpu{}",
             cpu.0
         );
@@ -279,7 +279,7 @@ pub(super) fn queue_from_interrupts(task: &Task, report: &mut Report) -> Outcome
     }
     NMI_PUSHES.store(false, SeqCst);
     // An NMI that was sent may still be on its way: the last ones are waited for by their count.
-    let all = ARRIVED.wait_until(task, Some(time::now_ns() + 50_000_000), || {
+    let all = ARRIVED.wait_until(task, time::now_ns() + 50_000_000, || {
         while SIGNED.pop().is_some() {
             taken += 1;
         }
