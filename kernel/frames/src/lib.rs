@@ -47,9 +47,10 @@
 //! | is inside its gate | the gate open: it frees into pageblocks, and allocates from them |
 //! | has written the entry, and not put the block into its cache | a block that is nowhere yet: no search sees it |
 //! | has cleared its bits, and not raised the pageblock's count | fewer frames counted than there are: none is handed out twice |
-//! | has raised the pageblock's count, and not the zone's | the frame: it may take it, and the zone's counter is below zero for a moment |
+//! | has raised the pageblock's count, and not the zone's | the frame, which it may take if the zone's counter suffices without it; another CPU that isolates the pageblock now takes that counter below zero for a moment |
 //! | follows a crossing of a watermark (`zone/sides`) | a turn to take: its own look comes later and stands |
 //! | closes its gate | one step, which also tests whether a drain became due |
+//! | has closed its gate, and not paid what is owed | the debt: its own section may pay all of it, and the free then finds nothing owed |
 //!
 //! Where watermarks are tested is a table in `zone/watermark_floor`; what writes a pageblock's
 //! state and flags is one in `pageblock/state`; what a further zonelist protocol owes is in

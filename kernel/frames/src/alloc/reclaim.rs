@@ -5,10 +5,11 @@ use crate::{
     base::{
         pin::Pinned,
         request::Gfp,
-        types::{MAX_NODES, NodeId, NodeMask},
+        types::{MAX_NODES, NodeId, NodeMask, ZoneId, ZoneKind},
     },
     cache::cpu::PerCpu,
     frames::Frames,
+    zone::Watermark,
     zonelist::{Eligible, List},
 };
 use tidemark_sync::Task;
@@ -46,6 +47,20 @@ impl<P: PerCpu> Frames<'_, P> {
                 self.platform().wake_reclaim(node, ac.context);
             }
         }
+    }
+
+    /// Returns how many frames the background reclaimer of `node` should free, so that each of its
+    /// zones has as many free as its HIGH watermark. Any context.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the allocator has no node of this number.
+    pub fn reclaim_wanted(&self, node: NodeId) -> u64 {
+        ZoneKind::ALL
+            .into_iter()
+            .map(|kind| self.zone_table().zone(ZoneId::new(node, kind)))
+            .map(|zone| zone.watermark(Watermark::High).saturating_sub(zone.free()))
+            .sum()
     }
 }
 
@@ -105,5 +120,25 @@ impl<P: PerCpu> AnySlowPath<'_, '_, P> {
         }
         drop(pinned);
         found.into_iter().flatten()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    const NORMAL: ZoneId = zone(0, ZoneKind::Normal);
+
+    #[test]
+    fn the_reclaimer_is_to_free_what_each_zone_is_short_of_high() {
+        let frames = normal_machine(1, 2);
+        assert_eq!(frames.reclaim_wanted(NodeId(0)), 0);
+        let high = frames.zone_info(NORMAL).high;
+        let held = press(frames, NORMAL, high - 7);
+        assert_eq!(frames.reclaim_wanted(NodeId(0)), 7);
+        drop(held);
+        frames.drain_all(&task());
+        assert_sound(frames);
     }
 }

@@ -1,4 +1,6 @@
 //! Frees: the checks of the entry, then the cache or the pageblock.
+//!
+//! The crate's documentation has a table of what an NMI meets at each step of a free.
 
 use crate::{
     base::{
@@ -83,8 +85,9 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         self.free_to_pageblock(pfn, meta, pinned.on_cpu());
     }
 
-    /// Frees a single frame past a full cache: into its pageblock, unless the last frame that came
-    /// here lies in the same word.
+    /// Frees a single frame past a cache that takes no more: one that is full, or whose zone is
+    /// below LOW, or that an offline has turned off. It goes into its pageblock, unless the last
+    /// frame that came here lies in the same word.
     #[inline(never)]
     fn free_to_full(&self, inside: Inside<'_>, cache: &Pcp, pfn: Pfn, meta: &'m SectionMeta) {
         if !cache.is_apart(pfn) {
@@ -94,8 +97,8 @@ impl<'m, P: PerCpu> Caches<'m, P> {
         self.leave_unpinned(inside);
     }
 
-    /// Frees one of several frames that come in a row past a full cache. A batch of cached frames
-    /// goes back, and the frame goes into the cache.
+    /// Frees one of several frames that come in a row past such a cache. If it is only full, a
+    /// batch of cached frames goes back, and the frame goes into the cache.
     #[inline(never)]
     fn free_in_row(&self, inside: Inside<'_>, pfn: Pfn, meta: &'m SectionMeta) {
         let pinned = Pinned::new(self.platform());

@@ -94,7 +94,7 @@ impl<'m, P: PerCpu> Caches<'m, P> {
     }
 
     /// Puts a block, which had its entry checked, into this CPU's cache, and ends the gated
-    /// section. If the cache has no room, `full` ends it instead.
+    /// section. If the cache takes no more, `full` ends it instead.
     #[inline(always)]
     pub(super) fn put_into<const N: usize>(
         &self,

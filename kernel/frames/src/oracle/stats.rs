@@ -1,7 +1,7 @@
 //! Numbers of zones and caches for observers.
 
 use crate::{
-    base::types::{CpuId, NodeId, Pfn, PfnRange, ZoneId, ZoneKind},
+    base::types::{CpuId, Pfn, PfnRange, ZoneId, ZoneKind},
     cache::cpu::PerCpu,
     frames::Frames,
     pageblock::section_meta::PAGEBLOCK_FRAMES,
@@ -105,20 +105,6 @@ impl<P: PerCpu> Frames<'_, P> {
             .map(|zone| self.zone_table().zone(zone).free())
             .sum()
     }
-
-    /// Returns how many frames the background reclaimer of `node` should free, so that each of its
-    /// zones has as many free as its HIGH watermark. Any context.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the allocator has no node of this number.
-    pub fn reclaim_wanted(&self, node: NodeId) -> u64 {
-        ZoneKind::ALL
-            .into_iter()
-            .map(|kind| self.zone_table().zone(ZoneId::new(node, kind)))
-            .map(|zone| zone.watermark(Watermark::High).saturating_sub(zone.free()))
-            .sum()
-    }
 }
 
 #[cfg(all(test, not(loom)))]
@@ -173,18 +159,6 @@ mod tests {
         assert_eq!(u64::from(info.count + info.in_blocks), cached);
         assert_eq!(frames.cache_info(NORMAL, CpuId(0)).unwrap().count, 0);
         assert!(frames.cache_info(NORMAL, CpuId(2)).is_none());
-        assert_sound(frames);
-    }
-
-    #[test]
-    fn the_reclaimer_is_to_free_what_each_zone_is_short_of_high() {
-        let frames = normal_machine(1, 2);
-        assert_eq!(frames.reclaim_wanted(NodeId(0)), 0);
-        let high = frames.zone_info(NORMAL).high;
-        let held = press(frames, NORMAL, high - 7);
-        assert_eq!(frames.reclaim_wanted(NodeId(0)), 7);
-        drop(held);
-        frames.drain_all(&task());
         assert_sound(frames);
     }
 }

@@ -142,8 +142,8 @@ impl<'m> PageblockRef<'m> {
     }
 
     /// Returns the zone of the pageblock. It is fixed while a frame of the pageblock is reserved,
-    /// allocated or cached, or while the hot-plug lock is held: a pageblock changes its zone only
-    /// by leaving.
+    /// allocated or cached, while a compaction has isolated it, or while the hot-plug lock is held:
+    /// a pageblock changes its zone only by leaving.
     #[inline]
     pub(crate) fn zone(self) -> ZoneId {
         self.flags().zone()

@@ -9,14 +9,18 @@
 //! |---|---|---|
 //! | count, down | `reserve_if` | an allocation, if the pageblock is open |
 //! | count, down | `claim_compacted` | the compaction that has isolated it |
-//! | count, up | `add` | a free, which has cleared its bits before |
-//! | count, up | `unreserve` | an allocation, or a compaction, that has found no run |
+//! | count, up | `add` | a free or a drain, which has cleared its bits before, and boot |
+//! | count, up | `unreserve` | an allocation, or a compaction, that has found no run, too few frames, or another zone |
 //! | count 512 → 0, taken set | `take`, `take_compacted` | an allocation of order 9 or 10; bits stay 0 |
 //! | taken cleared, count 0 → 512 | `give` | the free of that block, or an allocation that met another zone |
 //! | taken cleared | `break_up` | the owner, which splits the block |
 //! | isolated | `isolate`, `unisolate` with `Isolation::Offline`, `join`, `leave` | hot-plug |
 //! | compacted | `isolate`, `unisolate` with `Isolation::Compaction`, `take_compacted` | the one compaction that is at work there |
 //! | present, and the count with it | `join`, `leave` | hot-plug, and boot |
+//!
+//! Hot-plug and boot prove that by a [`Resizing`], the hot-plug lock. The others are right by what
+//! they hold: an open reservation, bits or a block of their own, or the compaction's mark, which
+//! only one sets. A compare-and-swap from the expected state decides where two of them meet.
 //!
 //! The flags (`pageblock/flags`) are a word of their own. `set_zone` writes all of it, while the
 //! pageblock is gone; nothing else changes the zone. The kind changes by compare-and-swap

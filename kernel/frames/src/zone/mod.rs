@@ -1,4 +1,6 @@
 //! Zones: free counters, watermarks and reserves, and what follows from them.
+//!
+//! A table in `zone/watermark_floor` names each place where a watermark is tested.
 
 pub(crate) mod above;
 pub(crate) mod cache_limit;

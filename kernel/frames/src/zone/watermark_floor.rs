@@ -3,21 +3,24 @@
 //!
 //! # Where watermarks are tested
 //!
-//! The comparison is `Zone::watermark_ok_with`, with the lowmem reserve in the floor. There is no
-//! test by order, as Linux's `__zone_watermark_ok` has: without free lists nothing counts blocks by
-//! order. `zone/sides` compares as well, for the bits of `zone/above` and for the limits of caches.
+//! The comparison of the fast path and of `zone/high_atomic` is `Zone::watermark_ok_with`, with the
+//! lowmem reserve in the floor. `first_above` writes it out, and `zone/sides` compares for the bits
+//! of `zone/above` and for the limits of caches. There is no test by order, as Linux's
+//! `__zone_watermark_ok` has: without free lists nothing counts blocks by order.
 //!
 //! | where | function | what has to hold |
 //! |---|---|---|
 //! | hot path | `alloc/hot`, `take_hot` | nothing: a cached frame has left the zone's free count |
 //! | fast path, at first | `alloc/fast`, `try_list`, by a bit of `zone/above` | free > LOW + lowmem reserve |
 //! | fast path, and bulk | `watermark_ok` in `zone/high_atomic` | free > LOW + lowmem reserve + 2^order − 1, frames of the high-atomic reserve not counted |
+//! | bulk, how many | `take_batch` in `alloc/bulk`, by `Zone::above` | free > LOW + lowmem reserve + the whole high-atomic reserve |
 //! | slow path | `first_above` and `take_found` in `alloc/list_walk` | as above, with the floor that `alloc/limits` chooses for the walk |
 //! | before another round | `could_progress` in `alloc/reclaim` | the round's floor, if all that is reclaimable were free |
 //! | compaction | `zones_to_compact` in `alloc/compact` | the round's floor |
 //! | refill with single frames | `refill` in `cache/batch` | as many as are above LOW; else one, above MIN; reserves are not deducted |
 //! | refill with larger blocks | `refill_blocks` in `cache/blocks` | as many as are above HIGH |
-//! | free into a cache | `put_into` in `cache/one`, by `zone/cache_limit` | free ≥ LOW; for larger blocks free ≥ HIGH |
+//! | free into a cache | `put_into` in `cache/one` and `free_in_row` in `cache/free`, by `zone/cache_limit` | free ≥ LOW; for larger blocks free ≥ HIGH |
+//! | background reclaim | `reclaim_wanted` in `alloc/reclaim` | free ≥ HIGH; reserves are not deducted |
 //!
 //! Linux's `__GFP_HIGH` is [`Gfp::HIGH`] here, and not the HIGH watermark.
 

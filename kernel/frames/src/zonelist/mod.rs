@@ -7,22 +7,23 @@
 //!   with memory free.
 //! * H2: an interrupt on the writer's CPU waits for an even counter, for ever. H2-NMI: an NMI does.
 //! * H3: a reader waits while it holds the serial port, for which the writer waits to print.
+//! * H4: the writer's lock may sleep, but is taken with interrupts off. It needs a kernel whose
+//!   spinlocks sleep; ours do not.
 //! * H5: the lock validator prints while the counter is odd, which leads to H3.
-//! * H7: a reader pairs an entry's old index with its new zone. H10: the entry at which walks start
-//!   has become another zone's.
+//! * H6: a more urgent reader preempts the writer and goes round. It needs such a kernel, too.
+//! * H7: a reader pairs an entry's old index with its new zone.
 //! * H8: the test for progress finds memory, and the walk from a stale start never does.
 //! * H9: entries are read before the counter, which only weakly ordered memory shows.
-//!
-//! * H4: the writer's lock may sleep, but is taken with interrupts off. H6: a more urgent reader
-//!   preempts the writer and goes round. Both need a kernel whose spinlocks sleep; ours do not.
+//! * H10: the entry at which walks start has become another zone's.
 //!
 //! # A further protocol
 //!
 //! Write `zonelist/<name>.rs`, declare it below, and give it a row in `zonelist/variant.rs`. The
 //! row has its name, its origin and what its readers and writer do; the options, the command line
 //! and the laboratory take it from there. The tests that list what each protocol does (`tests.rs`
-//! here, `host/src/commands/lab/expected.rs`) then ask for it. `seed.rs` is a model for one that
-//! writes in place, `snapshot.rs` for one that writes beside.
+//! here, `host/src/commands/lab/expected.rs`) then ask for it. `kernel/expected-skips.txt` needs a
+//! row for each self-test that the protocol cannot show. `seed.rs` is a model for one that writes
+//! in place, `snapshot.rs` for one that writes beside.
 //!
 //! The type is generic over the platform, has a `new` without arguments, and implements `Protocol`:
 //! `begin`, `look`, `rebuild` and `observe`; if it differs there, also `look_at_retry`,
@@ -31,10 +32,13 @@
 //! 1. While readers may see what it stores, it stays on its CPU (a `Pinned`, or interrupts off) and
 //!    holds a writers' lock of rank `ZonelistUpdate`. The hot-plug lock is held all along.
 //! 2. It announces `Point::AnnotateBegin` and `Point::AnnotateEnd` where Linux calls the lock
-//!    validator, if Linux's version does.
+//!    validator for the counter; if Linux's version does not, around its spinlock.
 //! 3. It writes by `Lists::rewrite_in_place`, or by `Lists::build_spare` and
 //!    `Lists::publish_spare`, and has `Lists::timed` measure what it does with interrupts off.
 //! 4. `Protocol::observe` is odd from the first store to the last one.
+//!
+//! `write_counted` does the second and the third for a writer with a counter. A mistake that is to
+//! show that the laboratory finds it is a row of `base/mistake`, and the protocol asks for it.
 
 mod gfp_seqlock;
 mod list;
