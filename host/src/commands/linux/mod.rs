@@ -35,7 +35,7 @@ use crate::judge::words::words;
 use crate::terminal::cli::LinuxArgs;
 use crate::terminal::console::{BAD, GOOD, say};
 use apt::{Apt, Reach};
-use packages::{Kernel, newest_of_each_suite, upstream};
+use packages::{Kernel, newest_of_each_series, upstream};
 use plays::Play;
 use ready::{Ready, megabytes, shown};
 use record::Record;
@@ -196,13 +196,13 @@ fn get_ready(args: &LinuxArgs) -> Outcome<Vec<Ready>> {
     Ok(kernels)
 }
 
-/// Chooses kernels of the archive: those that are named, or the newest of each suite of this
+/// Chooses kernels of the archive: those that are named, or the newest of each series of this
 /// machine's Debian.
 fn choose(names: &[String]) -> Outcome<(Apt, Vec<Kernel>)> {
     let own = Apt::update(&ready::folder(), Reach::Own)?;
     let kernels = own.kernels()?;
     if names.is_empty() {
-        let newest = newest_of_each_suite(&kernels);
+        let newest = newest_of_each_series(&kernels);
         if newest.is_empty() {
             return refuse("the archive has no kernel for this machine's Debian");
         }
