@@ -10,8 +10,8 @@
 
 #include "lab.h"
 
-/* The longest that a command waits for the request. */
-#define PATIENCE (20 * HZ)
+/* The longest that a command waits for the request: emulated CPUs may be slow. */
+#define PATIENCE (100 * HZ)
 
 struct held_request held;
 
@@ -101,6 +101,7 @@ static void take(struct page *page)
 	taken_count++;
 }
 
+/* For when the request sleeps, has returned, or is not there: until then its thread has the list. */
 unsigned long give_back(unsigned long most)
 {
 	unsigned long n = 0;
@@ -142,6 +143,12 @@ static int request_thread(void *unused)
 	while (!kthread_should_stop())
 		schedule_timeout_interruptible(HZ / 10);
 	return 0;
+}
+
+/* Says whether the request's thread still has the list of what was taken. */
+bool request_is_taking(void)
+{
+	return held.thread && !READ_ONCE(held.sleeps) && !READ_ONCE(held.is_done);
 }
 
 void request_end(void)

@@ -60,6 +60,7 @@ int hold_register(void);
 void hold_unregister(void);
 int request_begin(long spare);
 int request_go(void);
+bool request_is_taking(void);
 void request_end(void);
 unsigned long give_back(unsigned long most);
 

@@ -4,11 +4,13 @@
  * the allocation does after its zonelist was rewritten.
  *
  * How the request is held: a shrinker sleeps in the direct reclaim of that one thread, as a shrinker
- * does that waits for I/O. No CPU stops, nothing is patched, and nobody else waits. So memory can
- * be onlined and offlined meanwhile.
+ * does that waits for I/O. No CPU stops, nothing is patched, and memory can be onlined and offlined
+ * meanwhile. Before 6.7 shrinker_rwsem is held for reading all the while, as it is when any shrinker
+ * sleeps: who registers or frees another shrinker (a mount, say) waits for as long.
  *
  * How the request is watched: a return probe on get_page_from_freelist() logs the thread's walks. A
- * probe on out_of_memory() counts its calls. The verdict needs neither: it is the zone of the page.
+ * probe on out_of_memory() counts its calls. That a page is misplaced is told by no probe, but by
+ * the zone of the page.
  *
  * One file, /proc/zonelist_lab, takes a command:
  *
@@ -95,6 +97,8 @@ static int command(char *word)
 	if (!strcmp(word, "go"))
 		return request_go();
 	if (!strcmp(word, "give")) {
+		if (request_is_taking())
+			return -EBUSY;
 		give_back(ULONG_MAX);
 		return 0;
 	}

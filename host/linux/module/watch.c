@@ -7,6 +7,10 @@
 
 #include "lab.h"
 
+#ifndef CONFIG_X86_64
+#error "the probes read the arguments of x86-64"
+#endif
+
 /*
  * The allocator's context of a request begins with these fields, from 5.10 to 7.2. They are tried at
  * load time with a request whose values are known; if they differ, the module does not load.
@@ -119,7 +123,7 @@ static struct kretprobe walks = {
 
 static int oom_asked(struct kprobe *probe, struct pt_regs *regs)
 {
-	if (current == READ_ONCE(held.thread)) {
+	if (current == READ_ONCE(held.thread) && READ_ONCE(held.go)) {
 		held.oom++;
 		if (fresh_walk_serves(own_list(), gfp_zone(GFP_KERNEL)))
 			held.oom_fresh++;

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use super::packages::{Kernel, Package, parse_madison, parse_show};
 use super::tools::{self, run};
-use super::trouble::{Outcome, refuse};
+use super::trouble::{Outcome, Trouble, refuse};
+use crate::terminal::console::say;
 
 /// Suites of Debian that may have other kernels, oldest first.
 const SUITES: [&str; 5] = ["bullseye", "bookworm", "trixie", "forky", "sid"];
@@ -41,6 +42,10 @@ impl Apt {
     /// This is no Debian, the archive cannot be reached, or the lists cannot be written.
     pub fn update(folder: &Path, reach: Reach) -> Outcome<Apt> {
         let codename = codename(&tools::read(Path::new("/etc/os-release"))?)?;
+        say(match reach {
+            Reach::Own => "asking Debian's archive what this machine's release has",
+            Reach::All => "asking Debian's archive what every suite has",
+        });
         let format = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)";
         let targets = run(
             tools::command("apt-get").args([
@@ -133,8 +138,11 @@ impl Apt {
         let mut packages = Vec::new();
         for name in names {
             // apt fails where one of several names is unknown.
-            let text = run(self.command("apt-cache").arg("show").arg(name), name);
-            packages.extend(parse_show(&text.unwrap_or_default()));
+            match run(self.command("apt-cache").arg("show").arg(name), name) {
+                Ok(text) => packages.extend(parse_show(&text)),
+                Err(Trouble::Interrupted) => return Err(Trouble::Interrupted),
+                Err(_) => {}
+            }
         }
         Ok(packages)
     }

@@ -117,7 +117,7 @@ pub fn announce(needs: &[Needs]) -> Outcome<()> {
 pub fn fetch(apt: &Apt, needs: &Needs) -> Outcome<Ready> {
     let release = &needs.kernel.release;
     let place = place(release);
-    let part = Removed(place.with_extension("part"));
+    let part = Removed(folder().join("part"));
     let _ = fs::remove_dir_all(&part.0);
     let archives = part.0.join("archives");
     let names: Vec<String> = needs
@@ -125,7 +125,9 @@ pub fn fetch(apt: &Apt, needs: &Needs) -> Outcome<Ready> {
         .iter()
         .map(|package| format!("{}={}", package.name, package.version))
         .collect();
+    say(format!("{release}: fetching the packages"));
     apt.download(&names, &archives)?;
+    say(format!("{release}: unpacking them"));
     unpack(&part.0, &archives, release)?;
     if let Some(suite) = needs.kernel.suites.first() {
         libraries(apt, &part.0, suite)?;
@@ -147,6 +149,7 @@ pub fn fetch(apt: &Apt, needs: &Needs) -> Outcome<Ready> {
         let _ = fs::remove_dir_all(part.0.join(folder));
     }
     let _ = fs::remove_dir_all(&place);
+    tools::create(place.parent().unwrap_or(&place))?;
     fs::rename(&part.0, &place).map_err(|error| Trouble::of_file("created", &place, &error))?;
     Ok(Ready {
         folder: place,

@@ -8,6 +8,7 @@ use super::module;
 use super::ready::{Ready, stamp};
 use super::tools::{self, command, run};
 use super::trouble::{Outcome, Trouble};
+use crate::terminal::console::say;
 
 /// The drivers of the slow disk. A kernel may have them built in.
 pub const DRIVERS: [&str; 6] = [
@@ -30,6 +31,7 @@ pub fn make(ready: &Ready) -> Outcome<()> {
     if is_made && ready.initrd().exists() {
         return Ok(());
     }
+    say(format!("{}: building the module", ready.facts.release));
     let module = module::build(ready)?;
     let root = ready.folder.join("initrd");
     let packed = pack(ready, &module, &root);

@@ -35,7 +35,7 @@ use crate::judge::words::words;
 use crate::terminal::cli::LinuxArgs;
 use crate::terminal::console::{BAD, GOOD, say};
 use apt::{Apt, Reach};
-use packages::{Kernel, newest_of_each_suite, upstream};
+use packages::{Kernel, newest_of_each_series, upstream};
 use plays::Play;
 use ready::{Ready, megabytes, shown};
 use record::Record;
@@ -51,11 +51,13 @@ const SCHEMA: u32 = 1;
 /// # Errors
 /// QEMU is missing, or the result cannot be written.
 pub fn run(args: &LinuxArgs) -> Anyhow<i32> {
-    if args.clean {
-        return Ok(clean());
-    }
-    json::prepare(args.json.as_deref())?;
-    run_kernels(args).or_else(|trouble| {
+    let done = if args.clean {
+        tools::lock().map(|_lock| clean())
+    } else {
+        json::prepare(args.json.as_deref())?;
+        run_kernels(args)
+    };
+    done.or_else(|trouble| {
         eprintln!("tidemark: {trouble}");
         Ok(trouble.exit_code())
     })
@@ -82,19 +84,12 @@ fn run_kernels(args: &LinuxArgs) -> Outcome<i32> {
     tools::require()?;
     qemu::require().map_err(|error| Trouble::Refused(format!("{error:#}")))?;
     if args.list {
-        return list();
+        return leaving_nothing(list);
     }
     if let Some(path) = &args.log {
-        // A log that cannot be written is told before the run.
-        tools::write(path, "")?;
+        tools::prepare(path)?;
     }
-    let existed = ready::folder().exists();
-    let ready = get_ready(args);
-    if ready.is_err() && !existed {
-        // A first call that comes to nothing leaves nothing.
-        let _ = fs::remove_dir_all(ready::folder());
-    }
-    let kernels = ready?;
+    let kernels = leaving_nothing(|| get_ready(args))?;
     let mut log = String::new();
     let (mut all, mut good) = (0, 0);
     let mut results = Vec::new();
@@ -116,9 +111,10 @@ fn run_kernels(args: &LinuxArgs) -> Outcome<i32> {
         }
         results.push(result(&record));
         log.push_str(&record.text());
-    }
-    if let Some(path) = &args.log {
-        tools::write(path, &log)?;
+        if let Some(path) = &args.log {
+            // What a later kernel comes to does not take the earlier ones away.
+            tools::write(path, &log)?;
+        }
     }
     let exit_code = i32::from(good < all);
     if let Some(path) = &args.json {
@@ -155,11 +151,29 @@ fn run_kernels(args: &LinuxArgs) -> Outcome<i32> {
     Ok(exit_code)
 }
 
+/// Does what writes below our folder, while no other call does. A first call that comes to nothing
+/// leaves nothing; a kernel that it fetched before something failed stays.
+fn leaving_nothing<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    let _lock = tools::lock()?;
+    let existed = ready::folder().exists();
+    let done = work();
+    if done.is_err() && !existed && !ready::place("").exists() {
+        let _ = fs::remove_dir_all(ready::folder());
+    }
+    done
+}
+
 /// Fetches and builds what is not there yet.
 fn get_ready(args: &LinuxArgs) -> Outcome<Vec<Ready>> {
     let mut kernels: Vec<Ready> = Vec::new();
     let mut missing = Vec::new();
+    let mut names: Vec<&String> = Vec::new();
     for release in &args.kernel {
+        if !names.contains(&release) {
+            names.push(release);
+        }
+    }
+    for release in names {
         match ready::known(release) {
             Some(ready) => kernels.push(ready),
             None => missing.push(release.clone()),
@@ -196,13 +210,13 @@ fn get_ready(args: &LinuxArgs) -> Outcome<Vec<Ready>> {
     Ok(kernels)
 }
 
-/// Chooses kernels of the archive: those that are named, or the newest of each suite of this
+/// Chooses kernels of the archive: those that are named, or the newest of each series of this
 /// machine's Debian.
 fn choose(names: &[String]) -> Outcome<(Apt, Vec<Kernel>)> {
     let own = Apt::update(&ready::folder(), Reach::Own)?;
     let kernels = own.kernels()?;
     if names.is_empty() {
-        let newest = newest_of_each_suite(&kernels);
+        let newest = newest_of_each_series(&kernels);
         if newest.is_empty() {
             return refuse("the archive has no kernel for this machine's Debian");
         }

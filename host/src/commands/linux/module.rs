@@ -99,13 +99,19 @@ fn place_headers(headers: &Path, root: &Path) -> Outcome<()> {
     let makefile = headers.join("Makefile");
     let text = tools::read(&makefile)?;
     let here = format!("{}/usr/src/", root.display());
-    if text.contains(&here) {
-        return Ok(());
-    }
+    // The path may be ours of before the clone was moved.
     let placed: Vec<String> = text
         .lines()
-        .map(|line| match line.find("/usr/src/") {
-            Some(at) => format!("{}{here}{}\n", &line[..at], &line[at + "/usr/src/".len()..]),
+        .map(|line| match line.rfind("/usr/src/") {
+            Some(at) => {
+                let begin = line[..at].rfind(|sign: char| sign.is_whitespace() || sign == '=');
+                let begin = begin.map_or(0, |before| before + 1);
+                format!(
+                    "{}{here}{}\n",
+                    &line[..begin],
+                    &line[at + "/usr/src/".len()..]
+                )
+            }
             None => format!("{line}\n"),
         })
         .collect();
@@ -125,13 +131,16 @@ fn wrap_tools(folder: &Path) -> Outcome<()> {
         let Some(tool) = find(&folder.join("headers"), name) else {
             continue;
         };
-        if runs(&tool) {
-            continue;
-        }
         let mut real = tool.clone().into_os_string();
         real.push(".own-library");
         let real = PathBuf::from(real);
-        fs::rename(&tool, &real).map_err(|error| Trouble::of_file("renamed", &tool, &error))?;
+        // One that was wrapped is wrapped anew, because the clone may have been moved.
+        if !real.exists() {
+            if runs(&tool) {
+                continue;
+            }
+            fs::rename(&tool, &real).map_err(|error| Trouble::of_file("renamed", &tool, &error))?;
+        }
         let script = format!(
             "#!/bin/sh\nexec '{}' --library-path '{libraries}' '{}' \"$@\"\n",
             loader.display(),

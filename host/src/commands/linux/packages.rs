@@ -3,6 +3,8 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use super::protocol::base;
+
 /// A package that can be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {
@@ -140,19 +142,14 @@ fn pieces(version: &str) -> Vec<(u64, String)> {
     pieces
 }
 
-/// Chooses the newest kernel of each suite, without those that stand there twice. Oldest first.
-pub fn newest_of_each_suite(kernels: &[Kernel]) -> Vec<Kernel> {
-    let mut newest: BTreeMap<&str, &Kernel> = BTreeMap::new();
+/// Chooses the newest kernel of each series, such as 6.1. Oldest first. A suite may have several
+/// series: the newest of a suite alone would leave its ordinary kernel out.
+pub fn newest_of_each_series(kernels: &[Kernel]) -> Vec<Kernel> {
+    let mut newest: BTreeMap<(u64, u64), &Kernel> = BTreeMap::new();
     for kernel in kernels {
-        for suite in &kernel.suites {
-            newest.insert(suite, kernel);
-        }
+        newest.insert(base(upstream(&kernel.version)), kernel);
     }
-    kernels
-        .iter()
-        .filter(|kernel| newest.values().any(|other| other == kernel))
-        .cloned()
-        .collect()
+    newest.into_values().cloned().collect()
 }
 
 /// Returns whether a package, on which the kernel's own depend, is needed as well.

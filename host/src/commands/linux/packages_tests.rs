@@ -9,6 +9,7 @@ linux-image-6.1.0-47-amd64-unsigned | 6.1.170-1 | http://a.invalid/debian bookwo
 linux-image-6.1.0-50-amd64 | 6.1.176-1 | http://a.invalid/debian bookworm/main amd64 Packages
 linux-image-6.1.0-50-amd64 | 6.1.176-1 | http://a.invalid/security bookworm-security/main amd64 Packages
 linux-image-6.1.0-56-amd64 | 6.1.192-2 | http://a.invalid/security bookworm-security/main amd64 Packages
+linux-image-6.12.117+deb12-amd64 | 6.12.117-1~deb12u1 | http://a.invalid/security bookworm-security/main amd64 Packages
 linux-image-6.1-amd64 | 6.1.192-2 | http://a.invalid/security bookworm-security/main amd64 Packages
 linux-signed-amd64 | 6.1.192+2 | http://a.invalid/security bookworm-security/main Sources
 ";
@@ -22,21 +23,26 @@ fn kernels_are_the_ordinary_ones_by_age() {
         .collect();
     assert_eq!(
         releases,
-        ["6.1.0-47-amd64", "6.1.0-50-amd64", "6.1.0-56-amd64"]
+        [
+            "6.1.0-47-amd64",
+            "6.1.0-50-amd64",
+            "6.1.0-56-amd64",
+            "6.12.117+deb12-amd64"
+        ]
     );
     assert_eq!(kernels[1].suites, ["bookworm", "bookworm-security"]);
     assert_eq!(upstream(&kernels[2].version), "6.1.192");
 }
 
 #[test]
-fn the_newest_kernel_of_each_suite_is_taken_once() {
-    let newest = newest_of_each_suite(&parse_madison(MADISON));
+fn the_newest_kernel_of_each_series_is_taken() {
+    let newest = newest_of_each_series(&parse_madison(MADISON));
     let releases: Vec<&str> = newest
         .iter()
         .map(|kernel| kernel.release.as_str())
         .collect();
-    assert_eq!(releases, ["6.1.0-50-amd64", "6.1.0-56-amd64"]);
-    assert!(newest_of_each_suite(&[]).is_empty());
+    assert_eq!(releases, ["6.1.0-56-amd64", "6.12.117+deb12-amd64"]);
+    assert!(newest_of_each_series(&[]).is_empty());
 }
 
 #[test]

@@ -9,6 +9,10 @@ use super::trouble::{Outcome, Trouble, refuse};
 /// Pages that come free once the request sleeps: room for memory to be onlined, and what a walk
 /// from the first entry would find.
 const SPARE: u32 = 15_000;
+/// Seconds that a command of the module may take; the module itself gives up after 100.
+const COMMAND: u64 = 150;
+/// Seconds that the block may take to go offline when nothing holds it.
+const OFFLINE: u64 = 60;
 /// How long the block may take to go offline while the misplaced page lives, in seconds.
 const PINNED: u64 = 5;
 
@@ -108,8 +112,8 @@ pub fn play(session: &mut Session, hazard: Hazard, block: u64, show_pinned: bool
     }
     command(session, "end")?;
     let state_after = session.run(
-        &format!("grep -q offline {file} || timeout 20 sh -c '{offline}'; cat {file}"),
-        60,
+        &format!("grep -q offline {file} || timeout {OFFLINE} sh -c '{offline}'; cat {file}"),
+        OFFLINE + 60,
     )?;
     if let Some(pinned) = &mut pinned {
         pinned.after = state_after.ends_with("offline");
@@ -130,7 +134,7 @@ pub fn play(session: &mut Session, hazard: Hazard, block: u64, show_pinned: bool
 /// Gives the module a command.
 fn command(session: &mut Session, command: &str) -> Outcome<()> {
     session
-        .run(&format!("echo {command} > /proc/zonelist_lab"), 60)
+        .run(&format!("echo {command} > /proc/zonelist_lab"), COMMAND)
         .map(drop)
 }
 

@@ -88,7 +88,7 @@ pub fn titles(changelog: &str) -> String {
 }
 
 /// Returns the mainline release that a version is based on.
-fn base(upstream: &str) -> (u64, u64) {
+pub fn base(upstream: &str) -> (u64, u64) {
     let mut numbers = upstream
         .split('.')
         .map(|number| number.parse().unwrap_or(0));

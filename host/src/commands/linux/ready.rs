@@ -73,6 +73,8 @@ pub fn place(release: &str) -> PathBuf {
 /// Removes a kernel that was fetched.
 pub fn forget(release: &str) {
     let _ = fs::remove_dir_all(place(release));
+    // Only where no other kernel lies in it.
+    let _ = fs::remove_dir(place(""));
 }
 
 /// Returns a path as it is from the workspace's root.

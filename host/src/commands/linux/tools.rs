@@ -1,20 +1,33 @@
 //! Runs the programs that fetch and build: apt, dpkg-deb, tar, make, a compiler.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
 
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::module;
 use super::trouble::{Outcome, Trouble, refuse};
+use crate::terminal::console::say;
 use crate::terminal::interrupt;
 
 /// The programs, each with the package that brings it.
-const NEEDED: [(&str, &str); 6] = [
+const NEEDED: [(&str, &str); 8] = [
     ("apt-get", "apt"),
     ("apt-cache", "apt"),
     ("dpkg-deb", "dpkg"),
     ("tar", "tar"),
+    ("xz", "xz-utils"),
     ("make", "make"),
     ("gcc", "gcc"),
+    ("strip", "binutils"),
 ];
 
 /// Checks that every program is there.
@@ -53,20 +66,44 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 /// Runs a command and returns what it wrote.
 ///
 /// # Errors
-/// It cannot be started, or it failed; the line has its own reason.
+/// It cannot be started, or it failed; the line has its own reason. The user ended the run; the
+/// command is ended then, with all that it started.
 pub fn run(command: &mut Command, what: &str) -> Outcome<String> {
-    let output = command
-        .output()
-        .map_err(|error| Trouble::Refused(format!("{what}: {error}")))?;
-    if interrupt::requested() {
-        return Err(Trouble::Interrupted);
-    }
+    let output = finish(command, what)?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(text);
     }
     let words = String::from_utf8_lossy(&output.stderr).into_owned() + &text;
     refuse(format!("{what}: {}", reason(&words)))
+}
+
+/// Waits for a command, unless the user ends the run.
+fn finish(command: &mut Command, what: &str) -> Outcome<Output> {
+    let fail = |error: std::io::Error| Trouble::Refused(format!("{what}: {error}"));
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // A group of its own can be ended as a whole.
+        .process_group(0)
+        .spawn()
+        .map_err(fail)?;
+    let group = Pid::from_child(&child);
+    let (sender, receiver) = channel();
+    thread::spawn(move || sender.send(child.wait_with_output()));
+    let mut is_ended = false;
+    loop {
+        match receiver.recv_timeout(Duration::from_millis(50)) {
+            Ok(_) if is_ended || interrupt::requested() => return Err(Trouble::Interrupted),
+            Ok(output) => return output.map_err(fail),
+            Err(RecvTimeoutError::Timeout) if interrupt::requested() && !is_ended => {
+                let _ = kill_process_group(group, Signal::TERM);
+                is_ended = true;
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(Trouble::Interrupted),
+        }
+    }
 }
 
 /// Finds the line that says why a program failed.
@@ -106,6 +143,42 @@ pub fn create(folder: &Path) -> Outcome<()> {
 /// It cannot be read.
 pub fn read(path: &Path) -> Outcome<String> {
     std::fs::read_to_string(path).map_err(|error| Trouble::of_file("read", path, &error))
+}
+
+/// Locks our sources for as long as what is returned lives, so that one call at a time fetches and
+/// builds in this clone.
+///
+/// # Errors
+/// The user ended the run while another call was at it.
+pub fn lock() -> Outcome<File> {
+    let folder = module::sources();
+    let fail = |error: std::io::Error| Trouble::of_file("locked", &folder, &error);
+    let file = File::open(&folder).map_err(fail)?;
+    let mut is_told = false;
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(Errno::WOULDBLOCK | Errno::INTR) if interrupt::requested() => {
+                return Err(Trouble::Interrupted);
+            }
+            Err(Errno::WOULDBLOCK) if !is_told => {
+                say("waiting for another lab linux, which fetches or builds in this clone");
+                is_told = true;
+            }
+            Err(Errno::WOULDBLOCK | Errno::INTR) => thread::sleep(Duration::from_millis(50)),
+            Err(error) => return Err(fail(error.into())),
+        }
+    }
+}
+
+/// Checks that a file can be written, before work that takes long. Its content stays until then.
+///
+/// # Errors
+/// It cannot be written.
+pub fn prepare(path: &Path) -> Outcome<()> {
+    let opened = File::options().create(true).append(true).open(path);
+    let opened = opened.map(drop);
+    opened.map_err(|error| Trouble::of_file("written", path, &error))
 }
 
 /// Writes a text.

@@ -94,7 +94,7 @@ pub struct LabArgs {
 pub struct LinuxArgs {
     /// Only these kernels, as `uname -r` names them; `--list` tells what can be had.
     ///
-    /// Without it: the newest of each suite of this machine's Debian.
+    /// Without it: the newest of each series (6.1, 6.12) of this machine's Debian.
     /// Example: lab linux --kernel 6.1.0-56-amd64
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub kernel: Vec<String>,
