@@ -133,15 +133,16 @@ pub fn fetch(apt: &Apt, needs: &Needs) -> Outcome<Ready> {
         libraries(apt, &part.0, suite)?;
     }
     let changelog = find(&part.0.join("image"), "changelog.gz");
-    let changelog = changelog
-        .map(|path| protocol::read_changelog(&path))
-        .transpose()?;
+    let Some(changelog) = changelog else {
+        return refuse(format!("the packages of {release} have no changelog"));
+    };
+    let changelog = protocol::read_changelog(&changelog)?;
     let facts = Facts {
         layout: LAYOUT,
         release: release.clone(),
         version: needs.kernel.version.clone(),
         suite: needs.kernel.suites.join(" and "),
-        titles: protocol::titles(&changelog.unwrap_or_default()),
+        titles: protocol::titles(&changelog),
     };
     let text = serde_json::to_string_pretty(&facts).unwrap_or_default();
     tools::write(&part.0.join("facts.json"), &text)?;

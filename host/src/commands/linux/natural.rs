@@ -47,6 +47,18 @@ struct Counts {
     misplaced: i64,
     requests: i64,
     reclaims: i64,
+    /// The memory did not go offline again.
+    pinned: bool,
+}
+
+/// What one onlining came to.
+struct Online {
+    /// Direct reclaims before it.
+    reclaims: i64,
+    /// Pages that were misplaced.
+    misplaced: i64,
+    /// The memory went offline again.
+    is_gone: bool,
 }
 
 /// Runs the load for some minutes.
@@ -75,7 +87,11 @@ pub fn run(ready: &Ready, minutes: u32) -> Outcome<Value> {
     let until = Instant::now() + Duration::from_secs(u64::from(minutes) * 60);
     let mut counts = Counts::default();
     while Instant::now() < until || counts.onlines == 0 {
-        let (reclaims, misplaced) = once(&mut session, block)?;
+        let Online {
+            reclaims,
+            misplaced,
+            is_gone,
+        } = once(&mut session, block)?;
         counts.onlines += 1;
         counts.hits += u32::from(misplaced > 0);
         counts.misplaced += misplaced;
@@ -84,6 +100,14 @@ pub fn run(ready: &Ready, minutes: u32) -> Outcome<Value> {
             "  online {:>3}: {reclaims} direct reclaims before it, {misplaced} GFP_KERNEL pages of Movable",
             counts.onlines
         ));
+        if !is_gone {
+            counts.pinned = true;
+            say(format!(
+                "  memory block {block} does not go offline: somebody else holds a page of it that \
+                 cannot move; the run ends here"
+            ));
+            break;
+        }
     }
     plays::load_threads(&mut session, 0)?;
     counts.requests = plays::read(&mut session)?.load.requests;
@@ -103,6 +127,7 @@ pub fn run(ready: &Ready, minutes: u32) -> Outcome<Value> {
         "misplaced": counts.misplaced,
         "requests": counts.requests,
         "direct_reclaims": counts.reclaims,
+        "pinned": counts.pinned,
     }))
 }
 
@@ -123,9 +148,8 @@ fn begin_load(session: &mut Session) -> Outcome<()> {
     plays::load_threads(session, THREADS)
 }
 
-/// Has the guest swap, brings the memory online, and takes it away again. Returns the direct
-/// reclaims before and the pages that were misplaced.
-fn once(session: &mut Session, block: u64) -> Outcome<(i64, i64)> {
+/// Has the guest swap, brings the memory online, and takes it away again.
+fn once(session: &mut Session, block: u64) -> Outcome<Online> {
     let (hogs, size) = HOGS;
     let begin = reclaims(session)?;
     let start = format!("for i in $(seq {hogs}); do hog {size} </dev/null >/dev/null 2>&1 & done");
@@ -145,13 +169,11 @@ fn once(session: &mut Session, block: u64) -> Outcome<(i64, i64)> {
     plays::load_threads(session, 0)?;
     let is_gone = plays::set_block(session, block, false, 60)?;
     plays::load_threads(session, THREADS)?;
-    if is_gone {
-        Ok((reclaimed, misplaced))
-    } else {
-        Err(Trouble::Hung(format!(
-            "memory block {block} does not go offline"
-        )))
-    }
+    Ok(Online {
+        reclaims: reclaimed,
+        misplaced,
+        is_gone,
+    })
 }
 
 /// Reads how often requests went to direct reclaim since boot.

@@ -1,5 +1,7 @@
 //! Plays a hazard in a running guest, and keeps what the module told.
 
+use std::time::Instant;
+
 use tidemark_wire::Hazard;
 
 use super::session::Session;
@@ -39,8 +41,8 @@ pub struct Pinned {
     pub while_held: bool,
     /// Seconds that it had.
     pub seconds: u64,
-    /// It went offline once the page was free.
-    pub after: bool,
+    /// Milliseconds that it took once the page was free; none if it did not go then, either.
+    pub after_ms: Option<u64>,
 }
 
 /// Loads the module.
@@ -107,16 +109,18 @@ pub fn play(session: &mut Session, hazard: Hazard, block: u64, show_pinned: bool
         pinned = Some(Pinned {
             while_held: held.text.ends_with("offline"),
             seconds: PINNED,
-            after: false,
+            after_ms: None,
         });
     }
     command(session, "end")?;
+    let freed = Instant::now();
     let state_after = session.run(
         &format!("grep -q offline {file} || timeout {OFFLINE} sh -c '{offline}'; cat {file}"),
         OFFLINE + 60,
     )?;
     if let Some(pinned) = &mut pinned {
-        pinned.after = state_after.ends_with("offline");
+        let ms = u64::try_from(freed.elapsed().as_millis()).unwrap_or(u64::MAX);
+        pinned.after_ms = state_after.ends_with("offline").then_some(ms);
     } else if !state_after.ends_with("offline") {
         return refuse(format!(
             "memory block {block} does not go offline after {}",

@@ -85,14 +85,14 @@ fn pinned_line(pinned: Pinned) -> String {
     let Pinned {
         while_held,
         seconds,
-        after,
+        after_ms,
     } = pinned;
-    match (while_held, after) {
-        (false, true) => format!(
+    match (while_held, after_ms) {
+        (false, Some(ms)) => format!(
             "while that page lives its memory block does not go offline (tried for {seconds} s); \
-             it does once the page is free"
+             once the page is free it takes {ms} ms"
         ),
-        (false, false) => {
+        (false, None) => {
             "its memory block does not go offline, not even once the page is free".to_owned()
         }
         (true, _) => "its memory block goes offline all the same".to_owned(),

@@ -71,7 +71,7 @@ pub fn steps(upstream: &str, changelog: &str) -> Steps {
         let (major, minor) = step.since;
         let how = if base >= step.since {
             format!("mainline {major}.{minor}")
-        } else if changelog.contains(step.title) {
+        } else if names(changelog, step.title) {
             "changelog".to_owned()
         } else {
             return None;
@@ -83,8 +83,16 @@ pub fn steps(upstream: &str, changelog: &str) -> Steps {
 
 /// Keeps of a changelog the titles that tell the protocol.
 pub fn titles(changelog: &str) -> String {
-    let known = STEPS.iter().filter(|step| changelog.contains(step.title));
+    let known = STEPS.iter().filter(|step| names(changelog, step.title));
     known.map(|step| format!("{}\n", step.title)).collect()
+}
+
+/// Returns whether a line of a changelog begins with a title. One that is reverted does not.
+fn names(changelog: &str, title: &str) -> bool {
+    let mut lines = changelog
+        .lines()
+        .map(|line| line.trim_start_matches([' ', '-', '*']));
+    lines.any(|line| line.starts_with(title))
 }
 
 /// Returns the mainline release that a version is based on.
@@ -180,6 +188,8 @@ mod tests {
             name("5.10.223", &[&*titles[0], &titles[1], &titles[3]].concat()),
             Some("seqlock-irqoff")
         );
+        let revert = format!("    - Revert \"{}\"\n", STEPS[0].title);
+        assert_eq!(name("5.10.150", &revert), Some("none"));
         assert_eq!(name("6.1.20", ""), Some("seqlock"));
         assert_eq!(name("6.5.1", ""), Some("seqlock-irqoff"));
         assert_eq!(name("6.12.10", ""), Some("seqlock-annotated"));

@@ -36,8 +36,9 @@ impl Record {
                 let Pinned {
                     while_held,
                     seconds,
-                    after,
+                    after_ms,
                 } = pinned;
+                let after = after_ms.map_or("never".to_owned(), |ms| ms.to_string());
                 text.push_str(&format!("pinned {while_held} {seconds} {after}\n"));
             }
         }
@@ -104,7 +105,10 @@ fn read_pinned(line: &str) -> Result<Pinned, String> {
         Some(Pinned {
             while_held: words.first()?.parse().ok()?,
             seconds: words.get(1)?.parse().ok()?,
-            after: words.get(2)?.parse().ok()?,
+            after_ms: match *words.get(2)? {
+                "never" => None,
+                number => Some(number.parse().ok()?),
+            },
         })
     };
     pinned().ok_or(format!("the record's line `pinned {line}` does not fit"))

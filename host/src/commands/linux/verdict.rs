@@ -121,8 +121,11 @@ fn given_up(state: &State) -> (LabVerdict, String) {
         (Some(page), stale @ 1..) => (
             Holds,
             format!(
-                "{stale} stale walks find nothing, the check before the out-of-memory killer starts \
-                 anew, and the request gets a page of {}",
+                "{stale} stale walks find nothing, {}, and the request gets a page of {}",
+                match request.oom {
+                    0 => "a check before the out-of-memory killer starts anew".to_owned(),
+                    calls => format!("the out-of-memory killer is called {calls} times"),
+                },
                 page.zone
             ),
         ),
