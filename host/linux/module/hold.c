@@ -117,17 +117,30 @@ unsigned long give_back(unsigned long most)
 	return n;
 }
 
-/* Takes all memory, so that a request of its own goes to direct reclaim; that one is under test. */
-static int request_thread(void *unused)
+static void take_all(gfp_t flags)
 {
 	const gfp_t atomic = GFP_ATOMIC | __GFP_NOWARN | __GFP_NOMEMALLOC;
 	struct page *page;
 
-	while ((page = alloc_pages_node(0, atomic, 0))) {
+	while ((page = alloc_pages_node(0, atomic | flags, 0))) {
 		take(page);
 		if (!(taken_count % 1024))
 			cond_resched();
 	}
+}
+
+/*
+ * Takes all memory, so that a request of its own goes to direct reclaim; that one is under test.
+ *
+ * The lowest zone is taken down past its reserve, by requests that may. So a walk that starts there
+ * finds nothing, whatever comes back from the caches of other CPUs.
+ */
+static int request_thread(void *unused)
+{
+	struct page *page;
+
+	take_all(0);
+	take_all(GFP_DMA);
 	for (;;) {
 		held.walks = 0;
 		page = alloc_pages_node(0, GFP_KERNEL | __GFP_NOWARN, 0);

@@ -14,7 +14,7 @@
 
 #define NAME "zonelist_lab"
 
-/* Walks that are kept, and entries of a list. Later ones are counted only. */
+/* Walks that are kept: the first ones, and the last. Entries of a list that are kept. */
 #define WALKS 32
 #define ENTRIES 16
 
@@ -26,6 +26,7 @@ struct entry {
 
 /* One walk: where it started, whether a walk from the first entry would serve, what it got. */
 struct walk {
+	unsigned int n;
 	int start, index, highest;
 	bool after, fresh, has_page;
 	const char *zone, *got;

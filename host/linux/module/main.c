@@ -67,7 +67,7 @@ static int state_show(struct seq_file *file, void *unused)
 		const struct walk *walk = &held.log[i];
 
 		seq_printf(file, "walk n=%u after=%d start=%d zone=%s index=%d highest=%d fresh=%d got=%s\n",
-			   i, walk->after, walk->start, walk->zone, walk->index, walk->highest,
+			   walk->n, walk->after, walk->start, walk->zone, walk->index, walk->highest,
 			   walk->fresh, walk->got);
 	}
 	if (held.is_done && held.page)

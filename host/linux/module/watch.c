@@ -107,9 +107,9 @@ static int walk_ends(struct kretprobe_instance *instance, struct pt_regs *regs)
 	walk->got = page ? page_zone(page)->name : "none";
 	if (walk->after && !page && walk->fresh)
 		held.stale++;
-	if (held.walks < WALKS)
-		held.log[held.walks] = *walk;
-	held.walks++;
+	walk->n = held.walks++;
+	/* The last place is the last walk's. */
+	held.log[min(walk->n, WALKS - 1u)] = *walk;
 	return 0;
 }
 

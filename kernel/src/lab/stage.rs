@@ -13,7 +13,7 @@ use tidemark_frames::Point;
 use tidemark_wire::{AtCounter, EntryRead, LabContext, LabPoint, Party, Role, Stay, ZoneName};
 
 /// How long a role is held for another one at most: many times what the other needs on a busy host.
-const HOLD_NS: u64 = 8_000_000_000;
+const HOLD_NS: u64 = 20_000_000_000;
 /// Number of begins of one request, or of rounds from one begin, after which it counts as going
 /// round.
 pub const ROUNDS: u32 = 64;

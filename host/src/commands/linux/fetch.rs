@@ -132,7 +132,7 @@ pub fn fetch(apt: &Apt, needs: &Needs) -> Outcome<Ready> {
     if let Some(suite) = needs.kernel.suites.first() {
         libraries(apt, &part.0, suite)?;
     }
-    let changelog = find(&part.0.join("image"), "changelog.gz");
+    let changelog = changelog(&part.0.join("image"));
     let Some(changelog) = changelog else {
         return refuse(format!("the packages of {release} have no changelog"));
     };
@@ -167,6 +167,12 @@ impl Drop for Removed {
     }
 }
 
+/// Finds the kernel's changelog. Newer packages have Debian's name for it.
+fn changelog(image: &Path) -> Option<PathBuf> {
+    let names = ["changelog.gz", "changelog.Debian.gz"];
+    names.iter().find_map(|name| find(image, name))
+}
+
 /// Unpacks what is needed of each archive.
 fn unpack(part: &Path, archives: &Path, release: &str) -> Outcome<()> {
     let image = part.join("image");
@@ -192,7 +198,7 @@ fn unpack(part: &Path, archives: &Path, release: &str) -> Outcome<()> {
                     .arg("-c")
                     .arg(UNPACK)
                     .args(["sh".as_ref(), archive.as_os_str(), image.as_os_str()])
-                    .arg("*vmlinuz* *changelog.gz */virtio*.ko* */busybox"),
+                    .arg("*vmlinuz* */linux-*/changelog*.gz */virtio*.ko* */busybox"),
                 &what,
             )?;
         }

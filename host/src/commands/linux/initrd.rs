@@ -52,7 +52,7 @@ fn pack(ready: &Ready, module: &Path, root: &Path) -> Outcome<()> {
         let link = root.join("bin").join(applet);
         symlink("busybox", &link).map_err(|error| Trouble::of_file("created", &link, &error))?;
     }
-    copy(&module::sources().join("init"), &root.join("init"))?;
+    copy(&tools::sources().join("init"), &root.join("init"))?;
     let init = root.join("init");
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755))
         .map_err(|error| Trouble::of_file("made a program", &init, &error))?;
@@ -72,7 +72,7 @@ fn pack(ready: &Ready, module: &Path, root: &Path) -> Outcome<()> {
         command("gcc")
             .args(["-O2", "-static", "-o"])
             .arg(root.join("bin/hog"))
-            .arg(module::sources().join("hog.c")),
+            .arg(tools::sources().join("hog.c")),
         "the load does not build",
     )?;
     let initrd: PathBuf = ready.initrd();

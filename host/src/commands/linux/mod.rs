@@ -103,11 +103,7 @@ fn run_kernels(args: &LinuxArgs) -> Outcome<i32> {
         for play in &record.plays {
             let judged = judge(play.hazard, &play.state);
             all += 1;
-            good += usize::from(
-                steps
-                    .expected(play.hazard)
-                    .is_none_or(|expected| expected == judged.verdict),
-            );
+            good += usize::from(steps.expects(play.hazard, judged.verdict).unwrap_or(true));
         }
         results.push(result(&record));
         log.push_str(&record.text());

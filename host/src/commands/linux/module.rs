@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use super::ready::{Ready, find};
 use super::tools::{self, command, run};
 use super::trouble::{Outcome, Trouble, refuse};
-use crate::guest::build::workspace;
 
 /// The programs of the headers that run on this machine. Some releases have a front for each, which
 /// runs the one for the target.
@@ -20,20 +19,15 @@ pub const TOOLS: [&str; 4] = [
 /// The name of the module's file.
 pub const FILE: &str = "zonelist_lab.ko";
 
-/// The folder of our sources.
-pub fn sources() -> PathBuf {
-    workspace().join("host/linux")
-}
-
 /// Lists our sources, which the module and the initrd are made of.
 ///
 /// # Errors
 /// The folder cannot be read.
 pub fn source_files() -> Outcome<Vec<PathBuf>> {
-    let folder = sources().join("module");
+    let folder = tools::sources().join("module");
     let list = fs::read_dir(&folder).map_err(|error| Trouble::of_file("read", &folder, &error))?;
     let mut files: Vec<PathBuf> = list.flatten().map(|entry| entry.path()).collect();
-    files.extend(["cc", "init", "hog.c"].map(|name| sources().join(name)));
+    files.extend(["cc", "init", "hog.c"].map(|name| tools::sources().join(name)));
     files.sort();
     Ok(files)
 }
@@ -54,7 +48,7 @@ pub fn build(ready: &Ready) -> Outcome<PathBuf> {
     let build = ready.folder.join("build");
     let _ = fs::remove_dir_all(&build);
     tools::create(&build)?;
-    let module = sources().join("module");
+    let module = tools::sources().join("module");
     let list = fs::read_dir(&module).map_err(|error| Trouble::of_file("read", &module, &error))?;
     for file in list.flatten().map(|entry| entry.path()) {
         let to = build.join(file.file_name().unwrap_or_default());
@@ -71,7 +65,7 @@ pub fn build(ready: &Ready) -> Outcome<PathBuf> {
     make.arg("-C")
         .arg(&headers)
         .arg(format!("M={}", build.display()))
-        .arg(format!("CC={}", sources().join("cc").display()))
+        .arg(format!("CC={}", tools::sources().join("cc").display()))
         .arg("modules")
         .env("LAB_CC", &compiler)
         // An outer make, and what cargo sets, must not reach this one.

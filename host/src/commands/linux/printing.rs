@@ -62,9 +62,10 @@ pub fn plays(hazard: Hazard, plays: &[&Play], steps: &Steps) {
         (_, 1) => String::new(),
         (alike, all) => format!(" {alike} of {all}"),
     };
-    let is_expected = steps
-        .expected(hazard)
-        .map(|expected| judged.iter().all(|one| one.verdict == expected));
+    let is_expected = judged
+        .iter()
+        .filter_map(|one| steps.expects(hazard, one.verdict))
+        .reduce(|all, one| all && one);
     let word = words(first.verdict);
     say(format!(
         "  {:<4}{word}{times}{}: {}",
@@ -117,8 +118,12 @@ pub fn show(play: &Play) {
         "      the list when it went on:              {}",
         list(at_go)
     ));
-    let mut was_after = false;
+    let (mut was_after, mut next) = (false, 0);
     for walk in walks {
+        if walk.n > next {
+            say(format!("      ... {} walks more", walk.n - next));
+        }
+        next = walk.n + 1;
         if walk.after && !was_after {
             say(format!(
                 "      {FAINT}(the request sleeps in its direct reclaim; the list is rewritten){FAINT:#}"
@@ -133,12 +138,6 @@ pub fn show(play: &Play) {
         say(format!(
             "      walks from entry {} ({}): {got}",
             walk.start, walk.zone
-        ));
-    }
-    let more = request.walks - i64::try_from(walks.len()).unwrap_or(0);
-    if more > 0 {
-        say(format!(
-            "      ... {more} walks more, of which the log keeps the number"
         ));
     }
     match page {

@@ -14,7 +14,7 @@ pub struct State {
     pub before: Vec<Entry>,
     /// The list when the request was let go.
     pub at_go: Vec<Entry>,
-    /// The first walks. There may be more; `Request::walks` counts them.
+    /// The first walks, and the last. `Request::walks` counts all.
     pub walks: Vec<Walk>,
     /// The page that the request got.
     pub page: Option<Page>,
@@ -57,6 +57,8 @@ pub struct Entry {
 /// A walk of the list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Walk {
+    /// Its number, from 0.
+    pub n: i64,
     /// It began after the request was let go.
     pub after: bool,
     /// The entry that it starts at, counted from 0, with what stands there.
@@ -181,6 +183,7 @@ fn entry(pairs: &Pairs<'_>) -> Result<Entry, String> {
 fn walk(pairs: &Pairs<'_>) -> Result<Walk, String> {
     let got = pairs.text("got")?;
     Ok(Walk {
+        n: pairs.number("n")?,
         after: pairs.flag("after")?,
         start: pairs.number("start")?,
         zone: pairs.text("zone")?.to_owned(),

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -13,8 +13,8 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::module;
 use super::trouble::{Outcome, Trouble, refuse};
+use crate::guest::build::workspace;
 use crate::terminal::console::say;
 use crate::terminal::interrupt;
 
@@ -145,13 +145,18 @@ pub fn read(path: &Path) -> Outcome<String> {
     std::fs::read_to_string(path).map_err(|error| Trouble::of_file("read", path, &error))
 }
 
+/// Returns the folder of our sources.
+pub fn sources() -> PathBuf {
+    workspace().join("host/linux")
+}
+
 /// Locks our sources for as long as what is returned lives, so that one call at a time fetches and
 /// builds in this clone.
 ///
 /// # Errors
 /// The user ended the run while another call was at it.
 pub fn lock() -> Outcome<File> {
-    let folder = module::sources();
+    let folder = sources();
     let fail = |error: std::io::Error| Trouble::of_file("locked", &folder, &error);
     let file = File::open(&folder).map_err(fail)?;
     let mut is_told = false;

@@ -94,16 +94,36 @@ fn endless(state: &State) -> (LabVerdict, String) {
         return (Fails, line);
     }
     match (&state.page, stale) {
-        (Some(page), 1..) => (
-            Holds,
-            format!(
-                "{stale} stale walks find nothing, then a fresh one gets a page of {}",
-                page.zone
+        (Some(page), 1..) => match served_by_stale_walk(state) {
+            Some(why) => (NotReached, why),
+            None => (
+                Holds,
+                format!(
+                    "{stale} stale walks find nothing, then a fresh one gets a page of {}",
+                    page.zone
+                ),
             ),
-        ),
+        },
         (Some(_), _) => (NotReached, "no walk started at a stale entry".to_owned()),
         (None, _) => (NotReached, "the request got no page".to_owned()),
     }
+}
+
+/// Says so if the walk that found the page started where the stale ones did: then the request ended
+/// by the memory there, and not by starting anew.
+fn served_by_stale_walk(state: &State) -> Option<String> {
+    let stale = state
+        .walks
+        .iter()
+        .find(|walk| walk.after && walk.fresh && walk.got.is_none())?;
+    let last = state.walks.last()?;
+    let is_last = last.n + 1 == state.request.walks;
+    (!is_last || last.got.is_none() || last.start == stale.start).then(|| {
+        format!(
+            "a walk from entry {}, where the stale ones started, found the page",
+            stale.start
+        )
+    })
 }
 
 /// H1: reclaim reports no progress, and the request gives up, or kills a process, although a fresh
@@ -116,6 +136,9 @@ fn given_up(state: &State) -> (LabVerdict, String) {
             request.oom_fresh
         );
         return (Fails, line);
+    }
+    if let (Some(_), 1.., Some(why)) = (&state.page, request.stale, served_by_stale_walk(state)) {
+        return (NotReached, why);
     }
     match (&state.page, request.stale) {
         (Some(page), stale @ 1..) => (

@@ -36,6 +36,23 @@ fn state(zone: &str, index: i64) -> State {
     state
 }
 
+/// A stale walk from entry 1, and one from `start` that finds the page.
+fn served_from(start: i64) -> Vec<Walk> {
+    let stale = Walk {
+        after: true,
+        start: 1,
+        fresh: true,
+        ..Walk::default()
+    };
+    let served = Walk {
+        n: 1,
+        start,
+        got: Some("DMA32".to_owned()),
+        ..stale.clone()
+    };
+    vec![stale, served]
+}
+
 fn verdict(hazard: Hazard, state: &State) -> LabVerdict {
     judge(hazard, state).verdict
 }
@@ -74,8 +91,21 @@ fn nothing_holds_or_fails_outside_the_window() {
 fn a_request_that_goes_round_fails_and_one_that_starts_anew_holds() {
     let mut play = state("DMA32", 1);
     assert_eq!(verdict(Hazard::H8, &play), NotReached);
-    (play.request.stale, play.request.rounds_after) = (2, 12);
+    play.walks = served_from(0);
+    (
+        play.request.stale,
+        play.request.walks,
+        play.request.rounds_after,
+    ) = (1, 2, 12);
     assert_eq!(verdict(Hazard::H8, &play), Holds);
+    // The stale start itself had a page.
+    play.walks = served_from(1);
+    assert_eq!(verdict(Hazard::H8, &play), NotReached);
+    assert_eq!(verdict(Hazard::H1, &play), NotReached);
+    // The log does not have the last walk.
+    play.walks = served_from(0);
+    play.request.walks = 3;
+    assert_eq!(verdict(Hazard::H8, &play), NotReached);
     (play.request.stale, play.request.rounds_after) = (ENDLESS + 1, ENDLESS + 1);
     assert_eq!(verdict(Hazard::H8, &play), Fails);
 }
@@ -84,7 +114,8 @@ fn a_request_that_goes_round_fails_and_one_that_starts_anew_holds() {
 fn a_kill_or_a_failure_with_memory_free_fails() {
     let mut play = state("DMA32", 1);
     assert_eq!(verdict(Hazard::H1, &play), NotReached);
-    play.request.stale = 16;
+    play.walks = served_from(0);
+    (play.request.stale, play.request.walks) = (1, 2);
     assert_eq!(verdict(Hazard::H1, &play), Holds);
     play.request.oom = 1;
     play.request.oom_fresh = 1;
