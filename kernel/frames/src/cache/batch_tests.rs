@@ -1,10 +1,7 @@
 //! Batches and single frames on their way back to the pageblocks, with other CPUs at each step.
 
 use crate::{testing::*, *};
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-};
+use std::{cell::RefCell, rc::Rc};
 
 const NORMAL: ZoneId = ZoneId::new(NodeId(0), ZoneKind::Normal);
 
@@ -19,18 +16,6 @@ fn take_all(frames: &'static TestFrames, order: Order) -> Vec<TestBlock> {
 fn faults(frames: &TestFrames) -> Vec<FreeFault> {
     let faults = std::mem::take(&mut *frames.platform().faults.lock().unwrap());
     faults.into_iter().map(|error| error.fault).collect()
-}
-
-/// Calls `arrive` at one step, and counts all steps.
-fn at_step(at: usize, mut arrive: impl FnMut() + 'static) -> (HookGuard, Rc<Cell<usize>>) {
-    let steps = Rc::new(Cell::new(0));
-    let count = Rc::clone(&steps);
-    let hook = at_steps(move || {
-        if count.replace(count.get() + 1) == at {
-            arrive();
-        }
-    });
-    (hook, steps)
 }
 
 #[test]

@@ -58,18 +58,6 @@ fn with_free(
     (frames, pageblock, kept)
 }
 
-/// Calls `arrive` at one step, and counts all steps.
-fn at_step(at: usize, mut arrive: impl FnMut() + 'static) -> (HookGuard, Rc<Cell<usize>>) {
-    let steps = Rc::new(Cell::new(0));
-    let count = Rc::clone(&steps);
-    let hook = at_steps(move || {
-        if count.replace(count.get() + 1) == at {
-            arrive();
-        }
-    });
-    (hook, steps)
-}
-
 fn free_huge(frames: &TestFrames) -> String {
     format!("{:?}", frames.zone(NORMAL).free_huge)
 }
